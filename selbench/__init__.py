@@ -1,0 +1,3 @@
+"""Robustness benchmarks for image classifiers, built round class selectivity."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,242 @@
+"""The command `selbench`. Heavy libraries are imported inside commands, so that --help is quick."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from selbench import __version__
+from selbench.errors import SelbenchError, unknown
+from selbench.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from selbench.leaderboard import Leaderboard
+
+app = typer.Typer(
+    name="selbench",
+    help="Robustness of image classifiers across class selectivity.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="[STUDY]", help="A shipped study's name, or the path of a TOML file."),
+]
+Store = Annotated[Path, typer.Option(help="The folder of results.")]
+Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
+Data = Annotated[
+    Path | None, typer.Option(help="Where the images lie, instead of the study's dataset.root.")
+]
+Alphas = Annotated[
+    list[str] | None, typer.Option("--alpha", help="Instead of the study's; repeat or use commas.")
+]
+Seeds = Annotated[
+    list[str] | None, typer.Option("--seed", help="Instead of the study's; repeat or use commas.")
+]
+Verbose = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
+
+
+@app.command()
+def run(
+    study: StudyName = "digits",
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Instead of the study's; may be repeated.")
+    ] = None,
+    alpha: Alphas = None,
+    seed: Seeds = None,
+    device: Device = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take so many test images.")] = None,
+    data: Data = None,
+    store: Store = Path("runs"),
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Evaluate these weights of the study's model instead of training; may be repeated."
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="A checkpoint's per-channel mean, as R,G,B on [0, 1].")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="A checkpoint's per-channel deviation, as R,G,B on [0, 1].")
+    ] = None,
+    quiet: Verbose = False,
+) -> None:
+    """Train a study's networks, evaluate them, and print the leaderboard.
+
+    What the store and the cache hold already is not done again, so the same command resumes an
+    interrupted run.
+    """
+    from selbench.session import Brought, Session
+
+    if (mean or std) and not checkpoint:
+        raise SelbenchError(
+            "--mean and --std describe a --checkpoint; give one, or set them in the study's [model]"
+        )
+    brought = [
+        Brought(path, _channels("--mean", mean), _channels("--std", std))
+        for path in checkpoint or []
+    ]
+    session = Session.open(study, _numbers(alpha), _numbers(seed), device, data, _progress(quiet))
+    board = session.run(store, tuple(suite or ()), limit, brought, sys.argv[1:])
+    _show(board)
+    Console(stderr=True).print(
+        f"results in {store / session.study.name}", style="dim", highlight=False
+    )
+
+
+@app.command()
+def train(
+    study: StudyName = "digits",
+    alpha: Alphas = None,
+    seed: Seeds = None,
+    device: Device = "auto",
+    data: Data = None,
+    quiet: Verbose = False,
+) -> None:
+    """Train a study's networks and keep their weights; evaluate nothing."""
+    from selbench.session import Session
+
+    session = Session.open(study, _numbers(alpha), _numbers(seed), device, data, _progress(quiet))
+    for subject in session.train():
+        typer.echo(f"{subject.name}  weights {subject.weights}")
+
+
+@app.command()
+def leaderboard(
+    study: Annotated[
+        str | None, typer.Argument(help="One study of the store; without it, all.")
+    ] = None,
+    store: Store = Path("runs"),
+    format: Annotated[str, typer.Option(help="table, md, csv, json or latex.")] = "table",
+    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+) -> None:
+    """Print the leaderboard of a store."""
+    from selbench.leaderboard import FORMATS
+    from selbench.leaderboard import leaderboard as derive
+    from selbench.store import open_studies
+
+    if format not in ("table", *FORMATS):
+        raise unknown("format", format, ("table", *FORMATS))
+    boards = [derive(each, limit) for each in open_studies(store, study)]
+    if format == "table":
+        for board in boards:
+            _show(board)
+    else:
+        sys.stdout.write(FORMATS[format](boards))
+
+
+@app.command(name="list")
+def list_() -> None:
+    """Show the studies, suites, corruptions, models and data sets there are."""
+    from corruptions import CORRUPTIONS
+    from selbench.datasets import DATASETS
+    from selbench.models import MODELS
+    from selbench.study import load_study, shipped_studies
+    from selbench.suites import SUITES
+
+    console = Console(highlight=False)
+    studies = {name: load_study(name).description for name in shipped_studies()}
+    corruptions = {
+        name: f"{each.family}{', extra' if each.extra else ''}; {_first_line(each.function)}"
+        for name, each in CORRUPTIONS.items()
+    }
+    registries = {"suites": SUITES, "models": MODELS, "datasets": DATASETS}
+    described = {
+        noun: {n: _first_line(f) for n, f in each.items()} for noun, each in registries.items()
+    }
+    for noun, things in {"studies": studies, "corruptions": corruptions, **described}.items():
+        console.print(noun, style="bold")
+        for name, description in things.items():
+            console.print(f"  {name:<18} {description}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def download(
+    dataset: Annotated[str, typer.Argument(help="cifar10 or tiny-imagenet.")],
+) -> None:
+    """Download a data set, check it, and unpack it where studies look for it."""
+    from selbench.datasets import DOWNLOADS
+    from selbench.files import home
+
+    typer.echo(f"{dataset} is in {DOWNLOADS[dataset](home() / 'datasets')}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"selbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line; a problem the user can mend is one sentence and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except SelbenchError as problem:
+        code = _fail(str(problem), 2)
+    except click.UsageError as problem:
+        command = problem.ctx.command_path if problem.ctx else "selbench"
+        code = _fail(f"{problem.format_message()} See `{command} --help`.", 2)
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail("interrupted; the same command goes on where this one stopped", 130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+def _fail(sentence: str, code: int) -> int:
+    typer.echo(f"selbench: {sentence}", err=True)
+    return code
+
+
+def _progress(quiet: bool) -> Progress:
+    from selbench.console import Bars, Lines
+
+    if quiet:
+        return SILENT
+    console = Console(stderr=True)
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+def _show(board: "Leaderboard") -> None:
+    from selbench.leaderboard import to_table
+
+    Console().print(to_table(board))
+
+
+def _first_line(function: Callable[..., object]) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0]
+
+
+def _numbers(words: list[str] | None) -> list[str] | None:
+    """Split `--alpha -1,0 --alpha 1` to its words."""
+    return None if words is None else [part.strip() for word in words for part in word.split(",")]
+
+
+def _channels(option: str, text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError as problem:
+        raise SelbenchError(
+            f"{option} takes three numbers such as 0.485,0.456,0.406, got {text!r}"
+        ) from problem
+    return red, green, blue

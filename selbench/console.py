@@ -1,0 +1,80 @@
+"""How progress looks: bars on a terminal, now and then a line elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from selbench.progress import Progress, Step
+
+QUIET_SECONDS = 10  # between two lines of one task
+
+
+class Bars(Progress):
+    """A bar for every task under way, with what is being done and the time it will still take."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+        )
+        self._open = 0
+
+    @contextmanager
+    def track(self, task: str, pieces: int) -> Iterator[Step]:
+        """Show a bar while the block runs."""
+        if self._open == 0:
+            self._bars.start()
+        self._open += 1
+        bar = self._bars.add_task(task, total=pieces, note="")
+
+        def step(pieces: int = 1, note: str = "") -> None:
+            self._bars.update(bar, advance=pieces, note=note)
+
+        try:
+            yield step
+        finally:
+            self._bars.remove_task(bar)
+            self._open -= 1
+            if self._open == 0:
+                self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """Show one line above the bars."""
+        self._bars.console.print(line, highlight=False, markup=False)
+
+
+class Lines(Progress):
+    """For logs: a line every ten seconds, with the time a task will still take."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def track(self, task: str, pieces: int) -> Iterator[Step]:
+        """Report while the block runs."""
+        began = told = time.monotonic()
+        done, total = 0, pieces
+
+        def step(pieces: int = 1, note: str = "") -> None:
+            nonlocal told, done
+            done += pieces
+            now = time.monotonic()
+            if now - told >= QUIET_SECONDS and 0 < done < total:
+                left = (now - began) * (total - done) / done
+                self.say(f"{task}: {done} of {total}, about {left:.0f} s left  {note}".rstrip())
+                told = now
+
+        yield step
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self._console.print(line, highlight=False, markup=False)

@@ -1,0 +1,26 @@
+"""Data sets: images and labels in memory, as uint8, split in train and test."""
+
+from selbench.datasets import cifar10, digits, folder, tiny_imagenet
+from selbench.datasets.dataset import (
+    DATASETS,
+    Dataset,
+    Split,
+    load_dataset,
+    split_validation,
+    stratified_order,
+)
+from selbench.datasets.download import DOWNLOADS
+
+__all__ = [
+    "DATASETS",
+    "DOWNLOADS",
+    "Dataset",
+    "Split",
+    "cifar10",
+    "digits",
+    "folder",
+    "load_dataset",
+    "split_validation",
+    "stratified_order",
+    "tiny_imagenet",
+]

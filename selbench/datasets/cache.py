@@ -1,0 +1,89 @@
+"""Decoded images are kept as arrays: decoding is done once, a damaged cache is made anew."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from selbench.datasets.dataset import Dataset, make_split
+from selbench.files import replacing
+from selbench.types import Labels, Pixels
+
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images and labels just decoded; classes in the order of their numbers."""
+
+    classes: tuple[str, ...]
+    train_images: Pixels
+    train_labels: Labels
+    test_images: Pixels
+    test_labels: Labels
+
+
+def cached(name: str, path: Path, stamp: str, decode: Callable[[], Decoded]) -> Dataset:
+    """Return the data set kept at `path`, or decode it and keep it there.
+
+    Args:
+        name: of the data set.
+        path: of the cache file, in safetensors format.
+        stamp: what the cache was made from; another stamp makes it anew.
+        decode: makes the arrays.
+    """
+    dataset = _read(name, path, stamp)
+    if dataset is None:
+        dataset = _dataset(name, decode())
+        _write(path, stamp, dataset)
+    return dataset
+
+
+def _dataset(name: str, arrays: Decoded) -> Dataset:
+    train = make_split(arrays.train_images, arrays.train_labels)
+    test = make_split(arrays.test_images, arrays.test_labels)
+    return Dataset(name, arrays.classes, train, test)
+
+
+def _read(name: str, path: Path, stamp: str) -> Dataset | None:
+    """Return what lies at `path`, or None where it is absent, outdated or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+        if about.get("stamp") != stamp or about.get("format") != FORMAT:
+            return None
+        tensors = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError):
+        return None
+    arrays = Decoded(
+        tuple(json.loads(about["classes"])),
+        tensors["train_images"].permute(0, 3, 1, 2),
+        tensors["train_labels"],
+        tensors["test_images"].permute(0, 3, 1, 2),
+        tensors["test_labels"],
+    )
+    dataset = _dataset(name, arrays)
+    intact = [dataset.train.checksum, dataset.test.checksum] == json.loads(about["checksums"])
+    return dataset if intact else None
+
+
+def _write(path: Path, stamp: str, dataset: Dataset) -> None:
+    tensors: dict[str, Tensor] = {}
+    for part, split in (("train", dataset.train), ("test", dataset.test)):
+        tensors[f"{part}_images"] = split.images.permute(0, 2, 3, 1).contiguous()
+        tensors[f"{part}_labels"] = split.labels.to(torch.int64)
+    about = {
+        "format": FORMAT,
+        "stamp": stamp,
+        "classes": json.dumps(dataset.classes),
+        "checksums": json.dumps([dataset.train.checksum, dataset.test.checksum]),
+    }
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, about)

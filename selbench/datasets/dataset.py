@@ -1,0 +1,124 @@
+"""What a data set is, and how validation images and subsets are drawn from it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from selbench.errors import SelbenchError
+from selbench.progress import SILENT, Progress
+from selbench.registry import Registry
+from selbench.study import Channels, DatasetSpec
+from selbench.types import Examples, Labels, Pixels
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels that lie on one device.
+
+    Attributes:
+        images: uint8, 0 to 255; channels_last in memory.
+        labels: class numbers.
+        examples: each image's position in the split it was taken from.
+        checksum: identifies images, labels and their order.
+    """
+
+    images: Pixels
+    labels: Labels
+    examples: Examples
+    checksum: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        """Return the same split on `device`."""
+        images, labels, examples = (t.to(device) for t in (self.images, self.labels, self.examples))
+        return Split(images, labels, examples, self.checksum)
+
+    def take(self, chosen: Int64[Tensor, " chosen"]) -> "Split":
+        """Return the examples at the positions `chosen`, in that order."""
+        # Indexing the memory's own order copies whole images and keeps channels_last.
+        images = self.images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2)
+        return replace(
+            self, images=images, labels=self.labels[chosen], examples=self.examples[chosen]
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its classes in the order of their numbers."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+
+    @cached_property
+    def moments(self) -> tuple[Channels, Channels]:
+        """Per-channel mean and standard deviation of the training images, on [0, 1]."""
+        # From a histogram: exact, and no float copy of all images.
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        moments = []
+        for channel in range(3):
+            values = self.train.images[:, channel].reshape(-1).cpu()
+            weights = torch.bincount(values, minlength=256).double() / values.numel()
+            mean = (weights * levels).sum()
+            deviation = (weights * (levels - mean) ** 2).sum().sqrt()
+            moments.append((round(mean.item(), 6), max(round(deviation.item(), 6), 1e-3)))
+        (r, g, b) = moments
+        return (r[0], g[0], b[0]), (r[1], g[1], b[1])
+
+
+Decoder = Callable[[Path | None, Progress], Dataset]
+DATASETS = Registry[Decoder]("dataset")
+
+
+def load_dataset(spec: DatasetSpec, progress: Progress = SILENT) -> Dataset:
+    """Load a data set into memory, from its decoded cache where there is one.
+
+    Raises:
+        SelbenchError: for an unknown name, for data that is not there (with where to put it or how
+            to download it), and for an image that cannot be used.
+    """
+    dataset = DATASETS[spec.name](spec.root, progress)
+    if spec.validation >= len(dataset.train):
+        raise SelbenchError(
+            f"dataset.validation = {spec.validation} leaves none of the {len(dataset.train)} "
+            "training images; hold fewer out"
+        )
+    return dataset
+
+
+def make_split(images: Pixels, labels: Labels) -> Split:
+    """Build a whole split; `images` may lie in memory as they like."""
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.permute(0, 2, 3, 1).contiguous().numpy().data)
+    digest.update(labels.contiguous().numpy().data)
+    examples = torch.arange(len(labels))
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+    return Split(channels_last, labels, examples, digest.hexdigest()[:16])
+
+
+def stratified_order(labels: Labels, generator: torch.Generator) -> Examples:
+    """Return a random order whose every prefix holds the classes in the data set's proportions."""
+    shuffled = torch.randperm(len(labels), generator=generator)
+    position = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = (labels[shuffled] == label).nonzero().flatten()
+        position[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return shuffled[position.argsort(stable=True)]
+
+
+def split_validation(train: Split, count: int, generator: torch.Generator) -> tuple[Split, Split]:
+    """Hold `count` examples out of `train`, in its class proportions; return (rest, held out).
+
+    Leavitt & Morcos, 2020, arXiv:2003.01262, draw them anew for each network.
+    """
+    order = stratified_order(train.labels.cpu(), generator).to(train.labels.device)
+    return train.take(order[count:].sort().values), train.take(order[:count].sort().values)

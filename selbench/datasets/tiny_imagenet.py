@@ -1,0 +1,58 @@
+"""Tiny ImageNet (Le & Yang, 2015): the official tree of files."""
+
+from pathlib import Path
+
+import torch
+
+from selbench.datasets.cache import Decoded, cached
+from selbench.datasets.dataset import DATASETS, Dataset
+from selbench.datasets.folder import list_images
+from selbench.datasets.images import decode_images
+from selbench.errors import SelbenchError
+from selbench.files import home
+from selbench.progress import Progress
+
+
+@DATASETS
+def tiny_imagenet(root: Path | None, progress: Progress) -> Dataset:
+    """100,000 training images of 64 x 64 pixels in 200 classes; 10,000 more to test.
+
+    The test images are the official validation images, as in Leavitt & Morcos, 2020,
+    arXiv:2003.01262. Class numbers follow the sorted WordNet ids, as Tiny-ImageNet-C's folders do,
+    not `wnids.txt`. `root` is the folder `tiny-imagenet-200`; without it the one that
+    `selbench download tiny-imagenet` fills.
+    """
+    folder = root or home() / "datasets" / "tiny-imagenet-200"
+    annotations = folder / "val" / "val_annotations.txt"
+    if not annotations.is_file():
+        raise SelbenchError(
+            f"{annotations} is missing; run `selbench download tiny-imagenet`, or set dataset.root "
+            "(or --data) to the unpacked folder tiny-imagenet-200"
+        )
+    path = home() / "datasets" / "tiny-imagenet.safetensors"
+    # Listing 110,000 files takes seconds; the annotations tell which tree it is.
+    stamp = f"{folder.absolute()} {annotations.stat().st_size} {annotations.stat().st_mtime_ns}"
+    return cached("tiny-imagenet", path, stamp, lambda: _decode(folder, progress))
+
+
+def _decode(folder: Path, progress: Progress) -> Decoded:
+    classes = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
+    train = [list_images(folder / "train" / name / "images") for name in classes]
+    lines = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
+    test = [line.split("\t")[:2] for line in lines if line]
+    strangers = {name for _, name in test} - set(classes)
+    if strangers:
+        raise SelbenchError(
+            f"{folder / 'train'} lacks the class folder {min(strangers)}; unpack the archive again"
+        )
+    return Decoded(
+        classes,
+        decode_images(
+            [path for paths in train for path in paths], progress, "decode training images"
+        ),
+        torch.tensor([label for label, paths in enumerate(train) for _ in paths]),
+        decode_images(
+            [folder / "val" / "images" / n for n, _ in test], progress, "decode test images"
+        ),
+        torch.tensor([classes.index(name) for _, name in test]),
+    )

@@ -1,0 +1,179 @@
+"""Evaluate subjects under conditions: each perturbed batch is made once for all of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selbench.datasets import Dataset, Split, stratified_order
+from selbench.progress import SILENT, Progress, Step
+from selbench.randomness import seeded
+from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.subjects import Subject
+from selbench.suites import Condition, Work
+from selbench.training import to_images
+from selbench.types import Labels, Logits
+
+BATCH = {"cpu": 250, "cuda": 2000, "mps": 500}
+OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss")
+
+
+def evaluate(
+    subjects: Sequence[Subject],
+    pieces: Sequence[Work],
+    dataset: Dataset,
+    store: StudyStore,
+    device: torch.device,
+    *,
+    limit: int | None = None,
+    progress: Progress = SILENT,
+) -> int:
+    """Evaluate every subject under every piece of work that the store does not hold yet.
+
+    Cells are written as soon as their condition is done, so that an interruption loses the
+    condition in flight and no more.
+
+    Args:
+        subjects: networks under test.
+        pieces: conditions and analyses, as `selbench.suites.collect` returns them.
+        dataset: whose test images are used.
+        store: where results go.
+        device: where networks and images are put.
+        limit: take so many test images, in the classes' proportions; None for all.
+        progress: told of every batch.
+
+    Returns:
+        the number of cells evaluated.
+    """
+    split = limited(dataset.test, limit)
+    pending = plan(subjects, pieces, split, limit, store.keys())
+    needed = {subject.weights: subject for _, pairs in pending for subject, _ in pairs}
+    models = {weights: prepare(subject.load(), device) for weights, subject in needed.items()}
+    split = split.to(device)
+    total = sum(len(pairs) for _, pairs in pending)
+    with progress.track("evaluate", total * len(split)) as step:
+        for work, pairs in pending:
+            networks = [models[subject.weights] for subject, _ in pairs]
+            cells = [cell for _, cell in pairs]
+            if isinstance(work, Condition):
+                outcomes = run_condition(work, networks, split, step)
+                results = [_result(c, o) for c, o in zip(cells, outcomes, strict=True)]
+                store.write(results, _table(cells, outcomes))
+            else:
+                for network, cell in zip(networks, cells, strict=True):
+                    rows = work.measure(network, split, len(dataset.classes))
+                    store.write([Result(cell, rows)])
+                    step(len(split), work.suite)
+    return total
+
+
+def plan(
+    subjects: Sequence[Subject],
+    pieces: Sequence[Work],
+    split: Split,
+    limit: int | None,
+    kept: set[str],
+) -> list[tuple[Work, list[tuple[Subject, Cell]]]]:
+    """Return the pieces of work that are left, each with the subjects whose cell is not `kept`."""
+    pending = []
+    for work in pieces:
+        pairs = [(subject, _cell(work, subject, split, limit)) for subject in subjects]
+        missing = {cell.key: (subject, cell) for subject, cell in pairs if cell.key not in kept}
+        if missing:
+            pending.append((work, list(missing.values())))
+    return pending
+
+
+def limited(split: Split, limit: int | None) -> Split:
+    """Return `limit` examples of `split`, in the classes' proportions.
+
+    A larger limit holds the examples of a smaller one.
+    """
+    if limit is None or limit >= len(split):
+        return split
+    order = stratified_order(split.labels, seeded("limit", 0))
+    return split.take(order[:limit].sort().values)
+
+
+def prepare(model: nn.Module, device: torch.device) -> nn.Module:
+    """Put a network on `device` in evaluation mode, its weights frozen."""
+    return model.to(device).eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def run_condition(
+    condition: Condition, networks: Sequence[nn.Module], split: Split, step: Step
+) -> list[dict[str, Tensor]]:
+    """Return each network's outcomes under `condition`: columns of len(split) rows, on the CPU."""
+    size = BATCH[split.labels.device.type]
+    parts: list[list[dict[str, Tensor]]] = [[] for _ in networks]
+    for start in range(0, len(split), size):
+        labels, examples = (t[start : start + size] for t in (split.labels, split.examples))
+        images = to_images(condition.perturb(split.images[start : start + size], examples))
+        for network, kept in zip(networks, parts, strict=True):
+            kept.append({"example": examples, "label": labels, **outcome(network(images), labels)})
+        note = condition.name if condition.level is None else f"{condition.name} {condition.level}"
+        step(len(labels) * len(networks), note)
+    return [
+        {name: torch.cat([part[name] for part in kept]).cpu() for name in OUTCOME} for kept in parts
+    ]
+
+
+def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:
+    """Return per example: prediction, its probability, logit margin of the label, cross-entropy."""
+    logits = logits.float()
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return {
+        "prediction": logits.argmax(1),
+        "confidence": logits.softmax(1).amax(1),
+        "margin": own - others,
+        "loss": F.cross_entropy(logits, labels, reduction="none"),
+    }
+
+
+def _cell(work: Work, subject: Subject, split: Split, limit: int | None) -> Cell:
+    return Cell(
+        suite=work.suite,
+        condition=work.name,
+        level=work.level,
+        group=work.group,
+        source=work.source,
+        version=work.version,
+        data=split.checksum,
+        limit=limit,
+        subject=subject.name,
+        alpha=subject.alpha,
+        seed=subject.seed,
+        training=subject.training,
+        architecture=subject.architecture,
+        weights=subject.weights,
+    )
+
+
+def _result(cell: Cell, columns: dict[str, Tensor]) -> Result:
+    n = len(columns["label"])
+    values = {
+        "accuracy": (columns["prediction"] == columns["label"]).double().mean().item(),
+        "confidence": columns["confidence"].double().mean().item(),
+        "cross_entropy": columns["loss"].double().mean().item(),
+    }
+    finite = {metric: value for metric, value in values.items() if np.isfinite(value)}
+    return Result(cell, [Measurement(metric, value, n) for metric, value in finite.items()])
+
+
+def _table(cells: Sequence[Cell], outcomes: Sequence[dict[str, Tensor]]) -> pa.Table:
+    narrow = {"example": pa.int32(), "label": pa.int16(), "prediction": pa.int16()}
+    tables = []
+    for cell, columns in zip(cells, outcomes, strict=True):
+        arrays = [
+            pa.array(columns[name].numpy()).cast(narrow.get(name, pa.float32())) for name in OUTCOME
+        ]
+        key = pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(len(arrays[0]), np.int32)), pa.array([cell.key])
+        )
+        tables.append(pa.table([key, *arrays], names=["key", *OUTCOME]))
+    return pa.concat_tables(tables).unify_dictionaries()

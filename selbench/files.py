@@ -1,0 +1,80 @@
+"""Where things live on disk, what identifies them, and how they are written whole or not at all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from selbench.errors import SelbenchError
+
+
+def home() -> Path:
+    """Return the folder of data sets, trained weights and caches.
+
+    It is the user's cache folder, or what the environment variable SELBENCH_HOME says.
+    """
+    return Path(os.environ.get("SELBENCH_HOME") or platformdirs.user_cache_path("selbench"))
+
+
+def fingerprint(value: Any) -> str:
+    """Hash anything that JSON can hold to 16 hexadecimal digits; the order of keys is no matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the place of `path` once the block succeeded.
+
+    A reader sees the old file or the new one, never a part. What stops a write (no space, no
+    permission) is raised as `SelbenchError`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as problem:
+        raise cannot_write(path, problem) from problem
+    finally:
+        if writable(path.parent):  # after success it is gone already
+            temporary.unlink(missing_ok=True)
+
+
+def writable(folder: Path) -> bool:
+    """Say whether this process may create files in `folder`."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def cannot_write(path: Path, problem: OSError) -> SelbenchError:
+    """Say that `path` cannot be written, why, and where else things can go."""
+    return SelbenchError(
+        f"cannot write {path}: {problem.strerror or problem}; make room or permission there, or "
+        "choose another folder (--store for results, SELBENCH_HOME for data and weights)"
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, so that equal values are equal bytes."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a damaged one raises `SelbenchError` with its name."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
+        raise SelbenchError(
+            f"{path} is damaged ({problem}); delete it and run the same command again"
+        ) from problem

@@ -1,0 +1,30 @@
+"""How long work tells the one who waits how far it is; the command line decides how it looks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Step(Protocol):
+    """Called after some work: how many pieces it was, and what to say beside the bar."""
+
+    def __call__(self, pieces: int = 1, note: str = "") -> None: ...
+
+
+class Progress:
+    """Says nothing; the parent of what does."""
+
+    @contextmanager
+    def track(self, task: str, pieces: int) -> Iterator[Step]:
+        """Announce `task`, which has so many pieces, and yield what to call after each."""
+
+        def step(pieces: int = 1, note: str = "") -> None:
+            pass
+
+        yield step
+
+    def say(self, line: str) -> None:
+        """Show one line that stays."""
+
+
+SILENT = Progress()

@@ -1,0 +1,183 @@
+"""Class selectivity: how differently a unit responds to different classes, and how to push it.
+
+The index is that of Morcos et al., 2018, arXiv:1803.06959; the regulariser that of Leavitt &
+Morcos, 2020, arXiv:2003.01262. A unit is one map of a ReLU's output, its activity the map's
+spatial mean. Every call of a ReLU is a layer, so a module called twice makes two; logits are none.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from selbench.types import Images, Labels, Units
+
+EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, this one is ours
+
+_RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+
+
+class RecordedUnits(TorchFunctionMode):
+    """Collect, inside a `with` block, the units of every ReLU that is called, in calling order.
+
+    Modules and functional calls are seen alike, so that any network can be recorded as it is:
+
+        with RecordedUnits() as recorded:
+            logits = model(images)
+        recorded.layers  # one (batch, units) float32 tensor for each ReLU call, differentiable
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: list[Tensor] = []
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call `function` as it would have been, and keep its units if it is a ReLU."""
+        output = function(*args, **(kwargs or {}))
+        if function in _RELUS:
+            self.layers.append(spatial_mean(output))
+        return output
+
+
+class _RowwiseMean(torch.autograd.Function):
+    """Spatial mean of maps in channels_last memory, three times as fast there as `Tensor.mean`.
+
+    Reducing and broadcasting run over whole rows (width x units values that lie side by side)
+    instead of over the few units of one pixel; in bfloat16 that is most of the regulariser's cost.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        batch, units, height, width = ctx.shape = maps.shape
+        ctx.dtype = maps.dtype
+        rows = maps.permute(0, 2, 3, 1).reshape(batch, height, width * units)
+        columns = rows.sum(1, dtype=torch.float32).view(batch, width, units)
+        mean: Tensor = columns.sum(1) / (height * width)
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        batch, units, height, width = ctx.shape
+        pixel = (gradients[0] / (height * width)).to(ctx.dtype)
+        row = pixel[:, None].expand(batch, width, units).contiguous()
+        maps: Tensor = row[:, None].expand(batch, height, width, units)
+        return maps.permute(0, 3, 1, 2)
+
+
+def spatial_mean(maps: Tensor) -> Units:
+    """Average (batch, units, *space) over space, in float32 whatever the precision of the maps."""
+    if maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last):
+        return _RowwiseMean.apply(maps)  # type: ignore[no-any-return]
+    return maps.flatten(2).mean(2, dtype=torch.float32) if maps.ndim > 2 else maps.float()
+
+
+def class_means(
+    units: Float[Tensor, "batch units"], labels: Labels, classes: int
+) -> tuple[Float[Tensor, "classes units"], Bool[Tensor, " classes"]]:
+    """Average the units of each class; also say which classes are present (the others are zero)."""
+    members = F.one_hot(labels, classes).to(units.dtype)
+    counts = members.sum(0)
+    return (members.T @ units) / counts.clamp(min=1)[:, None], counts > 0
+
+
+def selectivity_index(
+    means: Float[Tensor, "classes units"],
+    present: Bool[Tensor, " classes"],
+    epsilon: float = EPSILON,
+) -> Float[Tensor, " units"]:
+    """Compute (mu_max - mu_rest) / (mu_max + mu_rest + epsilon) of each unit.
+
+    mu_max is the largest class mean and mu_rest the mean of the other classes' means. The index is
+    0 for a unit with the same mean for all classes and for a dead one, and 1 for a unit that
+    responds to one class alone.
+
+    Args:
+        means: class means of the units, not negative.
+        present: the classes that count; the others' rows are left out.
+        epsilon: keeps a dead unit's index finite.
+    """
+    absent = ~present[:, None]
+    largest = means.masked_fill(absent, -torch.inf).amax(0)
+    total = means.masked_fill(absent, 0).sum(0)
+    rest = (total - largest) / (present.sum() - 1).clamp(min=1)
+    return (largest - rest) / (largest + rest + epsilon)
+
+
+def mean_selectivity(layers: Sequence[Units], labels: Labels, classes: int) -> Float[Tensor, ""]:
+    """Average the index over the units of each layer, then over the layers; differentiable.
+
+    The class means are those of the batch, over the classes present in it. Averaging within layers
+    first keeps wide layers from dominating. The training loss is cross-entropy minus alpha times
+    this (Leavitt & Morcos, 2020, arXiv:2003.01262). The smaller the batch, the more of the index is
+    sampling noise: a unit that knows nothing of the classes still scores above zero.
+    """
+    index = selectivity_index(*class_means(torch.cat(list(layers), 1), labels, classes))
+    return torch.stack([part.mean() for part in index.split([u.shape[1] for u in layers])]).mean()
+
+
+@dataclass(frozen=True)
+class LayerSelectivity:
+    """The index of one layer's units over a data set.
+
+    Attributes:
+        index: one value per unit; 0 for dead units.
+        dead: units whose mean is zero for every class.
+        null: the same units' index after the labels were shuffled, one row per shuffle: what
+            sampling alone produces.
+    """
+
+    index: Float64[Tensor, " units"]
+    dead: Bool[Tensor, " units"]
+    null: Float64[Tensor, "shuffles units"]
+
+
+@torch.inference_mode()
+def measure_selectivity(
+    model: nn.Module,
+    batches: Iterable[tuple[Images, Labels]],
+    shuffled: Int64[Tensor, "shuffles examples"],
+    classes: int,
+) -> list[LayerSelectivity]:
+    """Measure the index of every unit of `model` over a data set, in one pass and float64.
+
+    Args:
+        model: a network in evaluation mode; images in [0, 1] in, logits out.
+        batches: the data set's images and labels, in order.
+        shuffled: the labels of the whole data set in several random orders, for the null.
+        classes: number of classes.
+    """
+    sums: Tensor | None = None
+    counts = torch.zeros(len(shuffled) + 1, classes, dtype=torch.float64, device=shuffled.device)
+    widths: list[int] = []
+    start = 0
+    for images, labels in batches:
+        with RecordedUnits() as recorded:
+            model(images)
+        widths = [layer.shape[1] for layer in recorded.layers]
+        units = torch.cat(recorded.layers, 1).double()
+        labelings = torch.cat([labels[None], shuffled[:, start : start + len(labels)]])
+        members = F.one_hot(labelings, classes).double()  # labelings x batch x classes
+        part = members.transpose(1, 2) @ units
+        sums = part if sums is None else sums + part
+        counts += members.sum(1)
+        start += len(labels)
+    if sums is None:
+        raise ValueError("selectivity needs at least one batch")
+    means = sums / counts.clamp(min=1)[..., None]
+    indices = torch.stack([selectivity_index(m, c > 0) for m, c in zip(means, counts, strict=True)])
+    dead = (sums[0] == 0).all(0)
+    return [
+        LayerSelectivity(index[0], silent, index[1:])
+        for index, silent in zip(indices.split(widths, 1), dead.split(widths), strict=True)
+    ]

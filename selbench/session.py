@@ -1,0 +1,154 @@
+"""One command's work from a study to its leaderboard."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from selbench.datasets import Dataset, load_dataset
+from selbench.device import choose_device, describe, versions
+from selbench.engine import evaluate
+from selbench.errors import SelbenchError
+from selbench.leaderboard import Leaderboard, leaderboard
+from selbench.progress import Progress
+from selbench.store import StudyStore
+from selbench.study import Channels, Study, check_alphas, load_study
+from selbench.subjects import Subject, brought_subject, trained_subject
+from selbench.suites import collect
+from selbench.training import training_key
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A user's checkpoint, and the normalisation it was trained with if not the study's."""
+
+    checkpoint: Path
+    mean: Channels | None = None
+    std: Channels | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A study with its data in memory, on a device."""
+
+    study: Study
+    dataset: Dataset
+    device: torch.device
+    progress: Progress
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        alphas: Sequence[str] | None,
+        seeds: Sequence[str] | None,
+        device: str,
+        data: Path | None,
+        progress: Progress,
+    ) -> "Session":
+        """Read a study and load its data; what is given takes the place of what the study says.
+
+        Raises:
+            SelbenchError: for an unknown study, a bad list of alphas or seeds, an absent device, or
+                data that cannot be used.
+        """
+        study = load_study(name)
+        chosen_alphas = study.alphas if alphas is None else _alphas(alphas)
+        chosen_seeds = study.seeds if seeds is None else _seeds(seeds)
+        root = study.dataset.root if data is None else data.expanduser().absolute()
+        spec = study.dataset.model_copy(update={"root": root})
+        study = study.model_copy(
+            update={"alphas": chosen_alphas, "seeds": chosen_seeds, "dataset": spec}
+        )
+        chosen_device = choose_device(device)
+        return cls(study, load_dataset(spec, progress), chosen_device, progress)
+
+    def train(self) -> list[Subject]:
+        """Train the study's networks, or find them trained."""
+        pairs = [(alpha, seed) for seed in self.study.seeds for alpha in self.study.alphas]
+        subjects = []
+        with self.progress.track("networks", len(pairs)) as step:
+            for alpha, seed in pairs:
+                subjects.append(
+                    trained_subject(
+                        self.study, self.dataset, alpha, seed, self.device, self.progress
+                    )
+                )
+                step()
+        return subjects
+
+    def run(
+        self,
+        root: Path,
+        suites: tuple[str, ...],
+        limit: int | None,
+        brought: Sequence[Brought],
+        command: Sequence[str],
+    ) -> Leaderboard:
+        """Train or take the networks, evaluate what the store lacks, and derive the leaderboard.
+
+        Args:
+            root: the store.
+            suites: names; none for the study's.
+            limit: number of test images; None for all.
+            brought: checkpoints to evaluate instead of training; none to train.
+            command: the words of the command line, for the manifest.
+        """
+        began = time.time()
+        side = self.dataset.test.images.shape[-1]
+        pieces = collect(suites or self.study.suites, side)
+        store = StudyStore(root, self.study.name)
+        store.check()
+        subjects = [self._brought(each) for each in brought] or self.train()
+        evaluated = evaluate(
+            subjects, pieces, self.dataset, store, self.device, limit=limit, progress=self.progress
+        )
+        manifest = {
+            "study": self.study.model_dump(mode="json"),
+            "data": self.dataset.test.checksum,
+            "training": training_key(self.study, self.dataset),
+            "device": describe(self.device),
+            "versions": versions(),
+            "command": list(command),
+            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+            "seconds": round(time.time() - began, 3),
+            "evaluated": evaluated,
+            "subjects": [
+                {"name": subject.name, "weights": subject.weights, "training": subject.training}
+                for subject in subjects
+            ],
+        }
+        if evaluated or not store.finished:
+            store.finish(manifest)
+        return leaderboard(store, limit)
+
+    def _brought(self, each: Brought) -> Subject:
+        override = {
+            "mean": each.mean or self.study.model.mean,
+            "std": each.std or self.study.model.std,
+        }
+        spec = self.study.model.model_copy(update=override)
+        return brought_subject(spec, self.dataset, each.checkpoint)
+
+
+def _alphas(words: Sequence[str]) -> tuple[float, ...]:
+    try:
+        return check_alphas(tuple(float(word) for word in words))
+    except ValueError as problem:
+        reason = "" if str(problem).startswith("could not convert") else f" ({problem})"
+        raise SelbenchError(
+            f"--alpha takes finite numbers, each once, such as -1,0,1; got "
+            f"{','.join(words)!r}{reason}"
+        ) from problem
+
+
+def _seeds(words: Sequence[str]) -> tuple[int, ...]:
+    if not all(word.isdecimal() for word in words) or len({int(word) for word in words}) < len(
+        words
+    ):
+        raise SelbenchError(
+            f"--seed takes whole numbers from 0, each once, such as 0,1,2; got {','.join(words)!r}"
+        )
+    return tuple(int(word) for word in words)

@@ -1,0 +1,23 @@
+"""Statistics of measurements."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Return the mean and the half width of Student's t interval for it.
+
+    Missing values (NaN) are left out. The half width is NaN for fewer than two values: a lone
+    value tells nothing of the spread between seeds.
+    """
+    kept = np.asarray(values, dtype=np.float64)
+    kept = kept[~np.isnan(kept)]
+    if len(kept) == 0:
+        return math.nan, math.nan
+    if len(kept) == 1:
+        return float(kept[0]), math.nan
+    quantile = stats.t.ppf((1 + level) / 2, len(kept) - 1)
+    return float(kept.mean()), float(quantile * kept.std(ddof=1) / math.sqrt(len(kept)))

@@ -1,0 +1,195 @@
+"""Results on disk: what was measured, of whom, under what; written whole or not at all.
+
+A store is a folder with one folder per study:
+
+    runs/selbench.json                    the store's format
+    runs/<study>/cells/<key>.json         cells that were evaluated together: facts, measurements
+    runs/<study>/cells/<key>.parquet      their outcomes, one row per subject and example
+    runs/<study>/measurements.csv         every measurement, tidy; made from the cells
+    runs/<study>/manifest.json            how they were made; written last
+
+A cell is one subject under one condition. Its key is a content hash of everything that its numbers
+depend on, so a cell is evaluated once, and an interrupted run goes on where it stopped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selbench.errors import SelbenchError, unknown
+from selbench.files import fingerprint, read_json, replacing, write_json, write_text
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number: `metric` of a cell, over `n` examples; `layer` counts ReLU calls from 1."""
+
+    metric: str
+    value: float
+    n: int
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One subject under one condition; every attribute is a column of `measurements.csv`.
+
+    Attributes:
+        suite: what kind of condition it is, such as "corruptions".
+        condition: such as "gaussian_noise", or "clean".
+        level: severity; None where there is none.
+        group: the corruption's family, or "".
+        source: where perturbed images come from: "original", "generated", a variant, "official".
+        version: of the condition's code.
+        data: checksum of the test images and labels.
+        limit: how many of them were taken; None for all.
+        subject: the network's name.
+        alpha: its regulariser strength; None for a brought network.
+        seed: its seed; None for a brought network.
+        training: fingerprint of its training; "" for a brought network.
+        architecture: of the network.
+        weights: hash of the network's weights.
+    """
+
+    suite: str
+    condition: str
+    level: int | None
+    group: str
+    source: str
+    version: int
+    data: str
+    limit: int | None
+    subject: str
+    alpha: float | None
+    seed: int | None
+    training: str
+    architecture: str
+    weights: str
+
+    @property
+    def key(self) -> str:
+        """Content hash of what the cell's numbers depend on."""
+        names = ("suite", "condition", "level", "source", "version", "data", "limit")
+        return fingerprint([getattr(self, name) for name in (*names, "architecture", "weights")])
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell with what was measured in it."""
+
+    cell: Cell
+    measurements: Sequence[Measurement]
+
+
+class StudyStore:
+    """The results of one study."""
+
+    def __init__(self, root: Path, study: str) -> None:
+        self.study = study
+        self.folder = root / study
+        self._cells = self.folder / "cells"
+        self._root = root
+
+    @property
+    def finished(self) -> bool:
+        """Whether a run came to its end here."""
+        return (self.folder / "manifest.json").is_file()
+
+    def check(self) -> None:
+        """Raise `SelbenchError` where another version wrote the store, or it cannot be written."""
+        _check_format(self._root)
+        write_json(self._root / "selbench.json", {"format": FORMAT})
+
+    def keys(self) -> set[str]:
+        """Return the keys of all cells that were evaluated."""
+        return {record["key"] for path in self._files() for record in read_json(path)}
+
+    def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
+        """Keep cells that were evaluated together; `outcomes` are the rows behind them, if any."""
+        records = [
+            {
+                "key": result.cell.key,
+                "cell": asdict(result.cell),
+                "measurements": [asdict(m) for m in result.measurements],
+            }
+            for result in results
+        ]
+        path = self._cells / f"{fingerprint([record['key'] for record in records])}.json"
+        if outcomes is not None:
+            with replacing(path.with_suffix(".parquet")) as temporary:
+                pq.write_table(outcomes, temporary, compression="zstd")
+        write_json(path, records)  # last: a cell without it was never evaluated
+
+    def measurements(self) -> pd.DataFrame:
+        """Return every measurement, one row each: the cell's columns, layer, metric, value, n."""
+        rows = [
+            {**record["cell"], **measurement}
+            for path in self._files()
+            for record in read_json(path)
+            for measurement in record["measurements"]
+        ]
+        columns = [*Cell.__dataclass_fields__, "layer", "metric", "value", "n"]
+        table = pd.DataFrame(rows, columns=columns)
+        whole = dict.fromkeys(("level", "limit", "seed", "layer"), "Int64")
+        return table.astype(whole).sort_values(columns, ignore_index=True, kind="stable")
+
+    def outcomes(self) -> pa.Table:
+        """Return the outcomes of all cells, one row per cell and example.
+
+        Columns: key (of the cell), example (position in the test set), label, prediction,
+        confidence (its probability), margin (logit of the label minus the largest other logit) and
+        loss (cross-entropy).
+        """
+        return pa.concat_tables(
+            [pq.read_table(path) for path in sorted(self._cells.glob("*.parquet"))]
+        )
+
+    def finish(self, manifest: dict[str, Any]) -> None:
+        """Write `measurements.csv` and then the manifest."""
+        write_text(self.folder / "measurements.csv", self.measurements().to_csv(index=False))
+        write_json(self.folder / "manifest.json", manifest)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of the latest run."""
+        content: dict[str, Any] = read_json(self.folder / "manifest.json")
+        return content
+
+    def _files(self) -> list[Path]:
+        return sorted(self._cells.glob("*.json"))
+
+
+def open_studies(root: Path, name: str | None = None) -> list[StudyStore]:
+    """Return the studies of a store that have a manifest; `name` chooses one.
+
+    Raises:
+        SelbenchError: where there is no such store or study, or another version wrote it.
+    """
+    _check_format(root)
+    names = sorted(path.parent.name for path in root.glob("*/manifest.json"))
+    if not names:
+        raise SelbenchError(
+            f"there are no results in {root}; make some with `selbench run`, or say --store"
+        )
+    if name is not None and name not in names:
+        raise unknown(f"study in the store {root}", name, names)
+    return [StudyStore(root, each) for each in names if name in (None, each)]
+
+
+def _check_format(root: Path) -> None:
+    marker = root / "selbench.json"
+    if not marker.exists():
+        return
+    content = read_json(marker)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise SelbenchError(
+            f"the store {root} has format {found}, this version of selbench reads format {FORMAT}; "
+            "use the version that wrote it, or another folder with --store"
+        )

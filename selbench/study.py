@@ -1,0 +1,177 @@
+"""A study: the immutable description of what is trained, on what, and how it is evaluated."""
+
+import math
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from selbench.errors import SelbenchError, unknown
+
+Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+Channels = tuple[float, float, float]
+
+
+class Frozen(BaseModel):
+    """A value read once, hashed and passed down; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetSpec(Frozen):
+    """Which images, and how many training images are held out for validation."""
+
+    name: str
+    root: Path | None = None
+    validation: int = Field(ge=1)
+
+
+class ModelSpec(Frozen):
+    """Which architecture; `options` go to its function, such as `{shortcut = "A"}`.
+
+    `mean` and `std` are per channel on [0, 1]; without them those of the training images are used.
+    """
+
+    name: str
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    mean: Channels | None = None
+    std: Channels | None = None
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, std: Channels | None) -> Channels | None:
+        if std is not None and min(std) <= 0:
+            raise ValueError(f"must be positive, got {std}")
+        return std
+
+
+class Recipe(Frozen):
+    """How a network is trained: SGD on cross-entropy minus alpha times selectivity."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=1e-4, ge=0)
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = ()
+    decay: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: float = Field(default=0, ge=0)
+    augment: tuple[Literal["flip", "crop"], ...] = ()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs:g} leaves none of {self.epochs} epochs"
+            )
+        if self.schedule == "cosine" and self.milestones:
+            raise ValueError('milestones belong to schedule = "step", not "cosine"')
+        return self
+
+
+class Study(Frozen):
+    """One experiment: networks trained for every alpha and seed, then evaluated by suites."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    alphas: Alphas
+    seeds: Seeds
+    suites: tuple[str, ...] = ("corruptions",)
+    dataset: DatasetSpec
+    model: ModelSpec
+    recipe: Recipe
+
+    @field_validator("alphas")
+    @classmethod
+    def _finite(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
+        return check_alphas(alphas)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"each seed once, got {list(seeds)}")
+        return seeds
+
+
+def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
+    """Return `alphas` with -0.0 made 0.0; raises `ValueError` for an infinite or repeated one."""
+    for alpha in alphas:
+        if not math.isfinite(alpha):
+            raise ValueError(f"alpha must be a finite number, got {alpha}")
+    if len(set(alphas)) < len(alphas):
+        raise ValueError(f"each alpha once, got {list(alphas)}")
+    return tuple(alpha + 0.0 for alpha in alphas)
+
+
+def shipped_studies() -> dict[str, Path]:
+    """Return the studies that come with selbench, by name."""
+    folder = Path(str(resources.files("selbench") / "studies"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_study(name: str) -> Study:
+    """Read a study by its shipped name or by the path of a TOML file.
+
+    A relative `dataset.root` in the file is relative to the file. Raises `SelbenchError` for an
+    unknown name, a missing file, malformed TOML, an unknown key or a value out of range.
+    """
+    path = shipped_studies().get(name)
+    if path is None:
+        path = Path(name).expanduser()
+        if path.suffix != ".toml":
+            raise unknown(
+                "study (a shipped name or the path of a .toml file)", name, shipped_studies()
+            )
+        if not path.is_file():
+            raise SelbenchError(
+                f"there is no study file {path}; see `selbench list` for the shipped ones"
+            )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
+    except OSError as problem:
+        raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
+    return _resolve_root(_validate(content, path), path)
+
+
+def _validate(content: dict[str, Any], path: Path) -> Study:
+    try:
+        return Study.model_validate({"name": path.stem, **content})
+    except ValidationError as problem:
+        raise SelbenchError(f"{path}: {_first_problem(problem)}") from problem
+
+
+def _resolve_root(study: Study, path: Path) -> Study:
+    if study.dataset.root is None:
+        return study
+    root = path.parent.absolute() / study.dataset.root.expanduser()
+    return study.model_copy(update={"dataset": study.dataset.model_copy(update={"root": root})})
+
+
+def _first_problem(problem: ValidationError) -> str:
+    error = problem.errors()[0]
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        *table, _ = error["loc"]
+        model: type[BaseModel] = Study
+        for part in table:
+            model = model.model_fields[str(part)].annotation  # type: ignore[assignment]  # a Frozen
+        return str(
+            unknown(
+                "key", where, [".".join([*map(str, table), name]) for name in model.model_fields]
+            )
+        )
+    if error["type"] == "missing":
+        return f"the key {where} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return (
+        f"{where}: {message[0].lower()}{message[1:]}, got {error['input']!r}" if where else message
+    )

@@ -1,0 +1,81 @@
+"""Networks under test: trained by a study, or brought by the user."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from selbench.datasets import Dataset
+from selbench.models import build_model, load_weights
+from selbench.progress import SILENT, Progress
+from selbench.study import ModelSpec, Study
+from selbench.training import train_or_find, weights_hash
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network under test; images in [0, 1] in, logits out.
+
+    Attributes:
+        name: "alpha=-1 seed=0", or the file a user brought.
+        alpha: regulariser strength; None for a brought network.
+        seed: None for a brought network.
+        training: fingerprint of how it was trained; "" for a brought network.
+        architecture: name of the model.
+        weights: hash of its parameters and buffers, which identifies it.
+        load: builds the network in evaluation mode, on the CPU.
+    """
+
+    name: str
+    alpha: float | None
+    seed: int | None
+    training: str
+    architecture: str
+    weights: str
+    load: Callable[[], nn.Module]
+
+
+def trained_subject(
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> Subject:
+    """Train the study's network for `alpha` and `seed` on `device`, or find it trained."""
+    network = train_or_find(study, dataset, alpha, seed, device, progress)
+    return Subject(
+        name=f"alpha={alpha:g} seed={seed}",
+        alpha=alpha,
+        seed=seed,
+        training=network.manifest["training"],
+        architecture=study.model.name,
+        weights=network.manifest["weights"],
+        load=lambda: _load(study.model, dataset, network.weights),
+    )
+
+
+def brought_subject(spec: ModelSpec, dataset: Dataset, checkpoint: Path) -> Subject:
+    """Take a user's checkpoint of the architecture `spec`.
+
+    Raises `SelbenchError` where it does not fit.
+    """
+    model = _load(spec, dataset, checkpoint)
+    return Subject(
+        name=checkpoint.name,
+        alpha=None,
+        seed=None,
+        training="",
+        architecture=spec.name,
+        weights=weights_hash(model.state_dict()),
+        load=lambda: model,
+    )
+
+
+def _load(spec: ModelSpec, dataset: Dataset, weights: Path) -> nn.Module:
+    model = build_model(spec, len(dataset.classes), dataset.moments)
+    load_weights(model, weights)
+    return model.eval()

@@ -1,0 +1,16 @@
+"""Training a network on cross-entropy minus alpha times its class selectivity."""
+
+from selbench.training.loop import TRAINING_VERSION, Epoch, accuracy, to_images, train
+from selbench.training.run import TrainedNetwork, train_or_find, training_key, weights_hash
+
+__all__ = [
+    "TRAINING_VERSION",
+    "Epoch",
+    "TrainedNetwork",
+    "accuracy",
+    "to_images",
+    "train",
+    "train_or_find",
+    "training_key",
+    "weights_hash",
+]

@@ -1,0 +1,191 @@
+"""Train one network or take it from the cache; an interrupted training resumes."""
+
+import hashlib
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Self
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from selbench.datasets import Dataset, split_validation
+from selbench.device import describe, deterministic, versions
+from selbench.files import fingerprint, home, read_json, replacing, write_json
+from selbench.models import build_model
+from selbench.progress import SILENT, Progress, Step
+from selbench.randomness import seeded
+from selbench.study import Recipe, Study
+from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, train
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network of the cache: where its weights lie, and the manifest of its training."""
+
+    weights: Path
+    manifest: dict[str, Any]
+
+
+def training_key(study: Study, dataset: Dataset) -> str:
+    """Fingerprint everything that a trained network depends on, alpha and seed apart."""
+    return fingerprint(
+        {
+            "version": TRAINING_VERSION,
+            "images": dataset.train.checksum,
+            "validation": study.dataset.validation,
+            "model": study.model.model_dump(mode="json"),
+            "recipe": study.recipe.model_dump(mode="json"),
+        }
+    )
+
+
+def train_or_find(
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> TrainedNetwork:
+    """Return the study's network for `alpha` and `seed`, trained now unless the cache holds it.
+
+    Weights are those of the epoch with the best validation accuracy, the latest one where several
+    are equal (the papers do not say which).
+    """
+    training = training_key(study, dataset)
+    folder = home() / "weights" / fingerprint([training, alpha, seed])
+    if not (folder / "manifest.json").is_file():
+        model = untrained(study, dataset, seed).to(device)
+        session = _Session.start(folder, model, study.recipe)
+        task = f"train alpha={alpha:g} seed={seed}"
+        with deterministic(), progress.track(task, study.recipe.epochs) as step:
+            step(len(session.epochs))
+            _train(session, study, dataset, alpha, seed, device, step)
+        facts = {"study": study.name, "training": training, "alpha": alpha, "seed": seed}
+        _finish(session, folder, facts | {"device": describe(device), "versions": versions()})
+    return TrainedNetwork(folder / "weights.safetensors", read_json(folder / "manifest.json"))
+
+
+@dataclass
+class _Session:
+    """A training under way, as kept in its checkpoint after every epoch."""
+
+    path: Path
+    model: nn.Module
+    optimizer: SGD
+    epochs: list[Epoch]
+    best: dict[str, Tensor]
+    best_epoch: int
+    seconds: float
+
+    @classmethod
+    def start(cls, folder: Path, model: nn.Module, recipe: Recipe) -> Self:
+        """Begin anew, or where the checkpoint in `folder` ends; a damaged one is passed over."""
+        session = cls(
+            folder / "checkpoint.pt", model, make_optimizer(model, recipe), [], {}, 0, 0.0
+        )
+        try:
+            kept = torch.load(session.path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError):
+            return session
+        model.load_state_dict(kept["model"])
+        session.optimizer.load_state_dict(kept["optimizer"])
+        session.epochs = [Epoch(**epoch) for epoch in kept["epochs"]]
+        session.best, session.best_epoch, session.seconds = (
+            kept["best"],
+            kept["best_epoch"],
+            kept["seconds"],
+        )
+        return session
+
+    def keep(self) -> None:
+        """Write the checkpoint."""
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+        }
+        with replacing(self.path) as temporary:
+            torch.save(content, temporary)
+
+
+def _train(
+    session: _Session,
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    device: torch.device,
+    step: Step,
+) -> None:
+    """Train to the end, keeping a checkpoint after every epoch."""
+    rest, validation = split_validation(
+        dataset.train, study.dataset.validation, seeded("validation", seed)
+    )
+    began = time.perf_counter() - session.seconds
+    for epoch in train(
+        session.model,
+        session.optimizer,
+        rest.to(device),
+        validation.to(device),
+        study.recipe,
+        alpha=alpha,
+        seed=seed,
+        first_epoch=len(session.epochs) + 1,
+    ):
+        if epoch.accuracy >= max((e.accuracy for e in session.epochs), default=0):
+            contiguous = torch.contiguous_format  # safetensors takes no other
+            session.best = {
+                name: tensor.cpu().clone(memory_format=contiguous)
+                for name, tensor in session.model.state_dict().items()
+            }
+            session.best_epoch = epoch.number
+        session.epochs.append(epoch)
+        session.seconds = time.perf_counter() - began
+        session.keep()
+        step(1, f"validation accuracy {epoch.accuracy:.1%}")
+
+
+def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
+    """Write the best weights, then the manifest that vouches for them; drop the checkpoint."""
+    with replacing(folder / "weights.safetensors") as temporary:
+        safetensors.torch.save_file(session.best, temporary)
+    curves = [asdict(epoch) for epoch in session.epochs]
+    for epoch in curves:  # JSON has no infinity; None stands for a loss that was not finite
+        epoch |= {
+            k: None for k, v in epoch.items() if isinstance(v, float) and not math.isfinite(v)
+        }
+    manifest = facts | {
+        "weights": weights_hash(session.best),
+        "best_epoch": session.best_epoch,
+        "diverged": curves[-1]["cross_entropy"] is None,
+        "seconds": round(session.seconds, 3),
+        "curves": curves,
+    }
+    write_json(folder / "manifest.json", manifest)
+    session.path.unlink(missing_ok=True)
+
+
+def untrained(study: Study, dataset: Dataset, seed: int) -> nn.Module:
+    """Build the study's network with first weights that depend on the seed alone, not on alpha."""
+    with torch.random.fork_rng(devices=[]):  # modules draw them from the global generator
+        torch.manual_seed(seeded("weights", seed).initial_seed())
+        return build_model(study.model, len(dataset.classes), dataset.moments)
+
+
+def weights_hash(state: dict[str, Tensor]) -> str:
+    """Identify a network by its parameters and buffers."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
