@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -169,10 +168,11 @@ def download(
     typer.echo(f"{dataset} is in {DOWNLOADS[dataset](home() / 'datasets')}")
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"selbench {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -184,20 +184,28 @@ def common(
     """Options before the command."""
 
 
+# Older releases of typer raise click's own class, newer ones that of a private copy.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+# Threads that wait must sleep: spinning ones slow torch tenfold where other work has a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""
     try:
         code = app(standalone_mode=False)
     except SelbenchError as problem:
         code = _fail(str(problem), 2)
-    except click.UsageError as problem:
-        command = problem.ctx.command_path if problem.ctx else "selbench"
-        code = _fail(f"{problem.format_message()} See `{command} --help`.", 2)
-    except (click.Abort, KeyboardInterrupt):
-        code = _fail("interrupted; the same command goes on where this one stopped", 130)
+    except UsageError as problem:
+        code = _fail(f"{problem.format_message()} See selbench --help.", 2)  # type: ignore[attr-defined]
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    if code == 130:
+        _fail("interrupted; the same command goes on where this one stopped", code)
     sys.exit(code)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from selbench.types import Images, Labels, Units
+from selbench.types import Labels, Units
 
 EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, this one is ours
 
@@ -114,7 +114,9 @@ def selectivity_index(
     return (largest - rest) / (largest + rest + epsilon)
 
 
-def mean_selectivity(layers: Sequence[Units], labels: Labels, classes: int) -> Float[Tensor, ""]:
+def mean_selectivity(
+    layers: Sequence[Float[Tensor, "batch _"]], labels: Labels, classes: int
+) -> Float[Tensor, ""]:
     """Average the index over the units of each layer, then over the layers; differentiable.
 
     The class means are those of the batch, over the classes present in it. Averaging within layers
@@ -145,7 +147,7 @@ class LayerSelectivity:
 @torch.inference_mode()
 def measure_selectivity(
     model: nn.Module,
-    batches: Iterable[tuple[Images, Labels]],
+    batches: Iterable[tuple[Tensor, Tensor]],
     shuffled: Int64[Tensor, "shuffles examples"],
     classes: int,
 ) -> list[LayerSelectivity]:
@@ -153,7 +155,7 @@ def measure_selectivity(
 
     Args:
         model: a network in evaluation mode; images in [0, 1] in, logits out.
-        batches: the data set's images and labels, in order.
+        batches: the data set's `Images` and `Labels`, in order, batches of any size.
         shuffled: the labels of the whole data set in several random orders, for the null.
         classes: number of classes.
     """

@@ -120,7 +120,8 @@ class Session:
                 for subject in subjects
             ],
         }
-        if evaluated or not store.finished:
+        same = ("data", "training")
+        if evaluated or not store.finished or any(store.manifest()[k] != manifest[k] for k in same):
             store.finish(manifest)
         return leaderboard(store, limit)
 

@@ -137,8 +137,8 @@ class StudyStore:
         ]
         columns = [*Cell.__dataclass_fields__, "layer", "metric", "value", "n"]
         table = pd.DataFrame(rows, columns=columns)
-        whole = dict.fromkeys(("level", "limit", "seed", "layer"), "Int64")
-        return table.astype(whole).sort_values(columns, ignore_index=True, kind="stable")
+        kinds = dict.fromkeys(("level", "limit", "seed", "layer"), "Int64") | {"alpha": "float64"}
+        return table.astype(kinds).sort_values(columns, ignore_index=True, kind="stable")
 
     def outcomes(self) -> pa.Table:
         """Return the outcomes of all cells, one row per cell and example.

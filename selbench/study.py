@@ -4,7 +4,7 @@ import math
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -65,7 +65,7 @@ class Recipe(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "Recipe":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs = {self.warmup_epochs:g} leaves none of {self.epochs} epochs"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from jaxtyping import Int64, UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from selbench.datasets.dataset import Dataset, make_split
 from selbench.files import replacing
-from selbench.types import Labels, Pixels
 
 FORMAT = "1"
 
@@ -22,10 +22,10 @@ class Decoded:
     """Images and labels just decoded; classes in the order of their numbers."""
 
     classes: tuple[str, ...]
-    train_images: Pixels
-    train_labels: Labels
-    test_images: Pixels
-    test_labels: Labels
+    train_images: UInt8[Tensor, "train 3 height width"]
+    train_labels: Int64[Tensor, " train"]
+    test_images: UInt8[Tensor, "test 3 height width"]
+    test_labels: Int64[Tensor, " test"]
 
 
 def cached(name: str, path: Path, stamp: str, decode: Callable[[], Decoded]) -> Dataset:

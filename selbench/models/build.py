@@ -94,7 +94,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     whole = any(name.startswith("network.") for name in state)
     target = model if whole else model.get_submodule("network")
     expected = target.state_dict()
-    missing = [name for name in expected if name not in state]
+    # Batch norm's counters do not touch evaluation; checkpoints of before torch 0.4.1 lack them.
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = [name for name in expected if name not in state and name not in counters]
     unexpected = [name for name in state if name not in expected]
     if missing or unexpected:
         raise SelbenchError(
@@ -107,7 +109,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
                 f"{path} does not fit the model: {name} is {tuple(tensor.shape)}, the model's is "
                 f"{tuple(expected[name].shape)}; choose the architecture it was trained with"
             )
-    target.load_state_dict(state)
+    target.load_state_dict(state, strict=False)
 
 
 def _not_weights(path: Path, reason: str) -> SelbenchError:

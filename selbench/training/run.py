@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Self
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -84,7 +84,7 @@ class _Session:
     seconds: float
 
     @classmethod
-    def start(cls, folder: Path, model: nn.Module, recipe: Recipe) -> Self:
+    def start(cls, folder: Path, model: nn.Module, recipe: Recipe) -> "_Session":
         """Begin anew, or where the checkpoint in `folder` ends; a damaged one is passed over."""
         session = cls(
             folder / "checkpoint.pt", model, make_optimizer(model, recipe), [], {}, 0, 0.0

@@ -1,0 +1,664 @@
+"""The command line: what it does, and that what the user can mend is one sentence and code 2."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import selbench as package
+from corruptions import CORRUPTIONS
+from selbench import engine, suites
+from selbench.cli import app
+from selbench.datasets import DATASETS, load_dataset
+from selbench.leaderboard import FORMATS
+from selbench.models import MODELS, build_model
+from selbench.store import StudyStore
+from selbench.study import load_study, shipped_studies
+from selbench.suites import SUITES
+from selbench.training import run as training_run
+
+TIMES = {"began", "seconds", "command", "evaluated"}  # of a manifest: they differ between runs
+
+
+@pytest.fixture
+def few_conditions(monkeypatch):
+    """Shrink the suite of corruptions to four conditions, so that a run takes a moment."""
+    chosen = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
+    monkeypatch.setattr(suites, "CORRUPTIONS", chosen)
+    monkeypatch.setattr(suites, "SEVERITIES", (1, 5))
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Record the name and level of every condition that is evaluated."""
+    seen = []
+    genuine = engine.run_condition
+
+    def recording(condition, *rest):
+        seen.append((condition.name, condition.level))
+        return genuine(condition, *rest)
+
+    monkeypatch.setattr(engine, "run_condition", recording)
+    return seen
+
+
+def measurements(store="runs", study="tiny"):
+    return pd.read_csv(Path(store) / study / "measurements.csv")
+
+
+def manifest(store="runs", study="tiny"):
+    return json.loads((Path(store) / study / "manifest.json").read_text())
+
+
+@contextmanager
+def room_for(size):
+    """Let this process write no file beyond `size` bytes, as a disk that is full does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# What commands do.
+
+
+def test_version_is_the_package_s(selbench):
+    assert selbench("--version").out == f"selbench {package.__version__}\n"
+
+
+def test_every_command_has_a_help_text(selbench):
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert sorted(commands) == ["download", "leaderboard", "list", "run", "train"]
+    for command in commands:
+        assert selbench(command, "--help").code == 0
+        assert command in selbench("--help").out
+
+
+def test_list_names_everything_registered(selbench):
+    listed = {line.split()[0] for line in selbench("list").out.splitlines()}
+    registered = {*shipped_studies(), *SUITES, *CORRUPTIONS, *MODELS, *DATASETS}
+    assert registered <= listed
+    assert listed - registered == {"studies", "suites", "corruptions", "models", "datasets"}
+
+
+def test_list_describes_everything(selbench):
+    lines = selbench("list").out.splitlines()
+    assert all(len(line.split()) > 1 for line in lines if line.startswith(" "))
+
+
+def test_run_prints_one_row_per_alpha_and_keeps_every_number(selbench, tiny_study):
+    ended = selbench("run", tiny_study)
+    assert ended.code == 0
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert [row[:2] for row in rows if row[:1] in (["0"], ["1"])] == [["0", "1"], ["1", "1"]]
+    kept = measurements()
+    assert set(kept["subject"]) == {"alpha=0 seed=0", "alpha=1 seed=0"}
+    assert set(kept["n"]) == {18}
+
+
+def test_run_says_where_the_results_are(selbench, tiny_study):
+    assert selbench("run", tiny_study, "--store", "kept").err.endswith("results in kept/tiny\n")
+
+
+def test_second_run_evaluates_nothing_and_prints_the_same(
+    selbench, tiny_study, few_conditions, evaluated, monkeypatch
+):
+    first = selbench("run", tiny_study, "--suite", "corruptions")
+    assert len(evaluated) == 5
+    evaluated.clear()
+    monkeypatch.setattr(training_run, "train", None)  # no network is trained again either
+    second = selbench("run", tiny_study, "--suite", "corruptions")
+    assert evaluated == []
+    assert second.out == first.out
+
+
+def test_another_seed_evaluates_only_what_is_new(selbench, tiny_study, evaluated):
+    selbench("run", tiny_study)
+    selbench("run", tiny_study, "--seed", "0,1")
+    cells = measurements().groupby("subject").size()
+    assert evaluated == [("clean", None)] * 2
+    assert set(cells.index) == {f"alpha={a} seed={s}" for a in (0, 1) for s in (0, 1)}
+    assert cells.nunique() == 1
+
+
+def test_alpha_and_seed_replace_the_study_s(selbench, tiny_study):
+    selbench("run", tiny_study, "--alpha", "-0.5,0.0", "--alpha", "1", "--seed", "3")
+    subjects = {f"alpha={alpha} seed=3" for alpha in ("-0.5", "0", "1")}
+    assert set(measurements()["subject"]) == subjects
+
+
+def test_suites_add_up_and_none_is_evaluated_twice(selbench, tiny_study, evaluated):
+    selbench("run", tiny_study, "--suite", "selectivity", "--suite", "clean", "--suite", "clean")
+    assert set(measurements()["suite"]) == {"selectivity", "clean"}
+    assert evaluated == [("clean", None)]
+
+
+def test_limit_takes_so_many_test_images(selbench, tiny_study):
+    selbench("run", tiny_study, "--limit", "9")
+    kept = measurements()
+    assert set(kept["n"]) == {9}
+    assert set(kept["limit"]) == {9}
+    outcomes = StudyStore(Path("runs"), "tiny").outcomes().to_pandas()
+    assert set(outcomes.groupby(["key", "label"]).size()) == {3}  # of each of the three digits
+
+
+def test_leaderboard_takes_all_images_unless_told_the_limit(selbench, tiny_study):
+    selbench("run", tiny_study, "--limit", "9")
+    selbench("run", tiny_study)
+    assert "18 test images" in selbench("leaderboard").out
+    assert "9 test images" in selbench("leaderboard", "--limit", "9").out
+
+
+def test_data_replaces_the_study_s_root(selbench, tiny_study, edit):
+    Path("images").rename("elsewhere")
+    edit(tiny_study, 'root = "images"\n', "")
+    assert selbench("run", tiny_study, "--data", "elsewhere").code == 0
+
+
+def test_train_trains_and_evaluates_nothing(selbench, tiny_study, evaluated):
+    ended = selbench("train", tiny_study, "--quiet")
+    assert [line.split("  ")[0] for line in ended.out.splitlines()] == [
+        "alpha=0 seed=0",
+        "alpha=1 seed=0",
+    ]
+    assert ended.err == ""
+    assert evaluated == []
+    assert not Path("runs").exists()
+
+
+def test_trained_weights_are_those_that_run_evaluates(selbench, tiny_study):
+    trained = {line.split("weights ")[1] for line in selbench("train", tiny_study).out.splitlines()}
+    selbench("run", tiny_study)
+    assert set(measurements()["weights"]) == trained
+
+
+def test_manifest_tells_how_the_numbers_were_made(selbench, tiny_study):
+    selbench("run", tiny_study, "--limit", "9")
+    facts = manifest()
+    assert facts["command"] == ["run", str(tiny_study), "--limit", "9"]
+    assert facts["study"]["recipe"]["epochs"] == 2
+    assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert facts["versions"]["selbench"] == package.__version__
+    assert {subject["name"] for subject in facts["subjects"]} == set(measurements()["subject"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return where to keep one store that the tests of the formats share."""
+    return tmp_path_factory.mktemp("finished") / "runs"
+
+
+@pytest.fixture
+def store(finished, selbench, tiny_study, few_conditions):
+    """Return a store with the results of one study."""
+    if not finished.exists():
+        assert selbench("run", tiny_study, "--suite", "corruptions", "--store", finished).code == 0
+    return finished
+
+
+@pytest.mark.parametrize("name", ["table", *FORMATS])
+def test_every_format_shows_every_alpha_and_is_the_same_twice(name, selbench, store):
+    first = selbench("leaderboard", "--store", store, "--format", name)
+    assert first.code == 0
+    assert "tiny" in first.out
+    assert selbench("leaderboard", "--store", store, "--format", name) == first
+
+
+def test_formats_hold_the_same_numbers(selbench, store, tmp_path):
+    def shown(name):
+        return selbench("leaderboard", "tiny", "--store", store, "--format", name).out
+
+    (tmp_path / "board.csv").write_text(shown("csv"))
+    table = pd.read_csv("board.csv")
+    rows = json.loads(shown("json"))[0]["rows"]
+    assert list(table["alpha"]) == [row["alpha"] for row in rows] == [0, 1]
+    for name in ("clean", "corrupted", "mce", "selectivity"):
+        assert list(table[name]) == pytest.approx([row[name] for row in rows])
+        digits = 3 if name == "selectivity" else 1
+        factor = 1 if name == "selectivity" else 100
+        for value in table[name]:
+            for text in (shown("md"), shown("latex"), shown("table")):
+                assert f"{value * factor:.{digits}f}" in text
+
+
+def test_leaderboard_is_over_the_tidy_measurements(selbench, store):
+    rows = json.loads(selbench("leaderboard", "--store", store, "--format", "json").out)[0]["rows"]
+    accuracy = measurements(store).query("metric == 'accuracy' and alpha == 1")
+    clean = accuracy.query("suite == 'clean'")["value"]
+    corrupted = accuracy.query("suite == 'corruptions'").groupby("condition")["value"].mean()
+    assert rows[1]["clean"] == pytest.approx(clean.item())
+    assert rows[1]["corrupted"] == pytest.approx(corrupted.mean())
+
+
+def test_suite_of_corruptions_is_the_benchmark(selbench, tiny_study):
+    assert selbench("run", tiny_study, "--suite", "corruptions", "--alpha", "0").code == 0
+    kept = measurements().query("suite == 'corruptions'")
+    conditions = set(zip(kept["condition"], kept["level"], strict=True))
+    benchmark = [name for name, each in CORRUPTIONS.items() if not each.extra]
+    assert conditions == {(name, level) for name in benchmark for level in range(1, 6)}
+    assert len(conditions) == 75
+
+
+# A user's own checkpoint.
+
+
+@pytest.fixture
+def checkpoint(tiny_study, tmp_path):
+    """Save the weights of an untrained network of the study's architecture."""
+    torch.manual_seed(1)
+    study = load_study(str(tiny_study))
+    model = build_model(study.model, 3, ((0, 0, 0), (1, 1, 1)))
+    torch.save(model.network.state_dict(), tmp_path / "mine.pth")
+    return tmp_path / "mine.pth"
+
+
+def accuracy_with(network, mean, std, study):
+    split = load_dataset(load_study(str(study)).dataset).test
+    channels = [torch.tensor(values)[:, None, None] for values in (mean, std)]
+    logits = network.eval()((split.images / 255 - channels[0]) / channels[1])
+    return (logits.argmax(1) == split.labels).double().mean().item()
+
+
+@pytest.mark.parametrize("normalisation", ["given", "the training images'"])
+def test_checkpoint_is_evaluated_instead_of_training(
+    normalisation, selbench, tiny_study, checkpoint, monkeypatch
+):
+    monkeypatch.setattr(training_run, "train", None)
+    study = load_study(str(tiny_study))
+    network = build_model(study.model, 3, ((0, 0, 0), (1, 1, 1))).network
+    network.load_state_dict(torch.load(checkpoint, weights_only=True))
+    if normalisation == "given":
+        options, moments = (
+            ("--mean", "0.4,0.5,0.6", "--std", "0.1,0.2,0.9"),
+            [
+                (0.4, 0.5, 0.6),
+                (0.1, 0.2, 0.9),
+            ],
+        )
+    else:
+        options, moments = (), load_dataset(study.dataset).moments
+    assert selbench("run", tiny_study, "--checkpoint", checkpoint, *options).code == 0
+    (kept,) = measurements().query("metric == 'accuracy'").to_dict("records")
+    assert kept["subject"] == "mine.pth"
+    assert pd.isna(kept["alpha"])
+    assert kept["value"] == accuracy_with(network, *moments, tiny_study)
+
+
+def test_foreign_checkpoint_evaluates_as_published(
+    selbench, tiny_study, edit, cifar10_test, test_data
+):
+    edit(tiny_study, 'name = "resnet8"\noptions = { width = 4 }', 'name = "resnet20"')
+    words = ["run", tiny_study, "--data", cifar10_test, "--limit", "500"]
+    words += ["--checkpoint", test_data / "weights" / "resnet20-cifar10.th"]
+    words += ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+    assert selbench(*words).code == 0
+    (accuracy,) = measurements().query("metric == 'accuracy'")["value"]
+    assert accuracy == pytest.approx(0.81, abs=0.03)  # 0.810 on all 10,000
+
+
+# Interruptions.
+
+KILLED = """
+import os, signal, sys
+from selbench import suites, store
+from selbench.cli import main
+from selbench.training import run
+suites.CORRUPTIONS = {n: suites.CORRUPTIONS[n] for n in ("gaussian_noise", "brightness")}
+suites.SEVERITIES = (1, 5)
+owner, method = {"training": (run._Session, "keep"), "evaluation": (store.StudyStore, "write")}[
+    sys.argv.pop(1)
+]
+genuine = getattr(owner, method)
+calls = []
+def killing(*arguments):
+    genuine(*arguments)
+    calls.append(None)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+setattr(owner, method, killing)
+main()
+"""
+
+
+@pytest.mark.parametrize("stage", ["training", "evaluation"])
+def test_killed_run_resumes_to_the_same_numbers(
+    stage, selbench, tiny_study, few_conditions, evaluated, fresh_home, monkeypatch
+):
+    words = ["run", str(tiny_study), "--suite", "corruptions", "--store"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, stage, *words, "killed"], capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not list(Path("killed").rglob("manifest.json"))
+    kept = StudyStore(Path("killed"), "tiny").keys()
+
+    first_epochs = []
+    genuine = training_run.train
+
+    def recording(*arguments, first_epoch, **options):
+        first_epochs.append(first_epoch)
+        return genuine(*arguments, first_epoch=first_epoch, **options)
+
+    monkeypatch.setattr(training_run, "train", recording)
+    assert selbench(*words, "killed").code == 0
+    conditions = [("clean", None), ("gaussian_noise", 1), ("gaussian_noise", 5)]
+    conditions += [("brightness", 1), ("brightness", 5)]
+    if stage == "training":  # after the first of the second network's two epochs
+        assert first_epochs == [2]
+        assert not kept
+        assert evaluated == conditions
+    else:  # after both networks' selectivity and clean accuracy
+        assert first_epochs == []
+        assert len(kept) == 4
+        assert evaluated == conditions[1:]
+
+    monkeypatch.setenv("SELBENCH_HOME", "another-home")
+    assert selbench(*words, "whole").code == 0
+    files = [Path(store, "tiny", "measurements.csv") for store in ("killed", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["training", "evaluation"])
+def test_ctrl_c_ends_with_a_hint_and_the_same_command_goes_on(
+    stage, selbench, tiny_study, few_conditions, evaluated, fresh_home, monkeypatch
+):
+    if stage == "training":
+        owner, name = training_run._Session, "keep"
+    else:
+        owner, name = StudyStore, "write"
+    genuine = getattr(owner, name)
+
+    def interrupted(*arguments):
+        genuine(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        ended = selbench("run", tiny_study, "--quiet")
+    assert ended.code == 130
+    assert ended.out == ""
+    assert ended.err == "selbench: interrupted; the same command goes on where this one stopped\n"
+    assert selbench("run", tiny_study).code == 0
+    assert evaluated == [("clean", None)]
+
+
+# Bad input.
+
+WRONG = {
+    "study without a near one": (
+        ["run", "imagenet21k.v9"],
+        r"unknown study .* 'imagenet21k.v9'; known are cifar10, digits, tiny-imagenet",
+    ),
+    "study": (["run", "digit"], r"unknown study .* 'digit'; did you mean 'digits'\?"),
+    "study to train": (["train", "digit"], r"unknown study .* 'digit'; did you mean 'digits'\?"),
+    "study file": (["run", "no/such.toml"], r"there is no study file no/such.toml; see `selbench"),
+    "study that is a folder": (["run", "folder.toml"], r"there is no study file folder.toml"),
+    "suite": (
+        ["run", "tiny.toml", "--suite", "corruption"],
+        r"unknown suite 'corruption'; did you mean 'corruptions'\?",
+    ),
+    "alpha": (["run", "--alpha", "1,x"], r"--alpha takes finite numbers, .*; got '1,x'$"),
+    "no alpha": (["run", "--alpha", ""], r"--alpha takes finite numbers, .*; got ''$"),
+    "alpha that is no number": (
+        ["run", "--alpha", "nan"],
+        r"--alpha takes finite .*; got 'nan' \(alpha must be a finite number, got nan\)",
+    ),
+    "infinite alpha": (
+        ["train", "--alpha", "0,-inf"],
+        r"--alpha takes .*; got '0,-inf' \(alpha must be a finite number, got -inf\)",
+    ),
+    "alpha twice": (
+        ["run", "--alpha", "1", "--alpha", "1.0"],
+        r"--alpha takes .*; got '1,1.0' \(each alpha once, got \[1.0, 1.0\]\)",
+    ),
+    "seed": (["run", "--seed", "-1"], r"--seed takes whole numbers from 0, .*; got '-1'"),
+    "fractional seed": (["run", "--seed", "0.5"], r"--seed takes whole numbers .*; got '0.5'"),
+    "seed twice": (["run", "--seed", "1,01"], r"--seed takes .*, each once, .*; got '1,01'"),
+    "device": (["run", "--device", "gpu"], r"device 'gpu' cannot be used .*; try --device cpu"),
+    "limit": (["run", "--limit", "0"], r"Invalid value for '--limit'.*See selbench --help\."),
+    "limit of a board": (["leaderboard", "--limit", "-3"], r"Invalid value for '--limit'"),
+    "mean without checkpoint": (
+        ["run", "--mean", "0,0,0"],
+        r"--mean and --std describe a --checkpoint",
+    ),
+    "mean of two channels": (
+        ["run", "tiny.toml", "--checkpoint", "x", "--mean", "1,2"],
+        r"--mean takes three numbers such as 0.485,0.456,0.406, got '1,2'",
+    ),
+    "std that is no number": (
+        ["run", "tiny.toml", "--checkpoint", "x", "--std", "1,2,a"],
+        r"--std takes three numbers such as 0.485,0.456,0.406, got '1,2,a'",
+    ),
+    "checkpoint": (
+        ["run", "tiny.toml", "--checkpoint", "mine.pth"],
+        r"there is no checkpoint mine.pth$",
+    ),
+    "data": (
+        ["run", "tiny.toml", "--data", "nowhere"],
+        r"the folder /.*/nowhere/train is missing; put images there as train/<class>/\*, or point ",
+    ),
+    "cifar10's data": (
+        ["run", "cifar10", "--data", "nowhere"],
+        r"nowhere/cifar-10-batches-py is missing or damaged; run `selbench download cifar10`, or ",
+    ),
+    "tiny-imagenet's data": (
+        ["run", "tiny-imagenet"],
+        r"val_annotations.txt is missing; run `selbench download tiny-imagenet`, or set ",
+    ),
+    "empty store": (
+        ["leaderboard", "--store", "none"],
+        r"there are no results in none; make some with `selbench run`, or say --store",
+    ),
+    "format": (
+        ["leaderboard", "--format", "markdown"],
+        r"unknown format 'markdown'; known are table, md, csv, json, latex",
+    ),
+    "download": (["download", "cifar"], r"unknown .*'cifar'; did you mean 'cifar10'\?"),
+    "option": (["run", "--alphas", "1"], r"No such option: --alphas.*See selbench --help\."),
+    "command": (["runn"], r"No such command 'runn'.*See selbench --help\."),
+    "missing argument": (["download"], r"Missing argument 'DATASET'.*See selbench --help\."),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_word_is_one_sentence(what, refused, tiny_study, match):
+    Path("folder.toml").mkdir()
+    words, sentence = WRONG[what]
+    match(sentence, refused(*words))
+
+
+@pytest.fixture
+def match():
+    """Return a function that asserts that a pattern is found, and shows the text where not."""
+    import re
+
+    def match(pattern, text):
+        assert re.search(pattern, text), text
+
+    return match
+
+
+STUDY_EDITS = {
+    "unknown key": ("alphas", "alpahs", r"tiny.toml: unknown key 'alpahs'; did you mean 'alphas'"),
+    "unknown nested key": (
+        "epochs",
+        "epoch",
+        r"tiny.toml: unknown key 'recipe.epoch'; did you mean 'recipe.epochs'\?",
+    ),
+    "unknown model": ("resnet8", "resnet9", r"unknown model 'resnet9'; did you mean 'resnet8'\?"),
+    "unknown option": (
+        "width",
+        "widht",
+        r"unknown option of model resnet8 'widht'; did you mean 'width'\?",
+    ),
+    "unknown dataset": (
+        '"folder"',
+        '"folders"',
+        r"unknown dataset 'folders'; did you mean 'folder'\?",
+    ),
+    "malformed": ("[model]", "[model", r"tiny.toml is not valid TOML: .* \(at line 11, column 7\)"),
+    "not finite": ("[0, 1]", "[0, inf]", r"tiny.toml: alphas.*finite number"),
+    "twice": ("[0, 1]", "[1, 1.0]", r"tiny.toml: alphas: each alpha once, got \[1.0, 1.0\]"),
+    "unknown suite": ('["clean"]', '["cleen"]', r"unknown suite 'cleen'; did you mean 'clean'\?"),
+    "batch": (
+        "batch_size = 12",
+        "batch_size = 37",
+        r"recipe.batch_size = 37 is larger than the 36 training images; choose a smaller one",
+    ),
+    "validation": (
+        "validation = 12",
+        "validation = 48",
+        r"dataset.validation = 48 leaves none of the 48 training images; hold fewer out",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", STUDY_EDITS)
+def test_wrong_study_is_one_sentence(what, refused, tiny_study, edit, match):
+    old, new, sentence = STUDY_EDITS[what]
+    edit(tiny_study, old, new)
+    match(sentence, refused("run", tiny_study, "--quiet"))
+
+
+def test_empty_class_folder_is_named(refused, tiny_study, match):
+    Path("images/train/a-class").mkdir()
+    Path("images/test/a-class").mkdir()
+    match(r"the class folder /.*images/train/a-class holds no images", refused("run", tiny_study))
+
+
+def test_undecodable_image_is_named(refused, tiny_study, match):
+    Path("images/test/digit-1/0002.png").write_bytes(b"no image")
+    sentence = refused("run", tiny_study, "--quiet")
+    match(r"images/test/digit-1/0002.png cannot be decoded as an image .*; repair or", sentence)
+
+
+def test_odd_sized_image_is_named(refused, tiny_study, match):
+    Image.new("RGB", (31, 32)).save("images/train/digit-2/0007.png")
+    sentence = refused("run", tiny_study, "--quiet")
+    match(r"train/digit-2/0007.png is 31 x 32 pixels, 0000.png before it is 32 x 32;", sentence)
+
+
+def test_size_without_constants_is_refused_before_training(
+    refused, tiny_study, image_tree, match, monkeypatch
+):
+    monkeypatch.setattr(training_run, "train", None)
+    image_tree("large", side=48)
+    words = ["run", tiny_study, "--data", "large", "--suite", "corruptions", "--quiet"]
+    match(
+        r"has constants for images of 32, 64, 224 pixels, the data set's have 48", refused(*words)
+    )
+
+
+def test_study_that_the_store_lacks_is_named(refused, selbench, tiny_study, match):
+    selbench("run", tiny_study)
+    match(
+        r"unknown study in the store runs 'tinny'; did you mean 'tiny'\?",
+        refused("leaderboard", "tinny"),
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "leaderboard"])
+def test_store_of_another_version_is_refused(command, refused, tiny_study, match):
+    Path("runs").mkdir()
+    Path("runs/selbench.json").write_text('{"format": 99}')
+    words = ["run", tiny_study, "--quiet"] if command == "run" else ["leaderboard"]
+    match(
+        r"the store runs has format 99, this version of selbench reads format 1;", refused(*words)
+    )
+
+
+def test_store_is_checked_before_training(refused, tiny_study, monkeypatch):
+    monkeypatch.setattr(training_run, "train", None)
+    Path("runs").write_text("")
+    assert refused("run", tiny_study).startswith("cannot write runs/selbench.json: ")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o700])
+def test_store_that_is_a_file_is_refused(mode, refused, tiny_study, match):
+    Path("taken").touch(mode)
+    sentence = refused("run", tiny_study, "--store", "taken", "--quiet")
+    match(
+        r"cannot write taken/selbench.json: .*; make room or permission there, or choose another "
+        r"folder \(--store for results",
+        sentence,
+    )
+
+
+def test_damaged_record_is_named(refused, selbench, tiny_study, match):
+    selbench("run", tiny_study)
+    (record,) = Path("runs/tiny/cells").glob("*.json")
+    record.write_bytes(record.read_bytes()[:100])
+    match(rf"{record} is damaged \(.*\); delete it and run the same", refused("run", tiny_study))
+    record.unlink()
+    assert selbench("run", tiny_study).code == 0
+
+
+FULL = {"images": 40_000, "checkpoint": 15_000, "results": 300}
+# Bytes that still fit: more than what is written before, less than the decoded images, a training's
+# checkpoint, and the results of an evaluation.
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
+    what, refused, selbench, tiny_study, fresh_home
+):
+    if what != "images":
+        load_dataset(load_study(str(tiny_study)).dataset)
+    if what == "results":
+        assert selbench("train", tiny_study).code == 0
+    with room_for(FULL[what]):
+        sentence = refused("run", tiny_study, "--quiet")
+    assert sentence.startswith("cannot write ")
+    assert os.strerror(errno.EFBIG) in sentence
+    assert "make room or permission there" in sentence
+    assert not [path for path in Path().rglob("*") if path.name.endswith(".tmp")]
+    assert selbench("run", tiny_study).code == 0
+
+
+@pytest.mark.parametrize(
+    "problem", [URLError("no route to host"), RuntimeError("File not found or corrupted.")]
+)
+@pytest.mark.parametrize("name", ["cifar10", "tiny-imagenet"])
+def test_failing_download_is_one_sentence(name, problem, refused, monkeypatch, match):
+    import torchvision.datasets.cifar
+    import torchvision.datasets.utils
+
+    def fail(*arguments, **options):
+        raise problem
+
+    for module in (torchvision.datasets.cifar, torchvision.datasets.utils):
+        monkeypatch.setattr(module, "download_and_extract_archive", fail)
+    sentence = refused("download", name)
+    match(
+        rf"{name} could not be downloaded \(.*(no route|corrupted).*\); try again later, or get it "
+        r"by hand and set dataset.root \(or --data\)",
+        sentence,
+    )
+
+
+def test_download_of_what_is_there_downloads_nothing(selbench, fresh_home):
+    place = fresh_home / "datasets" / "tiny-imagenet-200"
+    (place / "val").mkdir(parents=True)
+    (place / "val" / "val_annotations.txt").touch()
+    assert selbench("download", "tiny-imagenet").out == f"tiny-imagenet is in {place}\n"
+
+
+def test_reader_that_has_seen_enough_ends_the_list_quietly(shared_home):
+    command = f"{shutil.which('true')}"
+    script = f"{sys.executable} -c 'from selbench.cli import main; main()' list | {command}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
+    assert ended.stderr == b""

@@ -1,0 +1,217 @@
+"""The class selectivity index, its regulariser and its measurement."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from selbench.selectivity import (
+    RecordedUnits,
+    class_means,
+    mean_selectivity,
+    measure_selectivity,
+    selectivity_index,
+    spatial_mean,
+)
+
+ALL = torch.ones(4, dtype=torch.bool)
+
+
+def brute_force_index(units, labels):
+    """Follow the definition word by word, one unit at a time."""
+    values = []
+    for unit in units.T:
+        means = [unit[labels == label].mean().item() for label in labels.unique()]
+        largest = max(means)
+        means.remove(largest)
+        rest = sum(means) / len(means)
+        values.append((largest - rest) / (largest + rest + 1e-7))
+    return torch.tensor(values)
+
+
+@pytest.mark.parametrize(
+    ("means", "index"),
+    [
+        ([1.0, 0, 0, 0], 1.0),
+        ([3.0, 3, 3, 3], 0.0),
+        ([0.0, 0, 0, 0], 0.0),
+        ([3.0, 1, 1, 1], 0.5),
+        ([0.0, 2, 6, 1], (6 - 1) / (6 + 1)),
+    ],
+)
+def test_index_has_its_closed_form(means, index):
+    assert selectivity_index(torch.tensor(means)[:, None], ALL).item() == pytest.approx(index, abs=1e-6)
+
+
+def test_index_leaves_absent_classes_out():
+    means = torch.tensor([[3.0], [1.0], [0.0], [0.0]])
+    present = torch.tensor([True, True, False, False])
+    assert selectivity_index(means, present).item() == pytest.approx(0.5)
+
+
+def test_index_is_invariant_to_scale_and_class_order():
+    means = torch.rand(4, 30, generator=torch.Generator().manual_seed(0)) + 0.1
+    index = selectivity_index(means, ALL)
+    torch.testing.assert_close(selectivity_index(1000 * means, ALL), index, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(selectivity_index(means.flip(0), ALL), index)
+
+
+def test_class_means_are_means_not_sums():
+    units = torch.tensor([[1.0], [1.0], [1.0], [4.0]])
+    labels = torch.tensor([0, 0, 0, 2])
+    means, present = class_means(units, labels, 3)
+    assert means.flatten().tolist() == [1, 0, 4]
+    assert present.tolist() == [True, False, True]
+
+
+def test_regulariser_averages_within_layers_before_it_averages_layers():
+    labels = torch.tensor([0, 1])
+    selective, flat = torch.tensor([[1.0], [0.0]]), torch.ones(2, 9)
+    assert mean_selectivity([selective, flat], labels, 2).item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_regulariser_equals_the_definition_on_a_random_batch():
+    generator = torch.Generator().manual_seed(1)
+    layers = [torch.rand(40, width, generator=generator) for width in (3, 7)]
+    labels = torch.randint(10, (40,), generator=generator)
+    expected = torch.stack([brute_force_index(units, labels).mean() for units in layers]).mean()
+    torch.testing.assert_close(mean_selectivity(layers, labels, 12), expected)
+
+
+def test_following_the_regularisers_gradient_raises_selectivity():
+    generator = torch.Generator().manual_seed(2)
+    units = (torch.rand(60, 5, generator=generator) + 0.5).requires_grad_()
+    labels = torch.arange(60) % 10
+    before = mean_selectivity([units], labels, 10)
+    (gradient,) = torch.autograd.grad(before, units)
+    assert mean_selectivity([units + 0.1 * gradient], labels, 10) > before
+    assert mean_selectivity([units - 0.1 * gradient], labels, 10) < before
+
+
+def test_gradient_stays_finite_where_units_are_dead():
+    units = torch.zeros(6, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(mean_selectivity([units], torch.arange(6) % 3, 3), units)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_spatial_mean_and_its_gradient_do_not_depend_on_memory_format(dtype):
+    maps = torch.rand(3, 4, 6, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    weights = torch.rand(3, 4, generator=torch.Generator().manual_seed(4))
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = maps.to(dtype).contiguous(memory_format=layout).requires_grad_()
+        mean = spatial_mean(leaf)
+        (gradient,) = torch.autograd.grad((mean * weights).sum(), leaf)
+        results.append((mean, gradient.float()))
+    assert results[0][0].dtype == torch.float32
+    torch.testing.assert_close(results[1], results[0])
+    expected = weights[:, :, None, None].expand(3, 4, 6, 5) / 30
+    torch.testing.assert_close(results[1][1], expected, rtol=1e-2, atol=0)
+
+
+def test_spatial_mean_is_float32_even_for_bfloat16_maps():
+    maps = torch.full((1, 1, 32, 32), 1.0, dtype=torch.bfloat16)
+    maps[0, 0, 0, 0] = 2
+    assert spatial_mean(maps).item() == pytest.approx(1 + 1 / 1024, abs=1e-6)
+
+
+class Reused(nn.Module):
+    """One ReLU module called twice, one functional call, one in place; the logits see none."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.convolution = nn.Conv2d(3, 4, 1)
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, images):
+        x = self.relu(self.convolution(images))
+        x = self.relu(x - 0.1)
+        x = F.relu(x - 0.1)
+        x = (x - 0.1).relu_()
+        return self.linear(x.mean((2, 3)))
+
+
+def test_every_relu_call_is_a_layer_and_logits_are_none():
+    with RecordedUnits() as recorded:
+        Reused()(torch.rand(5, 3, 8, 8))
+    assert [tuple(layer.shape) for layer in recorded.layers] == [(5, 4)] * 4
+
+
+def test_recording_does_not_change_the_logits():
+    model, images = Reused(), torch.rand(5, 3, 8, 8)
+    with RecordedUnits():
+        recorded = model(images)
+    assert torch.equal(recorded, model(images))
+
+
+def test_regulariser_trains_through_a_network():
+    model, images = Reused(), torch.rand(8, 3, 8, 8)
+    with RecordedUnits() as recorded:
+        model(images)
+    mean_selectivity(recorded.layers, torch.arange(8) % 2, 2).backward()
+    gradient = model.convolution.weight.grad
+    assert gradient.abs().sum() > 0
+    assert model.linear.weight.grad is None
+
+
+def batches(images, labels, size):
+    return list(zip(images.split(size), labels.split(size), strict=True))
+
+
+@pytest.mark.parametrize("size", [7, 60])
+def test_measured_index_equals_the_definition_whatever_the_batch_size(size):
+    generator = torch.Generator().manual_seed(5)
+    model, images = Reused().eval(), torch.rand(60, 3, 8, 8, generator=generator)
+    labels = torch.randint(10, (60,), generator=generator)
+    shuffled = torch.stack([labels[torch.randperm(60, generator=generator)] for _ in range(2)])
+    layers = measure_selectivity(model, batches(images, labels, size), shuffled, 10)
+    with torch.inference_mode(), RecordedUnits() as recorded:
+        model(images)
+    for layer, units in zip(layers, recorded.layers, strict=True):
+        expected = brute_force_index(units, labels)
+        torch.testing.assert_close(layer.index.float(), expected, atol=1e-5, rtol=1e-4)
+        null = torch.stack([brute_force_index(units, order) for order in shuffled])
+        torch.testing.assert_close(layer.null.float(), null, atol=1e-5, rtol=1e-4)
+
+
+class Identity(nn.Module):
+    def forward(self, images):
+        return F.relu(images).mean((2, 3))
+
+
+def test_dead_units_are_counted_and_score_zero():
+    images = torch.rand(20, 3, 2, 2, generator=torch.Generator().manual_seed(6))
+    images[:, 1] = 0
+    labels = torch.arange(20) % 4
+    (layer,) = measure_selectivity(Identity(), batches(images, labels, 20), labels[None], 4)
+    assert layer.dead.tolist() == [False, True, False]
+    assert layer.index[1] == 0
+
+
+def test_null_shows_that_sampling_alone_scores_above_zero():
+    generator = torch.Generator().manual_seed(7)
+    images = torch.rand(100, 3, 1, 1, generator=generator)
+    labels = torch.arange(100) % 10
+    shuffled = torch.stack([labels[torch.randperm(100, generator=generator)] for _ in range(20)])
+    (layer,) = measure_selectivity(Identity(), batches(images, labels, 50), shuffled, 10)
+    # Units that know nothing of the classes: index and null have the same distribution.
+    assert layer.index.mean().item() == pytest.approx(layer.null.mean().item(), abs=0.1)
+    assert layer.null.mean() > 0.1
+
+
+def test_minibatch_bias_is_that_of_the_protocol():
+    # Uninformative units of coefficient of variation 0.7, 10 classes, batch 256: 0.11 on average.
+    generator = torch.Generator().manual_seed(8)
+    shape = 1 / 0.7**2
+    uniform = torch.distributions.Gamma(shape, shape)
+    torch.manual_seed(8)
+    units = uniform.sample((256, 2000))
+    labels = torch.randint(10, (256,), generator=generator)
+    assert mean_selectivity([units], labels, 10).item() == pytest.approx(0.11, abs=0.01)
+
+
+def test_measuring_nothing_is_an_error():
+    with pytest.raises(ValueError, match="at least one batch"):
+        measure_selectivity(Identity(), [], torch.zeros(1, 0, dtype=torch.int64), 2)

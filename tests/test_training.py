@@ -1,0 +1,260 @@
+"""Training: determinism, resuming, schedules, augmentation, and the effect of alpha."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from selbench.datasets import load_dataset
+from selbench.datasets.dataset import make_split
+from selbench.errors import SelbenchError
+from selbench.files import home
+from selbench.models import build_model
+from selbench.randomness import seeded
+from selbench.study import DatasetSpec, ModelSpec, Recipe, Study
+from selbench.suites import Analysis, selectivity
+from selbench.training import loop, train_or_find
+from selbench.training.augment import augment
+from selbench.training.loop import make_optimizer, train
+from selbench.training.schedule import learning_rate
+
+CPU = torch.device("cpu")
+MOMENTS = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+RECIPE = Recipe(epochs=3, batch_size=100, learning_rate=0.05, precision="float32")
+STUDY = Study(
+    name="tiny",
+    alphas=(-1, 0, 1),
+    seeds=(0,),
+    dataset=DatasetSpec(name="digits", validation=700),
+    model=ModelSpec(name="resnet8", options={"width": 4}),
+    recipe=RECIPE,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset(STUDY.dataset)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELBENCH_HOME", str(tmp_path))
+
+
+def weights(network):
+    return network.weights.read_bytes()
+
+
+# --- schedule ---
+
+
+def test_step_schedule_decays_at_every_milestone():
+    recipe = Recipe(epochs=200, batch_size=256, learning_rate=0.1, milestones=(100, 150))
+    rates = [learning_rate(recipe, epoch) for epoch in (0.0, 99.9, 100.0, 149.9, 150.0, 199.0)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_cosine_schedule_warms_up_and_falls_to_zero():
+    recipe = Recipe(
+        epochs=10, batch_size=2, learning_rate=0.4, schedule="cosine", warmup_epochs=2
+    )
+    rates = [learning_rate(recipe, epoch) for epoch in (0.0, 1.0, 2.0, 6.0, 10.0)]
+    assert rates == pytest.approx([0, 0.2, 0.4, 0.2, 0])
+
+
+# --- augmentation ---
+
+
+def pixels(batch=64, side=16):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (batch, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+def test_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
+    images = pixels(400)
+    flipped = augment(images, ("flip",), seeded("flip", 0))
+    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    same = (flipped == images).flatten(1).all(1)
+    assert (mirrored ^ same).all()
+    assert 150 < mirrored.sum() < 250
+
+
+def test_crop_shifts_each_image_within_its_zero_padding():
+    images = pixels()
+    cropped = augment(images, ("crop",), seeded("crop", 0))
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    shifts = [(row, column) for row in range(5) for column in range(5)]
+    windows = torch.stack([padded[:, :, r : r + 16, c : c + 16] for r, c in shifts], 1)
+    matches = (windows == cropped[:, None]).flatten(2).all(2)
+    assert (matches.sum(1) == 1).all()
+    assert matches.any(0).sum() > 15  # 64 images use most of the 25 shifts
+
+
+def test_augmentation_is_pure_and_channels_last():
+    images = pixels()
+    before = images.clone()
+    result = augment(images, ("flip", "crop"), seeded("both", 0))
+    assert torch.equal(images, before)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(result, augment(images, ("flip", "crop"), seeded("both", 0)))
+
+
+def test_no_augmentation_is_the_identity():
+    assert torch.equal(augment(pixels(), (), seeded("none", 0)), pixels())
+
+
+# --- the loop ---
+
+
+def curves(digits, alpha, recipe=RECIPE, seed=0):
+    torch.manual_seed(0)
+    model = build_model(STUDY.model, 10, MOMENTS)
+    rest, validation = digits.train.take(torch.arange(500)), digits.test
+    epochs = train(model, make_optimizer(model, recipe), rest, validation, recipe, alpha=alpha, seed=seed)
+    return list(epochs), model
+
+
+def test_training_learns(digits):
+    changes = {"epochs": 8, "batch_size": 25, "learning_rate": 0.1, "schedule": "cosine"}
+    recipe = RECIPE.model_copy(update=changes)
+    epochs, _ = curves(digits, 0.0, recipe)
+    assert epochs[-1].cross_entropy < 0.3 * epochs[0].cross_entropy
+    assert epochs[-1].accuracy > 0.8
+
+
+def test_alpha_zero_is_plain_cross_entropy(digits):
+    _, regularised = curves(digits, 0.0)
+    torch.manual_seed(0)
+    plain = build_model(STUDY.model, 10, MOMENTS)
+    optimizer = make_optimizer(plain, RECIPE)
+    rest = digits.train.take(torch.arange(500))
+    for number in range(1, 4):
+        plain.train()
+        order = torch.randperm(500, generator=seeded(f"order/{number}", 0))
+        for chosen in order.split(100):
+            part = rest.take(chosen)
+            loss = torch.nn.functional.cross_entropy(plain(part.images.float() / 255), part.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(regularised.state_dict()[name], tensor)
+
+
+def test_measured_selectivity_rises_with_alpha(digits):
+    recipe = RECIPE.model_copy(update={"epochs": 6})
+    measured = []
+    for alpha in (-2.0, 0.0, 2.0):
+        _, model = curves(digits, alpha, recipe)
+        (analysis,) = selectivity(32)
+        assert isinstance(analysis, Analysis)
+        rows = analysis.measure(model.eval(), digits.test, 10)
+        measured += [r.value for r in rows if r.metric == "selectivity_index" and r.layer is None]
+    assert measured[0] < measured[1] < measured[2]
+
+
+def test_a_loss_that_is_not_finite_ends_training(digits):
+    recipe = RECIPE.model_copy(update={"learning_rate": 1e30})
+    epochs, _ = curves(digits, 1.0, recipe)
+    assert len(epochs) == 1
+    assert not math.isfinite(epochs[0].cross_entropy)
+
+
+def test_a_batch_larger_than_the_data_is_refused(digits):
+    with pytest.raises(SelbenchError, match="batch_size = 501 is larger than the 500 training images"):
+        curves(digits, 0.0, RECIPE.model_copy(update={"batch_size": 501}))
+
+
+def test_bfloat16_trains_too(digits):
+    epochs, model = curves(digits, 1.0, RECIPE.model_copy(update={"precision": "bfloat16"}))
+    assert all(math.isfinite(epoch.cross_entropy) for epoch in epochs)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_images_without_variation_do_not_break_training():
+    split = make_split(torch.zeros(40, 3, 16, 16, dtype=torch.uint8), torch.arange(40) % 2)
+    model = build_model(STUDY.model, 2, MOMENTS)
+    recipe = RECIPE.model_copy(update={"batch_size": 20})
+    epochs = list(train(model, make_optimizer(model, recipe), split, split, recipe, alpha=1.0, seed=0))
+    assert all(math.isfinite(epoch.cross_entropy) for epoch in epochs)
+
+
+# --- the cache ---
+
+
+def test_the_same_seed_trains_the_same_network(digits, tmp_path, monkeypatch):
+    first = train_or_find(STUDY, digits, 1.0, 0, CPU)
+    monkeypatch.setenv("SELBENCH_HOME", str(tmp_path / "other"))
+    assert weights(train_or_find(STUDY, digits, 1.0, 0, CPU)) == weights(first)
+
+
+def test_another_seed_or_alpha_trains_another_network(digits):
+    hashes = {
+        train_or_find(STUDY, digits, alpha, seed, CPU).manifest["weights"]
+        for alpha, seed in ((0.0, 0), (0.0, 1), (1.0, 0))
+    }
+    assert len(hashes) == 3
+
+
+def test_a_trained_network_is_found_again(digits, monkeypatch):
+    first = train_or_find(STUDY, digits, 0.0, 0, CPU)
+    monkeypatch.setattr(loop, "_step", None)  # training again would fail
+    assert train_or_find(STUDY, digits, 0.0, 0, CPU) == first
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_interrupted_training_resumes_to_the_same_bytes(digits, tmp_path, monkeypatch, last):
+    whole = weights(train_or_find(STUDY, digits, 1.0, 0, CPU))
+    monkeypatch.setenv("SELBENCH_HOME", str(tmp_path / "interrupted"))
+    step, steps = loop._step, 0
+
+    def interrupted(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == 5 * last + 3:  # five batches an epoch: in the middle of the next one
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_or_find(STUDY, digits, 1.0, 0, CPU)
+    resumed = []
+
+    def counted(*arguments):
+        resumed.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "_step", counted)
+    network = train_or_find(STUDY, digits, 1.0, 0, CPU)
+    assert weights(network) == whole
+    assert len(resumed) == 5 * (3 - last)
+    assert [epoch["number"] for epoch in network.manifest["curves"]] == [1, 2, 3]
+    assert not list(home().rglob("checkpoint.pt"))
+
+
+def test_a_damaged_checkpoint_is_passed_over(digits):
+    whole = train_or_find(STUDY, digits, 0.0, 0, CPU)
+    (whole.weights.parent / "manifest.json").unlink()
+    (whole.weights.parent / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    assert train_or_find(STUDY, digits, 0.0, 0, CPU).manifest["weights"] == whole.manifest["weights"]
+
+
+def test_weights_are_those_of_the_best_epoch(digits):
+    network = train_or_find(STUDY, digits, 1.0, 0, CPU)
+    accuracies = [epoch["accuracy"] for epoch in network.manifest["curves"]]
+    best = network.manifest["best_epoch"]
+    assert accuracies[best - 1] == max(accuracies)
+    assert all(accuracy < max(accuracies) for accuracy in accuracies[best:])
+
+
+def test_a_diverged_network_is_kept_and_marked(digits):
+    recipe = RECIPE.model_copy(update={"learning_rate": 1e30})
+    network = train_or_find(STUDY.model_copy(update={"recipe": recipe}), digits, 1.0, 0, CPU)
+    assert network.manifest["diverged"] is True
+    assert network.manifest["curves"][0]["cross_entropy"] is None
+
+
+def test_epochs_are_plain_numbers(digits):
+    epochs, _ = curves(digits, 1.0)
+    assert all(isinstance(value, int | float) for value in dataclasses.asdict(epochs[0]).values())
