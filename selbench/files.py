@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from safetensors import SafetensorError
 
 from selbench.errors import SelbenchError
 
@@ -39,11 +40,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
-    except OSError as problem:
+    except (OSError, SafetensorError) as problem:  # the latter wraps what the disk says
         raise cannot_write(path, problem) from problem
     finally:
-        if writable(path.parent):  # after success it is gone already
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # after success it is gone already
+            temporary.unlink()
 
 
 def writable(folder: Path) -> bool:
@@ -51,10 +52,11 @@ def writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
-def cannot_write(path: Path, problem: OSError) -> SelbenchError:
+def cannot_write(path: Path, problem: OSError | SafetensorError) -> SelbenchError:
     """Say that `path` cannot be written, why, and where else things can go."""
+    reason = getattr(problem, "strerror", None) or problem
     return SelbenchError(
-        f"cannot write {path}: {problem.strerror or problem}; make room or permission there, or "
+        f"cannot write {path}: {reason}; make room or permission there, or "
         "choose another folder (--store for results, SELBENCH_HOME for data and weights)"
     )
 

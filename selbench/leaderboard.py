@@ -182,7 +182,8 @@ def to_table(board: Leaderboard) -> Group:
         if not names:
             continue
         title = f"{board.study}: accuracy by family" if names[0] in FAMILIES else board.study
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+        look = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+        table = Table(title=title, title_justify="left", box=look, padding=0, show_edge=False)
         for heading in ("alpha", "n", *(COLUMNS[name].heading for name in names)):
             table.add_column(heading, justify="right", no_wrap=True)
         for line in _lines(board, names):

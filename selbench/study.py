@@ -157,7 +157,8 @@ def _resolve_root(study: Study, path: Path) -> Study:
 
 
 def _first_problem(problem: ValidationError) -> str:
-    error = problem.errors()[0]
+    # A misspelt key is unknown and its right spelling missing: the former helps.
+    error = min(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         *table, _ = error["loc"]

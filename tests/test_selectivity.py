@@ -40,7 +40,9 @@ def brute_force_index(units, labels):
     ],
 )
 def test_index_has_its_closed_form(means, index):
-    assert selectivity_index(torch.tensor(means)[:, None], ALL).item() == pytest.approx(index, abs=1e-6)
+    assert selectivity_index(torch.tensor(means)[:, None], ALL).item() == pytest.approx(
+        index, abs=1e-6
+    )
 
 
 def test_index_leaves_absent_classes_out():

@@ -56,9 +56,7 @@ def test_step_schedule_decays_at_every_milestone():
 
 
 def test_cosine_schedule_warms_up_and_falls_to_zero():
-    recipe = Recipe(
-        epochs=10, batch_size=2, learning_rate=0.4, schedule="cosine", warmup_epochs=2
-    )
+    recipe = Recipe(epochs=10, batch_size=2, learning_rate=0.4, schedule="cosine", warmup_epochs=2)
     rates = [learning_rate(recipe, epoch) for epoch in (0.0, 1.0, 2.0, 6.0, 10.0)]
     assert rates == pytest.approx([0, 0.2, 0.4, 0.2, 0])
 
@@ -111,7 +109,9 @@ def curves(digits, alpha, recipe=RECIPE, seed=0):
     torch.manual_seed(0)
     model = build_model(STUDY.model, 10, MOMENTS)
     rest, validation = digits.train.take(torch.arange(500)), digits.test
-    epochs = train(model, make_optimizer(model, recipe), rest, validation, recipe, alpha=alpha, seed=seed)
+    epochs = train(
+        model, make_optimizer(model, recipe), rest, validation, recipe, alpha=alpha, seed=seed
+    )
     return list(epochs), model
 
 
@@ -162,7 +162,9 @@ def test_a_loss_that_is_not_finite_ends_training(digits):
 
 
 def test_a_batch_larger_than_the_data_is_refused(digits):
-    with pytest.raises(SelbenchError, match="batch_size = 501 is larger than the 500 training images"):
+    with pytest.raises(
+        SelbenchError, match="batch_size = 501 is larger than the 500 training images"
+    ):
         curves(digits, 0.0, RECIPE.model_copy(update={"batch_size": 501}))
 
 
@@ -176,7 +178,9 @@ def test_images_without_variation_do_not_break_training():
     split = make_split(torch.zeros(40, 3, 16, 16, dtype=torch.uint8), torch.arange(40) % 2)
     model = build_model(STUDY.model, 2, MOMENTS)
     recipe = RECIPE.model_copy(update={"batch_size": 20})
-    epochs = list(train(model, make_optimizer(model, recipe), split, split, recipe, alpha=1.0, seed=0))
+    epochs = list(
+        train(model, make_optimizer(model, recipe), split, split, recipe, alpha=1.0, seed=0)
+    )
     assert all(math.isfinite(epoch.cross_entropy) for epoch in epochs)
 
 
@@ -237,7 +241,9 @@ def test_a_damaged_checkpoint_is_passed_over(digits):
     whole = train_or_find(STUDY, digits, 0.0, 0, CPU)
     (whole.weights.parent / "manifest.json").unlink()
     (whole.weights.parent / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    assert train_or_find(STUDY, digits, 0.0, 0, CPU).manifest["weights"] == whole.manifest["weights"]
+    assert (
+        train_or_find(STUDY, digits, 0.0, 0, CPU).manifest["weights"] == whole.manifest["weights"]
+    )
 
 
 def test_weights_are_those_of_the_best_epoch(digits):

@@ -12,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from selbench.datasets.dataset import Dataset, make_split
-from selbench.files import replacing
+from selbench.files import fingerprint, replacing
 
 FORMAT = "1"
+PARTS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,31 @@ def _read(name: str, path: Path, stamp: str) -> Dataset | None:
         if about.get("stamp") != stamp or about.get("format") != FORMAT:
             return None
         tensors = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError):
+        classes = tuple(json.loads(about["classes"]))
+        images, labels = ([tensors[f"{part}_{n}"] for part in PARTS] for n in ("images", "labels"))
+    except (SafetensorError, OSError, KeyError, ValueError):
         return None
-    arrays = Decoded(
-        tuple(json.loads(about["classes"])),
-        tensors["train_images"].permute(0, 3, 1, 2),
-        tensors["train_labels"],
-        tensors["test_images"].permute(0, 3, 1, 2),
-        tensors["test_labels"],
-    )
-    dataset = _dataset(name, arrays)
-    intact = [dataset.train.checksum, dataset.test.checksum] == json.loads(about["checksums"])
-    return dataset if intact else None
+    if {t.dtype for t in images} != {torch.uint8} or {t.dtype for t in labels} != {torch.int64}:
+        return None
+    train, test = (tensor.permute(0, 3, 1, 2) for tensor in images)
+    dataset = _dataset(name, Decoded(classes, train, labels[0], test, labels[1]))
+    return dataset if _checksums(dataset) == about.get("checksums") else None
 
 
 def _write(path: Path, stamp: str, dataset: Dataset) -> None:
     tensors: dict[str, Tensor] = {}
-    for part, split in (("train", dataset.train), ("test", dataset.test)):
+    for part, split in zip(PARTS, (dataset.train, dataset.test), strict=True):
         tensors[f"{part}_images"] = split.images.permute(0, 2, 3, 1).contiguous()
         tensors[f"{part}_labels"] = split.labels.to(torch.int64)
     about = {
         "format": FORMAT,
         "stamp": stamp,
         "classes": json.dumps(dataset.classes),
-        "checksums": json.dumps([dataset.train.checksum, dataset.test.checksum]),
+        "checksums": _checksums(dataset),
     }
     with replacing(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, about)
+
+
+def _checksums(dataset: Dataset) -> str:
+    return f"{dataset.train.checksum} {dataset.test.checksum} {fingerprint(dataset.classes)}"

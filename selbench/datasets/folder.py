@@ -38,13 +38,15 @@ def folder(root: Path | None, progress: Progress) -> Dataset:
 
     def decode() -> Decoded:
         train, test = trees["train"], trees["test"]
-        return Decoded(
-            classes,
-            decode_images(_flat(train), progress, "decode training images"),
-            _labels(train),
-            decode_images(_flat(test), progress, "decode test images"),
-            _labels(test),
-        )
+        images = decode_images(_flat(train), progress, "decode training images")
+        others = decode_images(_flat(test), progress, "decode test images")
+        if images.shape[1:] != others.shape[1:]:
+            sizes = [f"{t.shape[3]} x {t.shape[2]} pixels" for t in (others, images)]
+            raise SelbenchError(
+                f"the images in {root / 'test'} are {sizes[0]}, those in {root / 'train'} "
+                f"{sizes[1]}; all images of a data set must have one size"
+            )
+        return Decoded(classes, images, _labels(train), others, _labels(test))
 
     stamp = fingerprint(
         [_file_stamp(p, root) for t in trees.values() for ps in t.values() for p in ps]

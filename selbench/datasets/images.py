@@ -47,12 +47,18 @@ def _decode(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     try:
         with Image.open(path) as image:
             if max(image.size) > MAX_SIDE:
-                raise SelbenchError(f"{path} is larger than {MAX_SIDE} pixels; shrink or remove it")
+                raise _too_large(path)
             return np.asarray(image.convert("RGB"))
+    except Image.DecompressionBombError as problem:
+        raise _too_large(path) from problem
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as problem:
         raise SelbenchError(
             f"{path} cannot be decoded as an image ({problem}); repair or remove it"
         ) from problem
+
+
+def _too_large(path: Path) -> SelbenchError:
+    return SelbenchError(f"{path} is larger than {MAX_SIDE} pixels; shrink or remove it")
 
 
 def _size(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:

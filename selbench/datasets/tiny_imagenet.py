@@ -36,10 +36,18 @@ def tiny_imagenet(root: Path | None, progress: Progress) -> Dataset:
 
 
 def _decode(folder: Path, progress: Progress) -> Decoded:
+    if not (folder / "train").is_dir():
+        raise SelbenchError(f"{folder / 'train'} is missing; unpack the archive again")
     classes = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
     train = [list_images(folder / "train" / name / "images") for name in classes]
-    lines = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
-    test = [line.split("\t")[:2] for line in lines if line]
+    annotations = folder / "val" / "val_annotations.txt"
+    lines = annotations.read_text(encoding="utf-8").splitlines()
+    test = [line.split("\t")[:2] for line in lines]
+    for number, words in enumerate(test, 1):
+        if len(words) < 2:
+            raise SelbenchError(
+                f"{annotations}, line {number} names no image and class; unpack the archive again"
+            )
     strangers = {name for _, name in test} - set(classes)
     if strangers:
         raise SelbenchError(

@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -113,8 +114,10 @@ class _Session:
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
         }
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
+        packed = BytesIO()
+        torch.save(content, packed)
+        with replacing(self.path) as temporary:  # torch.save would not say that a disk is full
+            temporary.write_bytes(packed.getbuffer())
 
 
 def _train(

@@ -1,0 +1,185 @@
+"""Leaderboards: known answers from written cells, like with like, stable bytes."""
+
+import json
+import math
+from io import StringIO
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from selbench.leaderboard import FORMATS, leaderboard, to_table
+from selbench.store import Cell, Measurement, Result, StudyStore
+
+ERRORS = {  # of alpha 0 and alpha 1, per seed, by corruption and severity
+    ("noise", "gaussian_noise", 1): {0: (0.1, 0.2), 1: (0.2, 0.4)},
+    ("noise", "gaussian_noise", 2): {0: (0.3, 0.4), 1: (0.4, 0.6)},
+    ("digital", "contrast", 1): {0: (0.2, 0.2), 1: (0.1, 0.1)},
+}
+CLEAN = {0: (0.05, 0.10), 1: (0.05, 0.15)}
+
+
+def cell(suite, condition, level, group, alpha, seed, **changes):
+    facts = {
+        "suite": suite,
+        "condition": condition,
+        "level": level,
+        "group": group,
+        "source": "original" if suite == "clean" else "generated",
+        "version": 1,
+        "data": "d",
+        "limit": None,
+        "subject": f"alpha={alpha} seed={seed}",
+        "alpha": None if alpha is None else float(alpha),
+        "seed": seed,
+        "training": "t",
+        "architecture": "resnet8",
+        "weights": f"w{alpha}-{seed}",
+    }
+    return Cell(**(facts | changes))
+
+
+def write(store, which, error, n=100):
+    store.write([Result(which, [Measurement("accuracy", 1 - error, n)])])
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = StudyStore(tmp_path / "runs", "study")
+    store.check()
+    for alpha in (0, 1):
+        for seed in (0, 1):
+            write(store, cell("clean", "clean", None, "", alpha, seed), CLEAN[alpha][seed])
+            for (group, name, level), errors in ERRORS.items():
+                which = cell("corruptions", name, level, group, alpha, seed)
+                write(store, which, errors[alpha][seed])
+            index = Measurement("selectivity_index", 0.25 * (alpha + 1), 100)
+            layer = Measurement("selectivity_index", 0.9, 100, layer=1)
+            which = cell("selectivity", "clean", None, "", alpha, seed)
+            store.write([Result(which, [index, layer])])
+    store.finish({"data": "d", "training": "t"})
+    return store
+
+
+def row(board, subject):
+    return board.table.set_index("subject").loc[subject]
+
+
+def test_numbers_are_those_of_the_definitions(store):
+    one = row(leaderboard(store), "1")
+    assert one["networks"] == 2
+    assert one["selectivity"] == 0.5
+    assert one["clean"] == pytest.approx(0.9)
+    noise = [1 - (0.2 + 0.4) / 2, 1 - (0.4 + 0.6) / 2]  # severities first, then corruptions
+    corrupted = [(n + 0.9) / 2 for n in noise]
+    assert one["noise"] == pytest.approx(sum(noise) / 2)
+    assert one["digital"] == pytest.approx(0.9)
+    assert one["corrupted"] == pytest.approx(sum(corrupted) / 2)
+    assert one["ratio"] == pytest.approx((corrupted[0] / 0.95 + corrupted[1] / 0.85) / 2)
+    # Errors of the reference, over its seeds: noise 0.25, contrast 0.2.
+    assert one["mce"] == pytest.approx(((0.3 / 0.25 + 0.5) / 2 + (0.5 / 0.25 + 0.5) / 2) / 2)
+    assert math.isnan(one["blur"])
+
+
+def test_the_reference_has_mce_one(store):
+    assert row(leaderboard(store), "0")["mce"] == pytest.approx(1)
+
+
+def test_interval_is_students_over_seeds(store):
+    one = row(leaderboard(store), "1")
+    assert one["clean_interval"] == pytest.approx(
+        12.7062 * 0.1 / math.sqrt(2) / math.sqrt(2), rel=1e-4
+    )
+
+
+def test_rows_rise_with_alpha_and_brought_networks_come_last(store):
+    write(store, cell("clean", "clean", None, "", -2, 0), 0.3)
+    brought = {"subject": "mine.th", "training": "", "weights": "b"}
+    write(store, cell("clean", "clean", None, "", None, None, **brought), 0.2)
+    board = leaderboard(store)
+    assert board.table["subject"].tolist() == ["-2", "0", "1", "mine.th"]
+    assert math.isnan(row(board, "mine.th")["clean_interval"])
+    assert math.isnan(row(board, "-2")["corrupted"])
+
+
+def test_networks_are_compared_on_the_conditions_they_have_in_common(store):
+    write(store, cell("clean", "clean", None, "", 2, 0), 0.1)
+    write(store, cell("corruptions", "contrast", 1, "digital", 2, 0), 0.5)
+    board = leaderboard(store)
+    assert row(board, "2")["corrupted"] == pytest.approx(0.5)
+    assert row(board, "0")["corrupted"] == pytest.approx(0.8)
+    assert "1 corruptions, 1 conditions" in board.caption
+
+
+def test_other_data_and_other_trainings_are_left_out(store):
+    other = {"data": "other", "weights": "x"}
+    write(store, cell("clean", "clean", None, "", 3, 0, **other), 0.1)
+    write(store, cell("clean", "clean", None, "", 4, 0, training="old", weights="y"), 0.1)
+    assert leaderboard(store).table["subject"].tolist() == ["0", "1"]
+
+
+def test_only_one_number_of_test_images_enters_a_table(store):
+    write(store, cell("clean", "clean", None, "", 0, 0, limit=10), 0.9, n=10)
+    assert row(leaderboard(store), "0")["clean"] == pytest.approx(1 - (0.05 + 0.10) / 2)
+    limited = leaderboard(store, limit=10)
+    assert row(limited, "0")["clean"] == pytest.approx(0.1)
+    assert limited.caption.startswith("10 test images")
+
+
+def test_a_corruption_that_the_reference_masters_is_left_out_of_mce_and_named(store):
+    for alpha, seed in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        write(store, cell("corruptions", "brightness", 1, "weather", alpha, seed), 0.1 * alpha)
+    board = leaderboard(store)
+    assert row(board, "0")["mce"] == pytest.approx(1)
+    assert "mCE without brightness" in board.caption
+
+
+def test_sources_stand_in_the_caption(store):
+    which = cell("corruptions", "frost", 1, "weather", 0, 0, source="generated (procedural)")
+    write(store, which, 0.5)
+    assert "generated (procedural)" in leaderboard(store).caption
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_equal_stores_give_equal_bytes(store, format):
+    render = FORMATS[format]
+    assert render([leaderboard(store)]) == render(
+        [leaderboard(StudyStore(store.folder.parent, "study"))]
+    )
+
+
+def test_markdown_shows_means_and_intervals(store):
+    text = FORMATS["md"]([leaderboard(store)])
+    header, rule, zero, one = (line.split("|")[1:-1] for line in text.splitlines()[2:6])
+    assert [head.strip() for head in header][:4] == ["alpha", "n", "selectivity", "clean %"]
+    assert len(header) == len(rule) == len(zero) == len(one)
+    assert zero[1].strip() == "2"
+    assert one[3].strip() == "90.0 ± 63.5"
+
+
+def test_csv_and_json_hold_full_numbers(store, tmp_path):
+    board = leaderboard(store)
+    (tmp_path / "board.csv").write_text(FORMATS["csv"]([board]))
+    read = pd.read_csv(tmp_path / "board.csv")
+    assert read["corrupted"].tolist() == pytest.approx(board.table["corrupted"].tolist(), rel=1e-12)
+    (content,) = json.loads(FORMATS["json"]([board]))
+    assert content["rows"][1]["clean"] == pytest.approx(0.9)
+    assert content["rows"][1]["blur"] is None
+
+
+def test_latex_escapes_what_latex_would_take_for_commands(store):
+    brought = {"subject": "my_net&50%.th", "training": "", "weights": "b"}
+    write(store, cell("clean", "clean", None, "", None, None, **brought), 0.2)
+    text = FORMATS["latex"]([leaderboard(store)])
+    assert r"my\_net\&50\%.th" in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+
+
+def test_terminal_table_fits_80_columns(store):
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(to_table(leaderboard(store)))
+    text = console.export_text()
+    assert "…" not in text
+    assert "0.900" not in text
+    assert "90.0 ± 63.5" in text
+    assert max(map(len, text.splitlines())) <= 80
