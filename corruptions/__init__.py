@@ -1,0 +1,15 @@
+"""Common image corruptions: batched, on any device, reproducible example by example.
+
+>>> import torch
+>>> from corruptions import CORRUPTIONS, corrupt
+>>> images = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
+>>> corrupt(images, "gaussian_noise", 3, examples=torch.arange(8)).shape
+torch.Size([8, 3, 32, 32])
+>>> CORRUPTIONS["gaussian_noise"].family
+'noise'
+"""
+
+from corruptions.benchmark import CORRUPTIONS, corrupt
+from corruptions.registry import Corruption
+
+__all__ = ["CORRUPTIONS", "Corruption", "corrupt"]

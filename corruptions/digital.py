@@ -1,0 +1,134 @@
+"""Digital corruptions: what editing, compressing and resampling leave behind."""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from corruptions.draws import Draws
+from corruptions.elastic import rippled, tilted
+from corruptions.images import Images
+from corruptions.jpeg import recompressed
+from corruptions.registry import corruption
+from corruptions.separable import box_matrix, product
+
+
+@corruption(
+    "digital",
+    {
+        32: (0.75, 0.5, 0.4, 0.3, 0.15),
+        64: (0.4, 0.3, 0.2, 0.1, 0.05),
+        224: (0.4, 0.3, 0.2, 0.1, 0.05),
+    },
+)
+def contrast(images: Images, factor: float) -> Images:
+    """Shrink each channel's distance to its mean over the image by `factor`."""
+    means = images.mean(dim=(2, 3), keepdim=True)
+    return (images - means) * factor + means
+
+
+@corruption(
+    "digital",
+    {
+        32: (
+            (0, 0, 2.56),
+            (1.6, 6.4, 2.24),
+            (2.56, 1.92, 1.92),
+            (3.2, 1.28, 1.6),
+            (3.2, 0.96, 0.96),
+        ),
+        64: (
+            (0, 0, 5.12),
+            (3.2, 19.2, 3.84),
+            (6.4, 5.12, 3.84),
+            (6.4, 1.92, 1.92),
+            (10.24, 1.92, 1.28),
+        ),
+        224: (
+            (488, 170.8, 24.4),
+            (488, 19.52, 48.8),
+            (12.2, 2.44, 4.88),
+            (17.08, 2.44, 4.88),
+            (29.28, 2.44, 4.88),
+        ),
+    },
+)
+def elastic_transform(images: Images, strain: tuple[float, float, float], draws: Draws) -> Images:
+    """Tilt and shear an image at random, then ripple it.
+
+    strain: strength and smoothness of the ripples, and how far the tilt moves a point; in pixels.
+    """
+    strength, smoothness, jitter = strain
+    return rippled(tilted(images, jitter, draws), strength, smoothness, draws)
+
+
+@corruption(
+    "digital",
+    {
+        32: (0.95, 0.9, 0.85, 0.75, 0.65),
+        64: (0.9, 0.8, 0.7, 0.6, 0.5),
+        224: (0.6, 0.5, 0.4, 0.3, 0.25),
+    },
+)
+def pixelate(images: Images, factor: float) -> Images:
+    """Shrink to `factor` of the side by averaging, then enlarge by repeating pixels."""
+    sizes = images.shape[2:]
+    down, across = (_box_matrix(size, int(size * factor), images.device) for size in sizes)
+    up, back = (_box_matrix(int(size * factor), size, images.device) for size in sizes)
+    narrow = _rounded(product(images, across.T))
+    small = _rounded(product(down, narrow))
+    return product(up, product(small, back.T))
+
+
+@corruption(
+    "digital",
+    {
+        32: (80, 65, 58, 50, 40),
+        64: (65, 58, 50, 40, 25),
+        224: (25, 18, 15, 10, 7),
+    },
+)
+def jpeg_compression(images: Images, quality: int) -> Images:
+    """Compress to JPEG with chroma at half resolution, and decompress.
+
+    quality: libjpeg's, 1 to 100.
+    """
+    return recompressed(images, quality)
+
+
+@corruption(
+    "digital",
+    {
+        32: ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+        64: ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
+        224: ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+    },
+    extra=True,
+)
+def saturate(images: Images, change: tuple[float, float]) -> Images:
+    """Scale and shift the saturation in HSV space, with hue and value kept.
+
+    change: factor and summand, for saturation in [0, 1]. Grey has no hue; like the published sets,
+        what is added to it turns it red.
+    """
+    factor, summand = change
+    value = images.amax(dim=1, keepdim=True)
+    depth = value - images
+    chroma = depth.amax(dim=1, keepdim=True)
+    new_chroma = (chroma * factor + value * summand).minimum(value)
+    share = torch.where(chroma > 0, depth / chroma, _red_share(images))
+    return value - share * new_chroma
+
+
+def _red_share(images: Images) -> Float32[Tensor, "1 3 1 1"]:
+    return images.new_tensor([0, 1, 1]).view(1, 3, 1, 1)
+
+
+def _rounded(images: Images) -> Images:
+    return images.add(0.5).floor_()
+
+
+@lru_cache(maxsize=64)
+def _box_matrix(size: int, new_size: int, device: torch.device) -> Float32[Tensor, "new_size size"]:
+    return box_matrix(size, new_size).to(device, torch.float32)

@@ -1,0 +1,158 @@
+"""Random numbers that belong to an example, not to the batch in which it comes.
+
+A generator with a state hands an example other numbers as soon as batch size, order or worker
+changes. Here the n-th number of an example is a hash of (key, example, n) and of nothing else.
+The hash is SplitMix64: Steele, Lea & Flood, 2014, doi:10.1145/2660193.2660195.
+"""
+
+import hashlib
+import math
+from functools import lru_cache
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Float64, Int16, Int32, Int64
+from torch import Tensor
+
+from corruptions.images import Bytes
+
+_STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that counting in it visits all 64-bit states
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
+
+_CELL_BITS = 12
+_CELLS = 2**_CELL_BITS
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A source of random numbers, `batch` rows of them at each call.
+
+    A corruption calls it in a fixed order; channel comes before height and width in a shape.
+    """
+
+    def uniform(self, low: float, high: float, *shape: int) -> Float[Tensor, "batch ..."]:
+        """Draw from [low, high)."""
+        ...
+
+    def normal(self, *shape: int) -> Float[Tensor, "batch ..."]:
+        """Draw from the standard normal distribution."""
+        ...
+
+    def integers(
+        self, low: int, high: int | Int64[Tensor, " batch"], *shape: int
+    ) -> Int64[Tensor, "batch ..."]:
+        """Draw from low, ..., high - 1; a tensor gives each example its own `high`."""
+        ...
+
+    def poisson(self, levels: Bytes, peak: float) -> Float[Tensor, "batch 3 height width"]:
+        """Draw counts with mean `peak * levels / 255`."""
+        ...
+
+
+class KeyedDraws:
+    """Draws that are a function of a key and of each example's number alone."""
+
+    def __init__(self, key: str, examples: Int64[Tensor, " batch"]) -> None:
+        """Start one stream per example; equal keys and numbers give equal streams."""
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        start = int.from_bytes(digest, "little", signed=True)
+        self._streams = _scrambled(examples * _STEP + start)
+        self._drawn = 0
+
+    def uniform(self, low: float, high: float, *shape: int) -> Float[Tensor, "batch ..."]:
+        """Draw from [low, high), in steps of 2^-24 of the interval."""
+        words = self._words(math.prod(shape)) >> 8
+        unit = words.to(torch.float32).mul_(2.0**-24).add_(0.5)
+        return unit.mul_(high - low).add_(low).view(-1, *shape)
+
+    def normal(self, *shape: int) -> Float[Tensor, "batch ..."]:
+        """Draw standard normal numbers, two of each pair of words (Box & Muller, 1958)."""
+        count = math.prod(shape)
+        half = (count + 1) // 2
+        words = self._words(2 * half)
+        radius = words[:, :half].to(torch.float32).abs_().add_(0.5).mul_(2.0**-31)
+        radius.log_().mul_(-2).sqrt_()
+        angle = words[:, half:].to(torch.float32).mul_(math.pi * 2.0**-31)
+        pairs = torch.cat((angle.cos().mul_(radius), angle.sin_().mul_(radius)), dim=1)
+        return pairs[:, :count].reshape(-1, *shape)
+
+    def integers(
+        self, low: int, high: int | Int64[Tensor, " batch"], *shape: int
+    ) -> Int64[Tensor, "batch ..."]:
+        """Draw from low, ..., high - 1, each as likely as the others to within 2^-32."""
+        words = self._words(math.prod(shape)).to(torch.int64).bitwise_and_(0xFFFFFFFF)
+        span = high - low
+        rows = span.unsqueeze(1) if isinstance(span, Tensor) else span
+        return ((words * rows) >> 32).add_(low).view(-1, *shape)
+
+    def poisson(self, levels: Bytes, peak: float) -> Float[Tensor, "batch 3 height width"]:
+        """Draw counts by inverting the distribution function of each pixel's grey level."""
+        table = _poisson_table(peak, levels.device)
+        words, level = self._words(levels[0].numel()).flatten(), levels.int().flatten()
+        counts = table.settled[level * _CELLS + (words >> 32 - _CELL_BITS) + _CELLS // 2]
+        (unsettled,) = (counts < 0).nonzero(as_tuple=True)
+        level = level[unsettled]
+        unit = words[unsettled].to(torch.float64).mul_(2.0**-32).add_(0.5)
+        found = torch.searchsorted(table.bounds, unit.add_(level)).sub_(table.offsets[level])
+        return counts.index_copy_(0, unsettled, found.to(counts.dtype)).view(levels.shape).float()
+
+    def _words(self, count: int) -> Int32[Tensor, "batch count"]:
+        """Return the next `count` 32-bit words of every stream."""
+        hashes = (count + 1) // 2
+        steps = torch.arange(
+            self._drawn, self._drawn + hashes, dtype=torch.int64, device=self._streams.device
+        )
+        self._drawn += hashes
+        words = _scrambled(self._streams.unsqueeze(1) + steps.mul_(_STEP))
+        return words.view(torch.int32)[:, :count]
+
+
+def _scrambled(state: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+    """Map 64-bit states one to one onto 64-bit words without visible order, in place."""
+    for shift, factor in _ROUNDS:
+        state.bitwise_xor_(_shifted(state, shift)).mul_(factor)
+    return state.bitwise_xor_(_shifted(state, 31))
+
+
+def _shifted(state: Int64[Tensor, "..."], shift: int) -> Int64[Tensor, "..."]:
+    # torch shifts the sign in; masked, so that the shift is the unsigned one of the hash
+    return (state >> shift).bitwise_and_(2 ** (64 - shift) - 1)
+
+
+class PoissonTable(NamedTuple):
+    """Distribution functions of all grey levels, level v's between v and v + 1.
+
+    One search in sorted numbers, for `level + uniform`, then serves pixels of every level. It is
+    spared where the first bits of the uniform number settle the count.
+    """
+
+    bounds: Float64[Tensor, " bounds"]
+    offsets: Int64[Tensor, "256"]  # what to subtract from the place found
+    settled: Int16[
+        Tensor, " cells"
+    ]  # count by level and first bits, -1 where those do not settle it
+
+
+@lru_cache(maxsize=32)
+def _poisson_table(peak: float, device: torch.device) -> PoissonTable:
+    parts, offsets, length = [], [], 0
+    for level in range(256):
+        least, bounds = _poisson_bounds(peak * level / 255)
+        parts.append(level + bounds)
+        offsets.append(length - least)
+        length += len(bounds)
+    bounds, starts = torch.cat(parts), torch.tensor(offsets)
+    edges = torch.arange(256 * _CELLS + 1, dtype=torch.float64) / _CELLS
+    places = torch.searchsorted(bounds, edges)
+    counts = places[:-1] - starts.repeat_interleave(_CELLS)
+    settled = torch.where(places[:-1] == places[1:], counts, -1).to(torch.int16)
+    return PoissonTable(bounds.to(device), starts.to(device), settled.to(device))
+
+
+def _poisson_bounds(mean: float) -> tuple[int, Float64[Tensor, " counts"]]:
+    """Return P(X <= k) from the least k that 32 bits can tell from impossible to the last."""
+    counts = torch.arange(int(mean + 12 * math.sqrt(mean) + 24), dtype=torch.float64)
+    rate = torch.tensor(mean, dtype=torch.float64)
+    below = (torch.xlogy(counts, rate) - rate - torch.lgamma(counts + 1)).exp().cumsum(0)
+    kept = (below > 2.0**-34) & (below < 1 - 2.0**-34)
+    return int((below <= 2.0**-34).sum()), below[kept]

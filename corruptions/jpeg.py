@@ -1,0 +1,142 @@
+"""What JPEG loses: everything of the codec but its lossless last stage, for whole batches.
+
+Colours become luma and chroma, chroma is halved, 8x8 blocks are cosine-transformed and their
+coefficients divided by a table and rounded. That much and its inverse is here, in the integer
+arithmetic of libjpeg's default methods, so that the result is that of the codec to the last bit
+(ITU-T T.81, 1992, annexes A and K; Loeffler, Ligtenberg & Moschytz, 1989, for the transform).
+All numbers are whole and below 2^53, which makes float64 exact.
+"""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from torch.nn.functional import pad
+
+from corruptions.images import Images
+
+Plane = Float64[Tensor, "batch height width"]
+Small = Float64[Tensor, "batch half_height half_width"]
+Other = Float64[Tensor, "batch new_height new_width"]
+Table = Float64[Tensor, "8 8"]
+
+# 2^13 * sqrt(2) * cos(k pi / 16), up to the last digit: sums of the constants of the fast transform
+_COSINES = (
+    (8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192),
+    (11363, 9633, 6437, 2260, -2260, -6437, -9633, -11363),
+    (10703, 4433, -4433, -10703, -10703, -4433, 4433, 10703),
+    (9633, -2259, -11362, -6436, 6436, 11362, 2259, -9633),
+    (8192, -8192, -8192, 8192, 8192, -8192, -8192, 8192),
+    (6437, -11362, 2261, 9633, -9633, -2261, 11362, -6437),
+    (4433, -10704, 10704, -4433, -4433, 10704, -10704, 4433),
+    (2260, -6436, 9633, -11363, 11363, -9633, 6436, -2260),
+)
+# quantisation of luma and of chroma at quality 50: ITU-T T.81, tables K.1 and K.2
+_LUMA = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMA = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * 8,) * 4,
+)
+
+
+def recompressed(images: Images, quality: int) -> Images:
+    """Compress with chroma halved in both directions, and decompress.
+
+    quality: libjpeg's, 1 to 100.
+    """
+    red, green, blue = images.to(torch.float64).unbind(1)
+    # fixed-point colour conversion, 2^16 to one
+    luma = _scaled(19595 * red + 38470 * green + 7471 * blue, 16)
+    blueness = _scaled(-11059 * red - 21709 * green + 32768 * blue - 1, 16) + 128
+    redness = _scaled(32768 * red - 27439 * green - 5329 * blue - 1, 16) + 128
+    luma = _quantised(luma, _table(_LUMA, quality, images.device))
+    table = _table(_CHROMA, quality, images.device)
+    blueness, redness = (
+        _doubled(_quantised(_halved(plane), table), plane) - 128 for plane in (blueness, redness)
+    )
+    red = luma + _scaled(91881 * redness, 16)
+    green = luma + _scaled(-22554 * blueness - 46802 * redness, 16)
+    blue = luma + _scaled(116130 * blueness, 16)
+    return torch.stack((red, green, blue), dim=1).clamp_(0, 255).to(images.dtype)
+
+
+def _scaled(values: Float64[Tensor, "..."], bits: int) -> Float64[Tensor, "..."]:
+    """Divide by 2^bits and round, halves up: a shift of integers."""
+    return values.add(2.0 ** (bits - 1)).mul_(2.0**-bits).floor_()
+
+
+def _halved(plane: Plane) -> Small:
+    """Average 2x2 pixels, rounding down and up in turn along a row."""
+    _, height, width = plane.shape
+    even = _extended(plane, height + height % 2, -(-width // 16) * 16)
+    sums = even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]
+    sums[:, :, ::2] += 1
+    sums[:, :, 1::2] += 2
+    return sums.mul_(0.25).floor_()
+
+
+def _doubled(small: Small, like: Plane) -> Plane:
+    """Interpolate to twice the size, weighing the nearer pixel by 3/4 in each direction."""
+    _, height, width = like.shape
+    small = small[:, : -(-height // 2), : -(-width // 2)]
+    padded = _framed(small)
+    rows = 3 * padded[:, 1:-1]
+    tall = torch.stack((rows + padded[:, :-2], rows + padded[:, 2:]), dim=2).flatten(1, 2)
+    columns = 3 * tall[:, :, 1:-1]
+    pairs = (columns + tall[:, :, :-2] + 8, columns + tall[:, :, 2:] + 7)
+    wide = torch.stack(pairs, dim=3).flatten(2, 3).mul_(1 / 16).floor_()
+    return wide[:, :height, :width]
+
+
+def _quantised(plane: Plane, table: Table) -> Plane:
+    """Round the coefficients of each 8x8 block to multiples of the table, and transform back."""
+    _, height, width = plane.shape
+    blocks = _extended(plane, -(-height // 8) * 8, -(-width // 8) * 8) - 128
+    cosines = torch.tensor(_COSINES, dtype=torch.float64, device=plane.device)
+    coefficients = _scaled(_along_columns(_scaled(_along_rows(blocks, cosines), 11), cosines), 15)
+    steps = table.repeat(blocks.shape[1] // 8, blocks.shape[2] // 8)
+    # the transform is 8 times too large; halves round away from zero
+    sizes = coefficients.abs().div_(8 * steps).add_(0.5).floor_()
+    restored = sizes.mul_(steps).copysign_(coefficients)
+    inverse = cosines.T
+    blocks = _scaled(_along_rows(_scaled(_along_columns(restored, inverse), 11), inverse), 18)
+    return blocks.add_(128).clamp_(0, 255)[:, :height, :width]
+
+
+def _along_rows(plane: Plane, matrix: Table) -> Plane:
+    return torch.matmul(plane.unflatten(2, (-1, 8)), matrix.T).flatten(2)
+
+
+def _along_columns(plane: Plane, matrix: Table) -> Plane:
+    return torch.matmul(matrix, plane.unflatten(1, (-1, 8))).flatten(1, 2)
+
+
+def _extended(plane: Plane, height: int, width: int) -> Other:
+    """Repeat the last row and column until the plane has this size."""
+    missing = (0, width - plane.shape[2], 0, height - plane.shape[1])
+    return pad(plane, missing, mode="replicate") if any(missing) else plane
+
+
+def _framed(plane: Plane) -> Other:
+    """Repeat the outermost pixels once on every side."""
+    return pad(plane, (1, 1, 1, 1), mode="replicate")
+
+
+@lru_cache(maxsize=64)
+def _table(base: tuple[tuple[int, ...], ...], quality: int, device: torch.device) -> Table:
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    steps = [[min(max((step * percent + 50) // 100, 1), 255) for step in row] for row in base]
+    return torch.tensor(steps, dtype=torch.float64, device=device)

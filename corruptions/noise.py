@@ -1,0 +1,75 @@
+"""Noise: each value of an image changes on its own."""
+
+import torch
+
+from corruptions.draws import Draws
+from corruptions.images import Images
+from corruptions.registry import corruption
+
+
+@corruption(
+    "noise",
+    {
+        32: (0.04, 0.06, 0.08, 0.09, 0.10),
+        64: (0.04, 0.08, 0.12, 0.15, 0.18),
+        224: (0.08, 0.12, 0.18, 0.26, 0.38),
+    },
+)
+def gaussian_noise(images: Images, std: float, draws: Draws) -> Images:
+    """Add zero-mean normal noise.
+
+    std: its standard deviation, as a fraction of the full range.
+    Source: Hendrycks & Dietterich, 2019, arXiv:1903.12261, as all corruptions here.
+    """
+    return images + 255 * std * draws.normal(*images.shape[1:])
+
+
+@corruption(
+    "noise",
+    {
+        32: (500, 250, 100, 75, 50),
+        64: (250, 100, 50, 30, 15),
+        224: (60, 25, 12, 5, 3),
+    },
+)
+def shot_noise(images: Images, photons: float, draws: Draws) -> Images:
+    """Replace each value by a Poisson count of that mean, the noise of a light sensor.
+
+    photons: the mean count at full brightness; fewer are noisier.
+    """
+    return 255 / photons * draws.poisson(images.to(torch.uint8), photons)
+
+
+@corruption(
+    "noise",
+    {
+        32: (0.01, 0.02, 0.03, 0.05, 0.07),
+        64: (0.01, 0.02, 0.05, 0.08, 0.14),
+        224: (0.03, 0.06, 0.09, 0.17, 0.27),
+    },
+)
+def impulse_noise(images: Images, amount: float, draws: Draws) -> Images:
+    """Set values to 0 or 255, at equal odds and in each channel apart ("salt and pepper").
+
+    amount: the chance that a value is hit.
+    """
+    chance = draws.uniform(0, 1, *images.shape[1:])
+    salted = images.masked_fill(chance < amount, 255)
+    return salted.masked_fill_(chance < amount / 2, 0)
+
+
+@corruption(
+    "noise",
+    {
+        32: (0.06, 0.10, 0.12, 0.16, 0.20),
+        64: (0.15, 0.20, 0.25, 0.30, 0.35),
+        224: (0.15, 0.20, 0.35, 0.45, 0.60),
+    },
+    extra=True,
+)
+def speckle_noise(images: Images, std: float, draws: Draws) -> Images:
+    """Add zero-mean normal noise in proportion to each value.
+
+    std: its standard deviation, as a fraction of the value.
+    """
+    return images + std * images * draws.normal(*images.shape[1:])

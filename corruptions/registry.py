@@ -1,0 +1,79 @@
+"""The decorator that makes a function a corruption, and the table it is entered into."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from corruptions.draws import Draws
+from corruptions.images import Bytes, Images, as_bytes, as_images
+
+FAMILIES = ("noise", "blur", "weather", "digital")
+
+Function = TypeVar("Function", bound=Callable[..., Images])
+
+_registered: dict[str, "Corruption"] = {}
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way to degrade images, at five severities for each image size that has constants."""
+
+    name: str
+    family: str  # one of FAMILIES
+    extra: bool  # True for the four that the benchmark holds out for validation
+    severities: Mapping[int, tuple[Any, ...]]  # image size -> constants of severities 1 to 5
+    version: int  # grows whenever the output changes
+    function: Callable[..., Images]
+    find_variant: Callable[[], str]
+
+    @property
+    def variant(self) -> str:
+        """Name the outer source that the output depends on; "" normally.
+
+        Results of different variants are not comparable and belong in different tables.
+        """
+        return self.find_variant()
+
+    @property
+    def random(self) -> bool:
+        """Tell whether the output depends on examples and seed."""
+        return "draws" in inspect.signature(self.function).parameters
+
+    def apply(self, images: Bytes, severity: int, *, scale: int, draws: Draws) -> Bytes:
+        """Corrupt a batch with the constants for `scale`, a key of `severities`, and given draws.
+
+        Nothing is checked and the whole batch is computed in one piece; see `corrupt` for that.
+        """
+        constants = self.severities[scale][severity - 1]
+        sources = (draws,) if self.random else ()
+        return as_bytes(self.function(as_images(images), constants, *sources))
+
+
+def corruption(
+    family: str,
+    severities: Mapping[int, tuple[Any, Any, Any, Any, Any]],
+    *,
+    extra: bool = False,
+    version: int = 1,
+    find_variant: Callable[[], str] = str,
+) -> Callable[[Function], Function]:
+    """Register a function of (images, constants) or (images, constants, draws) under its name."""
+
+    def register(function: Function) -> Function:
+        name = function.__name__
+        _registered[name] = Corruption(
+            name, family, extra, severities, version, function, find_variant
+        )
+        return function
+
+    return register
+
+
+def registered() -> dict[str, Corruption]:
+    """Return the corruptions in the benchmark's order: by family, the extra ones last."""
+
+    def place(entry: Corruption) -> tuple[bool, int]:
+        return entry.extra, FAMILIES.index(entry.family)
+
+    return {entry.name: entry for entry in sorted(_registered.values(), key=place)}

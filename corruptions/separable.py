@@ -1,0 +1,126 @@
+"""Filters and resamplings along one axis, written as matrices.
+
+Whatever is linear along rows and along columns (blurs with any border, zooms, shrinking) is
+`rows @ image @ columns.T`: one code path, exact at the borders, fast in batches.
+"""
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float32, Float64, Int64
+from torch import Tensor
+
+Border = Literal["nearest", "mirror", "reflect"]  # a|abc|c, c b|a b c|b a, b a|a b c|c b
+
+
+def transformed(
+    images: Float[Tensor, "batch channels height width"],
+    rows: Float[Tensor, "terms new_height height"],
+    columns: Float[Tensor, "terms new_width width"],
+) -> Float[Tensor, "batch channels new_height new_width"]:
+    """Sum `rows[k] @ image @ columns[k].T` over the terms k."""
+    terms, height, _ = rows.shape
+    stacked = rows.transpose(0, 1).reshape(height * terms, -1)
+    across = columns.permute(0, 2, 1).reshape(-1, columns.shape[1])
+    halfway = product(stacked, images).unflatten(2, (height, terms)).flatten(3)
+    return product(halfway, across)
+
+
+def product(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Multiply matrices in full precision, whatever shortcut the caller's training has chosen.
+
+    With TF32 or bfloat16 products a blur would be wrong by up to a grey level.
+    """
+    backend = torch.backends.cuda if left.is_cuda else torch.backends.mkldnn
+    chosen = {backend.matmul.fp32_precision, getattr(torch.backends, "fp32_precision", "none")}
+    if chosen & {"tf32", "bf16"}:
+        return torch.matmul(left.double(), right.double()).to(left.dtype)
+    return torch.matmul(left, right)
+
+
+def filter_matrix(
+    size: int, taps: Float64[Tensor, " taps"], border: Border
+) -> Float64[Tensor, "size size"]:
+    """Correlate `size` values with an odd number of taps, beyond the ends as `border` says."""
+    reach = len(taps) // 2
+    targets = torch.arange(size).unsqueeze(1).expand(size, len(taps))
+    sources = border_index(targets + torch.arange(-reach, reach + 1), size, border)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    return matrix.index_put((targets, sources), taps.expand_as(sources), accumulate=True)
+
+
+def border_index(places: Int64[Tensor, "..."], size: int, border: Border) -> Int64[Tensor, "..."]:
+    """Map places beyond 0..size-1 to the place inside that holds their value."""
+    if border == "nearest" or size == 1:
+        return places.clamp(0, size - 1)
+    if border == "mirror":
+        folded = places.remainder(2 * size - 2)
+        return torch.minimum(folded, 2 * size - 2 - folded)
+    folded = places.remainder(2 * size)
+    return torch.minimum(folded, 2 * size - 1 - folded)
+
+
+def gaussian_taps(sigma: float, reach: int) -> Float64[Tensor, " taps"]:
+    """Return a normal density at -reach, ..., reach, scaled to sum to one; sigma 0 is no blur."""
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    taps = torch.exp(-0.5 * (places / max(sigma, 1e-9)) ** 2)
+    return taps / taps.sum()
+
+
+def blurred(
+    images: Float[Tensor, "batch channels height width"],
+    sigma: float,
+    border: Border = "nearest",
+    truncate: float = 4,
+) -> Float[Tensor, "batch channels height width"]:
+    """Convolve with a normal density that ends `truncate` standard deviations from its middle."""
+    if int(truncate * sigma + 0.5) == 0:
+        return images
+    rows, columns = (
+        _gaussian_matrix(size, sigma, border, truncate, images.device) for size in images.shape[2:]
+    )
+    return transformed(images, rows.unsqueeze(0), columns.unsqueeze(0))
+
+
+@lru_cache(maxsize=256)
+def _gaussian_matrix(
+    size: int, sigma: float, border: Border, truncate: float, device: torch.device
+) -> Float32[Tensor, "size size"]:
+    taps = gaussian_taps(sigma, int(truncate * sigma + 0.5))
+    return filter_matrix(size, taps, border).to(device, torch.float32)
+
+
+def zoom_matrix(size: int, factor: float) -> Float64[Tensor, "size size"]:
+    """Magnify the middle of `size` values by `factor`, interpolating linearly.
+
+    The middle is cut out first, its ends are held in place, and what is then too long loses half
+    of the surplus at the start: so the result is not quite centred, as in the published sets.
+    """
+    kept = math.ceil(size / factor)
+    long = round(kept * factor)
+    places = torch.arange(size, dtype=torch.float64) + (long - size) // 2
+    places *= (kept - 1) / max(long - 1, 1)
+    left = places.floor().clamp(0, max(kept - 2, 0))
+    weight = places - left
+    first = left.long() + (size - kept) // 2
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    each = torch.arange(size)
+    matrix[each, first] = 1 - weight
+    matrix[each, (first + 1).clamp(max=size - 1)] += weight
+    return matrix
+
+
+def box_matrix(size: int, new_size: int) -> Float64[Tensor, "new_size size"]:
+    """Resample `size` values to `new_size` by averaging those whose middle a new value covers.
+
+    When enlarging, each new value repeats the old one that covers its middle.
+    """
+    ratio = size / new_size
+    width = max(ratio, 1)
+    middles = (torch.arange(new_size, dtype=torch.float64) + 0.5) * ratio
+    places = torch.arange(size, dtype=torch.float64) + 0.5
+    offsets = (places - middles.unsqueeze(1)) / width
+    covered = ((offsets > -0.5) & (offsets <= 0.5)).to(torch.float64)
+    return covered / covered.sum(dim=1, keepdim=True)

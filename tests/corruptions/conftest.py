@@ -1,0 +1,17 @@
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _no_photographs(monkeypatch):
+    """Start every test with procedural frost, whatever the machine has."""
+    monkeypatch.delenv("SELBENCH_FROST", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Compute in one thread: batches here are too small to share, and waiting costs more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

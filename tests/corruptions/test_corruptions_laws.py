@@ -1,0 +1,193 @@
+"""What holds for every corruption, and that none is missing."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from corruptions import CORRUPTIONS, Corruption, corrupt
+
+BENCHMARK = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+EXTRA = {
+    "noise": "speckle_noise",
+    "blur": "gaussian_blur",
+    "weather": "spatter",
+    "digital": "saturate",
+}
+DETERMINISTIC = {
+    "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression",
+    "gaussian_blur", "saturate",
+}  # fmt: skip
+SEVERITIES = range(1, 6)
+SIZES = (32, 64, 224)
+
+each_corruption = pytest.mark.parametrize("name", CORRUPTIONS)
+each_random_one = pytest.mark.parametrize("name", [n for n in CORRUPTIONS if CORRUPTIONS[n].random])
+
+
+def photographs(batch: int, size: int = 32) -> torch.Tensor:
+    """Make smooth colour gradients with a little texture, different for each image."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(batch, 3, 5, 5, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    texture = torch.rand(batch, 3, size, size, generator=generator)
+    return (200 * smooth + 55 * texture).to(torch.uint8)
+
+
+def test_registry_is_complete_and_in_order():
+    names = [name for family in BENCHMARK.values() for name in family] + list(EXTRA.values())
+    assert list(CORRUPTIONS) == names
+
+
+@each_corruption
+def test_entry(name):
+    entry = CORRUPTIONS[name]
+    assert isinstance(entry, Corruption)
+    assert entry.name == name
+    assert entry.extra == (name in EXTRA.values())
+    assert name in BENCHMARK[entry.family] or name == EXTRA[entry.family]
+    assert entry.random == (name not in DETERMINISTIC)
+    assert tuple(entry.severities) == SIZES
+    assert all(len(constants) == len(SEVERITIES) for constants in entry.severities.values())
+    assert entry.version >= 1
+    assert entry.variant == "" or name == "frost"
+    assert entry.function.__doc__
+
+
+def test_registry_cannot_be_changed():
+    with pytest.raises(TypeError):
+        CORRUPTIONS["blank"] = None
+
+
+@pytest.mark.parametrize("size", SIZES)
+@each_corruption
+def test_shape_and_type_stay_and_input_is_not_changed(name, size):
+    images = photographs(2, size)
+    before = images.clone()
+    for severity in SEVERITIES if size == 32 else (3,):
+        out = corrupt(images, name, severity, examples=torch.arange(2))
+        assert out.dtype == torch.uint8
+        assert out.shape == images.shape
+        assert out.device == images.device
+        assert not torch.equal(out, images)
+    assert torch.equal(images, before)
+
+
+@each_corruption
+def test_same_key_same_bytes(name):
+    images, examples = photographs(3), torch.tensor([4, 0, 9])
+    first = corrupt(images, name, 4, examples=examples, seed=7)
+    assert torch.equal(corrupt(images, name, 4, examples=examples, seed=7), first)
+
+
+@pytest.mark.parametrize("severity", [1, 4])
+@each_corruption
+def test_batch_size_order_and_subset_do_not_matter(name, severity):
+    count = 50  # more than is computed in one piece
+    images, examples = photographs(count), torch.arange(1000, 1000 + count)
+    whole = corrupt(images, name, severity, examples=examples)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(2))
+    shuffled = corrupt(images[order], name, severity, examples=examples[order])
+    assert torch.equal(shuffled, whole[order])
+    for subset in (slice(0, 1), slice(7, 10), slice(41, 50)):
+        part = corrupt(images[subset], name, severity, examples=examples[subset])
+        assert torch.equal(part, whole[subset])
+
+
+@each_corruption
+def test_memory_format_does_not_matter(name):
+    images, examples = photographs(3), torch.arange(3)
+    expected = corrupt(images, name, 3, examples=examples)
+    rearranged = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(corrupt(rearranged, name, 3, examples=examples), expected)
+    strided = images.repeat_interleave(2, dim=3)[..., ::2]
+    assert torch.equal(corrupt(strided, name, 3, examples=examples), expected)
+
+
+@each_random_one
+def test_seed_severity_and_example_change_the_draws(name):
+    images = photographs(1).expand(2, -1, -1, -1)
+    out = corrupt(images, name, 3, examples=torch.tensor([0, 1]))
+    assert not torch.equal(out[0], out[1])
+    other_seed = corrupt(images, name, 3, examples=torch.tensor([0, 1]), seed=1)
+    assert not torch.equal(out, other_seed)
+
+
+@pytest.mark.parametrize("name", sorted(DETERMINISTIC))
+def test_seed_and_example_do_not_matter_without_randomness(name):
+    images = photographs(2)
+    first = corrupt(images, name, 3, examples=torch.tensor([0, 1]), seed=0)
+    assert torch.equal(corrupt(images, name, 3, examples=torch.tensor([5, 6]), seed=9), first)
+
+
+@each_corruption
+def test_severity_changes_the_result(name):
+    images, examples = photographs(2), torch.arange(2)
+    results = [corrupt(images, name, severity, examples=examples) for severity in SEVERITIES]
+    for first, second in pairwise(results):
+        assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (40, 56), (8, 12)])
+@each_corruption
+def test_any_size_with_borrowed_constants(name, height, width):
+    images = photographs(2, 96)[..., :height, :width]
+    for scale in SIZES:
+        out = corrupt(images, name, 3, examples=torch.arange(2), scale=scale)
+        assert out.shape == images.shape
+
+
+@each_corruption
+def test_extremes_and_empty_batches(name):
+    for level in (0, 255):
+        flat = torch.full((2, 3, 32, 32), level, dtype=torch.uint8)
+        assert corrupt(flat, name, 2, examples=torch.arange(2)).shape == flat.shape
+    empty = torch.empty(0, 3, 32, 32, dtype=torch.uint8)
+    assert corrupt(empty, name, 2, examples=torch.arange(0)).shape == empty.shape
+
+
+@pytest.fixture
+def shorten_products():
+    """Return a function that lets products of matrices be computed in bfloat16."""
+    setting = torch.backends.mkldnn.matmul
+    before = setting.fp32_precision
+
+    def shorten():
+        setting.fp32_precision = "bf16"
+
+    yield shorten
+    setting.fp32_precision = before
+
+
+@pytest.mark.parametrize("name", ["defocus_blur", "zoom_blur", "gaussian_blur", "pixelate"])
+def test_shortened_products_of_the_caller_do_not_reach_a_blur(name, shorten_products, monkeypatch):
+    images, examples = photographs(8), torch.arange(8)
+    expected = corrupt(images, name, 5, examples=examples)
+    shorten_products()
+    multiply, kinds = torch.matmul, set()
+
+    def watched(left, right):
+        kinds.add(left.dtype)
+        return multiply(left, right)
+
+    monkeypatch.setattr(torch, "matmul", watched)
+    out = corrupt(images, name, 5, examples=examples)
+    assert kinds == {torch.float64}  # which has no shorter form
+    assert (out == expected).double().mean() > 0.999
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_corruption
+def test_device_changes_rounding_only(name):
+    images, examples = photographs(4), torch.arange(4)
+    here = corrupt(images, name, 3, examples=examples)
+    there = corrupt(images.cuda(), name, 3, examples=examples.cuda())
+    assert there.device.type == "cuda"
+    apart = (there.cpu().int() - here.int()).abs()
+    assert (apart > 1).double().mean() < 1e-3
+    assert (apart > 0).double().mean() < 0.05
