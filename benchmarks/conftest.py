@@ -1,14 +1,11 @@
 """Every speed is a ratio against a peer that is timed in the same run, turn by turn."""
 
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
 import pytest
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 Race = Callable[..., float]
 

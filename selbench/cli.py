@@ -187,9 +187,6 @@ def common(
 # Older releases of typer raise click's own class, newer ones that of a private copy.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-# Threads that wait must sleep: spinning ones slow torch tenfold where other work has a core.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 
 def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""

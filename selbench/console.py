@@ -14,7 +14,7 @@ QUIET_SECONDS = 10  # between two lines of one task
 
 
 class Bars(Progress):
-    """A bar for every task under way, with what is being done and the time it will still take."""
+    """A bar for the task under way: what is being done, and the time it will still take."""
 
     def __init__(self, console: Console) -> None:
         self._bars = RichProgress(
@@ -26,14 +26,11 @@ class Bars(Progress):
             console=console,
             transient=True,
         )
-        self._open = 0
 
     @contextmanager
     def track(self, task: str, pieces: int) -> Iterator[Step]:
         """Show a bar while the block runs."""
-        if self._open == 0:
-            self._bars.start()
-        self._open += 1
+        self._bars.start()
         bar = self._bars.add_task(task, total=pieces, note="")
 
         def step(pieces: int = 1, note: str = "") -> None:
@@ -43,13 +40,7 @@ class Bars(Progress):
             yield step
         finally:
             self._bars.remove_task(bar)
-            self._open -= 1
-            if self._open == 0:
-                self._bars.stop()
-
-    def say(self, line: str) -> None:
-        """Show one line above the bars."""
-        self._bars.console.print(line, highlight=False, markup=False)
+            self._bars.stop()
 
 
 class Lines(Progress):
@@ -70,11 +61,8 @@ class Lines(Progress):
             now = time.monotonic()
             if now - told >= QUIET_SECONDS and 0 < done < total:
                 left = (now - began) * (total - done) / done
-                self.say(f"{task}: {done} of {total}, about {left:.0f} s left  {note}".rstrip())
+                line = f"{task}: {done} of {total}, about {left:.0f} s left  {note}"
+                self._console.print(line.rstrip(), highlight=False, markup=False)
                 told = now
 
         yield step
-
-    def say(self, line: str) -> None:
-        """Print one line."""
-        self._console.print(line, highlight=False, markup=False)

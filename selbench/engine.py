@@ -1,6 +1,7 @@
 """Evaluate subjects under conditions: each perturbed batch is made once for all of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selbench.crew import Map, crew, is_small, map_in_turn
 from selbench.datasets import Dataset, Split, stratified_order
 from selbench.progress import SILENT, Progress, Step
 from selbench.randomness import seeded
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.subjects import Subject
-from selbench.suites import Condition, Work
+from selbench.suites import Analysis, Condition, Work
 from selbench.training import to_images
-from selbench.types import Labels, Logits
+from selbench.types import Images, Labels, Logits
 
 BATCH = {"cpu": 250, "cuda": 2000, "mps": 500}
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss")
@@ -54,19 +56,22 @@ def evaluate(
     models = {weights: prepare(subject.load(), device) for weights, subject in needed.items()}
     split = split.to(device)
     total = sum(len(pairs) for _, pairs in pending)
-    with progress.track("evaluate", total * len(split)) as step:
+    pixels = split.images[0, 0].numel()
+    small = all(is_small(model, pixels) for model in models.values())
+    with (
+        progress.track("evaluate", total * len(split)) as step,
+        crew(small, device, step) as (run_all, safe_step),
+    ):
         for work, pairs in pending:
             networks = [models[subject.weights] for subject, _ in pairs]
             cells = [cell for _, cell in pairs]
             if isinstance(work, Condition):
-                outcomes = run_condition(work, networks, split, step)
+                outcomes = run_condition(work, networks, split, safe_step, run_all)
                 results = [_result(c, o) for c, o in zip(cells, outcomes, strict=True)]
                 store.write(results, _table(cells, outcomes))
             else:
-                for network, cell in zip(networks, cells, strict=True):
-                    rows = work.measure(network, split, len(dataset.classes))
-                    store.write([Result(cell, rows)])
-                    step(len(split), work.suite)
+                rows = run_analysis(work, networks, split, len(dataset.classes), safe_step, run_all)
+                store.write([Result(c, r) for c, r in zip(cells, rows, strict=True)])
     return total
 
 
@@ -103,23 +108,55 @@ def prepare(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device).eval().requires_grad_(False)
 
 
-@torch.inference_mode()
 def run_condition(
-    condition: Condition, networks: Sequence[nn.Module], split: Split, step: Step
+    condition: Condition,
+    networks: Sequence[nn.Module],
+    split: Split,
+    step: Step,
+    run_all: Map[Any, Any] = map_in_turn,
 ) -> list[dict[str, Tensor]]:
-    """Return each network's outcomes under `condition`: columns of len(split) rows, on the CPU."""
+    """Return each network's outcomes under `condition`: columns of len(split) rows, on the CPU.
+
+    `run_all` maps over the networks, in turn or side by side.
+    """
     size = BATCH[split.labels.device.type]
+    note = condition.name if condition.level is None else f"{condition.name} {condition.level}"
     parts: list[list[dict[str, Tensor]]] = [[] for _ in networks]
     for start in range(0, len(split), size):
         labels, examples = (t[start : start + size] for t in (split.labels, split.examples))
         images = to_images(condition.perturb(split.images[start : start + size], examples))
-        for network, kept in zip(networks, parts, strict=True):
-            kept.append({"example": examples, "label": labels, **outcome(network(images), labels)})
-        note = condition.name if condition.level is None else f"{condition.name} {condition.level}"
-        step(len(labels) * len(networks), note)
+
+        @torch.inference_mode()
+        def forward(
+            network: nn.Module, images: Images = images, labels: Labels = labels
+        ) -> dict[str, Tensor]:
+            result = outcome(network(images), labels)
+            step(len(labels), note)
+            return result
+
+        for kept, result in zip(parts, run_all(forward, networks), strict=True):
+            kept.append({"example": examples, "label": labels, **result})
     return [
         {name: torch.cat([part[name] for part in kept]).cpu() for name in OUTCOME} for kept in parts
     ]
+
+
+def run_analysis(
+    analysis: Analysis,
+    networks: Sequence[nn.Module],
+    split: Split,
+    classes: int,
+    step: Step,
+    run_all: Map[Any, Any] = map_in_turn,
+) -> list[list[Measurement]]:
+    """Return the measurements of each network."""
+
+    def measure(network: nn.Module) -> list[Measurement]:
+        rows = analysis.measure(network, split, classes)
+        step(len(split), analysis.suite)
+        return rows
+
+    return run_all(measure, networks)
 
 
 def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:

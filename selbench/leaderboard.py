@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selbench.stats import mean_interval
-from selbench.store import StudyStore
+from selbench.store import StudyStore, condition_id
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 REFERENCE = 0.0  # the alpha that mCE is relative to
@@ -65,49 +66,67 @@ def leaderboard(store: StudyStore, limit: int | None = None) -> Leaderboard:
         limit: use the cells with so many test images; None takes the most there are.
     """
     manifest = store.manifest()
-    rows = store.measurements()
-    current = (rows["data"] == manifest["data"]) & rows["training"].isin([manifest["training"], ""])
-    rows = rows[current]
-    limits = rows["limit"].unique()
-    chosen = (
-        limit
-        if limit is not None
-        else (pd.NA if rows["limit"].isna().any() else max(limits, default=pd.NA))
-    )
-    rows = rows[rows["limit"].isna() if pd.isna(chosen) else rows["limit"] == chosen]
-    networks, conditions, excluded = _networks(rows)
-    table = _rows_over_networks(networks)
-    table.insert(0, "study", store.study)
-    return Leaderboard(store.study, table, _caption(rows, conditions, excluded, networks))
-
-
-def _networks(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Return one row per network, the conditions that count, and corruptions left out of mCE."""
-    identity = ["subject", "alpha", "seed", "weights"]
-    accuracy = rows[rows["metric"] == "accuracy"]
-    overall = rows[(rows["metric"] == "selectivity_index") & rows["layer"].isna()]
-    table = rows[identity].drop_duplicates("weights").set_index("weights")
-    table["selectivity"] = overall.drop_duplicates("weights").set_index("weights")["value"]
-    clean = accuracy[accuracy["suite"] == "clean"].drop_duplicates("weights")
-    table["clean"] = clean.set_index("weights")["value"]
-    corrupted = accuracy[accuracy["suite"] == "corruptions"]
-    cells = corrupted.pivot_table(
-        index=["group", "condition", "level"], columns="weights", values="value"
-    )
-    cells = cells.dropna(axis=0)
-    conditions = cells.index.to_frame(index=False)
+    rows = _one_limit(_current(store.measurements(), manifest), limit)
+    cells = _corrupted_cells(rows)
     by_corruption = cells.groupby(level=["group", "condition"]).mean()
-    table["corrupted"] = by_corruption.mean()
-    table["ratio"] = table["corrupted"] / table["clean"]
+    networks = _profiles(rows)
+    networks["corrupted"] = by_corruption.mean()
+    networks["ratio"] = networks["corrupted"] / networks["clean"]
     families = by_corruption.groupby(level="group").mean()
     for family in FAMILIES:
-        table[family] = families.loc[family] if family in families.index else np.nan
-    error = 1 - by_corruption
-    reference = error[[w for w in error.columns if table.loc[w, "alpha"] == REFERENCE]].mean(axis=1)
-    relative = error.div(reference.where(reference > 0), axis=0)
-    table["mce"] = relative.mean()
-    flawless = relative.index[reference == 0].get_level_values("condition")
-    return table.reset_index(), conditions, sorted(flawless)
+        networks[family] = families.loc[family] if family in families.index else np.nan
+    relative = _relative_error(by_corruption, networks.index[networks["alpha"] == REFERENCE])
+    networks["mce"] = relative.mean()
+    undefined = relative.index[relative.isna().all(axis=1)].get_level_values("condition")
+    table = _rows_over_networks(networks.reset_index())
+    table.insert(0, "study", store.study)
+    return Leaderboard(store.study, table, _caption(rows, cells, sorted(undefined), manifest))
+
+
+def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
+    """Keep what the latest run's data, training, sources and versions made."""
+    trained = rows["training"].isin([manifest["training"], ""])
+    levels = [None if pd.isna(level) else int(level) for level in rows["level"]]
+    conditions = map(condition_id, rows["suite"], rows["condition"], levels)
+    made = zip(conditions, rows["source"], rows["version"], strict=True)
+    latest = manifest["conditions"]
+    same = [latest.get(name) == [source, version] for name, source, version in made]
+    current = trained & (rows["data"] == manifest["data"]) & pd.Series(same, rows.index, bool)
+    kept: pd.DataFrame = rows[current]
+    return kept
+
+
+def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
+    """Keep the cells with `limit` test images; None takes all images, else the most there are."""
+    if limit is None and rows["limit"].isna().any():
+        return rows[rows["limit"].isna()]
+    chosen = rows["limit"].max() if limit is None else limit
+    return rows[(rows["limit"] == chosen).fillna(False)]
+
+
+def _profiles(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return subject, alpha, selectivity and clean accuracy of each network, by its weights."""
+    profiles = rows[["subject", "alpha", "weights"]].drop_duplicates("weights").set_index("weights")
+    index = (rows["metric"] == "selectivity_index") & rows["layer"].isna()
+    clean = (rows["metric"] == "accuracy") & (rows["suite"] == "clean")
+    for name, chosen in (("selectivity", index), ("clean", clean)):
+        profiles[name] = rows[chosen].drop_duplicates("weights").set_index("weights")["value"]
+    return profiles
+
+
+def _corrupted_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracies, conditions by networks, of the conditions that all of them have."""
+    chosen = rows[(rows["metric"] == "accuracy") & (rows["suite"] == "corruptions")]
+    index = ["group", "condition", "level"]
+    cells: pd.DataFrame = chosen.pivot_table(index=index, columns="weights", values="value")
+    return cells.dropna(axis=0)
+
+
+def _relative_error(accuracy: pd.DataFrame, reference: pd.Index) -> pd.DataFrame:
+    """Divide each corruption's error by the reference networks' mean one; NaN where that is 0."""
+    error = 1 - accuracy
+    mean = error[[weights for weights in error.columns if weights in reference]].mean(axis=1)
+    return error.div(mean.where(mean > 0), axis=0)
 
 
 def _rows_over_networks(networks: pd.DataFrame) -> pd.DataFrame:
@@ -130,23 +149,26 @@ def _rows_over_networks(networks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _caption(
-    rows: pd.DataFrame, conditions: pd.DataFrame, excluded: list[str], networks: pd.DataFrame
+    rows: pd.DataFrame, cells: pd.DataFrame, undefined: list[str], manifest: dict[str, Any]
 ) -> str:
     n = rows.loc[rows["metric"] == "accuracy", "n"]
     parts = [f"{n.max()} test images" if len(n) else "no accuracies yet"]
-    if len(conditions):
+    if len(cells):
         sources = sorted(rows.loc[rows["suite"] == "corruptions", "source"].unique())
+        names = cells.index.get_level_values("condition").unique()
         parts.append(
-            f"{conditions['condition'].nunique()} corruptions, {len(conditions)} conditions with "
-            f"their severities ({', '.join(sources)})"
+            f"{len(names)} corruptions, {len(cells)} conditions with their severities "
+            f"({', '.join(sources)})"
         )
     parts.append("mean over seeds ± 95 % t interval")
-    if (networks["alpha"] == REFERENCE).any():
+    if (rows["alpha"] == REFERENCE).any():
         parts.append(f"mCE relative to alpha = {REFERENCE:g}")
-    if excluded:
-        parts.append(
-            f"mCE without {', '.join(excluded)}, where alpha = {REFERENCE:g} makes no error"
-        )
+        if undefined:
+            masters = f"where alpha = {REFERENCE:g} makes no error"
+            parts.append(f"mCE without {', '.join(undefined)}, {masters}")
+    diverged = [each["name"] for each in manifest["subjects"] if each["diverged"]]
+    if diverged:
+        parts.append(f"diverged in training: {', '.join(diverged)}")
     return "; ".join(parts) + "."
 
 

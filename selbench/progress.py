@@ -12,20 +12,17 @@ class Step(Protocol):
     def __call__(self, pieces: int = 1, note: str = "") -> None: ...
 
 
+def quiet(pieces: int = 1, note: str = "") -> None:
+    """Be a `Step` that says nothing."""
+
+
 class Progress:
     """Says nothing; the parent of what does."""
 
     @contextmanager
     def track(self, task: str, pieces: int) -> Iterator[Step]:
         """Announce `task`, which has so many pieces, and yield what to call after each."""
-
-        def step(pieces: int = 1, note: str = "") -> None:
-            pass
-
-        yield step
-
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
+        yield quiet
 
 
 SILENT = Progress()

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import torch
 
+from selbench.crew import crew, is_small
 from selbench.datasets import Dataset, load_dataset
-from selbench.device import choose_device, describe, versions
+from selbench.device import choose_device, describe, deterministic, versions
 from selbench.engine import evaluate
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
-from selbench.store import StudyStore
+from selbench.store import StudyStore, condition_id
 from selbench.study import Channels, Study, check_alphas, load_study
 from selbench.subjects import Subject, brought_subject, trained_subject
 from selbench.suites import collect
-from selbench.training import training_key
+from selbench.training import training_key, untrained
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,24 @@ class Session:
 
     def train(self) -> list[Subject]:
         """Train the study's networks, or find them trained."""
-        pairs = [(alpha, seed) for seed in self.study.seeds for alpha in self.study.alphas]
-        subjects = []
-        with self.progress.track("networks", len(pairs)) as step:
-            for alpha, seed in pairs:
-                subjects.append(
-                    trained_subject(
-                        self.study, self.dataset, alpha, seed, self.device, self.progress
-                    )
-                )
-                step()
+        study, dataset = self.study, self.dataset
+        pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
+        small = is_small(untrained(study, dataset, 0), self._pixels)
+
+        def subject(pair: tuple[float, int]) -> Subject:
+            return trained_subject(study, dataset, *pair, self.device, safe_step)
+
+        with (
+            deterministic(),
+            self.progress.track("train", len(pairs) * study.recipe.epochs) as step,
+            crew(small, self.device, step) as (run_all, safe_step),
+        ):
+            subjects: list[Subject] = run_all(subject, pairs)
         return subjects
+
+    @property
+    def _pixels(self) -> int:
+        return self.dataset.test.images[0, 0].numel()
 
     def run(
         self,
@@ -97,32 +105,37 @@ class Session:
             command: the words of the command line, for the manifest.
         """
         began = time.time()
-        side = self.dataset.test.images.shape[-1]
-        pieces = collect(suites or self.study.suites, side)
+        test = self.dataset.test
+        limit = None if limit is None or limit >= len(test) else limit
+        pieces = collect(suites or self.study.suites, test.images.shape[-1])
         store = StudyStore(root, self.study.name)
         store.check()
         subjects = [self._brought(each) for each in brought] or self.train()
         evaluated = evaluate(
             subjects, pieces, self.dataset, store, self.device, limit=limit, progress=self.progress
         )
-        manifest = {
+        before = store.manifest() if store.finished else {}
+        made = {condition_id(p.suite, p.name, p.level): [p.source, p.version] for p in pieces}
+        state = {
             "study": self.study.model_dump(mode="json"),
-            "data": self.dataset.test.checksum,
+            "data": test.checksum,
             "training": training_key(self.study, self.dataset),
-            "device": describe(self.device),
-            "versions": versions(),
-            "command": list(command),
-            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-            "seconds": round(time.time() - began, 3),
-            "evaluated": evaluated,
+            "conditions": before.get("conditions", {}) | made,
             "subjects": [
-                {"name": subject.name, "weights": subject.weights, "training": subject.training}
-                for subject in subjects
+                {"name": each.name, "weights": each.weights, "diverged": each.diverged}
+                for each in subjects
             ],
         }
-        same = ("data", "training")
-        if evaluated or not store.finished or any(store.manifest()[k] != manifest[k] for k in same):
-            store.finish(manifest)
+        if evaluated or any(before.get(key) != value for key, value in state.items()):
+            run = {
+                "device": describe(self.device),
+                "versions": versions(),
+                "command": list(command),
+                "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+                "seconds": round(time.time() - began, 3),
+                "evaluated": evaluated,
+            }
+            store.finish(state | run)
         return leaderboard(store, limit)
 
     def _brought(self, each: Brought) -> Subject:

@@ -80,6 +80,11 @@ class Cell:
         return fingerprint([getattr(self, name) for name in (*names, "architecture", "weights")])
 
 
+def condition_id(suite: str, condition: str, level: int | None) -> str:
+    """Name a condition in one word, such as "corruptions/fog/3"."""
+    return f"{suite}/{condition}" if level is None else f"{suite}/{condition}/{level}"
+
+
 @dataclass(frozen=True)
 class Result:
     """A cell with what was measured in it."""
@@ -147,9 +152,8 @@ class StudyStore:
         confidence (its probability), margin (logit of the label minus the largest other logit) and
         loss (cross-entropy).
         """
-        return pa.concat_tables(
-            [pq.read_table(path) for path in sorted(self._cells.glob("*.parquet"))]
-        )
+        paths = [path.with_suffix(".parquet") for path in self._files()]
+        return pa.concat_tables([pq.read_table(path) for path in paths if path.is_file()])
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write `measurements.csv` and then the manifest."""

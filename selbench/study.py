@@ -12,6 +12,7 @@ from selbench.errors import SelbenchError, unknown
 
 Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+Suites = Annotated[tuple[str, ...], Field(min_length=1)]
 Channels = tuple[float, float, float]
 
 
@@ -82,7 +83,7 @@ class Study(Frozen):
     description: str = ""
     alphas: Alphas
     seeds: Seeds
-    suites: tuple[str, ...] = ("corruptions",)
+    suites: Suites = ("corruptions",)
     dataset: DatasetSpec
     model: ModelSpec
     recipe: Recipe

@@ -9,7 +9,7 @@ from torch import nn
 
 from selbench.datasets import Dataset
 from selbench.models import build_model, load_weights
-from selbench.progress import SILENT, Progress
+from selbench.progress import Step, quiet
 from selbench.study import ModelSpec, Study
 from selbench.training import train_or_find, weights_hash
 
@@ -26,6 +26,7 @@ class Subject:
         architecture: name of the model.
         weights: hash of its parameters and buffers, which identifies it.
         load: builds the network in evaluation mode, on the CPU.
+        diverged: whether its training ended early because the loss was not finite.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Subject:
     architecture: str
     weights: str
     load: Callable[[], nn.Module]
+    diverged: bool = False
 
 
 def trained_subject(
@@ -43,10 +45,13 @@ def trained_subject(
     alpha: float,
     seed: int,
     device: torch.device,
-    progress: Progress = SILENT,
+    step: Step = quiet,
 ) -> Subject:
-    """Train the study's network for `alpha` and `seed` on `device`, or find it trained."""
-    network = train_or_find(study, dataset, alpha, seed, device, progress)
+    """Train the study's network for `alpha` and `seed` on `device`, or find it trained.
+
+    `step` is called with the number of epochs done, `recipe.epochs` in all.
+    """
+    network = train_or_find(study, dataset, alpha, seed, device, step)
     return Subject(
         name=f"alpha={alpha:g} seed={seed}",
         alpha=alpha,
@@ -55,6 +60,7 @@ def trained_subject(
         architecture=study.model.name,
         weights=network.manifest["weights"],
         load=lambda: _load(study.model, dataset, network.weights),
+        diverged=network.manifest["diverged"],
     )
 
 

@@ -1,5 +1,6 @@
 """Suites: what is done to the images, or computed of a network."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import nn
 from corruptions import CORRUPTIONS, Corruption, corrupt
 from selbench.datasets import Split
 from selbench.errors import SelbenchError
+from selbench.files import home
 from selbench.randomness import seeded
 from selbench.registry import Registry
 from selbench.selectivity import measure_selectivity
@@ -85,6 +87,9 @@ def collect(names: tuple[str, ...], side: int) -> list[Work]:
 
 
 def _corrupted(side: int, extra: bool) -> list[Work]:
+    photographs = home() / "frost"
+    if photographs.is_dir():
+        os.environ.setdefault("SELBENCH_FROST", str(photographs))  # where `corruptions` looks
     chosen = [corruption for corruption in CORRUPTIONS.values() if corruption.extra == extra]
     for corruption in chosen:
         if side not in corruption.severities:
@@ -97,7 +102,11 @@ def _corrupted(side: int, extra: bool) -> list[Work]:
 
 
 def _corruption(corruption: Corruption, severity: int) -> Condition:
-    name, variant = corruption.name, corruption.variant
+    name = corruption.name
+    try:
+        variant = corruption.variant
+    except FileNotFoundError as problem:
+        raise SelbenchError(str(problem)) from problem
 
     def perturb(images: Pixels, examples: Examples) -> Pixels:
         return corrupt(images, name, severity, examples=examples)

@@ -1,6 +1,7 @@
 """Data sets: what is in them, in which order, kept how; and that bad data is told in a sentence."""
 
 import hashlib
+import os
 import pickle
 import struct
 import zlib
@@ -23,7 +24,6 @@ from selbench.datasets import (
 )
 from selbench.datasets.dataset import make_split
 from selbench.errors import SelbenchError
-from selbench.progress import SILENT
 from selbench.randomness import seeded
 from selbench.study import DatasetSpec
 
@@ -349,6 +349,18 @@ def test_folder_is_decoded_anew_when_a_file_changes(change, tree, image_tree):
     )
 
 
+def test_folder_is_decoded_anew_when_a_file_of_equal_size_takes_another_s_place(image_tree):
+    root = image_tree(suffix="bmp")
+    before = load("folder", root)
+    path, other = root / "test" / "digit-0" / "0000.bmp", root / "test" / "digit-1" / "0000.bmp"
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(modified, modified + 1))  # clocks are too coarse to rely on
+    again = load("folder", root)
+    assert not torch.equal(again.test.images[0], before.test.images[0])
+    assert torch.equal(again.test.images[0], before.test.images[6])
+
+
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 1000, -1])
 def test_truncated_cache_is_made_anew(kept, tree, monkeypatch):
     cache = Path("images/.selbench.safetensors")
@@ -359,16 +371,27 @@ def test_truncated_cache_is_made_anew(kept, tree, monkeypatch):
     assert_equal(load("folder", Path("images")), tree)
 
 
-def test_cache_damaged_in_any_byte_is_made_anew_or_read_right(tree):
-    cache = Path("images/.selbench.safetensors")
+def test_cache_damaged_in_any_byte_is_made_anew_or_read_right(image_tree):
+    root = image_tree(classes=2, train=2, test=1, side=8)
+    whole_data = load("folder", root)
+    cache = root / ".selbench.safetensors"
     whole = cache.read_bytes()
-    (length,) = struct.unpack("<Q", whole[:8])
-    places = [*range(8 + length), *range(8 + length, len(whole), 9973), len(whole) - 1]
-    for place in places:
+    for place in range(0, len(whole), 5):
         damaged = bytearray(whole)
         damaged[place] ^= 1 + place % 15
         cache.write_bytes(damaged)
-        assert_equal(folder.folder(Path("images"), SILENT), tree)
+        assert_equal(load("folder", root), whole_data)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"I64"', b'"F64"'), (b'"U8"', b'"I8"'), (b"digit-1", b"digit-7"), (b"classes", b"clauses")],
+)
+def test_cache_with_another_header_is_made_anew(old, new, tree):
+    cache = Path("images/.selbench.safetensors")
+    assert old in cache.read_bytes()
+    cache.write_bytes(cache.read_bytes().replace(old, new))
+    assert_equal(load("folder", Path("images")), tree)
 
 
 def test_cache_holds_a_format_and_says_what_it_was_made_from(tree):

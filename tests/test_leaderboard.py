@@ -39,6 +39,18 @@ def cell(suite, condition, level, group, alpha, seed, **changes):
     return Cell(**(facts | changes))
 
 
+def manifest(**changes):
+    conditions = {f"corruptions/{name}/{level}": ["generated", 1] for _, name, level in ERRORS}
+    conditions |= {
+        "clean/clean": ["original", 1],
+        "selectivity/clean": ["generated", 1],
+        "corruptions/brightness/1": ["generated", 1],
+        "corruptions/frost/1": ["generated (procedural)", 1],
+    }
+    facts = {"data": "d", "training": "t", "conditions": conditions, "subjects": []}
+    return facts | changes
+
+
 def write(store, which, error, n=100):
     store.write([Result(which, [Measurement("accuracy", 1 - error, n)])])
 
@@ -57,7 +69,7 @@ def store(tmp_path):
             layer = Measurement("selectivity_index", 0.9, 100, layer=1)
             which = cell("selectivity", "clean", None, "", alpha, seed)
             store.write([Result(which, [index, layer])])
-    store.finish({"data": "d", "training": "t"})
+    store.finish(manifest())
     return store
 
 
@@ -118,6 +130,20 @@ def test_other_data_and_other_trainings_are_left_out(store):
     assert leaderboard(store).table["subject"].tolist() == ["0", "1"]
 
 
+@pytest.mark.parametrize("change", [{"source": "official"}, {"version": 2}])
+def test_another_source_or_version_of_a_condition_is_never_mixed_in(store, change):
+    before = FORMATS["csv"]([leaderboard(store)])
+    write(store, cell("corruptions", "contrast", 1, "digital", 0, 0, **change), 0.9)
+    assert FORMATS["csv"]([leaderboard(store)]) == before
+
+
+def test_a_store_without_current_cells_gives_an_empty_table(store):
+    store.finish(manifest(data="new"))
+    board = leaderboard(store)
+    assert len(board.table) == 0
+    assert "no accuracies yet" in FORMATS["md"]([board])
+
+
 def test_only_one_number_of_test_images_enters_a_table(store):
     write(store, cell("clean", "clean", None, "", 0, 0, limit=10), 0.9, n=10)
     assert row(leaderboard(store), "0")["clean"] == pytest.approx(1 - (0.05 + 0.10) / 2)
@@ -132,6 +158,12 @@ def test_a_corruption_that_the_reference_masters_is_left_out_of_mce_and_named(st
     board = leaderboard(store)
     assert row(board, "0")["mce"] == pytest.approx(1)
     assert "mCE without brightness" in board.caption
+
+
+def test_diverged_networks_stand_in_the_caption(store):
+    subjects = [{"name": f"alpha={alpha} seed=0", "diverged": alpha == 1} for alpha in (0, 1)]
+    store.finish(manifest(subjects=subjects))
+    assert leaderboard(store).caption.endswith("diverged in training: alpha=1 seed=0.")
 
 
 def test_sources_stand_in_the_caption(store):

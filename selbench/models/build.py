@@ -47,10 +47,15 @@ def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels
         SelbenchError: for an unknown architecture or option.
     """
     function = MODELS[spec.name]
-    known = [name for name in inspect.signature(function).parameters if name != "classes"]
-    for option in spec.options:
-        if option not in known:
-            raise unknown(f"option of model {spec.name}", option, known or ["none"])
+    parameters = inspect.signature(function).parameters
+    kinds = {name: each.annotation for name, each in parameters.items() if name != "classes"}
+    for option, value in spec.options.items():
+        if option not in kinds:
+            raise unknown(f"option of model {spec.name}", option, list(kinds) or ["none"])
+        if type(value) is not kinds[option]:
+            raise SelbenchError(
+                f"model {spec.name}: option {option} takes {kinds[option].__name__}, got {value!r}"
+            )
     try:
         network = function(classes, **spec.options)
     except ValueError as problem:
@@ -73,7 +78,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as problem:
-        raise _not_weights(path, str(problem).splitlines()[0]) from problem
+        reason = str(problem) or type(problem).__name__  # an empty file's error says nothing
+        raise _not_weights(path, reason.splitlines()[0]) from problem
     except Exception as problem:  # torch.load's unpickler raises whatever the bytes provoke
         raise _not_weights(path, f"{type(problem).__name__}") from problem
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):

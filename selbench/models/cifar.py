@@ -47,6 +47,8 @@ class CifarResNet(nn.Module):
         super().__init__()
         if shortcut not in ("A", "B"):
             raise ValueError(f'shortcut is "A" (zeros) or "B" (convolution), got {shortcut!r}')
+        if width < 1:
+            raise ValueError(f"width is at least 1, got {width}")
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()

@@ -1,28 +1,27 @@
-"""Torchvision's networks, changed for small images as in Leavitt & Morcos, arXiv:2003.01262."""
+"""Torchvision's networks, changed for small images as in Leavitt & Morcos, arXiv:2003.01262.
 
-from typing import cast
+Torchvision is imported where it is used: importing it takes as long as importing torch.
+"""
 
-import torchvision.models
 from torch import nn
 
 from selbench.models.build import MODELS
 
 
-def _without_max_pool(network: torchvision.models.ResNet) -> nn.Module:
-    network.maxpool = nn.Identity()
-    return cast(nn.Module, network)  # torchvision has no types
-
-
 @MODELS
 def resnet18(classes: int) -> nn.Module:
     """Torchvision's ResNet18 without its max-pool, for 64-pixel images; 17 ReLUs."""
-    return _without_max_pool(torchvision.models.resnet18(num_classes=classes))
+    from torchvision.models import resnet18 as build
+
+    return _without_max_pool(build(num_classes=classes))
 
 
 @MODELS
 def resnet50(classes: int) -> nn.Module:
     """Torchvision's ResNet50 without its max-pool, for 64-pixel images; 49 ReLUs."""
-    return _without_max_pool(torchvision.models.resnet50(num_classes=classes))
+    from torchvision.models import resnet50 as build
+
+    return _without_max_pool(build(num_classes=classes))
 
 
 @MODELS
@@ -31,6 +30,13 @@ def vgg16(classes: int) -> nn.Module:
 
     The convolutions are torchvision's; the two layers of 4096 units are one of 512.
     """
-    features = torchvision.models.vgg16_bn(num_classes=1).features
+    from torchvision.models import vgg16_bn
+
+    features = vgg16_bn(num_classes=1).features
     classifier = [nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, classes)]
     return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *classifier)
+
+
+def _without_max_pool(network: nn.Module) -> nn.Module:
+    network.maxpool = nn.Identity()
+    return network

@@ -1,7 +1,13 @@
 """Training a network on cross-entropy minus alpha times its class selectivity."""
 
 from selbench.training.loop import TRAINING_VERSION, Epoch, accuracy, to_images, train
-from selbench.training.run import TrainedNetwork, train_or_find, training_key, weights_hash
+from selbench.training.run import (
+    TrainedNetwork,
+    train_or_find,
+    training_key,
+    untrained,
+    weights_hash,
+)
 
 __all__ = [
     "TRAINING_VERSION",
@@ -12,5 +18,6 @@ __all__ = [
     "train",
     "train_or_find",
     "training_key",
+    "untrained",
     "weights_hash",
 ]

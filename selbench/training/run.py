@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Lock
 from typing import Any
 
 import safetensors.torch
@@ -15,13 +16,15 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from selbench.datasets import Dataset, split_validation
-from selbench.device import describe, deterministic, versions
+from selbench.device import describe, versions
 from selbench.files import fingerprint, home, read_json, replacing, write_json
 from selbench.models import build_model
-from selbench.progress import SILENT, Progress, Step
+from selbench.progress import Step, quiet
 from selbench.randomness import seeded
 from selbench.study import Recipe, Study
 from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, train
+
+_building = Lock()
 
 
 @dataclass(frozen=True)
@@ -51,24 +54,27 @@ def train_or_find(
     alpha: float,
     seed: int,
     device: torch.device,
-    progress: Progress = SILENT,
+    step: Step = quiet,
 ) -> TrainedNetwork:
     """Return the study's network for `alpha` and `seed`, trained now unless the cache holds it.
+
+    `step` is called with the number of epochs done, `recipe.epochs` in all.
 
     Weights are those of the epoch with the best validation accuracy, the latest one where several
     are equal (the papers do not say which).
     """
     training = training_key(study, dataset)
     folder = home() / "weights" / fingerprint([training, alpha, seed])
+    done = 0
     if not (folder / "manifest.json").is_file():
         model = untrained(study, dataset, seed).to(device)
         session = _Session.start(folder, model, study.recipe)
-        task = f"train alpha={alpha:g} seed={seed}"
-        with deterministic(), progress.track(task, study.recipe.epochs) as step:
-            step(len(session.epochs))
-            _train(session, study, dataset, alpha, seed, device, step)
+        step(len(session.epochs))
+        _train(session, study, dataset, alpha, seed, device, step)
+        done = len(session.epochs)
         facts = {"study": study.name, "training": training, "alpha": alpha, "seed": seed}
         _finish(session, folder, facts | {"device": describe(device), "versions": versions()})
+    step(study.recipe.epochs - done)  # found in the cache, or diverged before the last epoch
     return TrainedNetwork(folder / "weights.safetensors", read_json(folder / "manifest.json"))
 
 
@@ -154,7 +160,7 @@ def _train(
         session.epochs.append(epoch)
         session.seconds = time.perf_counter() - began
         session.keep()
-        step(1, f"validation accuracy {epoch.accuracy:.1%}")
+        step(1, f"alpha={alpha:g} seed={seed}: validation accuracy {epoch.accuracy:.1%}")
 
 
 def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
@@ -179,7 +185,8 @@ def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
 
 def untrained(study: Study, dataset: Dataset, seed: int) -> nn.Module:
     """Build the study's network with first weights that depend on the seed alone, not on alpha."""
-    with torch.random.fork_rng(devices=[]):  # modules draw them from the global generator
+    # Modules draw them from the global generator, which threads share.
+    with _building, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded("weights", seed).initial_seed())
         return build_model(study.model, len(dataset.classes), dataset.moments)
 

@@ -1,0 +1,175 @@
+"""What every test stands on: checked shapes, its own folders, small real images."""
+
+import os
+import shutil
+import sys
+import tarfile
+from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+from PIL import Image
+
+# Before their first import. The tower lets an int stand for a float, as type checkers do.
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook(["selbench", "corruptions"], CHECKER)
+torch.set_num_threads(1)
+
+TINY_STUDY = """\
+description = "Trains in about a second"
+alphas = [0, 1]
+seeds = [0]
+suites = ["clean"]
+
+[dataset]
+name = "folder"
+root = "images"
+validation = 12
+
+[model]
+name = "resnet8"
+options = { width = 4 }
+
+[recipe]
+epochs = 2
+batch_size = 12
+learning_rate = 0.1
+precision = "float32"
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory):
+    """Keep what tests may share: networks and decoded images are found there by their content."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(shared_home, tmp_path, monkeypatch):
+    """Keep every test out of the user's cache folder and of the folder pytest was started in."""
+    monkeypatch.setenv("SELBENCH_HOME", str(shared_home))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def fresh_home(tmp_path, monkeypatch):
+    """Start the test with an empty SELBENCH_HOME of its own."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("SELBENCH_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def test_data():
+    """Return the folder of real data, or skip: it is too large to be part of the project."""
+    folder = os.environ.get("SELBENCH_TEST_DATA")
+    if not folder:
+        pytest.skip("needs real data: set SELBENCH_TEST_DATA to the folder that holds it")
+    return Path(folder)
+
+
+@cache
+def _digits():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return (bunch.images * 255 / 16).round().astype(np.uint8), bunch.target
+
+
+@pytest.fixture
+def image_tree(tmp_path):
+    """Return a function that writes handwritten digits as train/<class>/*, test/<class>/*."""
+
+    def write(name="images", classes=3, train=16, test=6, side=32, suffix="png"):
+        images, labels = _digits()
+        for label in range(classes):
+            chosen = iter(images[labels == label])
+            for part, count in (("train", train), ("test", test)):
+                folder = tmp_path / name / part / f"digit-{label}"
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    image = Image.fromarray(next(chosen)).convert("RGB").resize((side, side))
+                    image.save(folder / f"{number:04}.{suffix}")
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def tiny_study(image_tree, tmp_path):
+    """Write a study on 48 images of three digits; return the path of its TOML file."""
+    image_tree()
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_STUDY)
+    return path
+
+
+@pytest.fixture
+def edit():
+    """Return a function that replaces text in a file, and fails where there is none to replace."""
+
+    def edit(path, old, new):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return edit
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def selbench(monkeypatch, capsys):
+    """Return a function that runs the command line in this process."""
+    from selbench.cli import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["selbench", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(selbench):
+    """Return a function that runs a command which must fail, and returns its one sentence."""
+
+    def run(*words):
+        ended = selbench(*words)
+        assert ended.code == 2
+        assert ended.out == ""
+        assert ended.err.startswith("selbench: ")
+        assert ended.err.count("\n") == 1
+        return ended.err.removeprefix("selbench: ").removesuffix("\n")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cifar10_test(test_data, tmp_path_factory):
+    """Unpack 50 of CIFAR-10's test images per class, kept as JPEG; a few serve as train/ too."""
+    folder = tmp_path_factory.mktemp("cifar10-jpeg")
+    with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
+        tests = takewhile(lambda member: member.name.split("/")[0] == "test", archive)
+        few = (member for member in tests if member.isfile() and Path(member.name).stem < "0050")
+        archive.extractall(folder, few, filter="data")
+    for images in sorted((folder / "test").iterdir()):
+        (folder / "train" / images.name).mkdir(parents=True)
+        for path in sorted(images.iterdir())[:4]:
+            shutil.copy(path, folder / "train" / images.name)
+    return folder

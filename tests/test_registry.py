@@ -1,0 +1,91 @@
+"""Registries: names to functions; an unknown name gets the nearest known one."""
+
+import pytest
+
+from corruptions import CORRUPTIONS
+from selbench.datasets import DATASETS, DOWNLOADS
+from selbench.errors import SelbenchError, unknown
+from selbench.models import MODELS
+from selbench.registry import Registry
+from selbench.suites import SUITES
+
+REGISTRIES = {"models": MODELS, "datasets": DATASETS, "downloads": DOWNLOADS, "suites": SUITES}
+
+each_registry = pytest.mark.parametrize("registry", REGISTRIES.values(), ids=REGISTRIES)
+
+
+@pytest.fixture
+def animals():
+    registry = Registry("animal")
+
+    @registry
+    def polar_bear():
+        return "white"
+
+    @registry
+    def brown_bear():
+        return "brown"
+
+    return registry
+
+
+def test_function_is_found_under_its_name_with_dashes(animals):
+    assert list(animals) == ["polar-bear", "brown-bear"]
+    assert animals["polar-bear"]() == "white"
+    assert len(animals) == 2
+
+
+def test_decorated_function_stays_what_it_was():
+    def cat():
+        """Purr."""
+
+    assert Registry("animal")(cat) is cat
+
+
+def test_membership_raises_nothing(animals):
+    assert "polar-bear" in animals
+    assert "polar_bear" not in animals
+    assert 7 not in animals
+
+
+def test_unknown_name_gives_the_nearest(animals):
+    with pytest.raises(
+        SelbenchError, match=r"^unknown animal 'polar_bear'; did you mean 'polar-bear'"
+    ):
+        animals["polar_bear"]
+
+
+def test_unknown_name_gives_all_where_none_is_near(animals):
+    with pytest.raises(
+        SelbenchError, match=r"^unknown animal 'ox'; known are polar-bear, brown-bear$"
+    ):
+        animals["ox"]
+
+
+def test_name_is_given_once(animals):
+    def polar_bear():
+        return "grey"
+
+    with pytest.raises(ValueError, match="two animals are named 'polar-bear'"):
+        animals(polar_bear)
+    assert animals["polar-bear"]() == "white"
+
+
+def test_unknown_is_an_error_to_be_raised():
+    assert isinstance(unknown("suite", "x", ["y"]), SelbenchError)
+
+
+@each_registry
+def test_every_entry_is_described_in_one_line(registry):
+    assert len(registry) > 0
+    for function in registry.values():
+        assert function.__doc__.strip().splitlines()[0].endswith(".")
+
+
+@each_registry
+def test_names_are_in_lower_case_with_dashes(registry):
+    assert all(name == name.lower() and "_" not in name and " " not in name for name in registry)
+
+
+def test_corruptions_do_not_clash_with_suites():
+    assert not set(CORRUPTIONS) & set(SUITES)
