@@ -37,7 +37,7 @@ CIFAR_SIZE = """
     )
     cpu = torch.device("cpu")
     subject = trained_subject(study, dataset, 1.0, 0, cpu)
-    pieces = [p for p in collect(("corruptions-all",), 32) if p.level in (None, 3)]
+    pieces = [p for p in collect(("corruptions-all",), 32, 32) if p.level in (None, 3)]
     evaluate([subject], pieces, dataset, StudyStore(Path("runs"), "memory"), cpu)
 """
 

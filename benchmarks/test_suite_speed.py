@@ -35,7 +35,7 @@ def test_suite_beside_its_bare_forward_passes(race):
     split = make_split(pixels, torch.arange(IMAGES) % 10)
     dataset = Dataset("noise", tuple("0123456789"), split, split)
     # One severity of each: a fifth of the suite, to fit several rounds.
-    pieces = [piece for piece in collect(("corruptions-all",), 32) if piece.level == 3]
+    pieces = [piece for piece in collect(("corruptions-all",), 32, 32) if piece.level == 3]
     subjects = [subject(seed) for seed in range(NETWORKS)]
     models = [each.load() for each in subjects]
     images = (split.images[:BATCH].to(DEVICE).float() / 255).contiguous(

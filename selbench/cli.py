@@ -86,9 +86,9 @@ def run(
     session = Session.open(study, _numbers(alpha), _numbers(seed), device, data, _progress(quiet))
     board = session.run(store, tuple(suite or ()), limit, brought, sys.argv[1:])
     _show(board)
-    Console(stderr=True).print(
-        f"results in {store / session.study.name}", style="dim", highlight=False
-    )
+    if not quiet:
+        where = f"results in {store / session.study.name}"
+        Console(stderr=True).print(where, style="dim", highlight=False)
 
 
 @app.command()
@@ -195,7 +195,7 @@ def main() -> None:
     except SelbenchError as problem:
         code = _fail(str(problem), 2)
     except UsageError as problem:
-        code = _fail(f"{problem.format_message()} See selbench --help.", 2)  # type: ignore[attr-defined]
+        code = _fail(f"{problem.format_message().rstrip('.')}. See selbench --help.", 2)  # type: ignore[attr-defined]
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141

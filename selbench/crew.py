@@ -47,7 +47,7 @@ def crew(small: bool, device: torch.device, step: Step) -> Iterator[tuple[Map[An
     `step` with `StoppedError`.
     """
     cores = torch.get_num_threads()
-    if not (small and device.type == "cpu"):
+    if cores == 1 or not small or device.type != "cpu":
         yield map_in_turn, step
         return
     lock, stop = Lock(), Event()

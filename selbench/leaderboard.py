@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from selbench.errors import SelbenchError
 from selbench.stats import mean_interval
 from selbench.store import StudyStore, condition_id
 
@@ -64,9 +65,17 @@ def leaderboard(store: StudyStore, limit: int | None = None) -> Leaderboard:
     Args:
         store: the study's results.
         limit: use the cells with so many test images; None takes the most there are.
+
+    Raises:
+        SelbenchError: where there are no cells with that `limit`.
     """
     manifest = store.manifest()
     rows = _one_limit(_current(store.measurements(), manifest), limit)
+    if limit is not None and rows.empty:
+        raise SelbenchError(
+            f"{store.folder} holds no results on {limit} test images; make them with "
+            f"`selbench run {store.study} --limit {limit}`"
+        )
     cells = _corrupted_cells(rows)
     by_corruption = cells.groupby(level=["group", "condition"]).mean()
     networks = _profiles(rows)
@@ -84,14 +93,18 @@ def leaderboard(store: StudyStore, limit: int | None = None) -> Leaderboard:
 
 
 def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
-    """Keep what the latest run's data, training, sources and versions made."""
-    trained = rows["training"].isin([manifest["training"], ""])
+    """Keep what the manifest lists: data, networks, and conditions as they were last made."""
+    weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
     levels = [None if pd.isna(level) else int(level) for level in rows["level"]]
     conditions = map(condition_id, rows["suite"], rows["condition"], levels)
     made = zip(conditions, rows["source"], rows["version"], strict=True)
-    latest = manifest["conditions"]
-    same = [latest.get(name) == [source, version] for name, source, version in made]
-    current = trained & (rows["data"] == manifest["data"]) & pd.Series(same, rows.index, bool)
+    same = [manifest["conditions"].get(name) == [source, version] for name, source, version in made]
+    current = (
+        (rows["data"] == manifest["data"])
+        & rows["training"].isin([manifest["training"], ""])
+        & (rows["subject"].map(weights) == rows["weights"])
+        & pd.Series(same, rows.index, bool)
+    )
     kept: pd.DataFrame = rows[current]
     return kept
 
@@ -105,27 +118,26 @@ def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
 
 
 def _profiles(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return subject, alpha, selectivity and clean accuracy of each network, by its weights."""
-    profiles = rows[["subject", "alpha", "weights"]].drop_duplicates("weights").set_index("weights")
+    """Return alpha, selectivity and clean accuracy of each network, by its name."""
+    profiles = rows[["subject", "alpha"]].drop_duplicates().set_index("subject")
     index = (rows["metric"] == "selectivity_index") & rows["layer"].isna()
     clean = (rows["metric"] == "accuracy") & (rows["suite"] == "clean")
-    for name, chosen in (("selectivity", index), ("clean", clean)):
-        profiles[name] = rows[chosen].drop_duplicates("weights").set_index("weights")["value"]
+    profiles["selectivity"] = rows[index].set_index("subject")["value"]
+    profiles["clean"] = rows[clean].set_index("subject")["value"]
     return profiles
 
 
 def _corrupted_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Return accuracies, conditions by networks, of the conditions that all of them have."""
     chosen = rows[(rows["metric"] == "accuracy") & (rows["suite"] == "corruptions")]
-    index = ["group", "condition", "level"]
-    cells: pd.DataFrame = chosen.pivot_table(index=index, columns="weights", values="value")
+    cells = chosen.pivot(index=["group", "condition", "level"], columns="subject", values="value")
     return cells.dropna(axis=0)
 
 
 def _relative_error(accuracy: pd.DataFrame, reference: pd.Index) -> pd.DataFrame:
     """Divide each corruption's error by the reference networks' mean one; NaN where that is 0."""
     error = 1 - accuracy
-    mean = error[[weights for weights in error.columns if weights in reference]].mean(axis=1)
+    mean = error[[name for name in error.columns if name in reference]].mean(axis=1)
     return error.div(mean.where(mean > 0), axis=0)
 
 
@@ -166,7 +178,7 @@ def _caption(
         if undefined:
             masters = f"where alpha = {REFERENCE:g} makes no error"
             parts.append(f"mCE without {', '.join(undefined)}, {masters}")
-    diverged = [each["name"] for each in manifest["subjects"] if each["diverged"]]
+    diverged = [name for name, facts in manifest["subjects"].items() if facts["diverged"]]
     if diverged:
         parts.append(f"diverged in training: {', '.join(diverged)}")
     return "; ".join(parts) + "."

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from selbench.progress import Progress
 from selbench.store import StudyStore, condition_id
 from selbench.study import Channels, Study, check_alphas, load_study
 from selbench.subjects import Subject, brought_subject, trained_subject
-from selbench.suites import collect
+from selbench.suites import Work, collect
 from selbench.training import training_key, untrained
 
 
@@ -107,26 +108,15 @@ class Session:
         began = time.time()
         test = self.dataset.test
         limit = None if limit is None or limit >= len(test) else limit
-        pieces = collect(suites or self.study.suites, test.images.shape[-1])
+        pieces = collect(suites or self.study.suites, *test.images.shape[-2:])
         store = StudyStore(root, self.study.name)
         store.check()
         subjects = [self._brought(each) for each in brought] or self.train()
         evaluated = evaluate(
             subjects, pieces, self.dataset, store, self.device, limit=limit, progress=self.progress
         )
-        before = store.manifest() if store.finished else {}
-        made = {condition_id(p.suite, p.name, p.level): [p.source, p.version] for p in pieces}
-        state = {
-            "study": self.study.model_dump(mode="json"),
-            "data": test.checksum,
-            "training": training_key(self.study, self.dataset),
-            "conditions": before.get("conditions", {}) | made,
-            "subjects": [
-                {"name": each.name, "weights": each.weights, "diverged": each.diverged}
-                for each in subjects
-            ],
-        }
-        if evaluated or any(before.get(key) != value for key, value in state.items()):
+        state = self._state(subjects, pieces, store)
+        if evaluated or not store.finished or store.manifest() != store.manifest() | state:
             run = {
                 "device": describe(self.device),
                 "versions": versions(),
@@ -137,6 +127,30 @@ class Session:
             }
             store.finish(state | run)
         return leaderboard(store, limit)
+
+    def _state(
+        self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
+    ) -> dict[str, Any]:
+        """Return what tables read of the manifest: this run's, and what still holds of before."""
+        training = training_key(self.study, self.dataset)
+        before = store.manifest() if store.finished else {"subjects": {}, "conditions": {}}
+        kept = {n: f for n, f in before["subjects"].items() if f["training"] in (training, "")}
+        made = {condition_id(p.suite, p.name, p.level): [p.source, p.version] for p in pieces}
+        networks = {
+            each.name: {
+                "weights": each.weights,
+                "training": each.training,
+                "diverged": each.diverged,
+            }
+            for each in subjects
+        }
+        return {
+            "study": self.study.model_dump(mode="json"),
+            "data": self.dataset.test.checksum,
+            "training": training,
+            "conditions": before["conditions"] | made,
+            "subjects": kept | networks,
+        }
 
     def _brought(self, each: Brought) -> Subject:
         override = {

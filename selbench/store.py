@@ -25,6 +25,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.files import fingerprint, read_json, replacing, write_json, write_text
 
 FORMAT = 1
+MANIFEST = {"data", "training", "conditions", "subjects"}  # what tables read of a manifest
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Cell:
         version: of the condition's code.
         data: checksum of the test images and labels.
         limit: how many of them were taken; None for all.
-        subject: the network's name.
+        subject: the network's name, such as "alpha=-1 seed=0" or a file's path.
         alpha: its regulariser strength; None for a brought network.
         seed: its seed; None for a brought network.
         training: fingerprint of its training; "" for a brought network.
@@ -75,9 +76,8 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Content hash of what the cell's numbers depend on."""
-        names = ("suite", "condition", "level", "source", "version", "data", "limit")
-        return fingerprint([getattr(self, name) for name in (*names, "architecture", "weights")])
+        """Content hash of everything that the cell's numbers depend on."""
+        return fingerprint(asdict(self))
 
 
 def condition_id(suite: str, condition: str, level: int | None) -> str:
@@ -161,8 +161,11 @@ class StudyStore:
         write_json(self.folder / "manifest.json", manifest)
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest of the latest run."""
-        content: dict[str, Any] = read_json(self.folder / "manifest.json")
+        """Return the manifest of the latest run; a damaged one raises `SelbenchError`."""
+        path = self.folder / "manifest.json"
+        content = read_json(path)
+        if not isinstance(content, dict) or not content.keys() >= MANIFEST:
+            raise SelbenchError(f"{path} is damaged; delete it and run the study again")
         return content
 
     def _files(self) -> list[Path]:

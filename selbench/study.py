@@ -1,6 +1,7 @@
 """A study: the immutable description of what is trained, on what, and how it is evaluated."""
 
 import math
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -145,7 +146,9 @@ def load_study(name: str) -> Study:
 
 def _validate(content: dict[str, Any], path: Path) -> Study:
     try:
-        return Study.model_validate({"name": path.stem, **content})
+        # A file may be called what it likes, a store's folder may not.
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "study"
+        return Study.model_validate({"name": name, **content})
     except ValidationError as problem:
         raise SelbenchError(f"{path}: {_first_problem(problem)}") from problem
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from selbench.datasets import Dataset
+from selbench.errors import SelbenchError
 from selbench.models import build_model, load_weights
 from selbench.progress import Step, quiet
 from selbench.study import ModelSpec, Study
@@ -19,7 +20,7 @@ class Subject:
     """One network under test; images in [0, 1] in, logits out.
 
     Attributes:
-        name: "alpha=-1 seed=0", or the file a user brought.
+        name: "alpha=-1 seed=0", or the path of a user's file.
         alpha: regulariser strength; None for a brought network.
         seed: None for a brought network.
         training: fingerprint of how it was trained; "" for a brought network.
@@ -67,11 +68,19 @@ def trained_subject(
 def brought_subject(spec: ModelSpec, dataset: Dataset, checkpoint: Path) -> Subject:
     """Take a user's checkpoint of the architecture `spec`.
 
-    Raises `SelbenchError` where it does not fit.
+    Raises `SelbenchError` where it does not fit, or where it carries a normalisation of its own
+    that is not the one given.
     """
     model = _load(spec, dataset, checkpoint)
+    for name, given in (("mean", spec.mean), ("std", spec.std)):
+        carried = model.get_buffer(f"normalize.{name}").flatten()
+        if given is not None and not torch.allclose(carried, torch.tensor(given), atol=1e-4):
+            raise SelbenchError(
+                f"{checkpoint} carries the {name} {carried.tolist()}, not {list(given)}; leave the "
+                "normalisation to it"
+            )
     return Subject(
-        name=checkpoint.name,
+        name=str(checkpoint),
         alpha=None,
         seed=None,
         training="",

@@ -80,8 +80,18 @@ def corruptions_all(side: int) -> list[Work]:
     return [*corruptions(side), *_corrupted(side, extra=True)]
 
 
-def collect(names: tuple[str, ...], side: int) -> list[Work]:
-    """Return the work of several suites on images of `side` pixels, each piece once."""
+def collect(names: tuple[str, ...], height: int, width: int) -> list[Work]:
+    """Return the work of several suites on images of that size, each piece once.
+
+    Raises:
+        SelbenchError: for an unknown suite, and images that are not square.
+    """
+    if height != width:
+        raise SelbenchError(
+            f"suites take square images, the data set's are {width} x {height} pixels; crop or "
+            "pad them"
+        )
+    side = height
     pieces = [work for name in names for work in SUITES[name](side)]
     return list({(work.suite, work.name, work.level): work for work in pieces}.values())
 

@@ -192,7 +192,7 @@ def test_manifest_tells_how_the_numbers_were_made(selbench, tiny_study):
     assert facts["study"]["recipe"]["epochs"] == 2
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
     assert facts["versions"]["selbench"] == package.__version__
-    assert {subject["name"] for subject in facts["subjects"]} == set(measurements()["subject"])
+    assert set(facts["subjects"]) == set(measurements()["subject"])
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_checkpoint_is_evaluated_instead_of_training(
         options, moments = (), load_dataset(study.dataset).moments
     assert selbench("run", tiny_study, "--checkpoint", checkpoint, *options).code == 0
     (kept,) = measurements().query("metric == 'accuracy'").to_dict("records")
-    assert kept["subject"] == "mine.pth"
+    assert kept["subject"] == str(checkpoint)
     assert pd.isna(kept["alpha"])
     assert kept["value"] == accuracy_with(network, *moments, tiny_study)
 
@@ -327,7 +327,7 @@ write, writes = store.StudyStore.write, []
 def killing(*arguments):
     write(*arguments)
     writes.append(None)
-    if len(writes) == 4:
+    if len(writes) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 store.StudyStore.write = killing
 cli.main()
@@ -661,3 +661,73 @@ def test_reader_that_has_seen_enough_is_no_problem():
     os.close(writer)
     assert ended.returncode != 0
     assert ended.stderr == b""
+
+
+# One table never mixes what is unlike.
+
+
+def board(selbench):
+    return {
+        row["subject"]: row
+        for row in json.loads(selbench("leaderboard", "--format", "json").out)[0]["rows"]
+    }
+
+
+def test_a_study_changed_without_changing_its_weights_is_evaluated_anew(selbench, tiny_study, edit):
+    before = selbench("run", tiny_study).out
+    edit(tiny_study, "width = 4", 'width = 4, shortcut = "A"')  # the default, said aloud
+    assert selbench("run", tiny_study).out == before
+
+
+def test_the_same_weights_brought_and_trained_have_a_row_each(selbench, tiny_study, shared_home):
+    selbench("run", tiny_study, "--alpha", "0")
+    (weights,) = set(measurements()["weights"])
+    manifests = shared_home.glob("weights/*/manifest.json")
+    trained = next(path for path in manifests if json.loads(path.read_text())["weights"] == weights)
+    checkpoint = trained.with_name("weights.safetensors")
+    selbench("run", tiny_study, "--checkpoint", checkpoint)
+    rows = board(selbench)
+    assert set(rows) == {"0", str(checkpoint)}
+    assert rows["0"]["clean"] == rows[str(checkpoint)]["clean"]
+
+
+def test_two_checkpoints_of_one_file_name_have_a_row_each(selbench, tiny_study, checkpoint):
+    state = torch.load(checkpoint, weights_only=True)
+    for folder, factor in (("a", 1), ("b", -1)):
+        Path(folder).mkdir()
+        torch.save({name: factor * tensor for name, tensor in state.items()}, f"{folder}/same.pth")
+    words = ["--checkpoint", "a/same.pth", "--checkpoint", "b/same.pth"]
+    assert selbench("run", tiny_study, *words).code == 0
+    assert set(board(selbench)) == {"a/same.pth", "b/same.pth"}
+
+
+def test_a_checkpoint_that_changed_takes_the_place_of_what_it_was(selbench, tiny_study, checkpoint):
+    selbench("run", tiny_study, "--checkpoint", checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save({name: -tensor for name, tensor in state.items()}, checkpoint)
+    selbench("run", tiny_study, "--checkpoint", checkpoint)
+    assert board(selbench)[str(checkpoint)]["networks"] == 1
+    assert len(set(measurements()["weights"])) == 2
+
+
+def test_a_checkpoint_with_a_normalisation_of_its_own_keeps_it(selbench, tiny_study, shared_home):
+    selbench("train", tiny_study, "--alpha", "0")
+    whole = next(shared_home.glob("weights/*/weights.safetensors"))
+    words = ["--checkpoint", whole, "--mean", "0.1,0.2,0.3"]
+    refused = selbench("run", tiny_study, *words)
+    assert refused.code == 2
+    assert "leave the normalisation to it" in refused.err
+
+
+def test_images_that_are_not_square_are_refused_before_training(selbench, image_tree, tiny_study):
+    for path in Path("images").rglob("*.png"):
+        Image.open(path).resize((32, 48)).save(path)
+    refused = selbench("run", tiny_study)
+    assert refused.code == 2
+    assert refused.err.startswith("selbench: suites take square images, the data set's are 32 x 48")
+
+
+def test_a_study_file_may_have_any_name(selbench, tiny_study):
+    odd = tiny_study.rename(tiny_study.with_name("my study (2).toml"))
+    assert selbench("run", odd).code == 0
+    assert Path("runs/my-study-2/manifest.json").is_file()

@@ -83,7 +83,7 @@ def test_margin_is_positive_exactly_where_the_prediction_is_right():
 
 
 def test_outcomes_do_not_depend_on_the_batch_size(dataset, monkeypatch):
-    noise = collect(("corruptions",), 32)[2]
+    noise = collect(("corruptions",), 32, 32)[2]
     assert isinstance(noise, Condition)
     whole = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
     monkeypatch.setitem(engine.BATCH, "cpu", 70)
@@ -104,20 +104,20 @@ def test_each_perturbed_batch_is_made_once_for_all_networks(dataset):
 
 
 def test_a_second_run_evaluates_nothing(dataset, store):
-    pieces = collect(("clean", "selectivity"), 32)
+    pieces = collect(("clean", "selectivity"), 32, 32)
     assert evaluate([subject(0), subject(1)], pieces, dataset, store, CPU) == 4
     assert evaluate([subject(0), subject(1)], pieces, dataset, store, CPU) == 0
 
 
 def test_only_what_is_missing_is_evaluated(dataset, store):
-    clean = collect(("clean",), 32)
+    clean = collect(("clean",), 32, 32)
     evaluate([subject(0)], clean, dataset, store, CPU)
     assert evaluate([subject(0), subject(1)], clean, dataset, store, CPU) == 1
     assert evaluate([subject(0)], clean, dataset, store, CPU, limit=100) == 1
 
 
 def test_adding_a_network_later_gives_the_numbers_of_evaluating_it_at_once(dataset, tmp_path):
-    pieces = collect(("corruptions",), 32)[:12]
+    pieces = collect(("corruptions",), 32, 32)[:12]
     together, apart = (StudyStore(tmp_path / name, "study") for name in ("together", "apart"))
     evaluate([subject(0), subject(1)], pieces, dataset, together, CPU, limit=60)
     for each in (subject(0), subject(1)):
@@ -146,7 +146,7 @@ def test_an_interruption_loses_the_condition_in_flight_and_no_more(dataset, stor
 
 
 def test_accuracy_is_that_of_the_kept_outcomes(dataset, store):
-    evaluate([subject(0)], collect(("clean",), 32), dataset, store, CPU)
+    evaluate([subject(0)], collect(("clean",), 32, 32), dataset, store, CPU)
     rows = store.measurements().set_index("metric")
     outcomes = store.outcomes().to_pandas()
     assert len(outcomes) == rows.loc["accuracy", "n"] == 600
@@ -167,7 +167,7 @@ def test_a_limit_takes_nested_stratified_subsets(dataset):
 
 
 def test_a_limited_run_corrupts_each_image_as_the_whole_run_does(dataset, store):
-    noise = collect(("corruptions",), 32)[2]
+    noise = collect(("corruptions",), 32, 32)[2]
     evaluate([subject(0)], [noise], dataset, store, CPU)
     evaluate([subject(0)], [noise], dataset, store, CPU, limit=100)
     losses = store.outcomes().to_pandas().groupby("example")["loss"]
@@ -194,7 +194,7 @@ class Recorder(Progress):
 
 def test_progress_adds_up_to_what_was_announced(dataset, store):
     recorder = Recorder()
-    pieces = collect(("clean", "selectivity"), 32)
+    pieces = collect(("clean", "selectivity"), 32, 32)
     evaluate([subject(0), subject(1)], pieces, dataset, store, CPU, progress=recorder)
     assert recorder.left == 0
     assert len(store.keys()) == 4

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from selbench.errors import SelbenchError
 from selbench.leaderboard import FORMATS, leaderboard, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
 
@@ -47,8 +48,21 @@ def manifest(**changes):
         "corruptions/brightness/1": ["generated", 1],
         "corruptions/frost/1": ["generated (procedural)", 1],
     }
-    facts = {"data": "d", "training": "t", "conditions": conditions, "subjects": []}
+    subjects = {
+        f"alpha={alpha} seed={seed}": {"weights": f"w{alpha}-{seed}", "diverged": False}
+        for alpha in (-2, 0, 1, 2)
+        for seed in (0, 1)
+    }
+    facts = {"data": "d", "training": "t", "conditions": conditions, "subjects": subjects}
     return facts | changes
+
+
+def brought(name, weights="b"):
+    """Describe a cell of a user's network, and what the manifest says of it."""
+    facts = {"weights": weights, "training": "", "diverged": False}
+    changes = {"subject": name, "training": "", "weights": weights}
+    subjects = manifest()["subjects"] | {name: facts}
+    return cell("clean", "clean", None, "", None, None, **changes), manifest(subjects=subjects)
 
 
 def write(store, which, error, n=100):
@@ -106,8 +120,9 @@ def test_interval_is_students_over_seeds(store):
 
 def test_rows_rise_with_alpha_and_brought_networks_come_last(store):
     write(store, cell("clean", "clean", None, "", -2, 0), 0.3)
-    brought = {"subject": "mine.th", "training": "", "weights": "b"}
-    write(store, cell("clean", "clean", None, "", None, None, **brought), 0.2)
+    which, listed = brought("mine.th")
+    write(store, which, 0.2)
+    store.finish(listed)
     board = leaderboard(store)
     assert board.table["subject"].tolist() == ["-2", "0", "1", "mine.th"]
     assert math.isnan(row(board, "mine.th")["clean_interval"])
@@ -128,6 +143,21 @@ def test_other_data_and_other_trainings_are_left_out(store):
     write(store, cell("clean", "clean", None, "", 3, 0, **other), 0.1)
     write(store, cell("clean", "clean", None, "", 4, 0, training="old", weights="y"), 0.1)
     assert leaderboard(store).table["subject"].tolist() == ["0", "1"]
+
+
+def test_a_network_that_was_trained_anew_takes_the_place_of_the_old_one(store):
+    write(store, cell("clean", "clean", None, "", 0, 0, weights="new"), 0.5)
+    listed = manifest()
+    listed["subjects"]["alpha=0 seed=0"]["weights"] = "new"
+    store.finish(listed)
+    zero = row(leaderboard(store), "0")
+    assert zero["networks"] == 2
+    assert zero["clean"] == pytest.approx((0.5 + 0.9) / 2)
+
+
+def test_a_limit_without_results_is_refused(store):
+    with pytest.raises(SelbenchError, match="no results on 7 test images; make them with"):
+        leaderboard(store, limit=7)
 
 
 @pytest.mark.parametrize("change", [{"source": "official"}, {"version": 2}])
@@ -161,8 +191,9 @@ def test_a_corruption_that_the_reference_masters_is_left_out_of_mce_and_named(st
 
 
 def test_diverged_networks_stand_in_the_caption(store):
-    subjects = [{"name": f"alpha={alpha} seed=0", "diverged": alpha == 1} for alpha in (0, 1)]
-    store.finish(manifest(subjects=subjects))
+    listed = manifest()
+    listed["subjects"]["alpha=1 seed=0"]["diverged"] = True
+    store.finish(listed)
     assert leaderboard(store).caption.endswith("diverged in training: alpha=1 seed=0.")
 
 
@@ -200,8 +231,9 @@ def test_csv_and_json_hold_full_numbers(store, tmp_path):
 
 
 def test_latex_escapes_what_latex_would_take_for_commands(store):
-    brought = {"subject": "my_net&50%.th", "training": "", "weights": "b"}
-    write(store, cell("clean", "clean", None, "", None, None, **brought), 0.2)
+    which, listed = brought("my_net&50%.th")
+    write(store, which, 0.2)
+    store.finish(listed)
     text = FORMATS["latex"]([leaderboard(store)])
     assert r"my\_net\&50\%.th" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1

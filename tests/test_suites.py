@@ -63,7 +63,7 @@ def test_corruptions_all_adds_the_extra_ones():
 
 
 def test_suites_together_hold_each_piece_once():
-    both = collect(("corruptions-all", "corruptions", "clean"), 32)
+    both = collect(("corruptions-all", "corruptions", "clean"), 32, 32)
     assert len(both) == len(SUITES["corruptions-all"](32))
 
 
@@ -71,14 +71,19 @@ def test_an_unknown_suite_gets_the_nearest_name():
     with pytest.raises(
         SelbenchError, match="unknown suite 'corruption'; did you mean 'corruptions'"
     ):
-        collect(("corruption",), 32)
+        collect(("corruption",), 32, 32)
 
 
 def test_images_of_a_size_without_constants_are_refused():
     with pytest.raises(
         SelbenchError, match=r"constants for images of 32, 64, 224 pixels, .* have 48"
     ):
-        collect(("corruptions",), 48)
+        collect(("corruptions",), 48, 48)
+
+
+def test_images_that_are_not_square_are_refused():
+    with pytest.raises(SelbenchError, match="square images, the data set's are 32 x 48 pixels"):
+        collect(("clean",), 48, 32)
 
 
 def test_selectivity_reports_every_layer_its_null_its_dead_units_and_the_mean():

@@ -264,3 +264,15 @@ def test_a_diverged_network_is_kept_and_marked(digits):
 def test_epochs_are_plain_numbers(digits):
     epochs, _ = curves(digits, 1.0)
     assert all(isinstance(value, int | float) for value in dataclasses.asdict(epochs[0]).values())
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+def test_damaged_weights_are_trained_anew(digits, damage):
+    network = train_or_find(STUDY, digits, 0.0, 0, CPU)
+    whole = weights(network)
+    if damage == "delete":
+        network.weights.unlink()
+    else:
+        kept = whole[:-1] + bytes([whole[-1] ^ 1]) if damage == "flip" else whole[:-9]
+        network.weights.write_bytes(kept)
+    assert weights(train_or_find(STUDY, digits, 0.0, 0, CPU)) == whole

@@ -18,9 +18,10 @@ def cifar10(root: Path | None, progress: Progress) -> Dataset:
     `root` holds `cifar-10-batches-py`; without it the folder `selbench download cifar10` fills.
     """
     folder = root or home() / "datasets" / "cifar10"
-    return cached(
-        "cifar10", home() / "datasets" / "cifar10.safetensors", "1", lambda: _decode(folder)
-    )
+    if not (folder / "cifar-10-batches-py").is_dir():
+        raise _missing(folder)
+    path = home() / "datasets" / "cifar10.safetensors"
+    return cached("cifar10", path, str(folder.absolute()), lambda: _decode(folder))
 
 
 def _decode(folder: Path) -> Decoded:
@@ -29,10 +30,14 @@ def _decode(folder: Path) -> Decoded:
     try:
         train, test = (CIFAR10(str(folder), train=part) for part in (True, False))
     except RuntimeError as problem:
-        raise SelbenchError(
-            f"{folder / 'cifar-10-batches-py'} is missing or damaged; run `selbench download "
-            "cifar10`, or set dataset.root (or --data) to the folder that holds cifar-10-batches-py"
-        ) from problem
+        raise _missing(folder) from problem
     images = [torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test)]
     labels = [torch.tensor(part.targets) for part in (train, test)]
     return Decoded(tuple(train.classes), images[0], labels[0], images[1], labels[1])
+
+
+def _missing(folder: Path) -> SelbenchError:
+    return SelbenchError(
+        f"{folder / 'cifar-10-batches-py'} is missing or damaged; run `selbench download cifar10`, "
+        "or set dataset.root (or --data) to the folder that holds cifar-10-batches-py"
+    )

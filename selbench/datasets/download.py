@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -42,7 +43,7 @@ def tiny_imagenet(folder: Path) -> Path:
 def _told(name: str, elsewhere: str) -> Iterator[None]:
     try:
         yield
-    except (URLError, RuntimeError, OSError) as problem:
+    except (URLError, HTTPException, RuntimeError, OSError) as problem:
         raise SelbenchError(
             f"{name} could not be downloaded ({problem}); try again later, or "
             f"get it by hand and set {elsewhere}"

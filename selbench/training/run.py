@@ -17,8 +17,9 @@ from torch.optim import SGD
 
 from selbench.datasets import Dataset, split_validation
 from selbench.device import describe, versions
+from selbench.errors import SelbenchError
 from selbench.files import fingerprint, home, read_json, replacing, write_json
-from selbench.models import build_model
+from selbench.models import build_model, read_state
 from selbench.progress import Step, quiet
 from selbench.randomness import seeded
 from selbench.study import Recipe, Study
@@ -66,7 +67,7 @@ def train_or_find(
     training = training_key(study, dataset)
     folder = home() / "weights" / fingerprint([training, alpha, seed])
     done = 0
-    if not (folder / "manifest.json").is_file():
+    if not _intact(folder):
         model = untrained(study, dataset, seed).to(device)
         session = _Session.start(folder, model, study.recipe)
         step(len(session.epochs))
@@ -161,6 +162,15 @@ def _train(
         session.seconds = time.perf_counter() - began
         session.keep()
         step(1, f"alpha={alpha:g} seed={seed}: validation accuracy {epoch.accuracy:.1%}")
+
+
+def _intact(folder: Path) -> bool:
+    """Say whether a trained network lies in `folder`, with the weights its manifest vouches for."""
+    try:
+        manifest = read_json(folder / "manifest.json")
+        return bool(manifest["weights"] == weights_hash(read_state(folder / "weights.safetensors")))
+    except (OSError, SelbenchError):
+        return False
 
 
 def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
