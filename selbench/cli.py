@@ -29,7 +29,7 @@ StudyName = Annotated[
     typer.Argument(metavar="[STUDY]", help="A shipped study's name, or the path of a TOML file."),
 ]
 Store = Annotated[Path, typer.Option(help="The folder of results.")]
-Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
+Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda" or "cuda:1".')]
 Data = Annotated[
     Path | None, typer.Option(help="Where the images lie, instead of the study's dataset.root.")
 ]
@@ -75,6 +75,10 @@ def run(
     """
     from selbench.session import Brought, Session
 
+    if checkpoint and (alpha or seed):
+        raise SelbenchError(
+            "--alpha and --seed train, --checkpoint does not; leave out one of them"
+        )
     if (mean or std) and not checkpoint:
         raise SelbenchError(
             "--mean and --std describe a --checkpoint; give one, or set them in the study's [model]"
@@ -116,6 +120,9 @@ def leaderboard(
     store: Store = Path("runs"),
     format: Annotated[str, typer.Option(help="table, md, csv, json or latex.")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    extra: Annotated[
+        bool, typer.Option("--extra", help="Count the four extra corruptions in.")
+    ] = False,
 ) -> None:
     """Print the leaderboard of a store."""
     from selbench.leaderboard import FORMATS
@@ -124,7 +131,7 @@ def leaderboard(
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
-    boards = [derive(each, limit) for each in open_studies(store, study)]
+    boards = [derive(each, limit, extra) for each in open_studies(store, study)]
     if format == "table":
         for board in boards:
             _show(board)

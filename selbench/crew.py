@@ -7,7 +7,7 @@ cores has neither problem, and each network's numbers are those of computing it 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Event, Lock
 from typing import Any, TypeVar
@@ -58,10 +58,17 @@ def crew(small: bool, device: torch.device, step: Step) -> Iterator[tuple[Map[An
                 raise StoppedError
             step(pieces, note)
 
+    def run_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        futures = [pool.submit(function, item) for item in items]
+        failed = [f for f in wait(futures, return_when=FIRST_EXCEPTION).done if f.exception()]
+        if failed:
+            stop.set()
+        return [future.result() for future in failed or futures]
+
     torch.set_num_threads(1)  # new threads take this over
     pool = ThreadPoolExecutor(cores)
     try:
-        yield lambda function, items: list(pool.map(function, items)), safe_step
+        yield run_all, safe_step
     except BaseException:
         stop.set()
         raise

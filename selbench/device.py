@@ -13,19 +13,20 @@ from selbench.errors import SelbenchError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" takes CUDA, then MPS, then the CPU.
+    """Return the device called `name`; "auto" takes CUDA where there is one, else the CPU.
 
-    Raises `SelbenchError` where this machine has no such device.
+    Raises `SelbenchError` where this machine has no such device, and for kinds that lack the
+    float64 arithmetic which selectivity and some corruptions need (MPS).
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"only cpu and cuda are supported, not {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0]
+        reason = str(problem).splitlines()[0].rstrip(".")
         raise SelbenchError(
             f"device {name!r} cannot be used ({reason}); try --device cpu"
         ) from problem

@@ -19,7 +19,7 @@ from selbench.suites import Analysis, Condition, Work
 from selbench.training import to_images
 from selbench.types import Images, Labels, Logits
 
-BATCH = {"cpu": 250, "cuda": 2000, "mps": 500}
+BATCH = {"cpu": 250, "cuda": 2000}
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss")
 
 
@@ -198,8 +198,7 @@ def _result(cell: Cell, columns: dict[str, Tensor]) -> Result:
         "confidence": columns["confidence"].double().mean().item(),
         "cross_entropy": columns["loss"].double().mean().item(),
     }
-    finite = {metric: value for metric, value in values.items() if np.isfinite(value)}
-    return Result(cell, [Measurement(metric, value, n) for metric, value in finite.items()])
+    return Result(cell, [Measurement(metric, value, n) for metric, value in values.items()])
 
 
 def _table(cells: Sequence[Cell], outcomes: Sequence[dict[str, Tensor]]) -> pa.Table:

@@ -15,6 +15,7 @@ from rich.text import Text
 from selbench.errors import SelbenchError
 from selbench.stats import mean_interval
 from selbench.store import StudyStore, condition_id
+from selbench.study import exactly
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 REFERENCE = 0.0  # the alpha that mCE is relative to
@@ -27,10 +28,12 @@ class Column:
     heading: str
     factor: float = 100
     decimals: int = 1
+    interval: bool = True  # whether tables for people show it
 
 
 COLUMNS = {
     "selectivity": Column("selectivity", 1, 3),
+    "null": Column("null", 1, 3, interval=False),
     "clean": Column("clean %"),
     "corrupted": Column("corrupted %"),
     "mce": Column("mCE %"),
@@ -56,7 +59,7 @@ class Leaderboard:
     caption: str
 
 
-def leaderboard(store: StudyStore, limit: int | None = None) -> Leaderboard:
+def leaderboard(store: StudyStore, limit: int | None = None, extra: bool = False) -> Leaderboard:
     """Derive the leaderboard of a study from its store.
 
     Only like is compared with like: the data and the training of the store's latest run, one
@@ -65,6 +68,7 @@ def leaderboard(store: StudyStore, limit: int | None = None) -> Leaderboard:
     Args:
         store: the study's results.
         limit: use the cells with so many test images; None takes the most there are.
+        extra: count the four extra corruptions in, beside the benchmark's fifteen.
 
     Raises:
         SelbenchError: where there are no cells with that `limit`.
@@ -76,7 +80,8 @@ def leaderboard(store: StudyStore, limit: int | None = None) -> Leaderboard:
             f"{store.folder} holds no results on {limit} test images; make them with "
             f"`selbench run {store.study} --limit {limit}`"
         )
-    cells = _corrupted_cells(rows)
+    corrupted = _corrupted_cells(rows, extra)
+    cells = corrupted.dropna(axis=0)
     by_corruption = cells.groupby(level=["group", "condition"]).mean()
     networks = _profiles(rows)
     networks["corrupted"] = by_corruption.mean()
@@ -84,12 +89,18 @@ def leaderboard(store: StudyStore, limit: int | None = None) -> Leaderboard:
     families = by_corruption.groupby(level="group").mean()
     for family in FAMILIES:
         networks[family] = families.loc[family] if family in families.index else np.nan
-    relative = _relative_error(by_corruption, networks.index[networks["alpha"] == REFERENCE])
+    relative = _relative_error(1 - by_corruption, networks)
     networks["mce"] = relative.mean()
-    undefined = relative.index[relative.isna().all(axis=1)].get_level_values("condition")
     table = _rows_over_networks(networks.reset_index())
     table.insert(0, "study", store.study)
-    return Leaderboard(store.study, table, _caption(rows, cells, sorted(undefined), manifest))
+    left_out = {
+        "not counted, since some networks lack them": corrupted.index.difference(cells.index),
+        f"not in mCE, since alpha = {REFERENCE:g} makes no error": by_corruption.index.difference(
+            relative.index
+        ),
+    }
+    caption = _caption(rows, cells, networks, left_out, manifest)
+    return Leaderboard(store.study, table, caption)
 
 
 def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
@@ -118,34 +129,52 @@ def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
 
 
 def _profiles(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return alpha, selectivity and clean accuracy of each network, by its name."""
-    profiles = rows[["subject", "alpha"]].drop_duplicates().set_index("subject")
-    index = (rows["metric"] == "selectivity_index") & rows["layer"].isna()
-    clean = (rows["metric"] == "accuracy") & (rows["suite"] == "clean")
-    profiles["selectivity"] = rows[index].set_index("subject")["value"]
-    profiles["clean"] = rows[clean].set_index("subject")["value"]
+    """Return alpha, seed, selectivity, its null, clean accuracy of each network, by its name."""
+    profiles = rows[["subject", "alpha", "seed"]].drop_duplicates().set_index("subject")
+    whole = rows[rows["layer"].isna()]
+    metrics = {
+        "selectivity": whole["metric"] == "selectivity_index",
+        "null": whole["metric"] == "selectivity_index_null",
+        "clean": (whole["metric"] == "accuracy") & (whole["suite"] == "clean"),
+    }
+    for name, chosen in metrics.items():
+        profiles[name] = whole[chosen].set_index("subject")["value"]
     return profiles
 
 
-def _corrupted_cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return accuracies, conditions by networks, of the conditions that all of them have."""
-    chosen = rows[(rows["metric"] == "accuracy") & (rows["suite"] == "corruptions")]
-    cells = chosen.pivot(index=["group", "condition", "level"], columns="subject", values="value")
-    return cells.dropna(axis=0)
+def _corrupted_cells(rows: pd.DataFrame, extra: bool) -> pd.DataFrame:
+    """Return accuracies, conditions by networks; NaN where one was not tested."""
+    suites = ["corruptions", "corruptions-extra"] if extra else ["corruptions"]
+    chosen = rows[(rows["metric"] == "accuracy") & rows["suite"].isin(suites)]
+    index = ["group", "condition", "level"]
+    cells: pd.DataFrame = chosen.pivot(index=index, columns="subject", values="value")
+    return cells
 
 
-def _relative_error(accuracy: pd.DataFrame, reference: pd.Index) -> pd.DataFrame:
-    """Divide each corruption's error by the reference networks' mean one; NaN where that is 0."""
-    error = 1 - accuracy
-    mean = error[[name for name in error.columns if name in reference]].mean(axis=1)
-    return error.div(mean.where(mean > 0), axis=0)
+def _relative_error(error: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
+    """Divide each network's errors by those of the reference of its own seed.
+
+    Networks of one seed share their first weights and their validation images. One without a seed
+    is compared with the mean over the references. Corruptions on which a reference makes no error
+    are left out.
+    """
+    seeds = networks.loc[error.columns, "seed"]
+    references = error.loc[:, (networks.loc[error.columns, "alpha"] == REFERENCE).to_numpy()]
+    references = references[(references > 0).all(axis=1)]
+    by_seed = {seeds[name]: references[name] for name in references.columns}
+    missing = pd.Series(np.nan, references.index)
+    mean = references.mean(axis=1)
+    columns = {
+        name: error.loc[references.index, name]
+        / (mean if pd.isna(seeds[name]) else by_seed.get(seeds[name], missing))
+        for name in error.columns
+    }
+    return pd.DataFrame(columns, index=references.index, dtype=float)
 
 
 def _rows_over_networks(networks: pd.DataFrame) -> pd.DataFrame:
     """Average over seeds: one row per alpha in rising order, then one per brought network."""
-    label = (
-        networks["alpha"].map("{:g}".format).where(networks["alpha"].notna(), networks["subject"])
-    )
+    label = networks["alpha"].map(exactly).where(networks["alpha"].notna(), networks["subject"])
     rows = []
     for (subject, alpha), group in networks.groupby(
         [label, networks["alpha"].fillna(np.inf)], sort=False
@@ -161,49 +190,59 @@ def _rows_over_networks(networks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _caption(
-    rows: pd.DataFrame, cells: pd.DataFrame, undefined: list[str], manifest: dict[str, Any]
+    rows: pd.DataFrame,
+    cells: pd.DataFrame,
+    networks: pd.DataFrame,
+    left_out: "dict[str, pd.Index[Any]]",
+    manifest: dict[str, Any],
 ) -> str:
     n = rows.loc[rows["metric"] == "accuracy", "n"]
     parts = [f"{n.max()} test images" if len(n) else "no accuracies yet"]
     if len(cells):
-        sources = sorted(rows.loc[rows["suite"] == "corruptions", "source"].unique())
         names = cells.index.get_level_values("condition").unique()
+        used = rows["condition"].isin(names) & (rows["level"].notna())
+        sources = ", ".join(sorted(rows.loc[used, "source"].unique()))
         parts.append(
-            f"{len(names)} corruptions, {len(cells)} conditions with their severities "
-            f"({', '.join(sources)})"
+            f"{len(names)} corruptions, {len(cells)} conditions with their severities ({sources})"
         )
     parts.append("mean over seeds ± 95 % t interval")
-    if (rows["alpha"] == REFERENCE).any():
-        parts.append(f"mCE relative to alpha = {REFERENCE:g}")
-        if undefined:
-            masters = f"where alpha = {REFERENCE:g} makes no error"
-            parts.append(f"mCE without {', '.join(undefined)}, {masters}")
+    if networks["mce"].notna().any():
+        parts.append(f"mCE relative to alpha = {REFERENCE:g} of the same seed")
+    for reason, conditions in left_out.items():
+        if len(conditions) and len(cells):
+            names = conditions.get_level_values("condition").unique()
+            parts.append(f"{reason}: {', '.join(names)}")
+    untested = networks.index[networks["corrupted"].isna()]
+    if len(cells) and len(untested):
+        parts.append(f"not tested on corruptions: {', '.join(untested)}")
     diverged = [name for name, facts in manifest["subjects"].items() if facts["diverged"]]
     if diverged:
         parts.append(f"diverged in training: {', '.join(diverged)}")
     return "; ".join(parts) + "."
 
 
-def _text(row: pd.Series, name: str, plus_minus: str = " ± ") -> str:
+def _text(row: pd.Series, name: str) -> str:
     """Write a quantity for people: "97.1 ± 0.4"; "-" where it is missing."""
     column = COLUMNS[name]
     value, interval = row[name] * column.factor, row[f"{name}_interval"] * column.factor
     if np.isnan(value):
         return "-"
     text = f"{value:.{column.decimals}f}"
-    return text if np.isnan(interval) else f"{text}{plus_minus}{interval:.{column.decimals}f}"
+    if np.isnan(interval) or not column.interval:
+        return text
+    return f"{text} ± {interval:.{column.decimals}f}"
 
 
 def _present(table: pd.DataFrame) -> list[str]:
     return [name for name in COLUMNS if table[name].notna().any()]
 
 
-def _lines(board: Leaderboard, names: list[str], plus_minus: str = " ± ") -> Iterator[list[str]]:
+def _lines(board: Leaderboard, names: list[str]) -> Iterator[list[str]]:
     for _, row in board.table.iterrows():
         yield [
             row["subject"],
             str(row["networks"]),
-            *(_text(row, name, plus_minus) for name in names),
+            *(_text(row, name) for name in names),
         ]
 
 
@@ -219,9 +258,9 @@ def to_table(board: Leaderboard) -> Group:
         look = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
         table = Table(title=title, title_justify="left", box=look, padding=0, show_edge=False)
         for heading in ("alpha", "n", *(COLUMNS[name].heading for name in names)):
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(heading, justify="right", overflow="fold")
         for line in _lines(board, names):
-            table.add_row(*line)
+            table.add_row(*map(Text, line))
         parts += [table, Text()]
     return Group(*parts, Text(board.caption, style="dim"))
 
@@ -264,7 +303,7 @@ def to_latex(boards: Sequence[Leaderboard]) -> str:
     for board in boards:
         names = _present(board.table)
         heads = ["alpha", "n", *(COLUMNS[name].heading for name in names)]
-        body = [heads, *_lines(board, names, r" $\pm$ ")]
+        body = [heads, *_lines(board, names)]
         lines = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in body]
         rules = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
         begin = rf"\begin{{tabular}}{{{'r' * len(heads)}}}"
@@ -275,9 +314,10 @@ def to_latex(boards: Sequence[Leaderboard]) -> str:
 
 
 def _escape(text: str) -> str:
-    for character in "%&#_":
-        text = text.replace(character, "\\" + character)
-    return text
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, "\\" + c if c in "%&#_{}$" else c) for c in text).replace(
+        "±", r"$\pm$"
+    )
 
 
 FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {

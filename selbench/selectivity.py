@@ -62,8 +62,10 @@ class _RowwiseMean(torch.autograd.Function):
         batch, units, height, width = ctx.shape = maps.shape
         ctx.dtype = maps.dtype
         rows = maps.permute(0, 2, 3, 1).reshape(batch, height, width * units)
-        columns = rows.sum(1, dtype=torch.float32).view(batch, width, units)
-        mean: Tensor = columns.sum(1) / (height * width)
+        # Asking this large sum for float32 would copy bfloat16 maps first. Rounding its results
+        # to their precision, as the maps were, costs the mean of `width` of them next to nothing.
+        columns = rows.sum(1).view(batch, width, units)
+        mean: Tensor = columns.sum(1, dtype=torch.float32) / (height * width)
         return mean
 
     @staticmethod
@@ -77,9 +79,12 @@ class _RowwiseMean(torch.autograd.Function):
 
 def spatial_mean(maps: Tensor) -> Units:
     """Average (batch, units, *space) over space, in float32 whatever the precision of the maps."""
-    if maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last):
-        return _RowwiseMean.apply(maps)  # type: ignore[no-any-return]
-    return maps.flatten(2).mean(2, dtype=torch.float32) if maps.ndim > 2 else maps.float()
+    if maps.ndim == 2:
+        return maps.float()
+    with torch.autocast(maps.device.type, enabled=False):  # it would copy the maps to float32 first
+        if maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last):
+            return _RowwiseMean.apply(maps)  # type: ignore[no-any-return]
+        return maps.flatten(2).mean(2, dtype=torch.float32)
 
 
 def class_means(

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from selbench.crew import crew, is_small
 from selbench.datasets import Dataset, load_dataset
@@ -16,7 +18,7 @@ from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
 from selbench.store import StudyStore, condition_id
-from selbench.study import Channels, Study, check_alphas, load_study
+from selbench.study import MAX_SEED, Channels, ModelSpec, Study, check_alphas, load_study
 from selbench.subjects import Subject, brought_subject, trained_subject
 from selbench.suites import Work, collect
 from selbench.training import training_key, untrained
@@ -105,28 +107,29 @@ class Session:
             brought: checkpoints to evaluate instead of training; none to train.
             command: the words of the command line, for the manifest.
         """
-        began = time.time()
         test = self.dataset.test
         limit = None if limit is None or limit >= len(test) else limit
-        pieces = collect(suites or self.study.suites, *test.images.shape[-2:])
-        store = StudyStore(root, self.study.name)
+        names = suites or self.study.suites
+        pieces = collect(names, *test.images.shape[-2:])
+        made = {
+            "command": list(command),
+            "device": describe(self.device),
+            "versions": versions(),
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        store = StudyStore(root, self.study.name, made)
         store.check()
+        began = time.perf_counter()
         subjects = [self._brought(each) for each in brought] or self.train()
         evaluated = evaluate(
             subjects, pieces, self.dataset, store, self.device, limit=limit, progress=self.progress
         )
         state = self._state(subjects, pieces, store)
         if evaluated or not store.finished or store.manifest() != store.manifest() | state:
-            run = {
-                "device": describe(self.device),
-                "versions": versions(),
-                "command": list(command),
-                "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-                "seconds": round(time.time() - began, 3),
-                "evaluated": evaluated,
-            }
-            store.finish(state | run)
-        return leaderboard(store, limit)
+            seconds = round(time.perf_counter() - began, 3)
+            store.finish(state | made | {"seconds": seconds, "evaluated": evaluated})
+        extra = "corruptions-all" in names
+        return leaderboard(store, limit, extra)
 
     def _state(
         self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
@@ -157,7 +160,11 @@ class Session:
             "mean": each.mean or self.study.model.mean,
             "std": each.std or self.study.model.std,
         }
-        spec = self.study.model.model_copy(update=override)
+        try:
+            spec = ModelSpec.model_validate(self.study.model.model_dump() | override)
+        except ValidationError as problem:
+            message = problem.errors()[0]["msg"].removeprefix("Value error, ")
+            raise SelbenchError(f"--mean or --std of {each.checkpoint}: {message}") from problem
         return brought_subject(spec, self.dataset, each.checkpoint)
 
 
@@ -173,10 +180,10 @@ def _alphas(words: Sequence[str]) -> tuple[float, ...]:
 
 
 def _seeds(words: Sequence[str]) -> tuple[int, ...]:
-    if not all(word.isdecimal() for word in words) or len({int(word) for word in words}) < len(
-        words
-    ):
+    seeds = tuple(int(word) if word.isdecimal() else -1 for word in words)
+    if min(seeds) < 0 or max(seeds) > MAX_SEED or len(set(seeds)) < len(seeds):
         raise SelbenchError(
-            f"--seed takes whole numbers from 0, each once, such as 0,1,2; got {','.join(words)!r}"
+            f"--seed takes whole numbers from 0 to {MAX_SEED}, each once, such as 0,1,2; got "
+            f"{','.join(words)!r}"
         )
-    return tuple(int(word) for word in words)
+    return seeds

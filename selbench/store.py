@@ -12,8 +12,9 @@ A cell is one subject under one condition. Its key is a content hash of everythi
 depend on, so a cell is evaluated once, and an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Cell:
     """One subject under one condition; every attribute is a column of `measurements.csv`.
 
     Attributes:
-        suite: what kind of condition it is, such as "corruptions".
+        suite: what kind of condition it is: "clean", "corruptions", "corruptions-extra".
         condition: such as "gaussian_noise", or "clean".
         level: severity; None where there is none.
         group: the corruption's family, or "".
@@ -94,10 +95,17 @@ class Result:
 
 
 class StudyStore:
-    """The results of one study."""
+    """The results of one study.
 
-    def __init__(self, root: Path, study: str) -> None:
+    Args:
+        root: the store's folder.
+        study: the study's name.
+        made: how results come about (device, versions, command), kept beside those written.
+    """
+
+    def __init__(self, root: Path, study: str, made: dict[str, Any] | None = None) -> None:
         self.study = study
+        self._made = made or {}
         self.folder = root / study
         self._cells = self.folder / "cells"
         self._root = root
@@ -114,7 +122,7 @@ class StudyStore:
 
     def keys(self) -> set[str]:
         """Return the keys of all cells that were evaluated."""
-        return {record["key"] for path in self._files() for record in read_json(path)}
+        return {record["key"] for record in self._records()}
 
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
         """Keep cells that were evaluated together; `outcomes` are the rows behind them, if any."""
@@ -122,7 +130,8 @@ class StudyStore:
             {
                 "key": result.cell.key,
                 "cell": asdict(result.cell),
-                "measurements": [asdict(m) for m in result.measurements],
+                # JSON has no infinity: what a diverged network makes of a metric is left out.
+                "measurements": [asdict(m) for m in result.measurements if isfinite(m.value)],
             }
             for result in results
         ]
@@ -130,14 +139,15 @@ class StudyStore:
         if outcomes is not None:
             with replacing(path.with_suffix(".parquet")) as temporary:
                 pq.write_table(outcomes, temporary, compression="zstd")
-        write_json(path, records)  # last: a cell without it was never evaluated
+        write_json(
+            path, {"made": self._made, "cells": records}
+        )  # last: a cell without it was never evaluated
 
     def measurements(self) -> pd.DataFrame:
         """Return every measurement, one row each: the cell's columns, layer, metric, value, n."""
         rows = [
             {**record["cell"], **measurement}
-            for path in self._files()
-            for record in read_json(path)
+            for record in self._records()
             for measurement in record["measurements"]
         ]
         columns = [*Cell.__dataclass_fields__, "layer", "metric", "value", "n"]
@@ -170,6 +180,17 @@ class StudyStore:
 
     def _files(self) -> list[Path]:
         return sorted(self._cells.glob("*.json"))
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Yield every evaluated cell as it was written."""
+        for path in self._files():
+            content = read_json(path)
+            try:
+                yield from content["cells"]
+            except (KeyError, TypeError) as problem:
+                raise SelbenchError(
+                    f"{path} is damaged; delete it and run the same command again"
+                ) from problem
 
 
 def open_studies(root: Path, name: str | None = None) -> list[StudyStore]:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from selbench.errors import SelbenchError, unknown
 
 Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+MAX_SEED = 2**63 - 1  # what a column of whole numbers holds
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)]
 Suites = Annotated[tuple[str, ...], Field(min_length=1)]
 Channels = tuple[float, float, float]
 
@@ -68,6 +69,8 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov = true needs momentum above 0")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs = {self.warmup_epochs:g} leaves none of {self.epochs} epochs"
@@ -110,6 +113,11 @@ def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(alphas)) < len(alphas):
         raise ValueError(f"each alpha once, got {list(alphas)}")
     return tuple(alpha + 0.0 for alpha in alphas)
+
+
+def exactly(alpha: float) -> str:
+    """Write `alpha` with as many digits as tell it from every other: "-1", "0.25"."""
+    return repr(alpha).removesuffix(".0")
 
 
 def shipped_studies() -> dict[str, Path]:

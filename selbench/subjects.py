@@ -11,7 +11,7 @@ from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.models import build_model, load_weights
 from selbench.progress import Step, quiet
-from selbench.study import ModelSpec, Study
+from selbench.study import ModelSpec, Study, exactly
 from selbench.training import train_or_find, weights_hash
 
 
@@ -54,7 +54,7 @@ def trained_subject(
     """
     network = train_or_find(study, dataset, alpha, seed, device, step)
     return Subject(
-        name=f"alpha={alpha:g} seed={seed}",
+        name=f"alpha={exactly(alpha)} seed={seed}",
         alpha=alpha,
         seed=seed,
         training=network.manifest["training"],

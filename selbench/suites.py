@@ -122,7 +122,7 @@ def _corruption(corruption: Corruption, severity: int) -> Condition:
         return corrupt(images, name, severity, examples=examples)
 
     return Condition(
-        suite="corruptions",
+        suite="corruptions-extra" if corruption.extra else "corruptions",
         name=name,
         perturb=perturb,
         level=severity,

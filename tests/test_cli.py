@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tarfile
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -21,11 +22,15 @@ from corruptions import CORRUPTIONS
 from selbench import engine, suites
 from selbench.cli import app
 from selbench.datasets import DATASETS, load_dataset
+from selbench.datasets.dataset import make_split
+from selbench.datasets.images import decode_images
 from selbench.leaderboard import FORMATS
-from selbench.models import MODELS, build_model
+from selbench.models import MODELS, build_model, load_weights
+from selbench.progress import SILENT
 from selbench.store import StudyStore
-from selbench.study import load_study, shipped_studies
+from selbench.study import ModelSpec, load_study, shipped_studies
 from selbench.suites import SUITES
+from selbench.training import accuracy
 from selbench.training import run as training_run
 
 TIMES = {"began", "seconds", "command", "evaluated"}  # of a manifest: they differ between runs
@@ -421,7 +426,7 @@ WRONG = {
         ["run", "--alpha", "1", "--alpha", "1.0"],
         r"--alpha takes .*; got '1,1.0' \(each alpha once, got \[1.0, 1.0\]\)",
     ),
-    "seed": (["run", "--seed", "-1"], r"--seed takes whole numbers from 0, .*; got '-1'"),
+    "seed": (["run", "--seed", "-1"], r"--seed takes whole numbers from 0 to .*; got '-1'"),
     "fractional seed": (["run", "--seed", "0.5"], r"--seed takes whole numbers .*; got '0.5'"),
     "seed twice": (["run", "--seed", "1,01"], r"--seed takes .*, each once, .*; got '1,01'"),
     "device": (["run", "--device", "gpu"], r"device 'gpu' cannot be used .*; try --device cpu"),
@@ -731,3 +736,55 @@ def test_a_study_file_may_have_any_name(selbench, tiny_study):
     odd = tiny_study.rename(tiny_study.with_name("my study (2).toml"))
     assert selbench("run", odd).code == 0
     assert Path("runs/my-study-2/manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--checkpoint", "x.pt", "--alpha", "1"], "--alpha and --seed train, --checkpoint does"),
+        (["--device", "meta"], "only cpu and cuda are supported, not meta"),
+        (["--seed", "99999999999999999999999"], "--seed takes whole numbers from 0 to 9223372036"),
+    ],
+)
+def test_options_that_cannot_be_heeded_are_refused(selbench, tiny_study, words, sentence):
+    refused = selbench("run", tiny_study, *words)
+    assert refused.code == 2
+    assert sentence in refused.err
+
+
+@pytest.mark.parametrize("deviation", ["0,1,1", "-1,1,1", "nan,1,1"])
+def test_a_deviation_that_is_none_is_refused(selbench, tiny_study, checkpoint, deviation):
+    refused = selbench("run", tiny_study, "--checkpoint", checkpoint, "--std", deviation)
+    assert refused.code == 2
+    assert "--mean or --std of" in refused.err
+
+
+def test_data_of_a_set_that_comes_along_is_refused(selbench):
+    refused = selbench("run", "digits", "--data", "/nonexistent")
+    assert refused.code == 2
+    assert "digits come with scikit-learn" in refused.err
+
+
+def test_every_file_of_cells_tells_how_it_was_made(selbench, tiny_study):
+    selbench("run", tiny_study)
+    for path in Path("runs").rglob("cells/*.json"):
+        made = json.loads(path.read_text())["made"]
+        assert made["command"] == ["run", str(tiny_study)]
+        assert made["device"].startswith("cpu")
+        assert set(made["versions"]) >= {"selbench", "torch"}
+
+
+@pytest.mark.usefixtures("fresh_home")
+def test_foreign_checkpoint_scores_81_percent_on_all_test_images(test_data, tmp_path):
+    with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
+        members = [m for m in archive if m.name.startswith("test/") and m.isfile()]
+        archive.extractall(tmp_path, members, filter="data")
+    paths = sorted((tmp_path / "test").glob("*/*.jpg"))
+    classes = sorted({path.parent.name for path in paths})
+    labels = torch.tensor([classes.index(path.parent.name) for path in paths])
+    split = make_split(decode_images(paths, SILENT, "decode"), labels)
+    moments = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    model = build_model(ModelSpec(name="resnet20"), 10, moments)
+    load_weights(model, test_data / "weights" / "resnet20-cifar10.th")
+    assert len(split) == 10_000
+    assert accuracy(model, split) == pytest.approx(0.810, abs=0.001)

@@ -49,12 +49,13 @@ def test_small_networks_run_side_by_side_with_one_thread_each():
         assert torch.get_num_threads() == 2
 
 
-def test_a_failure_ends_the_others_at_their_next_step():
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failure_ends_the_others_at_their_next_step(failing):
     started = threading.Event()
     ended = []
 
     def work(item):
-        if item == 0:
+        if item == failing:
             assert started.wait(30)
             raise ValueError("no more")
         started.set()
@@ -71,7 +72,7 @@ def test_a_failure_ends_the_others_at_their_next_step():
         crew(True, CPU, quiet) as (run_all, safe_step),
     ):
         run_all(work, range(2))
-    assert ended == [1]
+    assert ended == [1 - failing]
 
 
 def test_steps_from_several_threads_are_all_counted():

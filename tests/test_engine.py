@@ -1,5 +1,6 @@
 """The engine: outcomes, sharing of perturbed batches, caching of cells, interruption."""
 
+import dataclasses
 from contextlib import contextmanager
 
 import pytest
@@ -101,6 +102,17 @@ def test_each_perturbed_batch_is_made_once_for_all_networks(dataset):
 
     run_condition(condition(perturb), [Linear(seed) for seed in range(4)], dataset.test, silent)
     assert sum(made) == len(dataset.test)
+
+
+def test_a_network_of_nans_is_evaluated_and_what_is_not_finite_left_out(dataset, store):
+    broken = Linear(0)
+    broken.weight.data.fill_(torch.nan)
+    bad = dataclasses.replace(subject(0), load=lambda: broken)
+    evaluate([bad], collect(("clean", "selectivity"), 32, 32), dataset, store, CPU)
+    rows = store.measurements()
+    assert set(rows["metric"]) >= {"accuracy", "dead_units"}
+    assert rows["value"].notna().all()
+    assert evaluate([bad], collect(("clean", "selectivity"), 32, 32), dataset, store, CPU) == 0
 
 
 def test_a_second_run_evaluates_nothing(dataset, store):

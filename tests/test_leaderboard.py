@@ -102,8 +102,8 @@ def test_numbers_are_those_of_the_definitions(store):
     assert one["digital"] == pytest.approx(0.9)
     assert one["corrupted"] == pytest.approx(sum(corrupted) / 2)
     assert one["ratio"] == pytest.approx((corrupted[0] / 0.95 + corrupted[1] / 0.85) / 2)
-    # Errors of the reference, over its seeds: noise 0.25, contrast 0.2.
-    assert one["mce"] == pytest.approx(((0.3 / 0.25 + 0.5) / 2 + (0.5 / 0.25 + 0.5) / 2) / 2)
+    # Errors of the reference of the same seed: noise 0.2 and 0.3, contrast 0.2.
+    assert one["mce"] == pytest.approx(((0.3 / 0.2 + 0.5) / 2 + (0.5 / 0.3 + 0.5) / 2) / 2)
     assert math.isnan(one["blur"])
 
 
@@ -187,7 +187,7 @@ def test_a_corruption_that_the_reference_masters_is_left_out_of_mce_and_named(st
         write(store, cell("corruptions", "brightness", 1, "weather", alpha, seed), 0.1 * alpha)
     board = leaderboard(store)
     assert row(board, "0")["mce"] == pytest.approx(1)
-    assert "mCE without brightness" in board.caption
+    assert "not in mCE, since alpha = 0 makes no error: brightness" in board.caption
 
 
 def test_diverged_networks_stand_in_the_caption(store):
@@ -198,9 +198,60 @@ def test_diverged_networks_stand_in_the_caption(store):
 
 
 def test_sources_stand_in_the_caption(store):
-    which = cell("corruptions", "frost", 1, "weather", 0, 0, source="generated (procedural)")
-    write(store, which, 0.5)
-    assert "generated (procedural)" in leaderboard(store).caption
+    source = {"source": "generated (procedural)"}
+    for alpha, seed in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        write(store, cell("corruptions", "frost", 1, "weather", alpha, seed, **source), 0.5)
+    assert "(generated, generated (procedural))" in leaderboard(store).caption
+
+
+def test_what_some_networks_lack_is_not_counted_and_named(store):
+    before = row(leaderboard(store), "0")["corrupted"]
+    source = {"source": "generated (procedural)"}
+    write(store, cell("corruptions", "frost", 1, "weather", 0, 0, **source), 0.5)
+    board = leaderboard(store)
+    assert row(board, "0")["corrupted"] == before
+    assert "not counted, since some networks lack them: frost" in board.caption
+
+
+def test_networks_that_saw_no_corruption_are_named(store):
+    write(store, cell("clean", "clean", None, "", -2, 0), 0.3)
+    assert "not tested on corruptions: alpha=-2 seed=0" in leaderboard(store).caption
+
+
+def test_mce_of_a_seed_without_its_reference_is_missing(store):
+    for name, level in (("gaussian_noise", 1), ("gaussian_noise", 2), ("contrast", 1)):
+        group = "digital" if name == "contrast" else "noise"
+        write(store, cell("corruptions", name, level, group, 1, 7), 0.5)
+    listed = manifest()
+    listed["subjects"]["alpha=1 seed=7"] = {"weights": "w1-7", "diverged": False}
+    before = row(leaderboard(store), "1")
+    store.finish(listed)
+    after = row(leaderboard(store), "1")
+    assert after["networks"] == 3
+    assert after["mce"] == before["mce"]
+    assert after["corrupted"] != before["corrupted"]
+
+
+def test_extra_corruptions_count_when_asked_for(store):
+    for alpha, seed in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        which = cell("corruptions-extra", "saturate", 1, "digital", alpha, seed)
+        write(store, which, 0.9)
+    listed = manifest()
+    listed["conditions"]["corruptions-extra/saturate/1"] = ["generated", 1]
+    store.finish(listed)
+    assert row(leaderboard(store), "0")["digital"] == pytest.approx(0.8)
+    assert row(leaderboard(store, extra=True), "0")["digital"] == pytest.approx((0.8 + 0.1) / 2)
+
+
+def test_close_alphas_have_a_row_each(store):
+    for alpha in (1.0000001, 1.0000002):
+        name = f"alpha={alpha} seed=0"
+        which = cell("clean", "clean", None, "", alpha, 0, subject=name, weights=name)
+        write(store, which, 0.3)
+        listed = store.manifest()
+        listed["subjects"][name] = {"weights": name, "diverged": False}
+        store.finish(listed)
+    assert leaderboard(store).table["subject"].tolist() == ["0", "1", "1.0000001", "1.0000002"]
 
 
 @pytest.mark.parametrize("format", FORMATS)

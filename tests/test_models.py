@@ -366,3 +366,8 @@ def test_foreign_resnet20_fits(test_data):
     before = network.network.conv1.weight.clone()
     load_weights(network, test_data / "weights" / "resnet20-cifar10.th")
     assert not torch.equal(network.network.conv1.weight, before)
+
+
+def test_zero_padding_fits_odd_widths():
+    model = build_model(ModelSpec(name="resnet8", options={"width": 3}), 10, MOMENTS)
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)

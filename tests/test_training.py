@@ -261,6 +261,21 @@ def test_a_diverged_network_is_kept_and_marked(digits):
     assert network.manifest["curves"][0]["cross_entropy"] is None
 
 
+def test_a_diverged_epoch_is_not_the_best_where_there_is_another(digits, monkeypatch):
+    step, steps = loop._step, []
+
+    def diverging(*arguments):
+        steps.append(step(*arguments))
+        return steps[-1] * (torch.nan if len(steps) > 5 else 1)  # five batches an epoch
+
+    monkeypatch.setattr(loop, "_step", diverging)
+    monkeypatch.setattr(loop, "accuracy", lambda model, split: 0.5)
+    network = train_or_find(STUDY, digits, 1.0, 0, CPU)
+    assert network.manifest["diverged"] is True
+    assert network.manifest["best_epoch"] == 1
+    assert len(network.manifest["curves"]) == 2
+
+
 def test_epochs_are_plain_numbers(digits):
     epochs, _ = curves(digits, 1.0)
     assert all(isinstance(value, int | float) for value in dataclasses.asdict(epochs[0]).values())

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from selbench.datasets.cache import Decoded, cached
 from selbench.datasets.dataset import DATASETS, Dataset, stratified_order
+from selbench.errors import SelbenchError
 from selbench.files import home
 from selbench.progress import Progress
 from selbench.randomness import seeded
@@ -20,6 +21,8 @@ def digits(root: Path | None, progress: Progress) -> Dataset:
 
     The 597 test images are drawn once and for all, in the classes' proportions.
     """
+    if root is not None:
+        raise SelbenchError("digits come with scikit-learn; leave out dataset.root and --data")
     return cached("digits", home() / "datasets" / "digits.safetensors", "1", _decode)
 
 

@@ -48,6 +48,10 @@ def _decode(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         with Image.open(path) as image:
             if max(image.size) > MAX_SIDE:
                 raise _too_large(path)
+            if image.mode.startswith(("I", "F")):  # PIL would clip their values to 255
+                raise SelbenchError(
+                    f"{path} has more than 8 bits per channel; convert the images to 8 bits"
+                )
             return np.asarray(image.convert("RGB"))
     except Image.DecompressionBombError as problem:
         raise _too_large(path) from problem

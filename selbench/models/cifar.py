@@ -21,7 +21,8 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU()
         self.stride = stride
-        self.padding = (outputs - inputs) // 2
+        new = outputs - inputs
+        self.padding = (0, 0, 0, 0, new // 2, new - new // 2)
         self.shortcut = nn.Sequential()
         if shortcut == "B" and (stride != 1 or inputs != outputs):
             self.shortcut = nn.Sequential(
@@ -34,9 +35,7 @@ class BasicBlock(nn.Module):
         out = self.bn2(self.conv2(out))
         identity = self.shortcut(x)
         if identity.shape != out.shape:
-            identity = F.pad(
-                x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding)
-            )
+            identity = F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
         return self.relu(out + identity)  # type: ignore[no-any-return]
 
 

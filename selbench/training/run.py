@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from threading import Lock
 from typing import Any
 
@@ -71,7 +70,8 @@ def train_or_find(
         model = untrained(study, dataset, seed).to(device)
         session = _Session.start(folder, model, study.recipe)
         step(len(session.epochs))
-        _train(session, study, dataset, alpha, seed, device, step)
+        if not session.diverged:
+            _train(session, study, dataset, alpha, seed, device, step)
         done = len(session.epochs)
         facts = {"study": study.name, "training": training, "alpha": alpha, "seed": seed}
         _finish(session, folder, facts | {"device": describe(device), "versions": versions()})
@@ -99,7 +99,7 @@ class _Session:
         )
         try:
             kept = torch.load(session.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError):
+        except Exception:  # the unpickler raises whatever the bytes provoke
             return session
         model.load_state_dict(kept["model"])
         session.optimizer.load_state_dict(kept["optimizer"])
@@ -110,6 +110,16 @@ class _Session:
             kept["seconds"],
         )
         return session
+
+    @property
+    def best_accuracy(self) -> float:
+        """Validation accuracy of the epoch whose weights are kept; 0 before the first."""
+        return max((epoch.accuracy for epoch in self.epochs), default=0.0)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last epoch's loss was not finite, which ends a training."""
+        return bool(self.epochs) and not math.isfinite(self.epochs[-1].cross_entropy)
 
     def keep(self) -> None:
         """Write the checkpoint."""
@@ -151,7 +161,8 @@ def _train(
         seed=seed,
         first_epoch=len(session.epochs) + 1,
     ):
-        if epoch.accuracy >= max((e.accuracy for e in session.epochs), default=0):
+        finite = math.isfinite(epoch.cross_entropy)
+        if epoch.accuracy >= session.best_accuracy and (finite or not session.best):
             contiguous = torch.contiguous_format  # safetensors takes no other
             session.best = {
                 name: tensor.cpu().clone(memory_format=contiguous)
@@ -185,7 +196,7 @@ def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
     manifest = facts | {
         "weights": weights_hash(session.best),
         "best_epoch": session.best_epoch,
-        "diverged": curves[-1]["cross_entropy"] is None,
+        "diverged": session.diverged,
         "seconds": round(session.seconds, 3),
         "curves": curves,
     }
