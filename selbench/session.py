@@ -79,7 +79,7 @@ class Session:
             return trained_subject(study, dataset, *pair, self.device, safe_step)
 
         with (
-            deterministic(),
+            deterministic(self.device),
             self.progress.track("train", len(pairs) * study.recipe.epochs) as step,
             crew(small, self.device, step) as (run_all, safe_step),
         ):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -19,5 +19,5 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
         return math.nan, math.nan
     if len(kept) == 1:
         return float(kept[0]), math.nan
-    quantile = stats.t.ppf((1 + level) / 2, len(kept) - 1)
+    quantile = stdtrit(len(kept) - 1, (1 + level) / 2)  # of Student's t
     return float(kept.mean()), float(quantile * kept.std(ddof=1) / math.sqrt(len(kept)))

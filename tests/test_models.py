@@ -369,5 +369,7 @@ def test_foreign_resnet20_fits(test_data):
 
 
 def test_zero_padding_fits_odd_widths():
-    model = build_model(ModelSpec(name="resnet8", options={"width": 3}), 10, MOMENTS)
+    model = build_model(
+        ModelSpec(name="resnet8", options={"width": 3}), 10, ((0.5,) * 3, (0.25,) * 3)
+    )
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
