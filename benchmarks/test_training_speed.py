@@ -1,12 +1,11 @@
 """Training ResNet20 with the regulariser, beside a bare loop and a conventional one."""
 
-import random
-
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
 
 from selbench.datasets.dataset import make_split
 from selbench.device import has_bfloat16
@@ -78,23 +77,24 @@ def bare(precision):
 
 
 class Pictures(Dataset):
-    """A conventional data set: PIL images, flipped and cropped one by one."""
+    """A conventional data set: PIL images, each transformed by itself."""
 
     def __init__(self):
         pixels = split(BATCH * BATCHES).images.permute(0, 2, 3, 1).cpu().numpy()
         self.pictures = [Image.fromarray(picture) for picture in pixels]
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+            ]
+        )
 
     def __len__(self):
         return len(self.pictures)
 
     def __getitem__(self, position):
-        picture = ImageOps.expand(self.pictures[position], 4)
-        left, top = random.randint(0, 8), random.randint(0, 8)
-        picture = picture.crop((left, top, left + 32, top + 32))
-        if random.random() < 0.5:
-            picture = ImageOps.mirror(picture)
-        pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-        return pixels.view(32, 32, 3).permute(2, 0, 1).float() / 255, position % 10
+        return self.transform(self.pictures[position]), position % 10
 
 
 def conventional():

@@ -39,7 +39,7 @@ Alphas = Annotated[
 Seeds = Annotated[
     list[str] | None, typer.Option("--seed", help="Instead of the study's; repeat or use commas.")
 ]
-Verbose = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 
 
 @app.command()
@@ -66,7 +66,7 @@ def run(
     std: Annotated[
         str | None, typer.Option(help="A checkpoint's per-channel deviation, as R,G,B on [0, 1].")
     ] = None,
-    quiet: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a study's networks, evaluate them, and print the leaderboard.
 
@@ -102,7 +102,7 @@ def train(
     seed: Seeds = None,
     device: Device = "auto",
     data: Data = None,
-    quiet: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a study's networks and keep their weights; evaluate nothing."""
     from selbench.session import Session

@@ -118,7 +118,7 @@ class Session:
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         store = StudyStore(root, self.study.name, made)
-        store.check()
+        store.prepare()
         began = time.perf_counter()
         subjects = [self._brought(each) for each in brought] or self.train()
         evaluated = evaluate(

@@ -115,8 +115,8 @@ class StudyStore:
         """Whether a run came to its end here."""
         return (self.folder / "manifest.json").is_file()
 
-    def check(self) -> None:
-        """Raise `SelbenchError` where another version wrote the store, or it cannot be written."""
+    def prepare(self) -> None:
+        """Mark the folder as a store; one that cannot be written or read is a `SelbenchError`."""
         _check_format(self._root)
         write_json(self._root / "selbench.json", {"format": FORMAT})
 

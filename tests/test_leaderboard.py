@@ -72,7 +72,7 @@ def write(store, which, error, n=100):
 @pytest.fixture
 def store(tmp_path):
     store = StudyStore(tmp_path / "runs", "study")
-    store.check()
+    store.prepare()
     for alpha in (0, 1):
         for seed in (0, 1):
             write(store, cell("clean", "clean", None, "", alpha, seed), CLEAN[alpha][seed])

@@ -202,7 +202,7 @@ def test_studies_of_one_store_are_apart(tmp_path):
 def test_finished_studies_are_opened_in_order(tmp_path):
     for name in ("b", "a", "unfinished"):
         store = StudyStore(tmp_path, name)
-        store.check()
+        store.prepare()
         written(store)
         if name != "unfinished":
             store.finish({})
@@ -218,8 +218,8 @@ def test_store_without_results_says_how_to_make_some(tmp_path):
 
 
 def test_store_checks_in_a_new_and_in_its_own_folder(store):
-    store.check()
-    store.check()
+    store.prepare()
+    store.prepare()
     assert (store.folder.parent / "selbench.json").is_file()
 
 
@@ -230,7 +230,7 @@ def test_store_of_another_version_is_refused_and_left_as_it_is(content, store, t
     marker.write_text(content)
     message = r"runs has format .*, this version of selbench reads format 1; use the version that"
     with pytest.raises(SelbenchError, match=message):
-        store.check()
+        store.prepare()
     with pytest.raises(SelbenchError, match=message):
         open_studies(tmp_path / "runs")
     assert marker.read_text() == content
