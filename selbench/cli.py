@@ -1,6 +1,5 @@
 """The command `selbench`. Heavy libraries are imported inside commands, so that --help is quick."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -203,9 +202,6 @@ def main() -> None:
         code = _fail(str(problem), 2)
     except UsageError as problem:
         code = _fail(f"{problem.format_message().rstrip('.')}. See selbench --help.", 2)  # type: ignore[attr-defined]
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     if code == 130:

@@ -1,0 +1,297 @@
+"""Bad input on the command line: each is one sentence and exit code 2."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+from PIL import Image
+
+from selbench.datasets import load_dataset
+from selbench.study import load_study
+from selbench.training import run as training_run
+
+
+@contextmanager
+def room_for(size):
+    """Let this process write no file beyond `size` bytes, as a disk that is full does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+WRONG = {
+    "study without a near one": (
+        ["run", "imagenet21k.v9"],
+        r"unknown study .* 'imagenet21k.v9'; known are cifar10, digits, tiny-imagenet",
+    ),
+    "study": (["run", "digit"], r"unknown study .* 'digit'; did you mean 'digits'\?"),
+    "study to train": (["train", "digit"], r"unknown study .* 'digit'; did you mean 'digits'\?"),
+    "study file": (["run", "no/such.toml"], r"there is no study file no/such.toml; see `selbench"),
+    "study that is a folder": (["run", "folder.toml"], r"there is no study file folder.toml"),
+    "suite": (
+        ["run", "tiny.toml", "--suite", "corruption"],
+        r"unknown suite 'corruption'; did you mean 'corruptions'\?",
+    ),
+    "alpha": (["run", "--alpha", "1,x"], r"--alpha takes finite numbers, .*; got '1,x'$"),
+    "no alpha": (["run", "--alpha", ""], r"--alpha takes finite numbers, .*; got ''$"),
+    "alpha that is no number": (
+        ["run", "--alpha", "nan"],
+        r"--alpha takes finite .*; got 'nan' \(alpha must be a finite number, got nan\)",
+    ),
+    "infinite alpha": (
+        ["train", "--alpha", "0,-inf"],
+        r"--alpha takes .*; got '0,-inf' \(alpha must be a finite number, got -inf\)",
+    ),
+    "alpha twice": (
+        ["run", "--alpha", "1", "--alpha", "1.0"],
+        r"--alpha takes .*; got '1,1.0' \(each alpha once, got \[1.0, 1.0\]\)",
+    ),
+    "seed": (["run", "--seed", "-1"], r"--seed takes whole numbers from 0 to .*; got '-1'"),
+    "fractional seed": (["run", "--seed", "0.5"], r"--seed takes whole numbers .*; got '0.5'"),
+    "seed twice": (["run", "--seed", "1,01"], r"--seed takes .*, each once, .*; got '1,01'"),
+    "device": (["run", "--device", "gpu"], r"device 'gpu' cannot be used .*; try --device cpu"),
+    "limit": (["run", "--limit", "0"], r"Invalid value for '--limit'.*See selbench --help\."),
+    "limit of a board": (["leaderboard", "--limit", "-3"], r"Invalid value for '--limit'"),
+    "mean without checkpoint": (
+        ["run", "--mean", "0,0,0"],
+        r"--mean and --std describe a --checkpoint",
+    ),
+    "mean of two channels": (
+        ["run", "tiny.toml", "--checkpoint", "x", "--mean", "1,2"],
+        r"--mean takes three numbers such as 0.485,0.456,0.406, got '1,2'",
+    ),
+    "std that is no number": (
+        ["run", "tiny.toml", "--checkpoint", "x", "--std", "1,2,a"],
+        r"--std takes three numbers such as 0.485,0.456,0.406, got '1,2,a'",
+    ),
+    "checkpoint": (
+        ["run", "tiny.toml", "--checkpoint", "mine.pth"],
+        r"there is no checkpoint mine.pth$",
+    ),
+    "data": (
+        ["run", "tiny.toml", "--data", "nowhere"],
+        r"the folder /.*/nowhere/train is missing; put images there as train/<class>/\*, or point ",
+    ),
+    "cifar10's data": (
+        ["run", "cifar10", "--data", "nowhere"],
+        r"nowhere/cifar-10-batches-py is missing or damaged; run `selbench download cifar10`, or ",
+    ),
+    "tiny-imagenet's data": (
+        ["run", "tiny-imagenet"],
+        r"val_annotations.txt is missing; run `selbench download tiny-imagenet`, or set ",
+    ),
+    "empty store": (
+        ["leaderboard", "--store", "none"],
+        r"there are no results in none; make some with `selbench run`, or say --store",
+    ),
+    "format": (
+        ["leaderboard", "--format", "markdown"],
+        r"unknown format 'markdown'; known are table, md, csv, json, latex",
+    ),
+    "download": (["download", "cifar"], r"unknown .*'cifar'; did you mean 'cifar10'\?"),
+    "option": (["run", "--alphas", "1"], r"No such option: --alphas.*See selbench --help\."),
+    "command": (["runn"], r"No such command 'runn'.*See selbench --help\."),
+    "missing argument": (["download"], r"Missing argument '(?i:dataset)'.*See selbench --help\."),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_word_is_one_sentence(what, refused, tiny_study, match):
+    Path("folder.toml").mkdir()
+    words, sentence = WRONG[what]
+    match(sentence, refused(*words))
+
+
+@pytest.fixture
+def match():
+    """Return a function that asserts that a pattern is found, and shows the text where not."""
+    import re
+
+    def match(pattern, text):
+        assert re.search(pattern, text), text
+
+    return match
+
+
+STUDY_EDITS = {
+    "unknown key": ("alphas", "alpahs", r"tiny.toml: unknown key 'alpahs'; did you mean 'alphas'"),
+    "unknown nested key": (
+        "epochs",
+        "epoch",
+        r"tiny.toml: unknown key 'recipe.epoch'; did you mean 'recipe.epochs'\?",
+    ),
+    "unknown model": ("resnet8", "resnet9", r"unknown model 'resnet9'; did you mean 'resnet8'\?"),
+    "unknown option": (
+        "width",
+        "widht",
+        r"unknown option of model resnet8 'widht'; did you mean 'width'\?",
+    ),
+    "unknown dataset": (
+        '"folder"',
+        '"folders"',
+        r"unknown dataset 'folders'; did you mean 'folder'\?",
+    ),
+    "malformed": ("[model]", "[model", r"tiny.toml is not valid TOML: .* \(at line 11, column 7\)"),
+    "not finite": ("[0, 1]", "[0, inf]", r"tiny.toml: alphas.*finite number"),
+    "twice": ("[0, 1]", "[1, 1.0]", r"tiny.toml: alphas: each alpha once, got \[1.0, 1.0\]"),
+    "unknown suite": ('["clean"]', '["cleen"]', r"unknown suite 'cleen'; did you mean 'clean'\?"),
+    "batch": (
+        "batch_size = 12",
+        "batch_size = 37",
+        r"recipe.batch_size = 37 is larger than the 36 training images; choose a smaller one",
+    ),
+    "validation": (
+        "validation = 12",
+        "validation = 48",
+        r"dataset.validation = 48 leaves none of the 48 training images; hold fewer out",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", STUDY_EDITS)
+def test_wrong_study_is_one_sentence(what, refused, tiny_study, edit, match):
+    old, new, sentence = STUDY_EDITS[what]
+    edit(tiny_study, old, new)
+    match(sentence, refused("run", tiny_study, "--quiet"))
+
+
+def test_empty_class_folder_is_named(refused, tiny_study, match):
+    Path("images/train/a-class").mkdir()
+    Path("images/test/a-class").mkdir()
+    match(r"the class folder /.*images/train/a-class holds no images", refused("run", tiny_study))
+
+
+def test_undecodable_image_is_named(refused, tiny_study, match):
+    Path("images/test/digit-1/0002.png").write_bytes(b"no image")
+    sentence = refused("run", tiny_study, "--quiet")
+    match(r"images/test/digit-1/0002.png cannot be decoded as an image .*; repair or", sentence)
+
+
+def test_odd_sized_image_is_named(refused, tiny_study, match):
+    Image.new("RGB", (31, 32)).save("images/train/digit-2/0007.png")
+    sentence = refused("run", tiny_study, "--quiet")
+    match(r"train/digit-2/0007.png is 31 x 32 pixels, 0000.png before it is 32 x 32;", sentence)
+
+
+def test_size_without_constants_is_refused_before_training(
+    refused, tiny_study, image_tree, match, monkeypatch
+):
+    monkeypatch.setattr(training_run, "train", None)
+    image_tree("large", side=48)
+    words = ["run", tiny_study, "--data", "large", "--suite", "corruptions", "--quiet"]
+    match(
+        r"has constants for images of 32, 64, 224 pixels, the data set's have 48", refused(*words)
+    )
+
+
+def test_study_that_the_store_lacks_is_named(refused, selbench, tiny_study, match):
+    selbench("run", tiny_study)
+    match(
+        r"unknown study in the store runs 'tinny'; did you mean 'tiny'\?",
+        refused("leaderboard", "tinny"),
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "leaderboard"])
+def test_store_of_another_version_is_refused(command, refused, tiny_study, match):
+    Path("runs").mkdir()
+    Path("runs/selbench.json").write_text('{"format": 99}')
+    words = ["run", tiny_study, "--quiet"] if command == "run" else ["leaderboard"]
+    match(
+        r"the store runs has format 99, this version of selbench reads format 1;", refused(*words)
+    )
+
+
+def test_store_is_checked_before_training(refused, tiny_study, monkeypatch):
+    monkeypatch.setattr(training_run, "train", None)
+    Path("runs").write_text("")
+    assert refused("run", tiny_study).startswith("cannot write runs/selbench.json: ")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o700])
+def test_store_that_is_a_file_is_refused(mode, refused, tiny_study, match):
+    Path("taken").touch(mode)
+    sentence = refused("run", tiny_study, "--store", "taken", "--quiet")
+    match(
+        r"cannot write taken/selbench.json: .*; make room or permission there, or choose another "
+        r"folder \(--store for results",
+        sentence,
+    )
+
+
+def test_damaged_record_is_named(refused, selbench, tiny_study, match):
+    selbench("run", tiny_study)
+    (record,) = Path("runs/tiny/cells").glob("*.json")
+    record.write_bytes(record.read_bytes()[:100])
+    match(rf"{record} is damaged \(.*\); delete it and run the same", refused("run", tiny_study))
+    record.unlink()
+    assert selbench("run", tiny_study).code == 0
+
+
+FULL = {"images": 40_000, "checkpoint": 15_000, "results": 300}
+# Bytes that still fit: more than what is written before, less than the decoded images, a training's
+# checkpoint, and the results of an evaluation.
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
+    what, refused, selbench, tiny_study, fresh_home
+):
+    if what != "images":
+        load_dataset(load_study(str(tiny_study)).dataset)
+    if what == "results":
+        assert selbench("train", tiny_study).code == 0
+    with room_for(FULL[what]):
+        sentence = refused("run", tiny_study, "--quiet")
+    assert sentence.startswith("cannot write ")
+    assert os.strerror(errno.EFBIG) in sentence
+    assert "make room or permission there" in sentence
+    assert not [path for path in Path().rglob("*") if path.name.endswith(".tmp")]
+    assert selbench("run", tiny_study).code == 0
+
+
+@pytest.mark.parametrize(
+    "problem", [URLError("no route to host"), RuntimeError("File not found or corrupted.")]
+)
+@pytest.mark.parametrize("name", ["cifar10", "tiny-imagenet"])
+def test_failing_download_is_one_sentence(name, problem, refused, monkeypatch, match):
+    import torchvision.datasets.cifar
+    import torchvision.datasets.utils
+
+    def fail(*arguments, **options):
+        raise problem
+
+    for module in (torchvision.datasets.cifar, torchvision.datasets.utils):
+        monkeypatch.setattr(module, "download_and_extract_archive", fail)
+    sentence = refused("download", name)
+    match(
+        rf"{name} could not be downloaded \(.*(no route|corrupted).*\); try again later, or get it "
+        r"by hand and set dataset.root \(or --data\)",
+        sentence,
+    )
+
+
+def test_download_of_what_is_there_downloads_nothing(selbench, fresh_home):
+    place = fresh_home / "datasets" / "tiny-imagenet-200"
+    (place / "val").mkdir(parents=True)
+    (place / "val" / "val_annotations.txt").touch()
+    assert selbench("download", "tiny-imagenet").out == f"tiny-imagenet is in {place}\n"
+
+
+def test_reader_that_has_seen_enough_is_no_problem():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "from selbench.cli import main; main()", "--version"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert ended.returncode != 0
+    assert ended.stderr == b""
