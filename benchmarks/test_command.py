@@ -26,7 +26,7 @@ CIFAR_SIZE = """
     from selbench.store import StudyStore
     from selbench.study import DatasetSpec, ModelSpec, Recipe, Study
     from selbench.subjects import trained_subject
-    from selbench.suites import collect
+    from selbench.suites import Setting, collect
     def split(n):
         pixels = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8)
         return make_split(pixels, torch.arange(n) % 10)
@@ -38,7 +38,7 @@ CIFAR_SIZE = """
     )
     cpu = torch.device("cpu")
     subject = trained_subject(study, dataset, 1.0, 0, cpu)
-    pieces = [p for p in collect(("corruptions-all",), 32, 32) if p.level in (None, 3)]
+    pieces = [p for p in collect(("corruptions-all",), Setting(32, 32)) if p.level in (None, 3)]
     evaluate([subject], pieces, dataset, StudyStore(Path("runs"), "memory"), cpu)
 """
 

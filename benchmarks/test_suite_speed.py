@@ -10,7 +10,7 @@ from selbench.models import build_model
 from selbench.store import StudyStore
 from selbench.study import ModelSpec
 from selbench.subjects import Subject
-from selbench.suites import collect
+from selbench.suites import Setting, collect
 
 NETWORKS, IMAGES, BATCH = 5, 500, 250
 MOMENTS = ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
@@ -34,7 +34,7 @@ def test_suite_beside_its_bare_forward_passes(race, tmp_path):
     split = make_split(pixels, torch.arange(IMAGES) % 10)
     dataset = Dataset("noise", tuple("0123456789"), split, split)
     # One severity of each: a fifth of the suite, to fit several rounds.
-    pieces = [piece for piece in collect(("corruptions-all",), 32, 32) if piece.level == 3]
+    pieces = [piece for piece in collect(("corruptions-all",), Setting(32, 32)) if piece.level == 3]
     subjects = [subject(seed) for seed in range(NETWORKS)]
     models = [each.load() for each in subjects]
     images = (split.images[:BATCH].to(DEVICE).float() / 255).contiguous(

@@ -38,6 +38,10 @@ Alphas = Annotated[
 Seeds = Annotated[
     list[str] | None, typer.Option("--seed", help="Instead of the study's; repeat or use commas.")
 ]
+Corruptions = Annotated[
+    list[str] | None,
+    typer.Option("--corruption", help="Only these corruptions; repeat or use commas."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 
 
@@ -65,6 +69,15 @@ def run(
     std: Annotated[
         str | None, typer.Option(help="A checkpoint's per-channel deviation, as R,G,B on [0, 1].")
     ] = None,
+    corruption: Corruptions = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help='Corrupted images: "generated", "official", or the folder of a set.'),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a study's networks, evaluate them, and print the leaderboard.
@@ -86,8 +99,11 @@ def run(
         Brought(path, _channels("--mean", mean), _channels("--std", std))
         for path in checkpoint or []
     ]
-    session = Session.open(study, _numbers(alpha), _numbers(seed), device, data, _progress(quiet))
-    board = session.run(store, tuple(suite or ()), limit, brought, sys.argv[1:])
+    session = Session.open(
+        study, _words(alpha), _words(seed), device, data, _progress(quiet), source, scale
+    )
+    only = tuple(_words(corruption) or ())
+    board = session.run(store, tuple(suite or ()), limit, brought, sys.argv[1:], only)
     _show(board)
     if not quiet:
         where = f"results in {store / session.study.name}"
@@ -106,7 +122,7 @@ def train(
     """Train a study's networks and keep their weights; evaluate nothing."""
     from selbench.session import Session
 
-    session = Session.open(study, _numbers(alpha), _numbers(seed), device, data, _progress(quiet))
+    session = Session.open(study, _words(alpha), _words(seed), device, data, _progress(quiet))
     for subject in session.train():
         typer.echo(f"{subject.name}  weights {subject.weights}")
 
@@ -122,6 +138,7 @@ def leaderboard(
     extra: Annotated[
         bool, typer.Option("--extra", help="Count the four extra corruptions in.")
     ] = False,
+    corruption: Corruptions = None,
 ) -> None:
     """Print the leaderboard of a store."""
     from selbench.leaderboard import FORMATS
@@ -130,7 +147,8 @@ def leaderboard(
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
-    boards = [derive(each, limit, extra) for each in open_studies(store, study)]
+    only = _words(corruption) or []
+    boards = [derive(each, limit, extra, only) for each in open_studies(store, study)]
     if format == "table":
         for board in boards:
             _show(board)
@@ -165,13 +183,20 @@ def list_() -> None:
 
 @app.command()
 def download(
-    dataset: Annotated[str, typer.Argument(help="cifar10 or tiny-imagenet.")],
+    dataset: Annotated[
+        str, typer.Argument(help="cifar10, tiny-imagenet, cifar10-c or tiny-imagenet-c.")
+    ],
+    quiet: Quiet = False,
 ) -> None:
-    """Download a data set, check it, and unpack it where studies look for it."""
+    """Download a data set, check it, and unpack it where studies look for it.
+
+    A download that was cut off goes on where it stopped when the command is given again.
+    """
     from selbench.datasets import DOWNLOADS
     from selbench.files import home
 
-    typer.echo(f"{dataset} is in {DOWNLOADS[dataset](home() / 'datasets')}")
+    place = DOWNLOADS[dataset](home() / "datasets", _progress(quiet))
+    typer.echo(f"{dataset} is in {place}")
 
 
 def _version(wanted: bool) -> bool:
@@ -233,7 +258,7 @@ def _first_line(function: Callable[..., object]) -> str:
     return (function.__doc__ or "").strip().splitlines()[0]
 
 
-def _numbers(words: list[str] | None) -> list[str] | None:
+def _words(words: list[str] | None) -> list[str] | None:
     """Split `--alpha -1,0 --alpha 1` to its words."""
     return None if words is None else [part.strip() for word in words for part in word.split(",")]
 

@@ -52,21 +52,24 @@ def evaluate(
     """
     split = limited(dataset.test, limit)
     pending = plan(subjects, pieces, split, limit, store.keys())
+    lengths = [_length(work, split, limit) for work, _ in pending]
     needed = {subject.weights: subject for _, pairs in pending for subject, _ in pairs}
     models = {weights: prepare(subject.load(), device) for weights, subject in needed.items()}
     split = split.to(device)
     total = sum(len(pairs) for _, pairs in pending)
+    forwards = sum(n * len(pairs) for n, (_, pairs) in zip(lengths, pending, strict=True))
     pixels = split.images[0, 0].numel()
     small = all(is_small(model, pixels) for model in models.values())
     with (
-        progress.track("evaluate", total * len(split)) as step,
+        progress.track("evaluate", forwards) as step,
         crew(small, device, step) as (run_all, safe_step),
     ):
         for work, pairs in pending:
             networks = [models[subject.weights] for subject, _ in pairs]
             cells = [cell for _, cell in pairs]
             if isinstance(work, Condition):
-                outcomes = run_condition(work, networks, split, safe_step, run_all)
+                own = split if work.stored is None else limited(work.stored.load(), limit)
+                outcomes = run_condition(work, networks, own.to(device), safe_step, run_all)
                 results = [_result(c, o) for c, o in zip(cells, outcomes, strict=True)]
                 store.write(results, _table(cells, outcomes))
             else:
@@ -101,6 +104,11 @@ def limited(split: Split, limit: int | None) -> Split:
         return split
     order = stratified_order(split.labels, seeded("limit", 0))
     return split.take(order[:limit].sort().values)
+
+
+def data_of(work: Work) -> str:
+    """Return the checksum of the images that a condition has on disk, "" where it has none."""
+    return work.stored.checksum if isinstance(work, Condition) and work.stored else ""
 
 
 def prepare(model: nn.Module, device: torch.device) -> nn.Module:
@@ -172,6 +180,13 @@ def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:
     }
 
 
+def _length(work: Work, split: Split, limit: int | None) -> int:
+    """Return how many images a piece of work takes."""
+    if isinstance(work, Analysis) or work.stored is None:
+        return len(split)
+    return min(work.stored.images, limit or work.stored.images)
+
+
 def _cell(work: Work, subject: Subject, split: Split, limit: int | None) -> Cell:
     return Cell(
         suite=work.suite,
@@ -180,7 +195,7 @@ def _cell(work: Work, subject: Subject, split: Split, limit: int | None) -> Cell
         group=work.group,
         source=work.source,
         version=work.version,
-        data=split.checksum,
+        data=data_of(work) or split.checksum,
         limit=limit,
         subject=subject.name,
         alpha=subject.alpha,

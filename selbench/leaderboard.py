@@ -59,7 +59,9 @@ class Leaderboard:
     caption: str
 
 
-def leaderboard(store: StudyStore, limit: int | None = None, extra: bool = False) -> Leaderboard:
+def leaderboard(
+    store: StudyStore, limit: int | None = None, extra: bool = False, only: Sequence[str] = ()
+) -> Leaderboard:
     """Derive the leaderboard of a study from its store.
 
     Only like is compared with like: the data and the training of the store's latest run, one
@@ -69,9 +71,10 @@ def leaderboard(store: StudyStore, limit: int | None = None, extra: bool = False
         store: the study's results.
         limit: use the cells with so many test images; None takes the most there are.
         extra: count the four extra corruptions in, beside the benchmark's fifteen.
+        only: count these corruptions alone, the extra ones included; none for all.
 
     Raises:
-        SelbenchError: where there are no cells with that `limit`.
+        SelbenchError: where there are no cells with that `limit`, or with one of `only`.
     """
     manifest = store.manifest()
     rows = _one_limit(_current(store.measurements(), manifest), limit)
@@ -80,7 +83,13 @@ def leaderboard(store: StudyStore, limit: int | None = None, extra: bool = False
             f"{store.folder} holds no results on {limit} test images; make them with "
             f"`selbench run {store.study} --limit {limit}`"
         )
-    corrupted = _corrupted_cells(rows, extra)
+    corrupted = _corrupted_cells(rows, extra, only)
+    absent = set(only) - set(corrupted.index.get_level_values("condition"))
+    if absent:
+        raise SelbenchError(
+            f"{store.folder} holds no results under {min(absent)}; make them with "
+            f"`selbench run {store.study} --suite corruptions-all --corruption {min(absent)}`"
+        )
     cells = corrupted.dropna(axis=0)
     by_corruption = cells.groupby(level=["group", "condition"]).mean()
     networks = _profiles(rows)
@@ -108,11 +117,15 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
     levels = [None if pd.isna(level) else int(level) for level in rows["level"]]
     conditions = map(condition_id, rows["suite"], rows["condition"], levels)
-    made = zip(conditions, rows["source"], rows["version"], strict=True)
-    same = [manifest["conditions"].get(name) == [source, version] for name, source, version in made]
+    # A condition whose images lie on disk names their checksum; the others' is the test set's.
+    made = {
+        name: (source, version, data or manifest["data"])
+        for name, (source, version, data) in manifest["conditions"].items()
+    }
+    found = zip(rows["source"], rows["version"], rows["data"], strict=True)
+    same = [made.get(name) == facts for name, facts in zip(conditions, found, strict=True)]
     current = (
-        (rows["data"] == manifest["data"])
-        & rows["training"].isin([manifest["training"], ""])
+        rows["training"].isin([manifest["training"], ""])
         & (rows["subject"].map(weights) == rows["weights"])
         & pd.Series(same, rows.index, bool)
     )
@@ -142,10 +155,12 @@ def _profiles(rows: pd.DataFrame) -> pd.DataFrame:
     return profiles
 
 
-def _corrupted_cells(rows: pd.DataFrame, extra: bool) -> pd.DataFrame:
+def _corrupted_cells(rows: pd.DataFrame, extra: bool, only: Sequence[str]) -> pd.DataFrame:
     """Return accuracies, conditions by networks; NaN where one was not tested."""
-    suites = ["corruptions", "corruptions-extra"] if extra else ["corruptions"]
+    suites = ["corruptions", "corruptions-extra"] if extra or only else ["corruptions"]
     chosen = rows[(rows["metric"] == "accuracy") & rows["suite"].isin(suites)]
+    if only:
+        chosen = chosen[chosen["condition"].isin(only)]
     index = ["group", "condition", "level"]
     cells: pd.DataFrame = chosen.pivot(index=index, columns="subject", values="value")
     return cells

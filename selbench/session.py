@@ -10,17 +10,27 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from selbench.corrupted.reading import CorruptedSet, official_folder
 from selbench.crew import crew, is_small
 from selbench.datasets import Dataset, load_dataset
 from selbench.device import choose_device, describe, deterministic, versions
-from selbench.engine import evaluate
+from selbench.engine import data_of, evaluate
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
 from selbench.store import StudyStore, condition_id
-from selbench.study import MAX_SEED, Channels, ModelSpec, Study, check_alphas, load_study
+from selbench.study import (
+    MAX_SEED,
+    SOURCES,
+    Channels,
+    CorruptionSpec,
+    ModelSpec,
+    Study,
+    check_alphas,
+    load_study,
+)
 from selbench.subjects import Subject, brought_subject, trained_subject
-from selbench.suites import Work, collect
+from selbench.suites import Setting, Work, collect
 from selbench.training import training_key, untrained
 
 
@@ -51,12 +61,14 @@ class Session:
         device: str,
         data: Path | None,
         progress: Progress,
+        source: str | None = None,
+        scale: int | None = None,
     ) -> "Session":
         """Read a study and load its data; what is given takes the place of what the study says.
 
         Raises:
-            SelbenchError: for an unknown study, a bad list of alphas or seeds, an absent device, or
-                data that cannot be used.
+            SelbenchError: for an unknown study, a bad list of alphas or seeds, an absent device, a
+                scale that has no constants, or data that cannot be used.
         """
         study = load_study(name)
         chosen_alphas = study.alphas if alphas is None else _alphas(alphas)
@@ -64,7 +76,12 @@ class Session:
         root = study.dataset.root if data is None else data.expanduser().absolute()
         spec = study.dataset.model_copy(update={"root": root})
         study = study.model_copy(
-            update={"alphas": chosen_alphas, "seeds": chosen_seeds, "dataset": spec}
+            update={
+                "alphas": chosen_alphas,
+                "seeds": chosen_seeds,
+                "dataset": spec,
+                "corruptions": _corruptions(study.corruptions, source, scale),
+            }
         )
         chosen_device = choose_device(device)
         return cls(study, load_dataset(spec, progress), chosen_device, progress)
@@ -97,6 +114,7 @@ class Session:
         limit: int | None,
         brought: Sequence[Brought],
         command: Sequence[str],
+        only: tuple[str, ...] = (),
     ) -> Leaderboard:
         """Train or take the networks, evaluate what the store lacks, and derive the leaderboard.
 
@@ -106,11 +124,12 @@ class Session:
             limit: number of test images; None for all.
             brought: checkpoints to evaluate instead of training; none to train.
             command: the words of the command line, for the manifest.
+            only: corruptions to take of those in the suites; none for all.
         """
         test = self.dataset.test
         limit = None if limit is None or limit >= len(test) else limit
         names = suites or self.study.suites
-        pieces = collect(names, *test.images.shape[-2:])
+        pieces = collect(names, self._setting(only))
         made = {
             "command": list(command),
             "device": describe(self.device),
@@ -128,8 +147,18 @@ class Session:
         if evaluated or not store.finished or store.manifest() != store.manifest() | state:
             seconds = round(time.perf_counter() - began, 3)
             store.finish(state | made | {"seconds": seconds, "evaluated": evaluated})
-        extra = "corruptions-all" in names
-        return leaderboard(store, limit, extra)
+        extra = any(piece.suite == "corruptions-extra" for piece in pieces)
+        return leaderboard(store, limit, extra, only)
+
+    def _setting(self, only: tuple[str, ...]) -> Setting:
+        height, width = self.dataset.test.images.shape[-2:]
+        source, scale = self.study.corruptions.source, self.study.corruptions.scale
+        if source == "generated":
+            return Setting(height, width, scale, only)
+        official = source == "official"
+        folder = official_folder(self.dataset.name) if official else Path(source)
+        stored = CorruptedSet(folder, self.dataset.classes, (height, width), strict=official)
+        return Setting(height, width, None, only, stored)
 
     def _state(
         self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
@@ -138,7 +167,10 @@ class Session:
         training = training_key(self.study, self.dataset)
         before = store.manifest() if store.finished else {"subjects": {}, "conditions": {}}
         kept = {n: f for n, f in before["subjects"].items() if f["training"] in (training, "")}
-        made = {condition_id(p.suite, p.name, p.level): [p.source, p.version] for p in pieces}
+        made = {
+            condition_id(p.suite, p.name, p.level): [p.source, p.version, data_of(p)]
+            for p in pieces
+        }
         networks = {
             each.name: {
                 "weights": each.weights,
@@ -166,6 +198,19 @@ class Session:
             message = problem.errors()[0]["msg"].removeprefix("Value error, ")
             raise SelbenchError(f"--mean or --std of {each.checkpoint}: {message}") from problem
         return brought_subject(spec, self.dataset, each.checkpoint)
+
+
+def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:
+    """Return what a study says of corrupted images, with what the command line says instead."""
+    if source not in (None, *SOURCES):
+        source = str(Path(str(source)).expanduser().absolute())
+    # A scale is for generated images: whoever gives one of the two means only that one.
+    given = {"source": source or "generated", "scale": scale} if source or scale else {}
+    try:
+        return CorruptionSpec.model_validate(spec.model_dump() | given)
+    except ValidationError as problem:
+        message = problem.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SelbenchError(f"--scale {scale}: {message[0].lower()}{message[1:]}") from problem
 
 
 def _alphas(words: Sequence[str]) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from selbench.errors import SelbenchError, unknown
 from selbench.files import fingerprint, read_json, replacing, write_json, write_text
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = {"data", "training", "conditions", "subjects"}  # what tables read of a manifest
 
 
@@ -48,9 +48,10 @@ class Cell:
         condition: such as "gaussian_noise", or "clean".
         level: severity; None where there is none.
         group: the corruption's family, or "".
-        source: where perturbed images come from: "original", "generated", a variant, "official".
+        source: where perturbed images come from: "original", "generated", a variant, "official",
+            "files" on disk.
         version: of the condition's code.
-        data: checksum of the test images and labels.
+        data: checksum of the test images and labels, or of those on disk that replace them.
         limit: how many of them were taken; None for all.
         subject: the network's name, such as "alpha=-1 seed=0" or a file's path.
         alpha: its regulariser strength; None for a brought network.

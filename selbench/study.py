@@ -16,6 +16,7 @@ MAX_SEED = 2**63 - 1  # what a column of whole numbers holds
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)]
 Suites = Annotated[tuple[str, ...], Field(min_length=1)]
 Channels = tuple[float, float, float]
+SOURCES = ("generated", "official")  # of corrupted images; anything else is a folder
 
 
 class Frozen(BaseModel):
@@ -49,6 +50,25 @@ class ModelSpec(Frozen):
         if std is not None and min(std) <= 0:
             raise ValueError(f"must be positive, got {std}")
         return std
+
+
+class CorruptionSpec(Frozen):
+    """Where corrupted images come from.
+
+    Attributes:
+        source: "generated", "official" for the data set's published corrupted set, or the folder
+            of a set in either official layout.
+        scale: the image size whose constants are used, for images of a size that has none.
+    """
+
+    source: str = Field(default="generated", min_length=1)
+    scale: Literal[32, 64, 224] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CorruptionSpec":
+        if self.scale is not None and self.source != "generated":
+            raise ValueError('scale belongs to source = "generated"; images on disk are made')
+        return self
 
 
 class Recipe(Frozen):
@@ -91,6 +111,7 @@ class Study(Frozen):
     dataset: DatasetSpec
     model: ModelSpec
     recipe: Recipe
+    corruptions: CorruptionSpec = CorruptionSpec()
 
     @field_validator("alphas")
     @classmethod
@@ -149,7 +170,7 @@ def load_study(name: str) -> Study:
         raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
     except OSError as problem:
         raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
-    return _resolve_root(_validate(content, path), path)
+    return _resolve(_validate(content, path), path.parent.absolute())
 
 
 def _validate(content: dict[str, Any], path: Path) -> Study:
@@ -161,11 +182,16 @@ def _validate(content: dict[str, Any], path: Path) -> Study:
         raise SelbenchError(f"{path}: {_first_problem(problem)}") from problem
 
 
-def _resolve_root(study: Study, path: Path) -> Study:
-    if study.dataset.root is None:
-        return study
-    root = path.parent.absolute() / study.dataset.root.expanduser()
-    return study.model_copy(update={"dataset": study.dataset.model_copy(update={"root": root})})
+def _resolve(study: Study, folder: Path) -> Study:
+    """Make the paths of a study absolute; they are relative to the folder of its file."""
+    dataset, corruptions = study.dataset, study.corruptions
+    if dataset.root is not None:
+        root = folder / dataset.root.expanduser()
+        dataset = dataset.model_copy(update={"root": root})
+    if corruptions.source not in SOURCES:
+        source = str(folder / Path(corruptions.source).expanduser())
+        corruptions = corruptions.model_copy(update={"source": source})
+    return study.model_copy(update={"dataset": dataset, "corruptions": corruptions})
 
 
 def _first_problem(problem: ValidationError) -> str:

@@ -1,6 +1,7 @@
 """What every test stands on: checked shapes, its own folders, small real images."""
 
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -158,6 +159,16 @@ def refused(selbench):
         return ended.err.removeprefix("selbench: ").removesuffix("\n")
 
     return run
+
+
+@pytest.fixture
+def match():
+    """Return a function that asserts that a pattern is found, and shows the text where not."""
+
+    def match(pattern, text):
+        assert re.search(pattern, text), text
+
+    return match
 
 
 @pytest.fixture(scope="session")

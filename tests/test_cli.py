@@ -35,8 +35,8 @@ TIMES = {"began", "seconds", "command", "evaluated"}  # of a manifest: they diff
 def few_conditions(monkeypatch):
     """Shrink the suite of corruptions to four conditions, so that a run takes a moment."""
     chosen = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
-    monkeypatch.setattr(suites, "CORRUPTIONS", chosen)
-    monkeypatch.setattr(suites, "SEVERITIES", (1, 5))
+    monkeypatch.setattr(suites.corrupted, "CORRUPTIONS", chosen)
+    monkeypatch.setattr(suites.corrupted, "SEVERITIES", (1, 5))
 
 
 @pytest.fixture
@@ -437,12 +437,19 @@ def test_a_checkpoint_with_a_normalisation_of_its_own_keeps_it(selbench, tiny_st
     assert "leave the normalisation to it" in refused.err
 
 
-def test_images_that_are_not_square_are_refused_before_training(selbench, image_tree, tiny_study):
+def test_images_without_constants_are_refused_before_training_until_a_scale_is_chosen(
+    selbench, image_tree, tiny_study
+):
     for path in Path("images").rglob("*.png"):
         Image.open(path).resize((32, 48)).save(path)
-    refused = selbench("run", tiny_study)
+    refused = selbench("run", tiny_study, "--suite", "corruptions")
     assert refused.code == 2
-    assert refused.err.startswith("selbench: suites take square images, the data set's are 32 x 48")
+    assert "gaussian_noise has no constants for images of 32 x 48 pixels; choose" in refused.err
+    words = ("--suite", "corruptions", "--corruption", "fog, contrast", "--scale", "32")
+    board = selbench("run", tiny_study, *words)
+    assert board.code == 0
+    assert "2 corruptions, 10 conditions" in board.out
+    assert "generated (constants of 32 pixels)" in " ".join(board.out.split())
 
 
 def test_a_study_file_may_have_any_name(selbench, tiny_study):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 from PIL import Image
@@ -89,6 +88,27 @@ WRONG = {
         ["run", "tiny-imagenet"],
         r"val_annotations.txt is missing; run `selbench download tiny-imagenet`, or set ",
     ),
+    "corruption": (
+        ["run", "--suite", "corruptions", "--corruption", "frog"],
+        r"unknown corruption 'frog'; did you mean 'fog'\?",
+    ),
+    "corruption that no suite holds": (
+        ["run", "tiny.toml", "--corruption", "fog"],
+        r"fog is not in the suite clean; add --suite corruptions-all",
+    ),
+    "scale": (["run", "--scale", "48"], r"--scale 48: input should be 32, 64 or 224$"),
+    "scale of images on disk": (
+        ["run", "--scale", "32", "--source", "official"],
+        r"--scale 32: scale belongs to source = \"generated\"; images on disk are made$",
+    ),
+    "source": (
+        ["run", "--source", "nowhere"],
+        r"there is no folder /.*/nowhere to take corrupted images from$",
+    ),
+    "official set of digits": (
+        ["run", "--source", "official"],
+        r"no official corrupted set belongs to the data set digits, only to cifar10 and ",
+    ),
     "empty store": (
         ["leaderboard", "--store", "none"],
         r"there are no results in none; make some with `selbench run`, or say --store",
@@ -109,17 +129,6 @@ def test_wrong_word_is_one_sentence(what, refused, tiny_study, match):
     Path("folder.toml").mkdir()
     words, sentence = WRONG[what]
     match(sentence, refused(*words))
-
-
-@pytest.fixture
-def match():
-    """Return a function that asserts that a pattern is found, and shows the text where not."""
-    import re
-
-    def match(pattern, text):
-        assert re.search(pattern, text), text
-
-    return match
 
 
 STUDY_EDITS = {
@@ -189,7 +198,9 @@ def test_size_without_constants_is_refused_before_training(
     image_tree("large", side=48)
     words = ["run", tiny_study, "--data", "large", "--suite", "corruptions", "--quiet"]
     match(
-        r"has constants for images of 32, 64, 224 pixels, the data set's have 48", refused(*words)
+        r"^gaussian_noise has no constants for images of 48 x 48 pixels; choose those of another "
+        r"size with --scale 32, 64 or 224 \(or corruptions.scale in the study\)$",
+        refused(*words),
     )
 
 
@@ -207,7 +218,7 @@ def test_store_of_another_version_is_refused(command, refused, tiny_study, match
     Path("runs/selbench.json").write_text('{"format": 99}')
     words = ["run", tiny_study, "--quiet"] if command == "run" else ["leaderboard"]
     match(
-        r"the store runs has format 99, this version of selbench reads format 1;", refused(*words)
+        r"the store runs has format 99, this version of selbench reads format 2;", refused(*words)
     )
 
 
@@ -257,34 +268,6 @@ def test_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
     assert "make room or permission there" in sentence
     assert not [path for path in Path().rglob("*") if path.name.endswith(".tmp")]
     assert selbench("run", tiny_study).code == 0
-
-
-@pytest.mark.parametrize(
-    "problem", [URLError("no route to host"), RuntimeError("File not found or corrupted.")]
-)
-@pytest.mark.parametrize("name", ["cifar10", "tiny-imagenet"])
-def test_failing_download_is_one_sentence(name, problem, refused, monkeypatch, match):
-    import torchvision.datasets.cifar
-    import torchvision.datasets.utils
-
-    def fail(*arguments, **options):
-        raise problem
-
-    for module in (torchvision.datasets.cifar, torchvision.datasets.utils):
-        monkeypatch.setattr(module, "download_and_extract_archive", fail)
-    sentence = refused("download", name)
-    match(
-        rf"{name} could not be downloaded \(.*(no route|corrupted).*\); try again later, or get it "
-        r"by hand and set dataset.root \(or --data\)",
-        sentence,
-    )
-
-
-def test_download_of_what_is_there_downloads_nothing(selbench, fresh_home):
-    place = fresh_home / "datasets" / "tiny-imagenet-200"
-    (place / "val").mkdir(parents=True)
-    (place / "val" / "val_annotations.txt").touch()
-    assert selbench("download", "tiny-imagenet").out == f"tiny-imagenet is in {place}\n"
 
 
 def test_reader_that_has_seen_enough_is_no_problem():

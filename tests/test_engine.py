@@ -14,10 +14,11 @@ from selbench.engine import evaluate, limited, outcome, run_condition
 from selbench.progress import Progress
 from selbench.store import StudyStore
 from selbench.subjects import Subject
-from selbench.suites import Condition, collect
+from selbench.suites import Condition, Setting, collect
 
 CPU = torch.device("cpu")
 CLASSES = 5
+SMALL = Setting(32, 32)
 
 
 class Linear(nn.Module):
@@ -84,7 +85,7 @@ def test_margin_is_positive_exactly_where_the_prediction_is_right():
 
 
 def test_outcomes_do_not_depend_on_the_batch_size(dataset, monkeypatch):
-    noise = collect(("corruptions",), 32, 32)[2]
+    noise = collect(("corruptions",), SMALL)[2]
     assert isinstance(noise, Condition)
     whole = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
     monkeypatch.setitem(engine.BATCH, "cpu", 70)
@@ -108,28 +109,28 @@ def test_a_network_of_nans_is_evaluated_and_what_is_not_finite_left_out(dataset,
     broken = Linear(0)
     broken.weight.data.fill_(torch.nan)
     bad = dataclasses.replace(subject(0), load=lambda: broken)
-    evaluate([bad], collect(("clean", "selectivity"), 32, 32), dataset, store, CPU)
+    evaluate([bad], collect(("clean", "selectivity"), SMALL), dataset, store, CPU)
     rows = store.measurements()
     assert set(rows["metric"]) >= {"accuracy", "dead_units"}
     assert rows["value"].notna().all()
-    assert evaluate([bad], collect(("clean", "selectivity"), 32, 32), dataset, store, CPU) == 0
+    assert evaluate([bad], collect(("clean", "selectivity"), SMALL), dataset, store, CPU) == 0
 
 
 def test_a_second_run_evaluates_nothing(dataset, store):
-    pieces = collect(("clean", "selectivity"), 32, 32)
+    pieces = collect(("clean", "selectivity"), SMALL)
     assert evaluate([subject(0), subject(1)], pieces, dataset, store, CPU) == 4
     assert evaluate([subject(0), subject(1)], pieces, dataset, store, CPU) == 0
 
 
 def test_only_what_is_missing_is_evaluated(dataset, store):
-    clean = collect(("clean",), 32, 32)
+    clean = collect(("clean",), SMALL)
     evaluate([subject(0)], clean, dataset, store, CPU)
     assert evaluate([subject(0), subject(1)], clean, dataset, store, CPU) == 1
     assert evaluate([subject(0)], clean, dataset, store, CPU, limit=100) == 1
 
 
 def test_adding_a_network_later_gives_the_numbers_of_evaluating_it_at_once(dataset, tmp_path):
-    pieces = collect(("corruptions",), 32, 32)[:12]
+    pieces = collect(("corruptions",), SMALL)[:12]
     together, apart = (StudyStore(tmp_path / name, "study") for name in ("together", "apart"))
     evaluate([subject(0), subject(1)], pieces, dataset, together, CPU, limit=60)
     for each in (subject(0), subject(1)):
@@ -158,7 +159,7 @@ def test_an_interruption_loses_the_condition_in_flight_and_no_more(dataset, stor
 
 
 def test_accuracy_is_that_of_the_kept_outcomes(dataset, store):
-    evaluate([subject(0)], collect(("clean",), 32, 32), dataset, store, CPU)
+    evaluate([subject(0)], collect(("clean",), SMALL), dataset, store, CPU)
     rows = store.measurements().set_index("metric")
     outcomes = store.outcomes().to_pandas()
     assert len(outcomes) == rows.loc["accuracy", "n"] == 600
@@ -179,7 +180,7 @@ def test_a_limit_takes_nested_stratified_subsets(dataset):
 
 
 def test_a_limited_run_corrupts_each_image_as_the_whole_run_does(dataset, store):
-    noise = collect(("corruptions",), 32, 32)[2]
+    noise = collect(("corruptions",), SMALL)[2]
     evaluate([subject(0)], [noise], dataset, store, CPU)
     evaluate([subject(0)], [noise], dataset, store, CPU, limit=100)
     losses = store.outcomes().to_pandas().groupby("example")["loss"]
@@ -206,7 +207,7 @@ class Recorder(Progress):
 
 def test_progress_adds_up_to_what_was_announced(dataset, store):
     recorder = Recorder()
-    pieces = collect(("clean", "selectivity"), 32, 32)
+    pieces = collect(("clean", "selectivity"), SMALL)
     evaluate([subject(0), subject(1)], pieces, dataset, store, CPU, progress=recorder)
     assert recorder.left == 0
     assert len(store.keys()) == 4

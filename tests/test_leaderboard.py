@@ -41,12 +41,12 @@ def cell(suite, condition, level, group, alpha, seed, **changes):
 
 
 def manifest(**changes):
-    conditions = {f"corruptions/{name}/{level}": ["generated", 1] for _, name, level in ERRORS}
+    conditions = {f"corruptions/{name}/{level}": ["generated", 1, ""] for _, name, level in ERRORS}
     conditions |= {
-        "clean/clean": ["original", 1],
-        "selectivity/clean": ["generated", 1],
-        "corruptions/brightness/1": ["generated", 1],
-        "corruptions/frost/1": ["generated (procedural)", 1],
+        "clean/clean": ["original", 1, ""],
+        "selectivity/clean": ["generated", 1, ""],
+        "corruptions/brightness/1": ["generated", 1, ""],
+        "corruptions/frost/1": ["generated (procedural)", 1, ""],
     }
     subjects = {
         f"alpha={alpha} seed={seed}": {"weights": f"w{alpha}-{seed}", "diverged": False}
@@ -237,7 +237,7 @@ def test_extra_corruptions_count_when_asked_for(store):
         which = cell("corruptions-extra", "saturate", 1, "digital", alpha, seed)
         write(store, which, 0.9)
     listed = manifest()
-    listed["conditions"]["corruptions-extra/saturate/1"] = ["generated", 1]
+    listed["conditions"]["corruptions-extra/saturate/1"] = ["generated", 1, ""]
     store.finish(listed)
     assert row(leaderboard(store), "0")["digital"] == pytest.approx(0.8)
     assert row(leaderboard(store, extra=True), "0")["digital"] == pytest.approx((0.8 + 0.1) / 2)

@@ -228,7 +228,9 @@ def test_store_of_another_version_is_refused_and_left_as_it_is(content, store, t
     marker = tmp_path / "runs" / "selbench.json"
     marker.parent.mkdir()
     marker.write_text(content)
-    message = r"runs has format .*, this version of selbench reads format 1; use the version that"
+    message = (
+        rf"runs has format .*, this version of selbench reads format {FORMAT}; use the version that"
+    )
     with pytest.raises(SelbenchError, match=message):
         store.prepare()
     with pytest.raises(SelbenchError, match=message):

@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from corruptions import CORRUPTIONS
+from corruptions import CORRUPTIONS, corrupt
 from selbench.datasets.dataset import make_split
 from selbench.errors import SelbenchError
 from selbench.models import build_model
 from selbench.study import ModelSpec
-from selbench.suites import SUITES, Analysis, Condition, collect, selectivity
+from selbench.suites import SUITES, Analysis, Condition, Setting, collect
+from selbench.suites.selectivity import selectivity
 
 MAIN = 15
+SMALL = Setting(32, 32)
 
 
 def images(side=32, batch=4):
@@ -19,13 +21,19 @@ def images(side=32, batch=4):
 
 
 def test_the_suites_are_these():
-    assert set(SUITES) == {"clean", "selectivity", "corruptions", "corruptions-all"}
+    assert set(SUITES) == {
+        "clean",
+        "selectivity",
+        "corruptions",
+        "corruptions-extra",
+        "corruptions-all",
+    }
 
 
 @pytest.mark.parametrize("name", SUITES)
 @pytest.mark.parametrize("side", [32, 64])
 def test_every_suite_names_each_piece_of_work_once(name, side):
-    pieces = SUITES[name](side)
+    pieces = SUITES[name](Setting(side, side))
     assert pieces
     assert len({(piece.suite, piece.name, piece.level) for piece in pieces}) == len(pieces)
 
@@ -34,7 +42,7 @@ def test_every_suite_names_each_piece_of_work_once(name, side):
 def test_every_condition_keeps_shape_and_type_and_leaves_its_input_alone(name):
     batch = images()
     before = batch.clone()
-    for piece in SUITES[name](32):
+    for piece in SUITES[name](SMALL):
         if isinstance(piece, Condition) and piece.level in (None, 3):
             perturbed = piece.perturb(batch, torch.arange(4))
             assert perturbed.shape == batch.shape
@@ -43,13 +51,13 @@ def test_every_condition_keeps_shape_and_type_and_leaves_its_input_alone(name):
 
 
 def test_clean_is_the_identity():
-    (piece,) = SUITES["clean"](32)
+    (piece,) = SUITES["clean"](SMALL)
     assert isinstance(piece, Condition)
     assert torch.equal(piece.perturb(images(), torch.arange(4)), images())
 
 
 def test_corruptions_are_the_benchmarks_fifteen_at_five_severities():
-    pieces = [piece for piece in SUITES["corruptions"](32) if piece.suite == "corruptions"]
+    pieces = [piece for piece in SUITES["corruptions"](SMALL) if piece.suite == "corruptions"]
     names = {piece.name for piece in pieces}
     assert names == {name for name, each in CORRUPTIONS.items() if not each.extra}
     assert len(names) == MAIN
@@ -58,40 +66,67 @@ def test_corruptions_are_the_benchmarks_fifteen_at_five_severities():
 
 
 def test_corruptions_all_adds_the_extra_ones_apart():
-    pieces = SUITES["corruptions-all"](32)
+    pieces = SUITES["corruptions-all"](SMALL)
     extra = {piece.name for piece in pieces if piece.suite == "corruptions-extra"}
     assert extra == {name for name, each in CORRUPTIONS.items() if each.extra}
-    assert len(pieces) == len(SUITES["corruptions"](32)) + 5 * len(extra)
+    assert len(pieces) == len(SUITES["corruptions"](SMALL)) + 5 * len(extra)
 
 
 def test_suites_together_hold_each_piece_once():
-    both = collect(("corruptions-all", "corruptions", "clean"), 32, 32)
-    assert len(both) == len(SUITES["corruptions-all"](32))
+    both = collect(("corruptions-all", "corruptions", "clean"), SMALL)
+    assert len(both) == len(SUITES["corruptions-all"](SMALL))
 
 
 def test_an_unknown_suite_gets_the_nearest_name():
     with pytest.raises(
         SelbenchError, match="unknown suite 'corruption'; did you mean 'corruptions'"
     ):
-        collect(("corruption",), 32, 32)
+        collect(("corruption",), SMALL)
 
 
-def test_images_of_a_size_without_constants_are_refused():
-    with pytest.raises(
-        SelbenchError, match=r"constants for images of 32, 64, 224 pixels, .* have 48"
-    ):
-        collect(("corruptions",), 48, 48)
+@pytest.mark.parametrize(("height", "width"), [(48, 48), (32, 48), (33, 32)])
+def test_images_of_a_size_without_constants_are_refused(height, width):
+    message = (
+        f"^gaussian_noise has no constants for images of {width} x {height} pixels; choose those "
+        r"of another size with --scale 32, 64 or 224 \(or corruptions.scale in the study\)$"
+    )
+    with pytest.raises(SelbenchError, match=message):
+        collect(("corruptions",), Setting(height, width))
 
 
-def test_images_that_are_not_square_are_refused():
-    with pytest.raises(SelbenchError, match="square images, the data set's are 32 x 48 pixels"):
-        collect(("clean",), 48, 32)
+def test_a_scale_says_whose_constants_are_used():
+    noise = collect(("corruptions",), Setting(48, 40, scale=64))[2]
+    assert isinstance(noise, Condition)
+    assert noise.source == "generated (constants of 64 pixels)"
+    batch, examples = images()[:, :, :24, :20].repeat(1, 1, 2, 2), torch.arange(4)
+    expected = corrupt(batch, noise.name, 1, examples=examples, scale=64)
+    assert torch.equal(noise.perturb(batch, examples), expected)
+    own = collect(("corruptions",), Setting(64, 64, scale=64))[2]
+    assert own.source == "generated"
+    frost = [p for p in collect(("corruptions",), Setting(48, 48, scale=64)) if p.name == "frost"]
+    assert {piece.source for piece in frost} == {"generated (procedural, constants of 64 pixels)"}
+
+
+def test_only_the_corruptions_asked_for_are_taken():
+    pieces = collect(("corruptions-all",), Setting(32, 32, only=("fog", "saturate")))
+    assert [piece.name for piece in pieces] == ["clean"] * 2 + ["fog"] * 5 + ["saturate"] * 5
+
+
+def test_an_unknown_corruption_gets_the_nearest_name():
+    with pytest.raises(SelbenchError, match="unknown corruption 'frog'; did you mean 'fog'"):
+        collect(("corruptions",), Setting(32, 32, only=("frog",)))
+
+
+def test_a_corruption_that_no_suite_holds_is_refused():
+    message = "^spatter is not in the suite corruptions; add --suite corruptions-all$"
+    with pytest.raises(SelbenchError, match=message):
+        collect(("corruptions",), Setting(32, 32, only=("fog", "spatter")))
 
 
 def test_selectivity_reports_every_layer_its_null_its_dead_units_and_the_mean():
     model = build_model(ModelSpec(name="resnet8"), 4, ((0.5,) * 3, (0.25,) * 3)).eval()
     split = make_split(images(batch=40), torch.arange(40) % 4)
-    (analysis,) = selectivity(32)
+    (analysis,) = selectivity(SMALL)
     assert isinstance(analysis, Analysis)
     rows = analysis.measure(model, split, 4)
     per_layer = {row.metric for row in rows if row.layer == 1}

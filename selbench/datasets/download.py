@@ -1,50 +1,192 @@
-"""Download data sets on request; torchvision checks their md5 and unpacks them safely."""
+"""Download data sets on request, with md5 checked; a transfer that was cut off goes on."""
 
+import hashlib
+import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from selbench.errors import SelbenchError
+from selbench.files import cannot_write, write_json
+from selbench.progress import Progress
 from selbench.registry import Registry
 
-TINY_IMAGENET = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+MEGABYTE = 2**20
+TIMEOUT = 60  # seconds without a byte
+RECEIPT = "selbench-download.json"  # in an unpacked folder: what it was unpacked from
 
-DOWNLOADS = Registry[Callable[[Path], Path]]("dataset to download")
+TINY_IMAGENET = (
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    "90528d7ca1a48142e341f4ef8d21d0de",
+)
+CIFAR10_C = (
+    "https://zenodo.org/records/2535967/files/CIFAR-10-C.tar",
+    "56bf5dcef84df0e2308c6dcbcbbd8499",
+)
+TINY_IMAGENET_C = (
+    "https://zenodo.org/records/8206060/files/Tiny-ImageNet-C.tar",
+    "f9c9a9dbdc11469f0b850190f7ad8be1",
+)
+TINY_IMAGENET_C_EXTRA = (
+    "https://zenodo.org/records/8206060/files/Tiny-ImageNet-C-extra.tar",
+    "0db0588d243cf403ef93449ec52b70eb",
+)
+
+DOWNLOADS = Registry[Callable[[Path, Progress], Path]]("dataset to download")
 
 
 @DOWNLOADS
-def cifar10(folder: Path) -> Path:
+def cifar10(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/cifar10 (163 MB); what is there and whole is kept."""
     from torchvision.datasets import CIFAR10
 
-    with _told("cifar10", "dataset.root (or --data)"):
+    with _told("cifar10"):
         CIFAR10(str(folder / "cifar10"), download=True)
     return folder / "cifar10"
 
 
 @DOWNLOADS
-def tiny_imagenet(folder: Path) -> Path:
+def tiny_imagenet(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/tiny-imagenet-200 (248 MB); what is there is kept."""
-    from torchvision.datasets.utils import download_and_extract_archive
-
     place = folder / "tiny-imagenet-200"
     if not (place / "val" / "val_annotations.txt").is_file():
-        with _told("tiny-imagenet", "dataset.root (or --data)"):
-            download_and_extract_archive(
-                TINY_IMAGENET, str(folder), md5=TINY_IMAGENET_MD5, remove_finished=True
-            )
+        with _told("tiny-imagenet"):
+            _fill(place, [TINY_IMAGENET], progress)
+    return place
+
+
+@DOWNLOADS
+def cifar10_c(folder: Path, progress: Progress) -> Path:
+    """Fill `folder`/CIFAR-10-C (2.9 GB); Zenodo 2535967."""
+    place = folder / "CIFAR-10-C"
+    with _told("cifar10-c"):
+        _fill(place, [CIFAR10_C], progress)
+    return place
+
+
+@DOWNLOADS
+def tiny_imagenet_c(folder: Path, progress: Progress) -> Path:
+    """Fill `folder`/Tiny-ImageNet-C, the four extra corruptions included; Zenodo 8206060."""
+    place = folder / "Tiny-ImageNet-C"
+    with _told("tiny-imagenet-c"):
+        _fill(place, [TINY_IMAGENET_C, TINY_IMAGENET_C_EXTRA], progress)
     return place
 
 
 @contextmanager
-def _told(name: str, elsewhere: str) -> Iterator[None]:
+def _told(name: str) -> Iterator[None]:
     try:
         yield
-    except (URLError, HTTPException, RuntimeError, OSError) as problem:
+    except (
+        URLError,
+        HTTPException,
+        RuntimeError,
+        OSError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+    ) as problem:
         raise SelbenchError(
-            f"{name} could not be downloaded ({problem}); try again later, or "
-            f"get it by hand and set {elsewhere}"
+            f"{name} could not be downloaded ({problem}); run the same command again to go on, or "
+            "get it by hand and say where it lies (--data for images, --source for corrupted sets)"
         ) from problem
+
+
+def _fill(place: Path, archives: list[tuple[str, str]], progress: Progress) -> None:
+    """Download archives and unpack them into `place`, where a receipt says that all is done."""
+    if (place / RECEIPT).is_file():
+        return
+    packed = [place.parent / url.rpartition("/")[2] for url, _ in archives]
+    for path, (url, md5) in zip(packed, archives, strict=True):
+        if not path.is_file():
+            fetch(url, path, md5, progress)
+    for path in packed:
+        unpack(path, place)
+    write_json(place / RECEIPT, {url: {"md5": md5} for url, md5 in archives})
+    for path in packed:
+        path.unlink()
+
+
+def fetch(url: str, path: Path, md5: str, progress: Progress) -> None:
+    """Download `url` to `path`; what an interrupted transfer left in `path`.part is kept and used.
+
+    Raises:
+        SelbenchError: for a transfer that was cut off, and for content with another md5, which is
+            removed.
+        OSError: for what the network has to say.
+    """
+    part = path.with_name(f"{path.name}.part")
+    _receive(url, part, progress)
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != md5:
+        part.unlink()
+        raise SelbenchError(
+            f"what {url} sent has the md5 {found}, not {md5}, and was removed; run the same "
+            "command again"
+        )
+    part.replace(path)
+
+
+def _receive(url: str, part: Path, progress: Progress) -> None:
+    """Append what is missing of `url` to `part`."""
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        done = part.stat().st_size if part.is_file() else 0
+        file = part.open("ab")
+    except OSError as problem:
+        raise cannot_write(part, problem) from problem
+    request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with file:
+        try:
+            answer = urlopen(request, timeout=TIMEOUT)
+        except HTTPError as problem:
+            if problem.code == 416:  # nothing is missing
+                return
+            raise
+        with answer:
+            if done and answer.status != 206:  # sent from the beginning
+                file.truncate(done := 0)
+            total = done + int(answer.headers.get("Content-Length", 0))
+            title = f"download {part.name.removesuffix('.part')} (MB)"
+            with progress.track(title, total // MEGABYTE) as step:
+                step(done // MEGABYTE)
+                while chunk := answer.read(MEGABYTE):
+                    try:
+                        file.write(chunk)
+                    except OSError as problem:
+                        raise cannot_write(part, problem) from problem
+                    step()
+    if part.stat().st_size < total:
+        raise SelbenchError(
+            f"the download of {url} was cut off after {part.stat().st_size} of {total} bytes; run "
+            "the same command again to go on from there"
+        )
+
+
+def unpack(archive: Path, place: Path) -> None:
+    """Unpack a .tar or .zip into `place`, without its one outer folder.
+
+    Nothing is written outside `place`'s parent: links and paths that lead out are refused.
+    """
+    staging = place.with_name(f".{place.name}.unpacking")
+    shutil.rmtree(staging, ignore_errors=True)
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(staging)  # drops drive letters and ".." by itself
+    else:
+        with tarfile.open(archive) as packed:
+            packed.extractall(staging, filter="data")
+    outer = list(staging.iterdir())
+    content = outer[0] if len(outer) == 1 and outer[0].is_dir() else staging
+    place.mkdir(parents=True, exist_ok=True)
+    for entry in content.iterdir():
+        target = place / entry.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        entry.replace(target)
+    shutil.rmtree(staging)

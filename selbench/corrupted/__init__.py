@@ -1,0 +1,1 @@
+"""Corrupted sets on disk: read, written, shown and checked."""

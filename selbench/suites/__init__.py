@@ -1,0 +1,37 @@
+"""Suites: what is done to the images, or computed of a network."""
+
+from corruptions import CORRUPTIONS
+from selbench.errors import SelbenchError, unknown
+from selbench.suites import clean, corrupted, selectivity
+from selbench.suites.work import SUITES, Analysis, Condition, Setting, Work
+
+__all__ = [
+    "SUITES",
+    "Analysis",
+    "Condition",
+    "Setting",
+    "Work",
+    "clean",
+    "collect",
+    "corrupted",
+    "selectivity",
+]
+
+
+def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
+    """Return the work of several suites, each piece once.
+
+    Raises:
+        SelbenchError: for an unknown suite or corruption, a corruption that is in none of the
+            suites, and images or sets on disk that do not serve.
+    """
+    for name in setting.only:
+        if name not in CORRUPTIONS:
+            raise unknown("corruption", name, CORRUPTIONS)
+    pieces = [work for name in names for work in SUITES[name](setting)]
+    absent = set(setting.only) - {work.name for work in pieces}
+    if absent:
+        raise SelbenchError(
+            f"{min(absent)} is not in the suite {', '.join(names)}; add --suite corruptions-all"
+        )
+    return list({(work.suite, work.name, work.level): work for work in pieces}.values())

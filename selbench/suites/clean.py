@@ -1,0 +1,9 @@
+"""The suite without a perturbation."""
+
+from selbench.suites.work import SUITES, Condition, Setting, Work
+
+
+@SUITES
+def clean(setting: Setting) -> list[Work]:
+    """The images as they are."""
+    return [Condition("clean", "clean")]

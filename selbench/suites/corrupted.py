@@ -1,0 +1,101 @@
+"""Suites of corruptions: made from the test images, or taken from a set on disk."""
+
+import os
+
+from corruptions import CORRUPTIONS, Corruption, corrupt
+from selbench.corrupted.layout import SEVERITIES
+from selbench.errors import SelbenchError
+from selbench.files import home
+from selbench.suites.clean import clean
+from selbench.suites.selectivity import selectivity
+from selbench.suites.work import SUITES, Condition, Setting, Work
+from selbench.types import Examples, Pixels
+
+
+@SUITES
+def corruptions(setting: Setting) -> list[Work]:
+    """The benchmark's 15 corruptions at five severities, clean accuracy and selectivity."""
+    return [*selectivity(setting), *clean(setting), *_corrupted(setting, extra=False)]
+
+
+@SUITES
+def corruptions_extra(setting: Setting) -> list[Work]:
+    """The 4 extra corruptions at five severities, clean accuracy and selectivity."""
+    return [*selectivity(setting), *clean(setting), *_corrupted(setting, extra=True)]
+
+
+@SUITES
+def corruptions_all(setting: Setting) -> list[Work]:
+    """All 19 corruptions at five severities, clean accuracy and selectivity."""
+    return [*corruptions(setting), *_corrupted(setting, extra=True)]
+
+
+def _corrupted(setting: Setting, extra: bool) -> list[Work]:
+    chosen = [
+        corruption
+        for corruption in CORRUPTIONS.values()
+        if corruption.extra == extra and corruption.name in (setting.only or CORRUPTIONS)
+    ]
+    if setting.stored is not None:
+        return [
+            _stored(corruption, severity, setting)
+            for corruption in chosen
+            for severity in setting.stored.severities
+        ]
+    photographs = home() / "frost"
+    if photographs.is_dir():
+        os.environ.setdefault("SELBENCH_FROST", str(photographs))  # where `corruptions` looks
+    return [
+        _generated(corruption, severity, setting)
+        for corruption in chosen
+        for severity in SEVERITIES
+    ]
+
+
+def _stored(corruption: Corruption, severity: int, setting: Setting) -> Condition:
+    assert setting.stored is not None
+    stored = setting.stored.find(corruption.name, severity)
+    return Condition(
+        suite=_suite(corruption),
+        name=corruption.name,
+        level=severity,
+        group=corruption.family,
+        source=stored.source,
+        stored=stored,
+    )
+
+
+def _generated(corruption: Corruption, severity: int, setting: Setting) -> Condition:
+    name, scale = corruption.name, setting.scale
+    if scale is None and (setting.height, setting.width) not in (
+        (s, s) for s in corruption.severities
+    ):
+        *most, last = corruption.severities
+        raise SelbenchError(
+            f"{name} has no constants for images of {setting.width} x {setting.height} pixels; "
+            f"choose those of another size with --scale {', '.join(map(str, most))} or {last} (or "
+            "corruptions.scale in the study)"
+        )
+    try:
+        marks = [corruption.variant] if corruption.variant else []
+    except FileNotFoundError as problem:
+        raise SelbenchError(str(problem)) from problem
+    if scale is not None and (setting.height, setting.width) != (scale, scale):
+        marks.append(f"constants of {scale} pixels")
+
+    def perturb(images: Pixels, examples: Examples) -> Pixels:
+        return corrupt(images, name, severity, examples=examples, scale=scale)
+
+    return Condition(
+        suite=_suite(corruption),
+        name=name,
+        perturb=perturb,
+        level=severity,
+        group=corruption.family,
+        source=f"generated ({', '.join(marks)})" if marks else "generated",
+        version=corruption.version,
+    )
+
+
+def _suite(corruption: Corruption) -> str:
+    return "corruptions-extra" if corruption.extra else "corruptions"
