@@ -8,18 +8,13 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from corruptions.draws import Draws
-from corruptions.images import Images, truncated
+from corruptions.filters import correlated, gaussian_filtered, kernel_filtered
+from corruptions.images import Images, as_fractions, quotient, truncated
 from corruptions.registry import corruption
-from corruptions.separable import (
-    blurred,
-    filter_matrix,
-    gaussian_taps,
-    transformed,
-    zoom_matrix,
-)
+from corruptions.separable import gaussian_taps, zoom_places
 from corruptions.streaks import streaked
 
-Terms = Float32[Tensor, "terms size size"]
+_FAINTEST = 2.0**-60  # a weight below this changes no bit of a float64 mean
 
 
 @corruption(
@@ -29,16 +24,14 @@ Terms = Float32[Tensor, "terms size size"]
         64: ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
         224: ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
     },
+    version=2,
 )
 def defocus_blur(images: Images, disk: tuple[float, float]) -> Images:
     """Spread each pixel over a disk, as a lens out of focus does.
 
     disk: its radius, and the standard deviation of the blur that softens its edge; in pixels.
     """
-    _, _, height, width = images.shape
-    rows, _ = _disk_terms(height, *disk, images.device)
-    _, columns = _disk_terms(width, *disk, images.device)
-    return transformed(images, rows, columns)
+    return kernel_filtered(as_fractions(images), _disk(*disk)).mul_(255)
 
 
 @corruption(
@@ -48,6 +41,7 @@ def defocus_blur(images: Images, disk: tuple[float, float]) -> Images:
         64: ((0.1, 1, 1), (0.5, 1, 1), (0.6, 1, 2), (0.7, 2, 1), (0.9, 2, 2)),
         224: ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     },
+    version=2,
 )
 def glass_blur(images: Images, glass: tuple[float, int, int], draws: Draws) -> Images:
     """Blur, move pixels about within a small reach, and blur again, as frosted glass does.
@@ -55,11 +49,11 @@ def glass_blur(images: Images, glass: tuple[float, int, int], draws: Draws) -> I
     glass: the blur's standard deviation and the reach, in pixels, and how often pixels move.
     """
     sigma, reach, rounds = glass
-    pixels = truncated(blurred(images, sigma))
+    pixels = truncated(gaussian_filtered(as_fractions(images), sigma).mul_(255))
     for _ in range(rounds):
         sources = _glass_sources(images, reach, draws).unsqueeze(1).expand(-1, 3, -1)
         pixels = pixels.flatten(2).gather(2, sources).view_as(images)
-    return blurred(pixels, sigma)
+    return gaussian_filtered(as_fractions(pixels), sigma).mul_(255)
 
 
 @corruption(
@@ -85,6 +79,7 @@ def motion_blur(images: Images, streak: tuple[int, float], draws: Draws) -> Imag
         64: ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
         224: ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
     },
+    version=2,
 )
 def zoom_blur(images: Images, factors: tuple[float, float]) -> Images:
     """Average an image with itself at growing magnification, as a zoom during exposure does.
@@ -92,9 +87,13 @@ def zoom_blur(images: Images, factors: tuple[float, float]) -> Images:
     factors: where they end and by how much they grow, from 1. Rounding lets the end itself in at
         some severities (1.06 and 1.11), which the published sets do too.
     """
-    _, _, height, width = images.shape
-    rows, columns = (_zoom_terms(size, *factors, images.device) for size in (height, width))
-    return transformed(images, rows / len(rows), columns)
+    pixels = as_fractions(images).float().permute(2, 3, 0, 1).contiguous()
+    exact, total = pixels.double(), torch.zeros_like(pixels)
+    zooms = np.arange(1, *factors).tolist()
+    for factor in zooms:
+        total += _zoomed(exact, factor)
+    mean = quotient(total + pixels, len(zooms) + 1)
+    return (255 * mean).permute(2, 3, 0, 1).double()
 
 
 @corruption(
@@ -105,13 +104,14 @@ def zoom_blur(images: Images, factors: tuple[float, float]) -> Images:
         224: (1, 2, 3, 4, 6),
     },
     extra=True,
+    version=2,
 )
 def gaussian_blur(images: Images, sigma: float) -> Images:
     """Convolve with a normal density.
 
     sigma: its standard deviation in pixels.
     """
-    return blurred(images, sigma)
+    return gaussian_filtered(as_fractions(images), sigma).mul_(255)
 
 
 def _glass_sources(images: Images, reach: int, draws: Draws) -> Int64[Tensor, "batch pixels"]:
@@ -154,34 +154,37 @@ def _followed(
 
 
 @lru_cache(maxsize=64)
-def _disk_terms(
-    size: int, radius: float, softness: float, device: torch.device
-) -> tuple[Terms, Terms]:
-    """Write the disk as a sum of products of a filter along rows and one along columns.
+def _disk(radius: float, softness: float) -> Float32[Tensor, "side side"]:
+    """Return the kernel of a disk with a softened edge, which sums to about one.
 
-    The disk is its own transpose, so its eigenvectors are the filters.
+    Rounded to float32 as in OpenCV: the error of its sum is what tells whether flat areas darken.
     """
-    values, vectors = torch.linalg.eigh(_disk(radius, softness))
-    kept = values.abs() > 1e-8
-    filters = [filter_matrix(size, vector, "mirror") for vector in vectors.T[kept]]
-    columns = torch.stack(filters)
-    rows = columns * values[kept].view(-1, 1, 1)
-    return rows.to(device, torch.float32), columns.to(device, torch.float32)
-
-
-def _disk(radius: float, softness: float) -> Float64[Tensor, "side side"]:
-    """Return the kernel of a disk with a softened edge, which sums to one."""
     reach = max(8, int(radius))
     places = torch.arange(-reach, reach + 1)
-    inside = (places**2 + places.unsqueeze(1) ** 2 <= radius**2).to(torch.float64)
-    taps = gaussian_taps(softness, 1 if radius <= 8 else 2)
-    soften = filter_matrix(len(places), taps, "mirror")
-    return soften @ (inside / inside.sum()) @ soften.T
+    inside = (places**2 + places.unsqueeze(1) ** 2 <= radius**2).to(torch.float32)
+    taps = gaussian_taps(softness, 1 if radius <= 8 else 2).to(torch.float32).tolist()
+    soft = correlated(inside / inside.sum(), taps, 1, "mirror")
+    soft = correlated(soft, taps, 0, "mirror")
+    soft = soft.masked_fill(soft < _FAINTEST, 0)
+    margin = int((soft > 0).any(0).int().argmax())
+    return soft[margin : len(soft) - margin, margin : len(soft) - margin]
 
 
-@lru_cache(maxsize=64)
-def _zoom_terms(size: int, stop: float, step: float, device: torch.device) -> Terms:
-    """Stack one zoom per factor, after the image as it is."""
-    factors = [1.0, *np.arange(1, stop, step).tolist()]
-    zooms = torch.stack([zoom_matrix(size, factor) for factor in factors])
-    return zooms.to(device, torch.float32)
+def _zoomed(
+    pixels: Float64[Tensor, "height width batch 3"], factor: float
+) -> Float32[Tensor, "height width batch 3"]:
+    """Magnify the middle; batches come last, for long runs of values with one weight."""
+    for axis in (0, 1):
+        first, second, weight = _zoom_places(pixels.shape[axis], factor, pixels.device)
+        near, far = (pixels.index_select(axis, places) for places in (first, second))
+        # the result is rounded to float32: a fused operation's last bit of float64 is lost in it
+        pixels = torch.lerp(near, far, weight.view(-1, *(1,) * (3 - axis)))
+    return pixels.float()
+
+
+@lru_cache(maxsize=256)
+def _zoom_places(
+    size: int, factor: float, device: torch.device
+) -> tuple[Int64[Tensor, " size"], Int64[Tensor, " size"], Float64[Tensor, " size"]]:
+    first, second, weight = zoom_places(size, factor)
+    return first.to(device), second.to(device), weight.to(device)

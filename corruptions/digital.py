@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from corruptions.colours import Plane, recoloured
 from corruptions.draws import Draws
 from corruptions.elastic import rippled, tilted
-from corruptions.images import Images
+from corruptions.images import Images, as_fractions, quotient
 from corruptions.jpeg import recompressed
 from corruptions.registry import corruption
 from corruptions.separable import box_matrix, product
@@ -21,11 +22,15 @@ from corruptions.separable import box_matrix, product
         64: (0.4, 0.3, 0.2, 0.1, 0.05),
         224: (0.4, 0.3, 0.2, 0.1, 0.05),
     },
+    version=2,
 )
 def contrast(images: Images, factor: float) -> Images:
     """Shrink each channel's distance to its mean over the image by `factor`."""
-    means = images.mean(dim=(2, 3), keepdim=True)
-    return (images - means) * factor + means
+    fractions = as_fractions(images)
+    # one pixel after the other, as in the published sets: another order may end in another bit
+    totals = fractions.flatten(2).cumsum(2)[:, :, -1:].unsqueeze(3)
+    means = quotient(totals, fractions[0, 0].numel())
+    return fractions.sub_(means).mul_(factor).add_(means).mul_(255)
 
 
 @corruption(
@@ -105,6 +110,7 @@ def jpeg_compression(images: Images, quality: int) -> Images:
         224: ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
     },
     extra=True,
+    version=2,
 )
 def saturate(images: Images, change: tuple[float, float]) -> Images:
     """Scale and shift the saturation in HSV space, with hue and value kept.
@@ -113,16 +119,11 @@ def saturate(images: Images, change: tuple[float, float]) -> Images:
         what is added to it turns it red.
     """
     factor, summand = change
-    value = images.amax(dim=1, keepdim=True)
-    depth = value - images
-    chroma = depth.amax(dim=1, keepdim=True)
-    new_chroma = (chroma * factor + value * summand).minimum(value)
-    share = torch.where(chroma > 0, depth / chroma, _red_share(images))
-    return value - share * new_chroma
 
+    def stronger(saturation: Plane, value: Plane) -> tuple[Plane, Plane]:
+        return (saturation * factor + summand).clamp_(0, 1), value
 
-def _red_share(images: Images) -> Float32[Tensor, "1 3 1 1"]:
-    return images.new_tensor([0, 1, 1]).view(1, 3, 1, 1)
+    return recoloured(as_fractions(images), stronger).mul_(255)
 
 
 def _rounded(images: Images) -> Images:

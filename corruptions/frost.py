@@ -1,14 +1,19 @@
-"""Pictures of frost on a pane: photographs where the user has them, own textures where not.
+"""Pictures of frost on a pane: photographs where there are some, own textures where not.
 
-The published sets overlay five photographs that are not ours to ship. The environment variable
-SELBENCH_FROST names a folder with frost1.png, frost2.png, frost3.png, frost4.jpg and frost5.jpg;
-without it the textures are made here, the variant of the corruption is "procedural", and results
-are not comparable with published ones.
+The published sets overlay five photographs that are not ours to ship: frost1.png, frost2.png,
+frost3.png, frost4.jpg and frost5.jpg. They are looked for in the folder that the environment
+variable SELBENCH_FROST names, else in an installed package `imagecorruptions`, which carries them.
+Without them the textures are made here. The variant of the corruption tells which pictures were
+used, by their content; only with the published photographs are results comparable with published
+ones.
 """
 
+import hashlib
 import os
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,41 +25,84 @@ from torch.nn.functional import interpolate
 from corruptions.draws import KeyedDraws
 
 FOLDER_VARIABLE = "SELBENCH_FROST"
-PHOTOGRAPHS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+PACKAGE = "imagecorruptions"
+_PUBLISHED = {  # MD5 of the files in github.com/hendrycks/robustness
+    "frost1.png": "6ead634ace1f366d77e87078b465863c",
+    "frost2.png": "98f0d2b1d74a048d3bc9c7ecfd886939",
+    "frost3.png": "b3ed8eb147824261888e730f916c0d8b",
+    "frost4.jpg": "d70b9d6aa0b1fe7bd8133b113787e078",
+    "frost5.jpg": "50984ae2c871b7df2c28f1d71ca460a0",
+}
+PHOTOGRAPHS = tuple(_PUBLISHED)
 
 Texture = Float32[Tensor, "3 height width"]  # whole grey levels, 0 to 255
 
 
+class Source(NamedTuple):
+    """Where the pictures come from."""
+
+    folder: Path | None  # None: made here
+    variant: str  # "" for the published photographs, "photographs <hash>" for others
+
+
 def frost_variant() -> str:
-    """Return "" with photographs, "procedural" without.
+    """Return "" for the published photographs, "photographs <hash>" for others, or "procedural".
 
     Raises FileNotFoundError where SELBENCH_FROST names a folder without all of them.
     """
-    return "procedural" if frost_folder() is None else ""
+    return frost_source().variant
 
 
-def frost_folder() -> Path | None:
-    """Return the folder that SELBENCH_FROST names, or None.
+def frost_source() -> Source:
+    """Find the pictures and tell from their bytes which they are.
 
-    Raises FileNotFoundError where a photograph is missing there.
+    Raises FileNotFoundError where SELBENCH_FROST names a folder without all of them.
     """
-    name = os.environ.get(FOLDER_VARIABLE)
-    if not name:
-        return None
-    missing = [photograph for photograph in PHOTOGRAPHS if not (Path(name) / photograph).is_file()]
-    if missing:
+    named = os.environ.get(FOLDER_VARIABLE)
+    folder = Path(named).absolute() if named else _packaged_folder(PACKAGE)
+    if folder is None:
+        return Source(None, "procedural")
+    missing = [name for name in PHOTOGRAPHS if not (folder / name).is_file()]
+    if missing and named:
         raise FileNotFoundError(
-            f"{FOLDER_VARIABLE} names {name}, which lacks {', '.join(missing)}; "
+            f"{FOLDER_VARIABLE} names {named}, which lacks {', '.join(missing)}; "
             "unset it to use procedural frost"
         )
-    return Path(name)
+    if missing:
+        return Source(None, "procedural")
+    states = [(folder / name).stat() for name in PHOTOGRAPHS]
+    stamps = tuple((state.st_size, state.st_mtime_ns) for state in states)
+    return Source(folder, _variant(folder, stamps))
+
+
+@lru_cache(maxsize=16)
+def _packaged_folder(package: str) -> Path | None:
+    """Return where an installed package keeps photographs; it is not imported."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).with_name("frost")
+
+
+@lru_cache(maxsize=16)
+def _variant(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
+    """Compare with the published photographs; `stamps` has a changed file read again."""
+    found = {
+        name: hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
+        for name in PHOTOGRAPHS
+    }
+    if found == _PUBLISHED:
+        return ""
+    digest = hashlib.sha256("".join(found.values()).encode()).hexdigest()
+    return f"photographs {digest[:8]}"
 
 
 @lru_cache(maxsize=16)
 def frost_pictures(
-    folder: Path | None, shrink: float, height: int, width: int, device: torch.device
+    source: Source, shrink: float, height: int, width: int, device: torch.device
 ) -> tuple[Float32[Tensor, "5 tallest widest 3"], Int64[Tensor, "5 2"]]:
     """Stack the shrunken pictures, padded with black, and list each one's height and width."""
+    folder = source.folder
     textures = _procedural() if folder is None else [_read(folder / name) for name in PHOTOGRAPHS]
     shrunken = []
     for texture in textures:

@@ -8,6 +8,7 @@ import math
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
@@ -64,9 +65,10 @@ def border_index(places: Int64[Tensor, "..."], size: int, border: Border) -> Int
 
 def gaussian_taps(sigma: float, reach: int) -> Float64[Tensor, " taps"]:
     """Return a normal density at -reach, ..., reach, scaled to sum to one; sigma 0 is no blur."""
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    taps = torch.exp(-0.5 * (places / max(sigma, 1e-9)) ** 2)
-    return taps / taps.sum()
+    # one number at a time: exponentials of vectors end otherwise on other processors
+    slope = -0.5 / max(sigma, 1e-9) ** 2
+    taps = np.array([math.exp(slope * place**2) for place in range(-reach, reach + 1)])
+    return torch.from_numpy(taps / taps.sum())
 
 
 def blurred(
@@ -93,7 +95,19 @@ def _gaussian_matrix(
 
 
 def zoom_matrix(size: int, factor: float) -> Float64[Tensor, "size size"]:
-    """Magnify the middle of `size` values by `factor`, interpolating linearly.
+    """Magnify the middle of `size` values by `factor`, interpolating linearly."""
+    first, second, weight = zoom_places(size, factor)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    each = torch.arange(size)
+    matrix[each, first] = 1 - weight
+    matrix[each, second] += weight
+    return matrix
+
+
+def zoom_places(
+    size: int, factor: float
+) -> tuple[Int64[Tensor, " size"], Int64[Tensor, " size"], Float64[Tensor, " size"]]:
+    """Return for each magnified value the two between which it lies and the second one's weight.
 
     The middle is cut out first, its ends are held in place, and what is then too long loses half
     of the surplus at the start: so the result is not quite centred, as in the published sets.
@@ -103,13 +117,8 @@ def zoom_matrix(size: int, factor: float) -> Float64[Tensor, "size size"]:
     places = torch.arange(size, dtype=torch.float64) + (long - size) // 2
     places *= (kept - 1) / max(long - 1, 1)
     left = places.floor().clamp(0, max(kept - 2, 0))
-    weight = places - left
     first = left.long() + (size - kept) // 2
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    each = torch.arange(size)
-    matrix[each, first] = 1 - weight
-    matrix[each, (first + 1).clamp(max=size - 1)] += weight
-    return matrix
+    return first, (first + 1).clamp(max=size - 1), places - left
 
 
 def box_matrix(size: int, new_size: int) -> Float64[Tensor, "new_size size"]:

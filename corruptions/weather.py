@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from corruptions.colours import Plane, recoloured
 from corruptions.draws import Draws
-from corruptions.frost import frost_folder, frost_pictures, frost_variant
-from corruptions.images import Images, truncated
+from corruptions.frost import frost_pictures, frost_source, frost_variant
+from corruptions.images import Images, as_fractions, truncated
 from corruptions.registry import corruption
 from corruptions.separable import blurred, transformed, zoom_matrix
 from corruptions.splashes import relief
@@ -75,6 +76,7 @@ def snow(
         224: ((1, 0.4, 1), (0.8, 0.6, 1), (0.7, 0.7, 1), (0.65, 0.7, 1), (0.6, 0.75, 1)),
     },
     find_variant=frost_variant,
+    version=2,
 )
 def frost(images: Images, pane: tuple[float, float, float], draws: Draws) -> Images:
     """Add a random piece of one of five pictures of frost.
@@ -85,14 +87,14 @@ def frost(images: Images, pane: tuple[float, float, float], draws: Draws) -> Ima
     """
     weight, frost_weight, shrink = pane
     _, _, height, width = images.shape
-    pictures, sizes = frost_pictures(frost_folder(), shrink, height, width, images.device)
+    pictures, sizes = frost_pictures(frost_source(), shrink, height, width, images.device)
     chosen = draws.integers(0, len(pictures))
     top = draws.integers(0, sizes[chosen, 0] - height)
     left = draws.integers(0, sizes[chosen, 1] - width)
     rows = top.view(-1, 1, 1) + torch.arange(height, device=images.device).view(1, -1, 1)
     columns = left.view(-1, 1, 1) + torch.arange(width, device=images.device).view(1, 1, -1)
     pieces = pictures[chosen.view(-1, 1, 1), rows, columns].permute(0, 3, 1, 2)
-    return weight * images + frost_weight * pieces
+    return weight * images.double() + frost_weight * pieces.double()
 
 
 @corruption(
@@ -124,15 +126,18 @@ def fog(images: Images, mist: tuple[float, float], draws: Draws) -> Images:
         64: (0.1, 0.2, 0.3, 0.4, 0.5),
         224: (0.1, 0.2, 0.3, 0.4, 0.5),
     },
+    version=2,
 )
 def brightness(images: Images, amount: float) -> Images:
     """Raise the value in HSV space, with hue and saturation kept.
 
     amount: what is added to the value, as a fraction of the full range; it ends at full range.
     """
-    value = images.amax(dim=1, keepdim=True)
-    new_value = (value + 255 * amount).clamp_(max=255)
-    return torch.where(value > 0, images * (new_value / value), new_value)
+
+    def brighter(saturation: Plane, value: Plane) -> tuple[Plane, Plane]:
+        return saturation, (value + amount).clamp_(max=1)
+
+    return recoloured(as_fractions(images), brighter).mul_(255)
 
 
 @corruption(

@@ -54,6 +54,7 @@ def shared_home(tmp_path_factory):
 def _own_folders(shared_home, tmp_path, monkeypatch):
     """Keep every test out of the user's cache folder and of the folder pytest was started in."""
     monkeypatch.setenv("SELBENCH_HOME", str(shared_home))
+    monkeypatch.setattr("corruptions.frost.PACKAGE", "package_that_nobody_installs")
     monkeypatch.chdir(tmp_path)
 
 

@@ -6,6 +6,7 @@ import torch
 def _no_photographs(monkeypatch):
     """Start every test with procedural frost, whatever the machine has."""
     monkeypatch.delenv("SELBENCH_FROST", raising=False)
+    monkeypatch.setattr("corruptions.frost.PACKAGE", "package_that_nobody_installs")
 
 
 @pytest.fixture(autouse=True)

@@ -94,27 +94,31 @@ def differences(name: str, size: int) -> Tensor:
     return torch.stack([ours[s].int() - channels_first(published[s]).int() for s in range(5)])
 
 
+EQUAL = {32: (0, 1), 64: (0, 1), 224: (0, 1)}
 # name -> largest difference in grey levels, least share of equal values, at every severity
 AGREEMENT = {
-    "gaussian_noise": {32: (1, 0.999), 64: (1, 0.999), 224: (1, 0.999)},
-    "shot_noise": {32: (0, 1), 64: (0, 1), 224: (0, 1)},
-    # a sum that is a whole grey level truncates as double rounding has it: chance, not a fault
-    "defocus_blur": {32: (1, 0.91), 64: (1, 0.95), 224: (1, 0.96)},
-    "glass_blur": {32: (2, 0.982), 64: (1, 0.997), 224: (1, 0.99)},
+    # the published draws are float64 and ours float32
+    "gaussian_noise": {32: (1, 0.9997), 64: (1, 0.9998), 224: (1, 0.9998)},
+    "shot_noise": EQUAL,
+    # at radius 6 the last bit of a few weights is the processor's
+    "defocus_blur": {32: (0, 1), 64: (0, 1), 224: (1, 0.99999)},
+    # with sigma 0.5, exp(-2) was one bit smaller on the machine that made the file, so that some
+    # flat areas lie one level higher there
+    "glass_blur": {32: (0, 1), 64: (1, 0.996), 224: (0, 1)},
     "motion_blur": {32: (1, 0.9999), 64: (1, 0.9999), 224: (1, 0.9998)},
-    "zoom_blur": {32: (1, 0.998), 64: (1, 0.995), 224: (1, 0.999)},
+    "zoom_blur": EQUAL,
     "snow": {32: (1, 0.9998), 64: (1, 0.9998), 224: (1, 0.9998)},
-    "frost": {32: (1, 0.9999), 64: (1, 0.999), 224: (1, 0.98)},
-    "fog": {32: (1, 0.999), 64: (1, 0.999), 224: (1, 0.999)},
-    "brightness": {32: (1, 0.96), 64: (1, 0.97), 224: (1, 0.98)},
-    "contrast": {32: (1, 0.999), 64: (0, 1), 224: (0, 1)},
+    "frost": EQUAL,
+    "fog": {32: (1, 0.9998), 64: (1, 0.9997), 224: (1, 0.9998)},
+    "brightness": EQUAL,
+    "contrast": EQUAL,
     "elastic_transform": {32: (1, 0.997), 64: (1, 0.996), 224: (1, 0.997)},
-    "pixelate": {32: (0, 1), 64: (0, 1), 224: (0, 1)},
-    "jpeg_compression": {32: (0, 1), 64: (0, 1), 224: (0, 1)},
-    "speckle_noise": {32: (1, 0.999), 64: (1, 0.999), 224: (1, 0.999)},
-    "gaussian_blur": {32: (1, 0.996), 64: (1, 0.998), 224: (1, 0.999)},
-    "spatter": {32: (1, 0.9999), 64: (1, 0.9999), 224: (1, 0.9998)},
-    "saturate": {32: (1, 0.92), 64: (1, 0.85), 224: (1, 0.83)},
+    "pixelate": EQUAL,
+    "jpeg_compression": EQUAL,
+    "speckle_noise": {32: (1, 0.9998), 64: (1, 0.9998), 224: (1, 0.9998)},
+    "gaussian_blur": {32: (0, 1), 64: (1, 0.995), 224: (0, 1)},  # as glass_blur
+    "spatter": {32: (1, 0.9999), 64: (1, 0.9999), 224: (1, 0.9999)},
+    "saturate": EQUAL,
 }
 NOT_REPLAYABLE = {"impulse_noise"}  # its published draws come from a generator without a seed
 

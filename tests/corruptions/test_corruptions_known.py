@@ -1,5 +1,6 @@
 """Results that can be worked out by hand."""
 
+import colorsys
 import io
 
 import numpy as np
@@ -9,8 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from corruptions import CORRUPTIONS, corrupt
+from corruptions.colours import recoloured
 from corruptions.draws import KeyedDraws
-from corruptions.images import as_bytes, as_images
+from corruptions.filters import gaussian_filtered, kernel_filtered
+from corruptions.images import as_bytes, as_fractions, as_images, truncated
 from corruptions.separable import blurred, border_index, zoom_matrix
 from corruptions.splashes import _distances, _edges
 from corruptions.streaks import streaked
@@ -40,11 +43,15 @@ def test_bytes_survive_the_round_trip():
     assert torch.equal(as_bytes(as_images(levels)), levels)
     assert torch.equal(as_bytes(as_images(levels) / 255 * 255), levels)
 
+    assert torch.equal(as_bytes(as_fractions(as_images(levels)) * 255), levels)
+
 
 def test_bytes_are_truncated_and_clipped():
     values = torch.tensor([-3.0, 16.9, 17.0, 16.99999, 255.9, 300.0]).expand(1, 3, 1, 6)
     expected = torch.tensor([0, 16, 17, 17, 255, 255], dtype=torch.uint8)
     assert torch.equal(as_bytes(values)[0, 0, 0], expected)
+    expected[3] = 16  # in float64 nothing is made good
+    assert torch.equal(as_bytes(values.double())[0, 0, 0], expected)
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])
@@ -150,7 +157,8 @@ def test_glass_only_moves_colours_about(name, severity):
     # at this size and severity the blur has no reach, so that what is left is the moving about
     images = noise(32, 32)
     entry = CORRUPTIONS[name]
-    out = entry.function(images.float(), (0.05, 1, severity), KeyedDraws("glass", torch.arange(2)))
+    draws = KeyedDraws("glass", torch.arange(2))
+    out = truncated(entry.function(images.float(), (0.05, 1, severity), draws))
     assert set(out[0, 0].flatten().tolist()) <= set(images[0, 0].flatten().tolist())
     pairs = torch.stack((out[0, 0], out[0, 1], out[0, 2]), dim=-1).flatten(0, 1)
     before = images[0].permute(1, 2, 0).flatten(0, 1).float()
@@ -176,10 +184,52 @@ def test_contrast_shrinks_about_the_mean():
 
 def test_saturation():
     image = flat(0)
-    image[:, 0], image[:, 1], image[:, 2] = 200, 100, 100
-    assert once(image, "saturate", 3)[0, :, 0, 0].tolist() == [200, 50, 50]  # times 1.5
-    assert once(image, "saturate", 2)[0, :, 0, 0].tolist() == [200, 190, 190]  # times 0.1
-    assert once(flat(200), "saturate", 4)[0, :, 0, 0].tolist() == [200, 180, 180]  # grey plus 0.1
+    image[:, 0], image[:, 1], image[:, 2] = 200, 97, 97
+    assert once(image, "saturate", 3)[0, :, 0, 0].tolist() == [200, 45, 45]  # times 1.5
+    assert once(image, "saturate", 2)[0, :, 0, 0].tolist() == [200, 189, 189]  # times 0.1
+    assert once(flat(201), "saturate", 4)[0, :, 0, 0].tolist() == [201, 180, 180]  # grey plus 0.1
+
+
+def test_hues_are_those_of_the_standard_library():
+    colours = torch.cartesian_prod(*3 * [torch.tensor([0, 1, 90, 91, 254, 255])]).to(torch.uint8)
+    images = colours.T.reshape(1, 3, 12, 18)
+    kept = recoloured(as_fractions(images.float()), lambda *both: both)
+    assert torch.allclose(255 * kept, images.double(), atol=1e-12)
+    bleached = recoloured(
+        as_fractions(images.float()), lambda s, v: (s / 3, (v + 0.1).clamp(max=1))
+    )
+    for colour, ours in zip(colours.tolist(), bleached.flatten(2)[0].T.tolist(), strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(level / 255 for level in colour))
+        expected = colorsys.hsv_to_rgb(hue, saturation / 3, min(value + 0.1, 1))
+        assert ours == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.7, 1.0, 3.0])
+def test_gaussian_filter_is_that_of_scipy_to_the_last_bit(sigma):
+    images = as_fractions(noise(20, 31).float())
+    images[1, 0] = 237 / 255  # where the last bits tell which level it becomes
+    expected = ndimage.gaussian_filter(images.numpy(), (0, 0, sigma, sigma), mode="nearest")
+    np.testing.assert_array_equal(gaussian_filtered(images, sigma).numpy(), expected)
+
+
+def test_kernel_filter_is_that_of_scipy():
+    quarter = torch.rand(4, 4, generator=torch.Generator().manual_seed(1))
+    kernel = torch.cat((quarter.flip(0)[:-1], quarter))
+    kernel = torch.cat((kernel.flip(1)[:, :-1], kernel), dim=1)
+    images = noise(9, 14).double()
+    weights = kernel.double().numpy()[None, None]
+    expected = ndimage.correlate(images.numpy(), weights, mode="mirror")
+    np.testing.assert_allclose(kernel_filtered(images, kernel).numpy(), expected, rtol=1e-13)
+
+
+def test_contrast_adds_up_like_numpy():
+    images = noise(32, 32, batch=64)
+    for severity, factor in enumerate(CORRUPTIONS["contrast"].severities[32], start=1):
+        fractions = images.permute(0, 2, 3, 1).contiguous().numpy() / 255.0
+        means = np.stack([image.mean(axis=(0, 1), keepdims=True) for image in fractions])
+        expected = np.uint8(((fractions - means) * factor + means).clip(0, 1) * 255)
+        ours = once(images, "contrast", severity).permute(0, 2, 3, 1).numpy()
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_pixelate_repeats_means():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from corruptions import CORRUPTIONS, corrupt
+from corruptions import CORRUPTIONS, corrupt, frost
 
 FILE = Path(__file__).with_name("recorded.json")
 SEVERITIES = (2, 4, 5)
@@ -48,6 +48,7 @@ def test_reproduces_what_its_version_recorded(name, size):
 
 
 if __name__ == "__main__":
+    frost.PACKAGE = "package_that_nobody_installs"
     table = {
         name: {"version": entry.version} | {str(size): values(name, size) for size in (32, 64, 224)}
         for name, entry in CORRUPTIONS.items()
