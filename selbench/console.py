@@ -28,10 +28,10 @@ class Bars(Progress):
         )
 
     @contextmanager
-    def track(self, task: str, pieces: int) -> Iterator[Step]:
+    def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Show a bar while the block runs."""
         self._bars.start()
-        bar = self._bars.add_task(task, total=pieces, note="")
+        bar = self._bars.add_task(task, total=pieces, completed=done, note="")
 
         def step(pieces: int = 1, note: str = "") -> None:
             self._bars.update(bar, advance=pieces, note=note)
@@ -50,17 +50,17 @@ class Lines(Progress):
         self._console = console
 
     @contextmanager
-    def track(self, task: str, pieces: int) -> Iterator[Step]:
+    def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Report while the block runs."""
         began = told = time.monotonic()
-        done, total = 0, pieces
+        before, total = done, pieces
 
         def step(pieces: int = 1, note: str = "") -> None:
             nonlocal told, done
             done += pieces
             now = time.monotonic()
-            if now - told >= QUIET_SECONDS and 0 < done < total:
-                left = (now - began) * (total - done) / done
+            if now - told >= QUIET_SECONDS and before < done < total:
+                left = (now - began) * (total - done) / (done - before)
                 line = f"{task}: {done} of {total}, about {left:.0f} s left  {note}"
                 self._console.print(line.rstrip(), highlight=False, markup=False)
                 told = now

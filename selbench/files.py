@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 
 from selbench.errors import SelbenchError
 
+ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights"  # how to choose a folder
+
 
 def home() -> Path:
     """Return the folder of data sets, trained weights and caches.
@@ -29,11 +31,11 @@ def fingerprint(value: Any) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` once the block succeeded.
 
     A reader sees the old file or the new one, never a part. What stops a write (no space, no
-    permission) is raised as `SelbenchError`.
+    permission) is raised as `SelbenchError`; `elsewhere` says how another folder is chosen.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -41,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except (OSError, SafetensorError) as problem:  # the latter wraps what the disk says
-        raise cannot_write(path, problem) from problem
+        raise cannot_write(path, problem, elsewhere) from problem
     finally:
         with suppress(OSError):  # after success it is gone already
             temporary.unlink()
@@ -52,12 +54,14 @@ def writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
-def cannot_write(path: Path, problem: OSError | SafetensorError) -> SelbenchError:
+def cannot_write(
+    path: Path, problem: OSError | SafetensorError, elsewhere: str = ELSEWHERE
+) -> SelbenchError:
     """Say that `path` cannot be written, why, and where else things can go."""
     reason = getattr(problem, "strerror", None) or problem
     return SelbenchError(
         f"cannot write {path}: {reason}; make room or permission there, or "
-        "choose another folder (--store for results, SELBENCH_HOME for data and weights)"
+        f"choose another folder ({elsewhere})"
     )
 
 

@@ -20,8 +20,11 @@ class Progress:
     """Says nothing; the parent of what does."""
 
     @contextmanager
-    def track(self, task: str, pieces: int) -> Iterator[Step]:
-        """Announce `task`, which has so many pieces, and yield what to call after each."""
+    def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
+        """Announce `task`, which has so many pieces, and yield what to call after each.
+
+        `done` of the pieces were there before.
+        """
         yield quiet
 
 

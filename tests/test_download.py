@@ -71,14 +71,14 @@ def server():
 
 def test_a_download_is_whole_and_counts_its_megabytes(server, tmp_path):
     class Counting(Progress):
-        def track(self, task, pieces):
-            told.append((task, pieces))
-            return super().track(task, pieces)
+        def track(self, task, pieces, done=0):
+            told.append((task, pieces, done))
+            return super().track(task, pieces, done)
 
     told = []
     download.fetch(server.url("set.bin"), tmp_path / "new" / "set.bin", MD5, Counting())
     assert (tmp_path / "new" / "set.bin").read_bytes() == CONTENT
-    assert told == [("download set.bin (MB)", 4)]
+    assert told == [("download set.bin (MB)", 4, 0)]
 
 
 @pytest.mark.parametrize("honours", [True, False])

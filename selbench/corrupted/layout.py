@@ -8,14 +8,17 @@ Hendrycks & Dietterich, 2019, arXiv:1903.12261. A set that selbench wrote says i
 how it was made; the published ones have none.
 """
 
+import io
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, ValidationError
 
 from selbench.errors import SelbenchError
 from selbench.files import read_json, replacing
 from selbench.study import Frozen
+from selbench.types import Labels
 
 ABOUT = "selbench-set.json"
 LABELS = "labels.npy"
@@ -102,3 +105,19 @@ def read_about(folder: Path) -> About | None:
             f"{path} is damaged or of another version of selbench; delete the folder and make the "
             "set again"
         ) from problem
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """Return what `numpy.save` writes before the values of a uint8 array of that shape."""
+    header = io.BytesIO()
+    facts = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    return header.getvalue()
+
+
+def npy_labels(labels: Labels, classes: int, severities: int) -> bytes:
+    """Return `labels.npy`: the labels once per severity, uint8 up to 256 classes."""
+    file = io.BytesIO()
+    narrow = labels.numpy().astype(np.min_scalar_type(classes - 1))
+    np.save(file, np.tile(narrow, severities))
+    return file.getvalue()

@@ -153,8 +153,7 @@ def _receive(url: str, part: Path, progress: Progress) -> None:
                 file.truncate(done := 0)
             total = done + int(answer.headers.get("Content-Length", 0))
             title = f"download {part.name.removesuffix('.part')} (MB)"
-            with progress.track(title, total // MEGABYTE) as step:
-                step(done // MEGABYTE)
+            with progress.track(title, total // MEGABYTE, done // MEGABYTE) as step:
                 while chunk := answer.read(MEGABYTE):
                     try:
                         file.write(chunk)

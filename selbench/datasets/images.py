@@ -22,11 +22,11 @@ def decode_images(paths: Sequence[Path], progress: Progress, task: str) -> Pixel
     Raises:
         SelbenchError: naming a file that does not decode, or has another size than the first.
     """
-    first = _decode(paths[0])
+    first = decode_image(paths[0])
     pixels = np.empty((len(paths), *first.shape), np.uint8)
 
     def place(position: int) -> None:
-        image = _decode(paths[position])
+        image = decode_image(paths[position])
         if image.shape != first.shape:
             raise SelbenchError(
                 f"{paths[position]} is {_size(image)} pixels, {paths[0].name} before it is "
@@ -43,7 +43,8 @@ def decode_images(paths: Sequence[Path], progress: Progress, task: str) -> Pixel
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def _decode(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def decode_image(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Decode a file to RGB of shape (height, width, 3); `SelbenchError` where that fails."""
     try:
         with Image.open(path) as image:
             if max(image.size) > MAX_SIDE:

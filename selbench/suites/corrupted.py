@@ -1,11 +1,9 @@
 """Suites of corruptions: made from the test images, or taken from a set on disk."""
 
-import os
-
 from corruptions import CORRUPTIONS, Corruption, corrupt
 from selbench.corrupted.layout import SEVERITIES
+from selbench.corrupted.treatment import find_variants
 from selbench.errors import SelbenchError
-from selbench.files import home
 from selbench.suites.clean import clean
 from selbench.suites.selectivity import selectivity
 from selbench.suites.work import SUITES, Condition, Setting, Work
@@ -42,11 +40,9 @@ def _corrupted(setting: Setting, extra: bool) -> list[Work]:
             for corruption in chosen
             for severity in setting.stored.severities
         ]
-    photographs = home() / "frost"
-    if photographs.is_dir():
-        os.environ.setdefault("SELBENCH_FROST", str(photographs))  # where `corruptions` looks
+    variants = find_variants([corruption.name for corruption in chosen])
     return [
-        _generated(corruption, severity, setting)
+        _generated(corruption, severity, variants[corruption.name], setting)
         for corruption in chosen
         for severity in SEVERITIES
     ]
@@ -65,7 +61,7 @@ def _stored(corruption: Corruption, severity: int, setting: Setting) -> Conditio
     )
 
 
-def _generated(corruption: Corruption, severity: int, setting: Setting) -> Condition:
+def _generated(corruption: Corruption, severity: int, variant: str, setting: Setting) -> Condition:
     name, scale = corruption.name, setting.scale
     if scale is None and (setting.height, setting.width) not in (
         (s, s) for s in corruption.severities
@@ -76,10 +72,7 @@ def _generated(corruption: Corruption, severity: int, setting: Setting) -> Condi
             f"choose those of another size with --scale {', '.join(map(str, most))} or {last} (or "
             "corruptions.scale in the study)"
         )
-    try:
-        marks = [corruption.variant] if corruption.variant else []
-    except FileNotFoundError as problem:
-        raise SelbenchError(str(problem)) from problem
+    marks = [variant] if variant else []
     if scale is not None and (setting.height, setting.width) != (scale, scale):
         marks.append(f"constants of {scale} pixels")
 

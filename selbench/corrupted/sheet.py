@@ -1,0 +1,204 @@
+"""A contact sheet: every corruption at every severity beside the clean images."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from corruptions import CORRUPTIONS
+from corruptions.registry import FAMILIES
+from selbench.corrupted.source import Source
+from selbench.corrupted.treatment import Treatment, find_variants
+from selbench.errors import SelbenchError
+from selbench.files import replacing
+from selbench.types import Pixels
+
+SMALL = 64  # a side up to which images are enlarged, and two of them shown in a cell
+ENLARGED, LARGEST = 96, 160  # pixels that a small side is enlarged to, a large one shrunk to
+TALL = 10  # rows beyond which the sheet has two panels
+MARGIN, SPINE, HEADING = 32, 72, 46  # pixels: around the sheet, between panels, above a family
+GAP, GUTTER = 3, 11  # pixels: between the images of a cell, between cells
+TEXT = 20  # pixels
+INK, FAINT, FRAME = "#1a1a1a", "#6b6b6b", "#c8c8c8"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A corruption's pictures: the clean cell, then one for each severity."""
+
+    name: str
+    cells: Sequence[Image.Image]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Corruptions of one kind."""
+
+    name: str
+    rows: Sequence[Row]
+
+
+def check_suffix(path: Path) -> None:
+    """Raise `SelbenchError` unless `path` is that of a PNG file."""
+    if path.suffix.lower() != ".png":
+        raise SelbenchError(f"--preview writes a PNG file; call {path} {path.stem}.png")
+
+
+def write_sheet(source: Source, path: Path, treatment: Treatment, device: torch.device) -> None:
+    """Draw a few of the images under every corruption and write them to `path`, a PNG file."""
+    check_suffix(path)
+    find_variants(treatment.corruptions)  # which tells what is missing
+    families = _families(source, treatment, device)
+    sheet = draw_sheet(families, treatment.severities)
+    content = io.BytesIO()  # Pillow does not notice when a full disk takes only a part
+    sheet.save(content, "PNG", optimize=True)
+    with replacing(path, "--preview") as temporary:
+        temporary.write_bytes(content.getvalue())
+
+
+def _families(source: Source, treatment: Treatment, device: torch.device) -> list[Family]:
+    chosen = _choose(source)
+    clean = [source.read(rows) for rows in chosen]
+    fitted = treatment.fitted({(each.shape[2], each.shape[3]) for each in clean})
+    first = _cell(clean)
+    families: dict[str, list[Row]] = {family: [] for family in FAMILIES}
+    for name in treatment.corruptions:
+        cells = [
+            _cell([fitted.apply(source, rows, name, severity, device) for rows in chosen])
+            for severity in treatment.severities
+        ]
+        families[CORRUPTIONS[name].family].append(Row(name, [first, *cells]))
+    return [Family(name, rows) for name, rows in families.items() if rows]
+
+
+def _choose(source: Source) -> list[range]:
+    """Return the first image, and where images are small, the first of the next class too."""
+    first = range(1)
+    if len(source) == 1 or max(source.read(first).shape[2:]) > SMALL:
+        return [first]
+    second = 1
+    if source.labels is not None:
+        others = (source.labels != source.labels[0]).nonzero().flatten().tolist()
+        second = others[0] if others else 1
+    return [first, range(second, second + 1)]
+
+
+def _cell(images: Sequence[Pixels]) -> Image.Image:
+    """Put the images of one cell side by side, at the size they are shown at."""
+    pictures = [_scaled(Image.fromarray(_array(each))) for each in images]
+    width = sum(each.width for each in pictures) + GAP * (len(pictures) - 1)
+    cell = Image.new("RGB", (width, max(each.height for each in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        cell.paste(picture, (left, 0))
+        edge = (left, 0, left + picture.width - 1, picture.height - 1)
+        ImageDraw.Draw(cell).rectangle(edge, outline=FRAME)
+        left += picture.width + GAP
+    return cell
+
+
+def _array(images: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = images[0].permute(1, 2, 0).numpy()
+    return array
+
+
+def _scaled(picture: Image.Image) -> Image.Image:
+    side = max(picture.size)
+    if side <= SMALL:
+        factor = max(1, round(ENLARGED / side))
+        size = (picture.width * factor, picture.height * factor)
+        return picture.resize(size, Image.Resampling.NEAREST)
+    if side <= LARGEST:
+        return picture
+    width, height = (max(1, round(length * LARGEST / side)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def draw_sheet(families: Sequence[Family], severities: Sequence[int]) -> Image.Image:
+    """Lay families out, in two panels side by side where one would be a tower."""
+    panels = [_Panel(part, severities) for part in _parted(families)]
+    width = 2 * MARGIN + sum(panel.width for panel in panels) + SPINE * (len(panels) - 1)
+    height = 2 * MARGIN + max(panel.height for panel in panels)
+    sheet = Image.new("RGB", (width, height), "white")
+    left = MARGIN
+    for panel in panels:
+        panel.draw(sheet, left, MARGIN)
+        left += panel.width + SPINE
+    return sheet
+
+
+def _parted(families: Sequence[Family]) -> list[Sequence[Family]]:
+    """Part families in two where they have too many rows, as evenly as their borders let."""
+    counts = [len(family.rows) for family in families]
+    if sum(counts) <= TALL or len(families) == 1:
+        return [families]
+    cut = min(range(1, len(counts)), key=lambda at: max(sum(counts[:at]), sum(counts[at:])))
+    return [families[:cut], families[cut:]]
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Families below each other: columns for names, the clean images, and each severity."""
+
+    families: Sequence[Family]
+    severities: Sequence[int]
+
+    @cached_property
+    def _cell(self) -> tuple[int, int]:
+        return self.families[0].rows[0].cells[0].size
+
+    @cached_property
+    def _font(self) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+        return ImageFont.load_default(TEXT)
+
+    @cached_property
+    def _names(self) -> int:
+        """Width of the column of names."""
+        names = [_spoken(row.name) for family in self.families for row in family.rows]
+        return int(max(self._font.getlength(name) for name in names)) + GUTTER + 4
+
+    @property
+    def width(self) -> int:
+        """Of the panel, in pixels."""
+        columns = 1 + len(self.severities)
+        return self._names + columns * (self._cell[0] + GUTTER) - GUTTER
+
+    @property
+    def height(self) -> int:
+        """Of the panel, in pixels."""
+        rows = sum(len(family.rows) for family in self.families)
+        return len(self.families) * HEADING + rows * (self._cell[1] + GUTTER)
+
+    def draw(self, sheet: Image.Image, left: int, top: int) -> None:
+        """Draw the panel with its upper left corner there."""
+        pen = ImageDraw.Draw(sheet)
+        for family in self.families:
+            self._head(pen, family.name, left, top)
+            top += HEADING
+            for row in family.rows:
+                middle = top + self._cell[1] // 2
+                names = left + self._names - GUTTER - 3
+                pen.text((names, middle), _spoken(row.name), INK, self._font, anchor="rm")
+                for column, cell in enumerate(row.cells):
+                    sheet.paste(cell, (self._column(left, column), top))
+                top += self._cell[1] + GUTTER
+
+    def _head(self, pen: ImageDraw.ImageDraw, family: str, left: int, top: int) -> None:
+        base = top + HEADING - 9
+        names = left + self._names - GUTTER - 3
+        pen.text((names, base), family.upper(), FAINT, self._font, anchor="rs")
+        for column, word in enumerate(["clean", *map(str, self.severities)]):
+            middle = self._column(left, column) + self._cell[0] // 2
+            pen.text((middle, base), word, FAINT, self._font, anchor="ms")
+
+    def _column(self, left: int, column: int) -> int:
+        return left + self._names + column * (self._cell[0] + GUTTER)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

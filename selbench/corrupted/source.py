@@ -1,0 +1,226 @@
+"""What is corrupted: a data set's test images, or the images of a folder, read a part at a time."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from selbench.datasets import DATASETS
+from selbench.datasets.folder import list_images
+from selbench.datasets.images import SUFFIXES, decode_image, decode_images
+from selbench.errors import SelbenchError, unknown
+from selbench.files import fingerprint, home, read_json, write_json
+from selbench.progress import SILENT, Progress
+from selbench.types import Labels, Pixels
+
+VALUES = {"cpu": 2**21, "cuda": 2**24}  # read at once: what bounds the memory
+SURVEYED = 32  # files decoded at once, of sizes not known yet
+KEPT = 2**28  # values of a folder's images kept after decoding, as each is read for every cell
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What only reading all images tells: their sizes (height, width), and their checksum.
+
+    The checksum is that of `selbench.datasets.Split` where all images have one size.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images in order.
+
+    Attributes:
+        name: of the data set, or the folder's path.
+        root: the folder the images were found in; None where they came with a library.
+        classes: in the order of their numbers; () where there are none.
+        labels: class number of every image; None where there are no classes.
+        names: what to call every image; none is twice in a class.
+        read: returns the images at positions that follow each other, which must be of one size.
+        survey: reads all of them, unless it is known from before how they are.
+    """
+
+    name: str
+    root: Path | None
+    classes: tuple[str, ...]
+    labels: Labels | None
+    names: tuple[str, ...]
+    read: Callable[[range], Pixels]
+    survey: Callable[[], Survey]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def size(self) -> tuple[int, int]:
+        """Return height and width of all images; raises `SelbenchError` where they differ."""
+        sizes = self.survey().sizes
+        height, width = sizes[0]
+        for name, size in zip(self.names, sizes, strict=True):
+            if size != sizes[0]:
+                raise SelbenchError(
+                    f"the image {name} is {size[1]} x {size[0]} pixels, {self.names[0]} is "
+                    f"{width} x {height}; a .npy file holds images of one size, --format folder "
+                    "takes any"
+                )
+        return height, width
+
+    def batches(self, device: torch.device) -> list[range]:
+        """Part the positions into neighbours of one size, few enough to be read at once."""
+        parts, start = [], 0
+        for (height, width), run in groupby(self.survey().sizes):
+            stop = start + sum(1 for _ in run)
+            rows = max(1, VALUES[device.type] // (3 * height * width))
+            parts += [range(s, min(s + rows, stop)) for s in range(start, stop, rows)]
+            start = stop
+        return parts
+
+
+def open_source(name: str, data: Path | None, progress: Progress) -> Source:
+    """Return the images called `name`: a data set, whose images lie in `data`, or a folder.
+
+    A folder of a data set's name is meant only where `name` contains a slash.
+
+    Raises:
+        SelbenchError: for what is neither, and for images that are not there.
+    """
+    if name in DATASETS:
+        return _open_dataset(name, data, progress)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        hint = str(unknown("data set", name, DATASETS)).partition("; ")[2]
+        raise SelbenchError(f"there is neither a folder nor a data set {name!r}; {hint}")
+    if data is not None:
+        raise SelbenchError(
+            f"--data belongs to a data set's name; leave it out, {name} is a folder"
+        )
+    return _open_folder(folder, progress)
+
+
+def _open_dataset(name: str, data: Path | None, progress: Progress) -> Source:
+    root = None if data is None else data.expanduser()
+    dataset = DATASETS[name](root, progress)
+    split = dataset.test
+    height, width = split.images.shape[2:]
+    return Source(
+        name,
+        root,
+        dataset.classes,
+        split.labels,
+        _numbered(len(split)),
+        lambda rows: split.images[rows.start : rows.stop],
+        lambda: Survey(((height, width),) * len(split), split.checksum),
+    )
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    digits = len(str(count - 1))
+    return tuple(f"{position:0{digits}}" for position in range(count))
+
+
+def _open_folder(folder: Path, progress: Progress) -> Source:
+    with _reading():
+        tree, labelled = _list_tree(folder)
+    paths = [path for files in tree.values() for path in files]
+    labels = torch.tensor([label for label, files in enumerate(tree.values()) for _ in files])
+    return Source(
+        str(folder),
+        folder,
+        tuple(tree) if labelled else (),
+        labels if labelled else None,
+        tuple(name for files in tree.values() for name in _distinct(files)),
+        _reader(paths),
+        cache(lambda: _survey(paths, labels if labelled else None, progress)),
+    )
+
+
+def _reader(paths: list[Path]) -> Callable[[range], Pixels]:
+    kept: dict[range, Pixels] = {}
+
+    def read(rows: range) -> Pixels:
+        if rows in kept:
+            return kept[rows]
+        images = decode_images(paths[rows.start : rows.stop], SILENT, "")
+        if sum(each.numel() for each in list(kept.values())) + images.numel() <= KEPT:
+            kept[rows] = images
+        return images
+
+    return read
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise SelbenchError(f"cannot read {problem.filename}: {problem.strerror}") from problem
+
+
+def _list_tree(folder: Path) -> tuple[dict[str, list[Path]], bool]:
+    """Return the files of every class, or of the folder itself; and whether there are classes."""
+    parted = (folder / "train").is_dir() and (folder / "test").is_dir()
+    top = folder / "test" if parted else folder
+    seen = sorted(path for path in top.iterdir() if path.name[0] != ".")
+    folders = [path for path in seen if path.is_dir()]
+    images = [path for path in seen if path.is_file() and path.suffix.lower() in SUFFIXES]
+    if folders and images:
+        raise SelbenchError(
+            f"{top} holds both class folders and images ({folders[0].name}, {images[0].name}); "
+            "move the one or the other elsewhere"
+        )
+    if not folders and not images:
+        raise SelbenchError(f"{top} holds no images ({', '.join(sorted(SUFFIXES))}) and no folders")
+    return {path.name: list_images(path) for path in folders} or {"": images}, bool(folders)
+
+
+def _distinct(files: list[Path]) -> list[str]:
+    """Name files without their suffixes where that tells them apart, on any file system."""
+    names = [path.stem for path in files]
+    return names if len({n.casefold() for n in names}) == len(names) else [p.name for p in files]
+
+
+def _survey(paths: list[Path], labels: Labels | None, progress: Progress) -> Survey:
+    """Look at every file once; what was seen is kept until a file changes."""
+    with _reading():
+        status = [(str(path.absolute()), path.stat()) for path in paths]
+    files = [(name, each.st_size, each.st_mtime_ns) for name, each in status]
+    stamp = fingerprint([labels is not None, files])
+    kept = home() / "surveys" / f"{stamp}.json"
+    if kept.is_file():
+        content = read_json(kept)
+        return Survey(tuple((h, w) for h, w in content["sizes"]), content["checksum"])
+    survey = _look(paths, labels, progress)
+    write_json(kept, {"sizes": survey.sizes, "checksum": survey.checksum})
+    return survey
+
+
+def _look(paths: list[Path], labels: Labels | None, progress: Progress) -> Survey:
+    sizes: list[tuple[int, int]] = []
+    digest = hashlib.sha256()
+    with progress.track("read images", len(paths)) as step:
+        for image in _decoded(paths):
+            if not sizes:
+                digest.update(repr((len(paths), 3, *image.shape[:2])).encode())
+            sizes.append((image.shape[0], image.shape[1]))
+            digest.update(image.data)
+            step()
+    if len(set(sizes)) > 1:
+        digest.update(repr(sizes).encode())
+    if labels is not None:
+        digest.update(labels.numpy().data)
+    return Survey(tuple(sizes), digest.hexdigest()[:16])
+
+
+def _decoded(paths: list[Path]) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), SURVEYED):
+            yield from pool.map(decode_image, paths[start : start + SURVEYED])

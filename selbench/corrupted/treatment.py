@@ -1,0 +1,102 @@
+"""What is done to images: which corruptions, how strong, with whose constants and which seed."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from corruptions import CORRUPTIONS, corrupt
+from selbench.corrupted.layout import SEVERITIES
+from selbench.corrupted.source import Source
+from selbench.errors import SelbenchError, unknown
+from selbench.files import home
+from selbench.types import Pixels
+
+SCALES = (32, 64, 224)  # sizes of images that have constants: CIFAR, Tiny ImageNet, ImageNet
+SMALLEST = 16  # pixels of a side: below, some corruptions have no room for their windows
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """Corruptions at severities.
+
+    Attributes:
+        corruptions: names, in the benchmark's order.
+        severities: in rising order.
+        seed: of the random numbers; 0 is what `selbench run` takes.
+        scale: size whose constants are used; None for the images' own.
+    """
+
+    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
+    severities: tuple[int, ...] = tuple(SEVERITIES)
+    seed: int = 0
+    scale: int | None = None
+
+    def fitted(self, sizes: set[tuple[int, int]]) -> "Treatment":
+        """Return it with the scale that images of these sizes (height, width) get.
+
+        Raises:
+            SelbenchError: for a size that has no constants where no scale is chosen, and for images
+                too small for any.
+        """
+        height, width = min(sizes, key=min)
+        if min(height, width) < SMALLEST:
+            raise SelbenchError(
+                f"an image is {width} x {height} pixels; corruptions need at least {SMALLEST} a "
+                "side, enlarge it"
+            )
+        if self.scale is not None:
+            return self
+        if len(sizes) == 1 and height == width and height in SCALES:
+            return replace(self, scale=height)
+        shown = f"{width} x {height} pixels" + (" and other sizes" if len(sizes) > 1 else "")
+        raise SelbenchError(
+            f"the images are {shown}; there are constants for 32 x 32, 64 x 64 and 224 x 224 "
+            "pixels: choose them with --scale 32, 64 or 224"
+        )
+
+    def apply(
+        self, source: Source, rows: range, name: str, severity: int, device: torch.device
+    ) -> Pixels:
+        """Return the images at the positions `rows`, all of one size, corrupted, on the CPU."""
+        images, examples = source.read(rows), torch.arange(rows.start, rows.stop)
+        images, examples = images.to(device), examples.to(device)
+        return corrupt(
+            images, name, severity, examples=examples, seed=self.seed, scale=self.scale
+        ).cpu()
+
+
+def choose_corruptions(words: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the corruptions called so, in the benchmark's order; None chooses all."""
+    for word in words or ():
+        if word not in CORRUPTIONS:
+            raise unknown("corruption", word, CORRUPTIONS)
+    return tuple(name for name in CORRUPTIONS if words is None or name in words)
+
+
+def choose_severities(words: Sequence[str] | None) -> tuple[int, ...]:
+    """Return severities in rising order, each once; None chooses all five."""
+    known = {str(severity): severity for severity in SEVERITIES}
+    for word in words or ():
+        if word not in known:
+            raise SelbenchError(f"--severity takes whole numbers from 1 to 5, got {word!r}")
+    return tuple(sorted({known[word] for word in words or known}))
+
+
+def choose_scale(scale: int | None) -> int | None:
+    """Return `scale` if it has constants."""
+    if scale not in (None, *SCALES):
+        raise SelbenchError(f"--scale takes 32, 64 or 224, got {scale}")
+    return scale
+
+
+def find_variants(names: Sequence[str]) -> dict[str, str]:
+    """Return the variant of each corruption; SELBENCH_HOME/frost is taken where it is a folder."""
+    photographs = home() / "frost"
+    if photographs.is_dir():
+        os.environ.setdefault("SELBENCH_FROST", str(photographs))  # where `corruptions` looks
+    try:
+        return {name: CORRUPTIONS[name].variant for name in names}
+    except FileNotFoundError as problem:
+        raise SelbenchError(str(problem)) from problem

@@ -1,0 +1,244 @@
+"""`selbench corrupt` on the command line."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from corruptions import CORRUPTIONS, corrupt
+from selbench.corrupted import cells, check, source, writing
+from selbench.corrupted.layout import ABOUT, read_about
+from selbench.datasets import DATASETS
+from selbench.progress import SILENT
+
+FEW = ("--corruption", "contrast, fog", "--severity", "1,4")
+
+
+@pytest.fixture
+def images(image_tree):
+    return image_tree(classes=3, train=1, test=2)
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_set_is_written_and_told(selbench, images):
+    ended = selbench("corrupt", images, "set", *FEW)
+    assert ended.code == 0
+    assert ended.out == "set holds 2 corruptions at 2 severities of 6 images\n"
+    names = {"contrast.npy", "fog.npy", "labels.npy", ABOUT}
+    assert set(content(Path("set"))) == names
+
+
+def test_defaults_are_those_of_the_published_sets(selbench, images):
+    assert selbench("corrupt", images, "set", "--quiet").code == 0
+    about = read_about(Path("set"))
+    assert (about.layout, about.severities, about.seed) == ("npy", (1, 2, 3, 4, 5), 0)
+    assert set(about.parts) == set(CORRUPTIONS)
+    assert np.load("set/frost.npy").shape == (30, 32, 32, 3)
+
+
+def test_options_may_be_repeated_and_are_put_in_order(selbench, images):
+    words = ["--corruption", "fog", "--corruption", "contrast", "--severity", "4", "--severity", 1]
+    selbench("corrupt", images, "one", *words)
+    selbench("corrupt", images, "other", *FEW)
+    assert content(Path("one")) == content(Path("other"))
+
+
+def test_names_of_data_sets_take_data(selbench, images):
+    selbench("corrupt", "folder", "one", *FEW, "--data", images, "--seed", "3")
+    selbench("corrupt", images, "other", *FEW, "--seed", "3")
+    assert content(Path("one")) == content(Path("other"))
+
+
+def test_a_data_set_is_corrupted_as_in_a_run(selbench):
+    selbench("corrupt", "digits", "set", "--corruption", "fog", "--severity", "3")
+    test = DATASETS["digits"](None, SILENT).test
+    made = corrupt(test.images[590:], "fog", 3, examples=test.examples[590:])
+    assert np.array_equal(np.load("set/fog.npy")[590:], made.permute(0, 2, 3, 1).numpy())
+
+
+def test_folders_and_scale(selbench, images):
+    ended = selbench("corrupt", images, "set", *FEW, "--format", "folder", "--scale", "64")
+    assert ended.code == 0
+    assert Path("set/fog/4/digit-2/0001.JPEG").is_file()
+    assert read_about(Path("set")).scale == 64
+
+
+def test_finished_set_and_further_corruptions(selbench, images, monkeypatch):
+    selbench("corrupt", images, "set", *FEW)
+    before = content(Path("set"))
+    assert selbench("corrupt", images, "set", *FEW).out.startswith("set holds 2 corruptions")
+    assert content(Path("set")) == before
+    monkeypatch.setattr(writing, "find_variants", lambda names: dict.fromkeys(names, "procedural"))
+    more = ("--corruption", "frost", "--severity", "1,4")
+    assert selbench("corrupt", images, "set", *more).out == (
+        "set holds 3 corruptions at 2 severities of 6 images; frost is procedural\n"
+    )
+
+
+def test_preview_alone_writes_only_the_sheet(selbench, images):
+    ended = selbench("corrupt", images, *FEW, "--preview", "new/sheet.png")
+    assert ended.out == f"new/sheet.png shows 2 corruptions of {images}\n"
+    assert set(content(Path("new"))) == {"sheet.png"}
+
+
+def test_preview_may_lie_in_the_set(selbench, images):
+    words = ["corrupt", images, "set", *FEW, "--preview", "set/sheet.png"]
+    assert selbench(*words).code == selbench(*words).code == 0
+    assert "sheet.png" in content(Path("set"))
+
+
+def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monkeypatch):
+    selbench("corrupt", images, "whole", *FEW)
+    genuine = cells.Arrays.place
+
+    def interrupted(self, name, severity, *rest):
+        genuine(self, name, severity, *rest)
+        if severity == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cells.Arrays, "place", interrupted)
+        ended = selbench("corrupt", images, "set", *FEW)
+    assert ended.code == 130
+    assert ended.err == "selbench: interrupted; the same command goes on where this one stopped\n"
+    assert selbench("corrupt", images, "set", *FEW).code == 0
+    assert content(Path("set")) == content(Path("whole"))
+
+
+KILLED = """
+import os, signal, sys
+from selbench import cli
+from selbench.corrupted import cells, source
+source.VALUES["cpu"] = 2 * 3 * 32 * 32
+genuine, calls = cells.Arrays.place, []
+def place(*arguments):
+    genuine(*arguments)
+    calls.append(arguments)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+cells.Arrays.place = place
+sys.argv = ["selbench", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_killed_command_goes_on(selbench, images):
+    selbench("corrupt", images, "whole", *FEW)
+    command = [sys.executable, "-c", KILLED, "corrupt", str(images), "set", *FEW]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert not list(Path("set").glob("[!.]*fog.npy"))
+    (part,) = read_about(Path("set")).parts.values()
+    assert part.finished == (1,)
+    assert selbench("corrupt", images, "set", *FEW).code == 0
+    assert content(Path("set")) == content(Path("whole"))
+
+
+# The self-check.
+
+
+def test_self_check_of_a_written_set(selbench, images):
+    selbench("corrupt", images, "set", "--corruption", "contrast,fog,pixelate")
+    ended = selbench("corrupt", images, "--self-check", "--against", "set")
+    assert ended.code == 0
+    lines = [line.split() for line in ended.out.splitlines()]
+    assert " ".join(lines[0]) == "corruption severity equal values % largest difference"
+    assert lines[1:3] == [["labels", "100", "0"], ["contrast", "1", "100", "0"]]
+    assert lines[7] == ["pixelate", "1", "100", "0"]
+    sentence = "100 % of the values in set are equal, the largest difference is 0."
+    assert ended.out.splitlines()[-1] == sentence
+
+
+def test_difference_is_a_finding_and_no_failure(selbench, images):
+    selbench("corrupt", images, "set", "--corruption", "contrast")
+    values = bytearray(Path("set/contrast.npy").read_bytes())
+    values[-1] ^= 3
+    Path("set/contrast.npy").write_bytes(values)
+    ended = selbench("corrupt", images, "--self-check", "--against", "set", "--quiet")
+    assert ended.code == 0
+    assert ended.out.splitlines()[-1].endswith("(contrast at severity 5).")
+    assert ended.err == ""
+
+
+def test_self_check_takes_cifar10_unless_told(refused):
+    assert "cifar-10-batches-py is missing" in refused("corrupt", "--self-check")
+
+
+def test_table_with_md5s_only(selbench, monkeypatch):
+    monkeypatch.setitem(DATASETS._functions, "cifar10", DATASETS["digits"])
+    monkeypatch.setattr(check.FileDigest, "matches", lambda self, md5: md5 != "saturate")
+    monkeypatch.setattr(check, "PUBLISHED", {name: name for name in (*CORRUPTIONS, "labels")})
+    ended = selbench("corrupt", "--self-check", "--corruption", "contrast,saturate")
+    assert [line.split() for line in ended.out.splitlines()[:-1]] == [
+        ["corruption", "md5"],
+        ["labels", "equal"],
+        ["contrast", "equal"],
+        ["saturate", "differs"],
+    ]
+
+
+# What is refused.
+
+NOTHING = r"say what to corrupt \(INPUT: .*\) and what to make of it \(OUTPUT: .*--self-check$"
+WRONG = {
+    "nothing": ([], NOTHING),
+    "no output": (["digits"], NOTHING),
+    "input": (["digit", "set"], "there is neither a folder nor a data set 'digit'; did you mean"),
+    "file": (["tiny.png", "set"], "there is neither a folder nor a data set 'tiny.png'; known are"),
+    "corruption": (
+        ["digits", "set", "--corruption", "fog,gausian_noise"],
+        "unknown corruption 'gausian_noise'; did you mean 'gaussian_noise'",
+    ),
+    "no corruption": (["digits", "set", "--corruption", ""], "unknown corruption ''; known are"),
+    "severity": (
+        ["digits", "set", "--severity", "1,6"],
+        "--severity takes whole numbers from 1 to 5, got '6'$",
+    ),
+    "no severity": (["digits", "set", "--severity", "x"], "--severity takes .*, got 'x'$"),
+    "scale": (["digits", "set", "--scale", "48"], "--scale takes 32, 64 or 224, got 48$"),
+    "no scale": (["digits", "set", "--scale", "x"], "Invalid value for '--scale'.*See selbench"),
+    "format": (["digits", "set", "--format", "jpg"], "unknown format 'jpg'; known are npy, folder"),
+    "seed": (["digits", "set", "--seed", "-1"], "Invalid value for '--seed'.*See selbench --help"),
+    "device": (["digits", "set", "--device", "gpu"], "device 'gpu' cannot be used .*; try"),
+    "data": (["folder", "set", "--data", "nowhere"], "the folder nowhere/train is missing;"),
+    "no data": (["folder", "set"], r'dataset "folder" needs dataset.root \(or --data\)'),
+    "preview": (["digits", "--preview", "x.jpg"], "--preview writes a PNG file; call x.jpg x.png$"),
+    "against": (["digits", "set", "--against", "x"], "--against belongs to --self-check; give"),
+    "check and output": (["digits", "set", "--self-check"], "--self-check makes five severities"),
+    "check and preview": (
+        ["digits", "--preview", "x.png", "--self-check"],
+        "--self-check makes five severities and writes nothing; leave out OUTPUT, --severity and",
+    ),
+    "check of others": (["digits", "--self-check"], "the published md5s are those of cifar10;"),
+    "check against nothing": (
+        ["digits", "--self-check", "--against", "nowhere"],
+        "nowhere holds no defocus_blur.npy or ",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_word_is_one_sentence(what, refused, match):
+    words, sentence = WRONG[what]
+    match(sentence, refused("corrupt", *words, "--quiet"))
+    assert not Path("set").exists()
+
+
+def test_image_that_changed_meanwhile_is_told(refused, images, monkeypatch, match):
+    genuine = source._look
+
+    def shrinking(paths, *rest):
+        survey = genuine(paths, *rest)
+        Path(paths[1]).write_bytes(b"no image any more")
+        return survey
+
+    monkeypatch.setattr(source, "_look", shrinking)
+    match("0001.png cannot be decoded as an image", refused("corrupt", images, "set", "-q"))
