@@ -1,6 +1,6 @@
 """Evaluate subjects under conditions: each perturbed batch is made once for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,17 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selbench.attacks.folding import folded
 from selbench.crew import Map, crew, is_small, map_in_turn
 from selbench.datasets import Dataset, Split, stratified_order
 from selbench.progress import SILENT, Progress, Step
 from selbench.randomness import seeded
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.subjects import Subject
-from selbench.suites import Analysis, Condition, Work
+from selbench.suites import Analysis, Attack, Condition, Work
 from selbench.training import to_images
 from selbench.types import Images, Labels, Logits
 
 BATCH = {"cpu": 250, "cuda": 2000}
+GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss")
 
 
@@ -52,29 +54,27 @@ def evaluate(
     """
     split = limited(dataset.test, limit)
     pending = plan(subjects, pieces, split, limit, store.keys())
-    lengths = [_length(work, split, limit) for work, _ in pending]
     needed = {subject.weights: subject for _, pairs in pending for subject, _ in pairs}
     models = {weights: prepare(subject.load(), device) for weights, subject in needed.items()}
     split = split.to(device)
-    total = sum(len(pairs) for _, pairs in pending)
-    forwards = sum(n * len(pairs) for n, (_, pairs) in zip(lengths, pending, strict=True))
+    total = sum(len(cells) for _, pairs in pending for _, cells in pairs)
+    passes = sum(_length(work, split, limit) * len(pairs) for work, pairs in pending)
     pixels = split.images[0, 0].numel()
     small = all(is_small(model, pixels) for model in models.values())
     with (
-        progress.track("evaluate", forwards) as step,
+        progress.track("evaluate", passes) as step,
         crew(small, device, step) as (run_all, safe_step),
     ):
         for work, pairs in pending:
             networks = [models[subject.weights] for subject, _ in pairs]
-            cells = [cell for _, cell in pairs]
+            cells = [each for _, each in pairs]
             if isinstance(work, Condition):
                 own = split if work.stored is None else limited(work.stored.load(), limit)
                 outcomes = run_condition(work, networks, own.to(device), safe_step, run_all)
-                results = [_result(c, o) for c, o in zip(cells, outcomes, strict=True)]
-                store.write(results, _table(cells, outcomes))
+                _keep(store, [cell for (cell,) in cells], outcomes)
             else:
-                rows = run_analysis(work, networks, split, len(dataset.classes), safe_step, run_all)
-                store.write([Result(c, r) for c, r in zip(cells, rows, strict=True)])
+                alone = _alone(work, split, len(dataset.classes), store, safe_step)
+                run_all(alone, list(zip(networks, cells, strict=True)))
     return total
 
 
@@ -84,15 +84,26 @@ def plan(
     split: Split,
     limit: int | None,
     kept: set[str],
-) -> list[tuple[Work, list[tuple[Subject, Cell]]]]:
-    """Return the pieces of work that are left, each with the subjects whose cell is not `kept`."""
+) -> list[tuple[Work, list[tuple[Subject, list[Cell]]]]]:
+    """Return the work that is left, each piece with the subjects whose cells are not all `kept`.
+
+    A condition and an analysis have one cell per subject, an attack has one per level.
+    """
     pending = []
     for work in pieces:
-        pairs = [(subject, _cell(work, subject, split, limit)) for subject in subjects]
-        missing = {cell.key: (subject, cell) for subject, cell in pairs if cell.key not in kept}
+        missing: dict[str, tuple[Subject, list[Cell]]] = {}
+        for subject in subjects:
+            cells = [_cell(work, level, subject, split, limit) for level in levels_of(work)]
+            if not kept.issuperset(cell.key for cell in cells):
+                missing[cells[0].key] = subject, cells
         if missing:
             pending.append((work, list(missing.values())))
     return pending
+
+
+def levels_of(work: Work) -> tuple[float | None, ...]:
+    """Return the levels of the cells that a piece of work makes."""
+    return work.levels if isinstance(work, Attack) else (work.level,)
 
 
 def limited(split: Split, limit: int | None) -> Split:
@@ -144,27 +155,41 @@ def run_condition(
 
         for kept, result in zip(parts, run_all(forward, networks), strict=True):
             kept.append({"example": examples, "label": labels, **result})
-    return [
-        {name: torch.cat([part[name] for part in kept]).cpu() for name in OUTCOME} for kept in parts
-    ]
+    return [_joined(kept) for kept in parts]
 
 
-def run_analysis(
-    analysis: Analysis,
-    networks: Sequence[nn.Module],
-    split: Split,
-    classes: int,
-    step: Step,
-    run_all: Map[Any, Any] = map_in_turn,
-) -> list[list[Measurement]]:
-    """Return the measurements of each network."""
+def run_attack(attack: Attack, network: nn.Module, split: Split) -> list[dict[str, Tensor]]:
+    """Return the network's outcomes at each level of `attack`: columns of len(split) rows."""
+    parts: list[list[dict[str, Tensor]]] = [[] for _ in attack.levels]
+    network = folded(network, to_images(split.images[:2]))
+    for start in range(0, len(split), GROUP):
+        rows = slice(start, start + GROUP)
+        images, labels, examples = (
+            to_images(split.images[rows]),
+            split.labels[rows],
+            split.examples[rows],
+        )
+        for kept, result in zip(parts, attack.run(network, images, labels, examples), strict=True):
+            columns = outcome(result.logits, labels)
+            assert ((columns["prediction"] != labels) == result.fallen).all()
+            kept.append({"example": examples, "label": labels, **columns})
+    return [_joined(kept) for kept in parts]
 
-    def measure(network: nn.Module) -> list[Measurement]:
-        rows = analysis.measure(network, split, classes)
-        step(len(split), analysis.suite)
-        return rows
 
-    return run_all(measure, networks)
+def _alone(
+    work: Analysis | Attack, split: Split, classes: int, store: StudyStore, step: Step
+) -> Callable[[tuple[nn.Module, Sequence[Cell]]], None]:
+    """Return what does a piece of work to one network, and keeps its cells."""
+
+    def run(pair: tuple[nn.Module, Sequence[Cell]]) -> None:
+        network, cells = pair
+        if isinstance(work, Attack):
+            _keep(store, cells, run_attack(work, network, split))
+        else:
+            store.write([Result(cells[0], work.measure(network, split, classes))])
+        step(len(split), work.name)
+
+    return run
 
 
 def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:
@@ -180,18 +205,24 @@ def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:
     }
 
 
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in OUTCOME}
+
+
 def _length(work: Work, split: Split, limit: int | None) -> int:
     """Return how many images a piece of work takes."""
-    if isinstance(work, Analysis) or work.stored is None:
+    if not isinstance(work, Condition) or work.stored is None:
         return len(split)
     return min(work.stored.images, limit or work.stored.images)
 
 
-def _cell(work: Work, subject: Subject, split: Split, limit: int | None) -> Cell:
+def _cell(
+    work: Work, level: float | None, subject: Subject, split: Split, limit: int | None
+) -> Cell:
     return Cell(
         suite=work.suite,
         condition=work.name,
-        level=work.level,
+        level=level,
         group=work.group,
         source=work.source,
         version=work.version,
@@ -204,6 +235,12 @@ def _cell(work: Work, subject: Subject, split: Split, limit: int | None) -> Cell
         architecture=subject.architecture,
         weights=subject.weights,
     )
+
+
+def _keep(store: StudyStore, cells: Sequence[Cell], outcomes: Sequence[dict[str, Tensor]]) -> None:
+    """Write cells with what their outcomes come to."""
+    results = [_result(cell, columns) for cell, columns in zip(cells, outcomes, strict=True)]
+    store.write(results, _table(cells, outcomes))
 
 
 def _result(cell: Cell, columns: dict[str, Tensor]) -> Result:

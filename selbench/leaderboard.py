@@ -1,17 +1,14 @@
-"""Leaderboards: pure functions of a study's measurements, in several formats."""
+"""Leaderboards: pure functions of a study's measurements."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
+from selbench.attacks.masking import raised
 from selbench.errors import SelbenchError
 from selbench.stats import mean_interval
 from selbench.store import StudyStore, condition_id
@@ -39,7 +36,15 @@ COLUMNS = {
     "mce": Column("mCE %"),
     "ratio": Column("corr./clean", 1, 3),
     **{family: Column(f"{family} %") for family in FAMILIES},
+    "fgsm": Column("FGSM %"),
+    "paper_pgd": Column("paper PGD %"),
+    "pgd_linf": Column("PGD Linf %"),
+    "pgd_l2": Column("PGD L2 %"),
+    "median_linf": Column("median Linf", 1, 2),
+    "median_l2": Column("median L2", 1, 2),
 }
+ATTACKS = ("fgsm", "paper_pgd", "pgd_linf", "pgd_l2", "median_linf", "median_l2")
+MASKING = "masking"  # the column of flags, in words
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def leaderboard(
         networks[family] = families.loc[family] if family in families.index else np.nan
     relative = _relative_error(1 - by_corruption, networks)
     networks["mce"] = relative.mean()
+    networks = networks.join(_attacked(rows)).join(_masked(rows))
     table = _rows_over_networks(networks.reset_index())
     table.insert(0, "study", store.study)
     left_out = {
@@ -115,7 +121,7 @@ def leaderboard(
 def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     """Keep what the manifest lists: data, networks, and conditions as they were last made."""
     weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
-    levels = [None if pd.isna(level) else int(level) for level in rows["level"]]
+    levels = [None if pd.isna(level) else level for level in rows["level"]]
     conditions = map(condition_id, rows["suite"], rows["condition"], levels)
     # A condition whose images lie on disk names their checksum; the others' is the test set's.
     made = {
@@ -187,6 +193,62 @@ def _relative_error(error: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(columns, index=references.index, dtype=float)
 
 
+def _attacked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what attacks leave of each network: mean accuracies, median perturbations."""
+    chosen = rows[(rows["suite"] == "attacks") & (rows["metric"] == "accuracy")]
+    curves = {
+        name: part.pivot(index="level", columns="subject", values="value").sort_index()
+        for name, part in chosen.groupby("condition")
+    }
+    table = pd.DataFrame(index=pd.Index(sorted(set(rows["subject"])), name="subject"))
+    for name in ATTACKS:
+        table[name] = np.nan
+    for condition, column in (
+        ("fgsm-linf", "fgsm"),
+        ("pgd-linf", "pgd_linf"),
+        ("pgd-l2", "pgd_l2"),
+    ):
+        if condition in curves:
+            table[column] = curves[condition].mean()
+    if "paper-pgd" in curves:
+        table["paper_pgd"] = curves["paper-pgd"].iloc[-1]
+    for norm in ("linf", "l2"):
+        if f"pgd-{norm}" in curves:
+            table[f"median_{norm}"] = curves[f"pgd-{norm}"].apply(median_perturbation)
+    return table
+
+
+def median_perturbation(accuracies: pd.Series) -> float:
+    """Return the epsilon at which half of the images have fallen; NaN where no budget does it.
+
+    `accuracies` are indexed by rising epsilons. Accuracy is taken to fall evenly with the logarithm
+    of epsilon between two of them, and evenly from 1 at epsilon 0 to the first.
+    """
+    below = np.flatnonzero(accuracies.to_numpy() <= 0.5)
+    if not len(below):
+        return float("nan")
+    last = below[0]
+    right, high = accuracies.iloc[last], float(accuracies.index[last])
+    if last == 0:
+        return float(high * 0.5 / (1 - right))
+    left, low = accuracies.iloc[last - 1], float(accuracies.index[last - 1])
+    return float(low * (high / low) ** ((left - 0.5) / (left - right)))
+
+
+def _masked(rows: pd.DataFrame) -> pd.Series:
+    """Return each network's flags of masked gradients, "" for none; NaN where not checked."""
+    checks = rows[rows["metric"].str.startswith("masking_")]
+    flags = {
+        subject: ", ".join(
+            raised(
+                dict(zip(part["metric"].str.removeprefix("masking_"), part["value"], strict=True))
+            )
+        )
+        for subject, part in checks.groupby("subject")
+    }
+    return pd.Series(flags, dtype=object, name=MASKING).rename_axis("subject")
+
+
 def _rows_over_networks(networks: pd.DataFrame) -> pd.DataFrame:
     """Average over seeds: one row per alpha in rising order, then one per brought network."""
     label = networks["alpha"].map(exactly).where(networks["alpha"].notna(), networks["subject"])
@@ -197,11 +259,22 @@ def _rows_over_networks(networks: pd.DataFrame) -> pd.DataFrame:
         row = {"subject": subject, "alpha": alpha, "networks": len(group)}
         for name in COLUMNS:
             row[name], row[f"{name}_interval"] = mean_interval(group[name].astype(float).tolist())
+        row[MASKING] = _counted(group[MASKING].dropna())
         rows.append(row)
     names = [part for name in COLUMNS for part in (name, f"{name}_interval")]
-    table = pd.DataFrame(rows, columns=["subject", "alpha", "networks", *names])
+    table = pd.DataFrame(rows, columns=["subject", "alpha", "networks", *names, MASKING])
     table = table.sort_values(["alpha", "subject"], ignore_index=True)
     return table.replace({"alpha": {np.inf: np.nan}})
+
+
+def _counted(flags: pd.Series) -> str | None:
+    """Say which flags how many networks raise, such as "zero gradients (2 of 3)", or "none"."""
+    if flags.empty:
+        return None
+    counts = Counter(flag for each in flags for flag in each.split(", ") if flag)
+    if not counts:
+        return "none"
+    return ", ".join(f"{flag} ({n} of {len(flags)})" for flag, n in sorted(counts.items()))
 
 
 def _caption(
@@ -234,110 +307,3 @@ def _caption(
     if diverged:
         parts.append(f"diverged in training: {', '.join(diverged)}")
     return "; ".join(parts) + "."
-
-
-def _text(row: pd.Series, name: str) -> str:
-    """Write a quantity for people: "97.1 ± 0.4"; "-" where it is missing."""
-    column = COLUMNS[name]
-    value, interval = row[name] * column.factor, row[f"{name}_interval"] * column.factor
-    if np.isnan(value):
-        return "-"
-    text = f"{value:.{column.decimals}f}"
-    if np.isnan(interval) or not column.interval:
-        return text
-    return f"{text} ± {interval:.{column.decimals}f}"
-
-
-def _present(table: pd.DataFrame) -> list[str]:
-    return [name for name in COLUMNS if table[name].notna().any()]
-
-
-def _lines(board: Leaderboard, names: list[str]) -> Iterator[list[str]]:
-    for _, row in board.table.iterrows():
-        yield [
-            row["subject"],
-            str(row["networks"]),
-            *(_text(row, name) for name in names),
-        ]
-
-
-def to_table(board: Leaderboard) -> Group:
-    """Render for a terminal, in two tables that fit 80 columns."""
-    present = _present(board.table)
-    halves = [[n for n in present if n not in FAMILIES], [n for n in present if n in FAMILIES]]
-    parts: list[Table | Text] = []
-    for names in halves:
-        if not names:
-            continue
-        title = f"{board.study}: accuracy by family" if names[0] in FAMILIES else board.study
-        look = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
-        table = Table(title=title, title_justify="left", box=look, padding=0, show_edge=False)
-        for heading in ("alpha", "n", *(COLUMNS[name].heading for name in names)):
-            table.add_column(heading, justify="right", overflow="fold")
-        for line in _lines(board, names):
-            table.add_row(*map(Text, line))
-        parts += [table, Text()]
-    return Group(*parts, Text(board.caption, style="dim"))
-
-
-def to_markdown(boards: Sequence[Leaderboard]) -> str:
-    """Render as Markdown; equal stores give equal bytes."""
-    sections = []
-    for board in boards:
-        names = _present(board.table)
-        heads = ["alpha", "n", *(COLUMNS[name].heading for name in names)]
-        lines = [heads, ["---:"] * len(heads), *_lines(board, names)]
-        table = "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-        )
-        sections.append(f"### {board.study}\n\n{table}\n\n{board.caption}\n")
-    return "\n".join(sections)
-
-
-def to_csv(boards: Sequence[Leaderboard]) -> str:
-    """Render as CSV: full numbers, one column per quantity and one per interval."""
-    return pd.concat([board.table for board in boards]).to_csv(index=False)
-
-
-def to_json(boards: Sequence[Leaderboard]) -> str:
-    """Render as JSON: a list of study, caption and rows; full numbers, or null."""
-    content = [
-        {
-            "study": board.study,
-            "caption": board.caption,
-            "rows": json.loads(board.table.to_json(orient="records", double_precision=15)),
-        }
-        for board in boards
-    ]
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def to_latex(boards: Sequence[Leaderboard]) -> str:
-    """Render as LaTeX tabulars (package booktabs)."""
-    tables = []
-    for board in boards:
-        names = _present(board.table)
-        heads = ["alpha", "n", *(COLUMNS[name].heading for name in names)]
-        body = [heads, *_lines(board, names)]
-        lines = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in body]
-        rules = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-        begin = rf"\begin{{tabular}}{{{'r' * len(heads)}}}"
-        tables.append(
-            "\n".join([f"% {board.study}: {board.caption}", begin, *rules, r"\end{tabular}"]) + "\n"
-        )
-    return "\n".join(tables)
-
-
-def _escape(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, "\\" + c if c in "%&#_{}$" else c) for c in text).replace(
-        "±", r"$\pm$"
-    )
-
-
-FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {
-    "md": to_markdown,
-    "csv": to_csv,
-    "json": to_json,
-    "latex": to_latex,
-}

@@ -14,7 +14,7 @@ from selbench.corrupted.reading import CorruptedSet, official_folder
 from selbench.crew import crew, is_small
 from selbench.datasets import Dataset, load_dataset
 from selbench.device import choose_device, describe, deterministic, versions
-from selbench.engine import data_of, evaluate
+from selbench.engine import data_of, evaluate, levels_of
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
@@ -168,8 +168,9 @@ class Session:
         before = store.manifest() if store.finished else {"subjects": {}, "conditions": {}}
         kept = {n: f for n, f in before["subjects"].items() if f["training"] in (training, "")}
         made = {
-            condition_id(p.suite, p.name, p.level): [p.source, p.version, data_of(p)]
+            condition_id(p.suite, p.name, level): [p.source, p.version, data_of(p)]
             for p in pieces
+            for level in levels_of(p)
         }
         networks = {
             each.name: {

@@ -44,10 +44,10 @@ class Cell:
     """One subject under one condition; every attribute is a column of `measurements.csv`.
 
     Attributes:
-        suite: what kind of condition it is: "clean", "corruptions", "corruptions-extra".
+        suite: what kind of condition it is: "clean", "corruptions", "corruptions-extra", "attacks".
         condition: such as "gaussian_noise", or "clean".
-        level: severity; None where there is none.
-        group: the corruption's family, or "".
+        level: severity, epsilon in 255ths or number of steps; None where there is none.
+        group: the corruption's family, the attack's norm, or "".
         source: where perturbed images come from: "original", "generated", a variant, "official",
             "files" on disk.
         version: of the condition's code.
@@ -63,7 +63,7 @@ class Cell:
 
     suite: str
     condition: str
-    level: int | None
+    level: float | None
     group: str
     source: str
     version: int
@@ -82,9 +82,9 @@ class Cell:
         return fingerprint(asdict(self))
 
 
-def condition_id(suite: str, condition: str, level: int | None) -> str:
+def condition_id(suite: str, condition: str, level: float | None) -> str:
     """Name a condition in one word, such as "corruptions/fog/3"."""
-    return f"{suite}/{condition}" if level is None else f"{suite}/{condition}/{level}"
+    return f"{suite}/{condition}" if level is None else f"{suite}/{condition}/{level:g}"
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ class StudyStore:
         ]
         columns = [*Cell.__dataclass_fields__, "layer", "metric", "value", "n"]
         table = pd.DataFrame(rows, columns=columns)
-        kinds = dict.fromkeys(("level", "limit", "seed", "layer"), "Int64") | {"alpha": "float64"}
+        kinds = dict.fromkeys(("limit", "seed", "layer"), "Int64")
+        kinds |= dict.fromkeys(("level", "alpha"), "float64")
         return table.astype(kinds).sort_values(columns, ignore_index=True, kind="stable")
 
     def outcomes(self) -> pa.Table:

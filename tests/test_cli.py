@@ -19,12 +19,12 @@ from selbench.cli import app
 from selbench.datasets import DATASETS, load_dataset
 from selbench.datasets.dataset import make_split
 from selbench.datasets.images import decode_images
-from selbench.leaderboard import FORMATS
 from selbench.models import MODELS, build_model, load_weights
 from selbench.progress import SILENT
 from selbench.store import StudyStore
 from selbench.study import ModelSpec, load_study, shipped_studies
 from selbench.suites import SUITES
+from selbench.tables import FORMATS
 from selbench.training import accuracy
 from selbench.training import run as training_run
 
@@ -70,7 +70,7 @@ def test_version_is_the_package_s(selbench):
 
 def test_every_command_has_a_help_text(selbench):
     commands = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert sorted(commands) == ["download", "leaderboard", "list", "run", "train"]
+    assert sorted(commands) == ["corrupt", "download", "leaderboard", "list", "run", "train"]
     for command in commands:
         assert selbench(command, "--help").code == 0
         assert command in selbench("--help").out
@@ -309,14 +309,16 @@ CONDITIONS = [
 ]  # after the analysis of selectivity, in this order
 KILLED = """
 import os, signal
-from selbench import cli, store, suites
-suites.CORRUPTIONS = {name: suites.CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
-suites.SEVERITIES = (1, 5)
+from corruptions import CORRUPTIONS
+from selbench import cli, store
+from selbench.suites import corrupted
+corrupted.CORRUPTIONS = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
+corrupted.SEVERITIES = (1, 5)
 write, writes = store.StudyStore.write, []
 def killing(*arguments):
     write(*arguments)
     writes.append(None)
-    if len(writes) == 3:
+    if len(writes) == 4:  # selectivity of two networks, clean, gaussian_noise 1
         os.kill(os.getpid(), signal.SIGKILL)
 store.StudyStore.write = killing
 cli.main()

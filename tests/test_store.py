@@ -113,7 +113,7 @@ def test_measurements_are_those_written_with_their_cell(store):
     assert first["value"] == 0.1 + 0.2
     assert first["n"] == 18
     assert all(first[name] == value for name, value in dataclasses.asdict(CELL).items() if value)
-    assert table[["level", "limit", "seed", "layer"]].dtypes.eq("Int64").all()
+    assert table[["limit", "seed", "layer"]].dtypes.eq("Int64").all()
     brought = table[table["weights"] == "w"].iloc[0]
     assert pd.isna(brought["alpha"])
     assert pd.isna(brought["seed"])

@@ -27,6 +27,7 @@ def test_the_suites_are_these():
         "corruptions",
         "corruptions-extra",
         "corruptions-all",
+        "attacks",
     }
 
 

@@ -2,15 +2,17 @@
 
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
-from selbench.suites import clean, corrupted, selectivity
-from selbench.suites.work import SUITES, Analysis, Condition, Setting, Work
+from selbench.suites import attacked, clean, corrupted, selectivity
+from selbench.suites.work import SUITES, Analysis, Attack, Condition, Setting, Work
 
 __all__ = [
     "SUITES",
     "Analysis",
+    "Attack",
     "Condition",
     "Setting",
     "Work",
+    "attacked",
     "clean",
     "collect",
     "corrupted",

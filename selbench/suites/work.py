@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from selbench.attacks.gradient import Attacked
 from selbench.corrupted.reading import CorruptedSet, Stored
 from selbench.datasets import Split
 from selbench.registry import Registry
 from selbench.store import Measurement
-from selbench.types import Examples, Pixels
+from selbench.types import Examples, Images, Labels, Pixels
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,24 @@ class Analysis:
     version: int = 1
 
 
-Work = Condition | Analysis
+@dataclass(frozen=True)
+class Attack:
+    """What happens to the images with the help of the network under test.
+
+    Attributes are the columns of the same names of `selbench.store.Cell`, and:
+        levels: of the budget, rising: epsilons in 255ths, or numbers of steps.
+        run: attacks (network, images, labels, examples); returns one result per level.
+    """
+
+    suite: str
+    name: str
+    levels: tuple[float, ...]
+    run: Callable[[nn.Module, Images, Labels, Examples], list[Attacked]]
+    level: None = None
+    group: str = ""
+    source: str = "attack"
+    version: int = 1
+
+
+Work = Condition | Analysis | Attack
 SUITES = Registry[Callable[[Setting], list[Work]]]("suite")

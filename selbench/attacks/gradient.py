@@ -1,0 +1,278 @@
+"""Attacks that follow a network's gradient: in one step (FGSM), or in many (PGD).
+
+A network here is in evaluation mode, takes images in [0, 1], returns logits, and its parameters
+need no gradients. `goals` are the right labels, followed by the targets where the loss has some; an
+example falls when it is misclassified, as whatever.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
+
+from corruptions.draws import KeyedDraws
+from selbench.attacks.losses import Loss, cross_entropy
+from selbench.attacks.norms import Norm, inside
+from selbench.types import Examples, Images, Labels, Logits
+
+NEVER = -1  # steps of an example that did not fall
+CHUNK = {"cpu": 64, "cuda": 2000}  # images at once: what a processor's cache holds, a GPU fills
+
+Goals = tuple[Labels, ...]
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack made of a batch.
+
+    Attributes:
+        images: the adversarials that succeeded, and the last ones tried of the other examples.
+        logits: the network's for `images`.
+        fallen: whether the network errs on them.
+        steps: after how many steps an example fell, 0 for one misclassified from the start, NEVER
+            for one that did not fall.
+    """
+
+    images: Images
+    logits: Logits
+    fallen: Bool[Tensor, " batch"]
+    steps: Int64[Tensor, " batch"]
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, images: Images) -> Logits:
+    """Return the network's logits, computed in chunks."""
+    return torch.cat([network(_laid_out(part)) for part in images.split(_chunk(images))])
+
+
+def gradients_of(
+    network: nn.Module, images: Images, goals: Goals, loss: Loss = cross_entropy
+) -> tuple[Images, Logits]:
+    """Return the gradient of each example's loss with respect to its image, and the logits."""
+    gradients: list[Images] = []
+    logits: list[Logits] = []
+    size = _chunk(images)
+    for parts in zip(images.split(size), *(goal.split(size) for goal in goals), strict=True):
+        points = _laid_out(parts[0].detach()).requires_grad_()
+        with torch.enable_grad():
+            outputs = network(points)
+            gradients += torch.autograd.grad(loss(outputs, *parts[1:]).sum(), points)
+        logits.append(outputs.detach())
+    return torch.cat(gradients), torch.cat(logits)
+
+
+@torch.no_grad()
+def fgsm(
+    network: nn.Module,
+    images: Images,
+    goals: Goals,
+    epsilons: Sequence[float],
+    norm: Norm,
+    loss: Loss = cross_entropy,
+) -> list[Attacked]:
+    """Take one step as long as the ball is wide, for every epsilon along the same gradient.
+
+    Goodfellow, Shlens & Szegedy, 2015, arXiv:1412.6572.
+    """
+    direction = norm.steepest(gradients_of(network, images, goals, loss)[0])
+    results = []
+    for epsilon in epsilons:
+        adversarials = (images + epsilon * direction).clamp_(0, 1)
+        logits = logits_of(network, adversarials)
+        fallen = (logits.argmax(1) != goals[0]) & inside(images, adversarials, norm, epsilon)
+        results.append(Attacked(adversarials, logits, fallen, torch.where(fallen, 1, NEVER)))
+    return results
+
+
+@torch.no_grad()
+def pgd(
+    network: nn.Module,
+    images: Images,
+    goals: Goals,
+    epsilon: float,
+    norm: Norm,
+    *,
+    step: float,
+    steps: int,
+    start: Images | None = None,
+    loss: Loss = cross_entropy,
+    early: bool = True,
+) -> Attacked:
+    """Climb the loss in steps of a fixed length, projected onto the ball and onto [0, 1].
+
+    Kurakin, Goodfellow & Bengio, 2017, arXiv:1607.02533; Madry et al., 2018, arXiv:1706.06083.
+
+    Args:
+        network: under attack.
+        images: clean ones.
+        goals: the right labels, and the targets of a targeted loss.
+        epsilon: size of the ball.
+        norm: of the ball.
+        step: length of a step, in the same norm.
+        steps: how many.
+        start: images to start from, inside the ball; None for `images`.
+        loss: what is climbed.
+        early: whether an example leaves as soon as it has fallen; else all take every step and
+            the last point decides, as in foolbox.
+    """
+    start = images if start is None else start
+    states = _climb(network, images, goals, epsilon, norm, step, steps, start, loss, early)
+    return deque(states, maxlen=1)[0]
+
+
+@torch.no_grad()
+def pgd_curve(
+    network: nn.Module,
+    images: Images,
+    goals: Goals,
+    epsilon: float,
+    norm: Norm,
+    *,
+    step: float,
+    steps: int,
+    loss: Loss = cross_entropy,
+) -> list[Attacked]:
+    """Run PGD from the images once; return what there is after 1, 2, ..., `steps` steps.
+
+    All results share their images, which are those of the end.
+    """
+    states = _climb(network, images, goals, epsilon, norm, step, steps, images, loss, early=True)
+    kept = [
+        Attacked(now.images, now.logits.clone(), now.fallen.clone(), now.steps.clone())
+        for now in states
+    ]
+    return (kept + kept[-1:] * steps)[1 : steps + 1]  # it ends early where all have fallen
+
+
+def _climb(
+    network: nn.Module,
+    images: Images,
+    goals: Goals,
+    epsilon: float,
+    norm: Norm,
+    step: float,
+    steps: int,
+    points: Images,
+    loss: Loss,
+    early: bool,
+) -> Iterator[Attacked]:
+    """Yield what there is after every step of PGD, from the start on, in the same tensors."""
+    alive = torch.arange(len(images), device=images.device)
+    state: Attacked | None = None
+    for number in range(steps + 1):
+        last = number == steps
+        gradients, logits = (
+            (points, logits_of(network, points))
+            if last
+            else gradients_of(network, points, goals, loss)
+        )
+        if state is None:
+            nobody = torch.zeros_like(goals[0], dtype=torch.bool)
+            state = Attacked(
+                points.clone(), logits.clone(), nobody, torch.full_like(goals[0], NEVER)
+            )
+        state.images[alive], state.logits[alive] = points, logits
+        fell = (logits.argmax(1) != goals[0]) & inside(images, points, norm, epsilon)
+        if early or last:
+            state.fallen[alive] = fell
+            state.steps[alive[fell]] = number
+        yield state
+        if last or (early and fell.all()):
+            return
+        if early and fell.any():
+            left = ~fell
+            alive, images, points, gradients = (t[left] for t in (alive, images, points, gradients))
+            goals = tuple(goal[left] for goal in goals)
+        moved = points + step * norm.steepest(gradients)
+        points = (images + norm.project(moved - images, epsilon)).clamp_(0, 1)
+
+
+@torch.no_grad()
+def pgd_grid(
+    network: nn.Module,
+    images: Images,
+    goals: Goals,
+    epsilons: Sequence[float],
+    norm: Norm,
+    *,
+    steps: int,
+    relative_step: float,
+    restarts: int,
+    examples: Examples,
+    key: str,
+    loss: Loss = cross_entropy,
+) -> list[Attacked]:
+    """Run PGD for epsilons in rising order; what has fallen to one has fallen to all larger ones.
+
+    The first run starts from the image, each restart from a random point of the ball.
+
+    Args:
+        network: under attack.
+        images: clean ones.
+        goals: the right labels, and the targets of a targeted loss.
+        epsilons: sizes of the ball, rising.
+        norm: of the ball.
+        steps: of every run.
+        relative_step: length of a step, as a fraction of epsilon.
+        restarts: further runs, on what the runs before left.
+        examples: each image's position in its data set, which its random points depend on.
+        key: names the random numbers.
+        loss: what is climbed.
+    """
+    best = Attacked(
+        images.clone(),
+        logits_of(network, images),
+        torch.zeros_like(goals[0], dtype=torch.bool),
+        torch.full_like(goals[0], NEVER),
+    )
+    results = []
+    for epsilon in epsilons:
+        for run in range(restarts + 1):
+            (left,) = (~best.fallen).nonzero(as_tuple=True)
+            if not len(left):
+                break
+            clean, start = images[left], None
+            if run:
+                draws = KeyedDraws(f"{key}/{norm.name}/{epsilon!r}/{run}", examples[left])
+                noise = norm.random(draws, tuple(clean.shape[1:]), epsilon)
+                start = (clean + noise).clamp_(0, 1)
+            found = pgd(
+                network,
+                clean,
+                tuple(goal[left] for goal in goals),
+                epsilon,
+                norm,
+                step=relative_step * epsilon,
+                steps=steps,
+                start=start,
+                loss=loss,
+            )
+            best = _merged(best, found, left)
+        results.append(best)
+    return results
+
+
+def _merged(whole: Attacked, part: Attacked, places: Tensor) -> Attacked:
+    """Return `whole` with the examples at `places` replaced by those of `part`."""
+
+    def put(ours: Tensor, theirs: Tensor) -> Tensor:
+        return ours.index_copy(0, places, theirs)
+
+    return Attacked(
+        put(whole.images, part.images),
+        put(whole.logits, part.logits),
+        put(whole.fallen, part.fallen),
+        put(whole.steps, part.steps),
+    )
+
+
+def _chunk(images: Images) -> int:
+    return CHUNK[images.device.type]
+
+
+def _laid_out(images: Images) -> Images:
+    """Lay images out in memory as networks here have their weights."""
+    return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,136 @@
+"""Whether a network only looks robust: what a sound attack must never show.
+
+Carlini et al., 2019, arXiv:1902.06705; Croce & Hein, 2020, arXiv:2003.01690. Each check is a
+number, and a flag is raised where it passes its threshold.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from corruptions.draws import KeyedDraws
+from selbench.attacks.gradient import fgsm, gradients_of, logits_of, pgd_grid
+from selbench.attacks.losses import margin
+from selbench.attacks.norms import NORMS
+from selbench.types import Examples, Images, Labels, Logits
+
+LINF = NORMS["linf"]
+HUGE = 64 / 255  # a budget to which no network can stand up
+
+
+@dataclass(frozen=True)
+class Flag:
+    """When a check is a sign of masked gradients, and what to call it."""
+
+    words: str
+    threshold: float = 0.0  # raised above it
+
+
+FLAGS: Mapping[str, Flag] = MappingProxyType(
+    {
+        "no_gradients": Flag("no gradients"),
+        "zero_gradients": Flag("zero gradients"),
+        "probabilities": Flag("returns probabilities"),
+        "random": Flag("random outputs"),
+        "one_step": Flag("one step beats many", 0.002),
+        "more_steps": Flag("more steps or restarts help", 0.01),
+        "noise": Flag("noise beats the attack", 0.002),
+        "huge_budget": Flag("stands up to 64/255"),
+        "gradient_free": Flag("a gradient-free attack beats white-box", 0.002),
+        "transfer": Flag("transfer beats white-box", 0.002),
+    }
+)
+
+
+@torch.no_grad()
+def examine(
+    network: nn.Module,
+    images: Images,
+    labels: Labels,
+    examples: Examples,
+    epsilons: tuple[float, ...],
+) -> dict[str, float]:
+    """Return the checks that need no other network, by their names in `FLAGS`.
+
+    `probabilities` and `no_gradients` are 0 or 1; `random` and `zero_gradients` are fractions of
+    the images. The others are accuracies that PGD (L-inf, 40 steps of epsilon / 4) leaves, less
+    those that another attack leaves: `one_step` FGSM, at the epsilon where it fares best; `noise`
+    random corners of the ball, and `more_steps` PGD with twice the steps and two restarts, at the
+    epsilon that leaves nearest to half of the images right. `huge_budget` is the accuracy at
+    64/255 less chance.
+    """
+    logits = logits_of(network, images)
+    checks = {
+        "probabilities": float(_are_probabilities(logits)),
+        "random": _share((logits - logits_of(network, images)).abs().amax(1) > 1e-4),
+        "no_gradients": float(not differentiable(network, images[:1], labels[:1])),
+    }
+    if checks["no_gradients"]:
+        return checks
+    gradients, _ = gradients_of(network, images, (labels,), loss=margin)
+    flat = gradients.flatten(1).abs().amax(1) == 0
+    checks["zero_gradients"] = _share(flat & (logits.argmax(1) == labels))
+
+    def many_steps(epsilons: tuple[float, ...], steps: int, restarts: int) -> list[float]:
+        found = pgd_grid(
+            network,
+            images,
+            (labels,),
+            epsilons,
+            LINF,
+            steps=steps,
+            relative_step=10 / steps,
+            restarts=restarts,
+            examples=examples,
+            key="masking",
+        )
+        return [_share(each.fallen) for each in found]
+
+    fallen = many_steps(epsilons, 40, 0)
+    once = [_share(each.fallen) for each in fgsm(network, images, (labels,), epsilons, LINF)]
+    checks["one_step"] = max(one - many for one, many in zip(once, fallen, strict=True))
+    middle = min(range(len(epsilons)), key=lambda i: abs(fallen[i] - 0.5))
+    epsilon = epsilons[middle]
+    checks["more_steps"] = many_steps((epsilon,), 80, 2)[0] - fallen[middle]
+    checks["noise"] = _share(_noisy(network, images, labels, examples, epsilon)) - fallen[middle]
+    checks["huge_budget"] = 1 - many_steps((HUGE,), 40, 0)[0] - 1 / logits.shape[1]
+    return checks
+
+
+def raised(checks: Mapping[str, float]) -> list[str]:
+    """Return the words of the flags that `checks` raise."""
+    return [flag.words for name, flag in FLAGS.items() if checks.get(name, 0) > flag.threshold]
+
+
+def differentiable(network: nn.Module, images: Images, labels: Labels) -> bool:
+    """Say whether logits depend on images in a way that can be differentiated."""
+    try:
+        gradients_of(network, images, (labels,))
+    except RuntimeError:  # what torch raises where nothing requires a gradient
+        return False
+    return True
+
+
+def _are_probabilities(logits: Logits) -> bool:
+    sums = logits.sum(1)
+    return bool((logits >= 0).all() and ((sums - 1).abs() < 1e-3).all())
+
+
+def _noisy(
+    network: nn.Module, images: Images, labels: Labels, examples: Examples, epsilon: float
+) -> Bool[Tensor, " batch"]:
+    """Say of each example whether one of ten random corners of the ball fools the network."""
+    fallen = logits_of(network, images).argmax(1) != labels
+    draws = KeyedDraws("masking/noise", examples)
+    for _ in range(10):
+        corners = draws.uniform(-1, 1, *images.shape[1:]).sign() * epsilon
+        fallen |= logits_of(network, (images + corners).clamp(0, 1)).argmax(1) != labels
+    return fallen
+
+
+def _share(true: Bool[Tensor, " batch"]) -> float:
+    return true.double().mean().item()

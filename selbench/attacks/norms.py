@@ -1,0 +1,77 @@
+"""The balls that perturbations must lie in: how far they reach, and how one moves in them."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from jaxtyping import Float
+from torch import Tensor
+
+from corruptions.draws import Draws
+from selbench.types import Images
+
+TINY = 1e-12  # keeps a gradient of zero from being divided by its length
+SLACK = 1e-6  # what rounding may add to a perturbation before it no longer counts
+
+Sizes = Float[Tensor, " batch"]
+Perturbations = Float[Tensor, "batch 3 height width"]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One way to measure a perturbation.
+
+    Attributes:
+        size: of each perturbation.
+        steepest: the perturbation of size 1 along which a function with this gradient grows most.
+        project: the nearest perturbation of at most a given size (for L-inf, value by value).
+        random: perturbations drawn uniformly from the ball of a given size.
+    """
+
+    name: str
+    size: Callable[[Perturbations], Sizes]
+    steepest: Callable[[Perturbations], Perturbations]
+    project: Callable[[Perturbations, float], Perturbations]
+    random: Callable[[Draws, tuple[int, ...], float], Perturbations]
+
+
+def _l2(perturbations: Perturbations) -> Float[Tensor, "batch 1 1 1"]:
+    lengths: Tensor = perturbations.flatten(1).norm(dim=1).clamp_(min=TINY)
+    return lengths.view(-1, 1, 1, 1)
+
+
+def _random_l2(draws: Draws, shape: tuple[int, ...], epsilon: float) -> Perturbations:
+    """Draw a direction, and a radius such that equal volumes are equally likely."""
+    directions = draws.normal(*shape)
+    radius = draws.uniform(0, 1, 1, 1, 1).pow(1 / math.prod(shape))
+    return directions / _l2(directions) * radius * epsilon
+
+
+NORMS: Mapping[str, Norm] = MappingProxyType(
+    {
+        "linf": Norm(
+            "linf",
+            size=lambda perturbations: perturbations.abs().flatten(1).amax(1),
+            steepest=lambda gradients: gradients.sign(),
+            project=lambda perturbations, epsilon: perturbations.clamp(-epsilon, epsilon),
+            random=lambda draws, shape, epsilon: draws.uniform(-epsilon, epsilon, *shape),
+        ),
+        "l2": Norm(
+            "l2",
+            size=lambda perturbations: perturbations.flatten(1).norm(dim=1),
+            steepest=lambda gradients: gradients / _l2(gradients),
+            project=lambda perturbations, epsilon: (
+                perturbations * (epsilon / _l2(perturbations)).clamp(max=1)
+            ),
+            random=_random_l2,
+        ),
+    }
+)
+
+
+def inside(images: Images, adversarials: Images, norm: Norm, epsilon: float) -> Tensor:
+    """Say of each adversarial whether it lies in the ball round its image, and in [0, 1]."""
+    near = norm.size(adversarials - images) <= epsilon + SLACK
+    low, high = adversarials.flatten(1).aminmax(dim=1)
+    return near & (low >= -SLACK) & (high <= 1 + SLACK)

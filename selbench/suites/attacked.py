@@ -1,0 +1,84 @@
+"""Suites of adversarial attacks."""
+
+import torch
+from torch import nn
+
+from selbench.attacks.gradient import Attacked, fgsm, pgd_curve, pgd_grid
+from selbench.attacks.masking import examine
+from selbench.attacks.norms import NORMS
+from selbench.datasets import Split
+from selbench.randomness import seeded
+from selbench.store import Measurement
+from selbench.suites.clean import clean
+from selbench.suites.selectivity import selectivity
+from selbench.suites.work import SUITES, Analysis, Attack, Setting, Work
+from selbench.training import to_images
+from selbench.types import Examples, Images, Labels
+
+LINF_EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # in 255ths, as all here
+L2_EPSILONS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+STEPS, RESTARTS = 40, 1
+PAPER_EPSILON, PAPER_STEP = 16.0, 1e-4
+EXAMINED = 500  # images on which the checks for masked gradients are made
+
+
+@SUITES
+def attacks(setting: Setting) -> list[Work]:
+    """The papers' FGSM and PGD, a tuned PGD, and checks for masked gradients."""
+    pgds = [_pgd("linf", LINF_EPSILONS), _pgd("l2", L2_EPSILONS)]
+    masking = Analysis("attacks", _masking, name="masking", source="attack")
+    return [*selectivity(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]
+
+
+def _fgsm() -> Attack:
+    epsilons = _fractions(LINF_EPSILONS)
+
+    def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
+        return fgsm(n, images, (labels,), epsilons, NORMS["linf"])
+
+    return Attack("attacks", "fgsm-linf", LINF_EPSILONS, run, group="linf")
+
+
+def _paper_pgd() -> Attack:
+    """Leavitt & Morcos, 2020, arXiv:2010.07693, as recalled: its step decides, not its epsilon."""
+
+    def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
+        epsilon = PAPER_EPSILON / 255
+        norm, steps = NORMS["linf"], STEPS
+        return pgd_curve(n, images, (labels,), epsilon, norm, step=PAPER_STEP, steps=steps)
+
+    levels = tuple(float(step) for step in range(1, STEPS + 1))
+    return Attack("attacks", "paper-pgd", levels, run, group="linf")
+
+
+def _pgd(norm: str, levels: tuple[float, ...]) -> Attack:
+    name = f"pgd-{norm}"
+
+    def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
+        return pgd_grid(
+            n,
+            images,
+            (labels,),
+            _fractions(levels),
+            NORMS[norm],
+            steps=STEPS,
+            relative_step=0.25,
+            restarts=RESTARTS,
+            examples=examples,
+            key=name,
+        )
+
+    return Attack("attacks", name, levels, run, group=norm)
+
+
+def _masking(model: nn.Module, split: Split, classes: int) -> list[Measurement]:
+    if len(split) > EXAMINED:
+        order = torch.randperm(len(split), generator=seeded("masking", 0))
+        split = split.take(order[:EXAMINED].sort().values.to(split.labels.device))
+    images = to_images(split.images)
+    checks = examine(model, images, split.labels, split.examples, _fractions(LINF_EPSILONS))
+    return [Measurement(f"masking_{name}", v, len(split)) for name, v in checks.items()]
+
+
+def _fractions(levels: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(level / 255 for level in levels)

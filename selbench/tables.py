@@ -1,0 +1,125 @@
+"""Leaderboards in the formats that people and programs read."""
+
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from selbench.leaderboard import ATTACKS, COLUMNS, FAMILIES, MASKING, Leaderboard
+
+Lines = list[list[str]]  # of a table, its headings first
+
+
+def _tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
+    """Return the tables of a leaderboard by their titles: one more of them where it is `narrow`."""
+    main = [name for name in COLUMNS if name not in (*FAMILIES, *ATTACKS)]
+    groups = (
+        {"": main, "accuracy by family": list(FAMILIES)} if narrow else {"": main + list(FAMILIES)}
+    )
+    tables = {}
+    for title, group in (groups | {"attacks": list(ATTACKS)}).items():
+        names = [name for name in group if board.table[name].notna().any()]
+        if names:
+            tables[title] = _lines(board.table, names, masking=title == "attacks")
+    return tables
+
+
+def _lines(table: pd.DataFrame, names: list[str], masking: bool) -> Lines:
+    masking = masking and bool(table[MASKING].notna().any())
+    heads = ["alpha", "n", *(COLUMNS[name].heading for name in names)]
+    lines = [[*heads, "masking flags"] if masking else heads]
+    for _, row in table.iterrows():
+        line = [row["subject"], str(row["networks"]), *(_text(row, name) for name in names)]
+        lines.append([*line, row[MASKING] or "-"] if masking else line)
+    return lines
+
+
+def _text(row: pd.Series, name: str) -> str:
+    """Write a quantity for people: "97.1 ± 0.4"; "-" where it is missing."""
+    column = COLUMNS[name]
+    value, interval = row[name] * column.factor, row[f"{name}_interval"] * column.factor
+    if np.isnan(value):
+        return "-"
+    text = f"{value:.{column.decimals}f}"
+    if np.isnan(interval) or not column.interval:
+        return text
+    return f"{text} ± {interval:.{column.decimals}f}"
+
+
+def to_table(board: Leaderboard) -> Group:
+    """Render for a terminal, in tables that fit 80 columns."""
+    parts: list[Table | Text] = []
+    for name, (heads, *lines) in _tables(board, narrow=True).items():
+        title = f"{board.study}: {name}" if name else board.study
+        look = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+        table = Table(title=title, title_justify="left", box=look, padding=0, show_edge=False)
+        for heading in heads:
+            table.add_column(heading, justify="right", overflow="fold")
+        for line in lines:
+            table.add_row(*map(Text, line))
+        parts += [table, Text()]
+    return Group(*parts, Text(board.caption, style="dim"))
+
+
+def to_markdown(boards: Sequence[Leaderboard]) -> str:
+    """Render as Markdown; equal stores give equal bytes."""
+    sections = []
+    for board in boards:
+        tables = []
+        for heads, *lines in _tables(board).values():
+            rows = [heads, ["---:"] * len(heads), *lines]
+            cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+            tables.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
+        sections.append("\n\n".join([f"### {board.study}", *tables, board.caption]) + "\n")
+    return "\n".join(sections)
+
+
+def to_csv(boards: Sequence[Leaderboard]) -> str:
+    """Render as CSV: full numbers, one column per quantity and one per interval."""
+    return pd.concat([board.table for board in boards]).to_csv(index=False)
+
+
+def to_json(boards: Sequence[Leaderboard]) -> str:
+    """Render as JSON: a list of study, caption and rows; full numbers, or null."""
+    content = [
+        {
+            "study": board.study,
+            "caption": board.caption,
+            "rows": json.loads(board.table.to_json(orient="records", double_precision=15)),
+        }
+        for board in boards
+    ]
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def to_latex(boards: Sequence[Leaderboard]) -> str:
+    """Render as LaTeX tabulars (package booktabs)."""
+    parts = []
+    for board in boards:
+        for number, body in enumerate(_tables(board).values()):
+            lines = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in body]
+            rules = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+            begin = rf"\begin{{tabular}}{{{'r' * len(body[0])}}}"
+            about = [] if number else [f"% {board.study}: {board.caption}"]
+            parts.append("\n".join([*about, begin, *rules, r"\end{tabular}"]) + "\n")
+    return "\n".join(parts)
+
+
+def _escape(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, "\\" + c if c in "%&#_{}$" else c) for c in text).replace(
+        "±", r"$\pm$"
+    )
+
+
+FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {
+    "md": to_markdown,
+    "csv": to_csv,
+    "json": to_json,
+    "latex": to_latex,
+}
