@@ -1,6 +1,7 @@
 """Evaluate subjects under conditions: each perturbed batch is made once for all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,19 @@ GROUP = 1000  # images under attack at once: those that have fallen leave, the r
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss")
 
 
+@dataclass(frozen=True)
+class Task:
+    """A piece of work on one subject: the cells it makes, one per level of an attack.
+
+    `helper` is the subject whose adversarials are tried, where an attack is transferred.
+    """
+
+    work: Work
+    subject: Subject
+    cells: list[Cell]
+    helper: Subject | None = None
+
+
 def evaluate(
     subjects: Sequence[Subject],
     pieces: Sequence[Work],
@@ -33,6 +47,7 @@ def evaluate(
     device: torch.device,
     *,
     limit: int | None = None,
+    save: int = 0,
     progress: Progress = SILENT,
 ) -> int:
     """Evaluate every subject under every piece of work that the store does not hold yet.
@@ -42,40 +57,42 @@ def evaluate(
 
     Args:
         subjects: networks under test.
-        pieces: conditions and analyses, as `selbench.suites.collect` returns them.
+        pieces: conditions, analyses and attacks, as `selbench.suites.collect` returns them.
         dataset: whose test images are used.
         store: where results go.
         device: where networks and images are put.
         limit: take so many test images, in the classes' proportions; None for all.
+        save: keep the adversarials of so many images.
         progress: told of every batch.
 
     Returns:
         the number of cells evaluated.
     """
     split = limited(dataset.test, limit)
-    pending = plan(subjects, pieces, split, limit, store.keys())
-    needed = {subject.weights: subject for _, pairs in pending for subject, _ in pairs}
-    models = {weights: prepare(subject.load(), device) for weights, subject in needed.items()}
+    pending = plan(subjects, pieces, split, limit, store, save)
+    tasks = [task for group in pending for task in group]
+    models = _loaded(tasks, device)
     split = split.to(device)
-    total = sum(len(cells) for _, pairs in pending for _, cells in pairs)
-    passes = sum(_length(work, split, limit) * len(pairs) for work, pairs in pending)
-    pixels = split.images[0, 0].numel()
-    small = all(is_small(model, pixels) for model in models.values())
+    small = all(is_small(model, split.images[0, 0].numel()) for model in models.values())
     with (
-        progress.track("evaluate", passes) as step,
+        progress.track("evaluate", sum(_length(t.work, split, limit) for t in tasks)) as step,
         crew(small, device, step) as (run_all, safe_step),
     ):
-        for work, pairs in pending:
-            networks = [models[subject.weights] for subject, _ in pairs]
-            cells = [each for _, each in pairs]
-            if isinstance(work, Condition):
-                own = split if work.stored is None else limited(work.stored.load(), limit)
-                outcomes = run_condition(work, networks, own.to(device), safe_step, run_all)
-                _keep(store, [cell for (cell,) in cells], outcomes)
-            else:
-                alone = _alone(work, split, len(dataset.classes), store, safe_step)
-                run_all(alone, list(zip(networks, cells, strict=True)))
-    return total
+
+        def alone(task: Task) -> None:
+            _run_alone(task, models, split, len(dataset.classes), store, save)
+            safe_step(len(split), task.work.name)
+
+        for group in pending:
+            work = group[0].work
+            if not isinstance(work, Condition):
+                run_all(alone, group)
+                continue
+            own = split if work.stored is None else limited(work.stored.load(), limit).to(device)
+            networks = [models[task.subject.weights] for task in group]
+            outcomes = run_condition(work, networks, own, safe_step, run_all)
+            _keep(store, [cell for task in group for cell in task.cells], outcomes)
+    return sum(len(task.cells) for task in tasks)
 
 
 def plan(
@@ -83,22 +100,42 @@ def plan(
     pieces: Sequence[Work],
     split: Split,
     limit: int | None,
-    kept: set[str],
-) -> list[tuple[Work, list[tuple[Subject, list[Cell]]]]]:
-    """Return the work that is left, each piece with the subjects whose cells are not all `kept`.
+    store: StudyStore,
+    save: int = 0,
+) -> list[list[Task]]:
+    """Return the tasks that are left, those of one piece of work together.
 
-    A condition and an analysis have one cell per subject, an attack has one per level.
+    A task is left where the store lacks one of its cells, or adversarials that are to be saved.
     """
-    pending = []
+    kept, pending = store.keys(), []
     for work in pieces:
-        missing: dict[str, tuple[Subject, list[Cell]]] = {}
+        missing: dict[str, Task] = {}
         for subject in subjects:
-            cells = [_cell(work, level, subject, split, limit) for level in levels_of(work)]
-            if not kept.issuperset(cell.key for cell in cells):
-                missing[cells[0].key] = subject, cells
+            transfer = isinstance(work, Attack) and work.transfer
+            helper = helper_of(subject, subjects) if transfer else None
+            if transfer and helper is None:
+                continue
+            levels = levels_of(work)
+            cells = [_cell(work, level, subject, helper, split, limit) for level in levels]
+            path = store.adversarials(work.name, subject.weights)
+            unsaved = save and isinstance(work, Attack) and not path.is_file()
+            if unsaved or not kept.issuperset(cell.key for cell in cells):
+                missing[cells[0].key] = Task(work, subject, cells, helper)
         if missing:
-            pending.append((work, list(missing.values())))
+            pending.append(list(missing.values()))
     return pending
+
+
+def helper_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
+    """Return the subject most like `subject`: of the same alpha if there is one, or the nearest."""
+
+    def distance(other: Subject) -> tuple[float, int, str]:
+        apart = abs((other.alpha or 0.0) - (subject.alpha or 0.0))
+        seeds = abs((other.seed or 0) - (subject.seed or 0))
+        return apart, seeds, other.name
+
+    others = [other for other in subjects if other.weights != subject.weights]
+    return min(others, key=distance, default=None)
 
 
 def levels_of(work: Work) -> tuple[float | None, ...]:
@@ -158,38 +195,65 @@ def run_condition(
     return [_joined(kept) for kept in parts]
 
 
-def run_attack(attack: Attack, network: nn.Module, split: Split) -> list[dict[str, Tensor]]:
-    """Return the network's outcomes at each level of `attack`: columns of len(split) rows."""
+def run_attack(
+    attack: Attack, networks: Sequence[nn.Module], split: Split, save: int = 0
+) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+    """Attack the first of `networks`, with the help of the others if there are any.
+
+    Returns:
+        its outcomes at each level, columns of len(split) rows; and of the first `save` images:
+        clean, label, example, and for every level with images of its own the adversarial and
+        the prediction, by name.
+    """
     parts: list[list[dict[str, Tensor]]] = [[] for _ in attack.levels]
-    network = folded(network, to_images(split.images[:2]))
+    saved: dict[str, Tensor] = {}
+    first = to_images(split.images[:2])
+    networks = [folded(network, first) for network in networks]
     for start in range(0, len(split), GROUP):
         rows = slice(start, start + GROUP)
-        images, labels, examples = (
-            to_images(split.images[rows]),
-            split.labels[rows],
-            split.examples[rows],
-        )
-        for kept, result in zip(parts, attack.run(network, images, labels, examples), strict=True):
+        images, labels = to_images(split.images[rows]), split.labels[rows]
+        examples = split.examples[rows]
+        found = attack.run(*networks, images, labels, examples)
+        for level, kept, result in zip(attack.levels, parts, found, strict=True):
             columns = outcome(result.logits, labels)
+            columns |= {f"masking_{name}": holds for name, holds in result.checks.items()}
             assert ((columns["prediction"] != labels) == result.fallen).all()
             kept.append({"example": examples, "label": labels, **columns})
-    return [_joined(kept) for kept in parts]
+            if not start and (result is found[-1] or result.images is not found[-1].images):
+                saved[f"adversarial {level:g}"] = result.images[:save]
+                saved[f"prediction {level:g}"] = columns["prediction"][:save]
+        if not start:
+            saved |= {"clean": images[:save], "label": labels[:save], "example": examples[:save]}
+    plain = torch.contiguous_format
+    kept_images = {name: t.cpu().clone(memory_format=plain) for name, t in saved.items()}
+    return [_joined(kept) for kept in parts], kept_images
 
 
-def _alone(
-    work: Analysis | Attack, split: Split, classes: int, store: StudyStore, step: Step
-) -> Callable[[tuple[nn.Module, Sequence[Cell]]], None]:
-    """Return what does a piece of work to one network, and keeps its cells."""
+def _loaded(tasks: Sequence[Task], device: torch.device) -> dict[str, nn.Module]:
+    """Return the networks that tasks need, by the hash of their weights."""
+    needed = [each for task in tasks for each in (task.subject, task.helper) if each is not None]
+    loads = {subject.weights: subject.load for subject in needed}
+    return {weights: prepare(load(), device) for weights, load in loads.items()}
 
-    def run(pair: tuple[nn.Module, Sequence[Cell]]) -> None:
-        network, cells = pair
-        if isinstance(work, Attack):
-            _keep(store, cells, run_attack(work, network, split))
-        else:
-            store.write([Result(cells[0], work.measure(network, split, classes))])
-        step(len(split), work.name)
 
-    return run
+def _run_alone(
+    task: Task,
+    models: dict[str, nn.Module],
+    split: Split,
+    classes: int,
+    store: StudyStore,
+    save: int,
+) -> None:
+    """Do what takes one network at a time, and keep its cells."""
+    work, network = task.work, models[task.subject.weights]
+    if isinstance(work, Attack):
+        helpers = [] if task.helper is None else [models[task.helper.weights]]
+        outcomes, saved = run_attack(work, [network, *helpers], split, save)
+        if save:
+            store.write_adversarials(work.name, task.subject.weights, saved)
+        _keep(store, task.cells, outcomes)
+    elif isinstance(work, Analysis):
+        store.write([Result(task.cells[0], work.measure(network, split, classes))])
 
 
 def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:
@@ -206,7 +270,7 @@ def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in OUTCOME}
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
 def _length(work: Work, split: Split, limit: int | None) -> int:
@@ -217,7 +281,12 @@ def _length(work: Work, split: Split, limit: int | None) -> int:
 
 
 def _cell(
-    work: Work, level: float | None, subject: Subject, split: Split, limit: int | None
+    work: Work,
+    level: float | None,
+    subject: Subject,
+    helper: Subject | None,
+    split: Split,
+    limit: int | None,
 ) -> Cell:
     return Cell(
         suite=work.suite,
@@ -234,6 +303,7 @@ def _cell(
         training=subject.training,
         architecture=subject.architecture,
         weights=subject.weights,
+        helper=helper.weights if helper else "",
     )
 
 
@@ -250,6 +320,8 @@ def _result(cell: Cell, columns: dict[str, Tensor]) -> Result:
         "confidence": columns["confidence"].double().mean().item(),
         "cross_entropy": columns["loss"].double().mean().item(),
     }
+    checks = [name for name in columns if name.startswith("masking_")]
+    values |= {name: columns[name].double().mean().item() for name in checks}
     return Result(cell, [Measurement(metric, value, n) for metric, value in values.items()])
 
 

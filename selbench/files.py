@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,19 @@ def fingerprint(value: Any) -> str:
     """Hash anything that JSON can hold to 16 hexadecimal digits; the order of keys is no matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def md5_of(path: Path) -> str:
+    """Return a file's md5, from the cache folder where the file is unchanged since."""
+    status = path.stat()
+    stamp = [str(path.absolute()), status.st_size, status.st_mtime_ns]
+    kept = home() / "md5" / fingerprint(stamp)
+    if kept.is_file() and re.fullmatch(rb"[0-9a-f]{32}", content := kept.read_bytes()):
+        return content.decode()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    write_text(kept, digest)
+    return digest
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corruptions import CORRUPTIONS
 from selbench.attacks.masking import raised
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, unknown
 from selbench.stats import mean_interval
 from selbench.store import StudyStore, condition_id
 from selbench.study import exactly
@@ -40,10 +41,27 @@ COLUMNS = {
     "paper_pgd": Column("paper PGD %"),
     "pgd_linf": Column("PGD Linf %"),
     "pgd_l2": Column("PGD L2 %"),
+    "autoattack_linf": Column("AutoAttack Linf %"),
+    "autoattack_l2": Column("AutoAttack L2 %"),
     "median_linf": Column("median Linf", 1, 2),
     "median_l2": Column("median L2", 1, 2),
 }
-ATTACKS = ("fgsm", "paper_pgd", "pgd_linf", "pgd_l2", "median_linf", "median_l2")
+MEANS = {  # over budgets, of these attacks
+    "fgsm": "fgsm-linf",
+    "pgd_linf": "pgd-linf",
+    "pgd_l2": "pgd-l2",
+    "autoattack_linf": "autoattack-linf",
+    "autoattack_l2": "autoattack-l2",
+}
+ATTACKS = (*MEANS, "paper_pgd")
+MEDIANS = ("median_linf", "median_l2")
+# What must never leave less than PGD does: attack, PGD of the same norm, and the flag it raises.
+WEAKER = (
+    ("noise-linf", "pgd-linf", "noise"),
+    ("noise-l2", "pgd-l2", "noise"),
+    ("transfer-linf", "pgd-linf", "transfer"),
+    ("hopskipjump-l2", "pgd-l2", "gradient_free"),
+)
 MASKING = "masking"  # the column of flags, in words
 
 
@@ -82,18 +100,14 @@ def leaderboard(
         SelbenchError: where there are no cells with that `limit`, or with one of `only`.
     """
     manifest = store.manifest()
-    rows = _one_limit(_current(store.measurements(), manifest), limit)
-    if limit is not None and rows.empty:
-        raise SelbenchError(
-            f"{store.folder} holds no results on {limit} test images; make them with "
-            f"`selbench run {store.study} --limit {limit}`"
-        )
+    rows = current_rows(store, limit)
     corrupted = _corrupted_cells(rows, extra, only)
-    absent = set(only) - set(corrupted.index.get_level_values("condition"))
-    if absent:
+    for name in sorted(set(only) - set(corrupted.index.get_level_values("condition"))):
+        if name not in CORRUPTIONS:
+            raise unknown("corruption", name, CORRUPTIONS)
         raise SelbenchError(
-            f"{store.folder} holds no results under {min(absent)}; make them with "
-            f"`selbench run {store.study} --suite corruptions-all --corruption {min(absent)}`"
+            f"{store.folder} holds no results under {name}; run its study with --suite "
+            f"corruptions-all --corruption {name}"
         )
     cells = corrupted.dropna(axis=0)
     by_corruption = cells.groupby(level=["group", "condition"]).mean()
@@ -116,6 +130,21 @@ def leaderboard(
     }
     caption = _caption(rows, cells, networks, left_out, manifest)
     return Leaderboard(store.study, table, caption)
+
+
+def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
+    """Return the measurements of a store's latest run that tables and figures are made of.
+
+    Raises:
+        SelbenchError: where there are no cells with that `limit`.
+    """
+    rows = _one_limit(_current(store.measurements(), store.manifest()), limit)
+    if limit is not None and rows.empty:
+        raise SelbenchError(
+            f"{store.folder} holds no results on {limit} test images; make them with "
+            f"`selbench run {store.study} --limit {limit}`"
+        )
+    return rows
 
 
 def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
@@ -193,23 +222,25 @@ def _relative_error(error: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(columns, index=references.index, dtype=float)
 
 
-def _attacked(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what attacks leave of each network: mean accuracies, median perturbations."""
-    chosen = rows[(rows["suite"] == "attacks") & (rows["metric"] == "accuracy")]
-    curves = {
-        name: part.pivot(index="level", columns="subject", values="value").sort_index()
+def _attack_curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the accuracies that each attack leaves: levels by networks."""
+    attacked = rows["suite"].isin(["attacks", "attacks-strong"])
+    chosen = rows[attacked & (rows["metric"] == "accuracy")]
+    return {
+        str(name): part.pivot(index="level", columns="subject", values="value").sort_index()
         for name, part in chosen.groupby("condition")
     }
+
+
+def _attacked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what attacks leave of each network: mean accuracies, median perturbations."""
+    curves = _attack_curves(rows)
     table = pd.DataFrame(index=pd.Index(sorted(set(rows["subject"])), name="subject"))
-    for name in ATTACKS:
-        table[name] = np.nan
-    for condition, column in (
-        ("fgsm-linf", "fgsm"),
-        ("pgd-linf", "pgd_linf"),
-        ("pgd-l2", "pgd_l2"),
-    ):
-        if condition in curves:
-            table[column] = curves[condition].mean()
+    for column in (*ATTACKS, *MEDIANS):
+        table[column] = np.nan
+    for column, attack in MEANS.items():
+        if attack in curves:
+            table[column] = curves[attack].mean()
     if "paper-pgd" in curves:
         table["paper_pgd"] = curves["paper-pgd"].iloc[-1]
     for norm in ("linf", "l2"):
@@ -237,14 +268,18 @@ def median_perturbation(accuracies: pd.Series) -> float:
 
 def _masked(rows: pd.DataFrame) -> pd.Series:
     """Return each network's flags of masked gradients, "" for none; NaN where not checked."""
-    checks = rows[rows["metric"].str.startswith("masking_")]
+    measured = rows[rows["metric"].str.startswith("masking_")]
+    names = measured["metric"].str.removeprefix("masking_")
+    checks = measured.pivot_table("value", "subject", names, aggfunc="max", observed=True)
+    curves = _attack_curves(rows)
+    for weaker, stronger, name in WEAKER:
+        if weaker in curves and stronger in curves:
+            ahead = (curves[stronger] - curves[weaker]).max()
+            before = checks.get(name, ahead)
+            checks[name] = pd.concat([before, ahead], axis=1).max(axis=1)
     flags = {
-        subject: ", ".join(
-            raised(
-                dict(zip(part["metric"].str.removeprefix("masking_"), part["value"], strict=True))
-            )
-        )
-        for subject, part in checks.groupby("subject")
+        subject: ", ".join(raised({str(name): value for name, value in row.items()}))
+        for subject, row in checks.iterrows()
     }
     return pd.Series(flags, dtype=object, name=MASKING).rename_axis("subject")
 
@@ -285,14 +320,14 @@ def _caption(
     manifest: dict[str, Any],
 ) -> str:
     n = rows.loc[rows["metric"] == "accuracy", "n"]
-    parts = [f"{n.max()} test images" if len(n) else "no accuracies yet"]
+    numbers = " to ".join(map(str, sorted({n.min(), n.max()})))
+    parts = [f"{numbers} test images" if len(n) else "no accuracies yet"]
     if len(cells):
         names = cells.index.get_level_values("condition").unique()
-        used = rows["condition"].isin(names) & (rows["level"].notna())
-        sources = ", ".join(sorted(rows.loc[used, "source"].unique()))
-        parts.append(
-            f"{len(names)} corruptions, {len(cells)} conditions with their severities ({sources})"
-        )
+        used = rows[rows["condition"].isin(names) & rows["level"].notna()]
+        counts = used.drop_duplicates(["condition", "level"])["source"].value_counts().sort_index()
+        sources = ", ".join(f"{count} {source}" for source, count in counts.items())
+        parts.append(f"{len(names)} corruptions, with their severities {sources}")
     parts.append("mean over seeds ± 95 % t interval")
     if networks["mce"].notna().any():
         parts.append(f"mCE relative to alpha = {REFERENCE:g} of the same seed")

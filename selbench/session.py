@@ -115,6 +115,7 @@ class Session:
         brought: Sequence[Brought],
         command: Sequence[str],
         only: tuple[str, ...] = (),
+        save: int = 0,
     ) -> Leaderboard:
         """Train or take the networks, evaluate what the store lacks, and derive the leaderboard.
 
@@ -125,6 +126,7 @@ class Session:
             brought: checkpoints to evaluate instead of training; none to train.
             command: the words of the command line, for the manifest.
             only: corruptions to take of those in the suites; none for all.
+            save: keep the adversarials of so many images.
         """
         test = self.dataset.test
         limit = None if limit is None or limit >= len(test) else limit
@@ -141,7 +143,14 @@ class Session:
         began = time.perf_counter()
         subjects = [self._brought(each) for each in brought] or self.train()
         evaluated = evaluate(
-            subjects, pieces, self.dataset, store, self.device, limit=limit, progress=self.progress
+            subjects,
+            pieces,
+            self.dataset,
+            store,
+            self.device,
+            limit=limit,
+            save=save,
+            progress=self.progress,
         )
         state = self._state(subjects, pieces, store)
         if evaluated or not store.finished or store.manifest() != store.manifest() | state:
@@ -157,7 +166,7 @@ class Session:
             return Setting(height, width, scale, only)
         official = source == "official"
         folder = official_folder(self.dataset.name) if official else Path(source)
-        stored = CorruptedSet(folder, self.dataset.classes, (height, width), strict=official)
+        stored = CorruptedSet(folder, self.dataset.classes, self.dataset.test, strict=official)
         return Setting(height, width, None, only, stored)
 
     def _state(
@@ -184,9 +193,17 @@ class Session:
             "study": self.study.model_dump(mode="json"),
             "data": self.dataset.test.checksum,
             "training": training,
-            "conditions": before["conditions"] | made,
+            "conditions": self._comparable(before) | made,
             "subjects": kept | networks,
         }
+
+    def _comparable(self, before: dict[str, Any]) -> dict[str, Any]:
+        """Return the earlier run's conditions, but corrupted images that came from elsewhere."""
+        conditions: dict[str, Any] = before["conditions"]
+        study = before.get("study")
+        if study and study["corruptions"] == self.study.corruptions.model_dump(mode="json"):
+            return conditions
+        return {n: facts for n, facts in conditions.items() if not n.startswith("corruptions")}
 
     def _brought(self, each: Brought) -> Subject:
         override = {
@@ -203,15 +220,18 @@ class Session:
 
 def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:
     """Return what a study says of corrupted images, with what the command line says instead."""
-    if source not in (None, *SOURCES):
+    if source not in (None, "", *SOURCES):
         source = str(Path(str(source)).expanduser().absolute())
     # A scale is for generated images: whoever gives one of the two means only that one.
-    given = {"source": source or "generated", "scale": scale} if source or scale else {}
+    given: dict[str, Any] = {}
+    if source is not None or scale is not None:
+        given = {"source": "generated" if source is None else source, "scale": scale}
     try:
         return CorruptionSpec.model_validate(spec.model_dump() | given)
     except ValidationError as problem:
         message = problem.errors()[0]["msg"].removeprefix("Value error, ")
-        raise SelbenchError(f"--scale {scale}: {message[0].lower()}{message[1:]}") from problem
+        option = "--source" if source == "" else f"--scale {scale}"
+        raise SelbenchError(f"{option}: {message[0].lower()}{message[1:]}") from problem
 
 
 def _alphas(words: Sequence[str]) -> tuple[float, ...]:

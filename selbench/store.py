@@ -5,6 +5,7 @@ A store is a folder with one folder per study:
     runs/selbench.json                    the store's format
     runs/<study>/cells/<key>.json         cells that were evaluated together: facts, measurements
     runs/<study>/cells/<key>.parquet      their outcomes, one row per subject and example
+    runs/<study>/adversarials/            images that networks err on, where they are asked for
     runs/<study>/measurements.csv         every measurement, tidy; made from the cells
     runs/<study>/manifest.json            how they were made; written last
 
@@ -21,6 +22,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors.torch
+from torch import Tensor
 
 from selbench.errors import SelbenchError, unknown
 from selbench.files import fingerprint, read_json, replacing, write_json, write_text
@@ -59,6 +62,7 @@ class Cell:
         training: fingerprint of its training; "" for a brought network.
         architecture: of the network.
         weights: hash of the network's weights.
+        helper: hash of the weights of the network that an attack was transferred from, or "".
     """
 
     suite: str
@@ -75,6 +79,7 @@ class Cell:
     training: str
     architecture: str
     weights: str
+    helper: str = ""
 
     @property
     def key(self) -> str:
@@ -143,6 +148,15 @@ class StudyStore:
         write_json(
             path, {"made": self._made, "cells": records}
         )  # last: a cell without it was never evaluated
+
+    def adversarials(self, attack: str, weights: str) -> Path:
+        """Return where the adversarials of an attack on a network are kept."""
+        return self.folder / "adversarials" / f"{attack}-{weights}.safetensors"
+
+    def write_adversarials(self, attack: str, weights: str, tensors: dict[str, Tensor]) -> None:
+        """Keep some adversarials of an attack on a network."""
+        with replacing(self.adversarials(attack, weights)) as temporary:
+            safetensors.torch.save_file(tensors, temporary)
 
     def measurements(self) -> pd.DataFrame:
         """Return every measurement, one row each: the cell's columns, layer, metric, value, n."""

@@ -10,22 +10,29 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from selbench.leaderboard import ATTACKS, COLUMNS, FAMILIES, MASKING, Leaderboard
+from selbench.leaderboard import ATTACKS, COLUMNS, FAMILIES, MASKING, MEDIANS, Leaderboard
 
 Lines = list[list[str]]  # of a table, its headings first
 
 
 def _tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
-    """Return the tables of a leaderboard by their titles: one more of them where it is `narrow`."""
-    main = [name for name in COLUMNS if name not in (*FAMILIES, *ATTACKS)]
-    groups = (
-        {"": main, "accuracy by family": list(FAMILIES)} if narrow else {"": main + list(FAMILIES)}
-    )
+    """Return the tables of a leaderboard by their titles: more of them where it is `narrow`."""
+    others = (*FAMILIES, *ATTACKS, *MEDIANS)
+    main = [name for name in COLUMNS if name not in others]
+    if narrow:
+        groups = {
+            "": main,
+            "accuracy by family": [*FAMILIES],
+            "attacks": [*ATTACKS],
+            "smallest perturbations": [*MEDIANS],
+        }
+    else:
+        groups = {"": [*main, *FAMILIES], "attacks": [*ATTACKS, *MEDIANS]}
     tables = {}
-    for title, group in (groups | {"attacks": list(ATTACKS)}).items():
+    for title, group in groups.items():
         names = [name for name in group if board.table[name].notna().any()]
         if names:
-            tables[title] = _lines(board.table, names, masking=title == "attacks")
+            tables[title] = _lines(board.table, names, masking=MEDIANS[0] in group)
     return tables
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from selbench.attacks import losses
+from selbench.attacks import gradient, losses
 from selbench.attacks.folding import folded
 from selbench.attacks.gradient import NEVER, fgsm, gradients_of, logits_of, pgd, pgd_curve, pgd_grid
 from selbench.attacks.masking import FLAGS, differentiable, examine, raised
@@ -350,3 +350,27 @@ def test_a_linear_network_raises_no_flag():
     network, images = Linear(), grey()
     labels = labels_of(network, images)
     assert raised(examine(network, images, labels, torch.arange(40), EPSILONS)) == []
+
+
+class Large(Linear):
+    """Needs more memory than there is for more than ten images."""
+
+    def forward(self, images):
+        if len(images) > 10:
+            raise torch.OutOfMemoryError
+        return super().forward(images)
+
+
+def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
+    monkeypatch.setattr(gradient, "CHUNK", {"cpu": 64})
+    images, small = grey(), Linear()
+    labels = labels_of(small, images)
+    with pytest.warns(ResourceWarning) as told:
+        found = pgd(Large(), images, (labels,), 0.1, NORMS["linf"], step=0.02, steps=5)
+    sentences = [str(each.message) for each in told]
+    assert len(sentences) == 3
+    assert sentences[-1] == "out of memory: 8 images at once from now on instead of 16"
+    assert gradient.CHUNK == {"cpu": 8}
+    expected = pgd(small, images, (labels,), 0.1, NORMS["linf"], step=0.02, steps=5)
+    assert torch.equal(found.fallen, expected.fallen)
+    torch.testing.assert_close(found.images, expected.images)

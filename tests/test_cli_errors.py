@@ -96,6 +96,8 @@ WRONG = {
         ["run", "tiny.toml", "--corruption", "fog"],
         r"fog is not in the suite clean; add --suite corruptions-all",
     ),
+    "scale of nothing": (["run", "--scale", "0"], r"--scale 0: input should be 32, 64 or 224$"),
+    "source of nothing": (["run", "--source", ""], r"--source: string should have at least 1 ch"),
     "scale": (["run", "--scale", "48"], r"--scale 48: input should be 32, 64 or 224$"),
     "scale of images on disk": (
         ["run", "--scale", "32", "--source", "official"],
@@ -201,6 +203,16 @@ def test_size_without_constants_is_refused_before_training(
         r"^gaussian_noise has no constants for images of 48 x 48 pixels; choose those of another "
         r"size with --scale 32, 64 or 224 \(or corruptions.scale in the study\)$",
         refused(*words),
+    )
+
+
+def test_corruption_that_the_store_lacks_is_named(refused, selbench, tiny_study, match):
+    selbench("run", tiny_study)
+    sentence = refused("leaderboard", "--corruption", "fogg")
+    match(r"unknown corruption 'fogg'; did you mean 'fog'", sentence)
+    match(
+        r"runs/tiny holds no results under fog; run its study with --suite corruptions-all --corr",
+        refused("leaderboard", "--corruption", "fog"),
     )
 
 

@@ -1,6 +1,7 @@
 """Corrupted sets on disk: both layouts, what they are called, and what is wrong with them."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import torch
 from PIL import Image
 
 from corruptions import CORRUPTIONS
-from selbench.corrupted import reading
+from selbench import files
 from selbench.corrupted.layout import ABOUT, PUBLISHED, About, Part
-from selbench.corrupted.reading import CorruptedSet, md5_of, official_folder
+from selbench.corrupted.reading import CorruptedSet, official_folder
+from selbench.datasets.dataset import make_split
 from selbench.datasets.download import RECEIPT
 from selbench.errors import SelbenchError
-from selbench.files import home
+from selbench.files import home, md5_of
 
 CLASSES = ("digit-0", "digit-1", "digit-2")
 IMAGES, SIDE = 6, 8
@@ -47,12 +49,28 @@ def folders(tmp_path):
     return folder
 
 
-def the_set(folder, **facts):
-    return CorruptedSet(folder, CLASSES, (SIDE, SIDE), **facts)
+def clean(side=SIDE, labels=(0, 1, 2, 0, 1, 2)):
+    pixels = torch.zeros(len(labels), 3, side, side, dtype=torch.uint8)
+    return make_split(pixels, torch.tensor(labels))
+
+
+def the_set(folder, classes=CLASSES, test=None, **facts):
+    return CorruptedSet(folder, classes, clean() if test is None else test, **facts)
+
+
+def find(folder, name, severity, **facts):
+    stored = the_set(folder, **facts)
+    return stored.find(name)[list(stored.severities).index(severity)]
 
 
 def about(**facts):
-    plain = {"layout": "npy", "data": "d", "images": IMAGES, "classes": CLASSES, "seed": 0}
+    plain = {
+        "layout": "npy",
+        "data": clean().checksum,
+        "images": IMAGES,
+        "classes": CLASSES,
+        "seed": 0,
+    }
     parts = {"fog": Part(version=1, variant="", finished=(1, 2, 3, 4, 5))}
     return About(**(plain | {"scale": 32, "severities": (1, 2, 3, 4, 5), "parts": parts} | facts))
 
@@ -60,7 +78,7 @@ def about(**facts):
 def test_arrays_are_read_block_by_block(arrays):
     published = np.load(arrays / "fog.npy")
     for severity in range(1, 6):
-        stored = the_set(arrays).find("fog", severity)
+        stored = find(arrays, "fog", severity)
         split = stored.load()
         block = published[(severity - 1) * IMAGES : severity * IMAGES]
         assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), block)
@@ -70,7 +88,7 @@ def test_arrays_are_read_block_by_block(arrays):
 
 
 def test_folders_are_read_class_by_class(folders):
-    stored = the_set(folders).find("fog", 3)
+    stored = find(folders, "fog", 3)
     split = stored.load()
     assert split.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert split.images[:, 0, 0, 0].tolist() == [30, 30, 31, 31, 32, 32]
@@ -80,7 +98,7 @@ def test_folders_are_read_class_by_class(folders):
 @pytest.mark.parametrize("layout", ["arrays", "folders"])
 def test_checksums_tell_severities_and_contents_apart(layout, request):
     folder = request.getfixturevalue(layout)
-    sums = [the_set(folder).find("fog", severity).checksum for severity in range(1, 6)]
+    sums = [find(folder, "fog", severity).checksum for severity in range(1, 6)]
     if layout == "arrays":
         assert len(set(sums)) == 5
         pixels = np.load(folder / "fog.npy")
@@ -88,48 +106,110 @@ def test_checksums_tell_severities_and_contents_apart(layout, request):
         np.save(folder / "fog.npy", pixels)
     else:
         Image.effect_noise((SIDE, SIDE), 64).save(folder / "fog" / "1" / CLASSES[0] / "a.JPEG")
-    assert the_set(folder).find("fog", 1).checksum != sums[0]
+    assert find(folder, "fog", 1).checksum != sums[0]
 
 
 def test_published_files_are_known_by_their_md5(arrays, monkeypatch):
     for name in ("fog", "labels"):
         digest = hashlib.md5((arrays / f"{name}.npy").read_bytes()).hexdigest()
         monkeypatch.setitem(PUBLISHED, name, digest)
-    assert the_set(arrays, strict=True).find("fog", 1).source == "official"
-    assert the_set(arrays).find("contrast", 1).source == "files"
+    assert find(arrays, "fog", 1, strict=True).source == "official"
+    assert find(arrays, "contrast", 1).source == "files"
     message = r"contrast\.npy is not the published file \(its md5 does not match\); download the"
     with pytest.raises(SelbenchError, match=message):
-        the_set(arrays, strict=True).find("contrast", 1)
+        find(arrays, "contrast", 1, strict=True)
 
 
 def test_other_labels_than_the_published_are_not_official(arrays, monkeypatch):
     monkeypatch.setitem(PUBLISHED, "fog", md5_of(arrays / "fog.npy"))
     with pytest.raises(SelbenchError, match=r"labels\.npy is not the published file"):
-        the_set(arrays, strict=True).find("fog", 1)
+        find(arrays, "fog", 1, strict=True)
 
 
 def test_a_set_that_selbench_made_says_so(arrays, folders):
     about().write(arrays)
-    assert the_set(arrays).find("fog", 1).source == "files, generated"
-    parts = {"fog": Part(version=1, variant="procedural", finished=(1, 2))}
+    assert find(arrays, "fog", 1).source == "files (generated)"
+    parts = {"fog": Part(version=1, variant="procedural", finished=(1, 2, 3, 4, 5))}
     about(layout="folder", parts=parts).write(folders)
-    assert the_set(folders).find("fog", 1).source == "files, generated, JPEG files (procedural)"
-    with pytest.raises(SelbenchError, match=r"fog/3 is not finished; run the same `selbench corr"):
-        the_set(folders).find("fog", 3)
+    assert find(folders, "fog", 1).source == "files (generated, JPEG files, procedural)"
+
+
+@pytest.mark.parametrize("layout", ["arrays", "folders"])
+def test_a_set_that_selbench_has_not_finished_is_refused(layout, request):
+    folder = request.getfixturevalue(layout)
+    parts = {"fog": Part(version=1, variant="", finished=(1, 2))}
+    for listed in (parts, {}):
+        about(parts=listed).write(folder)
+        message = f"^fog in {folder} is not finished; run the same `selbench corrupt` again$"
+        with pytest.raises(SelbenchError, match=message):
+            find(folder, "fog", 1)
+
+
+def test_a_set_of_other_classes_is_refused(arrays):
+    about(classes=("cat", "dog", "ship", "truck")).write(arrays)
+    message = (
+        r"has the classes cat, dog, ship, \.\.\., the data set digit-0, digit-1, "
+        "digit-2; take the set that belongs to it"
+    )
+    with pytest.raises(SelbenchError, match=message):
+        find(arrays, "fog", 1)
+
+
+def test_a_set_of_other_images_says_so(arrays, folders):
+    unpaired = "other pictures than the clean ones"
+    other = clean(labels=(0, 0, 1, 1, 2, 2))
+    assert find(arrays, "fog", 1, test=other).source == f"files ({unpaired})"
+    about(data="x").write(arrays)
+    assert find(arrays, "fog", 1).source == f"files (generated, {unpaired})"
+    about(data="x", layout="folder").write(folders)
+    assert find(folders, "fog", 1).source == f"files (generated, JPEG files, {unpaired})"
+
+
+def test_severities_of_unequal_length_are_refused(folders):
+    (folders / "fog" / "3" / "digit-1" / "a.JPEG").unlink()
+    with pytest.raises(SelbenchError, match=r"of .*fog hold 5 to 6 images; get the whole set$"):
+        find(folders, "fog", 1)
+
+
+def test_changed_files_of_the_same_size_are_other_images(folders):
+    before = find(folders, "fog", 1).checksum
+    path = folders / "fog" / "1" / CLASSES[0] / "a.JPEG"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    assert len(path.read_bytes()) == len(content)
+    assert find(folders, "fog", 1).checksum != before
+
+
+def test_only_what_was_downloaded_is_official(folders):
+    message = "was not unpacked by `selbench download`; run it, or name the folder with --source"
+    with pytest.raises(SelbenchError, match=message):
+        find(folders, "fog", 1, strict=True)
+    (folders / RECEIPT).touch()
+    assert find(folders, "fog", 1, strict=True).source.startswith("official")
+
+
+@pytest.mark.parametrize("severities", [[], [7], [0, 1]])
+def test_an_account_of_impossible_severities_is_damaged(arrays, severities):
+    about().write(arrays)
+    content = json.loads((arrays / ABOUT).read_text())
+    (arrays / ABOUT).write_text(json.dumps(content | {"severities": severities}))
+    with pytest.raises(SelbenchError, match=r"selbench-set\.json is damaged"):
+        find(arrays, "fog", 1)
 
 
 def test_a_set_with_some_severities_has_only_those(arrays):
-    about(severities=(2, 5)).write(arrays)
+    parts = {"fog": Part(version=1, variant="", finished=(2, 5))}
+    about(severities=(2, 5), parts=parts).write(arrays)
     assert list(the_set(arrays).severities) == [2, 5]
-    split = the_set(arrays).find("fog", 5).load()
+    split = find(arrays, "fog", 5).load()
     block = np.load(arrays / "fog.npy")[15:]
     assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), block)
 
 
 def test_a_downloaded_tiny_imagenet_c_is_official_but_unpaired(folders):
     (folders / RECEIPT).touch()
-    source = the_set(folders).find("fog", 1).source
-    assert source == "official: other pictures than the clean ones"
+    source = find(folders, "fog", 1).source
+    assert source == "official (other pictures than the clean ones)"
 
 
 def test_a_tree_like_tiny_imagenet_c_is_official_but_not_checked(tmp_path):
@@ -139,8 +219,10 @@ def test_a_tree_like_tiny_imagenet_c_is_official_but_not_checked(tmp_path):
         place.mkdir(parents=True)
         for number in range(50):
             (place / f"{number}.JPEG").touch()
-    stored = CorruptedSet(tmp_path, classes, (SIDE, SIDE)).find("fog", 1)
-    assert stored.source == "official, not checked: other pictures than the clean ones"
+    for severity in range(2, 6):
+        (tmp_path / "fog" / str(severity)).symlink_to(tmp_path / "fog" / "1")
+    stored = CorruptedSet(tmp_path, classes, clean()).find("fog")[0]
+    assert stored.source == "official (not checked, other pictures than the clean ones)"
     assert stored.images == 10_000
 
 
@@ -148,7 +230,7 @@ def test_an_md5_is_computed_once_for_an_unchanged_file(arrays, monkeypatch):
     path = arrays / "fog.npy"
     first = md5_of(path)
     assert first == hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(reading.hashlib, "file_digest", None)
+    monkeypatch.setattr(files.hashlib, "file_digest", None)
     assert md5_of(path) == first
 
 
@@ -193,6 +275,10 @@ def strange_label(folder):
     np.save(folder / "labels.npy", np.full(30, 3, np.uint8))
 
 
+def negative_label(folder):
+    np.save(folder / "labels.npy", np.array([-1, 2] * 15, np.int8))
+
+
 def no_labels(folder):
     (folder / "labels.npy").unlink()
 
@@ -212,6 +298,7 @@ SPOILT = {
     other_size: r"images of .*fog\.npy are 9 x 8 pixels, the data set's 8 x 8; take the set that",
     few_labels: r"labels\.npy holds 29 labels for the 30 images of fog\.npy; get both from one set",
     strange_label: r"labels\.npy names class 3, the data set has the classes 0 to 2$",
+    negative_label: r"labels\.npy names class -1, the data set has the classes 0 to 2$",
     no_labels: r"labels\.npy is missing; get the whole set$",
     no_corruption: r"CIFAR-10-C holds neither fog\.npy nor a folder fog; choose among its",
 }
@@ -221,7 +308,7 @@ SPOILT = {
 def test_a_spoilt_file_is_named(spoil, arrays):
     spoil(arrays)
     with pytest.raises(SelbenchError, match=SPOILT[spoil]):
-        the_set(arrays).find("fog", 2)
+        find(arrays, "fog", 2)
 
 
 def test_a_missing_severity_is_named(folders):
@@ -229,7 +316,7 @@ def test_a_missing_severity_is_named(folders):
     place.rename(folders / "elsewhere")
     message = rf"^the folder {place} of severity 4 is missing; get the whole set$"
     with pytest.raises(SelbenchError, match=message):
-        the_set(folders).find("fog", 4)
+        find(folders, "fog", 4)
 
 
 @pytest.mark.parametrize(
@@ -238,11 +325,11 @@ def test_a_missing_severity_is_named(folders):
 def test_other_classes_than_the_data_set_s_are_refused(folders, classes, missing):
     place = folders / "fog" / "1"
     with pytest.raises(SelbenchError, match=rf"the class {missing} is in only one of {place} and"):
-        CorruptedSet(folders, classes, (SIDE, SIDE)).find("fog", 1)
+        the_set(folders, classes=classes).find("fog")
 
 
 def test_other_sizes_than_the_data_set_s_are_refused(folders):
-    stored = CorruptedSet(folders, CLASSES, (16, 16)).find("fog", 1)
+    stored = find(folders, "fog", 1, test=clean(side=16))
     with pytest.raises(SelbenchError, match=r"fog/1 are 8 x 8 pixels, the data set's 16 x 16"):
         stored.load()
 
@@ -250,7 +337,7 @@ def test_other_sizes_than_the_data_set_s_are_refused(folders):
 def test_a_damaged_account_of_a_set_is_named(arrays):
     (arrays / ABOUT).write_text('{"format": 7}')
     with pytest.raises(SelbenchError, match=r"selbench-set\.json is damaged or of another version"):
-        the_set(arrays).find("fog", 1)
+        find(arrays, "fog", 1)
 
 
 def test_official_sets_belong_to_their_data_sets(fresh_home):
@@ -299,9 +386,9 @@ def test_a_set_on_disk_gives_the_numbers_of_the_images_it_holds(selbench, tiny_s
     ours, theirs = (part.set_index(keys)["value"].sort_index() for part in (made, stored))
     assert ours.equals(theirs)
     board = selbench("run", *words, "--source", "stored").out
-    assert "2 corruptions, 10 conditions with their severities (files)" in " ".join(board.split())
+    assert "2 corruptions, with their severities 10 files" in " ".join(board.split())
     again = selbench("run", *words).out
-    assert "severities (generated)" in " ".join(again.split())
+    assert "severities 10 generated" in " ".join(again.split())
 
 
 def test_a_set_on_disk_is_limited_like_the_test_images(selbench, tiny_study, tmp_path):

@@ -6,15 +6,17 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from selbench import engine
+from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, make_split
 from selbench.engine import evaluate, limited, outcome, run_condition
 from selbench.progress import Progress
 from selbench.store import StudyStore
 from selbench.subjects import Subject
-from selbench.suites import Condition, Setting, collect
+from selbench.suites import Attack, Condition, Setting, collect
 
 CPU = torch.device("cpu")
 CLASSES = 5
@@ -211,3 +213,93 @@ def test_progress_adds_up_to_what_was_announced(dataset, store):
     evaluate([subject(0), subject(1)], pieces, dataset, store, CPU, progress=recorder)
     assert recorder.left == 0
     assert len(store.keys()) == 4
+
+
+# Attacks, which take one network at a time.
+
+
+def fell(images, labels, levels):
+    """Return what an attack makes that fools a network about the first images, more at each."""
+    results = []
+    for number in range(1, len(levels) + 1):
+        fallen = torch.arange(len(labels)) < number
+        logits = F.one_hot((labels + fallen) % CLASSES, CLASSES).float()
+        results.append(Attacked(images + 0.1 * number, logits, fallen, fallen.long()))
+    return results
+
+
+def an_attack(**facts):
+    levels = (1.0, 2.0, 4.0)
+
+    def run(network, images, labels, examples):
+        return fell(images, labels, levels)
+
+    return Attack(**({"suite": "attacks", "name": "test", "levels": levels, "run": run} | facts))
+
+
+def test_an_attack_makes_a_cell_for_every_level(dataset, store):
+    assert evaluate([subject(0), subject(1)], [an_attack()], dataset, store, CPU) == 6
+    rows = store.measurements()
+    rows = rows[rows["metric"] == "accuracy"]
+    for _, part in rows.groupby("subject"):
+        assert part["level"].tolist() == [1, 2, 4]
+        assert part["value"].tolist() == pytest.approx([599 / 600, 598 / 600, 597 / 600])
+    assert evaluate([subject(0), subject(1)], [an_attack()], dataset, store, CPU) == 0
+    assert store.outcomes().num_rows == 6 * 600
+
+
+def test_an_attack_sees_the_images_in_groups_and_in_order(dataset, store, monkeypatch):
+    seen = []
+
+    def run(network, images, labels, examples):
+        seen.append((examples.tolist(), images.dtype, images.max() <= 1))
+        return fell(images, labels, (1.0,))
+
+    monkeypatch.setattr(engine, "GROUP", 250)
+    evaluate([subject(0)], [an_attack(run=run, levels=(1.0,))], dataset, store, CPU)
+    assert [each for examples, *_ in seen for each in examples] == list(range(600))
+    assert [len(examples) for examples, *_ in seen] == [250, 250, 100]
+    assert all(dtype == torch.float32 and small for _, dtype, small in seen)
+
+
+def test_an_interrupted_run_loses_the_attack_in_flight_only(dataset, store):
+    def interrupted(network, images, labels, examples):
+        raise KeyboardInterrupt
+
+    pieces = [an_attack(), an_attack(name="other", run=interrupted)]
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([subject(0)], pieces, dataset, store, CPU)
+    assert len(store.keys()) == 3
+    assert evaluate([subject(0)], [an_attack(), an_attack(name="other")], dataset, store, CPU) == 3
+
+
+def test_saved_adversarials_lie_beside_their_clean_images(dataset, store):
+    evaluate([subject(0)], [an_attack()], dataset, store, CPU)
+    assert evaluate([subject(0)], [an_attack()], dataset, store, CPU, save=4) == 3
+    saved = load_file(store.adversarials("test", "w0"))
+    clean = dataset.test.images[:4].float() / 255
+    assert torch.equal(saved["clean"], clean)
+    assert torch.equal(saved["adversarial 2"], clean + 0.2)
+    labels = dataset.test.labels[:4]
+    assert torch.equal(saved["label"], labels)
+    assert (saved["prediction 2"] != labels).tolist() == [True, True, False, False]
+    assert evaluate([subject(0)], [an_attack()], dataset, store, CPU, save=4) == 0
+
+
+def test_a_transfer_attack_takes_the_network_most_like_the_subject(dataset, store):
+    pairs = []
+
+    def run(network, source, images, labels, examples):
+        pairs.append((network.weight[0, 0].item(), source.weight[0, 0].item()))
+        return fell(images, labels, (1.0,))
+
+    other = dataclasses.replace(subject(2), alpha=1.0, name="alpha=1 seed=2")
+    piece = an_attack(run=run, levels=(1.0,), transfer=True)
+    evaluate([subject(0), subject(1), other], [piece], dataset, store, CPU)
+    first = [Linear(seed).weight[0, 0].item() for seed in range(3)]
+    assert pairs == [(first[0], first[1]), (first[1], first[0]), (first[2], first[1])]
+    assert set(store.measurements()["helper"]) == {"w0", "w1"}
+
+
+def test_a_transfer_attack_on_the_only_subject_is_left_out(dataset, store):
+    assert evaluate([subject(0)], [an_attack(transfer=True)], dataset, store, CPU) == 0

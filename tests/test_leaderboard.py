@@ -136,7 +136,7 @@ def test_networks_are_compared_on_the_conditions_they_have_in_common(store):
     board = leaderboard(store)
     assert row(board, "2")["corrupted"] == pytest.approx(0.5)
     assert row(board, "0")["corrupted"] == pytest.approx(0.8)
-    assert "1 corruptions, 1 conditions" in board.caption
+    assert "1 corruptions, with their severities 1 generated" in board.caption
 
 
 def test_other_data_and_other_trainings_are_left_out(store):
@@ -202,7 +202,7 @@ def test_sources_stand_in_the_caption(store):
     source = {"source": "generated (procedural)"}
     for alpha, seed in ((0, 0), (0, 1), (1, 0), (1, 1)):
         write(store, cell("corruptions", "frost", 1, "weather", alpha, seed, **source), 0.5)
-    assert "(generated, generated (procedural))" in leaderboard(store).caption
+    assert "3 generated, 1 generated (procedural)" in leaderboard(store).caption
 
 
 def test_what_some_networks_lack_is_not_counted_and_named(store):

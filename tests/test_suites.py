@@ -28,6 +28,7 @@ def test_the_suites_are_these():
         "corruptions-extra",
         "corruptions-all",
         "attacks",
+        "attacks-strong",
     }
 
 

@@ -5,9 +5,10 @@ need no gradients. `goals` are the right labels, followed by the targets where t
 example falls when it is misclassified, as whatever.
 """
 
+import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Int64
@@ -19,7 +20,8 @@ from selbench.attacks.norms import Norm, inside
 from selbench.types import Examples, Images, Labels, Logits
 
 NEVER = -1  # steps of an example that did not fall
-CHUNK = {"cpu": 64, "cuda": 2000}  # images at once: what a processor's cache holds, a GPU fills
+CHUNK = {"cpu": 64, "cuda": 2000}  # images at once: what a processor's cache holds, a GPU fills;
+# halved for good where memory does not suffice
 
 Goals = tuple[Labels, ...]
 
@@ -34,34 +36,42 @@ class Attacked:
         fallen: whether the network errs on them.
         steps: after how many steps an example fell, 0 for one misclassified from the start, NEVER
             for one that did not fall.
+        checks: of which examples a check for masked gradients holds, by its name in
+            `selbench.attacks.masking.FLAGS`.
     """
 
     images: Images
     logits: Logits
     fallen: Bool[Tensor, " batch"]
     steps: Int64[Tensor, " batch"]
+    checks: Mapping[str, Bool[Tensor, " batch"]] = field(default_factory=dict, kw_only=True)
 
 
 @torch.no_grad()
 def logits_of(network: nn.Module, images: Images) -> Logits:
     """Return the network's logits, computed in chunks."""
-    return torch.cat([network(_laid_out(part)) for part in images.split(_chunk(images))])
+
+    def forward(images: Images) -> tuple[Logits]:
+        return (network(_laid_out(images)),)
+
+    (logits,) = in_chunks(forward, images)
+    return logits
 
 
 def gradients_of(
     network: nn.Module, images: Images, goals: Goals, loss: Loss = cross_entropy
 ) -> tuple[Images, Logits]:
     """Return the gradient of each example's loss with respect to its image, and the logits."""
-    gradients: list[Images] = []
-    logits: list[Logits] = []
-    size = _chunk(images)
-    for parts in zip(images.split(size), *(goal.split(size) for goal in goals), strict=True):
-        points = _laid_out(parts[0].detach()).requires_grad_()
+
+    def backward(images: Images, *goals: Labels) -> tuple[Images, Logits]:
+        points = _laid_out(images.detach()).requires_grad_()
         with torch.enable_grad():
             outputs = network(points)
-            gradients += torch.autograd.grad(loss(outputs, *parts[1:]).sum(), points)
-        logits.append(outputs.detach())
-    return torch.cat(gradients), torch.cat(logits)
+            (gradient,) = torch.autograd.grad(loss(outputs, *goals).sum(), points)
+        return gradient, outputs.detach()
+
+    gradients, logits = in_chunks(backward, images, *goals)
+    return gradients, logits
 
 
 @torch.no_grad()
@@ -269,8 +279,24 @@ def _merged(whole: Attacked, part: Attacked, places: Tensor) -> Attacked:
     )
 
 
-def _chunk(images: Images) -> int:
-    return CHUNK[images.device.type]
+def in_chunks(
+    function: Callable[..., tuple[Tensor, ...]], images: Images, *others: Tensor
+) -> list[Tensor]:
+    """Map over rows in chunks, half as large as before where memory does not suffice."""
+    kind = images.device.type
+    while True:
+        size = CHUNK[kind]
+        try:
+            rows = zip(*(tensor.split(size) for tensor in (images, *others)), strict=True)
+            parts = [function(*chunk) for chunk in rows]
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            CHUNK[kind] = size // 2
+            message = f"out of memory: {size // 2} images at once from now on instead of {size}"
+            warnings.warn(message, ResourceWarning, stacklevel=2)
+        else:
+            return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
 def _laid_out(images: Images) -> Images:

@@ -110,6 +110,8 @@ def differentiable(network: nn.Module, images: Images, labels: Labels) -> bool:
     """Say whether logits depend on images in a way that can be differentiated."""
     try:
         gradients_of(network, images, (labels,))
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:  # what torch raises where nothing requires a gradient
         return False
     return True

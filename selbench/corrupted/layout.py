@@ -10,7 +10,7 @@ how it was made; the published ones have none.
 
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -50,6 +50,9 @@ PUBLISHED = {
 }
 
 
+Severity = Annotated[int, Field(ge=1, le=5)]
+
+
 class Part(Frozen):
     """One corruption of a set: the code and the variant that made it, the severities finished."""
 
@@ -80,7 +83,7 @@ class About(Frozen):
     classes: tuple[str, ...]
     seed: int
     scale: int
-    severities: tuple[int, ...]
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)]
     parts: dict[str, Part] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 

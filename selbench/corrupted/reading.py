@@ -1,22 +1,21 @@
 """Read corrupted sets from disk, in either layout, and tell where they come from."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from corruptions import CORRUPTIONS
 from selbench.corrupted.layout import LABELS, PUBLISHED, SEVERITIES, About, read_about
 from selbench.datasets.dataset import Split, make_split
 from selbench.datasets.download import RECEIPT
 from selbench.datasets.folder import list_images
 from selbench.datasets.images import decode_images
 from selbench.errors import SelbenchError
-from selbench.files import fingerprint, home, write_text
+from selbench.files import fingerprint, home, md5_of
 from selbench.progress import SILENT
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -48,74 +47,102 @@ class CorruptedSet:
 
     Attributes:
         classes: of the data set it belongs to, in the order of their numbers.
-        size: height and width that its images must have.
+        test: the data set's test images, of which the set should be made.
         strict: whether only the published files will do.
     """
 
     folder: Path
     classes: tuple[str, ...]
-    size: tuple[int, int]
+    test: Split
     strict: bool = False
+
+    @cached_property
+    def about(self) -> About | None:
+        """What the set says of itself."""
+        return read_about(self.folder)
 
     @property
     def severities(self) -> Sequence[int]:
         """Those that the set has, in rising order."""
-        about = read_about(self.folder)
-        return SEVERITIES if about is None else about.severities
+        return SEVERITIES if self.about is None else self.about.severities
 
-    def find(self, name: str, severity: int) -> Stored:
-        """Return the images of a corruption at a severity.
+    def find(self, name: str) -> list[Stored]:
+        """Return the images of a corruption, severity by severity.
 
         Raises:
             SelbenchError: for what is missing, cut off, of another shape or size, labelled with
-                classes the data set does not have, or, if `strict`, not the published file.
+                classes the data set does not have, or, if `strict`, not what was published.
         """
         if not self.folder.is_dir():
             raise SelbenchError(f"there is no folder {self.folder} to take corrupted images from")
-        about = read_about(self.folder)
-        if (self.folder / name).is_dir():
-            return self._in_folders(name, severity, about)
+        if self.about is not None:
+            self._check_account(self.about, name)
         if (self.folder / f"{name}.npy").is_file():
-            return self._in_arrays(name, severity, about)
+            return self._in_arrays(name)
+        if (self.folder / name).is_dir():
+            found = [self._in_folder(name, severity) for severity in self.severities]
+            counts = {each.images for each in found}
+            if len(counts) > 1:
+                raise SelbenchError(
+                    f"the severities of {self.folder / name} hold {min(counts)} to {max(counts)} "
+                    "images; get the whole set"
+                )
+            return found
         raise SelbenchError(
             f"{self.folder} holds neither {name}.npy nor a folder {name}; choose among its "
             "corruptions with --corruption, or take --source generated"
         )
 
-    def _in_arrays(self, name: str, severity: int, about: About | None) -> Stored:
+    def _check_account(self, about: About, name: str) -> None:
+        if name not in about.parts or set(about.parts[name].finished) != set(about.severities):
+            raise SelbenchError(
+                f"{name} in {self.folder} is not finished; run the same `selbench corrupt` again"
+            )
+        if about.classes != self.classes:
+            raise SelbenchError(
+                f"the set in {self.folder} has the classes {_named(about.classes)}, the data set "
+                f"{_named(self.classes)}; take the set that belongs to it"
+            )
+
+    def _in_arrays(self, name: str) -> list[Stored]:
         path, labels_path = self.folder / f"{name}.npy", self.folder / LABELS
         images, labels = open_array(path, 4), open_array(labels_path, 1)
-        severities = self.severities
-        if len(images) % len(severities) or images.shape[3] != 3 or images.dtype != np.uint8:
+        blocks = len(self.severities)
+        if len(images) % blocks or images.shape[3] != 3 or images.dtype != np.uint8:
             raise SelbenchError(
                 f"{path} holds {images.dtype} of shape {images.shape}; expected are uint8 of "
-                f"shape (n, height, width, 3), n a multiple of the {len(severities)} severities"
+                f"shape (n, height, width, 3), n a multiple of the {blocks} severities"
             )
         if len(labels) != len(images):
             raise SelbenchError(
                 f"{labels_path} holds {len(labels)} labels for the {len(images)} images of "
                 f"{path.name}; get both from one set"
             )
-        count = len(images) // len(severities)
-        first = list(severities).index(severity) * count
-        part = labels[first : first + count].astype(np.int64)
-        if part.min() < 0 or part.max() >= len(self.classes):
-            raise SelbenchError(
-                f"{labels_path} names class {part.max()}, the data set has the classes 0 to "
-                f"{len(self.classes) - 1}"
-            )
+        self._check_labels(labels_path, labels)
         self._check_size(path, images.shape[1:3])
-
-        def load() -> Split:
-            block = torch.from_numpy(np.array(images[first : first + count]))
-            return make_split(block.permute(0, 3, 1, 2), torch.from_numpy(part))
-
         sums = [md5_of(path), md5_of(labels_path)]
-        return Stored(
-            self._source_of_array(path, sums, about), fingerprint([*sums, severity]), count, load
-        )
+        source = self._source_of_array(path, sums)
+        count = len(images) // blocks
 
-    def _source_of_array(self, path: Path, sums: list[str], about: About | None) -> str:
+        def stored(number: int, severity: int) -> Stored:
+            rows = slice(number * count, (number + 1) * count)
+            numbers = torch.from_numpy(labels[rows].astype(np.int64))
+
+            def load() -> Split:
+                block = torch.from_numpy(np.array(images[rows]))
+                return make_split(block.permute(0, 3, 1, 2), numbers)
+
+            paired = torch.equal(numbers, self.test.labels) and self._same_images
+            described = source if paired else _marked(source, UNPAIRED)
+            return Stored(described, fingerprint([*sums, severity]), count, load)
+
+        return [stored(number, severity) for number, severity in enumerate(self.severities)]
+
+    @property
+    def _same_images(self) -> bool:
+        return self.about is None or self.about.data == self.test.checksum
+
+    def _source_of_array(self, path: Path, sums: list[str]) -> str:
         published = [PUBLISHED[path.stem], PUBLISHED["labels"]]
         if sums == published:
             return "official"
@@ -125,16 +152,14 @@ class CorruptedSet:
                 f"{which} is not the published file (its md5 does not match); download the set "
                 "again, or name the folder with --source to use it as it is"
             )
-        return _described(path.stem, about, "")
+        return _described(path.stem, self.about)
 
-    def _in_folders(self, name: str, severity: int, about: About | None) -> Stored:
+    def _in_folder(self, name: str, severity: int) -> Stored:
         place = self.folder / name / str(severity)
         if not place.is_dir():
             raise SelbenchError(
                 f"the folder {place} of severity {severity} is missing; get the whole set"
             )
-        if about is not None and severity not in about.parts[name].finished:
-            raise SelbenchError(f"{place} is not finished; run the same `selbench corrupt` again")
         found = {path.name for path in place.iterdir() if path.is_dir()}
         if found != set(self.classes):
             lonely = min(found ^ set(self.classes))
@@ -151,19 +176,36 @@ class CorruptedSet:
             self._check_size(place, tuple(images.shape[2:]))
             return make_split(images, labels)
 
-        stamp = [(f"{path.parent.name}/{path.name}", path.stat().st_size) for path in flat]
-        source = _described(name, about, ", JPEG files")
+        source = self._source_of_tree(name, {len(paths) for paths in files})
+        return Stored(source, fingerprint([_stamp(path) for path in flat]), len(flat), load)
+
+    def _source_of_tree(self, name: str, per_class: set[int]) -> str:
         if (self.folder / RECEIPT).is_file():
-            source = f"official: {UNPAIRED}"
-        elif about is None and {len(paths) for paths in files} == {50} and len(files) == 200:
-            source = f"official, not checked: {UNPAIRED}"  # as Tiny-ImageNet-C, which has no md5s
-        return Stored(source, fingerprint(stamp), len(flat), load)
+            return _marked("official", UNPAIRED)
+        if self.strict:
+            raise SelbenchError(
+                f"{self.folder} was not unpacked by `selbench download`; run it, or name the "
+                "folder with --source to use it as it is"
+            )
+        if self.about is None and per_class == {50} and len(self.classes) == 200:
+            return _marked("official", f"not checked, {UNPAIRED}")  # there are no published md5s
+        source = _described(name, self.about, "JPEG files")
+        return source if self.about is None or self._same_images else _marked(source, UNPAIRED)
+
+    def _check_labels(self, path: Path, labels: Array) -> None:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise SelbenchError(
+                f"{path} names class {low if low < 0 else high}, the data set has the classes 0 to "
+                f"{len(self.classes) - 1}"
+            )
 
     def _check_size(self, path: Path, size: tuple[int, ...]) -> None:
-        if size != self.size:
+        height, width = self.test.images.shape[2:]
+        if size != (height, width):
             raise SelbenchError(
                 f"the images of {path} are {size[1]} x {size[0]} pixels, the data set's "
-                f"{self.size[1]} x {self.size[0]}; take the set that belongs to it"
+                f"{width} x {height}; take the set that belongs to it"
             )
 
 
@@ -209,26 +251,25 @@ def open_array(path: Path, axes: int) -> Array:
     return array
 
 
-def md5_of(path: Path) -> str:
-    """Return a file's md5, from the cache folder where the file is unchanged since."""
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """Identify a file without reading it."""
     status = path.stat()
-    stamp = [str(path.absolute()), status.st_size, status.st_mtime_ns]
-    kept = home() / "md5" / fingerprint(stamp)
-    if kept.is_file():
-        return kept.read_text(encoding="utf-8")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    write_text(kept, digest)
-    return digest
+    return f"{path.parent.name}/{path.name}", status.st_size, status.st_mtime_ns
 
 
-def _described(name: str, about: About | None, how: str) -> str:
+def _described(name: str, about: About | None, *marks: str) -> str:
+    """Say what is known of files that are not the published ones."""
     if about is None:
         return "files"
-    variant = about.parts[name].variant if name in about.parts else ""
-    return f"files, generated{how}" + (f" ({variant})" if variant else "")
+    variant = about.parts[name].variant
+    return _marked("files", "generated", *marks, *([variant] if variant else []))
 
 
-def corruptions_in(folder: Path) -> list[str]:
-    """Return the corruptions of which a set has files, in the benchmark's order."""
-    return [n for n in CORRUPTIONS if (folder / f"{n}.npy").is_file() or (folder / n).is_dir()]
+def _marked(source: str, *marks: str) -> str:
+    """Add marks: "files (generated)" and "procedural" make "files (generated, procedural)"."""
+    head, _, inner = source.removesuffix(")").partition(" (")
+    return f"{head} ({', '.join([*([inner] if inner else []), *marks])})"
+
+
+def _named(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "") if classes else "none"

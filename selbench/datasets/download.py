@@ -1,6 +1,5 @@
 """Download data sets on request, with md5 checked; a transfer that was cut off goes on."""
 
-import hashlib
 import shutil
 import tarfile
 import zipfile
@@ -12,7 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from selbench.errors import SelbenchError
-from selbench.files import cannot_write, write_json
+from selbench.files import cannot_write, md5_of, write_json
 from selbench.progress import Progress
 from selbench.registry import Registry
 
@@ -45,9 +44,12 @@ def cifar10(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/cifar10 (163 MB); what is there and whole is kept."""
     from torchvision.datasets import CIFAR10
 
+    place = folder / "cifar10"
     with _told("cifar10"):
-        CIFAR10(str(folder / "cifar10"), download=True)
-    return folder / "cifar10"
+        if not (place / CIFAR10.base_folder).is_dir():
+            fetch(CIFAR10.url, place / CIFAR10.filename, CIFAR10.tgz_md5, progress)
+        CIFAR10(str(place), download=True)  # checks, and unpacks the archive it finds
+    return place
 
 
 @DOWNLOADS
@@ -87,6 +89,7 @@ def _told(name: str) -> Iterator[None]:
         HTTPException,
         RuntimeError,
         OSError,
+        EOFError,
         tarfile.TarError,
         zipfile.BadZipFile,
     ) as problem:
@@ -102,7 +105,7 @@ def _fill(place: Path, archives: list[tuple[str, str]], progress: Progress) -> N
         return
     packed = [place.parent / url.rpartition("/")[2] for url, _ in archives]
     for path, (url, md5) in zip(packed, archives, strict=True):
-        if not path.is_file():
+        if not path.is_file() or md5_of(path) != md5:
             fetch(url, path, md5, progress)
     for path in packed:
         unpack(path, place)
@@ -121,8 +124,7 @@ def fetch(url: str, path: Path, md5: str, progress: Progress) -> None:
     """
     part = path.with_name(f"{path.name}.part")
     _receive(url, part, progress)
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    found = md5_of(part)
     if found != md5:
         part.unlink()
         raise SelbenchError(
@@ -174,18 +176,24 @@ def unpack(archive: Path, place: Path) -> None:
     """
     staging = place.with_name(f".{place.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)
+    try:
+        _extract(archive, staging)
+        outer = list(staging.iterdir())
+        content = outer[0] if len(outer) == 1 and outer[0].is_dir() else staging
+        place.mkdir(parents=True, exist_ok=True)
+        for entry in content.iterdir():
+            target = place / entry.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            entry.replace(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _extract(archive: Path, staging: Path) -> None:
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(staging)  # drops drive letters and ".." by itself
     else:
         with tarfile.open(archive) as packed:
             packed.extractall(staging, filter="data")
-    outer = list(staging.iterdir())
-    content = outer[0] if len(outer) == 1 and outer[0].is_dir() else staging
-    place.mkdir(parents=True, exist_ok=True)
-    for entry in content.iterdir():
-        target = place / entry.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        entry.replace(target)
-    shutil.rmtree(staging)

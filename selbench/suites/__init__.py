@@ -2,7 +2,7 @@
 
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
-from selbench.suites import attacked, clean, corrupted, selectivity
+from selbench.suites import attacked, attacked_strong, clean, corrupted, selectivity
 from selbench.suites.work import SUITES, Analysis, Attack, Condition, Setting, Work
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Setting",
     "Work",
     "attacked",
+    "attacked_strong",
     "clean",
     "collect",
     "corrupted",

@@ -2,6 +2,7 @@
 
 from corruptions import CORRUPTIONS, Corruption, corrupt
 from selbench.corrupted.layout import SEVERITIES
+from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.treatment import find_variants
 from selbench.errors import SelbenchError
 from selbench.suites.clean import clean
@@ -35,11 +36,7 @@ def _corrupted(setting: Setting, extra: bool) -> list[Work]:
         if corruption.extra == extra and corruption.name in (setting.only or CORRUPTIONS)
     ]
     if setting.stored is not None:
-        return [
-            _stored(corruption, severity, setting)
-            for corruption in chosen
-            for severity in setting.stored.severities
-        ]
+        return [piece for corruption in chosen for piece in _stored(corruption, setting.stored)]
     variants = find_variants([corruption.name for corruption in chosen])
     return [
         _generated(corruption, severity, variants[corruption.name], setting)
@@ -48,17 +45,18 @@ def _corrupted(setting: Setting, extra: bool) -> list[Work]:
     ]
 
 
-def _stored(corruption: Corruption, severity: int, setting: Setting) -> Condition:
-    assert setting.stored is not None
-    stored = setting.stored.find(corruption.name, severity)
-    return Condition(
-        suite=_suite(corruption),
-        name=corruption.name,
-        level=severity,
-        group=corruption.family,
-        source=stored.source,
-        stored=stored,
-    )
+def _stored(corruption: Corruption, stored: CorruptedSet) -> list[Condition]:
+    return [
+        Condition(
+            suite=_suite(corruption),
+            name=corruption.name,
+            level=severity,
+            group=corruption.family,
+            source=images.source,
+            stored=images,
+        )
+        for severity, images in zip(stored.severities, stored.find(corruption.name), strict=True)
+    ]
 
 
 def _generated(corruption: Corruption, severity: int, variant: str, setting: Setting) -> Condition:

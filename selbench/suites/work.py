@@ -10,7 +10,7 @@ from selbench.corrupted.reading import CorruptedSet, Stored
 from selbench.datasets import Split
 from selbench.registry import Registry
 from selbench.store import Measurement
-from selbench.types import Examples, Images, Labels, Pixels
+from selbench.types import Examples, Pixels
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,14 @@ class Attack:
     Attributes are the columns of the same names of `selbench.store.Cell`, and:
         levels: of the budget, rising: epsilons in 255ths, or numbers of steps.
         run: attacks (network, images, labels, examples); returns one result per level.
+        transfer: whether `run` takes another subject's network too, before the images.
     """
 
     suite: str
     name: str
     levels: tuple[float, ...]
-    run: Callable[[nn.Module, Images, Labels, Examples], list[Attacked]]
+    run: Callable[..., list[Attacked]]
+    transfer: bool = False
     level: None = None
     group: str = ""
     source: str = "attack"

@@ -1,0 +1,167 @@
+"""Attacking a ResNet20, beside foolbox, beside itself with one budget, and beside bare steps."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from selbench.attacks.folding import folded
+from selbench.attacks.gradient import CHUNK, pgd, pgd_curve, pgd_grid
+from selbench.attacks.norms import NORMS
+from selbench.models import build_model, load_weights
+from selbench.study import ModelSpec
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+EPSILONS = [level / 255 for level in (0.25, 0.5, 1, 2, 4, 8, 16)]
+IMAGES, STEPS = 500, 40
+LINF = NORMS["linf"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Load a ResNet20 that others trained on CIFAR-10."""
+    folder = os.environ.get("SELBENCH_TEST_DATA")
+    if not folder:
+        pytest.skip("needs real data: set SELBENCH_TEST_DATA to the folder that holds it")
+    moments = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    model = build_model(ModelSpec(name="resnet20", options={"shortcut": "A"}), 10, moments)
+    load_weights(model, Path(folder) / "weights" / "resnet20-cifar10.th")
+    return model.to(DEVICE).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def data(network):
+    """Read CIFAR-10 test images kept as JPEG: (images, labels), the classes in turn."""
+    import io
+    import tarfile
+
+    import numpy as np
+    from PIL import Image
+
+    archive = Path(os.environ["SELBENCH_TEST_DATA"]) / "cifar10-jpeg.tar.xz"
+    images, labels, classes = [], [], []
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            part, *rest = member.name.split("/")
+            if part == "train":
+                break
+            if not member.isfile() or Path(rest[-1]).stem >= f"{IMAGES // 10:04}":
+                continue
+            if rest[0] not in classes:
+                classes.append(rest[0])
+            content = packed.extractfile(member).read()
+            images.append(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+            labels.append(rest[0])
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    numbers = torch.tensor([sorted(classes).index(label) for label in labels])
+    order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))
+    return pixels[order].to(DEVICE), numbers[order].to(DEVICE)
+
+
+def test_pgd_grid_beside_foolbox(race, network, data, request):
+    """Target: at least 8 times as fast, with robust accuracy equal or lower at every epsilon.
+
+    Both start from the image and take 40 steps of epsilon / 4 for each of seven budgets.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import foolbox
+    images, labels = data
+    kept = {}
+
+    def ours():
+        quick = folded(network, images[:2])
+        found = pgd_grid(
+            quick,
+            images,
+            (labels,),
+            EPSILONS,
+            LINF,
+            steps=STEPS,
+            relative_step=0.25,
+            restarts=0,
+            examples=torch.arange(len(images), device=DEVICE),
+            key="benchmark",
+        )
+        kept["ours"] = [(~each.fallen).double().mean().item() for each in found]
+
+    def theirs():
+        attack = foolbox.attacks.LinfPGD(rel_stepsize=0.25, steps=STEPS, random_start=False)
+        wrapped = foolbox.PyTorchModel(network, bounds=(0, 1))
+        _, _, fallen = attack(wrapped, images, labels, epsilons=EPSILONS)
+        kept["theirs"] = (~fallen).double().mean(1).tolist()
+
+    ratio = race(ours, theirs, rounds=3)
+    print(f"robust accuracy, ours {kept['ours']}, foolbox {kept['theirs']}")  # noqa: T201
+    assert all(mine <= other for mine, other in zip(kept["ours"], kept["theirs"], strict=True))
+    assert ratio >= 8
+
+
+def test_paper_curve_beside_one_run(race, network, data):
+    """Target: 40 points cost at most 1.1 times one run of 40 steps."""
+    images, labels = (part[:128] for part in data)
+    quick = folded(network, images[:2])
+    options = {"epsilon": 16 / 255, "norm": LINF, "step": 1e-4, "steps": STEPS}
+
+    def curve():
+        assert len(pgd_curve(quick, images, (labels,), **options)) == STEPS
+
+    def one_run():
+        pgd(quick, images, (labels,), **options)
+
+    assert race(curve, one_run, rounds=5) >= 1 / 1.1
+
+
+def test_step_beside_a_bare_step(race, network, data):
+    """Target: at most 1.15 times a forward and a backward pass of the examples still alive."""
+    images, labels = (part[:128] for part in data)
+    quick = folded(network, images[:2])
+    size = CHUNK[DEVICE.type]
+    alive: list[int] = []
+    forward = quick.forward
+
+    def attack():
+        pgd(quick, images, (labels,), 0.5 / 255, LINF, step=0.125 / 255, steps=20)
+
+    quick.forward = lambda batch: alive.append(len(batch)) or forward(batch)
+    attack()
+    quick.forward = forward
+    points = images.contiguous(memory_format=torch.channels_last)
+
+    def bare():
+        for count in alive:
+            part = points[:count].detach().requires_grad_()
+            loss = functional.cross_entropy(quick(part), labels[:count], reduction="sum")
+            torch.autograd.grad(loss, part)
+
+    assert max(alive) <= size
+    assert race(attack, bare, rounds=7) >= 1 / 1.15
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU")
+def test_full_grid_on_a_gpu(benchmark, network, data):
+    """Images per second of one network over both tuned grids."""
+    images, labels = data
+    quick = folded(network, images[:2])
+
+    def grid():
+        for norm in NORMS.values():
+            pgd_grid(
+                quick,
+                images,
+                (labels,),
+                EPSILONS,
+                norm,
+                steps=STEPS,
+                relative_step=0.25,
+                restarts=1,
+                examples=torch.arange(len(images), device=DEVICE),
+                key="benchmark",
+            )
+        torch.cuda.synchronize()
+
+    benchmark.pedantic(grid, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["images per second"] = len(images) / benchmark.stats.stats.median

@@ -1,0 +1,134 @@
+"""What attacks that others wrote need: a network they cannot upset, dice of their own, a check."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from selbench.attacks.gradient import NEVER, Attacked, in_chunks, logits_of
+from selbench.attacks.norms import SLACK, Norm, inside
+from selbench.types import Examples, Images, Labels, Logits
+
+Foreign = Callable[[Images, Labels, Examples], Images]  # what it makes of a batch, unchecked
+
+_DICE = Lock()  # networks are attacked side by side, and torch's global generators are shared
+
+
+class Guarded(nn.Module):
+    """A network as attacks that others wrote can take it.
+
+    They write into its logits, and go astray where those are not numbers.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, images: Images) -> Logits:
+        logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return logits.nan_to_num()  # also a copy
+
+
+@contextmanager
+def dice(seed: int) -> Iterator[None]:
+    """Seed torch's global generators, which foreign attacks draw from, and put them back after."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _DICE, torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class Felled(Attacked):
+    """What several attacks made of a batch.
+
+    Attributes:
+        by: the place, in a list of attacks, of the one that an example fell to; NEVER for one that
+            did not fall to any, and for one misclassified from the start.
+    """
+
+    by: Int64[Tensor, " batch"]
+
+
+class Standing:
+    """Examples under attack, of which those leave that have fallen; budgets must rise.
+
+    An example that stands keeps its clean image. Examples whose logits are not finite stand, or
+    have fallen from the start, as their prediction says, and are not attacked.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, network: nn.Module, images: Images, labels: Labels, examples: Examples
+    ) -> None:
+        """Look which examples are misclassified from the start."""
+        logits = logits_of(network, images)
+        wrong = logits.argmax(1) != labels
+        self._network, self._labels, self._examples = network, labels, examples
+        self._clean = images.contiguous()  # the others take views that other layouts do not allow
+        self._images, self._logits = self._clean.clone(), logits
+        self._steps = torch.where(wrong, 0, NEVER)
+        self._by = torch.full_like(labels, NEVER)
+        self._left = ~wrong & logits.isfinite().all(1)
+
+    @property
+    def left(self) -> Int64[Tensor, " left"]:
+        """The places of the examples that stand and can be attacked."""
+        return self._left.nonzero(as_tuple=True)[0]
+
+    @torch.no_grad()
+    def search(self, attack: Foreign) -> Images:
+        """Return what an attack finds for the examples that are left; the others' clean images."""
+        found = self._clean.clone()
+        left = self.left
+        if len(left):
+
+            def search(*given: Tensor) -> tuple[Images]:
+                return (attack(*given),)
+
+            given = (self._clean[left], self._labels[left], self._examples[left])
+            (found[left],) = in_chunks(search, *given)
+        return found
+
+    def strike(self, attack: Foreign, norm: Norm, epsilon: float, number: int = 0) -> None:
+        """Let an attack loose on what is left, and keep what it finds within `epsilon`."""
+        self._offer(self.left, self.search(attack), norm, epsilon, number)
+
+    def reach(self, errors: Images, norm: Norm, epsilon: float, number: int = 0) -> None:
+        """Keep those of `errors`, as `search` returned them, that are at most `epsilon` away."""
+        sizes = norm.size(errors - self._clean)
+        near = (sizes > 0) & (sizes <= epsilon + SLACK)
+        self._offer(self.left[near[self.left]], errors, norm, epsilon, number)
+
+    @torch.no_grad()
+    def _offer(
+        self, places: Tensor, found: Images, norm: Norm, epsilon: float, number: int
+    ) -> None:
+        """Count as fallen the examples at `places` whose images in `found` fool the network.
+
+        They are first brought into [0, 1] and into the ball, and then shown to the network.
+        """
+        if not len(places):
+            return
+        clean, found = self._clean[places], found[places]
+        within = torch.where(found.isfinite(), found, clean).clamp(0, 1)
+        within = (clean + norm.project(within - clean, epsilon)).clamp(0, 1)
+        logits = logits_of(self._network, within)
+        hits = (logits.argmax(1) != self._labels[places]) & inside(clean, within, norm, epsilon)
+        hit = places[hits]
+        self._images[hit], self._logits[hit] = within[hits], logits[hits]
+        self._steps[hit], self._by[hit], self._left[hit] = 1, number, False
+
+    def result(self) -> Felled:
+        """Return what there is so far."""
+        images, logits, steps, by = (
+            t.clone() for t in (self._images, self._logits, self._steps, self._by)
+        )
+        return Felled(images, logits, steps != NEVER, steps, by)

@@ -1,0 +1,121 @@
+"""What the leaderboard and the figure make of attacks: known answers from written cells."""
+
+import pandas as pd
+import pytest
+
+from selbench.errors import SelbenchError
+from selbench.figures import FIGURES, draw
+from selbench.leaderboard import leaderboard, median_perturbation
+from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.tables import FORMATS, to_table
+
+LEVELS = (1.0, 2.0, 4.0)
+ACCURACY = {0: (0.8, 0.5, 0.1), 1: (0.9, 0.7, 0.4)}  # by alpha, at the levels
+
+
+def cell(condition, level, alpha, suite="attacks"):
+    return Cell(
+        suite=suite, condition=condition, level=level, group="", source="attack", version=1,
+        data="d", limit=None, subject=f"alpha={alpha} seed=0", alpha=float(alpha), seed=0,
+        training="t", architecture="resnet8", weights=f"w{alpha}",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = StudyStore(tmp_path / "runs", "study")
+    store.prepare()
+    conditions = {"clean/clean": ["attack", 1, ""], "attacks/masking": ["attack", 1, ""]}
+    for alpha, accuracies in ACCURACY.items():
+        clean = Measurement("accuracy", 0.95, 100)
+        store.write([Result(cell("clean", None, alpha, "clean"), [clean])])
+        for name in ("fgsm-linf", "pgd-linf", "pgd-l2", "paper-pgd"):
+            for level, accuracy in zip(LEVELS, accuracies, strict=True):
+                conditions[f"attacks/{name}/{level:g}"] = ["attack", 1, ""]
+                measured = [Measurement("accuracy", accuracy, 100)]
+                store.write([Result(cell(name, level, alpha), measured)])
+        checks = {"masking_zero_gradients": 0.3 * alpha, "masking_noise": -0.1}
+        measured = [Measurement(name, value, 100) for name, value in checks.items()]
+        store.write([Result(cell("masking", None, alpha), measured)])
+    subjects = {
+        f"alpha={a} seed=0": {"weights": f"w{a}", "training": "t", "diverged": False}
+        for a in ACCURACY
+    }
+    store.finish({"data": "d", "training": "t", "conditions": conditions, "subjects": subjects})
+    return store
+
+
+def test_the_table_holds_means_over_budgets_and_the_last_step_of_the_papers_pgd(store):
+    table = leaderboard(store).table.set_index("subject")
+    assert table.loc["0", "pgd_linf"] == pytest.approx((0.8 + 0.5 + 0.1) / 3)
+    assert table.loc["1", "fgsm"] == pytest.approx((0.9 + 0.7 + 0.4) / 3)
+    assert table.loc["1", "paper_pgd"] == pytest.approx(0.4)
+    assert table.loc["0", "median_l2"] == pytest.approx(2.0)
+    assert table.loc["0", "masking"] == "none"
+    assert table.loc["1", "masking"] == "zero gradients (1 of 1)"
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ({1.0: 0.5, 2.0: 0.2}, 1.0),
+        ({1.0: 0.8, 2.0: 0.5, 4.0: 0.0}, 2.0),
+        ({1.0: 0.7, 4.0: 0.3}, 2.0),  # half way, on a scale of logarithms
+        ({1.0: 0.0, 2.0: 0.0}, 0.5),  # half way from accuracy 1 at epsilon 0
+    ],
+)
+def test_the_median_perturbation_is_where_half_have_fallen(accuracies, expected):
+    assert median_perturbation(pd.Series(accuracies)) == pytest.approx(expected)
+
+
+def test_a_network_that_stands_up_to_every_budget_has_no_median():
+    assert pd.isna(median_perturbation(pd.Series({1.0: 0.9, 2.0: 0.6})))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_shows_attacks_and_flags(store, name):
+    text = FORMATS[name]([leaderboard(store)])
+    assert "zero gradients (1 of 1)" in text
+    assert FORMATS[name]([leaderboard(store)]) == text
+
+
+def test_the_terminal_has_a_table_of_attacks(store):
+    from rich.console import Console
+
+    console = Console(width=80, record=True)
+    console.print(to_table(leaderboard(store)))
+    assert "study: attacks" in console.export_text()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+def test_every_figure_is_drawn_in_every_format(store, name, suffix, tmp_path):
+    path = tmp_path / f"figure{suffix}"
+    draw(name, store, None, path)
+    begins = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
+    assert path.read_bytes().startswith(begins[suffix])
+
+
+def test_equal_stores_give_equal_figures(store, tmp_path):
+    for name in ("a.svg", "b.svg"):
+        draw("attacks", store, None, tmp_path / name)
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
+    for words in ("FGSM, L-inf", "accuracy, %", "epsilon, in 255ths"):
+        assert words in text
+
+
+def test_a_store_without_attacks_says_how_to_make_some(tmp_path):
+    empty = StudyStore(tmp_path / "runs", "bare")
+    empty.prepare()
+    empty.finish({"data": "d", "training": "t", "conditions": {}, "subjects": {}})
+    message = "^the study bare holds no attacks; run `selbench run bare --suite attacks`$"
+    with pytest.raises(SelbenchError, match=message):
+        draw("attacks", empty, None, tmp_path / "x.svg")
+
+
+def test_wrong_words_are_one_sentence(store, refused):
+    assert refused("figure", "attack") == "unknown figure 'attack'; did you mean 'attacks'?"
+    assert "unknown suffix of a figure's file '.jpg'" in refused(
+        "figure", "attacks", "--output", "x.jpg"
+    )
