@@ -94,7 +94,7 @@ def test_pgd_grid_beside_foolbox(race, network, data, request):
         _, _, fallen = attack(wrapped, images, labels, epsilons=EPSILONS)
         kept["theirs"] = (~fallen).double().mean(1).tolist()
 
-    ratio = race(ours, theirs, rounds=3)
+    ratio = race(ours, theirs, rounds=1)  # foolbox takes minutes
     print(f"robust accuracy, ours {kept['ours']}, foolbox {kept['theirs']}")  # noqa: T201
     assert all(mine <= other for mine, other in zip(kept["ours"], kept["theirs"], strict=True))
     assert ratio >= 8

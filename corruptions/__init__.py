@@ -9,7 +9,16 @@ torch.Size([8, 3, 32, 32])
 'noise'
 """
 
+from corruptions.arguments import SMALLEST_SIDE
 from corruptions.benchmark import CORRUPTIONS, corrupt
+from corruptions.frost import FrostError, look_for_frost_in
 from corruptions.registry import Corruption
 
-__all__ = ["CORRUPTIONS", "Corruption", "corrupt"]
+__all__ = [
+    "CORRUPTIONS",
+    "SMALLEST_SIDE",
+    "Corruption",
+    "FrostError",
+    "corrupt",
+    "look_for_frost_in",
+]

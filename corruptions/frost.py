@@ -2,14 +2,16 @@
 
 The published sets overlay five photographs that are not ours to ship: frost1.png, frost2.png,
 frost3.png, frost4.jpg and frost5.jpg. They are looked for in the folder that the environment
-variable SELBENCH_FROST names, else in an installed package `imagecorruptions`, which carries them.
-Without them the textures are made here. The variant of the corruption tells which pictures were
-used, by their content; only with the published photographs are results comparable with published
-ones.
+variable SELBENCH_FROST names, else in that given to `look_for_frost_in`, else in an installed
+package `imagecorruptions`, which carries them. Without them the textures are made here. The variant
+of the corruption tells which pictures were used, by their content; only with the published
+photographs are results comparable with published ones.
 """
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float32, Int32, Int64
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -38,6 +40,13 @@ PHOTOGRAPHS = tuple(_PUBLISHED)
 Texture = Float32[Tensor, "3 height width"]  # whole grey levels, 0 to 255
 
 
+_added: list[Path] = []  # at most one
+
+
+class FrostError(ValueError):
+    """The photographs in a folder that was named are incomplete or damaged."""
+
+
 class Source(NamedTuple):
     """Where the pictures come from."""
 
@@ -45,10 +54,19 @@ class Source(NamedTuple):
     variant: str  # "" for the published photographs, "photographs <hash>" for others
 
 
+def look_for_frost_in(folder: Path | None) -> None:
+    """Look for photographs in this folder too, unless SELBENCH_FROST names one.
+
+    It holds for the process, in the place of what was given before; None ends it. A folder that is
+    not there is passed over.
+    """
+    _added[:] = [] if folder is None else [folder.absolute()]
+
+
 def frost_variant() -> str:
     """Return "" for the published photographs, "photographs <hash>" for others, or "procedural".
 
-    Raises FileNotFoundError where SELBENCH_FROST names a folder without all of them.
+    Raises FrostError where a folder that was named lacks some, and for a damaged one.
     """
     return frost_source().variant
 
@@ -56,23 +74,30 @@ def frost_variant() -> str:
 def frost_source() -> Source:
     """Find the pictures and tell from their bytes which they are.
 
-    Raises FileNotFoundError where SELBENCH_FROST names a folder without all of them.
+    Raises FrostError where a folder that was named lacks some, and for a damaged one.
     """
-    named = os.environ.get(FOLDER_VARIABLE)
-    folder = Path(named).absolute() if named else _packaged_folder(PACKAGE)
+    folder, remedy = _find_folder()
     if folder is None:
         return Source(None, "procedural")
     missing = [name for name in PHOTOGRAPHS if not (folder / name).is_file()]
-    if missing and named:
-        raise FileNotFoundError(
-            f"{FOLDER_VARIABLE} names {named}, which lacks {', '.join(missing)}; "
-            "unset it to use procedural frost"
-        )
+    if missing and remedy:
+        raise FrostError(f"the folder {folder} lacks {', '.join(missing)}; {remedy}")
     if missing:
         return Source(None, "procedural")
     states = [(folder / name).stat() for name in PHOTOGRAPHS]
     stamps = tuple((state.st_size, state.st_mtime_ns) for state in states)
     return Source(folder, _variant(folder, stamps))
+
+
+def _find_folder() -> tuple[Path | None, str]:
+    """Return where to look, and what to do where that was named but is incomplete."""
+    if named := os.environ.get(FOLDER_VARIABLE):
+        remedy = f"add them, or unset {FOLDER_VARIABLE} to use procedural frost"
+        return Path(named).absolute(), remedy
+    for folder in _added:
+        if folder.is_dir():
+            return folder, "add them, or remove the folder to use procedural frost"
+    return _packaged_folder(PACKAGE), ""
 
 
 @lru_cache(maxsize=16)
@@ -87,12 +112,11 @@ def _packaged_folder(package: str) -> Path | None:
 @lru_cache(maxsize=16)
 def _variant(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
     """Compare with the published photographs; `stamps` has a changed file read again."""
-    found = {
-        name: hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
-        for name in PHOTOGRAPHS
-    }
+    found = {name: _md5(folder / name) for name in PHOTOGRAPHS}
     if found == _PUBLISHED:
         return ""
+    for name in PHOTOGRAPHS:
+        _read(folder / name)  # a damaged one is told before anything is made with it
     digest = hashlib.sha256("".join(found.values()).encode()).hexdigest()
     return f"photographs {digest[:8]}"
 
@@ -116,10 +140,28 @@ def frost_pictures(
     return stacked.to(device), sizes.to(device)
 
 
+def _md5(path: Path) -> str:
+    with _told(path):
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
 def _read(path: Path) -> Texture:
-    with Image.open(path) as picture:
+    with _told(path), Image.open(path) as picture:
         pixels = np.array(picture.convert("RGB"), dtype=np.float32)
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError as problem:
+        raise FrostError(f"the photograph {path} is no image; replace it") from problem
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise FrostError(
+            f"the photograph {path} cannot be read ({reason}); replace it"
+        ) from problem
 
 
 def _resized(texture: Texture, factor: float) -> Float32[Tensor, "3 new_height new_width"]:

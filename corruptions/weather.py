@@ -83,7 +83,7 @@ def frost(images: Images, pane: tuple[float, float, float], draws: Draws) -> Ima
 
     pane: weight of the image, weight of the frost, and the size of the pictures relative to the
         photographs (larger where an image would not fit).
-    Raises FileNotFoundError where SELBENCH_FROST names a folder without the photographs.
+    Raises FrostError where photographs are incomplete or damaged; see `corruptions.frost`.
     """
     weight, frost_weight, shrink = pane
     _, _, height, width = images.shape

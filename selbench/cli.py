@@ -1,7 +1,7 @@
 """The command `selbench`. Heavy libraries are imported inside commands, so that --help is quick."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +10,26 @@ from rich.console import Console
 
 from selbench import __version__
 from selbench.errors import SelbenchError, unknown
-from selbench.progress import SILENT, Progress
+from selbench.options import (
+    Alphas,
+    Corruptions,
+    Data,
+    Device,
+    Quiet,
+    Seeds,
+    Store,
+    StudyName,
+    expanded,
+    first_line,
+    parse_channels,
+    refuse_idle,
+    shown,
+    split_words,
+)
 
 if TYPE_CHECKING:
     from selbench.leaderboard import Leaderboard
+    from selbench.progress import Progress
 
 app = typer.Typer(
     name="selbench",
@@ -22,27 +38,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-StudyName = Annotated[
-    str,
-    typer.Argument(metavar="[STUDY]", help="A shipped study's name, or the path of a TOML file."),
-]
-Store = Annotated[Path, typer.Option(help="The folder of results.")]
-Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda" or "cuda:1".')]
-Data = Annotated[
-    Path | None, typer.Option(help="Where the images lie, instead of the study's dataset.root.")
-]
-Alphas = Annotated[
-    list[str] | None, typer.Option("--alpha", help="Instead of the study's; repeat or use commas.")
-]
-Seeds = Annotated[
-    list[str] | None, typer.Option("--seed", help="Instead of the study's; repeat or use commas.")
-]
-Corruptions = Annotated[
-    list[str] | None,
-    typer.Option("--corruption", help="Only these corruptions; repeat or use commas."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 
 
 @app.command()
@@ -78,6 +73,9 @@ def run(
         int | None,
         typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
     ] = None,
+    save_adversarials: Annotated[
+        int, typer.Option(min=0, help="Keep what attacks make of so many images.")
+    ] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train a study's networks, evaluate them, and print the leaderboard.
@@ -96,14 +94,23 @@ def run(
             "--mean and --std describe a --checkpoint; give one, or set them in the study's [model]"
         )
     brought = [
-        Brought(path, _channels("--mean", mean), _channels("--std", std))
+        Brought(path, parse_channels("--mean", mean), parse_channels("--std", std))
         for path in checkpoint or []
     ]
     session = Session.open(
-        study, _words(alpha), _words(seed), device, data, _progress(quiet), source, scale
+        study,
+        split_words(alpha),
+        split_words(seed),
+        device,
+        data,
+        shown(quiet),
+        source,
+        scale,
     )
-    only = tuple(_words(corruption) or ())
-    board = session.run(store, tuple(suite or ()), limit, brought, sys.argv[1:], only)
+    only = tuple(split_words(corruption) or ())
+    board = session.run(
+        store, tuple(suite or ()), limit, brought, sys.argv[1:], only, save_adversarials
+    )
     _show(board)
     if not quiet:
         where = f"results in {store / session.study.name}"
@@ -122,7 +129,7 @@ def train(
     """Train a study's networks and keep their weights; evaluate nothing."""
     from selbench.session import Session
 
-    session = Session.open(study, _words(alpha), _words(seed), device, data, _progress(quiet))
+    session = Session.open(study, split_words(alpha), split_words(seed), device, data, shown(quiet))
     for subject in session.train():
         typer.echo(f"{subject.name}  weights {subject.weights}")
 
@@ -147,7 +154,7 @@ def leaderboard(
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
-    only = _words(corruption) or []
+    only = split_words(corruption) or []
     boards = [derive(each, limit, extra, only) for each in open_studies(store, study)]
     if format == "table":
         for board in boards:
@@ -156,11 +163,34 @@ def leaderboard(
         sys.stdout.write(FORMATS[format](boards))
 
 
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="Which one; see `selbench list`.")],
+    study: Annotated[
+        str | None, typer.Argument(help="A study of the store; needed where it has several.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="An .svg, .png or .pdf file.")] = Path("figure.svg"),
+    store: Store = Path("runs"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+) -> None:
+    """Draw a figure from a store."""
+    from selbench.figures import draw
+    from selbench.store import open_studies
+
+    studies = open_studies(store, study)
+    if len(studies) > 1:
+        names = ", ".join(each.study for each in studies)
+        raise SelbenchError(f"the store {store} holds the studies {names}; name one of them")
+    draw(name, studies[0], limit, output)
+    typer.echo(f"{output} shows {name} of {studies[0].study}")
+
+
 @app.command(name="list")
 def list_() -> None:
     """Show the studies, suites, corruptions, models and data sets there are."""
     from corruptions import CORRUPTIONS
     from selbench.datasets import DATASETS
+    from selbench.figures import FIGURES
     from selbench.models import MODELS
     from selbench.study import load_study, shipped_studies
     from selbench.suites import SUITES
@@ -168,12 +198,12 @@ def list_() -> None:
     console = Console(highlight=False)
     studies = {name: load_study(name).description for name in shipped_studies()}
     corruptions = {
-        name: f"{each.family}{', extra' if each.extra else ''}; {_first_line(each.function)}"
+        name: f"{each.family}{', extra' if each.extra else ''}; {first_line(each.function)}"
         for name, each in CORRUPTIONS.items()
     }
-    registries = {"suites": SUITES, "models": MODELS, "datasets": DATASETS}
+    registries = {"suites": SUITES, "models": MODELS, "datasets": DATASETS, "figures": FIGURES}
     described = {
-        noun: {n: _first_line(f) for n, f in each.items()} for noun, each in registries.items()
+        noun: {n: first_line(f) for n, f in each.items()} for noun, each in registries.items()
     }
     for noun, things in {"studies": studies, "corruptions": corruptions, **described}.items():
         console.print(noun, style="bold")
@@ -195,7 +225,7 @@ def download(
     from selbench.datasets import DOWNLOADS
     from selbench.files import home
 
-    place = DOWNLOADS[dataset](home() / "datasets", _progress(quiet))
+    place = DOWNLOADS[dataset](home() / "datasets", shown(quiet))
     typer.echo(f"{dataset} is in {place}")
 
 
@@ -252,26 +282,36 @@ def corrupt(
     The same command goes on where an interrupted one stopped; with other corruptions it adds them.
     `selbench run --source OUTPUT` evaluates on the set.
     """
-    from selbench.corrupted.sheet import check_suffix, write_sheet
+    from selbench.corrupted.sheet import check_place, write_sheet
     from selbench.corrupted.source import open_source
     from selbench.corrupted.treatment import Treatment, choose_scale, choose_severities
     from selbench.corrupted.treatment import choose_corruptions as choose
     from selbench.corrupted.writing import describe, write_set
     from selbench.device import choose_device
 
-    names, scale, progress = choose(_words(corruption)), choose_scale(scale), _progress(quiet)
+    names, scale, progress = (
+        choose(split_words(corruption)),
+        choose_scale(scale),
+        shown(quiet),
+    )
     if self_check:
-        if output or severity or preview:
-            raise SelbenchError(
-                "--self-check makes five severities and writes nothing; leave out OUTPUT, "
-                "--severity and --preview"
-            )
+        idle = {
+            "OUTPUT": output,
+            "--severity": severity,
+            "--preview": preview,
+            "--seed": seed,
+            "--format": format != "npy",
+            "--scale": scale and not against,
+        }
+        refuse_idle([option for option, given in idle.items() if given])
+        against = expanded(against)
         _self_check(input or "cifar10", data, names, scale, against, device, progress)
         return
     name = _to_corrupt(input, output, preview, format, against)
+    output, preview = expanded(output), expanded(preview)
     if preview:
-        check_suffix(preview)
-    treatment = Treatment(names, choose_severities(_words(severity)), seed, scale)
+        check_place(preview)
+    treatment = Treatment(names, choose_severities(split_words(severity)), seed, scale)
     where, source = choose_device(device), open_source(name, data, progress)
     if output:
         about = write_set(source, output, treatment, format, where, progress)
@@ -321,15 +361,6 @@ def _fail(sentence: str, code: int) -> int:
     return code
 
 
-def _progress(quiet: bool) -> Progress:
-    from selbench.console import Bars, Lines
-
-    if quiet:
-        return SILENT
-    console = Console(stderr=True)
-    return Bars(console) if console.is_terminal else Lines(console)
-
-
 def _show(board: "Leaderboard") -> None:
     from selbench.tables import to_table
 
@@ -359,7 +390,7 @@ def _self_check(
     scale: int | None,
     against: Path | None,
     device: str,
-    progress: Progress,
+    progress: "Progress",
 ) -> None:
     from selbench.corrupted.check import check, summary, to_table
     from selbench.corrupted.source import open_source
@@ -369,24 +400,3 @@ def _self_check(
     findings = check(source, names, scale, against, choose_device(device), progress)
     Console().print(to_table(findings))
     typer.echo(summary(findings, against))
-
-
-def _first_line(function: Callable[..., object]) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]
-
-
-def _words(words: list[str] | None) -> list[str] | None:
-    """Split `--alpha -1,0 --alpha 1` to its words."""
-    return None if words is None else [part.strip() for word in words for part in word.split(",")]
-
-
-def _channels(option: str, text: str | None) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError as problem:
-        raise SelbenchError(
-            f"{option} takes three numbers such as 0.485,0.456,0.406, got {text!r}"
-        ) from problem
-    return red, green, blue

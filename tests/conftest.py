@@ -54,6 +54,8 @@ def shared_home(tmp_path_factory):
 def _own_folders(shared_home, tmp_path, monkeypatch):
     """Keep every test out of the user's cache folder and of the folder pytest was started in."""
     monkeypatch.setenv("SELBENCH_HOME", str(shared_home))
+    monkeypatch.delenv("SELBENCH_FROST", raising=False)
+    monkeypatch.setattr("corruptions.frost._added", [])
     monkeypatch.setattr("corruptions.frost.PACKAGE", "package_that_nobody_installs")
     monkeypatch.chdir(tmp_path)
 
@@ -100,6 +102,24 @@ def image_tree(tmp_path):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def images(image_tree):
+    """Write six handwritten digits of three classes as test images."""
+    return image_tree(classes=3, train=1, test=2)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Write pictures of three sizes, two of them neighbours of one size."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number, size in enumerate([(40, 32), (40, 32), (32, 40), (24, 24)]):  # height, width
+        pixels = generator.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
 
 
 @pytest.fixture

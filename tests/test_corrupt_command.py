@@ -8,23 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sets import content
 
 from corruptions import CORRUPTIONS, corrupt
-from selbench.corrupted import cells, check, source, writing
+from corruptions.frost import PHOTOGRAPHS
+from selbench.corrupted import cells, check, sheet, source, writing
 from selbench.corrupted.layout import ABOUT, read_about
 from selbench.datasets import DATASETS
 from selbench.progress import SILENT
 
 FEW = ("--corruption", "contrast, fog", "--severity", "1,4")
-
-
-@pytest.fixture
-def images(image_tree):
-    return image_tree(classes=3, train=1, test=2)
-
-
-def content(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_set_is_written_and_told(selbench, images):
@@ -94,6 +87,50 @@ def test_preview_may_lie_in_the_set(selbench, images):
     assert "sheet.png" in content(Path("set"))
 
 
+def test_tilde_is_the_user_s_folder(selbench, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    assert selbench("corrupt", images, "~/set", *FEW, "--preview", "~/sheet.png").code == 0
+    assert (tmp_path / "user/set/fog.npy").is_file()
+    assert (tmp_path / "user/sheet.png").is_file()
+    assert not Path("~").exists()
+    words = ("--corruption", "contrast", "--self-check", "--against", "~/set")
+    assert selbench("corrupt", images, *words).code == 0
+
+
+@pytest.mark.parametrize("place", ["taken/sheet.png", "taken/new/sheet.png", "folder.png"])
+def test_preview_that_cannot_be_written_is_refused_before_the_set_is(place, refused, images, match):
+    Path("taken").touch()
+    Path("folder.png").mkdir()
+    sentence = refused("corrupt", images, "set", *FEW, "--preview", place)
+    match(rf"^cannot write {place}: (Is|Not) a directory; .*\(--preview\)$", sentence)
+    assert not Path("set").exists()
+
+
+def test_preview_without_permission_is_refused(refused, images, monkeypatch, match):
+    monkeypatch.setattr(sheet, "writable", lambda folder: False)
+    sentence = refused("corrupt", images, "--preview", "sheet.png")
+    match(r"^cannot write sheet.png: Permission denied; .*\(--preview\)$", sentence)
+
+
+def test_damaged_photographs_are_one_sentence(refused, images, fresh_home, match):
+    (fresh_home / "frost").mkdir(parents=True)
+    for name in PHOTOGRAPHS:
+        (fresh_home / "frost" / name).write_bytes(b"junk")
+    for words in (["set"], ["--preview", "sheet.png"]):
+        sentence = refused("corrupt", images, *words, "--corruption", "frost", "--quiet")
+        match(r"^the photograph .*frost/frost1.png is no image; replace it$", sentence)
+    assert not Path("set").exists()
+
+
+def test_damaged_photographs_are_one_sentence_in_a_run(refused, tiny_study, tmp_path, monkeypatch):
+    monkeypatch.setenv("SELBENCH_FROST", str(tmp_path / "junk"))
+    (tmp_path / "junk").mkdir()
+    for name in PHOTOGRAPHS:
+        (tmp_path / "junk" / name).write_bytes(b"junk")
+    words = ("--suite", "corruptions", "--corruption", "frost", "--quiet")
+    assert "frost1.png is no image; replace it" in refused("run", tiny_study, *words)
+
+
 def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monkeypatch):
     selbench("corrupt", images, "whole", *FEW)
     genuine = cells.Arrays.place
@@ -127,6 +164,29 @@ cells.Arrays.place = place
 sys.argv = ["selbench", *sys.argv[1:]]
 cli.main()
 """
+
+
+HOLDING = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_second_command_into_a_folder_is_refused(refused, images, selbench):
+    selbench("corrupt", images, "set", *FEW)
+    before = content(Path("set"))
+    command = [sys.executable, "-c", HOLDING, "set"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        sentence = refused("corrupt", images, "set", *FEW, "-q")
+        other.kill()
+    assert sentence == (
+        "another command is writing into set; wait for its end, or choose another folder"
+    )
+    assert content(Path("set")) == before
+    assert selbench("corrupt", images, "set", *FEW).code == 0
 
 
 def test_killed_command_goes_on(selbench, images):
@@ -212,10 +272,26 @@ WRONG = {
     "no data": (["folder", "set"], r'dataset "folder" needs dataset.root \(or --data\)'),
     "preview": (["digits", "--preview", "x.jpg"], "--preview writes a PNG file; call x.jpg x.png$"),
     "against": (["digits", "set", "--against", "x"], "--against belongs to --self-check; give"),
-    "check and output": (["digits", "set", "--self-check"], "--self-check makes five severities"),
-    "check and preview": (
-        ["digits", "--preview", "x.png", "--self-check"],
-        "--self-check makes five severities and writes nothing; leave out OUTPUT, --severity and",
+    **{
+        f"check and {option}": (
+            [*words, "--self-check"],
+            "--self-check makes all five severities with seed 0, without --against those of 32 "
+            f"pixels, and writes nothing; leave out {option}$",
+        )
+        for option, words in {
+            "OUTPUT": ["digits", "set"],
+            "--severity": ["digits", "--severity", "1"],
+            "--preview": ["digits", "--preview", "x.png"],
+            "--seed": ["digits", "--seed", "1"],
+            "--format": ["digits", "--format", "folder"],
+            "--scale": ["digits", "--scale", "64"],
+            "OUTPUT and --seed": ["digits", "set", "--seed", "1"],
+        }.items()
+    },
+    "check and scale 0": (["--self-check", "--scale", "0"], "--scale takes 32, 64 or 224, got 0$"),
+    "preview and scale 0": (
+        ["digits", "--preview", "x.png", "--scale", "0"],
+        "--scale takes 32, 64 or 224, got 0$",
     ),
     "check of others": (["digits", "--self-check"], "the published md5s are those of cifar10;"),
     "check against nothing": (

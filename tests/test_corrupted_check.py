@@ -39,11 +39,6 @@ def write(images, output, names=FEW, severities=(1, 2, 3, 4, 5), **options):
 
 
 @pytest.fixture
-def images(image_tree):
-    return image_tree(classes=3, train=1, test=2)
-
-
-@pytest.fixture
 def cifar10(monkeypatch):
     """Put twelve images in the place of CIFAR-10's, and return the md5s of its corrupted set."""
     generator = torch.Generator().manual_seed(0)

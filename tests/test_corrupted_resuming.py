@@ -4,25 +4,20 @@ import errno
 import json
 import os
 import resource
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
+from sets import CPU, FEW, LAYOUTS, content, told, write
 
 from selbench.corrupted import cells, source
 from selbench.corrupted.layout import ABOUT, LABELS, About, read_about
 from selbench.corrupted.source import open_source
-from selbench.corrupted.treatment import Treatment, find_variants
+from selbench.corrupted.treatment import Treatment
 from selbench.corrupted.writing import write_set
-from selbench.errors import SelbenchError
 from selbench.progress import SILENT, Progress
-
-CPU = torch.device("cpu")
-FEW = Treatment(("gaussian_noise", "contrast"), (1, 4))
-LAYOUTS = ("npy", "folder")
 
 
 class Counted(Progress):
@@ -39,37 +34,6 @@ class Counted(Progress):
             seen["made"] += pieces
 
         yield step
-
-
-def write(images, output, treatment=FEW, layout="npy", progress=SILENT):
-    return write_set(
-        open_source(str(images), None, progress), Path(output), treatment, layout, CPU, progress
-    )
-
-
-def content(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def match(pattern):
-    return pytest.raises(SelbenchError, match=pattern)
-
-
-@pytest.fixture
-def images(image_tree):
-    return image_tree(classes=3, train=1, test=2)
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    """Write pictures of three sizes, two of them neighbours of one size."""
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for number, size in enumerate([(40, 32), (40, 32), (32, 40), (24, 24)]):  # height, width
-        pixels = generator.integers(0, 256, (*size, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    return folder
 
 
 # Going on.
@@ -240,6 +204,23 @@ def test_folder_that_is_gone_is_made_anew(images):
     assert progress.tasks["corrupt"]["made"] == 6
 
 
+@pytest.mark.parametrize("what", ["image", "class"])
+def test_severity_without_all_files_is_made_anew_and_hidden_meanwhile(what, images, monkeypatch):
+    write(images, "set", layout="folder")
+    whole = content(Path("set"))
+    gone = Path("set/contrast/4/digit-1")
+    shutil.rmtree(gone) if what == "class" else (gone / "0001.JPEG").unlink()
+    with monkeypatch.context() as patch:
+        stop_at(patch, cells.Tree, "place", 1)
+        with pytest.raises(Stop):
+            write(images, "set", layout="folder")
+    assert {path.name for path in Path("set/contrast").iterdir()} == {"1"}
+    progress = Counted()
+    write(images, "set", layout="folder", progress=progress)
+    assert content(Path("set")) == whole
+    assert progress.tasks["corrupt"] == {"pieces": 24, "before": 18, "made": 6}
+
+
 def test_damaged_labels_are_written_again(images):
     write(images, "set")
     whole = content(Path("set"))
@@ -264,7 +245,7 @@ def test_damaged_labels_are_written_again(images):
 def test_set_made_otherwise_is_refused(treatment, layout, sentence, images):
     write(images, "set")
     before = content(Path("set"))
-    with match(f"^the set in set was made .*{sentence}"):
+    with told(f"^the set in set was made .*{sentence}"):
         write(images, "set", treatment, layout)
     assert content(Path("set")) == before
 
@@ -272,7 +253,7 @@ def test_set_made_otherwise_is_refused(treatment, layout, sentence, images):
 def test_set_of_other_images_is_refused(images, image_tree):
     write(images, "set")
     other = image_tree("other", classes=3, train=1, test=3)
-    with match("^the set in set was made from other images; choose another folder$"):
+    with told("^the set in set was made from other images; choose another folder$"):
         write(other, "set")
 
 
@@ -280,14 +261,14 @@ def test_changed_image_is_noticed(images):
     write(images, "set")
     path = images / "test" / "digit-0" / "0000.png"
     Image.open(path).rotate(90).save(path)
-    with match("was made from other images"):
+    with told("was made from other images"):
         write(images, "set")
 
 
 def test_folder_with_other_files_is_refused(images):
     Path("set").mkdir()
     Path("set/fog.npy").write_bytes(b"official")
-    with match("^set holds fog.npy and is no set that selbench wrote; choose another folder$"):
+    with told("^set holds fog.npy and is no set that selbench wrote; choose another folder$"):
         write(images, "set")
     assert content(Path("set")) == {"fog.npy": b"official"}
 
@@ -297,7 +278,7 @@ def test_file_that_selbench_did_not_write_is_not_overwritten(layout, images):
     write(images, "set", layout=layout)
     place = Path("set/fog.npy" if layout == "npy" else "set/fog")
     place.write_bytes(b"official")
-    with match(f"^{place} is there, and selbench did not write it; move it away or choose"):
+    with told(f"^{place} is there, and selbench did not write it; move it away or choose"):
         write(images, "set", Treatment(("fog",), (1, 4)), layout)
     assert place.read_bytes() == b"official"
 
@@ -305,9 +286,9 @@ def test_file_that_selbench_did_not_write_is_not_overwritten(layout, images):
 @pytest.mark.parametrize("output", ["images", "images/new", "images/test/digit-0"])
 def test_output_in_the_input_is_refused(output, images):
     before = content(images)
-    with match(rf"^OUTPUT {output} is in the folder .*images that is corrupted; choose one out"):
+    with told(rf"^OUTPUT {output} is in the folder .*images that is corrupted; choose one out"):
         write(images, output)
-    with match(rf"^OUTPUT {output} is in the folder"):
+    with told(rf"^OUTPUT {output} is in the folder"):
         write_set(open_source("folder", images, SILENT), Path(output), FEW, "npy", CPU)
     new = {name for name in content(images) if not name.startswith(".")}
     assert new == set(before)
@@ -315,19 +296,19 @@ def test_output_in_the_input_is_refused(output, images):
 
 def test_output_that_is_a_file_is_refused(images):
     Path("set").touch()
-    with match("^OUTPUT set is a file; choose a folder$"):
+    with told("^OUTPUT set is a file; choose a folder$"):
         write(images, "set")
 
 
 def test_damaged_description_is_named(images):
     write(images, "set")
     Path("set", ABOUT).write_text('{"format": 1}')
-    with match(f"^set/{ABOUT} is damaged or of another version"):
+    with told(f"^set/{ABOUT} is damaged or of another version"):
         write(images, "set")
 
 
 def test_several_sizes_need_folders(photographs):
-    with match(
+    with told(
         "^the image 2 is 40 x 32 pixels, 0 is 32 x 40; a .npy file holds images of one "
         "size, --format folder takes any$"
     ):
@@ -337,24 +318,17 @@ def test_several_sizes_need_folders(photographs):
 
 def test_sizes_without_constants_need_a_scale(photographs, image_tree):
     sentence = r"there are constants for 32 x 32, .*: choose them with --scale 32, 64 or 224$"
-    with match(f"^the images are 24 x 24 pixels and other sizes; {sentence}"):
+    with told(f"^the images are 24 x 24 pixels and other sizes; {sentence}"):
         write(photographs, "set", FEW, "folder")
-    with match(f"^the images are 48 x 48 pixels; {sentence}"):
+    with told(f"^the images are 48 x 48 pixels; {sentence}"):
         write(image_tree("odd", side=48), "set")
     assert not Path("set").exists()
 
 
 def test_tiny_images_are_refused(image_tree):
-    with match("^an image is 12 x 12 pixels; corruptions need at least 16 a side, enlarge it$"):
-        write(image_tree("tiny", side=12), "set", Treatment(scale=32))
-
-
-def test_incomplete_frost_photographs_are_told(fresh_home, monkeypatch):
-    kept = {name: value for name, value in os.environ.items() if name != "SELBENCH_FROST"}
-    monkeypatch.setattr(os, "environ", kept)
-    (fresh_home / "frost").mkdir(parents=True)
-    with match("which lacks frost1.png, .*; unset it to use procedural frost"):
-        find_variants(["frost"])
+    with told("^an image is 8 x 8 pixels; corruptions need at least 9 a side, enlarge it$"):
+        write(image_tree("tiny", side=8), "set", Treatment(scale=32))
+    assert not Path("set").exists()
 
 
 @contextmanager
@@ -371,11 +345,32 @@ def room_for(size):
 def test_full_disk_is_one_sentence_and_the_command_goes_on_later(layout, size, image_tree):
     images = image_tree(classes=3, train=1, test=2, side=64)
     write(images, "whole", layout=layout)
-    with room_for(size), match(r"^cannot write set.*; make room .* folder \(OUTPUT\)$") as told:
+    with room_for(size), told(r"^cannot write set.*; make room .* folder \(OUTPUT\)$") as found:
         write(images, "set", layout=layout)
-    assert os.strerror(errno.EFBIG) in str(told.value)
-    assert not list(Path("set").glob("*.tmp"))
+    assert os.strerror(errno.EFBIG) in str(found.value)
+    assert not list(Path("set").glob(".*"))
     write(images, "set", layout=layout)
+    assert content(Path("set")) == content(Path("whole"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_full_disk_leaves_what_is_finished(layout, images, monkeypatch):
+    write(images, "whole", layout=layout)
+    owner = cells.Arrays if layout == "npy" else cells.Tree
+    genuine = owner.place
+
+    def place(self, name, severity, *rest):
+        if (name, severity) == ("contrast", 4):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        genuine(self, name, severity, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "place", place)
+        with told("^cannot write set: No space left on device"):
+            write(images, "set", layout=layout)
+    progress = Counted()
+    write(images, "set", layout=layout, progress=progress)
+    assert progress.tasks["corrupt"] == {"pieces": 24, "before": 18, "made": 6}
     assert content(Path("set")) == content(Path("whole"))
 
 
@@ -384,5 +379,5 @@ def test_folder_without_permission_is_told(images, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "set/.fog.npy.part")
 
     monkeypatch.setattr(cells.Arrays, "begin", forbidden)
-    with match("^cannot write set/.fog.npy.part: Permission denied; .*OUTPUT"):
+    with told("^cannot write set/.fog.npy.part: Permission denied; .*OUTPUT"):
         write(images, "set")

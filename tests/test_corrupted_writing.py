@@ -1,59 +1,30 @@
 """Corrupted sets: what is written is what `corrupt` makes, whatever folder the images lie in."""
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sets import CPU, FEW, LAYOUTS, content, told, write
 
-from corruptions import CORRUPTIONS, corrupt
-from selbench.corrupted import source, writing
+from corruptions import CORRUPTIONS, SMALLEST_SIDE, corrupt
+from corruptions.frost import PHOTOGRAPHS
+from selbench.corrupted import cells, source, writing
 from selbench.corrupted.layout import ABOUT, LABELS, About, Part, npy_header, read_about
 from selbench.corrupted.source import open_source
-from selbench.corrupted.treatment import SCALES, SMALLEST, Treatment
+from selbench.corrupted.treatment import SCALES, Treatment, find_variants
 from selbench.corrupted.writing import write_set
 from selbench.datasets import DATASETS
 from selbench.datasets.images import decode_image, decode_images
-from selbench.errors import SelbenchError
 from selbench.progress import SILENT
-
-CPU = torch.device("cpu")
-FEW = Treatment(("gaussian_noise", "contrast"), (1, 4))
-LAYOUTS = ("npy", "folder")
-
-
-def write(images, output, treatment=FEW, layout="npy"):
-    return write_set(open_source(str(images), None, SILENT), Path(output), treatment, layout, CPU)
 
 
 def decoded(folder):
     return decode_images(sorted(folder.rglob("*.png")), SILENT, "")
-
-
-def content(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def match(pattern):
-    return pytest.raises(SelbenchError, match=pattern)
-
-
-@pytest.fixture
-def images(image_tree):
-    return image_tree(classes=3, train=1, test=2)
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    """Write pictures of three sizes, two of them neighbours of one size."""
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for number, size in enumerate([(40, 32), (40, 32), (32, 40), (24, 24)]):  # height, width
-        pixels = generator.integers(0, 256, (*size, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    return folder
 
 
 # What is written.
@@ -224,19 +195,95 @@ def test_scales_are_those_of_every_corruption():
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_smallest_images_have_room_for_every_corruption(scale):
-    images = torch.randint(256, (1, 3, SMALLEST, SMALLEST), dtype=torch.uint8)
-    for name in CORRUPTIONS:
-        corrupt(images, name, 5, examples=torch.arange(1), scale=scale)
+def test_smallest_images_are_written(scale, image_tree):
+    images = image_tree(classes=1, train=1, test=1, side=SMALLEST_SIDE)
+    about = write(images, "set", Treatment(severities=(5,), scale=scale))
+    assert set(about.parts) == set(CORRUPTIONS)
+
+
+# One command at a time.
+
+
+def test_second_command_into_a_folder_is_refused_while_the_first_writes(images, monkeypatch):
+    write(images, "whole")
+    genuine, refusals = cells.Arrays.place, []
+
+    def place(*arguments):
+        if not refusals:
+            with told("^another command is writing into set; wait for its end, or choose") as found:
+                write(images, "set")
+            refusals.append(found)
+        genuine(*arguments)
+
+    monkeypatch.setattr(cells.Arrays, "place", place)
+    write(images, "set")
+    assert len(refusals) == 1
+    write(images, "set")
+    assert content(Path("set")) == content(Path("whole"))
+
+
+def test_file_system_without_locks_is_written_to(images, monkeypatch):
+    def unknown(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    write(images, "set")
+
+
+# The photographs of frost.
+
+
+@pytest.fixture
+def frost(fresh_home):
+    """Put pictures of frost where selbench looks for the photographs."""
+    (fresh_home / "frost").mkdir(parents=True)
+    for name in PHOTOGRAPHS:
+        Image.new("RGB", (300, 280), "white").save(fresh_home / "frost" / name)
+    return fresh_home / "frost"
+
+
+def test_photographs_are_looked_for_in_selbench_home(frost, image_tree, monkeypatch):
+    environment = dict(os.environ)
+    (variant,) = find_variants(["frost"]).values()
+    assert variant.startswith("photographs ")
+    assert dict(os.environ) == environment
+    monkeypatch.setenv("SELBENCH_HOME", str(frost / "elsewhere"))
+    assert find_variants(["frost"]) == {"frost": "procedural"}
+
+
+def test_incomplete_photographs_are_told(frost):
+    (frost / "frost2.png").unlink()
+    with told(f"^the folder {frost} lacks frost2.png; add them, or remove the folder to use proc"):
+        find_variants(["frost"])
+    assert find_variants(["fog"]) == {"fog": ""}
+
+
+def test_damaged_photographs_are_told_before_anything_is_written(frost, images):
+    (frost / "frost3.png").write_bytes(b"junk")
+    with told(f"^the photograph {frost / 'frost3.png'} is no image; replace it$"):
+        write(images, "set", Treatment(("contrast", "frost"), (1,)))
+    assert not Path("set").exists()
+
+
+def test_photograph_that_goes_meanwhile_is_told(frost, images, monkeypatch):
+    genuine = cells.Arrays.begin
+
+    def begin(*arguments):
+        (frost / "frost5.jpg").unlink()
+        genuine(*arguments)
+
+    monkeypatch.setattr(cells.Arrays, "begin", begin)
+    with told(f"^the folder {frost} lacks frost5.jpg; add them"):
+        write(images, "set", Treatment(("frost",), (1,)))
 
 
 # The images.
 
 
 def test_neither_a_folder_nor_a_data_set(tmp_path):
-    with match("^there is neither a folder nor a data set 'cifar01'; did you mean 'cifar10'"):
+    with told("^there is neither a folder nor a data set 'cifar01'; did you mean 'cifar10'"):
         open_source("cifar01", None, SILENT)
-    with match("^there is neither a folder nor a data set './digits'; did you mean 'digits'"):
+    with told("^there is neither a folder nor a data set './digits'; did you mean 'digits'"):
         open_source("./digits", None, SILENT)
 
 
@@ -265,19 +312,41 @@ def test_slash_tells_a_folder_from_a_data_set(images):
 def test_folder_that_cannot_be_corrupted_is_told(prepare, sentence):
     Path("images").mkdir()
     prepare()
-    with match(sentence):
+    with told(sentence):
         write("images", "set")
     assert not Path("set").exists()
 
 
+def test_class_whose_name_is_not_utf_8_is_told(images):
+    place = os.fsencode(images / "test" / "digit-1")
+    os.rename(place, place + b"\xff")  # noqa: PTH104 (a path of bytes)
+    for layout in LAYOUTS:
+        with told(r"^the class folder '.*/test/digit-1\\udcff' has a name that is not UTF-8; ren"):
+            write(images, "set", layout=layout)
+    assert not Path("set").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ['{"x": 1}', "{", "", "[]", '{"sizes": [[32, 32]], "checksum": "a"}', '{"sizes": 1}', "\udcff"],
+)
+def test_damaged_survey_is_made_anew(damage, images, fresh_home):
+    before = open_source(str(images), None, SILENT).survey()
+    (kept,) = (fresh_home / "surveys").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(damage.encode(errors="surrogateescape"))
+    assert open_source(str(images), None, SILENT).survey() == before
+    assert kept.read_bytes() == whole
+
+
 def test_link_to_nothing_is_told(images):
     Path("images/test/digit-0/0003.png").symlink_to("nowhere.png")
-    with match("^cannot read images/test/digit-0/0003.png: No such file"):
+    with told("^cannot read images/test/digit-0/0003.png: No such file"):
         write("images", "set")
 
 
 def test_data_beside_a_folder_is_refused(images):
-    with match("^--data belongs to a data set's name; leave it out, images is a folder$"):
+    with told("^--data belongs to a data set's name; leave it out, images is a folder$"):
         open_source("images", Path("elsewhere"), SILENT)
 
 

@@ -96,6 +96,12 @@ def test_images_of_a_size_without_constants_are_refused(height, width):
         collect(("corruptions",), Setting(height, width))
 
 
+def test_images_too_small_for_a_corruption_are_refused():
+    message = "^the images are 16 x 8 pixels; corruptions need at least 9 a side, enlarge them$"
+    with pytest.raises(SelbenchError, match=message):
+        collect(("corruptions",), Setting(8, 16, scale=32))
+
+
 def test_a_scale_says_whose_constants_are_used():
     noise = collect(("corruptions",), Setting(48, 40, scale=64))[2]
     assert isinstance(noise, Condition)

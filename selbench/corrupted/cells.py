@@ -2,11 +2,12 @@
 
 import io
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 from PIL import Image
 
-from selbench.corrupted.layout import npy_header
+from selbench.corrupted.layout import SEVERITIES, npy_header
 from selbench.corrupted.source import Source
 from selbench.types import Pixels
 
@@ -41,12 +42,18 @@ class Arrays:
         path = whole or self._part(name)
         return finished if path.is_file() and path.stat().st_size == self._size else ()
 
-    def begin(self, name: str) -> None:
-        """Make room for a corruption, removing what there is of it."""
+    def begin(self, name: str, kept: tuple[int, ...]) -> None:
+        """Make room for a corruption, removing what there is of it except the severities `kept`."""
+        if kept:
+            return
         (self._folder / f"{name}.npy").unlink(missing_ok=True)
         with self._part(name).open("wb") as file:
             file.write(self._header)
             file.truncate(self._size)
+
+    def drop(self, name: str) -> None:
+        """Remove a corruption of which nothing is finished."""
+        self._part(name).unlink(missing_ok=True)
 
     def place(self, name: str, severity: int, rows: range, images: Pixels) -> None:
         """Write the images at the positions `rows` of a cell under way."""
@@ -73,7 +80,9 @@ class Tree:
         labels = [] if source.labels is None else source.labels.tolist()
         classes = [source.classes[label] for label in labels] or [""] * len(source)
         self._paths = [Path(c, f"{n}.JPEG") for c, n in zip(classes, source.names, strict=True)]
-        self._classes = set(classes)
+        self._files = defaultdict[str, set[str]](set)
+        for path, class_ in zip(self._paths, classes, strict=True):
+            self._files[class_].add(path.name)
 
     def _part(self, name: str, severity: int) -> Path:
         return self._folder / name / f".{severity}.part"
@@ -84,14 +93,26 @@ class Tree:
 
     def kept(self, name: str, finished: tuple[int, ...]) -> tuple[int, ...]:
         places = {s: (self._folder / name / str(s), self._part(name, s)) for s in finished}
-        return tuple(s for s, both in places.items() if any(path.is_dir() for path in both))
+        return tuple(s for s, both in places.items() if any(self._whole(path) for path in both))
 
-    def begin(self, name: str) -> None:
-        if (self._folder / name).exists():
-            shutil.rmtree(self._folder / name)
+    def _whole(self, folder: Path) -> bool:
+        return all(
+            (folder / class_).is_dir()
+            and names.issubset(path.name for path in (folder / class_).iterdir())
+            for class_, names in self._files.items()
+        )
+
+    def begin(self, name: str, kept: tuple[int, ...]) -> None:
+        if not kept:
+            self.drop(name)
+        for severity in set(SEVERITIES).difference(kept):
+            _remove(self._folder / name / str(severity))
+
+    def drop(self, name: str) -> None:
+        _remove(self._folder / name)
 
     def place(self, name: str, severity: int, rows: range, images: Pixels) -> None:
-        for class_ in self._classes:
+        for class_ in self._files:
             (self._part(name, severity) / class_).mkdir(parents=True, exist_ok=True)
         pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
         for position, image in zip(rows, pixels, strict=True):
@@ -102,8 +123,14 @@ class Tree:
 
     def publish(self, name: str, finished: tuple[int, ...]) -> None:
         for severity in finished:
-            if self._part(name, severity).is_dir():
+            if self._whole(self._part(name, severity)):
+                _remove(self._folder / name / str(severity))
                 self._part(name, severity).replace(self._folder / name / str(severity))
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 Files = Arrays | Tree

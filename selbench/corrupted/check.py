@@ -168,7 +168,9 @@ def check(
     if not published:
         names = tuple(others.files)
     severities = tuple(SEVERITIES) if published else others.severities
-    treatment = Treatment(names, severities, scale=scale or others.scale).fitted({source.size()})
+    treatment = Treatment(names, severities, scale=others.scale if scale is None else scale).fitted(
+        {source.size()}
+    )
     findings = _check_labels(source, published, others)
     with (
         deterministic(device),

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from selbench.errors import SelbenchError
-from selbench.files import read_json, replacing
+from selbench.files import replacing
 from selbench.study import Frozen
 from selbench.types import Labels
 
@@ -102,7 +102,7 @@ def read_about(folder: Path) -> About | None:
     if not path.is_file():
         return None
     try:
-        return About.model_validate(read_json(path))
+        return About.model_validate_json(path.read_bytes())
     except ValidationError as problem:
         raise SelbenchError(
             f"{path} is damaged or of another version of selbench; delete the folder and make the "

@@ -1,6 +1,8 @@
 """A contact sheet: every corruption at every severity beside the clean images."""
 
+import errno
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +17,7 @@ from corruptions.registry import FAMILIES
 from selbench.corrupted.source import Source
 from selbench.corrupted.treatment import Treatment, find_variants
 from selbench.errors import SelbenchError
-from selbench.files import replacing
+from selbench.files import cannot_write, replacing, writable
 from selbench.types import Pixels
 
 SMALL = 64  # a side up to which images are enlarged, and two of them shown in a cell
@@ -43,15 +45,32 @@ class Family:
     rows: Sequence[Row]
 
 
-def check_suffix(path: Path) -> None:
-    """Raise `SelbenchError` unless `path` is that of a PNG file."""
+def check_place(path: Path) -> None:
+    """Raise `SelbenchError` unless `path` is that of a PNG file, and can be written."""
     if path.suffix.lower() != ".png":
         raise SelbenchError(f"--preview writes a PNG file; call {path} {path.stem}.png")
+    try:
+        _check_writable(path)
+    except OSError as problem:
+        raise cannot_write(path, problem, "--preview") from problem
+
+
+def _check_writable(path: Path) -> None:
+    """Raise the OSError that writing `path` would end with, without writing."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    obstacles = {
+        errno.EISDIR: path.is_dir(),
+        errno.ENOTDIR: not above.is_dir(),
+        errno.EACCES: not writable(above),
+    }
+    for number, found in obstacles.items():
+        if found:
+            raise OSError(number, os.strerror(number))
 
 
 def write_sheet(source: Source, path: Path, treatment: Treatment, device: torch.device) -> None:
     """Draw a few of the images under every corruption and write them to `path`, a PNG file."""
-    check_suffix(path)
+    check_place(path)
     find_variants(treatment.corruptions)  # which tells what is missing
     families = _families(source, treatment, device)
     sheet = draw_sheet(families, treatment.severities)

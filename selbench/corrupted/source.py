@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from selbench.datasets import DATASETS
 from selbench.datasets.folder import list_images
 from selbench.datasets.images import SUFFIXES, decode_image, decode_images
 from selbench.errors import SelbenchError, unknown
-from selbench.files import fingerprint, home, read_json, write_json
+from selbench.files import fingerprint, home, write_json
 from selbench.progress import SILENT, Progress
 from selbench.types import Labels, Pixels
 
@@ -179,7 +180,19 @@ def _list_tree(folder: Path) -> tuple[dict[str, list[Path]], bool]:
         )
     if not folders and not images:
         raise SelbenchError(f"{top} holds no images ({', '.join(sorted(SUFFIXES))}) and no folders")
+    for path in folders:
+        _check_name(path)
     return {path.name: list_images(path) for path in folders} or {"": images}, bool(folders)
+
+
+def _check_name(folder: Path) -> None:
+    """Raise `SelbenchError` where a set's description could not hold the name of a class."""
+    try:
+        folder.name.encode()
+    except UnicodeEncodeError as problem:
+        raise SelbenchError(
+            f"the class folder {str(folder)!r} has a name that is not UTF-8; rename it"
+        ) from problem
 
 
 def _distinct(files: list[Path]) -> list[str]:
@@ -196,8 +209,10 @@ def _survey(paths: list[Path], labels: Labels | None, progress: Progress) -> Sur
     stamp = fingerprint([labels is not None, files])
     kept = home() / "surveys" / f"{stamp}.json"
     if kept.is_file():
-        content = read_json(kept)
-        return Survey(tuple((h, w) for h, w in content["sizes"]), content["checksum"])
+        with suppress(ValidationError):  # a damaged one is made anew
+            survey = TypeAdapter(Survey).validate_json(kept.read_bytes())
+            if len(survey.sizes) == len(paths):
+                return survey
     survey = _look(paths, labels, progress)
     write_json(kept, {"sizes": survey.sizes, "checksum": survey.checksum})
     return survey

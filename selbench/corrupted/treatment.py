@@ -1,12 +1,12 @@
 """What is done to images: which corruptions, how strong, with whose constants and which seed."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
-from corruptions import CORRUPTIONS, corrupt
+from corruptions import CORRUPTIONS, SMALLEST_SIDE, FrostError, corrupt, look_for_frost_in
 from selbench.corrupted.layout import SEVERITIES
 from selbench.corrupted.source import Source
 from selbench.errors import SelbenchError, unknown
@@ -14,7 +14,6 @@ from selbench.files import home
 from selbench.types import Pixels
 
 SCALES = (32, 64, 224)  # sizes of images that have constants: CIFAR, Tiny ImageNet, ImageNet
-SMALLEST = 16  # pixels of a side: below, some corruptions have no room for their windows
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class Treatment:
                 too small for any.
         """
         height, width = min(sizes, key=min)
-        if min(height, width) < SMALLEST:
+        if min(height, width) < SMALLEST_SIDE:
             raise SelbenchError(
-                f"an image is {width} x {height} pixels; corruptions need at least {SMALLEST} a "
-                "side, enlarge it"
+                f"an image is {width} x {height} pixels; corruptions need at least "
+                f"{SMALLEST_SIDE} a side, enlarge it"
             )
         if self.scale is not None:
             return self
@@ -62,9 +61,10 @@ class Treatment:
         """Return the images at the positions `rows`, all of one size, corrupted, on the CPU."""
         images, examples = source.read(rows), torch.arange(rows.start, rows.stop)
         images, examples = images.to(device), examples.to(device)
-        return corrupt(
-            images, name, severity, examples=examples, seed=self.seed, scale=self.scale
-        ).cpu()
+        with _told():
+            return corrupt(
+                images, name, severity, examples=examples, seed=self.seed, scale=self.scale
+            ).cpu()
 
 
 def choose_corruptions(words: Sequence[str] | None) -> tuple[str, ...]:
@@ -92,11 +92,19 @@ def choose_scale(scale: int | None) -> int | None:
 
 
 def find_variants(names: Sequence[str]) -> dict[str, str]:
-    """Return the variant of each corruption; SELBENCH_HOME/frost is taken where it is a folder."""
-    photographs = home() / "frost"
-    if photographs.is_dir():
-        os.environ.setdefault("SELBENCH_FROST", str(photographs))  # where `corruptions` looks
-    try:
+    """Return the variant of each corruption, with SELBENCH_HOME/frost as a place of photographs.
+
+    Raises:
+        SelbenchError: for photographs that are incomplete or damaged.
+    """
+    look_for_frost_in(home() / "frost")
+    with _told():
         return {name: CORRUPTIONS[name].variant for name in names}
-    except FileNotFoundError as problem:
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except FrostError as problem:
         raise SelbenchError(str(problem)) from problem

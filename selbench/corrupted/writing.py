@@ -4,8 +4,10 @@ What is under way lies under hidden names. A cell counts once the set's own desc
 is finished; only then does it get, where its layout lets it, the name that readers look for.
 """
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,8 +49,8 @@ def write_set(
     published Tiny-ImageNet-C is. `layout` is "npy" or "folder".
 
     Raises:
-        SelbenchError: for a folder that holds something else or a set made otherwise, for images
-            whose sizes do not fit, and for what stops a write.
+        SelbenchError: for a folder that holds something else or a set made otherwise, or into which
+            another command writes, for images whose sizes do not fit, and for what stops a write.
     """
     with _told(output):
         _check_place(output, source)
@@ -58,14 +60,15 @@ def write_set(
         files: Files = Tree(output, source)
         if layout == "npy":
             files = Arrays(output, source, treatment.severities, source.size())
-        about = _opened(output, _wanted(source, treatment, layout))
-        making = _Making(source, treatment, output, files, about, device)
-        parts = {name: making.find(name, variant) for name, variant in variants.items()}
-        if layout == "npy" and source.labels is not None:
-            labels = npy_labels(source.labels, len(source.classes), len(treatment.severities))
-            _write_bytes(output / LABELS, labels)
-        making.run(parts, progress)
-        return making.about
+        with _alone(output):
+            about = _opened(output, _wanted(source, treatment, layout))
+            making = _Making(source, treatment, output, files, about, device)
+            parts = {name: making.find(name, variant) for name, variant in variants.items()}
+            if layout == "npy" and source.labels is not None:
+                labels = npy_labels(source.labels, len(source.classes), len(treatment.severities))
+                _write_bytes(output / LABELS, labels)
+            making.run(parts, progress)
+            return making.about
 
 
 def _wanted(source: Source, treatment: Treatment, layout: str) -> About:
@@ -105,6 +108,31 @@ def _check_place(output: Path, source: Source) -> None:
         )
     if output.exists() and not output.is_dir():
         raise SelbenchError(f"OUTPUT {output} is a file; choose a folder")
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Hold a folder, so that no other command writes into it; the system lets go of it with us."""
+    output.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    folder = os.open(output, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise SelbenchError(
+                f"another command is writing into {output}; wait for its end, or choose another "
+                "folder"
+            ) from problem
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(folder)
 
 
 def _opened(output: Path, wanted: About) -> About:
@@ -189,14 +217,26 @@ class _Making:
             crew(True, self.device, step) as (run_all, safe_step),
         ):
             for name, part in parts.items():
-                self._note(name, part)
-                if not part.finished:
-                    self.files.begin(name)
-                self.files.publish(name, part.finished)
-                for severity in self.treatment.severities:
-                    if severity not in part.finished:
-                        self._make(name, severity, run_all, safe_step)
-                        self._finish(name, severity)
+                with self._tidy(name):
+                    self._note(name, part)
+                    self.files.begin(name, part.finished)
+                    self.files.publish(name, part.finished)
+                    for severity in self.treatment.severities:
+                        if severity not in part.finished:
+                            self._make(name, severity, run_all, safe_step)
+                            self._finish(name, severity)
+
+    @contextmanager
+    def _tidy(self, name: str) -> Iterator[None]:
+        """Leave nothing of a corruption that could not be written, unless a part can be kept."""
+        try:
+            yield
+        except (OSError, SelbenchError):
+            part = self.about.parts.get(name)
+            if part is not None and not part.finished:
+                with suppress(OSError):
+                    self.files.drop(name)
+            raise
 
     def _make(self, name: str, severity: int, run_all: Map[range, None], step: Step) -> None:
         def make(rows: range) -> None:
@@ -218,5 +258,6 @@ class _Making:
     def _note(self, name: str, part: Part) -> None:
         if self.about.parts.get(name) != part:
             parts = {**self.about.parts, name: part}
-            self.about = self.about.model_copy(update={"parts": parts})
-            self.about.write(self.output)
+            about = self.about.model_copy(update={"parts": parts})
+            about.write(self.output)
+            self.about = about

@@ -1,6 +1,6 @@
 """Suites of corruptions: made from the test images, or taken from a set on disk."""
 
-from corruptions import CORRUPTIONS, Corruption, corrupt
+from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, corrupt
 from selbench.corrupted.layout import SEVERITIES
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.treatment import find_variants
@@ -61,6 +61,11 @@ def _stored(corruption: Corruption, stored: CorruptedSet) -> list[Condition]:
 
 def _generated(corruption: Corruption, severity: int, variant: str, setting: Setting) -> Condition:
     name, scale = corruption.name, setting.scale
+    if min(setting.height, setting.width) < SMALLEST_SIDE:
+        raise SelbenchError(
+            f"the images are {setting.width} x {setting.height} pixels; corruptions need at least "
+            f"{SMALLEST_SIDE} a side, enlarge them"
+        )
     if scale is None and (setting.height, setting.width) not in (
         (s, s) for s in corruption.severities
     ):

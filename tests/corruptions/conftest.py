@@ -3,13 +3,6 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _no_photographs(monkeypatch):
-    """Start every test with procedural frost, whatever the machine has."""
-    monkeypatch.delenv("SELBENCH_FROST", raising=False)
-    monkeypatch.setattr("corruptions.frost.PACKAGE", "package_that_nobody_installs")
-
-
-@pytest.fixture(autouse=True)
 def _one_thread():
     """Compute in one thread: batches here are too small to share, and waiting costs more."""
     threads = torch.get_num_threads()

@@ -3,10 +3,12 @@
 import inspect
 import re
 
+import numpy as np
 import pytest
 import torch
 
-from corruptions import corrupt
+from corruptions import CORRUPTIONS, SMALLEST_SIDE, corrupt
+from corruptions.draws import KeyedDraws
 
 IMAGES = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
 EXAMPLES = torch.arange(2)
@@ -31,6 +33,78 @@ def test_name():
     refused("unknown corruption 'JPEG'; the nearest known one is 'jpeg_compression'", name="JPEG")
 
 
+@pytest.mark.parametrize("name", [None, 3, ["fog"], {"fog": 1}, b"fog"])
+def test_name_of_another_type(name):
+    refused(f'name must be a str such as "fog", got {name!r}', name=name)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.0, False, True, "a", None, [1]])
+def test_seed(seed):
+    refused(f"seed must be an int of at least 0, got {seed!r}", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (np.zeros((2, 3, 32, 32), np.uint8), "numpy.ndarray"),
+        ([0, 1], "list"),
+        (None, "NoneType"),
+        (7, "int"),
+    ],
+)
+def test_no_tensors(value, found):
+    refused(f"images must be a torch.Tensor, got {found}", images=value)
+    refused(f"examples must be a torch.Tensor, got {found}", examples=value)
+
+
+def test_sparse_tensors():
+    refused(
+        "images must be dense, got torch.sparse_coo; convert them with images.to_dense()",
+        images=IMAGES.to_sparse(),
+    )
+    refused(
+        "examples must be dense, got torch.sparse_coo; convert them with examples.to_dense()",
+        examples=EXAMPLES.to_sparse(),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_floats_of_8_bits(dtype):
+    refused(
+        f"images must be uint8 from 0 to 255 or floating from 0 to 1, got {dtype}; "
+        "convert them with images.to(torch.float32)",
+        images=IMAGES.to(dtype),
+    )
+
+
+@pytest.mark.parametrize("scale", [None, 32, 224])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (1, 64), (64, 8), (0, 0)])
+def test_small_images(height, width, scale):
+    refused(
+        f"images must have at least 9 pixels a side, got {height}x{width}; enlarge them",
+        images=torch.zeros(2, 3, height, width, dtype=torch.uint8),
+        scale=scale,
+    )
+
+
+@pytest.mark.parametrize("scale", [32, 64, 224])
+@pytest.mark.parametrize("longer", [0, 1, 30])
+def test_smallest_images(scale, longer):
+    shape = (2, 3, SMALLEST_SIDE, SMALLEST_SIDE + longer)
+    images = torch.randint(256, shape, dtype=torch.uint8)
+    for name in CORRUPTIONS:
+        for severity in range(1, 6):
+            for each in (images, images.mT.contiguous()):
+                out = corrupt(each, name, severity, examples=EXAMPLES, scale=scale)
+                assert out.shape == each.shape
+
+
+def test_smaller_images_have_no_room_for_glass():
+    images = torch.zeros(2, 3, SMALLEST_SIDE - 1, SMALLEST_SIDE - 1, dtype=torch.uint8)
+    with pytest.raises(RuntimeError):
+        CORRUPTIONS["glass_blur"].apply(images, 5, scale=224, draws=KeyedDraws("", EXAMPLES))
+
+
 def test_size_without_constants():
     refused(
         "gaussian_noise has no constants for 96x96 pixels; "
@@ -44,8 +118,9 @@ def test_size_without_constants():
     )
 
 
-def test_scale():
-    refused("scale must be 32, 64 or 224, got 96", scale=96)
+@pytest.mark.parametrize("scale", [96, 0, 32.0, True, "32", [32]])
+def test_scale(scale):
+    refused(f"scale must be 32, 64 or 224, got {scale!r}", scale=scale)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int16, torch.bool])
@@ -68,7 +143,9 @@ def test_dtype_of_examples():
     ("value", "found", "hint"),
     [
         (255.0, "255", "divide them by 255"),
-        (1.5, "1.5", "divide them by 255"),
+        (2.0, "2", "divide them by 255"),
+        (1.5, "1.5", "clip what resizing left outside with images.clamp(0, 1)"),
+        (-0.125, "-0.125", "clip what resizing left outside with images.clamp(0, 1)"),
         (-2.25, "-2.25", "corrupt images before they are normalised"),
         (float("nan"), "nan", "look for a division by zero where they were made"),
         (float("inf"), "inf", "look for a division by zero where they were made"),
@@ -80,6 +157,25 @@ def test_range_of_floating_images(value, found, hint, dtype):
     images = IMAGES.to(dtype)
     images[1, 2, 3, 4] = value
     refused(f"floating images must have values from 0 to 1, got {found}; {hint}", images=images)
+
+
+def test_values_just_outside_are_told_with_their_digits():
+    for value, found in [(1.00011, "1.00011"), (-0.00011, "-0.00011")]:
+        refused(
+            f"floating images must have values from 0 to 1, got {found}; "
+            "clip what resizing left outside with images.clamp(0, 1)",
+            images=torch.full((2, 3, 32, 32), value, dtype=torch.float64),
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("value", "inside"), [(1.0000002, 1.0), (1.00009, 1.0), (-0.00009, 0.0)])
+def test_what_resizing_leaves_outside_is_taken_back_in(value, inside, dtype):
+    images = torch.linspace(0, 1, 32, dtype=dtype).expand(2, 3, 32, 32).contiguous()
+    images[1, 2, 3, 4] = inside
+    expected = corrupt(images, "saturate", 3, examples=EXAMPLES)
+    images[1, 2, 3, 4] = value
+    assert torch.equal(corrupt(images, "saturate", 3, examples=EXAMPLES), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

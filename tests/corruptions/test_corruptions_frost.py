@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from corruptions import CORRUPTIONS, corrupt
+from corruptions import CORRUPTIONS, FrostError, corrupt, look_for_frost_in
 from corruptions.frost import PHOTOGRAPHS, Source, frost_pictures, frost_source
 
 BLACK = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
@@ -128,10 +128,46 @@ def test_package_without_all_pictures(carrier):
 
 def test_missing_photograph(folder):
     (folder / "frost4.jpg").unlink()
-    message = "lacks frost4.jpg; unset it to use procedural frost"
-    with pytest.raises(FileNotFoundError, match=message):
+    message = f"^the folder {folder} lacks frost4.jpg; add them, or unset SELBENCH_FROST to use pro"
+    with pytest.raises(FrostError, match=message):
         variant()
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(FrostError, match=message):
+        corrupt(BLACK, "frost", 1, examples=EXAMPLES)
+
+
+def test_folder_to_look_in(tmp_path, carrier):
+    draw_pictures(carrier, lighter=20)
+    look_for_frost_in(tmp_path / "added")
+    assert frost_source().folder == carrier  # what is not there is passed over
+    draw_pictures(tmp_path / "added")
+    assert frost_source().folder == tmp_path / "added"
+    assert levels() == LEVELS
+    look_for_frost_in(None)
+    assert frost_source().folder == carrier
+
+
+def test_folder_named_comes_before_folder_to_look_in(tmp_path, folder):
+    look_for_frost_in(draw_pictures(tmp_path / "added", lighter=20))
+    assert frost_source().folder == folder
+
+
+def test_folder_to_look_in_lacks_a_photograph(tmp_path):
+    look_for_frost_in(draw_pictures(tmp_path / "added"))
+    (tmp_path / "added" / "frost2.png").unlink()
+    message = f"^the folder {tmp_path / 'added'} lacks frost2.png; add them, or remove the folder "
+    with pytest.raises(FrostError, match=message):
+        variant()
+
+
+@pytest.mark.parametrize("content", [b"junk", b"", None])
+def test_damaged_photograph(folder, content):
+    path = folder / "frost4.jpg"
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    what = "cannot be read (.*)" if content is None else "is no image"
+    message = f"^the photograph {path} {what}; replace it$"
+    with pytest.raises(FrostError, match=message):
+        variant()
+    with pytest.raises(FrostError, match=message):
         corrupt(BLACK, "frost", 1, examples=EXAMPLES)
 
 

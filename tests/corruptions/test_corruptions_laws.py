@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from corruptions import CORRUPTIONS, Corruption, corrupt
+from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, corrupt
 
 BENCHMARK = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -148,7 +148,7 @@ def test_severity_changes_the_result(name):
         assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize(("height", "width"), [(96, 96), (40, 56), (8, 12)])
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (40, 56), (SMALLEST_SIDE, 12)])
 @each_corruption
 def test_any_size_with_borrowed_constants(name, height, width):
     images = photographs(2, 96)[..., :height, :width]

@@ -1,0 +1,128 @@
+"""What `corrupt` refuses, and in which words."""
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Never
+
+import torch
+from torch import Tensor
+
+SMALLEST_SIDE = 9  # pixels: glass at 224 pixels' constants keeps 4 at each border where they are
+TOLERANCE = 1e-4  # how far resizing may leave floating values outside of 0 to 1
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_name(name: object, known: Iterable[str]) -> None:
+    """Raise ValueError unless `name` is one of those known; offer the nearest."""
+    if not isinstance(name, str):
+        raise ValueError(f'name must be a str such as "fog", got {name!r}')
+    names = list(known)
+    if name not in names:
+        nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0)
+        raise ValueError(f"unknown corruption {name!r}; the nearest known one is {nearest[0]!r}")
+
+
+def check_severity(name: str, severity: object) -> None:
+    """Raise ValueError unless it is 1, 2, 3, 4 or 5."""
+    if type(severity) is not int or severity not in range(1, 6):
+        raise ValueError(f"{name} has severities 1-5, got {severity!r}")
+
+
+def check_seed(seed: object) -> None:
+    """Raise ValueError unless it is a whole number from 0."""
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"seed must be an int of at least 0, got {seed!r}")
+
+
+def check_tensors(images: object, examples: object) -> None:
+    """Raise ValueError unless they are what `corrupt` takes; values are not looked at."""
+    images, examples = _dense("images", images), _dense("examples", examples)
+    if images.dtype not in (torch.uint8, *FLOATING):
+        hint = "convert values from 0 to 255 with images.to(torch.uint8)"
+        if images.is_floating_point():
+            hint = "convert them with images.to(torch.float32)"
+        raise ValueError(
+            "images must be uint8 from 0 to 255 or floating from 0 to 1, "
+            f"got {images.dtype}; {hint}"
+        )
+    if images.ndim != 4 or images.shape[1] != 3:
+        shape = tuple(images.shape)
+        raise ValueError(
+            f"images must have shape (batch, 3, height, width), got {shape}{_shape_hint(shape)}"
+        )
+    if examples.dtype != torch.int64:
+        raise ValueError(f"examples must be int64 positions in the data set, got {examples.dtype}")
+    if examples.shape != images.shape[:1]:
+        raise ValueError(
+            f"examples must be one position per image, of shape ({len(images)},), "
+            f"got {tuple(examples.shape)}"
+        )
+
+
+def _dense(what: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{what} must be a torch.Tensor, got {_type_name(value)}")
+    if value.layout != torch.strided:
+        raise ValueError(
+            f"{what} must be dense, got {value.layout}; convert them with {what}.to_dense()"
+        )
+    return value
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _shape_hint(shape: tuple[int, ...]) -> str:
+    match shape:
+        case (_, 1, _, _):
+            return "; repeat the grey channel with images.expand(-1, 3, -1, -1)"
+        case (_, _, _, 3):
+            return "; put the channels first with images.permute(0, 3, 1, 2)"
+        case (3, _, _):
+            return "; make one image a batch with images.unsqueeze(0)"
+        case _:
+            return ""
+
+
+def find_scale(name: str, known: Sequence[int], height: int, width: int, scale: object) -> int:
+    """Return whose constants images of this size get; raise ValueError where there are none."""
+    *most, last = known
+    spoken = f"{', '.join(map(str, most))} or {last}"
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(
+            f"images must have at least {SMALLEST_SIDE} pixels a side, got {height}x{width}; "
+            "enlarge them"
+        )
+    if scale is None:
+        if height != width or height not in known:
+            raise ValueError(
+                f"{name} has no constants for {height}x{width} pixels; "
+                f"choose the constants of one with scale={spoken}"
+            )
+        return height
+    if type(scale) is not int or scale not in known:
+        raise ValueError(f"scale must be {spoken}, got {scale!r}")
+    return scale
+
+
+def check_range(images: Tensor) -> None:
+    """Raise ValueError where floating values are not from 0 to 1, give or take `TOLERANCE`."""
+    lowest, highest = (extreme.item() for extreme in images.aminmax())
+    if lowest >= -TOLERANCE and highest <= 1 + TOLERANCE:
+        return
+    if not math.isfinite(lowest + highest):
+        found = lowest if math.isinf(lowest) else highest
+        _refuse(found, "look for a division by zero where they were made")
+    if lowest < -0.5:
+        _refuse(lowest, "corrupt images before they are normalised")
+    if highest > 1.5:
+        _refuse(highest, "divide them by 255")
+    found = lowest if lowest < -TOLERANCE else highest
+    _refuse(found, "clip what resizing left outside with images.clamp(0, 1)")
+
+
+def _refuse(found: float, hint: str) -> Never:
+    raise ValueError(f"floating images must have values from 0 to 1, got {found:.7g}; {hint}")

@@ -1,0 +1,79 @@
+"""The command line's options, and how their words become values."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from selbench.errors import SelbenchError
+from selbench.progress import SILENT, Progress
+
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="[STUDY]", help="A shipped study's name, or the path of a TOML file."),
+]
+Store = Annotated[Path, typer.Option(help="The folder of results.")]
+Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda" or "cuda:1".')]
+Data = Annotated[
+    Path | None, typer.Option(help="Where the images lie, instead of the study's dataset.root.")
+]
+Alphas = Annotated[
+    list[str] | None, typer.Option("--alpha", help="Instead of the study's; repeat or use commas.")
+]
+Seeds = Annotated[
+    list[str] | None, typer.Option("--seed", help="Instead of the study's; repeat or use commas.")
+]
+Corruptions = Annotated[
+    list[str] | None,
+    typer.Option("--corruption", help="Only these corruptions; repeat or use commas."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
+
+
+def shown(quiet: bool) -> Progress:
+    """Return bars on a terminal, lines elsewhere, or silence."""
+    from selbench.console import Bars, Lines
+
+    if quiet:
+        return SILENT
+    console = Console(stderr=True)
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+def expanded(path: Path | None) -> Path | None:
+    """Replace `~` by the home folder."""
+    return None if path is None else path.expanduser()
+
+
+def split_words(words: list[str] | None) -> list[str] | None:
+    """Split `--alpha -1,0 --alpha 1` to its words."""
+    return None if words is None else [part.strip() for word in words for part in word.split(",")]
+
+
+def parse_channels(option: str, text: str | None) -> tuple[float, float, float] | None:
+    """Read R,G,B; `option` names it where it is none."""
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError as problem:
+        raise SelbenchError(
+            f"{option} takes three numbers such as 0.485,0.456,0.406, got {text!r}"
+        ) from problem
+    return red, green, blue
+
+
+def refuse_idle(options: Sequence[str]) -> None:
+    """Refuse options that have no effect beside --self-check."""
+    if options:
+        raise SelbenchError(
+            "--self-check makes all five severities with seed 0, without --against those of 32 "
+            f"pixels, and writes nothing; leave out {' and '.join(options)}"
+        )
+
+
+def first_line(function: Callable[..., object]) -> str:
+    """Return the first line of a docstring."""
+    return (function.__doc__ or "").strip().splitlines()[0]

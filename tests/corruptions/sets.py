@@ -1,0 +1,30 @@
+"""What the tests of corrupted sets share: writing one, and looking at what was written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from selbench.corrupted.source import open_source
+from selbench.corrupted.treatment import Treatment
+from selbench.corrupted.writing import write_set
+from selbench.errors import SelbenchError
+from selbench.progress import SILENT
+
+CPU = torch.device("cpu")
+FEW = Treatment(("gaussian_noise", "contrast"), (1, 4))
+LAYOUTS = ("npy", "folder")
+
+
+def write(images, output, treatment=FEW, layout="npy", progress=SILENT):
+    return write_set(
+        open_source(str(images), None, progress), Path(output), treatment, layout, CPU, progress
+    )
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def told(pattern):
+    return pytest.raises(SelbenchError, match=pattern)
