@@ -1,4 +1,4 @@
-"""Attacking a ResNet20, beside foolbox, beside itself with one budget, and beside bare steps."""
+"""Attacking a ResNet20, beside foolbox and torchattacks, one run, and bare steps."""
 
 import os
 import warnings
@@ -61,15 +61,39 @@ def data(network):
     return pixels[order].to(DEVICE), numbers[order].to(DEVICE)
 
 
-def test_pgd_grid_beside_foolbox(race, network, data, request):
+def foolbox_fallen(network, images, labels):
+    """Return which examples fall to each epsilon."""
+    foolbox = pytest.importorskip("foolbox")
+    attack = foolbox.attacks.LinfPGD(rel_stepsize=0.25, steps=STEPS, random_start=False)
+    wrapped = foolbox.PyTorchModel(network, bounds=(0, 1))
+    _, _, fallen = attack(wrapped, images, labels, epsilons=EPSILONS)
+    return fallen
+
+
+def torchattacks_fallen(network, images, labels):
+    """Return which examples fall to each epsilon."""
+    torchattacks = pytest.importorskip(
+        "torchattacks", reason="needs torchattacks, as tox -e perf installs it"
+    )
+    fallen = []
+    for epsilon in EPSILONS:
+        options = {"eps": epsilon, "alpha": epsilon / 4, "steps": STEPS, "random_start": False}
+        adversarials = torchattacks.PGD(network, **options)(images, labels)
+        with torch.no_grad():
+            fallen.append(network(adversarials).argmax(1) != labels)
+    return torch.stack(fallen)
+
+
+@pytest.mark.parametrize("peer", [foolbox_fallen, torchattacks_fallen])
+def test_pgd_grid_beside_a_peer(race, network, data, peer):
     """Target: at least 8 times as fast, with robust accuracy equal or lower at every epsilon.
 
     Both start from the image and take 40 steps of epsilon / 4 for each of seven budgets.
     """
+    images, labels = data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import foolbox
-    images, labels = data
+        peer(network, images[:2], labels[:2])  # or skip
     kept = {}
 
     def ours():
@@ -89,13 +113,10 @@ def test_pgd_grid_beside_foolbox(race, network, data, request):
         kept["ours"] = [(~each.fallen).double().mean().item() for each in found]
 
     def theirs():
-        attack = foolbox.attacks.LinfPGD(rel_stepsize=0.25, steps=STEPS, random_start=False)
-        wrapped = foolbox.PyTorchModel(network, bounds=(0, 1))
-        _, _, fallen = attack(wrapped, images, labels, epsilons=EPSILONS)
-        kept["theirs"] = (~fallen).double().mean(1).tolist()
+        kept["theirs"] = (~peer(network, images, labels)).double().mean(1).tolist()
 
-    ratio = race(ours, theirs, rounds=1)  # foolbox takes minutes
-    print(f"robust accuracy, ours {kept['ours']}, foolbox {kept['theirs']}")  # noqa: T201
+    ratio = race(ours, theirs, rounds=1)  # the peer takes minutes
+    print(f"robust accuracy, ours {kept['ours']}, theirs {kept['theirs']}")  # noqa: T201
     assert all(mine <= other for mine, other in zip(kept["ours"], kept["theirs"], strict=True))
     assert ratio >= 8
 

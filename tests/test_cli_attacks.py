@@ -1,0 +1,41 @@
+"""Attacks as users meet them: the command, what it keeps, and the figure of it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from selbench.attacks import gradient
+
+
+@pytest.fixture
+def attacked(selbench, tiny_study, monkeypatch):
+    """Attack the tiny study's networks on six images; return how the command ended."""
+    words = ("--suite", "attacks", "--limit", "6", "--save-adversarials", "6")
+    return selbench("run", tiny_study, *words)
+
+
+def test_attacks_are_run_shown_kept_and_drawn(attacked, selbench, tiny_study, monkeypatch):
+    assert attacked.code == 0
+    assert "tiny: attacks" in attacked.out
+    assert "masking flags" in " ".join(attacked.out.split())
+    rows = pd.read_csv("runs/tiny/measurements.csv")
+    accuracy = rows[(rows["suite"] == "attacks") & (rows["metric"] == "accuracy")]
+    counts = accuracy.groupby("condition")["level"].nunique().to_dict()
+    assert counts == {"fgsm-linf": 7, "pgd-linf": 7, "pgd-l2": 7, "paper-pgd": 40}
+    for _, curve in accuracy[accuracy["condition"] != "fgsm-linf"].groupby(
+        ["subject", "condition"]
+    ):
+        assert curve.sort_values("level")["value"].is_monotonic_decreasing
+    saved = list(Path("runs/tiny/adversarials").iterdir())
+    assert len(saved) == 8  # four attacks on two networks
+    tensors = load_file(next(path for path in saved if path.name.startswith("pgd-linf")))
+    apart = (tensors["adversarial 16"] - tensors["clean"]).abs().amax()
+    assert 0 < apart <= 16 / 255 + 1e-6
+
+    monkeypatch.setattr(gradient, "gradients_of", None)  # nothing is attacked again
+    again = selbench("run", tiny_study, "--suite", "attacks", "--limit", "6")
+    assert again.out == attacked.out
+    assert selbench("figure", "attacks", "--output", "a.svg").out == "a.svg shows attacks of tiny\n"
+    assert Path("a.svg").read_text().startswith("<?xml")
