@@ -1,6 +1,7 @@
 """The command `selbench`. Heavy libraries are imported inside commands, so that --help is quick."""
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -343,6 +344,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""
+    warnings.formatwarning = lambda message, *place: f"selbench: {message}\n"
     try:
         code = app(standalone_mode=False)
     except SelbenchError as problem:

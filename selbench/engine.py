@@ -117,9 +117,8 @@ def plan(
                 continue
             levels = levels_of(work)
             cells = [_cell(work, level, subject, helper, split, limit) for level in levels]
-            path = store.adversarials(work.name, subject.weights)
-            unsaved = save and isinstance(work, Attack) and not path.is_file()
-            if unsaved or not kept.issuperset(cell.key for cell in cells):
+            wanted = min(save, len(split)) if isinstance(work, Attack) else 0
+            if store.saved(cells[0]) < wanted or not kept.issuperset(cell.key for cell in cells):
                 missing[cells[0].key] = Task(work, subject, cells, helper)
         if missing:
             pending.append(list(missing.values()))
@@ -250,7 +249,7 @@ def _run_alone(
         helpers = [] if task.helper is None else [models[task.helper.weights]]
         outcomes, saved = run_attack(work, [network, *helpers], split, save)
         if save:
-            store.write_adversarials(work.name, task.subject.weights, saved)
+            store.save(task.cells[0], saved)
         _keep(store, task.cells, outcomes)
     elif isinstance(work, Analysis):
         store.write([Result(task.cells[0], work.measure(network, split, classes))])

@@ -159,7 +159,10 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     }
     found = zip(rows["source"], rows["version"], rows["data"], strict=True)
     same = [made.get(name) == facts for name, facts in zip(conditions, found, strict=True)]
+    helpers = {name: facts.get("helper", "") for name, facts in manifest["subjects"].items()}
     current = (
+        rows["helper"].isin(["", None]) | (rows["helper"] == rows["subject"].map(helpers))
+    ) & (
         rows["training"].isin([manifest["training"], ""])
         & (rows["subject"].map(weights) == rows["weights"])
         & pd.Series(same, rows.index, bool)

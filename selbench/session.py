@@ -14,7 +14,7 @@ from selbench.corrupted.reading import CorruptedSet, official_folder
 from selbench.crew import crew, is_small
 from selbench.datasets import Dataset, load_dataset
 from selbench.device import choose_device, describe, deterministic, versions
-from selbench.engine import data_of, evaluate, levels_of
+from selbench.engine import data_of, evaluate, helper_of, levels_of
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
@@ -186,6 +186,7 @@ class Session:
                 "weights": each.weights,
                 "training": each.training,
                 "diverged": each.diverged,
+                "helper": getattr(helper_of(each, subjects), "weights", ""),
             }
             for each in subjects
         }

@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.torch
+from safetensors import safe_open
 from torch import Tensor
 
 from selbench.errors import SelbenchError, unknown
@@ -149,14 +150,23 @@ class StudyStore:
             path, {"made": self._made, "cells": records}
         )  # last: a cell without it was never evaluated
 
-    def adversarials(self, attack: str, weights: str) -> Path:
-        """Return where the adversarials of an attack on a network are kept."""
-        return self.folder / "adversarials" / f"{attack}-{weights}.safetensors"
+    def saved(self, cell: Cell) -> int:
+        """Return of how many images adversarials are kept, told by a cell of the attack."""
+        path = self._adversarials(cell)
+        if not path.is_file():
+            return 0
+        with safe_open(path, framework="pt") as file:
+            return int(file.get_slice("label").get_shape()[0])
 
-    def write_adversarials(self, attack: str, weights: str, tensors: dict[str, Tensor]) -> None:
-        """Keep some adversarials of an attack on a network."""
-        with replacing(self.adversarials(attack, weights)) as temporary:
-            safetensors.torch.save_file(tensors, temporary)
+    def save(self, cell: Cell, tensors: dict[str, Tensor]) -> None:
+        """Keep adversarials of an attack, told by a cell of it."""
+        about = {"attack": cell.condition, "subject": cell.subject, "weights": cell.weights}
+        with replacing(self._adversarials(cell)) as temporary:
+            safetensors.torch.save_file(tensors, temporary, about)
+
+    def _adversarials(self, cell: Cell) -> Path:
+        # Other images, another helper or version are another key.
+        return self.folder / "adversarials" / f"{cell.condition}-{cell.key}.safetensors"
 
     def measurements(self) -> pd.DataFrame:
         """Return every measurement, one row each: the cell's columns, layer, metric, value, n."""

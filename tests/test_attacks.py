@@ -11,8 +11,10 @@ from selbench.attacks.folding import folded
 from selbench.attacks.gradient import NEVER, fgsm, gradients_of, logits_of, pgd, pgd_curve, pgd_grid
 from selbench.attacks.masking import FLAGS, differentiable, examine, raised
 from selbench.attacks.norms import NORMS, inside
+from selbench.attacks.strong import noise
 from selbench.models import build_model, load_weights
 from selbench.study import ModelSpec
+from selbench.suites import Attack, Setting, collect
 
 CLASSES, SIDE = 5, 6  # of the linear networks
 EPSILONS = (0.25 / 255, 1 / 255, 4 / 255, 16 / 255)
@@ -365,7 +367,7 @@ def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
     monkeypatch.setattr(gradient, "CHUNK", {"cpu": 64})
     images, small = grey(), Linear()
     labels = labels_of(small, images)
-    with pytest.warns(ResourceWarning) as told:
+    with pytest.warns(RuntimeWarning) as told:
         found = pgd(Large(), images, (labels,), 0.1, NORMS["linf"], step=0.02, steps=5)
     sentences = [str(each.message) for each in told]
     assert len(sentences) == 3
@@ -374,3 +376,86 @@ def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
     expected = pgd(small, images, (labels,), 0.1, NORMS["linf"], step=0.02, steps=5)
     assert torch.equal(found.fallen, expected.fallen)
     torch.testing.assert_close(found.images, expected.images)
+
+
+def attack_everyhow(network, images, labels, epsilons):
+    examples = torch.arange(len(images))
+    options = {"step": 0.01, "steps": 2}
+    return {
+        "fgsm": lambda: fgsm(network, images, (labels,), epsilons, NORMS["linf"]),
+        "pgd": lambda: pgd(network, images, (labels,), epsilons[-1], NORMS["linf"], **options),
+        "curve": lambda: pgd_curve(
+            network, images, (labels,), epsilons[-1], NORMS["linf"], **options
+        ),
+        "grid": lambda: pgd_grid(
+            network, images, (labels,), epsilons, NORMS["linf"], steps=2, relative_step=0.25,
+            restarts=0, examples=examples, key="test",
+        ),
+        "examine": lambda: examine(network, images, labels, examples, tuple(epsilons)),
+        "noise": lambda: noise(network, images, labels, examples, epsilons, NORMS["linf"]),
+    }  # fmt: skip
+
+
+ATTACKS = list(attack_everyhow(None, torch.empty(0), None, [0.1]))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("value", [-0.1, 1.2, torch.nan])
+def test_images_outside_of_the_unit_cube_are_refused(name, value):
+    images, labels = grey(4), torch.zeros(4, dtype=torch.int64)
+    images[2, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"^images must lie in \[0, 1\], got values from .* to "):
+        attack_everyhow(Linear(), images, labels, [0.1])[name]()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("epsilon", [0.0, -0.1])
+def test_budgets_that_are_none_are_refused(name, epsilon):
+    images, labels = grey(4), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"^epsilons must be above 0 and rise, got \["):
+        attack_everyhow(Linear(), images, labels, [epsilon])[name]()
+
+
+def test_budgets_must_rise():
+    images, labels = grey(4), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"must be above 0 and rise, got \[0.2, 0.1\]$"):
+        attack_everyhow(Linear(), images, labels, [0.2, 0.1])["grid"]()
+
+
+def test_fgsm_does_not_mend_what_was_wrong_from_the_start():
+    network, images = Linear(), grey()
+    own = labels_of(network, images)
+    labels = network(images).argsort(1, descending=True)[:, 1]  # wrong, and nearly right
+    labels[::2] = own[::2]
+    for found in fgsm(network, images, (labels,), LARGE, NORMS["linf"]):
+        assert found.fallen[1::2].all()
+        assert torch.equal(found.images[1::2], images[1::2])
+        assert (found.steps[1::2] == 0).all()
+        torch.testing.assert_close(found.logits, network(found.images))
+
+
+class Broken(Linear):
+    def forward(self, images):
+        return super().forward(images) * torch.nan
+
+
+def test_outputs_that_are_not_finite_are_flagged():
+    images, labels = grey(4), torch.ones(4, dtype=torch.int64)
+    checks = examine(Broken(), images, labels, torch.arange(4), EPSILONS)
+    assert checks["not_finite"] == 1
+    assert "outputs not finite" in raised(checks)
+
+
+@pytest.mark.parametrize("kind", [Detached, Broken])
+def test_the_suite_gets_by_with_a_network_that_cannot_be_attacked(kind):
+    network, images = kind(), grey(6)
+    labels = labels_of(Linear(), images)
+    pieces = [p for p in collect(("attacks",), Setting(SIDE, SIDE)) if isinstance(p, Attack)]
+    assert len(pieces) == 4
+    for piece in pieces:
+        results = piece.run(network, images, labels, torch.arange(6))
+        assert len(results) == len(piece.levels)
+        for each in results:
+            wrong = labels_of(network, images) != labels
+            assert torch.equal(each.fallen, wrong)
+            assert torch.equal(each.images, images)

@@ -401,7 +401,7 @@ def test_what_memory_does_not_suffice_for_is_done_in_halves(monkeypatch, network
             raise torch.OutOfMemoryError
         return 1 - images
 
-    with pytest.warns(ResourceWarning, match="out of memory"):
+    with pytest.warns(RuntimeWarning, match="out of memory"):
         found = left.search(attack)
     assert torch.equal(found, 1 - images)
 

@@ -276,7 +276,8 @@ def test_an_interrupted_run_loses_the_attack_in_flight_only(dataset, store):
 def test_saved_adversarials_lie_beside_their_clean_images(dataset, store):
     evaluate([subject(0)], [an_attack()], dataset, store, CPU)
     assert evaluate([subject(0)], [an_attack()], dataset, store, CPU, save=4) == 3
-    saved = load_file(store.adversarials("test", "w0"))
+    (path,) = (store.folder / "adversarials").iterdir()
+    saved = load_file(path)
     clean = dataset.test.images[:4].float() / 255
     assert torch.equal(saved["clean"], clean)
     assert torch.equal(saved["adversarial 2"], clean + 0.2)
@@ -303,3 +304,16 @@ def test_a_transfer_attack_takes_the_network_most_like_the_subject(dataset, stor
 
 def test_a_transfer_attack_on_the_only_subject_is_left_out(dataset, store):
     assert evaluate([subject(0)], [an_attack(transfer=True)], dataset, store, CPU) == 0
+
+
+def test_more_adversarials_or_those_of_other_images_are_made_when_asked_for(dataset, store):
+    options = {"subjects": [subject(0)], "pieces": [an_attack()], "dataset": dataset}
+    options |= {"store": store, "device": CPU}
+    assert evaluate(**options, save=4) == 3
+    assert evaluate(**options, save=3) == 0
+    assert evaluate(**options, save=5) == 3
+    assert evaluate(**options, save=5, limit=50) == 3
+    files = list((store.folder / "adversarials").iterdir())
+    assert sorted(len(load_file(path)["label"]) for path in files) == [5, 5]
+    assert evaluate(**options, save=99, limit=50) == 3  # there are no more than 50
+    assert evaluate(**options, save=99, limit=50) == 0

@@ -1,5 +1,7 @@
 """What the leaderboard and the figure make of attacks: known answers from written cells."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -119,3 +121,18 @@ def test_wrong_words_are_one_sentence(store, refused):
     assert "unknown suffix of a figure's file '.jpg'" in refused(
         "figure", "attacks", "--output", "x.jpg"
     )
+
+
+def test_transferred_adversarials_count_from_the_latest_helper_alone(store):
+    manifest = store.manifest()
+    for helper, accuracy in (("old", 0.1), ("new", 0.9)):
+        which = dataclasses.replace(cell("transfer-linf", 1.0, 0), helper=helper)
+        store.write([Result(which, [Measurement("accuracy", accuracy, 100)])])
+    manifest["conditions"]["attacks/transfer-linf/1"] = ["attack", 1, ""]
+    manifest["subjects"]["alpha=0 seed=0"]["helper"] = "new"
+    store.finish(manifest)
+    assert leaderboard(store).table.set_index("subject").loc["0", "masking"] == "none"
+    manifest["subjects"]["alpha=0 seed=0"]["helper"] = "old"
+    store.finish(manifest)
+    flags = leaderboard(store).table.set_index("subject").loc["0", "masking"]
+    assert flags == "transfer beats white-box (1 of 1)"

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from selbench.attacks.gradient import NEVER, Attacked, in_chunks, logits_of
+from selbench.attacks.gradient import NEVER, Attacked, check_inputs, in_chunks, logits_of
 from selbench.attacks.norms import SLACK, Norm, inside
 from selbench.types import Examples, Images, Labels, Logits
 
@@ -68,7 +68,8 @@ class Standing:
     def __init__(
         self, network: nn.Module, images: Images, labels: Labels, examples: Examples
     ) -> None:
-        """Look which examples are misclassified from the start."""
+        """Look which examples are misclassified from the start; epsilons are checked when used."""
+        check_inputs(images, [])
         logits = logits_of(network, images)
         wrong = logits.argmax(1) != labels
         self._network, self._labels, self._examples = network, labels, examples
@@ -115,6 +116,7 @@ class Standing:
 
         They are first brought into [0, 1] and into the ball, and then shown to the network.
         """
+        check_inputs(self._clean[:0], [epsilon])
         if not len(places):
             return
         clean, found = self._clean[places], found[places]

@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Int64
@@ -45,6 +46,16 @@ class Attacked:
     fallen: Bool[Tensor, " batch"]
     steps: Int64[Tensor, " batch"]
     checks: Mapping[str, Bool[Tensor, " batch"]] = field(default_factory=dict, kw_only=True)
+
+
+def check_inputs(images: Images, epsilons: Sequence[float]) -> None:
+    """Raise ValueError unless images lie in [0, 1] and epsilons rise from 0."""
+    if len(images):
+        low, high = (extreme.item() for extreme in images.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"images must lie in [0, 1], got values from {low:.7g} to {high:.7g}")
+    if any(b <= a for a, b in pairwise([0.0, *epsilons])):
+        raise ValueError(f"epsilons must be above 0 and rise, got {list(epsilons)}")
 
 
 @torch.no_grad()
@@ -85,15 +96,20 @@ def fgsm(
 ) -> list[Attacked]:
     """Take one step as long as the ball is wide, for every epsilon along the same gradient.
 
-    Goodfellow, Shlens & Szegedy, 2015, arXiv:1412.6572.
+    An example that is misclassified from the start keeps its image: it has fallen, whatever the
+    step would make of it. Goodfellow, Shlens & Szegedy, 2015, arXiv:1412.6572.
     """
-    direction = norm.steepest(gradients_of(network, images, goals, loss)[0])
+    check_inputs(images, epsilons)
+    gradients, clean = gradients_of(network, images, goals, loss)
+    wrong = clean.argmax(1) != goals[0]
+    direction = norm.steepest(gradients).masked_fill_(wrong.view(-1, 1, 1, 1), 0)
     results = []
     for epsilon in epsilons:
         adversarials = (images + epsilon * direction).clamp_(0, 1)
-        logits = logits_of(network, adversarials)
+        logits = logits_of(network, adversarials).where(~wrong[:, None], clean)
         fallen = (logits.argmax(1) != goals[0]) & inside(images, adversarials, norm, epsilon)
-        results.append(Attacked(adversarials, logits, fallen, torch.where(fallen, 1, NEVER)))
+        steps = torch.where(fallen, 1, NEVER).masked_fill_(wrong, 0)
+        results.append(Attacked(adversarials, logits, fallen, steps))
     return results
 
 
@@ -128,6 +144,7 @@ def pgd(
         early: whether an example leaves as soon as it has fallen; else all take every step and
             the last point decides, as in foolbox.
     """
+    check_inputs(images, [epsilon])
     start = images if start is None else start
     states = _climb(network, images, goals, epsilon, norm, step, steps, start, loss, early)
     return deque(states, maxlen=1)[0]
@@ -149,6 +166,7 @@ def pgd_curve(
 
     All results share their images, which are those of the end.
     """
+    check_inputs(images, [epsilon])
     states = _climb(network, images, goals, epsilon, norm, step, steps, images, loss, early=True)
     kept = [
         Attacked(now.images, now.logits.clone(), now.fallen.clone(), now.steps.clone())
@@ -232,12 +250,10 @@ def pgd_grid(
         key: names the random numbers.
         loss: what is climbed.
     """
-    best = Attacked(
-        images.clone(),
-        logits_of(network, images),
-        torch.zeros_like(goals[0], dtype=torch.bool),
-        torch.full_like(goals[0], NEVER),
-    )
+    check_inputs(images, epsilons)
+    logits = logits_of(network, images)
+    wrong = logits.argmax(1) != goals[0]
+    best = Attacked(images.clone(), logits, wrong, torch.where(wrong, 0, NEVER))
     results = []
     for epsilon in epsilons:
         for run in range(restarts + 1):
@@ -294,7 +310,7 @@ def in_chunks(
                 raise
             CHUNK[kind] = size // 2
             message = f"out of memory: {size // 2} images at once from now on instead of {size}"
-            warnings.warn(message, ResourceWarning, stacklevel=2)
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         else:
             return [torch.cat(column) for column in zip(*parts, strict=True)]
 

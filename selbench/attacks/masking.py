@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
-from selbench.attacks.gradient import fgsm, gradients_of, logits_of, pgd_grid
+from selbench.attacks.gradient import check_inputs, fgsm, gradients_of, logits_of, pgd_grid
 from selbench.attacks.losses import margin
 from selbench.attacks.norms import NORMS
 from selbench.types import Examples, Images, Labels, Logits
@@ -34,6 +34,7 @@ FLAGS: Mapping[str, Flag] = MappingProxyType(
     {
         "no_gradients": Flag("no gradients"),
         "zero_gradients": Flag("zero gradients"),
+        "not_finite": Flag("outputs not finite"),
         "probabilities": Flag("returns probabilities"),
         "random": Flag("random outputs"),
         "one_step": Flag("one step beats many", 0.002),
@@ -56,17 +57,19 @@ def examine(
 ) -> dict[str, float]:
     """Return the checks that need no other network, by their names in `FLAGS`.
 
-    `probabilities` and `no_gradients` are 0 or 1; `random` and `zero_gradients` are fractions of
-    the images. The others are accuracies that PGD (L-inf, 40 steps of epsilon / 4) leaves, less
-    those that another attack leaves: `one_step` FGSM, at the epsilon where it fares best; `noise`
-    random corners of the ball, and `more_steps` PGD with twice the steps and two restarts, at the
+    `probabilities` and `no_gradients` are 0 or 1; `not_finite`, `random` and `zero_gradients` are
+    fractions of the images. The others are accuracies that PGD (L-inf, 40 steps of epsilon / 4)
+    leaves, less those that another attack leaves: `one_step` FGSM, at the epsilon where it fares
+    best; `noise` random corners of the ball, and `more_steps` PGD with twice the steps and two restarts, at the
     epsilon that leaves nearest to half of the images right. `huge_budget` is the accuracy at
     64/255 less chance.
     """
     logits = logits_of(network, images)
+    check_inputs(images, epsilons)
     checks = {
+        "not_finite": _share(~logits.isfinite().all(1)),
         "probabilities": float(_are_probabilities(logits)),
-        "random": _share((logits - logits_of(network, images)).abs().amax(1) > 1e-4),
+        "random": _share((logits - logits_of(network, images)).nan_to_num().abs().amax(1) > 1e-4),
         "no_gradients": float(not differentiable(network, images[:1], labels[:1])),
     }
     if checks["no_gradients"]:

@@ -1,10 +1,13 @@
 """Suites of adversarial attacks."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
-from selbench.attacks.gradient import Attacked, fgsm, pgd_curve, pgd_grid
-from selbench.attacks.masking import examine
+from selbench.attacks.folding import folded
+from selbench.attacks.gradient import NEVER, Attacked, fgsm, logits_of, pgd_curve, pgd_grid
+from selbench.attacks.masking import differentiable, examine
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
 from selbench.randomness import seeded
@@ -15,8 +18,10 @@ from selbench.suites.work import SUITES, Analysis, Attack, Setting, Work
 from selbench.training import to_images
 from selbench.types import Examples, Images, Labels
 
+Run = Callable[[nn.Module, Images, Labels, Examples], list[Attacked]]
+
 LINF_EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # in 255ths, as all here
-L2_EPSILONS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+L2_EPSILONS = (*LINF_EPSILONS, 32.0, 64.0, 128.0)  # up to the usual 0.5
 STEPS, RESTARTS = 40, 1
 PAPER_EPSILON, PAPER_STEP = 16.0, 1e-4
 EXAMINED = 500  # images on which the checks for masked gradients are made
@@ -30,13 +35,26 @@ def attacks(setting: Setting) -> list[Work]:
     return [*selectivity(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]
 
 
+def _white_box(attack: Run, levels: int) -> Run:
+    """Leave images alone, unfallen, where a network cannot be differentiated."""
+
+    def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
+        if differentiable(n, images[:1], labels[:1]):
+            return attack(n, images, labels, examples)
+        logits = logits_of(n, images)
+        wrong = logits.argmax(1) != labels
+        return [Attacked(images, logits, wrong, torch.where(wrong, 0, NEVER))] * levels
+
+    return run
+
+
 def _fgsm() -> Attack:
     epsilons = _fractions(LINF_EPSILONS)
 
     def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
         return fgsm(n, images, (labels,), epsilons, NORMS["linf"])
 
-    return Attack("attacks", "fgsm-linf", LINF_EPSILONS, run, group="linf")
+    return _attack("fgsm-linf", LINF_EPSILONS, run, "linf")
 
 
 def _paper_pgd() -> Attack:
@@ -48,7 +66,7 @@ def _paper_pgd() -> Attack:
         return pgd_curve(n, images, (labels,), epsilon, norm, step=PAPER_STEP, steps=steps)
 
     levels = tuple(float(step) for step in range(1, STEPS + 1))
-    return Attack("attacks", "paper-pgd", levels, run, group="linf")
+    return _attack("paper-pgd", levels, run, "linf")
 
 
 def _pgd(norm: str, levels: tuple[float, ...]) -> Attack:
@@ -68,7 +86,11 @@ def _pgd(norm: str, levels: tuple[float, ...]) -> Attack:
             key=name,
         )
 
-    return Attack("attacks", name, levels, run, group=norm)
+    return _attack(name, levels, run, norm)
+
+
+def _attack(name: str, levels: tuple[float, ...], run: Run, norm: str) -> Attack:
+    return Attack("attacks", name, levels, _white_box(run, len(levels)), group=norm)
 
 
 def _masking(model: nn.Module, split: Split, classes: int) -> list[Measurement]:
@@ -76,6 +98,7 @@ def _masking(model: nn.Module, split: Split, classes: int) -> list[Measurement]:
         order = torch.randperm(len(split), generator=seeded("masking", 0))
         split = split.take(order[:EXAMINED].sort().values.to(split.labels.device))
     images = to_images(split.images)
+    model = folded(model, images[:2])
     checks = examine(model, images, split.labels, split.examples, _fractions(LINF_EPSILONS))
     return [Measurement(f"masking_{name}", v, len(split)) for name, v in checks.items()]
 
