@@ -60,9 +60,9 @@ def examine(
     `probabilities` and `no_gradients` are 0 or 1; `not_finite`, `random` and `zero_gradients` are
     fractions of the images. The others are accuracies that PGD (L-inf, 40 steps of epsilon / 4)
     leaves, less those that another attack leaves: `one_step` FGSM, at the epsilon where it fares
-    best; `noise` random corners of the ball, and `more_steps` PGD with twice the steps and two restarts, at the
-    epsilon that leaves nearest to half of the images right. `huge_budget` is the accuracy at
-    64/255 less chance.
+    best; `noise` random corners of the ball, and `more_steps` PGD with twice the steps and two
+    restarts, at the epsilon that leaves nearest to half of the images right. `huge_budget` is the
+    accuracy at 64/255 less chance.
     """
     logits = logits_of(network, images)
     check_inputs(images, epsilons)
