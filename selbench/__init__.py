@@ -1,3 +1,50 @@
 """Robustness benchmarks for image classifiers, built round class selectivity."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selbench.analyses.axes import best_axes, rotated_selectivity
+    from selbench.analyses.dimension import components, participation_ratio, spectrum_of, two_nn
+    from selbench.analyses.dimensionality import dimensionality, perturbed_dimensionality
+    from selbench.analyses.elasticity import clusterings, contrast, correlation, local_elasticity
+    from selbench.analyses.gradients import gradient_norms, input_gradients
+    from selbench.analyses.jacobian import jacobian_norms
+    from selbench.analyses.selectivity import class_selectivity
+
 __version__ = "0.1.0"
+__all__ = [
+    "best_axes",
+    "class_selectivity",
+    "clusterings",
+    "components",
+    "contrast",
+    "correlation",
+    "dimensionality",
+    "gradient_norms",
+    "input_gradients",
+    "jacobian_norms",
+    "local_elasticity",
+    "participation_ratio",
+    "perturbed_dimensionality",
+    "rotated_selectivity",
+    "spectrum_of",
+    "two_nn",
+]
+_MODULES = {
+    "axes": ("best_axes", "rotated_selectivity"),
+    "dimension": ("components", "participation_ratio", "spectrum_of", "two_nn"),
+    "dimensionality": ("dimensionality", "perturbed_dimensionality"),
+    "elasticity": ("clusterings", "contrast", "correlation", "local_elasticity"),
+    "gradients": ("gradient_norms", "input_gradients"),
+    "jacobian": ("jacobian_norms",),
+    "selectivity": ("class_selectivity",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: torch takes seconds, and `selbench --help` does without."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"selbench.analyses.{module}"), name)
+    raise AttributeError(f"module 'selbench' has no attribute {name!r}")

@@ -8,6 +8,10 @@ class SelbenchError(Exception):
     """A problem the user can mend, told in one sentence: what, where, what to do instead."""
 
 
+class NotFiniteError(SelbenchError):
+    """What a network computes is NaN or infinite; others of the same run may be well."""
+
+
 def unknown(noun: str, name: str, known: Iterable[str]) -> SelbenchError:
     """Build the error for a name nobody registered; it offers the nearest known one.
 

@@ -6,18 +6,20 @@ spatial mean. Every call of a ReLU is a layer, so a module called twice makes tw
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float64, Int64
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from selbench.errors import SelbenchError
 from selbench.types import Labels, Units
 
 EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, this one is ours
+
+Keep = Callable[[Tensor], Any]  # what is kept of a layer's output
 
 _RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
@@ -30,11 +32,14 @@ class RecordedUnits(TorchFunctionMode):
         with RecordedUnits() as recorded:
             logits = model(images)
         recorded.layers  # one (batch, units) float32 tensor for each ReLU call, differentiable
+
+    `keep` makes of a ReLU's output what is collected, if it is not to be its units.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Keep | None = None) -> None:
         super().__init__()
-        self.layers: list[Tensor] = []
+        self.layers: list[Any] = []
+        self._keep = keep or spatial_mean
 
     def __torch_function__(
         self,
@@ -46,7 +51,7 @@ class RecordedUnits(TorchFunctionMode):
         """Call `function` as it would have been, and keep its units if it is a ReLU."""
         output = function(*args, **(kwargs or {}))
         if function in _RELUS:
-            self.layers.append(spatial_mean(output))
+            self.layers.append(self._keep(output))
         return output
 
 
@@ -78,9 +83,15 @@ class _RowwiseMean(torch.autograd.Function):
 
 
 def spatial_mean(maps: Tensor) -> Units:
-    """Average (batch, units, *space) over space, in float32 whatever the precision of the maps."""
+    """Average a layer's output over space, in float32 whatever the precision of the maps.
+
+    Args:
+        maps: (batch, units), (batch, tokens, units) or (batch, units, height, width).
+    """
     if maps.ndim == 2:
         return maps.float()
+    if maps.ndim == 3:
+        return maps.mean(1, dtype=torch.float32)
     with torch.autocast(maps.device.type, enabled=False):  # it would copy the maps to float32 first
         if maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last):
             return _RowwiseMean.apply(maps)  # type: ignore[no-any-return]
@@ -111,7 +122,23 @@ def selectivity_index(
         means: class means of the units, not negative.
         present: the classes that count; the others' rows are left out.
         epsilon: keeps a dead unit's index finite.
+
+    Raises:
+        SelbenchError: for a negative mean, which would take the index out of [0, 1].
     """
+    low = means.detach().masked_fill(~present[:, None], 0).amin(0)
+    if (low < 0).any():
+        unit = int(low.argmin())
+        raise SelbenchError(
+            f"unit {unit + 1} responds with {low[unit]:.3g} on average to a class, and the class "
+            "selectivity index needs activity that is not negative; take the outputs of ReLUs"
+        )
+    return _index(means, present, epsilon)
+
+
+def _index(
+    means: Float[Tensor, "classes units"], present: Bool[Tensor, " classes"], epsilon: float
+) -> Float[Tensor, " units"]:
     absent = ~present[:, None]
     largest = means.masked_fill(absent, -torch.inf).amax(0)
     total = means.masked_fill(absent, 0).sum(0)
@@ -129,62 +156,5 @@ def mean_selectivity(
     this (Leavitt & Morcos, 2020, arXiv:2003.01262). The smaller the batch, the more of the index is
     sampling noise: a unit that knows nothing of the classes still scores above zero.
     """
-    index = selectivity_index(*class_means(torch.cat(list(layers), 1), labels, classes))
+    index = _index(*class_means(torch.cat(list(layers), 1), labels, classes), EPSILON)
     return torch.stack([part.mean() for part in index.split([u.shape[1] for u in layers])]).mean()
-
-
-@dataclass(frozen=True)
-class LayerSelectivity:
-    """The index of one layer's units over a data set.
-
-    Attributes:
-        index: one value per unit; 0 for dead units.
-        dead: units whose mean is zero for every class.
-        null: the same units' index after the labels were shuffled, one row per shuffle: what
-            sampling alone produces.
-    """
-
-    index: Float64[Tensor, " units"]
-    dead: Bool[Tensor, " units"]
-    null: Float64[Tensor, "shuffles units"]
-
-
-@torch.inference_mode()
-def measure_selectivity(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    shuffled: Int64[Tensor, "shuffles examples"],
-    classes: int,
-) -> list[LayerSelectivity]:
-    """Measure the index of every unit of `model` over a data set, in one pass and float64.
-
-    Args:
-        model: a network in evaluation mode; images in [0, 1] in, logits out.
-        batches: the data set's `Images` and `Labels`, in order, batches of any size.
-        shuffled: the labels of the whole data set in several random orders, for the null.
-        classes: number of classes.
-    """
-    sums: Tensor | None = None
-    counts = torch.zeros(len(shuffled) + 1, classes, dtype=torch.float64, device=shuffled.device)
-    widths: list[int] = []
-    start = 0
-    for images, labels in batches:
-        with RecordedUnits() as recorded:
-            model(images)
-        widths = [layer.shape[1] for layer in recorded.layers]
-        units = torch.cat(recorded.layers, 1).double()
-        labelings = torch.cat([labels[None], shuffled[:, start : start + len(labels)]])
-        members = F.one_hot(labelings, classes).double()  # labelings x batch x classes
-        part = members.transpose(1, 2) @ units
-        sums = part if sums is None else sums + part
-        counts += members.sum(1)
-        start += len(labels)
-    if sums is None:
-        raise ValueError("selectivity needs at least one batch")
-    means = sums / counts.clamp(min=1)[..., None]
-    indices = torch.stack([selectivity_index(m, c > 0) for m, c in zip(means, counts, strict=True)])
-    dead = (sums[0] == 0).all(0)
-    return [
-        LayerSelectivity(index[0], silent, index[1:])
-        for index, silent in zip(indices.split(widths, 1), dead.split(widths), strict=True)
-    ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT, Progress
+from selbench.randomness import seeded
 from selbench.registry import Registry
 from selbench.study import Channels, DatasetSpec
 from selbench.types import Examples, Labels, Pixels
@@ -113,6 +114,17 @@ def stratified_order(labels: Labels, generator: torch.Generator) -> Examples:
         members = (labels[shuffled] == label).nonzero().flatten()
         position[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     return shuffled[position.argsort(stable=True)]
+
+
+def limited(split: Split, limit: int | None) -> Split:
+    """Return `limit` examples of `split`, in the classes' proportions; all for None.
+
+    A larger limit holds the examples of a smaller one.
+    """
+    if limit is None or limit >= len(split):
+        return split
+    order = stratified_order(split.labels.cpu(), seeded("limit", 0))
+    return split.take(order[:limit].sort().values.to(split.labels.device))
 
 
 def split_validation(train: Split, count: int, generator: torch.Generator) -> tuple[Split, Split]:

@@ -1,0 +1,84 @@
+"""Derivatives of a network with respect to its image, many of them for one look at the network."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from selbench.attacks.folding import folded
+from selbench.attacks.gradient import CHUNK
+from selbench.types import Images
+
+Copies = Float[Tensor, "rows 3 height width"]  # of a batch of images, one after the other
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode whose parameters need no gradients."""
+    module = copy.deepcopy(model).eval().requires_grad_(False)
+    return module.to(memory_format=torch.channels_last)
+
+
+def quickened(module: nn.Module, images: Images) -> nn.Module:
+    """Return a network without the batch norms that can be folded away."""
+    return folded(module, images[:2]).requires_grad_(False)
+
+
+def copies_for(images: Images) -> int:
+    """Return how many copies of the images fit into one pass."""
+    return max(1, CHUNK[images.device.type] // len(images))
+
+
+def copied(images: Images, copies: int) -> Copies:
+    """Repeat images, so that one backward pass serves as many vectors; they require gradients.
+
+    A pass of many rows takes less time per row, and the graph is built but once.
+    """
+    rows = images.detach().repeat(copies, 1, 1, 1)
+    return rows.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def pulled_back(
+    outputs: Float[Tensor, "rows outputs"],
+    points: Copies,
+    vectors: Float[Tensor, "vectors batch outputs"],
+) -> Iterator[Float[Tensor, "few batch pixels"]]:
+    """Yield the vector-Jacobian products of all vectors in order, one pass of them at a time.
+
+    Args:
+        outputs: of a network, for `points`.
+        points: copies of a batch of images, from `copied`.
+        vectors: for each of the batch's images.
+    """
+    batch = vectors.shape[1]
+    copies = len(points) // batch
+    for few in vectors.split(copies):
+        seed = outputs.new_zeros(copies, *few.shape[1:])
+        seed[: len(few)] = few
+        if outputs.requires_grad:
+            (products,) = torch.autograd.grad(
+                outputs, points, seed.flatten(0, 1), retain_graph=True, materialize_grads=True
+            )
+        else:  # they do not depend on the image
+            products = torch.zeros_like(points)
+        yield products.reshape(copies, batch, -1)[: len(few)]
+
+
+_FORWARD = Lock()
+
+
+@contextmanager
+def forward_mode() -> Iterator[None]:
+    """Keep torch from warning of its own use of torch.jit, and of a pooling that is slow there.
+
+    One thread at a time: torch counts the levels of forward mode, and Python keeps its filters of
+    warnings, for all threads together.
+    """
+    with _FORWARD, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        yield

@@ -1,0 +1,244 @@
+"""Dimensionality of representations: of images, of perturbed ones, and of what changes between.
+
+Leavitt & Morcos, 2020, arXiv:2010.07693: the number of principal components that explain 90, 95 or
+99 % of the variance of a layer's activations, as a fraction of its columns. Columns are units
+(spatial means) or, as an option, all values of the flattened maps.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from selbench.analyses.dimension import (
+    FRACTIONS,
+    Scatter,
+    components,
+    participation_ratio,
+    spectrum_of,
+    two_nn,
+)
+from selbench.analyses.layers import Columns, Layer, activations, check_finite, find_layers
+from selbench.errors import SelbenchError
+from selbench.types import Images
+
+NEIGHBOURS = 2500  # points that TwoNN looks at, at most: its cost grows with their square
+MEMORY = 2**30  # bytes for the flattened maps of layers that are looked at together
+
+
+@dataclass(frozen=True)
+class Dimensionality:
+    """How many dimensions one layer's points fill.
+
+    Attributes:
+        layer: which.
+        samples: number of points.
+        columns: number of their coordinates.
+        components: how many principal components explain each of `FRACTIONS` of the variance.
+        participation_ratio: of the variances along them.
+        two_nn: intrinsic dimension by TwoNN, of at most `NEIGHBOURS` points.
+        duplicates: how many of these coincide with others, and were left out of TwoNN.
+    """
+
+    layer: Layer
+    samples: int
+    columns: int
+    components: dict[float, int]
+    participation_ratio: float
+    two_nn: float
+    duplicates: int
+
+    def fraction(self, explained: float) -> float:
+        """Return the share of the columns that so many components are, in [0, 1]."""
+        return self.components[explained] / self.columns
+
+
+def dimensionality(
+    model: nn.Module,
+    images: Images,
+    *,
+    layers: str | None = None,
+    columns: Columns = "units",
+) -> list[Dimensionality]:
+    """Measure the dimensionality of every layer's activations.
+
+    Args:
+        model: a network in evaluation mode; images in [0, 1] in, logits out.
+        images: at least 2.
+        layers: a pattern of names of modules, instead of all ReLUs.
+        columns: "units", or "maps" for flattened maps.
+
+    Raises:
+        SelbenchError: for fewer than 2 images, a network without such layers, and activations that
+            are not finite. A constant layer has dimension 0, with a warning.
+    """
+    (found,) = measured(model, (images,), lambda clean: (clean,), layers, columns)
+    warn_constant(found)
+    return found
+
+
+def perturbed_dimensionality(
+    model: nn.Module,
+    images: Images,
+    perturbed: Float[Tensor, "perturbed 3 height width"],
+    *,
+    layers: str | None = None,
+    columns: Columns = "units",
+) -> tuple[list[Dimensionality], list[Dimensionality]]:
+    """Measure the dimensionality of perturbed images' activations, and of what perturbing changes.
+
+    Args:
+        model: a network in evaluation mode; images in [0, 1] in, logits out.
+        images: clean ones.
+        perturbed: the same images, perturbed, in the same order.
+        layers: a pattern of names of modules, instead of all ReLUs.
+        columns: "units", or "maps" for flattened maps.
+
+    Returns:
+        for every layer, that of the activations of `perturbed`; and that of their differences from
+        the activations of `images`.
+
+    Raises:
+        SelbenchError: as `dimensionality`, and for sets of different sizes.
+    """
+    if len(images) != len(perturbed):
+        raise SelbenchError(
+            f"{len(images)} images and {len(perturbed)} perturbed ones are no pairs; give the same "
+            "images in the same order"
+        )
+    of_perturbed, of_change = measured(
+        model, (images, perturbed), lambda clean, moved: (moved, moved - clean), layers, columns
+    )
+    warn_constant(of_perturbed)
+    warn_constant(of_change, "the change")
+    return of_perturbed, of_change
+
+
+def warn_constant(found: Sequence[Dimensionality], what: str = "the activity") -> None:
+    """Warn of layers that do not vary; `what` of them does not."""
+    constant = [each for each in found if each.participation_ratio == 0]
+    if constant:
+        names = ", ".join(f"{each.layer.number} ({each.layer.name})" for each in constant)
+        message = (
+            f"{what} of layer {names} is the same for all {constant[0].samples} samples: its "
+            "dimension is 0"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+class Clouds:
+    """The points of several layers, as far as their dimensionality needs them.
+
+    Of each layer the covariance is kept or, with fewer points than columns, the points; so that
+    memory does not grow with the points beyond the smaller of the two.
+
+    Args:
+        layers: which.
+        columns: number of coordinates of each layer's points.
+        samples: number of points there will be.
+        device: where they are kept.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], columns: Sequence[int], samples: int, device: torch.device
+    ) -> None:
+        if samples < 2:
+            raise SelbenchError(f"dimensionality needs at least 2 samples, got {samples}")
+        self.layers, self.columns, self.samples = layers, columns, samples
+        self._scatters = [Scatter(c, device) if samples >= c else None for c in columns]
+        self._chosen = _spread(samples, NEIGHBOURS)
+        self._points: list[list[Tensor]] = [[] for _ in columns]
+        self._count = 0
+
+    def add(self, points: Sequence[Float[Tensor, "batch _"]]) -> None:
+        """Take a batch of every layer's points in."""
+        check_finite(self.layers, points)
+        count = len(points[0])
+        chosen = self._chosen[self._count : self._count + count].to(points[0].device)
+        for kept, scatter, batch in zip(self._points, self._scatters, points, strict=True):
+            kept.append(batch if scatter is None else batch[chosen])
+            if scatter is not None:
+                scatter.add(batch)
+        self._count += count
+
+    def measure(self) -> list[Dimensionality]:
+        """Return every layer's dimensionality, once all points are in."""
+        return [self._measured(place) for place in range(len(self.layers))]
+
+    def _measured(self, place: int) -> Dimensionality:
+        layer, scatter = self.layers[place], self._scatters[place]
+        points = torch.cat(self._points[place])
+        spectrum = spectrum_of(points) if scatter is None else scatter.spectrum()
+        near = two_nn(points if scatter is not None else points[self._chosen.to(points.device)])
+        return Dimensionality(
+            layer,
+            self.samples,
+            self.columns[place],
+            {fraction: components(spectrum, fraction) for fraction in FRACTIONS},
+            participation_ratio(spectrum),
+            near.dimension if spectrum.sum() > 0 else 0.0,
+            near.duplicates,
+        )
+
+
+def measured(
+    model: nn.Module,
+    sets: Sequence[Tensor],
+    points_of: Callable[..., Sequence[Tensor]],
+    pattern: str | None,
+    columns: Columns,
+    visit: Callable[[list[list[Tensor]]], None] | None = None,
+) -> list[list[Dimensionality]]:
+    """Measure every cloud that `points_of` makes of one layer's points of each of `sets`.
+
+    `visit` is shown the points of every batch, sets by layers. Returns clouds by layers.
+    """
+    layers = find_layers(model, sets[0], pattern)
+    samples, device = len(sets[0]), sets[0].device
+    parts: list[list[list[Dimensionality]]] = []
+    for group in _groups(layers, columns, samples):
+        widths = [_width(layer, columns) for layer in group]
+        clouds: list[Clouds] = []
+        for points in activations(model, sets, pattern, columns, group):
+            if visit is not None:
+                visit(points)
+            by_layer = [points_of(*each) for each in zip(*points, strict=True)]
+            clouds = clouds or [Clouds(group, widths, samples, device) for _ in by_layer[0]]
+            for cloud, batch in zip(clouds, zip(*by_layer, strict=True), strict=True):
+                cloud.add(batch)
+        parts.append([cloud.measure() for cloud in clouds])
+    return [list(chain.from_iterable(each)) for each in zip(*parts, strict=True)]
+
+
+def _groups(layers: Sequence[Layer], columns: Columns, samples: int) -> list[list[Layer]]:
+    """Return the layers that are looked at together: all for units, else what memory holds."""
+    if columns == "units":
+        return [list(layers)]
+    groups: list[list[Layer]] = []
+    room = 0
+    for layer in layers:
+        width = prod(layer.shape)
+        need = min(8 * width * width, 4 * width * samples)
+        if not groups or need > room:
+            groups.append([])
+            room = MEMORY
+        groups[-1].append(layer)
+        room -= need
+    return groups
+
+
+def _width(layer: Layer, columns: Columns) -> int:
+    """Return how many columns a layer has."""
+    return layer.units if columns == "units" else prod(layer.shape)
+
+
+def _spread(samples: int, most: int) -> Bool[Tensor, " samples"]:
+    """Choose at most so many of the samples, evenly."""
+    chosen = torch.zeros(samples, dtype=torch.bool)
+    chosen[torch.linspace(0, samples - 1, min(samples, most)).round().long()] = True
+    return chosen

@@ -1,0 +1,290 @@
+"""Local elasticity: how far a training step on one example moves the predictions of others.
+
+He & Su, 2020, arXiv:1910.06943. Classes that a network tells apart by what it has learnt move
+together and leave each other alone. The paper's functions are scalar; `Elasticity` says what is
+taken in their place for a network with several logits.
+"""
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from selbench.analyses.layers import activations, as_images, find_layers
+from selbench.errors import SelbenchError
+from selbench.types import Images, Labels
+
+LEARNING_RATE = 1e-8  # so small that the similarities do not depend on it; ReLUs bend soon after
+SHORTEST = 1e-2  # gradients of the loss in the logits are stretched to this length
+BATCH = {"cpu": 25, "cuda": 1000}  # on the CPU, float64 convolutions of larger ones leave the cache
+DECIMALS = 6  # of the largest coordinate: points that agree to so many are one to K-means
+
+Similarity = Float64[Tensor, "steps examples"]
+Points = Float[Tensor, "batch columns"]
+
+
+@dataclass(frozen=True)
+class Elasticity:
+    """How similar a network finds examples: entry (i, j) tells what a step on i does to j.
+
+    With f the logits before a step on i and f+ those after it, g the loss's gradient in the logits
+    of i (softmax minus one-hot) and eta the learning rate:
+
+    Attributes:
+        relative: |f(j) - f+(j)| / |f(i) - f+(i)|, as in the paper; 1 on the diagonal, 0 for all
+            others where the step moves not even i.
+        kernel: <f(j) - f+(j), g> / (eta |g|^2), about u' T(j, i) u with T the neural tangent
+            kernel and u = g / |g|. For one logit it is the paper's; for several it is ours.
+    """
+
+    relative: Float64[Tensor, "steps examples"]
+    kernel: Float64[Tensor, "steps examples"]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Mean similarity of two examples of one class, and of two of different classes."""
+
+    within: float
+    between: float
+
+    @property
+    def ratio(self) -> float:
+        """Return the first over the second; NaN where the second is not positive."""
+        return self.within / self.between if self.between > 0 else math.nan
+
+
+@torch.enable_grad()
+def local_elasticity(
+    model: nn.Module, images: Images, labels: Labels, *, learning_rate: float = LEARNING_RATE
+) -> Elasticity:
+    """Take one step of gradient descent on the cross-entropy of each example, from the same start.
+
+    In float64, on a copy of `model` in evaluation mode, with all parameters, frozen or not. It
+    costs a backward pass for each of m examples, and m forward passes of all m. Where an example
+    is fitted so well that its step would be lost in rounding, g is stretched to the length
+    `SHORTEST`: to first order neither similarity depends on the length of g.
+
+    Args:
+        model: images in [0, 1] in, logits out.
+        images: m of them, of at least 2 classes.
+        labels: their classes; the network's own predictions for a measure that is not told them.
+        learning_rate: of the step, which is plain SGD's.
+
+    Raises:
+        SelbenchError: for fewer than 2 examples or classes, a network without parameters, and
+            logits that are not finite, before a step or after one.
+    """
+    _check_classes(labels)
+    # Float64 convolutions on the CPU are slower in channels_last memory.
+    network = deepcopy(model).double().to(memory_format=torch.contiguous_format).eval()
+    points = as_images(images).double().contiguous()
+    start = {name: each.detach().requires_grad_() for name, each in network.named_parameters()}
+    if not start:
+        raise SelbenchError("the network has no parameters, and local elasticity moves them")
+    before = _logits(network, start, points)
+    _check_finite(before, "the network returns NaN or infinity; has its training diverged?")
+    relative, kernel = [], []
+    for own, label in enumerate(labels.tolist()):
+        direction, length = _residual(before[own], label)
+        step = learning_rate * max(length, SHORTEST)
+        moved = _descended(network, start, points[own : own + 1], direction, step)
+        change = before - _logits(network, moved, points)
+        _check_finite(change, f"a step with learning rate {learning_rate:g} leads to NaN; lower it")
+        relative.append(_relative(change, own))
+        kernel.append(change @ direction / step)
+    return Elasticity(torch.stack(relative), torch.stack(kernel))
+
+
+def correlation(kernel: Similarity) -> Similarity:
+    """Divide each entry of a kernel by the roots of the two diagonal entries it belongs to.
+
+    Where one of the two is not positive, the step on that example does not lower its own loss; it
+    correlates with nothing, and the entry is 0.
+    """
+    diagonal = kernel.diagonal()
+    scale = diagonal.masked_fill(diagonal <= 0, torch.inf).rsqrt()
+    return kernel * scale * scale[:, None]
+
+
+def contrast(similarity: Similarity, labels: Labels) -> Contrast:
+    """Average a similarity over the pairs of one class, and over those of different classes.
+
+    No example is a pair with itself.
+
+    Raises:
+        SelbenchError: for fewer than 2 examples or classes, and where no class has 2 examples.
+    """
+    _check_classes(labels)
+    same = labels[:, None] == labels
+    pairs = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    if not pairs.any():
+        raise SelbenchError("similarity within classes needs a class with at least 2 examples")
+    return Contrast(similarity[pairs].mean().item(), similarity[~same].mean().item())
+
+
+def clustering_accuracy(
+    assignments: Int64[Tensor, " batch"], labels: Int64[Tensor, " batch"]
+) -> float:
+    """Return the share of examples in the cluster of their class, under the best matching.
+
+    Each class is matched with at most one cluster, and each cluster with at most one class.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    clusters, classes = int(assignments.max()) + 1, int(labels.max()) + 1
+    together = torch.bincount(assignments * classes + labels, minlength=clusters * classes)
+    counts = together.view(clusters, classes).cpu().numpy()
+    return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels))
+
+
+def cluster_points(points: Points, clusters: int, seed: int = 0) -> Int64[Tensor, " batch"]:
+    """Assign points to clusters by K-means, the best of 10 starts.
+
+    Where fewer places are taken than there should be clusters, each place is a cluster.
+
+    Raises:
+        SelbenchError: for fewer points than clusters.
+    """
+    from sklearn.cluster import KMeans
+
+    if len(points) < clusters:
+        raise SelbenchError(f"{clusters} clusters need as many examples, got {len(points)}")
+    centred = points.double() - points.mean(0, dtype=torch.float64)
+    extent = centred.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+    # Rounded, so that what differs by rounding errors alone is not taken apart.
+    places = (centred / extent).round(decimals=DECIMALS).cpu()
+    distinct = len(torch.unique(places, dim=0))
+    means = KMeans(min(clusters, distinct), n_init=10, random_state=seed)
+    return torch.from_numpy(means.fit_predict(places.numpy())).long().to(points.device)
+
+
+def cluster_kernel(
+    similarity: Similarity, clusters: int, seed: int = 0
+) -> Int64[Tensor, " examples"]:
+    """Assign examples to clusters by kernel K-means on a similarity.
+
+    That is K-means on coordinates whose inner products are the similarity: eigenvectors of its mean
+    with its transpose, times the roots of their eigenvalues. Negative eigenvalues count as 0: such
+    a similarity is no kernel, and the nearest kernel is taken in its place.
+
+    Raises:
+        SelbenchError: for fewer examples than clusters.
+    """
+    values, vectors = torch.linalg.eigh((similarity + similarity.T) / 2)
+    return cluster_points(vectors * values.clamp(min=0).sqrt(), clusters, seed)
+
+
+def clusterings(
+    model: nn.Module,
+    images: Images,
+    labels: Labels,
+    elasticity: Elasticity | None = None,
+    *,
+    layers: str | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Compare how well K-means finds the classes in several representations of the examples.
+
+    There are as many clusters as classes are present.
+
+    Args:
+        model: a network in evaluation mode; images in [0, 1] in, logits out.
+        images: at least as many as classes.
+        labels: their classes.
+        elasticity: that of the same network and images, in the same order; computed if not given.
+        layers: a pattern of names of modules, whose last one has the features, instead of all
+            ReLUs.
+        seed: of K-means.
+
+    Returns:
+        the clustering accuracy by "relative" and "kernel" similarity, both by kernel K-means, by
+        "pixels", by "features" (the last layer's units) and by "logits".
+
+    Raises:
+        SelbenchError: as `local_elasticity`, and for a network without such layers.
+    """
+    _check_classes(labels)
+    elasticity = elasticity or local_elasticity(model, images, labels)
+    count = len(labels.unique())
+    pixels = as_images(images).flatten(1)
+    points = {"pixels": pixels, **_representations(model, images, layers)}
+    found = {
+        "relative": cluster_kernel(elasticity.relative, count, seed),
+        "kernel": cluster_kernel(elasticity.kernel, count, seed),
+        **{name: cluster_points(each, count, seed) for name, each in points.items()},
+    }
+    return {name: clustering_accuracy(each, labels) for name, each in found.items()}
+
+
+def _representations(model: nn.Module, images: Images, layers: str | None) -> dict[str, Tensor]:
+    last = find_layers(model, images, layers)[-1:]
+    parts = [units for ((units,),) in activations(model, (images,), layers, "units", last)]
+    with torch.no_grad():
+        logits = [model(as_images(part)) for part in images.split(BATCH[images.device.type])]
+    return {"features": torch.cat(parts), "logits": torch.cat(logits)}
+
+
+def _residual(
+    logits: Float64[Tensor, " classes"], label: int
+) -> tuple[Float64[Tensor, " classes"], float]:
+    """Return the direction and the length of softmax minus one-hot, however near 0 it is."""
+    log_probabilities = logits.log_softmax(0)
+    log_probabilities[label] = -torch.inf
+    largest = log_probabilities.max()
+    residual = (log_probabilities - largest).exp()
+    residual[label] = -residual.sum()
+    length = residual.norm()
+    return residual / length, (length * largest.exp()).item()
+
+
+def _descended(
+    network: nn.Module,
+    start: dict[str, Tensor],
+    image: Float64[Tensor, "1 3 height width"],
+    direction: Float64[Tensor, " classes"],
+    step: float,
+) -> dict[str, Tensor]:
+    """Return the parameters after a step that lowers the image's logits along a direction."""
+    logits = functional_call(network, start, (image,))
+    gradients: Sequence[Tensor] = torch.autograd.grad(
+        logits, list(start.values()), direction[None], materialize_grads=True
+    )
+    return {
+        name: each.detach() - step * gradient
+        for (name, each), gradient in zip(start.items(), gradients, strict=True)
+    }
+
+
+@torch.no_grad()
+def _logits(
+    network: nn.Module, parameters: dict[str, Tensor], points: Float64[Tensor, "batch 3 _ _"]
+) -> Float64[Tensor, "batch classes"]:
+    batches = points.split(BATCH[points.device.type])
+    return torch.cat([functional_call(network, parameters, (batch,)) for batch in batches])
+
+
+def _relative(change: Float64[Tensor, "batch classes"], own: int) -> Float64[Tensor, " batch"]:
+    sizes: Tensor = change.norm(dim=1)
+    if sizes[own] == 0:
+        sizes = torch.zeros_like(sizes)
+        sizes[own] = 1
+    return sizes / sizes[own]
+
+
+def _check_classes(labels: Labels) -> None:
+    if len(labels) < 2 or len(labels.unique()) < 2:
+        raise SelbenchError(
+            f"local elasticity compares at least 2 examples, of at least 2 classes; got "
+            f"{len(labels)} of {len(labels.unique())}"
+        )
+
+
+def _check_finite(logits: Tensor, problem: str) -> None:
+    if not logits.isfinite().all():
+        raise SelbenchError(problem)

@@ -1,0 +1,219 @@
+"""Layers: which of a network's outputs are looked at, their names and their units.
+
+A layer is a call of a ReLU; where a pattern is given, a call of a module whose name it matches.
+Layers are numbered from 1 in the order in which an image passes them.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from selbench.errors import NotFiniteError, SelbenchError
+from selbench.selectivity import Keep, RecordedUnits, spatial_mean
+from selbench.training import to_images
+from selbench.types import Images, Pixels, Units
+
+Columns = Literal["units", "maps"]
+COLUMNS: tuple[Columns, ...] = ("units", "maps")
+BATCH = {"cpu": 250, "cuda": 2000}
+PARTS = ("early", "middle", "late")  # thirds of a network's layers
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network.
+
+    Attributes:
+        number: its place, from 1.
+        name: that of the module that was called; ":2" marks the second call of one module.
+        shape: of its output for one image.
+    """
+
+    number: int
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def units(self) -> int:
+        """How many it has: channels of maps, features of vectors and tokens."""
+        return self.shape[-1] if len(self.shape) == 2 else self.shape[0]
+
+
+@torch.no_grad()
+def find_layers(
+    model: nn.Module, images: Images | Pixels, pattern: str | None = None
+) -> list[Layer]:
+    """Run a few `images` to see which layers a network has.
+
+    Raises:
+        SelbenchError: where the network calls no ReLU, or has no module that `pattern` matches.
+    """
+    calls: list[str] = []
+    path: list[str] = []
+
+    def keep(output: Tensor) -> Tensor:
+        calls.append(path[-1])
+        return output
+
+    with recording(model, pattern, keep) as outputs, ExitStack() as stack:
+        for (
+            name,
+            module,
+        ) in model.named_modules():  # after the recording's hooks, whose names these are
+            for handle in _follow(path, name, module):
+                stack.callback(handle.remove)
+        model(as_images(images[:2]))
+    if not outputs:
+        raise SelbenchError(_no_layers(model, pattern))
+    names = [_numbered(name, calls[:place].count(name)) for place, name in enumerate(calls)]
+    return [
+        Layer(number, name, tuple(output.shape[1:]))
+        for number, (name, output) in enumerate(zip(names, outputs, strict=True), 1)
+    ]
+
+
+@contextmanager
+def recording(
+    model: nn.Module, pattern: str | None = None, keep: Keep = spatial_mean
+) -> Iterator[list[Any]]:
+    """Yield a list that fills, whenever `model` runs, with what `keep` makes of its layers.
+
+    Args:
+        model: the network.
+        pattern: a regular expression, searched for in the names of modules, whose outputs are the
+            layers; None for the outputs of all ReLUs.
+        keep: maps a layer's output, (batch, ...), to what is kept of it.
+    """
+    if pattern is None:
+        with RecordedUnits(keep) as recorded:
+            yield recorded.layers
+        return
+    kept: list[Any] = []
+    handles = [
+        model.get_submodule(name).register_forward_hook(_watch(name, kept, keep))
+        for name in matching(model, pattern)
+    ]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def matching(model: nn.Module, pattern: str) -> list[str]:
+    """Return the names of the modules that a pattern matches; `SelbenchError` where it is none."""
+    try:
+        search = re.compile(pattern).search
+    except re.error as problem:
+        raise SelbenchError(
+            f"--layers {pattern!r} is no regular expression: {problem}"
+        ) from problem
+    return [name for name, _ in model.named_modules() if name and search(name)]
+
+
+def activations(
+    model: nn.Module,
+    sets: Sequence[Tensor],
+    layers: str | None,
+    columns: Columns,
+    wanted: Sequence[Layer],
+) -> Iterator[list[list[Tensor]]]:
+    """Yield, batch by batch and for each of `sets` of images, the points of the `wanted` layers."""
+    numbers = {layer.number for layer in wanted}
+    size = BATCH[sets[0].device.type]
+    for batch in zip(*(images.split(size) for images in sets), strict=True):
+        yield [_points(model, as_images(images), layers, columns, numbers) for images in batch]
+
+
+@torch.inference_mode()
+def _points(
+    model: nn.Module, images: Images, layers: str | None, columns: Columns, numbers: set[int]
+) -> list[Tensor]:
+    places = count(1)
+
+    def keep(output: Tensor) -> Tensor | None:
+        if next(places) not in numbers:
+            return None
+        return spatial_mean(output) if columns == "units" else output.flatten(1).float().clone()
+
+    with recording(model, layers, keep) as kept:
+        model(images)
+    return [points for points in kept if points is not None]
+
+
+def as_images(images: Images | Pixels) -> Images:
+    """Return images as networks take them: in [0, 1], and in memory as their weights are."""
+    floats = to_images(images) if images.dtype == torch.uint8 else images
+    return floats.contiguous(memory_format=torch.channels_last)
+
+
+def units_of(outputs: Tensor) -> Units:
+    """Average a layer's output over space or tokens, in its own precision; differentiable.
+
+    Args:
+        outputs: (batch, units), (batch, tokens, units) or (batch, units, height, width).
+    """
+    if outputs.ndim == 2:
+        return outputs
+    return outputs.mean(1) if outputs.ndim == 3 else outputs.mean((2, 3))
+
+
+def check_finite(layers: Sequence[Layer], values: Sequence[Tensor]) -> None:
+    """Raise `NotFiniteError` naming the first layer with values that are not finite."""
+    for layer, value in zip(layers, values, strict=True):
+        if not value.isfinite().all():
+            raise NotFiniteError(
+                f"layer {layer.number} ({layer.name}) returns NaN or infinity; has the network's "
+                "training diverged?"
+            )
+
+
+def thirds(count: int) -> dict[str, range]:
+    """Return the numbers of the layers in each third; the middle has what is left over."""
+    size = max(1, count // 3)
+    early, late = range(1, size + 1), range(count - size + 1, count + 1)
+    return {"early": early, "middle": range(size + 1, count - size + 1), "late": late}
+
+
+def _numbered(name: str, before: int) -> str:
+    return f"{name}:{before + 1}" if before else name
+
+
+def _follow(path: list[str], name: str, module: nn.Module) -> Iterator[RemovableHandle]:
+    """Have `name` at the end of `path` while `module` runs."""
+
+    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        path.append(name or "(network)")
+
+    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        path.pop()
+
+    yield module.register_forward_pre_hook(enter)
+    yield module.register_forward_hook(leave)
+
+
+def _watch(name: str, kept: list[Any], keep: Keep) -> Callable[..., None]:
+    """Return a hook that keeps what a module returns."""
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise SelbenchError(
+                f"{name} returns a {type(output).__name__}, not a tensor; choose other --layers"
+            )
+        kept.append(keep(output))
+
+    return hook
+
+
+def _no_layers(model: nn.Module, pattern: str | None) -> str:
+    names = [name for name, module in model.named_modules() if name and not list(module.children())]
+    known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    what = "the network calls no ReLU" if pattern is None else f"no module matches {pattern!r}"
+    return f"{what}; name the modules to look at with --layers REGEX, among {known or 'none'}"

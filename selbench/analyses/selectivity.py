@@ -1,0 +1,126 @@
+"""Class selectivity of every unit of a network over a data set, and what sampling alone gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor, nn
+
+from selbench.analyses.layers import Layer, activations, check_finite, find_layers
+from selbench.errors import SelbenchError
+from selbench.randomness import seeded
+from selbench.selectivity import selectivity_index
+from selbench.types import Images, Labels, Pixels
+
+SHUFFLES = 10  # of the labels, for the null
+
+
+@dataclass(frozen=True)
+class LayerSelectivity:
+    """The index of one layer's units over a data set.
+
+    Attributes:
+        layer: which.
+        index: one value per unit; 0 for dead units.
+        dead: units whose mean is zero for every class.
+        null: the same units' index after the labels were shuffled, one row per shuffle: what
+            sampling alone produces.
+    """
+
+    layer: Layer
+    index: Float64[Tensor, " units"]
+    dead: Bool[Tensor, " units"]
+    null: Float64[Tensor, "shuffles units"]
+
+
+class ClassSums:
+    """Sums of every layer's units by class, in float64, under several labelings of the examples.
+
+    Args:
+        layers: whose units.
+        labelings: the labels of all examples, a row for each labeling.
+        classes: number of classes.
+
+    Attributes:
+        count: how many examples were taken in.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], labelings: Int64[Tensor, "labelings examples"], classes: int
+    ) -> None:
+        self._layers, self._labelings, self._classes = layers, labelings, classes
+        self._sums: Tensor | None = None
+        self._counts = torch.zeros(len(labelings), classes, dtype=torch.float64)
+        self.count = 0
+
+    def add(self, units: Sequence[Float[Tensor, "batch _"]]) -> None:
+        """Take the next examples' units in, layer by layer."""
+        check_finite(self._layers, units)
+        together = torch.cat(list(units), 1).double()
+        part = self._labelings[:, self.count : self.count + len(together)]
+        members = F.one_hot(part, self._classes).double()  # labelings x batch x classes
+        sums = members.transpose(1, 2) @ together
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._counts = self._counts.to(members.device) + members.sum(1)
+        self.count += len(together)
+
+    def measure(self) -> list[LayerSelectivity]:
+        """Return the index under the first labeling, and those under the others as the null.
+
+        Raises:
+            SelbenchError: for fewer than 2 classes, and for units with a negative mean.
+        """
+        if self._sums is None or (self._counts[0] > 0).sum() < 2:
+            raise SelbenchError("class selectivity needs images of at least 2 classes")
+        means = self._sums / self._counts.clamp(min=1)[..., None]
+        dead = (self._sums[0] == 0).all(0)
+        widths = [layer.units for layer in self._layers]
+        by_layer = zip(self._layers, means.split(widths, 2), dead.split(widths), strict=True)
+        return [self._indexed(layer, part, silent) for layer, part, silent in by_layer]
+
+    def _indexed(self, layer: Layer, means: Tensor, dead: Tensor) -> LayerSelectivity:
+        present = self._counts > 0
+        try:
+            indices = [selectivity_index(m, p) for m, p in zip(means, present, strict=True)]
+        except SelbenchError as problem:
+            raise SelbenchError(f"layer {layer.number} ({layer.name}): {problem}") from problem
+        null = torch.stack(indices)[1:]
+        return LayerSelectivity(layer, indices[0], dead, null)
+
+
+def class_selectivity(
+    model: nn.Module,
+    images: Images | Pixels,
+    labels: Labels,
+    *,
+    layers: str | None = None,
+    shuffles: int = SHUFFLES,
+) -> list[LayerSelectivity]:
+    """Measure the class selectivity index of every unit over a data set, in float64.
+
+    Args:
+        model: a network in evaluation mode; images in [0, 1] in, logits out.
+        images: of at least 2 classes; uint8 or in [0, 1].
+        labels: their classes.
+        layers: a pattern of names of modules, instead of all ReLUs.
+        shuffles: how often the labels are shuffled for the null.
+
+    Raises:
+        SelbenchError: for fewer than 2 classes, a network without such layers, activations that
+            are not finite, and units with a negative mean.
+    """
+    found = find_layers(model, images, layers)
+    sums = ClassSums(found, labelings_of(labels, shuffles), int(labels.max()) + 1)
+    for (units,) in activations(model, (images,), layers, "units", found):
+        sums.add(units)
+    return sums.measure()
+
+
+def labelings_of(labels: Labels, shuffles: int) -> Int64[Tensor, "labelings examples"]:
+    """Return the labels, and below them the labels in several random orders."""
+    generator = seeded("selectivity/null", 0)
+    orders = [torch.randperm(len(labels), generator=generator) for _ in range(shuffles)]
+    shuffled = [labels[order.to(labels.device)] for order in orders]
+    return torch.stack([labels, *shuffled])
