@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,27 +9,26 @@ import typer
 from rich.console import Console
 
 from selbench import __version__
+from selbench.cli_corrupt import corrupt
 from selbench.errors import SelbenchError, unknown
 from selbench.options import (
     Alphas,
     Corruptions,
     Data,
     Device,
+    Layers,
     Quiet,
     Seeds,
     Store,
     StudyName,
-    expanded,
     first_line,
     parse_channels,
-    refuse_idle,
     shown,
     split_words,
 )
 
 if TYPE_CHECKING:
     from selbench.leaderboard import Leaderboard
-    from selbench.progress import Progress
 
 app = typer.Typer(
     name="selbench",
@@ -74,6 +72,13 @@ def run(
         int | None,
         typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
     ] = None,
+    layers: Layers = None,
+    columns: Annotated[
+        str | None, typer.Option(help='Dimensionality of "units" or of flattened "maps".')
+    ] = None,
+    estimator: Annotated[
+        str | None, typer.Option(help='Input-unit gradients by "probes" or "exact".')
+    ] = None,
     save_adversarials: Annotated[
         int, typer.Option(min=0, help="Keep what attacks make of so many images.")
     ] = 0,
@@ -107,6 +112,7 @@ def run(
         shown(quiet),
         source,
         scale,
+        {"layers": layers, "columns": columns, "estimator": estimator},
     )
     only = tuple(split_words(corruption) or ())
     board = session.run(
@@ -230,96 +236,7 @@ def download(
     typer.echo(f"{dataset} is in {place}")
 
 
-@app.command()
-def corrupt(
-    input: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="INPUT",
-            help="A data set, whose test images are taken, or a folder of images: with train/ and "
-            "test/, with a folder for each class, or with the images themselves.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Argument(metavar="OUTPUT", help="The folder to write the set into.")
-    ] = None,
-    corruption: Corruptions = None,
-    severity: Annotated[
-        list[str] | None, typer.Option(help="Only these of 1 to 5; repeat or use commas.")
-    ] = None,
-    format: Annotated[
-        str,
-        typer.Option(
-            help='"npy" as CIFAR-10-C, or "folder" as Tiny-ImageNet-C: JPEG files of quality 85, '
-            "which compress the corruption with the image."
-        ),
-    ] = "npy",
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
-    scale: Annotated[
-        int | None,
-        typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Where the data set's images lie.")] = None,
-    preview: Annotated[
-        Path | None, typer.Option(help="Draw a contact sheet, a PNG file; needs no OUTPUT.")
-    ] = None,
-    self_check: Annotated[
-        bool,
-        typer.Option(
-            "--self-check",
-            help="Write nothing; compare the corruptions that draw nothing at random with the "
-            "published CIFAR-10-C.",
-        ),
-    ] = False,
-    against: Annotated[
-        Path | None,
-        typer.Option(help="With --self-check: compare with the .npy files of this folder too."),
-    ] = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
-) -> None:
-    """Write images under corruptions, in the layouts of the published sets, or show them.
-
-    The same command goes on where an interrupted one stopped; with other corruptions it adds them.
-    `selbench run --source OUTPUT` evaluates on the set.
-    """
-    from selbench.corrupted.sheet import check_place, write_sheet
-    from selbench.corrupted.source import open_source
-    from selbench.corrupted.treatment import Treatment, choose_scale, choose_severities
-    from selbench.corrupted.treatment import choose_corruptions as choose
-    from selbench.corrupted.writing import describe, write_set
-    from selbench.device import choose_device
-
-    names, scale, progress = (
-        choose(split_words(corruption)),
-        choose_scale(scale),
-        shown(quiet),
-    )
-    if self_check:
-        idle = {
-            "OUTPUT": output,
-            "--severity": severity,
-            "--preview": preview,
-            "--seed": seed,
-            "--format": format != "npy",
-            "--scale": scale and not against,
-        }
-        refuse_idle([option for option, given in idle.items() if given])
-        against = expanded(against)
-        _self_check(input or "cifar10", data, names, scale, against, device, progress)
-        return
-    name = _to_corrupt(input, output, preview, format, against)
-    output, preview = expanded(output), expanded(preview)
-    if preview:
-        check_place(preview)
-    treatment = Treatment(names, choose_severities(split_words(severity)), seed, scale)
-    where, source = choose_device(device), open_source(name, data, progress)
-    if output:
-        about = write_set(source, output, treatment, format, where, progress)
-        typer.echo(f"{output} holds {describe(about)}")
-    if preview:
-        write_sheet(source, preview, treatment, where)
-        typer.echo(f"{preview} shows {len(names)} corruptions of {name}")
+app.command()(corrupt)
 
 
 def _version(wanted: bool) -> bool:
@@ -367,38 +284,3 @@ def _show(board: "Leaderboard") -> None:
     from selbench.tables import to_table
 
     Console().print(to_table(board))
-
-
-def _to_corrupt(
-    input: str | None, output: Path | None, preview: Path | None, format: str, against: Path | None
-) -> str:
-    """Return INPUT if what is given says what to make of it."""
-    if against:
-        raise SelbenchError("--against belongs to --self-check; give both")
-    if input is None or not (output or preview):
-        raise SelbenchError(
-            "say what to corrupt (INPUT: a data set's name or a folder) and what to make of it "
-            "(OUTPUT: a folder, or --preview sheet.png), or --self-check"
-        )
-    if format not in ("npy", "folder"):
-        raise unknown("format", format, ("npy", "folder"))
-    return input
-
-
-def _self_check(
-    input: str,
-    data: Path | None,
-    names: Sequence[str],
-    scale: int | None,
-    against: Path | None,
-    device: str,
-    progress: "Progress",
-) -> None:
-    from selbench.corrupted.check import check, summary, to_table
-    from selbench.corrupted.source import open_source
-    from selbench.device import choose_device
-
-    source = open_source(input, data, progress)
-    findings = check(source, names, scale, against, choose_device(device), progress)
-    Console().print(to_table(findings))
-    typer.echo(summary(findings, against))

@@ -1,7 +1,9 @@
 """Evaluate subjects under conditions: each perturbed batch is made once for all of them."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,15 @@ from torch import Tensor, nn
 
 from selbench.attacks.folding import folded
 from selbench.crew import Map, crew, is_small, map_in_turn
-from selbench.datasets import Dataset, Split, stratified_order
+from selbench.datasets import Dataset, Split, limited
+from selbench.errors import NotFiniteError
+from selbench.files import fingerprint
 from selbench.progress import SILENT, Progress, Step
-from selbench.randomness import seeded
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.subjects import Subject
-from selbench.suites import Analysis, Attack, Condition, Work
+from selbench.suites import Analysis, Attack, Comparison, Condition, Work, levels_of
 from selbench.training import to_images
-from selbench.types import Images, Labels, Logits
+from selbench.types import Images, Labels, Logits, Pixels
 
 BATCH = {"cpu": 250, "cuda": 2000}
 GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
@@ -83,8 +86,16 @@ def evaluate(
             _run_alone(task, models, split, len(dataset.classes), store, save)
             safe_step(len(split), task.work.name)
 
+        def compare(task: Task, sets: Sequence[Pixels]) -> None:
+            _run_comparison(task, models, split, sets, len(dataset.classes), store)
+            safe_step(len(split), task.work.name)
+
         for group in pending:
             work = group[0].work
+            if isinstance(work, Comparison):
+                sets = [_perturbed(each, split, limit) for each in work.conditions]
+                run_all(partial(compare, sets=sets), group)
+                continue
             if not isinstance(work, Condition):
                 run_all(alone, group)
                 continue
@@ -137,24 +148,11 @@ def helper_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
     return min(others, key=distance, default=None)
 
 
-def levels_of(work: Work) -> tuple[float | None, ...]:
-    """Return the levels of the cells that a piece of work makes."""
-    return work.levels if isinstance(work, Attack) else (work.level,)
-
-
-def limited(split: Split, limit: int | None) -> Split:
-    """Return `limit` examples of `split`, in the classes' proportions.
-
-    A larger limit holds the examples of a smaller one.
-    """
-    if limit is None or limit >= len(split):
-        return split
-    order = stratified_order(split.labels, seeded("limit", 0))
-    return split.take(order[:limit].sort().values)
-
-
 def data_of(work: Work) -> str:
-    """Return the checksum of the images that a condition has on disk, "" where it has none."""
+    """Return the checksum of the images that a piece of work has on disk, "" where it has none."""
+    if isinstance(work, Comparison):
+        checksums = [each.stored.checksum for each in work.conditions if each.stored]
+        return fingerprint(checksums) if checksums else ""
     return work.stored.checksum if isinstance(work, Condition) and work.stored else ""
 
 
@@ -252,7 +250,43 @@ def _run_alone(
             store.save(task.cells[0], saved)
         _keep(store, task.cells, outcomes)
     elif isinstance(work, Analysis):
-        store.write([Result(task.cells[0], work.measure(network, split, classes))])
+        _keep_measured(store, task, lambda: [work.measure(network, split, classes)])
+
+
+def _run_comparison(
+    task: Task,
+    models: dict[str, nn.Module],
+    split: Split,
+    sets: Sequence[Pixels],
+    classes: int,
+    store: StudyStore,
+) -> None:
+    """Compare a network on `split` with what conditions made of it, and keep the cells."""
+    work, network = task.work, models[task.subject.weights]
+    assert isinstance(work, Comparison)
+    _keep_measured(store, task, lambda: work.measure(network, split, sets, classes))
+
+
+def _keep_measured(
+    store: StudyStore, task: Task, measure: Callable[[], list[list[Measurement]]]
+) -> None:
+    """Write a task's cells; without measurements where a network returns no numbers."""
+    try:
+        rows = measure()
+    except NotFiniteError as problem:
+        message = f"{task.subject.name} is left out of {task.work.suite}: {problem}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        rows = [[] for _ in task.cells]
+    store.write([Result(cell, own) for cell, own in zip(task.cells, rows, strict=True)])
+
+
+def _perturbed(condition: Condition, split: Split, limit: int | None) -> Pixels:
+    """Return what a condition makes of all images, in their order."""
+    if condition.stored is not None:
+        return limited(condition.stored.load(), limit).to(split.labels.device).images
+    size = BATCH[split.labels.device.type]
+    batches = zip(split.images.split(size), split.examples.split(size), strict=True)
+    return torch.cat([condition.perturb(images, examples) for images, examples in batches])
 
 
 def outcome(logits: Logits, labels: Labels) -> dict[str, Tensor]:

@@ -45,6 +45,25 @@ COLUMNS = {
     "autoattack_l2": Column("AutoAttack L2 %"),
     "median_linf": Column("median Linf", 1, 2),
     "median_l2": Column("median L2", 1, 2),
+    "dimension": Column("dim. %"),
+    "change_corrupted": Column("change dim. %"),
+    "change_attacked": Column("PGD change dim. %"),
+    "cv_samples": Column("CV samples", 1, 3),
+    "cv_units": Column("CV units", 1, 3),
+    "jacobian": Column("Jacobian", 1, 1),
+    "distance": Column("margin dist.", 1, 3),
+    "elasticity": Column("elasticity", 1, 2),
+}
+# Of the mechanism: suites, condition ("" for all corruptions) and metric.
+MECHANISM = {
+    "dimension": ("dimensionality", "clean", "dimension_fraction_95"),
+    "change_corrupted": ("representation", "", "change_dimension_fraction_95"),
+    "change_attacked": ("representation", "paper-pgd", "change_dimension_fraction_95"),
+    "cv_samples": ("gradients", "clean", "input_gradient_cv_samples"),
+    "cv_units": ("gradients", "clean", "input_gradient_cv_units"),
+    "jacobian": ("jacobian", "clean", "jacobian_frobenius"),
+    "distance": ("jacobian", "clean", "margin_distance_median"),
+    "elasticity": ("elasticity", "clean", "elasticity_ratio"),
 }
 MEANS = {  # over budgets, of these attacks
     "fgsm": "fgsm-linf",
@@ -119,7 +138,7 @@ def leaderboard(
         networks[family] = families.loc[family] if family in families.index else np.nan
     relative = _relative_error(1 - by_corruption, networks)
     networks["mce"] = relative.mean()
-    networks = networks.join(_attacked(rows)).join(_masked(rows))
+    networks = networks.join(_attacked(rows)).join(_explained(rows)).join(_masked(rows))
     table = _rows_over_networks(networks.reset_index())
     table.insert(0, "study", store.study)
     left_out = {
@@ -183,9 +202,10 @@ def _profiles(rows: pd.DataFrame) -> pd.DataFrame:
     """Return alpha, seed, selectivity, its null, clean accuracy of each network, by its name."""
     profiles = rows[["subject", "alpha", "seed"]].drop_duplicates().set_index("subject")
     whole = rows[rows["layer"].isna()]
+    measured = (whole["suite"] == "selectivity") & (whole["condition"] == "clean")
     metrics = {
-        "selectivity": whole["metric"] == "selectivity_index",
-        "null": whole["metric"] == "selectivity_index_null",
+        "selectivity": measured & (whole["metric"] == "selectivity_index"),
+        "null": measured & (whole["metric"] == "selectivity_index_null"),
         "clean": (whole["metric"] == "accuracy") & (whole["suite"] == "clean"),
     }
     for name, chosen in metrics.items():
@@ -250,6 +270,18 @@ def _attacked(rows: pd.DataFrame) -> pd.DataFrame:
         if f"pgd-{norm}" in curves:
             table[f"median_{norm}"] = curves[f"pgd-{norm}"].apply(median_perturbation)
     return table
+
+
+def _explained(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of `MECHANISM`, networks by columns."""
+    whole = rows[rows["layer"].isna()]
+    columns = {}
+    for column, (suite, condition, metric) in MECHANISM.items():
+        # Representations of flattened maps are a suite of their own.
+        chosen = whole[whole["suite"].isin([suite, f"{suite}-maps"]) & (whole["metric"] == metric)]
+        wanted = (chosen["condition"] == condition) if condition else chosen["level"].notna()
+        columns[column] = chosen[wanted].groupby("subject")["value"].mean()
+    return pd.DataFrame(columns).rename_axis("subject")
 
 
 def median_perturbation(accuracies: pd.Series) -> float:

@@ -29,6 +29,10 @@ Corruptions = Annotated[
     list[str] | None,
     typer.Option("--corruption", help="Only these corruptions; repeat or use commas."),
 ]
+Layers = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Modules whose outputs analyses look at, not all ReLUs."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 
 

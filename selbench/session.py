@@ -1,10 +1,11 @@
 """One command's work from a study to its leaderboard."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from selbench.corrupted.reading import CorruptedSet, official_folder
 from selbench.crew import crew, is_small
 from selbench.datasets import Dataset, load_dataset
 from selbench.device import choose_device, describe, deterministic, versions
-from selbench.engine import data_of, evaluate, helper_of, levels_of
+from selbench.engine import data_of, evaluate, helper_of
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
@@ -24,13 +25,14 @@ from selbench.study import (
     SOURCES,
     Channels,
     CorruptionSpec,
+    MechanismSpec,
     ModelSpec,
     Study,
     check_alphas,
     load_study,
 )
 from selbench.subjects import Subject, brought_subject, trained_subject
-from selbench.suites import Setting, Work, collect
+from selbench.suites import Condition, Setting, Work, collect, levels_of
 from selbench.training import training_key, untrained
 
 
@@ -63,6 +65,7 @@ class Session:
         progress: Progress,
         source: str | None = None,
         scale: int | None = None,
+        mechanism: Mapping[str, str | None] = MappingProxyType({}),
     ) -> "Session":
         """Read a study and load its data; what is given takes the place of what the study says.
 
@@ -81,6 +84,7 @@ class Session:
                 "seeds": chosen_seeds,
                 "dataset": spec,
                 "corruptions": _corruptions(study.corruptions, source, scale),
+                "mechanism": _mechanism(study.mechanism, mechanism),
             }
         )
         chosen_device = choose_device(device)
@@ -157,17 +161,18 @@ class Session:
             seconds = round(time.perf_counter() - began, 3)
             store.finish(state | made | {"seconds": seconds, "evaluated": evaluated})
         extra = any(piece.suite == "corruptions-extra" for piece in pieces)
-        return leaderboard(store, limit, extra, only)
+        shown = {piece.name for piece in pieces if isinstance(piece, Condition)}
+        return leaderboard(store, limit, extra, [name for name in only if name in shown])
 
     def _setting(self, only: tuple[str, ...]) -> Setting:
         height, width = self.dataset.test.images.shape[-2:]
         source, scale = self.study.corruptions.source, self.study.corruptions.scale
         if source == "generated":
-            return Setting(height, width, scale, only)
+            return Setting(height, width, scale, only, mechanism=self.study.mechanism)
         official = source == "official"
         folder = official_folder(self.dataset.name) if official else Path(source)
         stored = CorruptedSet(folder, self.dataset.classes, self.dataset.test, strict=official)
-        return Setting(height, width, None, only, stored)
+        return Setting(height, width, None, only, stored, self.study.mechanism)
 
     def _state(
         self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
@@ -204,7 +209,8 @@ class Session:
         study = before.get("study")
         if study and study["corruptions"] == self.study.corruptions.model_dump(mode="json"):
             return conditions
-        return {n: facts for n, facts in conditions.items() if not n.startswith("corruptions")}
+        made = ("corruptions", "representation")
+        return {n: facts for n, facts in conditions.items() if not n.startswith(made)}
 
     def _brought(self, each: Brought) -> Subject:
         override = {
@@ -233,6 +239,17 @@ def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) ->
         message = problem.errors()[0]["msg"].removeprefix("Value error, ")
         option = "--source" if source == "" else f"--scale {scale}"
         raise SelbenchError(f"{option}: {message[0].lower()}{message[1:]}") from problem
+
+
+def _mechanism(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSpec:
+    """Return how a study's analyses look at networks, with what the command line says instead."""
+    said = {name: value for name, value in given.items() if value is not None}
+    try:
+        return MechanismSpec.model_validate(spec.model_dump() | said)
+    except ValidationError as problem:
+        error = problem.errors()[0]
+        message = error["msg"][0].lower() + error["msg"][1:]
+        raise SelbenchError(f"--{error['loc'][0]} {error['input']!r}: {message}") from problem
 
 
 def _alphas(words: Sequence[str]) -> tuple[float, ...]:

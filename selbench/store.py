@@ -30,17 +30,26 @@ from selbench.errors import SelbenchError, unknown
 from selbench.files import fingerprint, read_json, replacing, write_json, write_text
 
 FORMAT = 2
+MEASURED = ("layer", "layer_name", "metric", "value", "error", "n")
 MANIFEST = {"data", "training", "conditions", "subjects"}  # what tables read of a manifest
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number: `metric` of a cell, over `n` examples; `layer` counts ReLU calls from 1."""
+    """One number: `metric` of a cell, over `n` examples.
+
+    Attributes:
+        layer: the layer's place in the network, from 1; None for the whole network.
+        layer_name: what the layer is called there.
+        error: standard error of `value`, where it is an estimate of what could be computed exactly.
+    """
 
     metric: str
     value: float
     n: int
     layer: int | None = None
+    layer_name: str | None = None
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -169,16 +178,16 @@ class StudyStore:
         return self.folder / "adversarials" / f"{cell.condition}-{cell.key}.safetensors"
 
     def measurements(self) -> pd.DataFrame:
-        """Return every measurement, one row each: the cell's columns, layer, metric, value, n."""
+        """Return every measurement, one row each: the cell's columns, and those of `MEASURED`."""
         rows = [
             {**record["cell"], **measurement}
             for record in self._records()
             for measurement in record["measurements"]
         ]
-        columns = [*Cell.__dataclass_fields__, "layer", "metric", "value", "n"]
+        columns = [*Cell.__dataclass_fields__, *MEASURED]
         table = pd.DataFrame(rows, columns=columns)
         kinds = dict.fromkeys(("limit", "seed", "layer"), "Int64")
-        kinds |= dict.fromkeys(("level", "alpha"), "float64")
+        kinds |= dict.fromkeys(("level", "alpha", "error"), "float64")
         return table.astype(kinds).sort_values(columns, ignore_index=True, kind="stable")
 
     def outcomes(self) -> pa.Table:

@@ -71,6 +71,20 @@ class CorruptionSpec(Frozen):
         return self
 
 
+class MechanismSpec(Frozen):
+    """How the analyses that explain robustness look at networks.
+
+    Attributes:
+        layers: a regular expression, searched for in the names of modules; None for all ReLUs.
+        columns: what dimensionality is measured of: units (spatial means), or flattened maps.
+        estimator: of input-unit gradients: exact, or by random probes.
+    """
+
+    layers: str | None = Field(default=None, min_length=1)
+    columns: Literal["units", "maps"] = "units"
+    estimator: Literal["probes", "exact"] = "probes"
+
+
 class Recipe(Frozen):
     """How a network is trained: SGD on cross-entropy minus alpha times selectivity."""
 
@@ -112,6 +126,7 @@ class Study(Frozen):
     model: ModelSpec
     recipe: Recipe
     corruptions: CorruptionSpec = CorruptionSpec()
+    mechanism: MechanismSpec = MechanismSpec()
 
     @field_validator("alphas")
     @classmethod

@@ -10,14 +10,23 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from selbench.leaderboard import ATTACKS, COLUMNS, FAMILIES, MASKING, MEDIANS, Leaderboard
+from selbench.leaderboard import (
+    ATTACKS,
+    COLUMNS,
+    FAMILIES,
+    MASKING,
+    MECHANISM,
+    MEDIANS,
+    Leaderboard,
+)
 
 Lines = list[list[str]]  # of a table, its headings first
 
 
 def _tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
     """Return the tables of a leaderboard by their titles: more of them where it is `narrow`."""
-    others = (*FAMILIES, *ATTACKS, *MEDIANS)
+    others = (*FAMILIES, *ATTACKS, *MEDIANS, *MECHANISM)
+    explained = list(MECHANISM)
     main = [name for name in COLUMNS if name not in others]
     if narrow:
         groups = {
@@ -25,9 +34,11 @@ def _tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
             "accuracy by family": [*FAMILIES],
             "attacks": [*ATTACKS],
             "smallest perturbations": [*MEDIANS],
+            "dimensionality": explained[:3],
+            "gradients and elasticity": explained[3:],
         }
     else:
-        groups = {"": [*main, *FAMILIES], "attacks": [*ATTACKS, *MEDIANS]}
+        groups = {"": [*main, *FAMILIES], "attacks": [*ATTACKS, *MEDIANS], "mechanism": explained}
     tables = {}
     for title, group in groups.items():
         names = [name for name in group if board.table[name].notna().any()]

@@ -1,12 +1,10 @@
-"""What the leaderboard and the figure make of attacks: known answers from written cells."""
+"""What the leaderboard makes of attacks: known answers from written cells."""
 
 import dataclasses
 
 import pandas as pd
 import pytest
 
-from selbench.errors import SelbenchError
-from selbench.figures import FIGURES, draw
 from selbench.leaderboard import leaderboard, median_perturbation
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.tables import FORMATS, to_table
@@ -87,40 +85,6 @@ def test_the_terminal_has_a_table_of_attacks(store):
     console = Console(width=80, record=True)
     console.print(to_table(leaderboard(store)))
     assert "study: attacks" in console.export_text()
-
-
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
-def test_every_figure_is_drawn_in_every_format(store, name, suffix, tmp_path):
-    path = tmp_path / f"figure{suffix}"
-    draw(name, store, None, path)
-    begins = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
-    assert path.read_bytes().startswith(begins[suffix])
-
-
-def test_equal_stores_give_equal_figures(store, tmp_path):
-    for name in ("a.svg", "b.svg"):
-        draw("attacks", store, None, tmp_path / name)
-    text = (tmp_path / "a.svg").read_text()
-    assert text == (tmp_path / "b.svg").read_text()
-    for words in ("FGSM, L-inf", "accuracy, %", "epsilon, in 255ths"):
-        assert words in text
-
-
-def test_a_store_without_attacks_says_how_to_make_some(tmp_path):
-    empty = StudyStore(tmp_path / "runs", "bare")
-    empty.prepare()
-    empty.finish({"data": "d", "training": "t", "conditions": {}, "subjects": {}})
-    message = "^the study bare holds no attacks; run `selbench run bare --suite attacks`$"
-    with pytest.raises(SelbenchError, match=message):
-        draw("attacks", empty, None, tmp_path / "x.svg")
-
-
-def test_wrong_words_are_one_sentence(store, refused):
-    assert refused("figure", "attack") == "unknown figure 'attack'; did you mean 'attacks'?"
-    assert "unknown suffix of a figure's file '.jpg'" in refused(
-        "figure", "attacks", "--output", "x.jpg"
-    )
 
 
 def test_transferred_adversarials_count_from_the_latest_helper_alone(store):

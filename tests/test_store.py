@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from selbench.errors import SelbenchError
-from selbench.store import FORMAT, Cell, Measurement, Result, StudyStore, open_studies
+from selbench.store import FORMAT, MEASURED, Cell, Measurement, Result, StudyStore, open_studies
 
 CELL = Cell(
     suite="corruptions",
@@ -108,7 +108,7 @@ def test_measurements_are_those_written_with_their_cell(store):
     ]
     store.write(results)
     table = store.measurements()
-    assert list(table.columns) == [*OTHER, "layer", "metric", "value", "n"]
+    assert list(table.columns) == [*OTHER, *MEASURED]
     assert len(table) == 3
     first = table[(table["weights"] == CELL.weights) & (table["metric"] == "accuracy")].iloc[0]
     assert first["value"] == 0.1 + 0.2

@@ -4,12 +4,8 @@ import pytest
 import torch
 
 from corruptions import CORRUPTIONS, corrupt
-from selbench.datasets.dataset import make_split
 from selbench.errors import SelbenchError
-from selbench.models import build_model
-from selbench.study import ModelSpec
-from selbench.suites import SUITES, Analysis, Condition, Setting, collect
-from selbench.suites.selectivity import selectivity
+from selbench.suites import SUITES, Condition, Setting, collect
 
 MAIN = 15
 SMALL = Setting(32, 32)
@@ -29,6 +25,11 @@ def test_the_suites_are_these():
         "corruptions-all",
         "attacks",
         "attacks-strong",
+        "dimensionality",
+        "gradients",
+        "jacobian",
+        "elasticity",
+        "mechanism",
     }
 
 
@@ -129,25 +130,3 @@ def test_a_corruption_that_no_suite_holds_is_refused():
     message = "^spatter is not in the suite corruptions; add --suite corruptions-all$"
     with pytest.raises(SelbenchError, match=message):
         collect(("corruptions",), Setting(32, 32, only=("fog", "spatter")))
-
-
-def test_selectivity_reports_every_layer_its_null_its_dead_units_and_the_mean():
-    model = build_model(ModelSpec(name="resnet8"), 4, ((0.5,) * 3, (0.25,) * 3)).eval()
-    split = make_split(images(batch=40), torch.arange(40) % 4)
-    (analysis,) = selectivity(SMALL)
-    assert isinstance(analysis, Analysis)
-    rows = analysis.measure(model, split, 4)
-    per_layer = {row.metric for row in rows if row.layer == 1}
-    assert per_layer == {
-        "selectivity_index",
-        "selectivity_index_null",
-        "selectivity_index_alive",
-        "dead_units",
-        "units",
-    }
-    assert {row.layer for row in rows} == {None, 1, 2, 3, 4, 5, 6, 7}
-    layers = [r.value for r in rows if r.metric == "selectivity_index" and r.layer is not None]
-    (mean,) = (r.value for r in rows if r.metric == "selectivity_index" and r.layer is None)
-    assert mean == pytest.approx(sum(layers) / 7)
-    assert [r.value for r in rows if r.metric == "units"] == [8, 8, 8, 16, 16, 32, 32]
-    assert all(row.n == 40 for row in rows)

@@ -66,6 +66,10 @@ class CorruptedSet:
         """Those that the set has, in rising order."""
         return SEVERITIES if self.about is None else self.about.severities
 
+    def holds(self, name: str) -> bool:
+        """Say whether there are images of a corruption."""
+        return (self.folder / f"{name}.npy").is_file() or (self.folder / name).is_dir()
+
     def find(self, name: str) -> list[Stored]:
         """Return the images of a corruption, severity by severity.
 

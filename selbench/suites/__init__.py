@@ -2,13 +2,34 @@
 
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
-from selbench.suites import attacked, attacked_strong, clean, corrupted, selectivity
-from selbench.suites.work import SUITES, Analysis, Attack, Condition, Setting, Work
+from selbench.suites import (
+    attacked,
+    attacked_strong,
+    clean,
+    corrupted,
+    elasticity,
+    gradients,
+    mechanism,
+    representation,
+    selectivity,
+)
+from selbench.suites.work import (
+    SUITES,
+    Analysis,
+    Attack,
+    Comparison,
+    Condition,
+    Setting,
+    Work,
+    levels_of,
+    once,
+)
 
 __all__ = [
     "SUITES",
     "Analysis",
     "Attack",
+    "Comparison",
     "Condition",
     "Setting",
     "Work",
@@ -17,6 +38,11 @@ __all__ = [
     "clean",
     "collect",
     "corrupted",
+    "elasticity",
+    "gradients",
+    "levels_of",
+    "mechanism",
+    "representation",
     "selectivity",
 ]
 
@@ -37,4 +63,4 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
         raise SelbenchError(
             f"{min(absent)} is not in the suite {', '.join(names)}; add --suite corruptions-all"
         )
-    return list({(work.suite, work.name, work.level): work for work in pieces}.values())
+    return once(pieces)

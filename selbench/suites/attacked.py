@@ -13,7 +13,7 @@ from selbench.datasets import Split
 from selbench.randomness import seeded
 from selbench.store import Measurement
 from selbench.suites.clean import clean
-from selbench.suites.selectivity import selectivity
+from selbench.suites.index import class_index
 from selbench.suites.work import SUITES, Analysis, Attack, Setting, Work
 from selbench.training import to_images
 from selbench.types import Examples, Images, Labels
@@ -32,7 +32,7 @@ def attacks(setting: Setting) -> list[Work]:
     """The papers' FGSM and PGD, a tuned PGD, and checks for masked gradients."""
     pgds = [_pgd("linf", LINF_EPSILONS), _pgd("l2", L2_EPSILONS)]
     masking = Analysis("attacks", _masking, name="masking", source="attack")
-    return [*selectivity(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]
+    return [*class_index(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]
 
 
 def _white_box(attack: Run, levels: int) -> Run:

@@ -6,7 +6,7 @@ from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.treatment import find_variants
 from selbench.errors import SelbenchError
 from selbench.suites.clean import clean
-from selbench.suites.selectivity import selectivity
+from selbench.suites.index import class_index
 from selbench.suites.work import SUITES, Condition, Setting, Work
 from selbench.types import Examples, Pixels
 
@@ -14,13 +14,13 @@ from selbench.types import Examples, Pixels
 @SUITES
 def corruptions(setting: Setting) -> list[Work]:
     """The benchmark's 15 corruptions at five severities, clean accuracy and selectivity."""
-    return [*selectivity(setting), *clean(setting), *_corrupted(setting, extra=False)]
+    return [*class_index(setting), *clean(setting), *_corrupted(setting, extra=False)]
 
 
 @SUITES
 def corruptions_extra(setting: Setting) -> list[Work]:
     """The 4 extra corruptions at five severities, clean accuracy and selectivity."""
-    return [*selectivity(setting), *clean(setting), *_corrupted(setting, extra=True)]
+    return [*class_index(setting), *clean(setting), *_corrupted(setting, extra=True)]
 
 
 @SUITES
@@ -29,12 +29,27 @@ def corruptions_all(setting: Setting) -> list[Work]:
     return [*corruptions(setting), *_corrupted(setting, extra=True)]
 
 
-def _corrupted(setting: Setting, extra: bool) -> list[Work]:
+def every_corruption(setting: Setting) -> list[Condition]:
+    """Return all 19 corruptions at their severities; of a set on disk, those that it holds."""
+    only, stored = setting.only, setting.stored
+    chosen = [
+        corruption
+        for name, corruption in CORRUPTIONS.items()
+        if name in only or (not only and (stored is None or stored.holds(name)))
+    ]
+    return _conditions(setting, chosen)
+
+
+def _corrupted(setting: Setting, extra: bool) -> list[Condition]:
     chosen = [
         corruption
         for corruption in CORRUPTIONS.values()
         if corruption.extra == extra and corruption.name in (setting.only or CORRUPTIONS)
     ]
+    return _conditions(setting, chosen)
+
+
+def _conditions(setting: Setting, chosen: list[Corruption]) -> list[Condition]:
     if setting.stored is not None:
         return [piece for corruption in chosen for piece in _stored(corruption, setting.stored)]
     variants = find_variants([corruption.name for corruption in chosen])

@@ -1,46 +1,58 @@
-"""The suite that measures class selectivity."""
+"""The suite that asks how selective units are, and whether it is their axes that are."""
+
+from functools import partial
 
 import torch
 from torch import nn
 
-from selbench.datasets import Split
+from selbench.analyses.axes import best_axes, rotated_selectivity
+from selbench.analyses.layers import activations, find_layers
+from selbench.datasets import Split, limited
 from selbench.randomness import seeded
-from selbench.selectivity import measure_selectivity
+from selbench.stats import prediction_interval
 from selbench.store import Measurement
+from selbench.suites.index import class_index
+from selbench.suites.layered import looked_at, of_layer, summarised
+from selbench.suites.representation import representations
 from selbench.suites.work import SUITES, Analysis, Setting, Work
-from selbench.training import to_images
 
-SHUFFLES = 10  # of the labels, for the null beside every selectivity index
+ROTATIONS = 20
+EXAMINED = 2000  # images on which other axes are tried
 
 
 @SUITES
 def selectivity(setting: Setting) -> list[Work]:
-    """Class selectivity of every layer on the clean images, with a label-shuffle null."""
-    return [Analysis("selectivity", _measure_selectivity)]
+    """Class selectivity of every layer: its distribution, null, other axes, under perturbation."""
+    axes = partial(_measure_axes, layers=setting.mechanism.layers)
+    source = looked_at("original", setting)
+    return [
+        *class_index(setting),
+        Analysis("selectivity", axes, "axes", source=source),
+        *representations(setting),
+    ]
 
 
-def _measure_selectivity(model: nn.Module, split: Split, classes: int) -> list[Measurement]:
-    generator = seeded("selectivity/null", 0)
-    orders = [torch.randperm(len(split), generator=generator) for _ in range(SHUFFLES)]
-    shuffled = torch.stack([split.labels[order.to(split.labels.device)] for order in orders])
-    parts = torch.arange(len(split)).split(250)
-    batches = (
-        (to_images(split.images[p[0] : p[-1] + 1]), split.labels[p[0] : p[-1] + 1]) for p in parts
-    )
-    layers = measure_selectivity(model, batches, shuffled, classes)
+def _measure_axes(
+    model: nn.Module, split: Split, classes: int, layers: str | None
+) -> list[Measurement]:
+    split = limited(split, EXAMINED)
+    watched = find_layers(model, split.images, layers)
+    batches = [
+        points for (points,) in activations(model, (split.images,), layers, "units", watched)
+    ]
     rows: list[Measurement] = []
-    for number, layer in enumerate(layers, 1):
-        alive = layer.index[~layer.dead]
+    for layer, parts in zip(watched, zip(*batches, strict=True), strict=True):
+        units = torch.cat(parts)
+        generator = seeded(f"axes/{layer.number}", 0)
+        rotated = rotated_selectivity(units, split.labels, classes, ROTATIONS, generator)
+        low, high = prediction_interval(rotated.tolist())
+        best = best_axes(units, split.labels, classes)
         values = {
-            "selectivity_index": layer.index.mean().item(),
-            "selectivity_index_null": layer.null.mean().item(),
-            "dead_units": float(layer.dead.sum()),
-            "units": float(len(layer.index)),
+            "selectivity_index_rotated": rotated.mean().item(),
+            "selectivity_index_rotated_low": low,
+            "selectivity_index_rotated_high": high,
+            "selectivity_index_best_axis": best.in_sample.mean().item(),
+            "selectivity_index_best_axis_held_out": best.held_out.mean().item(),
         }
-        if len(alive):
-            values["selectivity_index_alive"] = alive.mean().item()
-        rows += [Measurement(metric, value, len(split), number) for metric, value in values.items()]
-    for metric in ("selectivity_index", "selectivity_index_null"):
-        means = [row.value for row in rows if row.metric == metric]
-        rows.append(Measurement(metric, sum(means) / len(means), len(split)))
-    return rows
+        rows += of_layer(layer, values, len(split))
+    return summarised(rows)

@@ -1,7 +1,7 @@
 """What suites consist of, what they are made for, and where they are registered."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -10,6 +10,7 @@ from selbench.corrupted.reading import CorruptedSet, Stored
 from selbench.datasets import Split
 from selbench.registry import Registry
 from selbench.store import Measurement
+from selbench.study import MechanismSpec
 from selbench.types import Examples, Pixels
 
 
@@ -22,6 +23,7 @@ class Setting:
         scale: the image size whose corruption constants are used; None for the images' own.
         only: corruptions to take of those in a suite; () for all.
         stored: a set on disk to take corrupted images from, instead of making them.
+        mechanism: how the analyses look at networks.
     """
 
     height: int
@@ -29,6 +31,7 @@ class Setting:
     scale: int | None = None
     only: tuple[str, ...] = ()
     stored: CorruptedSet | None = None
+    mechanism: MechanismSpec = field(default_factory=MechanismSpec)
 
 
 def unchanged(images: Pixels, examples: Examples) -> Pixels:
@@ -69,6 +72,31 @@ class Analysis:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What is computed of one network on images and on what conditions make of them.
+
+    Attributes are the columns of the same names of `selbench.store.Cell`, and:
+        conditions: what happens to the images, one for each of `levels`.
+        measure: from (model, split, perturbed images of every level, classes) to the measurements
+            of every level.
+    """
+
+    suite: str
+    name: str
+    conditions: tuple[Condition, ...]
+    measure: Callable[[nn.Module, Split, Sequence[Pixels], int], list[list[Measurement]]]
+    level: None = None
+    group: str = ""
+    source: str = "generated"
+    version: int = 1
+
+    @property
+    def levels(self) -> tuple[float | None, ...]:
+        """Those of the conditions."""
+        return tuple(condition.level for condition in self.conditions)
+
+
+@dataclass(frozen=True)
 class Attack:
     """What happens to the images with the help of the network under test.
 
@@ -89,5 +117,15 @@ class Attack:
     version: int = 1
 
 
-Work = Condition | Analysis | Attack
+Work = Condition | Analysis | Comparison | Attack
 SUITES = Registry[Callable[[Setting], list[Work]]]("suite")
+
+
+def levels_of(work: Work) -> tuple[float | None, ...]:
+    """Return the levels of the cells that a piece of work makes."""
+    return work.levels if isinstance(work, Attack | Comparison) else (work.level,)
+
+
+def once(pieces: Iterable[Work]) -> list[Work]:
+    """Return each piece of work once, in order."""
+    return list({(work.suite, work.name, levels_of(work)): work for work in pieces}.values())

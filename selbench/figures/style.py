@@ -1,0 +1,97 @@
+"""How figures look, and where they are registered: alpha is the colour in all of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from selbench.errors import unknown
+from selbench.files import replacing
+from selbench.leaderboard import current_rows
+from selbench.registry import Registry
+from selbench.stats import mean_interval
+from selbench.store import StudyStore
+from selbench.study import exactly
+
+FIGURES = Registry[Callable[[pd.DataFrame, str], Figure]]("figure")
+SEEDS_FOR_A_BAND = 3
+SUFFIXES = (".svg", ".png", ".pdf")
+# Without dates and random ids, equal stores give equal bytes.
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "selbench",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.titlesize": 10,
+}
+SHADES = ("#0b4f8a", "#7fb3d5", "#8c8c8c", "#f0a860", "#b34700")  # from alpha < 0 to alpha > 0
+Colour = tuple[float, ...]
+
+
+def draw(name: str, store: StudyStore, limit: int | None, path: Path) -> None:
+    """Draw a figure of `FIGURES` from a study's store into a file.
+
+    Raises:
+        SelbenchError: for an unknown figure, a suffix that is none of `SUFFIXES`, and a store that
+            lacks what is to be drawn.
+    """
+    if path.suffix not in SUFFIXES:
+        raise unknown("suffix of a figure's file", path.suffix, SUFFIXES)
+    function = FIGURES[name]
+    with mpl.rc_context(STYLE), sns.axes_style("ticks"):
+        figure = function(current_rows(store, limit), store.study)
+        with replacing(path, "--output") as temporary:
+            kind = path.suffix.removeprefix(".")
+            facts = {"Date": None} if kind == "svg" else {}
+            figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=facts)
+
+
+def groups_of(rows: pd.DataFrame) -> pd.Series:
+    """Name the line that each row belongs to: its alpha, or a brought network."""
+    return rows["alpha"].map(exactly, na_action="ignore").fillna(rows["subject"])
+
+
+def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
+    """Give every alpha a colour, blue below 0, grey at 0, orange above, and networks black."""
+    shades = sns.blend_palette(SHADES, as_cmap=True)
+    alphas = rows.loc[rows["alpha"].notna(), "alpha"]
+    most = alphas.abs().max() or 1.0
+    colours = {
+        exactly(alpha): shades(0.5 + 0.5 * np.sign(alpha) * (abs(alpha) / most) ** 0.5)
+        for alpha in sorted(set(alphas))
+    }
+    brought = rows.loc[rows["alpha"].isna(), "subject"].unique()
+    return colours | dict.fromkeys(sorted(brought), (0.0, 0.0, 0.0))
+
+
+def line(
+    axes: Axes,
+    places: ArrayLike,
+    values: pd.DataFrame,
+    name: str,
+    colour: Colour,
+    marker: str,
+) -> None:
+    """Draw the mean over networks with its 95 % interval; each of two networks as a thin line.
+
+    `values` has a row for each network and a column for each of `places`.
+    """
+    pairs = [mean_interval(values[column].tolist()) for column in values.columns]
+    mean, half = np.array(pairs).T
+    axes.plot(places, mean, color=colour, label=name, marker=marker or None, markersize=3)
+    if len(values) >= SEEDS_FOR_A_BAND:
+        axes.fill_between(places, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    elif len(values) > 1:
+        axes.plot(places, values.T, color=colour, linewidth=0.5, alpha=0.6)
+
+
+def legend(axes: Axes, rows: pd.DataFrame) -> None:
+    """Put the legend of a row of panels to the right of the last one."""
+    title = "alpha" if rows["alpha"].notna().all() else ""
+    axes.legend(title=title, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

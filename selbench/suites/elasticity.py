@@ -1,0 +1,40 @@
+"""The suite of local elasticity."""
+
+from functools import partial
+
+from torch import nn
+
+from selbench.analyses.elasticity import clusterings, contrast, correlation, local_elasticity
+from selbench.datasets import Split, limited
+from selbench.store import Measurement
+from selbench.suites.layered import looked_at
+from selbench.suites.work import SUITES, Analysis, Setting, Work
+from selbench.training import to_images
+
+IMAGES = 100  # at most, or 2 of each class: the cost grows with their square
+
+
+@SUITES
+def elasticity(setting: Setting) -> list[Work]:
+    """Local elasticity: what a step on one image does to others, within and between classes."""
+    measure = partial(_measure_elasticity, layers=setting.mechanism.layers)
+    return [Analysis("elasticity", measure, source=looked_at("original", setting))]
+
+
+def _measure_elasticity(
+    model: nn.Module, split: Split, classes: int, layers: str | None
+) -> list[Measurement]:
+    split = limited(split, max(IMAGES, 2 * classes))
+    images, labels = to_images(split.images), split.labels
+    found = local_elasticity(model, images, labels)
+    relative, kernel = contrast(found.relative, labels), contrast(correlation(found.kernel), labels)
+    accuracies = clusterings(model, images, labels, found, layers=layers)
+    values = {
+        "elasticity_within": relative.within,
+        "elasticity_between": relative.between,
+        "elasticity_ratio": relative.ratio,
+        "elasticity_kernel_within": kernel.within,
+        "elasticity_kernel_between": kernel.between,
+        **{f"clustering_{name}": accuracy for name, accuracy in accuracies.items()},
+    }
+    return [Measurement(metric, value, len(split)) for metric, value in values.items()]

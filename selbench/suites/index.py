@@ -1,0 +1,69 @@
+"""The class selectivity index of the clean images, which most suites have beside their own."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from selbench.analyses.selectivity import LayerSelectivity, class_selectivity
+from selbench.datasets import Split
+from selbench.stats import prediction_interval
+from selbench.store import Measurement
+from selbench.suites.layered import looked_at, of_layer, summarised
+from selbench.suites.work import Analysis, Setting, Work
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the index over a layer's units
+
+
+def class_index(setting: Setting) -> list[Work]:
+    """Return the measurement of the index on the clean images, which other suites have too."""
+    measure = partial(_measure_index, layers=setting.mechanism.layers)
+    return [
+        Analysis("selectivity", measure, source=looked_at("original", setting), version=2),
+    ]
+
+
+def _measure_index(
+    model: nn.Module, split: Split, classes: int, layers: str | None
+) -> list[Measurement]:
+    found = class_selectivity(model, split.images, split.labels, layers=layers)
+    rows = [row for each in found for row in of_layer(each.layer, _spread(each), len(split))]
+    shown = ("selectivity_index", "selectivity_index_null")
+    summaries = summarised([row for row in rows if row.metric in shown])[-4 * len(shown) :]
+    dead = sum(int(each.dead.sum()) for each in found)
+    units = sum(len(each.index) for each in found)
+    low, high = _null_interval([each.null for each in found])
+    whole = {
+        "selectivity_index_null_low": low,
+        "selectivity_index_null_high": high,
+        "dead_units": dead,
+        "units": units,
+    }
+    return [*rows, *summaries, *(Measurement(m, float(v), len(split)) for m, v in whole.items())]
+
+
+def _spread(each: LayerSelectivity) -> dict[str, float]:
+    """Return what a layer's units have of selectivity, and what chance would give them."""
+    alive = each.index[~each.dead]
+    low, high = _null_interval([each.null])
+    quantiles = each.index.quantile(torch.tensor(QUANTILES, dtype=torch.float64).to(alive.device))
+    values = {
+        "selectivity_index": each.index.mean().item(),
+        "selectivity_index_null": each.null.mean().item(),
+        "selectivity_index_null_low": low,
+        "selectivity_index_null_high": high,
+        "dead_units": float(each.dead.sum()),
+        "units": float(len(each.index)),
+    }
+    if len(alive):
+        values["selectivity_index_alive"] = alive.mean().item()
+    for share, value in zip(QUANTILES, quantiles.tolist(), strict=True):
+        values[f"selectivity_index_p{100 * share:02.0f}"] = value
+    return values
+
+
+def _null_interval(nulls: Sequence[Tensor]) -> tuple[float, float]:
+    """Return where the mean over units, then over layers, of a shuffled labeling's index lies."""
+    means = torch.stack([null.mean(1) for null in nulls]).mean(0)
+    return prediction_interval(means.tolist())

@@ -1,0 +1,178 @@
+"""What perturbations make of representations: of their dimensionality, and of selectivity."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from selbench.analyses.dimension import FRACTIONS
+from selbench.analyses.dimensionality import Dimensionality, measured, warn_constant
+from selbench.analyses.layers import Columns, find_layers
+from selbench.analyses.selectivity import ClassSums
+from selbench.attacks.folding import folded
+from selbench.attacks.gradient import pgd
+from selbench.attacks.norms import NORMS
+from selbench.corrupted.reading import UNPAIRED
+from selbench.datasets import Split
+from selbench.errors import SelbenchError
+from selbench.store import Measurement
+from selbench.suites.attacked import PAPER_EPSILON, PAPER_STEP, STEPS
+from selbench.suites.corrupted import every_corruption
+from selbench.suites.layered import looked_at, of_layer, summarised
+from selbench.suites.work import SUITES, Analysis, Comparison, Condition, Setting, Work
+from selbench.training import to_images
+
+PGD = "paper-pgd"
+
+
+@SUITES
+def dimensionality(setting: Setting) -> list[Work]:
+    """Dimensionality of layers: of clean images, of perturbed ones, and of what changes."""
+    columns, layers = setting.mechanism.columns, setting.mechanism.layers
+    measure = partial(_measure_clean, layers=layers, columns=columns)
+    source = looked_at("original", setting, columns)
+    clean = Analysis("dimensionality", measure, source=source)
+    return [clean, *representations(setting, columns)]
+
+
+def representations(setting: Setting, columns: Columns = "units") -> list[Work]:
+    """Return the comparisons of clean and perturbed representations.
+
+    Under every corruption and the papers' PGD; they measure dimensionality and, of units, the
+    selectivity of perturbed images.
+
+    Raises:
+        SelbenchError: where corrupted images on disk show other pictures than the clean ones.
+    """
+    suite = "representation" if columns == "units" else "representation-maps"
+    layers = setting.mechanism.layers
+    pieces: list[Work] = []
+    for name, group in groupby(every_corruption(setting), key=lambda condition: condition.name):
+        conditions = tuple(group)
+        for condition in conditions:
+            _check_pairs(condition, setting)
+        first = conditions[0]
+        measure = partial(_measure_perturbed, what=name, layers=layers, columns=columns)
+        source = looked_at(first.source, setting, columns)
+        pieces.append(
+            Comparison(suite, name, conditions, measure, None, first.group, source, first.version)
+        )
+    attacked = partial(_measure_attacked, layers=layers, columns=columns)
+    source = looked_at("attack", setting, columns)
+    return [*pieces, Analysis(suite, attacked, PGD, group="linf", source=source)]
+
+
+def _check_pairs(condition: Condition, setting: Setting) -> None:
+    if setting.stored is not None and UNPAIRED in condition.source:
+        raise SelbenchError(
+            f"{condition.name} in {setting.stored.folder} shows {UNPAIRED}, so what it changes in "
+            "a representation cannot be told; take --source generated"
+        )
+
+
+def _measure_clean(
+    model: nn.Module, split: Split, classes: int, layers: str | None, columns: Columns
+) -> list[Measurement]:
+    (found,) = measured(model, (split.images,), lambda clean: (clean,), layers, columns)
+    warn_constant(found)
+    rows = []
+    for each in found:
+        values = {f"dimension_{_percent(f)}": float(each.components[f]) for f in FRACTIONS}
+        values |= _dimensions(each) | {"columns": each.columns, "duplicates": each.duplicates}
+        rows += of_layer(each.layer, values, each.samples)
+    return summarised(rows)
+
+
+def _measure_perturbed(
+    model: nn.Module,
+    split: Split,
+    perturbed: Sequence[Tensor],
+    classes: int,
+    what: str,
+    layers: str | None,
+    columns: Columns,
+) -> list[list[Measurement]]:
+    """Compare the layers' activations on `split` with those on each perturbed set of it."""
+    if columns == "maps" and len(perturbed) > 1:  # together they would not fit into memory
+        parts = [
+            _measure_perturbed(model, split, [each], classes, what, layers, columns)
+            for each in perturbed
+        ]
+        return [rows for (rows,) in parts]
+    watched = find_layers(model, split.images, layers)
+    sums = [ClassSums(watched, split.labels[None], classes) for _ in perturbed]
+
+    def visit(points: list[list[Tensor]]) -> None:
+        for each, units in zip(sums, points[1:], strict=True):
+            each.add(units)
+
+    def points_of(clean: Tensor, *moved: Tensor) -> list[Tensor]:
+        return [*moved, *(each - clean for each in moved)]
+
+    sets = (split.images, *perturbed)
+    clouds = measured(
+        model, sets, points_of, layers, columns, visit if columns == "units" else None
+    )
+    count = len(perturbed)
+    rows = []
+    for own, change, total in zip(clouds[:count], clouds[count:], sums, strict=True):
+        warn_constant(own, f"under {what}, the activity")
+        warn_constant(change, f"under {what}, the change")
+        level = [row for each in own for row in of_layer(each.layer, _dimensions(each), len(split))]
+        for each in change:
+            values = {f"change_{name}": value for name, value in _dimensions(each).items()}
+            level += of_layer(each.layer, values, len(split))
+        rows.append(summarised(level + (_selectivity(total) if columns == "units" else [])))
+    return rows
+
+
+def _measure_attacked(
+    model: nn.Module, split: Split, classes: int, layers: str | None, columns: Columns
+) -> list[Measurement]:
+    """Compare with what the papers' PGD makes of the images, all of its steps taken."""
+    network = folded(model, to_images(split.images[:2]))
+    adversarials = [
+        pgd(
+            network,
+            to_images(images),
+            (labels,),
+            PAPER_EPSILON / 255,
+            NORMS["linf"],
+            step=PAPER_STEP,
+            steps=STEPS,
+            early=False,
+        ).images
+        for images, labels in zip(split.images.split(500), split.labels.split(500), strict=True)
+    ]
+    images = torch.cat(adversarials)
+    (rows,) = _measure_perturbed(model, split, [images], classes, PGD, layers, columns)
+    return rows
+
+
+def _dimensions(each: Dimensionality) -> dict[str, float]:
+    fractions = {f"dimension_fraction_{_percent(f)}": each.fraction(f) for f in FRACTIONS}
+    return fractions | {
+        "participation_ratio": each.participation_ratio,
+        "two_nn": each.two_nn,
+    }
+
+
+def _selectivity(total: ClassSums) -> list[Measurement]:
+    """Return the layers' selectivity; nothing where units can be negative, which have no index."""
+    try:
+        found = total.measure()
+    except SelbenchError:
+        return []
+    return [
+        row
+        for each in found
+        for row in of_layer(
+            each.layer, {"selectivity_index": each.index.mean().item()}, total.count
+        )
+    ]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f}"

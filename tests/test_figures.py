@@ -1,0 +1,211 @@
+"""Figures and the leaderboard's columns of the mechanism, from cells that are written here."""
+
+import pytest
+from matplotlib.figure import Figure
+
+from selbench.errors import SelbenchError
+from selbench.figures import FIGURES, draw
+from selbench.figures import style as module
+from selbench.leaderboard import MECHANISM, current_rows, leaderboard
+from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.tables import FORMATS, to_table
+
+LEVELS = (1.0, 2.0, 4.0)
+ACCURACY = {0: (0.8, 0.5, 0.1), 1: (0.9, 0.7, 0.4)}  # by alpha, at the levels
+LAYERS = 4
+LAYERED = {  # suite, condition, level: metrics of layers
+    ("selectivity", "clean", None): ("selectivity_index", "selectivity_index_null"),
+    ("selectivity", "axes", None): (
+        "selectivity_index_rotated",
+        "selectivity_index_best_axis_held_out",
+    ),
+    ("dimensionality", "clean", None): ("dimension_fraction_95", "two_nn"),
+    ("representation", "fog", 1.0): ("change_dimension_fraction_95", "change_two_nn"),
+    ("representation", "fog", 2.0): ("change_dimension_fraction_95", "change_two_nn"),
+    ("representation", "paper-pgd", None): ("change_dimension_fraction_95", "change_two_nn"),
+    ("gradients", "clean", None): (
+        "input_gradient_norm",
+        "input_gradient_cv_samples",
+        "input_gradient_cv_units",
+    ),
+}
+WHOLE = {
+    "jacobian": (
+        "jacobian_frobenius",
+        "jacobian_frobenius_relative_median",
+        "margin_distance_median",
+    ),
+    "elasticity": ("elasticity_within", "elasticity_between", "elasticity_ratio"),
+}
+
+
+def cell(suite, condition, level, alpha, seed=0):
+    return Cell(
+        suite=suite, condition=condition, level=level, group="", source="s", version=1,
+        data="d", limit=None, subject=f"alpha={alpha} seed={seed}", alpha=float(alpha), seed=seed,
+        training="t", architecture="resnet8", weights=f"w{alpha}{seed}",
+    )  # fmt: skip
+
+
+def attacked(alpha, seed):
+    yield cell("clean", "clean", None, alpha, seed), [Measurement("accuracy", 0.95, 100)]
+    for name in ("fgsm-linf", "pgd-linf", "pgd-l2", "paper-pgd"):
+        for level, accuracy in zip(LEVELS, ACCURACY[alpha], strict=True):
+            measured = [Measurement("accuracy", accuracy, 100)]
+            yield cell("attacks", name, level, alpha, seed), measured
+
+
+def value_of(alpha, seed, layer, level):
+    return (1 + alpha) * layer + 0.1 * seed + 10 * (level or 0)
+
+
+def explained(alpha, seed):
+    for (suite, condition, level), metrics in LAYERED.items():
+        rows = []
+        for metric in metrics:
+            values = [value_of(alpha, seed, n, level) for n in range(1, LAYERS + 1)]
+            rows += [Measurement(metric, v, 100, n, f"relu{n}") for n, v in enumerate(values, 1)]
+            rows.append(Measurement(metric, sum(values) / LAYERS, 100))
+        yield cell(suite, condition, level, alpha, seed), rows
+    for suite, metrics in WHOLE.items():
+        rows = [Measurement(metric, 1.0 + alpha + seed, 100) for metric in metrics]
+        yield cell(suite, "clean", None, alpha, seed), rows
+
+
+def write(folder, seeds=1):
+    store = StudyStore(folder, "study")
+    store.prepare()
+    conditions, subjects = {}, {}
+    for alpha in ACCURACY:
+        for seed in range(seeds):
+            for which, rows in (*attacked(alpha, seed), *explained(alpha, seed)):
+                level = "" if which.level is None else f"/{which.level:g}"
+                conditions[f"{which.suite}/{which.condition}{level}"] = ["s", 1, ""]
+                store.write([Result(which, rows)])
+            facts = {"weights": f"w{alpha}{seed}", "training": "t", "diverged": False}
+            subjects[f"alpha={alpha} seed={seed}"] = facts
+    store.finish({"data": "d", "training": "t", "conditions": conditions, "subjects": subjects})
+    return store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return write(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+def test_every_figure_is_drawn_in_every_format(store, name, suffix, tmp_path):
+    path = tmp_path / f"figure{suffix}"
+    draw(name, store, None, path)
+    begins = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
+    assert path.read_bytes().startswith(begins[suffix])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_equal_stores_give_equal_figures(name, seeds, tmp_path):
+    store = write(tmp_path / "runs", seeds)
+    for path in ("a.svg", "b.svg"):
+        draw(name, store, None, tmp_path / path)
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
+    assert "study: " in text
+
+
+def drawn(name, store):
+    figure = FIGURES[name](current_rows(store), "study")
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def test_attack_curves_begin_at_the_clean_accuracy_and_share_a_scale(store):
+    axes = drawn("attacks", store).axes
+    assert [each.get_title() for each in axes][:2] == ["FGSM, L-inf", "PGD, L-inf"]
+    zero, one = axes[1].lines
+    assert list(zero.get_ydata()) == pytest.approx([95, 80, 50, 10])
+    assert list(one.get_ydata()) == pytest.approx([95, 90, 70, 40])
+    assert zero.get_color() != one.get_color()
+
+
+def test_layers_are_on_x_and_a_line_is_an_alpha(store):
+    clean, corrupted, pgd, *_ = drawn("dimensionality", store).axes
+    for alpha, line in enumerate(clean.lines):
+        assert line.get_label() == str(alpha)
+        assert list(line.get_xdata()) == [1, 2, 3, 4]
+        assert list(line.get_ydata()) == [value_of(alpha, 0, n, None) for n in range(1, 5)]
+    means = [(value_of(1, 0, n, 1) + value_of(1, 0, n, 2)) / 2 for n in range(1, 5)]
+    assert list(corrupted.lines[1].get_ydata()) == pytest.approx(means)
+    assert list(pgd.lines[1].get_ydata()) == [2, 4, 6, 8]
+
+
+def test_the_null_is_dotted_beside_the_index(store):
+    units = drawn("selectivity", store).axes[0]
+    assert [line.get_linestyle() for line in units.lines] == ["-", ":", "-", ":"]
+
+
+def test_three_seeds_have_a_band_and_two_have_lines(tmp_path):
+    three = drawn("gradients", write(tmp_path / "three", 3)).axes[1]
+    assert (len(three.lines), len(three.collections)) == (2, 2)
+    two = drawn("gradients", write(tmp_path / "two", 2)).axes[1]
+    assert (len(two.lines), len(two.collections)) == (2 + 4, 0)
+
+
+def test_networks_are_dots_over_their_alpha(tmp_path):
+    ratio = drawn("elasticity", write(tmp_path / "runs", 3)).axes[2]
+    dots = [list(line.get_ydata()) for line in ratio.lines]
+    assert dots == [[1, 2, 3], [2, 3, 4]]
+    assert [label.get_text() for label in ratio.get_xticklabels()] == ["0", "1"]
+
+
+def test_brought_networks_are_black(store):
+    rows = current_rows(store)
+    rows["alpha"] = rows["alpha"].where(rows["alpha"] != 1)
+    colours = module.colours_of(rows)
+    assert colours["alpha=1 seed=0"] == (0, 0, 0)
+    assert colours["0"] != (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_store_without_what_is_to_be_drawn_says_how_to_make_it(tmp_path, name):
+    empty = StudyStore(tmp_path / "runs", "bare")
+    empty.prepare()
+    empty.finish({"data": "d", "training": "t", "conditions": {}, "subjects": {}})
+    message = f"^the study bare holds no {name}; run `selbench run bare --suite {name}`$"
+    with pytest.raises(SelbenchError, match=message):
+        draw(name, empty, None, tmp_path / "x.svg")
+
+
+def test_wrong_words_are_one_sentence(store, refused):
+    assert refused("figure", "attack") == "unknown figure 'attack'; did you mean 'attacks'?"
+    assert "unknown suffix of a figure's file '.jpg'" in refused(
+        "figure", "attacks", "--output", "x.jpg"
+    )
+
+
+def test_the_leaderboard_has_the_mechanism_over_seeds_and_corruptions(tmp_path):
+    table = leaderboard(write(tmp_path / "runs", 3)).table.set_index("subject")
+    middle = 2.5  # mean of the layers' numbers
+    assert table.loc["1", "dimension"] == pytest.approx(2 * middle + 0.1)
+    assert table.loc["1", "change_corrupted"] == pytest.approx(2 * middle + 0.1 + 15)
+    assert table.loc["1", "change_attacked"] == pytest.approx(2 * middle + 0.1)
+    assert table.loc["0", "jacobian"] == pytest.approx(2)
+    assert table.loc["0", "selectivity"] == pytest.approx(middle + 0.1)
+    assert table.loc["0", "elasticity_interval"] > 0
+    assert table[list(MECHANISM)].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_shows_the_mechanism(store, name):
+    text = FORMATS[name]([leaderboard(store)])
+    assert ("cv_units" if name in ("csv", "json") else "CV units") in text
+
+
+def test_the_terminal_s_tables_fit_80_columns(store):
+    from rich.console import Console
+
+    console = Console(width=80, record=True)
+    console.print(to_table(leaderboard(store)))
+    text = console.export_text()
+    assert "study: dimensionality" in text
+    assert "margin dist." in text
