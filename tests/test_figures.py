@@ -158,12 +158,18 @@ def test_networks_are_dots_over_their_alpha(tmp_path):
     assert [label.get_text() for label in ratio.get_xticklabels()] == ["0", "1"]
 
 
-def test_brought_networks_are_black(store):
+def test_brought_networks_are_told_apart_by_their_files_names(store):
     rows = current_rows(store)
     rows["alpha"] = rows["alpha"].where(rows["alpha"] != 1)
+    rows["subject"] = rows["subject"].replace({"alpha=1 seed=0": "here/mine.pth"})
     colours = module.colours_of(rows)
-    assert colours["alpha=1 seed=0"] == (0, 0, 0)
-    assert colours["0"] != (0, 0, 0)
+    assert set(colours) == {"0", "mine.pth"}
+    assert colours["mine.pth"] == (0, 0, 0)
+    rows["alpha"] = None
+    rows["subject"] = rows["subject"].replace({"alpha=0 seed=0": "there/mine.pth"})
+    colours = module.colours_of(rows)
+    assert list(colours) == ["here/mine.pth", "there/mine.pth"]
+    assert len(set(colours.values())) == 2
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -58,5 +58,5 @@ def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str,
         chosen = curves.loc[groups.index[groups == name]]
         if not chosen.empty:
             line(axes, places, 100 * chosen, name, colour, "o" if len(levels) < 20 else "")
-    step = max(1, len(levels) // 8)
+    step = -(-len(levels) // 8)  # rounded up
     axes.set_xticks(places[::step], [f"{level:g}" for level in [0, *levels][::step]])

@@ -130,7 +130,7 @@ def _over_layers(
             for name, colour in colours.items():
                 line_of = _by_layer(part, name)
                 if not line_of.empty:
-                    line(axes, list(line_of.columns), line_of, name, colour, "o")
+                    line(axes, list(line_of.columns), line_of, name, colour, log=panel.log)
                 null = _by_layer(_chosen(layered, panel, panel.null), name)
                 if not null.empty:
                     axes.plot(null.columns, null.mean(), color=colour, linestyle=":", linewidth=1)

@@ -1,6 +1,7 @@
 """How figures look, and where they are registered: alpha is the colour in all of them."""
 
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -31,6 +33,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
 }
 SHADES = ("#0b4f8a", "#7fb3d5", "#8c8c8c", "#f0a860", "#b34700")  # from alpha < 0 to alpha > 0
+BROUGHT = ("#000000", "#1b7837", "#7b3294", "#c51b7d")  # in turn
 Colour = tuple[float, ...]
 
 
@@ -53,12 +56,17 @@ def draw(name: str, store: StudyStore, limit: int | None, path: Path) -> None:
 
 
 def groups_of(rows: pd.DataFrame) -> pd.Series:
-    """Name the line that each row belongs to: its alpha, or a brought network."""
-    return rows["alpha"].map(exactly, na_action="ignore").fillna(rows["subject"])
+    """Name the line that each row belongs to: its alpha, or a brought network's file."""
+    subjects = rows["subject"].unique()
+    files = {subject: Path(subject).name for subject in subjects}
+    if len(set(files.values())) < len(files):  # files of one name in several folders
+        files = {subject: subject for subject in subjects}
+    brought = rows["subject"].map(files)
+    return rows["alpha"].map(exactly, na_action="ignore").fillna(brought)
 
 
 def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
-    """Give every alpha a colour, blue below 0, grey at 0, orange above, and networks black."""
+    """Give every alpha a colour, blue below 0, grey at 0, orange above; brought ones others."""
     shades = sns.blend_palette(SHADES, as_cmap=True)
     alphas = rows.loc[rows["alpha"].notna(), "alpha"]
     most = alphas.abs().max() or 1.0
@@ -66,8 +74,8 @@ def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
         exactly(alpha): shades(0.5 + 0.5 * np.sign(alpha) * (abs(alpha) / most) ** 0.5)
         for alpha in sorted(set(alphas))
     }
-    brought = rows.loc[rows["alpha"].isna(), "subject"].unique()
-    return colours | dict.fromkeys(sorted(brought), (0.0, 0.0, 0.0))
+    brought = sorted(groups_of(rows)[rows["alpha"].isna()].unique())
+    return colours | dict(zip(brought, cycle(map(to_rgb, BROUGHT)), strict=False))
 
 
 def line(
@@ -76,17 +84,21 @@ def line(
     values: pd.DataFrame,
     name: str,
     colour: Colour,
-    marker: str,
+    marker: str = "o",
+    log: bool = False,
 ) -> None:
     """Draw the mean over networks with its 95 % interval; each of two networks as a thin line.
 
-    `values` has a row for each network and a column for each of `places`.
+    `values` has a row for each network and a column for each of `places`. With `log`, means and
+    intervals are of their logarithms.
     """
-    pairs = [mean_interval(values[column].tolist()) for column in values.columns]
+    table = np.log(values.to_numpy()) if log else values.to_numpy()
+    pairs = [mean_interval(column.tolist()) for column in table.T]
     mean, half = np.array(pairs).T
-    axes.plot(places, mean, color=colour, label=name, marker=marker or None, markersize=3)
+    middle, low, high = (np.exp(v) if log else v for v in (mean, mean - half, mean + half))
+    axes.plot(places, middle, color=colour, label=name, marker=marker or None, markersize=3)
     if len(values) >= SEEDS_FOR_A_BAND:
-        axes.fill_between(places, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
     elif len(values) > 1:
         axes.plot(places, values.T, color=colour, linewidth=0.5, alpha=0.6)
 
