@@ -167,11 +167,11 @@ def test_probes_are_derivatives_along_their_directions():
 
 @each_distribution
 def test_intervals_hold_the_exact_value_as_often_as_they_say(monkeypatch, distribution):
-    """150 runs of 9 quantities each, on images enough for the variation to stand out of the noise.
+    """200 runs of 9 quantities each, on images enough for the variation to stand out of the noise.
 
     Runs take the network's Jacobian as it is, computed once, for its slopes along probes.
     """
-    count, probes, runs = 60, 16, 150
+    count, probes, runs = 60, 16, 200
     network, images = convolutions(), pictures(count)
     exact = torch.tensor(values_of(input_gradients(network, images)))
     jacobian = full_jacobian(network, images)

@@ -226,6 +226,6 @@ def _first_half(labels: Labels, classes: int) -> Bool[Tensor, " batch"]:
     if (counts == 1).any():
         raise SelbenchError(
             f"class {int((counts == 1).int().argmax())} has 1 image; the most selective directions "
-            "are found on one half of each class and tried on the other"
+            "are found on one half of each class and tried on the other, so take more images"
         )
     return (members.cumsum(0) * members).sum(1) % 2 == 1
