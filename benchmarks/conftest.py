@@ -11,6 +11,17 @@ Race = Callable[..., float]
 
 
 @pytest.fixture
+def one_thread():
+    """Compute with one thread: two of them wait for each other where other work takes a core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def race(benchmark) -> Race:
     """Time `ours` and `peer` in turn; return the median over rounds of peer's time / our time.
 

@@ -1,4 +1,4 @@
-"""Dimensionality of all layers beside the forward passes that feed it."""
+"""Dimensionality of all layers beside the forward passes that feed it, on one thread."""
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = 250
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("name", "side", "classes", "count"), [("resnet20", 32, 10, 10000), ("resnet18", 64, 200, 500)]
 )

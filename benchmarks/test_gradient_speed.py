@@ -19,12 +19,7 @@ MOMENTS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 QUANTITIES = ("norm", "cv_across_samples", "cv_across_units")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
