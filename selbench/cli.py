@@ -147,22 +147,33 @@ def leaderboard(
         str | None, typer.Argument(help="One study of the store; without it, all.")
     ] = None,
     store: Store = Path("runs"),
-    format: Annotated[str, typer.Option(help="table, md, csv, json or latex.")] = "table",
+    format: Annotated[str, typer.Option(help="table, md, csv, json, latex or html.")] = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
     extra: Annotated[
         bool, typer.Option("--extra", help="Count the four extra corruptions in.")
     ] = False,
     corruption: Corruptions = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Only these columns of the CSV; repeat or use commas.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="The column whose best rows come first, with a rank.")
+    ] = None,
 ) -> None:
     """Print the leaderboard of a store."""
     from selbench.leaderboard import leaderboard as derive
+    from selbench.ranking import arranged
     from selbench.store import open_studies
     from selbench.tables import FORMATS
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
     only = split_words(corruption) or []
-    boards = [derive(each, limit, extra, only) for each in open_studies(store, study)]
+    chosen = split_words(columns)
+    boards = [
+        arranged(derive(each, limit, extra, only), chosen, sort)
+        for each in open_studies(store, study)
+    ]
     if format == "table":
         for board in boards:
             _show(board)
@@ -194,10 +205,11 @@ def figure(
 
 @app.command(name="list")
 def list_() -> None:
-    """Show the studies, suites, corruptions, models and data sets there are."""
+    """Show the studies, suites, corruptions, models, data sets, figures and columns there are."""
     from corruptions import CORRUPTIONS
     from selbench.datasets import DATASETS
     from selbench.figures import FIGURES
+    from selbench.leaderboard import COLUMNS
     from selbench.models import MODELS
     from selbench.study import load_study, shipped_studies
     from selbench.suites import SUITES
@@ -212,7 +224,9 @@ def list_() -> None:
     described = {
         noun: {n: first_line(f) for n, f in each.items()} for noun, each in registries.items()
     }
-    for noun, things in {"studies": studies, "corruptions": corruptions, **described}.items():
+    columns = {name: column.heading for name, column in COLUMNS.items()}
+    everything = {"studies": studies, "corruptions": corruptions, **described, "columns": columns}
+    for noun, things in everything.items():
         console.print(noun, style="bold")
         for name, description in things.items():
             console.print(f"  {name:<18} {description}", soft_wrap=True, markup=False)

@@ -21,20 +21,25 @@ REFERENCE = 0.0  # the alpha that mCE is relative to
 
 @dataclass(frozen=True)
 class Column:
-    """How a quantity is shown: its heading, the factor from the data's unit, and decimals."""
+    """How a quantity is shown: its heading, the factor from the data's unit, and decimals.
+
+    `interval` says whether tables for people show it, `better` whether more of it is better (1),
+    less (-1), or neither (0).
+    """
 
     heading: str
     factor: float = 100
     decimals: int = 1
-    interval: bool = True  # whether tables for people show it
+    interval: bool = True
+    better: int = 1
 
 
 COLUMNS = {
-    "selectivity": Column("selectivity", 1, 3),
-    "null": Column("null", 1, 3, interval=False),
+    "selectivity": Column("selectivity", 1, 3, better=0),
+    "null": Column("null", 1, 3, interval=False, better=0),
     "clean": Column("clean %"),
     "corrupted": Column("corrupted %"),
-    "mce": Column("mCE %"),
+    "mce": Column("mCE %", better=-1),
     "ratio": Column("corr./clean", 1, 3),
     **{family: Column(f"{family} %") for family in FAMILIES},
     "fgsm": Column("FGSM %"),
@@ -45,14 +50,14 @@ COLUMNS = {
     "autoattack_l2": Column("AutoAttack L2 %"),
     "median_linf": Column("median Linf", 1, 2),
     "median_l2": Column("median L2", 1, 2),
-    "dimension": Column("dim. %"),
-    "change_corrupted": Column("change dim. %"),
-    "change_attacked": Column("PGD change dim. %"),
-    "cv_samples": Column("CV samples", 1, 3),
-    "cv_units": Column("CV units", 1, 3),
-    "jacobian": Column("Jacobian", 1, 1),
+    "dimension": Column("dim. %", better=0),
+    "change_corrupted": Column("change dim. %", better=0),
+    "change_attacked": Column("PGD change dim. %", better=0),
+    "cv_samples": Column("CV samples", 1, 3, better=0),
+    "cv_units": Column("CV units", 1, 3, better=0),
+    "jacobian": Column("Jacobian", 1, 1, better=-1),
     "distance": Column("margin dist.", 1, 3),
-    "elasticity": Column("elasticity", 1, 2),
+    "elasticity": Column("elasticity", 1, 2, better=0),
 }
 # Of the mechanism: suites, condition ("" for all corruptions) and metric.
 MECHANISM = {
@@ -94,11 +99,13 @@ class Leaderboard:
             mean over networks and, with the suffix `_interval`, the half width of its 95 %
             interval. Accuracies lie in [0, 1]; mce is 1 for the reference.
         caption: what the numbers are over, and what was left out.
+        columns: the quantities that are shown, in this order; () for all that there are.
     """
 
     study: str
     table: pd.DataFrame
     caption: str
+    columns: tuple[str, ...] = ()
 
 
 def leaderboard(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,8 @@ Lines = list[list[str]]  # of a table, its headings first
 
 def _tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
     """Return the tables of a leaderboard by their titles: more of them where it is `narrow`."""
+    if board.columns:
+        return {"": _lines(board.table, [*board.columns], masking=False)}
     others = (*FAMILIES, *ATTACKS, *MEDIANS, *MECHANISM)
     explained = list(MECHANISM)
     main = [name for name in COLUMNS if name not in others]
@@ -49,11 +52,13 @@ def _tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
 
 def _lines(table: pd.DataFrame, names: list[str], masking: bool) -> Lines:
     masking = masking and bool(table[MASKING].notna().any())
+    ranked = "rank" in table
     heads = ["alpha", "n", *(COLUMNS[name].heading for name in names)]
-    lines = [[*heads, "masking flags"] if masking else heads]
+    lines = [[*(["rank"] if ranked else []), *heads, *(["masking flags"] if masking else [])]]
     for _, row in table.iterrows():
+        rank = [] if not ranked else ["-" if pd.isna(row["rank"]) else str(row["rank"])]
         line = [row["subject"], str(row["networks"]), *(_text(row, name) for name in names)]
-        lines.append([*line, row[MASKING] or "-"] if masking else line)
+        lines.append([*rank, *line, *([row[MASKING] or "-"] if masking else [])])
     return lines
 
 
@@ -135,9 +140,28 @@ def _escape(text: str) -> str:
     )
 
 
+def to_html(boards: Sequence[Leaderboard]) -> str:
+    """Render as HTML: a section for each study, to be put into a page; all text is escaped."""
+    sections = []
+    for board in boards:
+        tables = []
+        for title, (heads, *lines) in _tables(board).items():
+            caption = f"<caption>{escape(title)}</caption>" if title else ""
+            head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
+            rows = ("".join(f"<td>{escape(cell)}</td>" for cell in line) for line in lines)
+            body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+            tables.append(
+                f"<table>\n{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+            )
+        parts = [f"<h2>{escape(board.study)}</h2>", *tables, f"<p>{escape(board.caption)}</p>"]
+        sections.append("<section>\n" + "\n".join(parts) + "\n</section>\n")
+    return "".join(sections)
+
+
 FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {
     "md": to_markdown,
     "csv": to_csv,
     "json": to_json,
     "latex": to_latex,
+    "html": to_html,
 }
