@@ -2,9 +2,11 @@
 
 import os
 import re
+import resource
 import shutil
 import sys
 import tarfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -20,6 +22,7 @@ from PIL import Image
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["selbench", "corruptions"], CHECKER)
 torch.set_num_threads(1)
+pytest.register_assert_rewrite("loading")  # a plain module of tests/datasets that asserts
 
 TINY_STUDY = """\
 description = "Trains in about a second"
@@ -180,6 +183,22 @@ def refused(selbench):
         return ended.err.removeprefix("selbench: ").removesuffix("\n")
 
     return run
+
+
+@pytest.fixture
+def room_for():
+    """Return a context in which files may have so many bytes, as on a disk that is full."""
+
+    @contextmanager
+    def room_for(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return room_for
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -348,75 +347,6 @@ def test_official_sets_belong_to_their_data_sets(fresh_home):
     assert official_folder("cifar10") == home() / "datasets" / "CIFAR-10-C"
     with pytest.raises(SelbenchError, match="no official corrupted set belongs to the data set fo"):
         official_folder("folder")
-
-
-# As users meet them.
-
-
-def write_set(root, names=("fog", "contrast")):
-    """Corrupt the test images of a study's folder into the layout of CIFAR-10-C."""
-    from corruptions import corrupt
-    from selbench.datasets import DATASETS
-    from selbench.progress import SILENT
-
-    test = DATASETS["folder"](Path("images"), SILENT).test
-    root.mkdir()
-    for name in names:
-        blocks = [corrupt(test.images, name, s, examples=test.examples) for s in range(1, 6)]
-        np.save(root / f"{name}.npy", torch.cat(blocks).permute(0, 2, 3, 1).numpy())
-    np.save(root / "labels.npy", np.tile(test.labels.numpy().astype(np.uint8), 5))
-
-
-def accuracies(selbench, *words):
-    assert selbench("run", *words, "--quiet").code == 0
-    import pandas as pd
-
-    rows = pd.read_csv("runs/tiny/measurements.csv")
-    return rows[(rows["metric"] == "accuracy") & (rows["suite"] == "corruptions")]
-
-
-def test_a_set_on_disk_gives_the_numbers_of_the_images_it_holds(selbench, tiny_study, tmp_path):
-    words = (tiny_study, "--suite", "corruptions", "--corruption", "fog,contrast")
-    made = accuracies(selbench, *words)
-    write_set(tmp_path / "stored")
-    both = accuracies(selbench, *words, "--source", "stored")
-    assert set(both["source"]) == {"generated", "files"}
-    stored = both[both["source"] == "files"]
-    keys = ["condition", "level", "subject"]
-    ours, theirs = (part.set_index(keys)["value"].sort_index() for part in (made, stored))
-    assert ours.equals(theirs)
-    board = selbench("run", *words, "--source", "stored").out
-    assert "2 corruptions, with their severities 10 files" in " ".join(board.split())
-    again = selbench("run", *words).out
-    assert "severities 10 generated" in " ".join(again.split())
-
-
-def test_a_set_on_disk_is_limited_like_the_test_images(selbench, tiny_study, tmp_path):
-    words = (tiny_study, "--suite", "corruptions", "--corruption", "fog", "--limit", "6")
-    made = accuracies(selbench, *words)
-    write_set(tmp_path / "stored", ["fog"])
-    both = accuracies(selbench, *words, "--source", "stored")
-    stored = both[both["source"] == "files"]
-    assert set(stored["n"]) == {6}
-    assert sorted(made["value"]) == sorted(stored["value"])
-
-
-def test_a_study_names_its_set_relative_to_its_file(selbench, tiny_study, tmp_path, edit):
-    write_set(tmp_path / "stored", ["fog"])
-    edit(tiny_study, "[dataset]", '[corruptions]\nsource = "stored"\n\n[dataset]')
-    (tmp_path / "elsewhere").mkdir()
-    words = (tiny_study, "--suite", "corruptions", "--corruption", "fog")
-    rows = accuracies(selbench, *words)
-    assert set(rows["source"]) == {"files"}
-
-
-def test_a_set_without_a_corruption_of_the_suite_is_refused_before_training(
-    refused, tiny_study, tmp_path, fresh_home
-):
-    write_set(tmp_path / "stored", ["fog"])
-    sentence = refused("run", tiny_study, "--suite", "corruptions", "--source", "stored")
-    assert "stored holds neither gaussian_noise.npy nor a folder gaussian_noise" in sentence
-    assert not (fresh_home / "weights").exists()
 
 
 def test_the_published_md5s_are_of_all_corruptions():

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -331,18 +330,10 @@ def test_tiny_images_are_refused(image_tree):
     assert not Path("set").exists()
 
 
-@contextmanager
-def room_for(size):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize(("layout", "size"), [("npy", 30_000), ("npy", 100), ("folder", 2000)])
-def test_full_disk_is_one_sentence_and_the_command_goes_on_later(layout, size, image_tree):
+def test_full_disk_is_one_sentence_and_the_command_goes_on_later(
+    layout, size, image_tree, room_for
+):
     images = image_tree(classes=3, train=1, test=2, side=64)
     write(images, "whole", layout=layout)
     with room_for(size), told(r"^cannot write set.*; make room .* folder \(OUTPUT\)$") as found:

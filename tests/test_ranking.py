@@ -78,7 +78,7 @@ def test_without_wishes_nothing_changes():
 
 
 def test_unknown_and_empty_columns_are_refused():
-    with pytest.raises(SelbenchError, match="^unknown column 'claen'; did you mean 'clean'"):
+    with pytest.raises(SelbenchError, match=r"^unknown column 'claen'; did you mean 'clean'"):
         arranged(board(clean=[(0.5, 0.1)]), ["claen"])
     message = (
         r"^the study mine has no numbers for the column fgsm; `selbench list` shows the suites"

@@ -2,10 +2,8 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,18 +12,6 @@ from PIL import Image
 from selbench.datasets import load_dataset
 from selbench.study import load_study
 from selbench.training import run as training_run
-
-
-@contextmanager
-def room_for(size):
-    """Let this process write no file beyond `size` bytes, as a disk that is full does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
 
 WRONG = {
     "study without a near one": (
@@ -267,7 +253,7 @@ FULL = {"images": 40_000, "checkpoint": 15_000, "results": 300}
 
 @pytest.mark.parametrize("what", FULL)
 def test_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
-    what, refused, selbench, tiny_study, fresh_home
+    what, refused, selbench, tiny_study, fresh_home, room_for
 ):
     if what != "images":
         load_dataset(load_study(str(tiny_study)).dataset)

@@ -1,4 +1,4 @@
-"""Attacks that others wrote: laws for all of them, closed forms, networks that mask or break."""
+"""Attacks that others wrote: laws for all of them, closed forms, and what each leaves standing."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from networks import CLASSES, SIDE, Detached, Linear, Quantised, grey, pictures, trained
+from quick_attacks import ATTACKS, EPSILONS, each_attack, each_norm, gradient_free, run, standing
 
-from selbench.attacks import gradient
 from selbench.attacks.autoattack import SQUARE, STAGES, autoattack
-from selbench.attacks.foreign import Standing
 from selbench.attacks.gradient import NEVER, logits_of, pgd_grid
 from selbench.attacks.masking import FLAGS
 from selbench.attacks.nearest import MINIMUM_NORM, QUERIES, hop_skip_jump, minimum_norm
@@ -21,133 +20,6 @@ from selbench.attacks.strong import noise, transferred
 from selbench.models import build_model, load_weights
 from selbench.study import ModelSpec
 from selbench.suites import SUITES, Attack, Setting
-
-CLASSES, SIDE = 5, 6
-EPSILONS = {"linf": (4 / 255, 12 / 255, 40 / 255), "l2": (0.1, 0.3, 1.0)}
-
-# Every attack with less effort than the suite's: norm, and what takes network, images, labels,
-# examples, epsilons.
-ATTACKS = {
-    **{
-        f"autoattack-{norm}": (
-            norm,
-            partial(autoattack, norm=NORMS[norm], iterations=15, queries=60),
-        )
-        for norm in NORMS
-    },
-    **{
-        f"{name}-{norm}": (norm, partial(minimum_norm, name=name))
-        for name, (norm, _) in MINIMUM_NORM.items()
-    },
-    "hopskipjump-l2": ("l2", partial(hop_skip_jump, steps=2)),
-    **{f"noise-{norm}": (norm, partial(noise, norm=NORMS[norm])) for norm in NORMS},
-}
-GRADIENT_FREE = {"autoattack-linf", "autoattack-l2", "hopskipjump-l2", "noise-linf", "noise-l2"}
-
-each_attack = pytest.mark.parametrize(("norm", "attack"), ATTACKS.values(), ids=ATTACKS)
-each_norm = pytest.mark.parametrize("norm", NORMS)
-
-
-class Linear(nn.Module):
-    """Logits that are linear in the image."""
-
-    def __init__(self, classes=CLASSES, scale=1.0):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        weight = torch.randn(classes, 3 * SIDE * SIDE, generator=generator) * scale
-        self.weight = nn.Parameter(weight, requires_grad=False)
-
-    def forward(self, images):
-        return images.flatten(1) @ self.weight.T
-
-
-class Quantised(nn.Module):
-    """A network that rounds its input, which has a gradient of zero."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images):
-        return self.network((images * 8).round() / 8)
-
-
-class Detached(Linear):
-    def forward(self, images):
-        return super().forward(images.detach())
-
-
-class Dropping(Linear):
-    def forward(self, images):
-        return nn.functional.dropout(super().forward(images), 0.3)
-
-
-class Diverged(Linear):
-    def forward(self, images):
-        return super().forward(images) * torch.nan
-
-
-class Fragile(Linear):
-    """A network for which grey is of class 0, and nothing else a number."""
-
-    def forward(self, images):
-        bright = images.flatten(1).amax(1, keepdim=True) > 0.6
-        grey = super().forward(images) * 0.1 + torch.eye(CLASSES)[0] * 9
-        return grey.masked_fill(bright, torch.nan)
-
-
-def grey(batch=12, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return 0.4 + 0.2 * torch.rand(batch, 3, SIDE, SIDE, generator=generator)
-
-
-def pictures(batch, seed=0):
-    """Return images of one pattern per class under noise, and their labels."""
-    generator = torch.Generator().manual_seed(5)
-    patterns = torch.randn(CLASSES, 3, SIDE, SIDE, generator=generator)
-    generator.manual_seed(seed)
-    labels = torch.randint(CLASSES, (batch,), generator=generator)
-    dirt = torch.randn(batch, 3, SIDE, SIDE, generator=generator)
-    return (0.5 + 0.08 * patterns[labels] + 0.15 * dirt).clamp(0, 1), labels
-
-
-def trained(seed):
-    """Return a small convolutional network that was trained on `pictures`."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1),
-            nn.ReLU(), nn.Flatten(), nn.Linear(8 * 9, CLASSES),
-        )  # fmt: skip
-    images, labels = pictures(300, seed=1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    for _ in range(60):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(images), labels).backward()
-        optimizer.step()
-    return network.eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return trained(0)
-
-
-def run(attack, network, batch=12, norm="linf", epsilons=None, **options):
-    images, labels = pictures(batch)
-    labels[::5] = (labels[::5] + 1) % CLASSES
-    found = attack(
-        network, images, labels, torch.arange(batch), epsilons or EPSILONS[norm], **options
-    )
-    return images, labels, found
-
-
-def standing(found):
-    return [(~each.fallen).sum().item() for each in found]
-
-
-def gradient_free(found):
-    return found[-1].checks["gradient_free"].double().mean().item()
 
 
 @each_attack
@@ -219,7 +91,7 @@ def test_images_may_be_laid_out_in_any_way(norm, attack, network):
 
 @pytest.mark.parametrize("name", [*MINIMUM_NORM, "hopskipjump"])
 def test_the_nearest_error_of_a_linear_network_is_found(name):
-    network, images = Linear(classes=2), grey()
+    network, images = Linear(classes=2), grey(12)
     logits = network(images)
     norm, attack = ("l2", hop_skip_jump)
     if name in MINIMUM_NORM:
@@ -317,56 +189,6 @@ def test_noise_is_weaker_than_pgd_and_as_large_as_it_may_be(norm, network):
     torch.testing.assert_close(sizes, torch.full_like(sizes, epsilons[-1]), rtol=0.02, atol=0)
 
 
-def test_square_alone_breaks_a_network_that_masks_its_gradients(network):
-    images, labels = pictures(20)
-    masked = Quantised(network)
-    options = {"epsilons": [24 / 255], "norm": NORMS["linf"], "iterations": 20, "queries": 300}
-    (found,) = autoattack(masked, images, labels, torch.arange(20), **options)
-    right = (masked(images).argmax(1) == labels).sum()
-    assert (found.by == SQUARE).sum() > 0.5 * right
-    assert gradient_free([found]) > FLAGS["gradient_free"].threshold
-    (honest,) = autoattack(network, images, labels, torch.arange(20), **options)
-    assert gradient_free([honest]) == 0
-
-
-@each_attack
-def test_without_gradients_only_what_needs_none_is_run(norm, attack):
-    network, images = Detached(), grey()
-    labels = network(images).argmax(1)
-    found = attack(network, images, labels, torch.arange(12), [1.0, 8.0])[-1]
-    name = next(name for name, pair in ATTACKS.items() if pair[1] is attack)
-    assert found.fallen.any() == (name in GRADIENT_FREE)
-    if name.startswith("autoattack"):
-        assert set(found.by.tolist()) <= {NEVER, SQUARE}
-
-
-@each_attack
-@pytest.mark.parametrize("kind", [Diverged, Fragile, Dropping])
-def test_a_broken_network_does_no_harm(kind, norm, attack):
-    network, images = kind(), grey()
-    labels = Linear()(images).argmax(1)
-    if kind is Fragile:
-        labels = network(images).argmax(1)
-    elif kind is Diverged:
-        labels = torch.arange(12) % CLASSES
-    found = attack(network, images, labels, torch.arange(12), EPSILONS[norm])
-    for epsilon, each in zip(EPSILONS[norm], found, strict=True):
-        assert inside(images, each.images, NORMS[norm], epsilon).all()
-        assert torch.equal(each.fallen, each.logits.argmax(1) != labels)
-        if kind is Diverged:
-            assert torch.equal(each.fallen, labels != 0)
-            assert torch.equal(each.images, images)
-
-
-@each_attack
-@pytest.mark.parametrize("classes", [2, 3])
-def test_few_classes_are_enough(classes, norm, attack):
-    network, images = Linear(classes, scale=0.3), grey()
-    labels = network(images).argmax(1)
-    found = attack(network, images, labels, torch.arange(12), EPSILONS[norm])
-    assert standing(found)[-1] <= standing(found)[0] <= 12
-
-
 def test_queries_are_bounded():
     network, images = Linear(scale=0.3), grey(3)
     labels = network(images).argmax(1)
@@ -377,55 +199,6 @@ def test_queries_are_bounded():
     calls.clear()
     hop_skip_jump(network, images, labels, torch.arange(3), [1.0], steps=100)
     assert QUERIES < len(calls) < QUERIES + 100
-
-
-@each_attack
-@pytest.mark.parametrize("first", [0.0, 1.0])
-def test_where_all_is_of_one_class_all_stand(first, norm, attack):
-    class Stubborn(Linear):
-        def forward(self, images):
-            return super().forward(images * 0) + torch.tensor([first, 0, 0, 0, 0])
-
-    labels = torch.zeros(5, dtype=torch.int64)
-    for found in attack(Stubborn(), grey(5), labels, torch.arange(5), EPSILONS[norm]):
-        assert not found.fallen.any()
-
-
-def test_what_memory_does_not_suffice_for_is_done_in_halves(monkeypatch, network):
-    monkeypatch.setattr(gradient, "CHUNK", {"cpu": 8})
-    images, labels = pictures(12)
-    left = Standing(network, images, labels, torch.arange(12))
-
-    def attack(images, labels, examples):
-        if len(images) > 4:
-            raise torch.OutOfMemoryError
-        return 1 - images
-
-    with pytest.warns(RuntimeWarning, match="out of memory"):
-        found = left.search(attack)
-    assert torch.equal(found, 1 - images)
-
-
-@each_norm
-def test_foreign_results_are_not_believed(norm):
-    network, images, epsilon = Linear(), grey(), {"linf": 0.1, "l2": 1.0}[norm]
-    labels, examples = network(images).argmax(1), torch.arange(12)
-    for found in (torch.full_like(images, torch.nan), torch.full_like(images, torch.inf), images):
-        left = Standing(network, images, labels, examples)
-        left.strike(lambda *_, found=found: found, NORMS[norm], 0.01)
-        assert not left.result().fallen.any()
-        assert torch.equal(left.result().images, images)
-    away = NORMS[norm].steepest(network.weight[labels].view_as(images))
-    too_far = images - 1.2 * epsilon * away
-    left = Standing(network, images, labels, examples)
-    left.strike(lambda *_: too_far, NORMS[norm], epsilon)
-    result = left.result()
-    assert result.fallen.any()
-    assert inside(images, result.images, NORMS[norm], epsilon).all()
-    assert (result.by[result.fallen] == 0).all()
-    left = Standing(network, images, labels, examples)
-    left.reach(too_far, NORMS[norm], epsilon)
-    assert not left.result().fallen.any()
 
 
 def test_what_fools_one_network_fools_another_seed(network):

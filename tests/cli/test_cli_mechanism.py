@@ -3,15 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from kept import measurements
 
 # 18 images, a network of two epochs: some layers are constant under some corruptions.
 pytestmark = pytest.mark.filterwarnings("ignore:.* is the same for all:RuntimeWarning")
-
-
-def measurements(study="tiny"):
-    return pd.read_csv(Path("runs") / study / "measurements.csv")
 
 
 def test_mechanism_runs_from_beginning_to_end_and_is_not_done_twice(selbench, tiny_study):
@@ -65,7 +61,7 @@ def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(selbench, tin
     assert set(stored["condition"]) == {"fog", "contrast"}
     own = stored.loc[stored["metric"] == "change_dimension_fraction_95"]
     selbench("run", tiny_study, "--suite", "dimensionality", "--store", "made")
-    made = pd.read_csv(Path("made") / "tiny" / "measurements.csv")
+    made = measurements("made")
     key = ["subject", "condition", "level", "layer", "metric"]
     both = own.merge(made, on=key, suffixes=("", "_made"))
     assert len(both) == len(own)

@@ -1,0 +1,73 @@
+"""Networks that mask their gradients, or have none, are flagged, and honest ones are not."""
+
+import pytest
+import torch
+from networks import SIDE, Detached, Diverged, Dropping, Linear, Quantised, grey, labels_of
+
+from selbench.attacks.folding import folded
+from selbench.attacks.gradient import pgd
+from selbench.attacks.masking import FLAGS, differentiable, examine, raised
+from selbench.attacks.norms import NORMS
+from selbench.suites import Attack, Setting, collect
+
+EPSILONS = (0.25 / 255, 1 / 255, 4 / 255, 16 / 255)
+
+
+def test_an_undefended_network_falls_and_raises_no_flag(foreign, real):
+    images, labels = (part[::4] for part in real)
+    network = folded(foreign, images[:2])
+    checks = examine(network, images, labels, torch.arange(25), EPSILONS)
+    assert set(checks) == set(FLAGS) - {"gradient_free", "transfer"}
+    assert raised(checks) == []
+    found = pgd(network, images, (labels,), 8 / 255, NORMS["linf"], step=2 / 255, steps=40)
+    assert found.fallen.all()
+
+
+def test_rounded_inputs_are_flagged(foreign, real):
+    images, labels = (part[::10] for part in real)
+    checks = examine(Quantised(foreign), images, labels, torch.arange(10), EPSILONS[1:3])
+    assert {"zero gradients", "stands up to 64/255"} <= set(raised(checks))
+
+
+class Softmax(Linear):
+    def forward(self, images):
+        return super().forward(images).softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(Softmax, "returns probabilities"), (Dropping, "random outputs"), (Detached, "no gradients")],
+)
+def test_networks_that_cannot_be_attacked_soundly_are_flagged(kind, words):
+    network, images = kind(), grey(40)
+    labels = labels_of(network, images)
+    assert words in raised(examine(network, images, labels, torch.arange(40), EPSILONS))
+    assert differentiable(network, images[:1], labels[:1]) == (kind is not Detached)
+
+
+def test_a_linear_network_raises_no_flag():
+    network, images = Linear(), grey(40)
+    labels = labels_of(network, images)
+    assert raised(examine(network, images, labels, torch.arange(40), EPSILONS)) == []
+
+
+def test_outputs_that_are_not_finite_are_flagged():
+    images, labels = grey(4), torch.ones(4, dtype=torch.int64)
+    checks = examine(Diverged(), images, labels, torch.arange(4), EPSILONS)
+    assert checks["not_finite"] == 1
+    assert "outputs not finite" in raised(checks)
+
+
+@pytest.mark.parametrize("kind", [Detached, Diverged], ids=["Detached", "Broken"])
+def test_the_suite_gets_by_with_a_network_that_cannot_be_attacked(kind):
+    network, images = kind(), grey(6)
+    labels = labels_of(Linear(), images)
+    pieces = [p for p in collect(("attacks",), Setting(SIDE, SIDE)) if isinstance(p, Attack)]
+    assert len(pieces) == 4
+    for piece in pieces:
+        results = piece.run(network, images, labels, torch.arange(6))
+        assert len(results) == len(piece.levels)
+        for each in results:
+            wrong = labels_of(network, images) != labels
+            assert torch.equal(each.fallen, wrong)
+            assert torch.equal(each.images, images)

@@ -1,0 +1,93 @@
+"""A command that is interrupted or killed goes on where it stopped, to the same numbers."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selbench.store import StudyStore
+from selbench.training import run as training_run
+
+CONDITIONS = [
+    ("clean", None),
+    ("gaussian_noise", 1),
+    ("gaussian_noise", 5),
+    ("brightness", 1),
+    ("brightness", 5),
+]  # after the analysis of selectivity, in this order
+KILLED = """
+import os, signal
+from corruptions import CORRUPTIONS
+from selbench import cli, store
+from selbench.suites import corrupted
+corrupted.CORRUPTIONS = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
+corrupted.SEVERITIES = (1, 5)
+write, writes = store.StudyStore.write, []
+def killing(*arguments):
+    write(*arguments)
+    writes.append(None)
+    if len(writes) == 4:  # selectivity of two networks, clean, gaussian_noise 1
+        os.kill(os.getpid(), signal.SIGKILL)
+store.StudyStore.write = killing
+cli.main()
+"""
+
+
+def test_killed_run_goes_on_to_the_same_numbers(
+    selbench, tiny_study, few_conditions, evaluated, fresh_home, monkeypatch
+):
+    words = ["run", str(tiny_study), "--suite", "corruptions", "--store"]
+    process = [sys.executable, "-c", KILLED, *words, "killed"]
+    killed = subprocess.run(process, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(StudyStore(Path("killed"), "tiny").keys()) == 6
+    assert not Path("killed/tiny/manifest.json").exists()
+
+    assert selbench(*words, "killed").code == 0
+    assert evaluated == CONDITIONS[2:]
+    monkeypatch.setenv("SELBENCH_HOME", "another-home")
+    assert selbench(*words, "whole").code == 0
+    files = [Path(store, "tiny", "measurements.csv") for store in ("killed", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def interrupt_after(monkeypatch, owner, name):
+    """Press Ctrl-C whenever the method `name` has done its work."""
+    genuine = getattr(owner, name)
+
+    def interrupted(*arguments):
+        genuine(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize("stage", [(training_run._Session, "keep"), (StudyStore, "write")])
+def test_ctrl_c_ends_with_a_hint(stage, selbench, tiny_study, fresh_home, monkeypatch):
+    interrupt_after(monkeypatch, *stage)
+    ended = selbench("run", tiny_study, "--quiet")
+    assert ended.code == 130
+    assert ended.out == ""
+    assert ended.err == "selbench: interrupted; the same command goes on where this one stopped\n"
+
+
+def test_interrupted_training_goes_on_at_the_next_epoch_to_the_same_weights(
+    selbench, tiny_study, fresh_home, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, training_run._Session, "keep")
+        assert selbench("train", tiny_study).code == 130
+    first_epochs = []
+    genuine = training_run.train
+
+    def recording(*arguments, first_epoch, **options):
+        first_epochs.append(first_epoch)
+        return genuine(*arguments, first_epoch=first_epoch, **options)
+
+    monkeypatch.setattr(training_run, "train", recording)
+    resumed = selbench("train", tiny_study)
+    assert first_epochs == [2, 1]
+    monkeypatch.setenv("SELBENCH_HOME", "another-home")
+    assert selbench("train", tiny_study).out == resumed.out
