@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from selbench.attacks.folding import folded
 from selbench.crew import Map, crew, is_small, map_in_turn
 from selbench.datasets import Dataset, Split, limited
-from selbench.errors import NotFiniteError
+from selbench.errors import NegativeActivityError, NotFiniteError
 from selbench.files import fingerprint
 from selbench.progress import SILENT, Progress, Step
 from selbench.store import Cell, Measurement, Result, StudyStore
@@ -270,10 +270,10 @@ def _run_comparison(
 def _keep_measured(
     store: StudyStore, task: Task, measure: Callable[[], list[list[Measurement]]]
 ) -> None:
-    """Write a task's cells; without measurements where a network returns no numbers."""
+    """Write a task's cells; without measurements where a network's outputs allow none."""
     try:
         rows = measure()
-    except NotFiniteError as problem:
+    except (NotFiniteError, NegativeActivityError) as problem:
         message = f"{task.subject.name} is left out of {task.work.suite}: {problem}"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
         rows = [[] for _ in task.cells]
@@ -283,7 +283,9 @@ def _keep_measured(
 def _perturbed(condition: Condition, split: Split, limit: int | None) -> Pixels:
     """Return what a condition makes of all images, in their order."""
     if condition.stored is not None:
-        return limited(condition.stored.load(), limit).to(split.labels.device).images
+        own = limited(condition.stored.load(), limit).to(split.labels.device)
+        assert torch.equal(own.labels, split.labels)
+        return own.images
     size = BATCH[split.labels.device.type]
     batches = zip(split.images.split(size), split.examples.split(size), strict=True)
     return torch.cat([condition.perturb(images, examples) for images, examples in batches])

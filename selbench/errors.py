@@ -12,6 +12,10 @@ class NotFiniteError(SelbenchError):
     """What a network computes is NaN or infinite; others of the same run may be well."""
 
 
+class NegativeActivityError(SelbenchError):
+    """Units respond with less than nothing, which class selectivity is not defined for."""
+
+
 def unknown(noun: str, name: str, known: Iterable[str]) -> SelbenchError:
     """Build the error for a name nobody registered; it offers the nearest known one.
 

@@ -11,6 +11,7 @@ import pandas as pd
 from corruptions import CORRUPTIONS
 from selbench.attacks.masking import raised
 from selbench.errors import SelbenchError, unknown
+from selbench.explained import comparable, explained, looks_of
 from selbench.stats import mean_interval
 from selbench.store import StudyStore, condition_id
 from selbench.study import exactly
@@ -58,17 +59,6 @@ COLUMNS = {
     "jacobian": Column("Jacobian", 1, 1, better=-1),
     "distance": Column("margin dist.", 1, 3),
     "elasticity": Column("elasticity", 1, 2, better=0),
-}
-# Of the mechanism: suites, condition ("" for all corruptions) and metric.
-MECHANISM = {
-    "dimension": ("dimensionality", "clean", "dimension_fraction_95"),
-    "change_corrupted": ("representation", "", "change_dimension_fraction_95"),
-    "change_attacked": ("representation", "paper-pgd", "change_dimension_fraction_95"),
-    "cv_samples": ("gradients", "clean", "input_gradient_cv_samples"),
-    "cv_units": ("gradients", "clean", "input_gradient_cv_units"),
-    "jacobian": ("jacobian", "clean", "jacobian_frobenius"),
-    "distance": ("jacobian", "clean", "margin_distance_median"),
-    "elasticity": ("elasticity", "clean", "elasticity_ratio"),
 }
 MEANS = {  # over budgets, of these attacks
     "fgsm": "fgsm-linf",
@@ -145,7 +135,7 @@ def leaderboard(
         networks[family] = families.loc[family] if family in families.index else np.nan
     relative = _relative_error(1 - by_corruption, networks)
     networks["mce"] = relative.mean()
-    networks = networks.join(_attacked(rows)).join(_explained(rows)).join(_masked(rows))
+    networks = networks.join(_attacked(rows)).join(explained(rows, extra, only)).join(_masked(rows))
     table = _rows_over_networks(networks.reset_index())
     table.insert(0, "study", store.study)
     left_out = {
@@ -279,18 +269,6 @@ def _attacked(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _explained(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of `MECHANISM`, networks by columns."""
-    whole = rows[rows["layer"].isna()]
-    columns = {}
-    for column, (suite, condition, metric) in MECHANISM.items():
-        # Representations of flattened maps are a suite of their own.
-        chosen = whole[whole["suite"].isin([suite, f"{suite}-maps"]) & (whole["metric"] == metric)]
-        wanted = (chosen["condition"] == condition) if condition else chosen["level"].notna()
-        columns[column] = chosen[wanted].groupby("subject")["value"].mean()
-    return pd.DataFrame(columns).rename_axis("subject")
-
-
 def median_perturbation(accuracies: pd.Series) -> float:
     """Return the epsilon at which half of the images have fallen; NaN where no budget does it.
 
@@ -371,6 +349,7 @@ def _caption(
         sources = ", ".join(f"{count} {source}" for source, count in counts.items())
         parts.append(f"{len(names)} corruptions, with their severities {sources}")
     parts.append("mean over seeds ± 95 % t interval")
+    parts += looks_of(comparable(rows))
     if networks["mce"].notna().any():
         parts.append(f"mCE relative to alpha = {REFERENCE:g} of the same seed")
     for reason, conditions in left_out.items():

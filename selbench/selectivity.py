@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from selbench.errors import SelbenchError
+from selbench.errors import NegativeActivityError
 from selbench.types import Labels, Units
 
 EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, this one is ours
@@ -89,7 +89,7 @@ def spatial_mean(maps: Tensor) -> Units:
         maps: (batch, units), (batch, tokens, units) or (batch, units, height, width).
     """
     if maps.ndim == 2:
-        return maps.float()
+        return maps.float().clone()  # what comes next may work in place
     if maps.ndim == 3:
         return maps.mean(1, dtype=torch.float32)
     with torch.autocast(maps.device.type, enabled=False):  # it would copy the maps to float32 first
@@ -124,12 +124,12 @@ def selectivity_index(
         epsilon: keeps a dead unit's index finite.
 
     Raises:
-        SelbenchError: for a negative mean, which would take the index out of [0, 1].
+        NegativeActivityError: for a negative mean, which would take the index out of [0, 1].
     """
     low = means.detach().masked_fill(~present[:, None], 0).amin(0)
     if (low < 0).any():
         unit = int(low.argmin())
-        raise SelbenchError(
+        raise NegativeActivityError(
             f"unit {unit + 1} responds with {low[unit]:.3g} on average to a class, and the class "
             "selectivity index needs activity that is not negative; take the outputs of ReLUs"
         )

@@ -248,7 +248,8 @@ def _mechanism(spec: MechanismSpec, given: Mapping[str, str | None]) -> Mechanis
         return MechanismSpec.model_validate(spec.model_dump() | said)
     except ValidationError as problem:
         error = problem.errors()[0]
-        message = error["msg"][0].lower() + error["msg"][1:]
+        message = error["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
         raise SelbenchError(f"--{error['loc'][0]} {error['input']!r}: {message}") from problem
 
 

@@ -84,6 +84,15 @@ class MechanismSpec(Frozen):
     columns: Literal["units", "maps"] = "units"
     estimator: Literal["probes", "exact"] = "probes"
 
+    @field_validator("layers")
+    @classmethod
+    def _compiles(cls, layers: str | None) -> str | None:
+        try:
+            re.compile(layers or "")
+        except re.error as problem:
+            raise ValueError(f"is no regular expression ({problem})") from problem
+        return layers
+
 
 class Recipe(Frozen):
     """How a network is trained: SGD on cross-entropy minus alpha times selectivity."""

@@ -11,12 +11,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from selbench.explained import MECHANISM
 from selbench.leaderboard import (
     ATTACKS,
     COLUMNS,
     FAMILIES,
     MASKING,
-    MECHANISM,
     MEDIANS,
     Leaderboard,
 )

@@ -228,10 +228,17 @@ def test_units_may_come_from_inference_mode():
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
-        ([0, 0, 0, 0], "need images of at least 2 classes"),
-        ([0, 0, 1, 0], "class 1 has 1 image; "),
+        ([0, 0, 0, 0], "need at least 2 images of each of 2 classes; take more"),
+        ([0, 0, 1, 0], "need at least 2 images of each of 2 classes; take more"),
     ],
 )
 def test_what_has_no_best_direction_is_refused(labels, problem):
     with pytest.raises(SelbenchError, match=problem):
         best_axes(torch.rand(4, 3), torch.tensor(labels), 2)
+
+
+def test_a_class_with_one_example_is_left_out():
+    units, labels = torch.rand(9, 3), torch.tensor([0, 0, 1, 1, 0, 1, 0, 1, 2])
+    found, without = best_axes(units, labels, 3), best_axes(units[:8], labels[:8], 3)
+    assert torch.equal(found.held_out, without.held_out)
+    assert len(found.in_sample) == 2

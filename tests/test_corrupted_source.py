@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 
@@ -70,3 +71,35 @@ def test_a_set_without_a_corruption_of_the_suite_is_refused_before_training(
     sentence = refused("run", tiny_study, "--suite", "corruptions", "--source", "stored")
     assert "stored holds neither gaussian_noise.npy nor a folder gaussian_noise" in sentence
     assert not (fresh_home / "weights").exists()
+
+
+@pytest.mark.parametrize("layout", ["npy", "folder"])
+def test_a_set_of_our_own_is_paired_with_the_test_images_in_their_order(selbench, layout):
+    from corruptions import corrupt
+    from selbench.corrupted.reading import CorruptedSet
+    from selbench.datasets import DATASETS
+    from selbench.progress import SILENT
+
+    data = DATASETS["digits"](None, SILENT)  # not in the order of their classes
+    words = ("--corruption", "brightness", "--severity", "1", "--format", layout)
+    assert selbench("corrupt", "digits", "set", *words).code == 0
+    (stored,) = CorruptedSet(Path("set").absolute(), data.classes, data.test).find("brightness")
+    assert stored.paired
+    split = stored.load()
+    assert torch.equal(split.labels, data.test.labels)
+    made = corrupt(data.test.images, "brightness", 1, examples=data.test.examples)
+    apart = (split.images.float() - made.float()).abs().mean((1, 2, 3))
+    assert apart.max() < (1 if layout == "npy" else 10)  # JPEG
+
+
+def test_folders_that_lack_an_image_or_an_account_are_not_paired(selbench, refused, tiny_study):
+    selbench("corrupt", "images", "set", "--corruption", "fog", "--format", "folder")
+    words = ("run", tiny_study, "--suite", "dimensionality", "--source", "set")
+    message = "the images of fog in "
+    for severity in range(1, 6):
+        next(Path(f"set/fog/{severity}/digit-0").iterdir()).unlink()
+    assert refused(*words).startswith(message)
+    selbench("corrupt", "images", "other", "--corruption", "fog", "--format", "folder")
+    (about,) = Path("other").glob("*.json")
+    about.unlink()
+    assert refused(*words[:-1], "other").startswith(message)

@@ -4,9 +4,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from selbench.errors import SelbenchError
+from selbench.explained import MECHANISM
 from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
-from selbench.leaderboard import MECHANISM, current_rows, leaderboard
+from selbench.leaderboard import current_rows, leaderboard
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.tables import FORMATS, to_table
 
@@ -215,3 +216,21 @@ def test_the_terminal_s_tables_fit_80_columns(store):
     text = console.export_text()
     assert "study: dimensionality" in text
     assert "margin dist." in text
+
+
+@pytest.mark.parametrize("name", ["jacobian", "elasticity", "gradients", "selectivity"])
+def test_a_panel_without_numbers_stays_empty(name, tmp_path):
+    store = StudyStore(tmp_path / "runs", "study")
+    store.prepare()
+    kept = {"gradients": "input_gradient_norm", "selectivity": "selectivity_index"}
+    metric = kept.get(name, WHOLE.get(name, ("",))[0])
+    layer = 1 if name in kept else None
+    store.write([Result(cell(name, "clean", None, 0), [Measurement(metric, 1.0, 9, layer)])])
+    facts = {"weights": "w00", "training": "t", "diverged": False}
+    conditions = {f"{name}/clean": ["s", 1, ""]}
+    subjects = {"alpha=0 seed=0": facts}
+    store.finish({"data": "d", "training": "t", "conditions": conditions, "subjects": subjects})
+    draw(name, store, None, tmp_path / "x.svg")
+    first, *others = drawn(name, store).axes
+    assert first.lines
+    assert not any(axes.lines for axes in others if name in kept)

@@ -337,3 +337,36 @@ def test_unknown_names_get_the_nearest_known_one():
 def test_half_widths_are_students():
     assert Estimate(1.0, 2.0, 4).half_width() == pytest.approx(2 * 2.7764, rel=1e-4)
     assert Estimate(1.0).half_width() == 0
+
+
+class Branched(nn.Module):
+    """A convolution that both a batch norm and a ReLU take, which the logits do not need."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.norm.running_var.fill_(100.0)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, images):
+        maps = self.convolution(images)
+        torch.relu(maps)
+        return self.linear(torch.relu(self.norm(maps)).mean((2, 3)))
+
+
+def test_a_convolution_that_others_take_too_is_not_folded():
+    network, images = Branched().eval(), pictures()
+    (side, _) = gradient_norms(network, images)
+    points = images.clone().requires_grad_()
+    units = torch.relu(network.convolution(points)).mean((2, 3))
+    expected = [torch.autograd.grad(u.sum(), points, retain_graph=True)[0] for u in units.T]
+    torch.testing.assert_close(side, torch.stack([e.flatten(1).norm(dim=1) for e in expected], 1))
+
+
+def test_inference_mode_outside_does_not_make_gradients_zero():
+    expected = gradient_norms(convolutions(), pictures())
+    with torch.inference_mode():
+        found = gradient_norms(convolutions(), pictures())
+    torch.testing.assert_close(found, expected)
+    assert found[0].max() > 0

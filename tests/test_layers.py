@@ -168,3 +168,40 @@ def test_thirds_part_the_layers_in_order(count):
     if count > 1:
         assert [n for numbers in parts.values() for n in numbers] == list(range(1, count + 1))
     assert len(parts["early"]) == len(parts["late"]) == max(1, count // 3)
+
+
+class Head(nn.Module):
+    """A layer of vectors that what follows changes in place."""
+
+    def __init__(self, inplace):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(3072, 5)
+        self.relu = nn.ReLU(inplace=inplace)
+
+    def forward(self, images):
+        return self.relu(self.first(images.flatten(1) - 0.5))
+
+
+def test_what_follows_in_place_does_not_change_what_was_recorded():
+    recorded = []
+    for inplace in (False, True):
+        for keep in (spatial_mean, units_of):
+            with torch.no_grad(), recording(model := Head(inplace), "first", keep) as kept:
+                model(IMAGES)
+            recorded.append(kept[0])
+    assert recorded[0].min() < 0
+    assert all(torch.equal(each, recorded[0]) for each in recorded)
+
+
+def test_a_network_in_training_mode_is_looked_at_in_evaluation_mode_and_left_as_it_was():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+    model[3].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    layers = find_layers(model, IMAGES)
+    ((training,),) = activations(model, (IMAGES,), None, "units", layers)
+    assert [module.training for module in model] == [True, True, True, False]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    ((evaluation,),) = activations(model.eval(), (IMAGES,), None, "units", layers)
+    assert torch.equal(training[0], evaluation[0])

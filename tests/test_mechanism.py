@@ -22,10 +22,11 @@ from selbench.engine import evaluate
 from selbench.errors import SelbenchError
 from selbench.models import build_model
 from selbench.selectivity import RecordedUnits
-from selbench.store import StudyStore
+from selbench.store import Measurement, StudyStore
 from selbench.study import MechanismSpec, ModelSpec
 from selbench.subjects import Subject
 from selbench.suites import SUITES, Analysis, Comparison, Setting, collect
+from selbench.suites.layered import summarised
 from selbench.training import to_images
 
 SMALL = Setting(32, 32)
@@ -299,3 +300,45 @@ def test_a_suite_of_comparisons_is_evaluated_once_and_told_by_level(split, tmp_p
     assert list(fog["level"]) == [level for level in range(1, 6) for _ in subjects]
     assert fog["value"].nunique() == 10
     assert set(fog["suite"]) == {"representation"}
+
+
+def test_a_diverged_network_is_left_out_and_the_others_are_measured(split, tmp_path):
+    def broken():
+        model = network()
+        model.network.linear.weight.data.fill_(torch.nan)
+        return model
+
+    dataset = Dataset("smooth", ("a", "b", "c", "d"), split, split)
+    subjects = [
+        Subject(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", load)
+        for n, load in enumerate((broken, network))
+    ]
+    pieces = [piece("jacobian"), piece("elasticity")]
+    with pytest.warns(RuntimeWarning, match="^alpha=0 seed=0 is left out of ") as warned:
+        evaluate(subjects, pieces, dataset, StudyStore(tmp_path, "s"), torch.device("cpu"), limit=8)
+    assert len(warned) == 2
+    rows = StudyStore(tmp_path, "s").measurements()
+    assert set(rows["subject"]) == {"alpha=0 seed=1"}
+    assert set(rows["suite"]) == {"jacobian", "elasticity"}
+
+
+def test_layers_without_a_number_are_left_out_of_means():
+    rows = [Measurement("x", value, 9, n) for n, value in enumerate((1.0, float("nan"), 4.0), 1)]
+    means = {row.metric: row.value for row in summarised(rows) if row.layer is None}
+    assert means == {"x_early": 1.0, "x_late": 4.0, "x": 2.5}
+
+
+def test_a_single_layer_is_told_once(split):
+    setting = Setting(32, 32, mechanism=MechanismSpec(layers="layer3.0.relu"))
+    rows = table(piece("selectivity", setting=setting).measure(network(), split, 4))
+    assert not rows.duplicated(["metric", "layer"]).any()
+
+
+def test_so_many_images_at_most_are_looked_at(split, monkeypatch):
+    monkeypatch.setattr("selbench.suites.gradients.IMAGES", 8)
+    monkeypatch.setattr("selbench.suites.elasticity.IMAGES", 4)
+    monkeypatch.setattr("selbench.suites.selectivity.EXAMINED", 20)
+    counts = {"gradients": 8, "jacobian": 8, "elasticity": 8}  # two of each of four classes
+    for suite, count in counts.items():
+        assert {row.n for row in piece(suite).measure(network(), split, 4)} == {count}
+    assert {row.n for row in piece("selectivity", "axes").measure(network(), split, 4)} == {20}

@@ -26,7 +26,7 @@ Responses = Float64[Tensor, "batch columns"]
 
 @dataclass(frozen=True)
 class BestAxes:
-    """The most selective direction for each class that is present, in the order of their numbers.
+    """The most selective direction for each class with 2 examples, in the order of their numbers.
 
     The index of a direction for class c is (mu_c - mu_rest) / (mu_c + mu_rest), where mu_rest is
     the mean of the other classes' means; it lies in [-1, 1], and is 0 where nothing responds.
@@ -89,7 +89,7 @@ def rectified(responses: Responses) -> Responses:
 def best_axes(
     units: Units, labels: Labels, classes: int, *, responding: float = RESPONDING
 ) -> BestAxes:
-    """Find, for every class that is present, a direction that responds most selectively to it.
+    """Find, for every class with 2 examples, a direction that responds most selectively to it.
 
     Gradient ascent on the index from two starts: the class mean minus the mean of the other
     classes' means, and the best single unit, which the result is never worse than. Directions are
@@ -108,8 +108,10 @@ def best_axes(
         responding: share of the class, in [0, 1].
 
     Raises:
-        SelbenchError: for fewer than 2 classes, and for a class with 1 example.
+        SelbenchError: for fewer than 2 such classes; examples of others are left out.
     """
+    several = labels.bincount(minlength=classes)[labels] > 1
+    units, labels = units[several], labels[several]
     here = _first_half(labels, classes)
     scale = units[here].double().square().mean(0).sqrt()
     scale = torch.where(scale > 0, scale, 1.0)  # dead units stay
@@ -222,10 +224,7 @@ def _first_half(labels: Labels, classes: int) -> Bool[Tensor, " batch"]:
     members = F.one_hot(labels, classes)
     counts = members.sum(0)
     if (counts > 0).sum() < 2:
-        raise SelbenchError("the most selective directions need images of at least 2 classes")
-    if (counts == 1).any():
         raise SelbenchError(
-            f"class {int((counts == 1).int().argmax())} has 1 image; the most selective directions "
-            "are found on one half of each class and tried on the other, so take more images"
+            "the most selective directions need at least 2 images of each of 2 classes; take more"
         )
     return (members.cumsum(0) * members).sum(1) % 2 == 1

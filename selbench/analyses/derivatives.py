@@ -2,19 +2,44 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from threading import Lock
+from typing import ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from selbench.analyses.layers import as_images, recording, units_of
 from selbench.attacks.folding import folded
 from selbench.attacks.gradient import CHUNK
 from selbench.types import Images
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 Copies = Float[Tensor, "rows 3 height width"]  # of a batch of images, one after the other
+
+
+def differentiable(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Have a function compute derivatives of images, bytes or in [0, 1], wherever it is called.
+
+    Under `torch.inference_mode` there would be none, and torch would say that they are zero.
+    """
+
+    @wraps(function)
+    def outside(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with torch.inference_mode(False), torch.enable_grad():
+            usual = (_usual(each) if isinstance(each, Tensor) else each for each in args)
+            return function(*usual, **kwargs)  # type: ignore[arg-type]
+
+    return outside
+
+
+def _usual(tensor: Tensor) -> Tensor:
+    tensor = tensor.clone() if tensor.is_inference() else tensor
+    return as_images(tensor) if tensor.dtype == torch.uint8 else tensor
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
@@ -24,8 +49,27 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
 
 def quickened(module: nn.Module, images: Images) -> nn.Module:
-    """Return a network without the batch norms that can be folded away."""
-    return folded(module, images[:2]).requires_grad_(False)
+    """Return a network without the batch norms that can be folded away.
+
+    `module` itself where a layer's units would not be the same: where more than the batch norm
+    takes a convolution's output.
+    """
+    quick = folded(module, images[:2]).requires_grad_(False)
+    if quick is module:
+        return module
+    before, after = _units(module, images[:2]), _units(quick, images[:2])
+    same = (
+        torch.allclose(b, a, 1e-3, 1e-3 * float(b.abs().max()))
+        for b, a in zip(before, after, strict=True)
+    )
+    return quick if all(same) else module
+
+
+@torch.no_grad()
+def _units(module: nn.Module, images: Images) -> list[Tensor]:
+    with recording(module, None, units_of) as units:
+        module(images)
+    return units
 
 
 def copies_for(images: Images) -> int:

@@ -15,8 +15,9 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from selbench.analyses.derivatives import differentiable
 from selbench.analyses.layers import activations, as_images, find_layers
-from selbench.errors import SelbenchError
+from selbench.errors import NotFiniteError, SelbenchError
 from selbench.types import Images, Labels
 
 LEARNING_RATE = 1e-8  # so small that the similarities do not depend on it; ReLUs bend soon after
@@ -59,7 +60,7 @@ class Contrast:
         return self.within / self.between if self.between > 0 else math.nan
 
 
-@torch.enable_grad()
+@differentiable
 def local_elasticity(
     model: nn.Module, images: Images, labels: Labels, *, learning_rate: float = LEARNING_RATE
 ) -> Elasticity:
@@ -80,7 +81,7 @@ def local_elasticity(
         SelbenchError: for fewer than 2 examples or classes, a network without parameters, and
             logits that are not finite, before a step or after one.
     """
-    _check_classes(labels)
+    _check_classes(images, labels)
     # Float64 convolutions on the CPU are slower in channels_last memory.
     network = deepcopy(model).double().to(memory_format=torch.contiguous_format).eval()
     points = as_images(images).double().contiguous()
@@ -120,7 +121,7 @@ def contrast(similarity: Similarity, labels: Labels) -> Contrast:
     Raises:
         SelbenchError: for fewer than 2 examples or classes, and where no class has 2 examples.
     """
-    _check_classes(labels)
+    _check_classes(similarity, labels)
     same = labels[:, None] == labels
     pairs = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     if not pairs.any():
@@ -209,7 +210,7 @@ def clusterings(
     Raises:
         SelbenchError: as `local_elasticity`, and for a network without such layers.
     """
-    _check_classes(labels)
+    _check_classes(images, labels)
     elasticity = elasticity or local_elasticity(model, images, labels)
     count = len(labels.unique())
     pixels = as_images(images).flatten(1)
@@ -277,7 +278,9 @@ def _relative(change: Float64[Tensor, "batch classes"], own: int) -> Float64[Ten
     return sizes / sizes[own]
 
 
-def _check_classes(labels: Labels) -> None:
+def _check_classes(images: Tensor, labels: Tensor) -> None:
+    if len(images) != len(labels):
+        raise SelbenchError(f"{len(images)} images have {len(labels)} labels; give one for each")
     if len(labels) < 2 or len(labels.unique()) < 2:
         raise SelbenchError(
             f"local elasticity compares at least 2 examples, of at least 2 classes; got "
@@ -287,4 +290,4 @@ def _check_classes(labels: Labels) -> None:
 
 def _check_finite(logits: Tensor, problem: str) -> None:
     if not logits.isfinite().all():
-        raise SelbenchError(problem)
+        raise NotFiniteError(problem)

@@ -20,6 +20,7 @@ from selbench.analyses.derivatives import (
     Copies,
     copied,
     copies_for,
+    differentiable,
     forward_mode,
     frozen_copy,
     pulled_back,
@@ -114,6 +115,7 @@ class _Network:
         return tuple(units)
 
 
+@differentiable
 def input_gradients(
     model: nn.Module,
     images: Images,
@@ -166,6 +168,7 @@ def input_gradients(
     return _by_layer(network.layers, norms, squares, len(images), probes)
 
 
+@differentiable
 def gradient_norms(
     model: nn.Module, images: Images, *, layers: str | None = None
 ) -> list[Float[Tensor, "batch _"]]:

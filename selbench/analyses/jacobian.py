@@ -16,6 +16,7 @@ from selbench.analyses.derivatives import (
     Copies,
     copied,
     copies_for,
+    differentiable,
     forward_mode,
     frozen_copy,
     pulled_back,
@@ -23,7 +24,7 @@ from selbench.analyses.derivatives import (
 )
 from selbench.analyses.gradients import Estimate
 from selbench.attacks.gradient import CHUNK, in_chunks
-from selbench.errors import SelbenchError
+from selbench.errors import NotFiniteError, SelbenchError
 from selbench.types import Examples, Images, Logits
 
 FEWEST_PROJECTIONS = 2  # for a standard error over them
@@ -93,6 +94,7 @@ class JacobianNorms:
         return Estimate(values.mean().item(), error, freedom)
 
 
+@differentiable
 def jacobian_norms(
     model: nn.Module,
     images: Images,
@@ -228,7 +230,7 @@ def _logits(
     with torch.enable_grad():
         logits = network(points)
     if not logits.isfinite().all():
-        raise SelbenchError("the network returns NaN or infinity; has its training diverged?")
+        raise NotFiniteError("the network returns NaN or infinity; has its training diverged?")
     return points, logits
 
 

@@ -62,7 +62,7 @@ def find_layers(
         calls.append(path[-1])
         return output
 
-    with recording(model, pattern, keep) as outputs, ExitStack() as stack:
+    with evaluating(model), recording(model, pattern, keep) as outputs, ExitStack() as stack:
         for (
             name,
             module,
@@ -107,6 +107,18 @@ def recording(
             handle.remove()
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Have a network in evaluation mode; afterwards each of its modules is in its own again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def matching(model: nn.Module, pattern: str) -> list[str]:
     """Return the names of the modules that a pattern matches; `SelbenchError` where it is none."""
     try:
@@ -143,7 +155,7 @@ def _points(
             return None
         return spatial_mean(output) if columns == "units" else output.flatten(1).float().clone()
 
-    with recording(model, layers, keep) as kept:
+    with evaluating(model), recording(model, layers, keep) as kept:
         model(images)
     return [points for points in kept if points is not None]
 
@@ -161,7 +173,7 @@ def units_of(outputs: Tensor) -> Units:
         outputs: (batch, units), (batch, tokens, units) or (batch, units, height, width).
     """
     if outputs.ndim == 2:
-        return outputs
+        return outputs.clone()  # what comes next may work in place
     return outputs.mean(1) if outputs.ndim == 3 else outputs.mean((2, 3))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
-from selbench.errors import SelbenchError
+from selbench.errors import NegativeActivityError, SelbenchError
 from selbench.randomness import seeded
 from selbench.selectivity import selectivity_index
 from selbench.types import Images, Labels, Pixels
@@ -84,8 +84,10 @@ class ClassSums:
         present = self._counts > 0
         try:
             indices = [selectivity_index(m, p) for m, p in zip(means, present, strict=True)]
-        except SelbenchError as problem:
-            raise SelbenchError(f"layer {layer.number} ({layer.name}): {problem}") from problem
+        except NegativeActivityError as problem:
+            raise NegativeActivityError(
+                f"layer {layer.number} ({layer.name}): {problem}"
+            ) from problem
         null = torch.stack(indices)[1:]
         return LayerSelectivity(layer, indices[0], dead, null)
 
@@ -93,7 +95,7 @@ class ClassSums:
 def class_selectivity(
     model: nn.Module,
     images: Images | Pixels,
-    labels: Labels,
+    labels: Int64[Tensor, " labels"],
     *,
     layers: str | None = None,
     shuffles: int = SHUFFLES,
@@ -111,6 +113,8 @@ def class_selectivity(
         SelbenchError: for fewer than 2 classes, a network without such layers, activations that
             are not finite, and units with a negative mean.
     """
+    if len(labels) != len(images):
+        raise SelbenchError(f"{len(images)} images have {len(labels)} labels; give one for each")
     found = find_layers(model, images, layers)
     sums = ClassSums(found, labelings_of(labels, shuffles), int(labels.max()) + 1)
     for (units,) in activations(model, (images,), layers, "units", found):

@@ -1,7 +1,7 @@
 """Read corrupted sets from disk, in either layout, and tell where they come from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ class Stored:
         checksum: identifies images, labels and their order.
         images: how many they are.
         load: reads them.
+        paired: whether they are known to be the test images, in the order of these.
     """
 
     source: str
     checksum: str
     images: int
     load: Callable[[], Split]
+    paired: bool
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class CorruptedSet:
 
             paired = torch.equal(numbers, self.test.labels) and self._same_images
             described = source if paired else _marked(source, UNPAIRED)
-            return Stored(described, fingerprint([*sums, severity]), count, load)
+            return Stored(described, fingerprint([*sums, severity]), count, load, paired)
 
         return [stored(number, severity) for number, severity in enumerate(self.severities)]
 
@@ -174,14 +176,22 @@ class CorruptedSet:
         files = [list_images(place / each) for each in self.classes]
         flat = [path for paths in files for path in paths]
         labels = torch.tensor([label for label, paths in enumerate(files) for _ in paths])
+        # The files lie class by class, and within a class in the order of the test images.
+        order = self.test.labels.argsort(stable=True)
+        paired = self.about is not None and torch.equal(self.test.labels[order], labels)
+        paired = paired and self._same_images
 
         def load() -> Split:
             images = decode_images(flat, SILENT, "")
             self._check_size(place, tuple(images.shape[2:]))
-            return make_split(images, labels)
+            split = make_split(images, labels)
+            return (
+                replace(split.take(order.argsort()), examples=split.examples) if paired else split
+            )
 
         source = self._source_of_tree(name, {len(paths) for paths in files})
-        return Stored(source, fingerprint([_stamp(path) for path in flat]), len(flat), load)
+        checksum = fingerprint([_stamp(path) for path in flat])
+        return Stored(source, checksum, len(flat), load, paired)
 
     def _source_of_tree(self, name: str, per_class: set[int]) -> str:
         if (self.folder / RECEIPT).is_file():

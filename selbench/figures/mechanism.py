@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selbench.errors import SelbenchError
+from selbench.explained import REPRESENTATION, comparable
 from selbench.figures.style import FIGURES, colours_of, groups_of, legend, line
 
 PGD = "paper-pgd"
@@ -62,7 +63,7 @@ def dimensionality(rows: pd.DataFrame, study: str) -> Figure:
         PGD: "change by the papers' PGD",
     }
     metrics = {
-        "dimension_fraction_95": "components for 95 % of the\nvariance, share of units",
+        "dimension_fraction_95": "components for 95 % of the\nvariance, share of columns",
         "two_nn": "intrinsic dimension, TwoNN",
     }
     grid = []
@@ -71,8 +72,8 @@ def dimensionality(rows: pd.DataFrame, study: str) -> Figure:
         corrupted = Panel(heads["change_"], f"change_{metric}", condition="")
         attacked = Panel(heads[PGD], f"change_{metric}", condition=PGD)
         grid.append([clean, corrupted, attacked])
-    chosen = rows[rows["suite"].str.startswith(("dimensionality", "representation"))]
-    return _over_layers(chosen, study, "dimensionality", grid)
+    chosen = rows[rows["suite"].isin(REPRESENTATION)]
+    return _over_layers(comparable(chosen), study, "dimensionality", grid)
 
 
 @FIGURES
@@ -158,7 +159,7 @@ def _over_alphas(rows: pd.DataFrame, study: str, suite: str, panels: Sequence[Pa
             axes.hlines(values.mean(), place - 0.3, place + 0.3, color=colour, linewidth=2)
         axes.set_xticks(range(len(colours)), list(colours))
         _dress(axes, panel)
-        axes.set_ylim(0, 1.08 * part["value"].max())
+        axes.set_ylim(0, None if part.empty else 1.08 * part["value"].max())
         axes.set_xlabel("alpha" if rows["alpha"].notna().all() else "")
     figure.suptitle(f"{study}: {suite}", x=0.01, ha="left")
     return figure

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from selbench.errors import unknown
@@ -106,4 +107,9 @@ def line(
 def legend(axes: Axes, rows: pd.DataFrame) -> None:
     """Put the legend of a row of panels to the right of the last one."""
     title = "alpha" if rows["alpha"].notna().all() else ""
-    axes.legend(title=title, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    lines = [
+        Line2D([], [], color=to_hex(colour), marker="o", markersize=3, label=name)
+        for name, colour in colours_of(rows).items()
+    ]
+    beside = (1.0, 0.5)
+    axes.legend(handles=lines, title=title, frameon=False, loc="center left", bbox_to_anchor=beside)

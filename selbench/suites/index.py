@@ -30,7 +30,8 @@ def _measure_index(
     found = class_selectivity(model, split.images, split.labels, layers=layers)
     rows = [row for each in found for row in of_layer(each.layer, _spread(each), len(split))]
     shown = ("selectivity_index", "selectivity_index_null")
-    summaries = summarised([row for row in rows if row.metric in shown])[-4 * len(shown) :]
+    summed = summarised([row for row in rows if row.metric in shown])
+    summaries = [row for row in summed if row.layer is None]
     dead = sum(int(each.dead.sum()) for each in found)
     units = sum(len(each.index) for each in found)
     low, high = _null_interval([each.null for each in found])

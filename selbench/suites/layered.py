@@ -1,6 +1,7 @@
 """Measurements of layers, and what they come to in parts of the network."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from selbench.analyses.layers import Columns, Layer, thirds
 from selbench.store import Measurement
@@ -19,7 +20,8 @@ def summarised(rows: Sequence[Measurement]) -> list[Measurement]:
     """Return measurements of layers, and after them their means over parts of the network.
 
     Over its early, middle and late third, with the part's name at the end of the metric, and over
-    all layers. A part without a layer has none.
+    all layers. Layers without a number, such as the gradients of one that is dead, are left out,
+    and so is a part without a number.
     """
     count = max((row.layer or 0 for row in rows), default=0)
     parts = {f"_{name}": numbers for name, numbers in thirds(count).items()}
@@ -28,7 +30,8 @@ def summarised(rows: Sequence[Measurement]) -> list[Measurement]:
     means = []
     for metric in metrics:
         for suffix, numbers in parts.items():
-            chosen = [row for row in rows if row.metric == metric and row.layer in numbers]
+            own = [row for row in rows if row.metric == metric and row.layer in numbers]
+            chosen = [row for row in own if isfinite(row.value)]  # a dead layer has no gradient
             if chosen:
                 mean = sum(row.value for row in chosen) / len(chosen)
                 means.append(Measurement(f"{metric}{suffix}", mean, chosen[0].n))

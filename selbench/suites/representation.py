@@ -14,9 +14,8 @@ from selbench.analyses.selectivity import ClassSums
 from selbench.attacks.folding import folded
 from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
-from selbench.corrupted.reading import UNPAIRED
 from selbench.datasets import Split
-from selbench.errors import SelbenchError
+from selbench.errors import NegativeActivityError, SelbenchError
 from selbench.store import Measurement
 from selbench.suites.attacked import PAPER_EPSILON, PAPER_STEP, STEPS
 from selbench.suites.corrupted import every_corruption
@@ -65,10 +64,11 @@ def representations(setting: Setting, columns: Columns = "units") -> list[Work]:
 
 
 def _check_pairs(condition: Condition, setting: Setting) -> None:
-    if setting.stored is not None and UNPAIRED in condition.source:
+    if setting.stored is not None and condition.stored and not condition.stored.paired:
         raise SelbenchError(
-            f"{condition.name} in {setting.stored.folder} shows {UNPAIRED}, so what it changes in "
-            "a representation cannot be told; take --source generated"
+            f"the images of {condition.name} in {setting.stored.folder} are not known to be the "
+            "test images in their order, so what it changes in a representation cannot be told; "
+            "take --source generated"
         )
 
 
@@ -163,7 +163,7 @@ def _selectivity(total: ClassSums) -> list[Measurement]:
     """Return the layers' selectivity; nothing where units can be negative, which have no index."""
     try:
         found = total.measure()
-    except SelbenchError:
+    except NegativeActivityError:
         return []
     return [
         row

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from selbench.analyses.axes import best_axes, rotated_selectivity
-from selbench.analyses.layers import activations, find_layers
+from selbench.analyses.layers import activations, check_finite, find_layers
 from selbench.datasets import Split, limited
 from selbench.randomness import seeded
 from selbench.stats import prediction_interval
@@ -43,6 +43,7 @@ def _measure_axes(
     rows: list[Measurement] = []
     for layer, parts in zip(watched, zip(*batches, strict=True), strict=True):
         units = torch.cat(parts)
+        check_finite([layer], [units])
         generator = seeded(f"axes/{layer.number}", 0)
         rotated = rotated_selectivity(units, split.labels, classes, ROTATIONS, generator)
         low, high = prediction_interval(rotated.tolist())

@@ -75,8 +75,9 @@ def test_other_pictures_have_no_change(selbench, refused, tiny_study):
     np.save("set/labels.npy", np.roll(labels, 1))
     message = refused("run", tiny_study, "--suite", "dimensionality", "--source", "set")
     assert message == (
-        f"fog in {Path('set').absolute()} shows other pictures than the clean ones, so what it "
-        "changes in a representation cannot be told; take --source generated"
+        f"the images of fog in {Path('set').absolute()} are not known to be the test images in "
+        "their order, so what it changes in a representation cannot be told; take --source "
+        "generated"
     )
 
 
@@ -86,7 +87,7 @@ def test_other_pictures_have_no_change(selbench, refused, tiny_study):
         (("--estimator", "guess"), "--estimator 'guess': input should be 'probes' or 'exact'"),
         (("--columns", "rows"), "--columns 'rows': input should be 'units' or 'maps'"),
         (("--layers", ""), "--layers '': string should have at least 1 character"),
-        (("--layers", "("), "--layers '(' is no regular expression: missing ), unterminated sub"),
+        (("--layers", "("), "--layers '(': is no regular expression (missing ), unterminated sub"),
         (("--layers", "gelu"), "no module matches 'gelu'; name the modules to look at with --lay"),
     ],
 )
