@@ -165,7 +165,7 @@ def test_brought_networks_are_told_apart_by_their_files_names(store):
     rows["subject"] = rows["subject"].replace({"alpha=1 seed=0": "here/mine.pth"})
     colours = module.colours_of(rows)
     assert set(colours) == {"0", "mine.pth"}
-    assert colours["mine.pth"] == (0, 0, 0)
+    assert colours["mine.pth"] == (0, 0, 0, 1)
     rows["alpha"] = None
     rows["subject"] = rows["subject"].replace({"alpha=0 seed=0": "there/mine.pth"})
     colours = module.colours_of(rows)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -35,7 +35,7 @@ STYLE: dict[Any, Any] = {
 }
 SHADES = ("#0b4f8a", "#7fb3d5", "#8c8c8c", "#f0a860", "#b34700")  # from alpha < 0 to alpha > 0
 BROUGHT = ("#000000", "#1b7837", "#7b3294", "#c51b7d")  # in turn
-Colour = tuple[float, ...]
+Colour = tuple[float, float, float, float]
 
 
 def draw(name: str, store: StudyStore, limit: int | None, path: Path) -> None:
@@ -76,7 +76,7 @@ def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
         for alpha in sorted(set(alphas))
     }
     brought = sorted(groups_of(rows)[rows["alpha"].isna()].unique())
-    return colours | dict(zip(brought, cycle(map(to_rgb, BROUGHT)), strict=False))
+    return colours | dict(zip(brought, cycle(map(to_rgba, BROUGHT)), strict=False))
 
 
 def line(
