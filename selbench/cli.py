@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from selbench import __version__
+from selbench.cli_check import baseline, check
+from selbench.cli_claims import claims
 from selbench.cli_corrupt import corrupt
 from selbench.errors import SelbenchError, unknown
 from selbench.options import (
@@ -251,6 +253,9 @@ def download(
 
 
 app.command()(corrupt)
+app.command()(claims)
+app.command()(baseline)
+app.command()(check)
 
 
 def _version(wanted: bool) -> bool:

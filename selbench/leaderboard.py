@@ -135,7 +135,7 @@ def leaderboard(
         networks[family] = families.loc[family] if family in families.index else np.nan
     relative = _relative_error(1 - by_corruption, networks)
     networks["mce"] = relative.mean()
-    networks = networks.join(_attacked(rows)).join(explained(rows, extra, only)).join(_masked(rows))
+    networks = networks.join(_attacked(rows)).join(explained(rows, extra, only)).join(masked(rows))
     table = _rows_over_networks(networks.reset_index())
     table.insert(0, "study", store.study)
     left_out = {
@@ -286,7 +286,7 @@ def median_perturbation(accuracies: pd.Series) -> float:
     return float(low * (high / low) ** ((left - 0.5) / (left - right)))
 
 
-def _masked(rows: pd.DataFrame) -> pd.Series:
+def masked(rows: pd.DataFrame) -> pd.Series:
     """Return each network's flags of masked gradients, "" for none; NaN where not checked."""
     measured = rows[rows["metric"].str.startswith("masking_")]
     names = measured["metric"].str.removeprefix("masking_")

@@ -135,7 +135,7 @@ class Session:
         test = self.dataset.test
         limit = None if limit is None or limit >= len(test) else limit
         names = suites or self.study.suites
-        pieces = collect(names, self._setting(only))
+        pieces = collect(names, self.setting(only))
         made = {
             "command": list(command),
             "device": describe(self.device),
@@ -145,7 +145,7 @@ class Session:
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
-        subjects = [self._brought(each) for each in brought] or self.train()
+        subjects = [self.bring(each) for each in brought] or self.train()
         evaluated = evaluate(
             subjects,
             pieces,
@@ -164,7 +164,8 @@ class Session:
         shown = {piece.name for piece in pieces if isinstance(piece, Condition)}
         return leaderboard(store, limit, extra, [name for name in only if name in shown])
 
-    def _setting(self, only: tuple[str, ...]) -> Setting:
+    def setting(self, only: tuple[str, ...] = ()) -> Setting:
+        """Return what suites are made for; `only` names corruptions to take, () for all."""
         height, width = self.dataset.test.images.shape[-2:]
         source, scale = self.study.corruptions.source, self.study.corruptions.scale
         if source == "generated":
@@ -212,7 +213,8 @@ class Session:
         made = ("corruptions", "representation")
         return {n: facts for n, facts in conditions.items() if not n.startswith(made)}
 
-    def _brought(self, each: Brought) -> Subject:
+    def bring(self, each: Brought) -> Subject:
+        """Take a user's checkpoint; `SelbenchError` where it does not fit."""
         override = {
             "mean": each.mean or self.study.model.mean,
             "std": each.std or self.study.model.std,

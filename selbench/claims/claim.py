@@ -1,0 +1,250 @@
+"""Claims: falsifiable hypotheses as data, with what would refute them fixed before the run.
+
+Leavitt & Morcos, "Towards falsifiable interpretability research", 2020, arXiv:2010.12016, is why.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from selbench.errors import unknown
+from selbench.files import fingerprint
+from selbench.study import Frozen
+
+# The suite that makes the measurements of each suite of the store; None: every run does.
+MADE_BY = {
+    "attacks": "attacks",
+    "attacks-strong": "attacks-strong",
+    "clean": "clean",
+    "corruptions": "corruptions",
+    "corruptions-extra": "corruptions-extra",
+    "dimensionality": "dimensionality",
+    "elasticity": "elasticity",
+    "gradients": "gradients",
+    "jacobian": "jacobian",
+    "representation": "dimensionality",
+    "selectivity": "selectivity",
+}
+UNKNOWN = "not known"  # a published magnitude
+SIGNS = {"up": 1, "down": -1}
+
+
+def _plain(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _known(suite: str) -> str:
+    if suite not in MADE_BY:
+        raise ValueError(str(unknown("suite of measurements", suite, MADE_BY)))
+    return suite
+
+
+def _rising(between: tuple[float, float]) -> tuple[float, float]:
+    if between[0] > between[1]:
+        raise ValueError("goes from the lower alpha to the higher one")
+    return between
+
+
+def _wide(between: tuple[float, float]) -> tuple[float, float]:
+    if between[0] == between[1]:
+        raise ValueError("needs two different alphas for a trend")
+    return between
+
+
+Line = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
+Direction = Literal["up", "down"]
+Between = Annotated[tuple[float, float], AfterValidator(_rising)]  # alphas, both ends included
+Range = Annotated[Between, AfterValidator(_wide)]
+Size = Annotated[float, Field(ge=0)]  # in the reading's unit
+Rho = Annotated[float, Field(ge=0, lt=1)]
+Margin = Annotated[float, Field(gt=0)]
+
+
+class Reading(Frozen):
+    """One number of each network: its mean over levels, then over conditions.
+
+    Attributes:
+        suite, metric: columns of the store; metrics of whole networks.
+        conditions: only these; none for all that every network has.
+        without: not these.
+        levels: only these; none for all that every network has.
+        over_clean: divide by the network's clean accuracy.
+    """
+
+    suite: Annotated[str, AfterValidator(_known)]
+    metric: Line = "accuracy"
+    conditions: tuple[Line, ...] = ()
+    without: tuple[Line, ...] = ()
+    levels: tuple[float, ...] = ()
+    over_clean: bool = False
+
+    @property
+    def points(self) -> bool:
+        """Whether it is a share of images, told in percentage points."""
+        return self.metric == "accuracy" and not self.over_clean
+
+
+class Choice(Frozen):
+    """How an alpha is chosen by another reading than the one that is tested.
+
+    Attributes:
+        rule: "highest" takes the alpha with the highest mean; "share" the negative one whose mean
+            is nearest below `share` times that of alpha = 0.
+    """
+
+    reading: Reading
+    rule: Literal["highest", "share"]
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Choice":
+        if (self.rule == "share") != (self.share is not None):
+            raise ValueError('share belongs to rule = "share", which needs it')
+        return self
+
+
+class Trend(Frozen):
+    """The reading follows alpha; `strict`: at every step, in the mean; `each`: per condition."""
+
+    kind: Literal["trend"]
+    reading: Reading
+    between: Range
+    direction: Direction
+    at_least: Rho = 0.3
+    strict: bool = False
+    each: bool = False
+
+
+class NoTrend(Frozen):
+    """The reading does not go in this direction with alpha: rho stays within the margin."""
+
+    kind: Literal["no_trend"]
+    reading: Reading
+    between: Range
+    direction: Direction
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+
+class Against(Frozen):
+    """A test that compares alphas with alpha = 0: all those `between`, or a chosen one."""
+
+    reading: Reading
+    between: Between | None = None
+    choose: Choice | None = None
+
+    @model_validator(mode="after")
+    def _alphas(self) -> "Against":
+        if (self.between is None) == (self.choose is None):
+            raise ValueError("needs either between or choose")
+        if self.between == (0, 0):
+            raise ValueError("compares alphas with alpha = 0: between needs others")
+        if self.choose and self.choose.reading == self.reading:
+            raise ValueError("must not choose the alpha by the reading that it tests")
+        return self
+
+
+class Difference(Against):
+    """The reading differs from that of alpha = 0: for all of the alphas, or for any."""
+
+    kind: Literal["difference"]
+    direction: Direction
+    at_least: Size = 0.0
+    quantifier: Literal["all", "any"] = "all"
+
+
+class Equivalence(Against):
+    """The reading is that of alpha = 0, within the margin; `losses_only`: not lower."""
+
+    kind: Literal["equivalence"]
+    margin: Margin
+    losses_only: bool = False
+
+
+class Within(Frozen):
+    """The reading differs from another, `less`, of the same network."""
+
+    kind: Literal["within"]
+    reading: Reading
+    less: Reading
+    between: Between
+    direction: Direction
+    at_least: Size = 0.0
+
+    @model_validator(mode="after")
+    def _two(self) -> "Within":
+        if self.reading == self.less:
+            raise ValueError("needs two different readings")
+        return self
+
+
+class Method(Frozen):
+    """Brought networks whose file name has the word `method` differ from those of alpha = 0."""
+
+    kind: Literal["method"]
+    reading: Reading
+    method: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    direction: Direction
+    at_least: Size = 0.0
+
+
+class Matched(Frozen):
+    """The reading at a positive alpha differs from that at a negative one.
+
+    Of the pairs whose `match` goes up by the same factor as it goes down, to `tolerance` in its
+    logarithm, the farthest from alpha = 0.
+    """
+
+    kind: Literal["matched"]
+    reading: Reading
+    match: Reading
+    tolerance: Margin
+    direction: Direction
+    at_least: Size = 0.0
+
+
+class Flags(Frozen):
+    """No network raises a flag of masked gradients."""
+
+    kind: Literal["flags"]
+
+
+Test = Trend | NoTrend | Difference | Equivalence | Within | Method | Matched | Flags
+KINDS: dict[str, type[Frozen]] = {
+    "trend": Trend,
+    "no_trend": NoTrend,
+    "difference": Difference,
+    "equivalence": Equivalence,
+    "within": Within,
+    "method": Method,
+    "matched": Matched,
+    "flags": Flags,
+}
+
+
+class Claim(Frozen):
+    """A hypothesis, and all that decides about it.
+
+    Attributes:
+        sure: how sure we are that the source says so: seen there, recalled, or ours.
+        published: the magnitude in the source, in words.
+        networks: "model/data set" that it speaks of; none for any.
+        note: what the tests leave out, or where the size comes from.
+        tests: all of them must hold.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    sentence: Line
+    source: Line
+    sure: Literal["seen", "recalled", "ours"]
+    published: Line = UNKNOWN
+    networks: tuple[Line, ...] = ()
+    note: Annotated[str, AfterValidator(_plain)] = ""
+    tests: Annotated[tuple[Annotated[Test, Field(discriminator="kind")], ...], Field(min_length=1)]
+
+    @property
+    def hash(self) -> str:
+        """Content hash of everything above, whatever the file's layout."""
+        content: dict[str, Any] = self.model_dump(mode="json")
+        return fingerprint(content)

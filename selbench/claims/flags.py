@@ -1,0 +1,58 @@
+"""The test that no network shows a sign of masked gradients."""
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from selbench.claims.claim import Flags
+from selbench.claims.effects import SHARE, Effect, Finding
+from selbench.claims.reading import Need, UntestedError, alphas_of
+from selbench.leaderboard import masked
+
+CHECKS = ("attacks", "attacks-strong")  # the suites that have them
+
+
+def flags(rows: pd.DataFrame, test: Flags) -> Finding:
+    """Count the networks that raise a flag: one refutes, none among all supports.
+
+    A count is certain of these networks; the interval (Clopper & Pearson, 1934,
+    doi:10.1093/biomet/26.4.404) says what share of further ones may raise a flag.
+    """
+    raised = masked(rows).dropna()
+    alphas = alphas_of(rows)
+    _check_complete(raised, alphas)
+    flagged = raised[raised != ""]
+    seeds = int(alphas[raised.index].value_counts().min())
+    share = binomtest(len(flagged), len(raised)).proportion_ci(method="exact")
+    reason = "" if len(flagged) else _open(rows, seeds)
+    effect = Effect(
+        "networks with a flag",
+        SHARE,
+        100 * len(flagged) / len(raised),
+        100 * share.low,
+        100 * share.high,
+        p_for=1.0 if len(flagged) or reason else 0.0,
+        p_against=0.0 if len(flagged) else 1.0,
+        networks=len(raised),
+        seeds=seeds,
+        reason=reason,
+        detail="; ".join(f"{name}: {words}" for name, words in flagged.items()),
+    )
+    return Finding(effect, (effect,), effect.p_for, effect.p_against, certain=True)
+
+
+def _check_complete(raised: pd.Series, alphas: pd.Series) -> None:
+    if raised.empty:
+        raise UntestedError("masking was not checked", Need(CHECKS))
+    missing = tuple(sorted(set(alphas) - set(alphas[raised.index])))
+    if missing:
+        named = ", ".join(f"{alpha:g}" for alpha in missing)
+        raise UntestedError(f"masking was not checked of alpha = {named}", Need(CHECKS, missing))
+
+
+def _open(rows: pd.DataFrame, seeds: int) -> str:
+    """Say what a count of no flags leaves open; "" for nothing."""
+    if "attacks-strong" not in set(rows["suite"]):
+        return "no flag by the checks of attacks; attacks-strong adds gradient-free and transfer"
+    if seeds < 2:
+        return "no flag, of one network for each alpha"
+    return ""

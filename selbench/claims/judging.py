@@ -1,0 +1,219 @@
+"""Verdicts: what a study's measurements say of claims."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from selbench.claims.claim import Claim, Flags
+from selbench.claims.effects import Effect, Finding, labelled, together
+from selbench.claims.kinds import found
+from selbench.claims.naming import told_apart
+from selbench.claims.reading import Need, UntestedError, images_of, merged
+from selbench.errors import SelbenchError
+from selbench.leaderboard import current_rows
+from selbench.stats import holm
+from selbench.store import StudyStore
+from selbench.study import exactly
+
+LEVEL = 0.05  # of error, over all claims that are tested together
+SUPPORTED, REFUTED = "supported", "refuted"
+INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
+RUNS = Path("runs")  # where results are, unless --store says otherwise
+
+
+@dataclass(frozen=True)
+class About:
+    """Which study rows are of.
+
+    Attributes:
+        study: its name.
+        network: "model/data set", as claims name networks.
+        limit: how many test images were taken; None for all.
+        store: the folder of results.
+        word: how the command line names it, where not by its name: a file's path.
+    """
+
+    study: str
+    network: str
+    limit: int | None = None
+    store: Path = RUNS
+    word: str = ""
+
+    def own(self, claim: Claim) -> bool:
+        """Whether a claim speaks of this study's network."""
+        return not claim.networks or self.network in claim.networks
+
+    def command(self, need: Need) -> str:
+        """Return the command that measures what is missing."""
+        words = ["selbench", "run", self.word or self.study]
+        words += [word for suite in need.suites for word in ("--suite", suite)]
+        words += ["--alpha", ",".join(map(exactly, need.alphas))] if need.alphas else []
+        words += need.words
+        words += ["--limit", str(self.limit)] if self.limit is not None else []
+        words += ["--store", str(self.store)] if self.store != RUNS else []
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says of a claim.
+
+    Attributes:
+        verdict: supported, refuted, inconclusive or not tested.
+        own: whether the study's network is one that the claim speaks of; of another, only the same
+            direction is asked.
+        reason: why it is inconclusive or not tested, or what else is to be known.
+        finding: the effects; None where not tested.
+        p: of the verdict, after Holm over `family` claims; None for a count or where not tested.
+        images: over how many images the readings are made, at least.
+        need: what a run would have to add; `command` is that run, "" where nothing is missing.
+    """
+
+    claim: Claim
+    verdict: str
+    own: bool
+    reason: str = ""
+    finding: Finding | None = None
+    p: float | None = None
+    family: int = 0
+    images: int | None = None
+    need: Need = field(default_factory=Need)
+    command: str = ""
+
+    @property
+    def effect(self) -> Effect | None:
+        """The effect that decides."""
+        return self.finding.shown if self.finding else None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdicts on claims by one study, in the order of the claims."""
+
+    about: About
+    verdicts: tuple[Verdict, ...]
+
+
+def judge_study(
+    store: StudyStore, claims: Sequence[Claim], limit: int | None = None, root: Path = RUNS
+) -> Judgement:
+    """Judge claims by the measurements of a study's latest run.
+
+    Raises:
+        SelbenchError: where there are none on `limit` images.
+    """
+    rows, manifest = current_rows(store, limit), store.manifest()
+    study = manifest.get("study", {})
+    network = f"{study.get('model', {}).get('name')}/{study.get('dataset', {}).get('name')}"
+    used = rows["limit"].dropna()
+    taken = int(used.iloc[0]) if len(used) else None
+    word = _word(store.study, manifest.get("command", []))
+    return judge(rows, claims, About(store.study, network, taken, root, word))
+
+
+def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgement:
+    """Judge claims by rows of one study's networks; those tested together are one family.
+
+    A claim is supported or refuted where its p-value, after Holm over the family, is at most
+    `LEVEL`; else it is inconclusive. Finner, 1999, doi:10.1214/aos/1018031107, on directions.
+    """
+    tried = [_tried(rows, claim, about) for claim in claims]
+    places = [i for i, f in enumerate(tried) if isinstance(f, Finding) and not f.certain]
+    raw = [_raw_p(tried[i]) for i in places]
+    adjusted = dict(zip(places, holm(raw) if raw else [], strict=True))
+    verdicts = []
+    for place, (claim, result) in enumerate(zip(claims, tried, strict=True)):
+        if isinstance(result, UntestedError):
+            command = about.command(result.need)
+            rest = {"reason": str(result), "need": result.need, "command": command}
+            verdicts.append(Verdict(claim, NOT_TESTED, about.own(claim), **rest))  # type: ignore[arg-type]
+        else:
+            p = adjusted.get(place)
+            verdicts.append(_decided(rows, claim, about, result, p, len(places)))
+    return Judgement(about, tuple(verdicts))
+
+
+def check_tested(judgements: Sequence[Judgement]) -> None:
+    """Refuse studies of which nothing can be tested: the sentence says what to run."""
+    if any(each.verdict != NOT_TESTED for found in judgements for each in found.verdicts):
+        return
+    first = judgements[0]
+    needs = [each.need for each in first.verdicts]
+    if not all(need.alphas for need in needs):  # suites first: alphas cost a training each
+        needs = [replace(need, alphas=()) for need in needs]
+    needs = [replace(need, words=()) for need in needs]
+    raise SelbenchError(
+        f"none of {len(needs)} claims can be tested on the study {first.about.study}; make what "
+        f"they read with `{first.about.command(merged(needs))}`"
+    )
+
+
+def _word(study: str, command: Sequence[str]) -> str:
+    """Return how the command line names the study: a file's path as it was given."""
+    paths = (word for word in command if word.endswith(".toml") and Path(word).stem == study)
+    return next(paths, study)
+
+
+def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | UntestedError:
+    """Make all tests of a claim, or return what they lack."""
+    findings, lacking = [], []
+    for name, test in zip(told_apart(claim.tests), claim.tests, strict=True):
+        try:
+            findings.append(labelled(found(rows, test, sizes=about.own(claim)), name))
+        except UntestedError as problem:
+            lacking.append(problem)
+    if not lacking:
+        return together(findings)
+    reasons = "; ".join(dict.fromkeys(map(str, lacking)))
+    return UntestedError(reasons, merged([problem.need for problem in lacking]))
+
+
+def _raw_p(result: Finding | UntestedError) -> float:
+    assert isinstance(result, Finding)
+    return min(result.p_for, result.p_against)
+
+
+def _decided(
+    rows: pd.DataFrame,
+    claim: Claim,
+    about: About,
+    finding: Finding,
+    p: float | None,
+    family: int,
+) -> Verdict:
+    """Return the verdict that a p-value after Holm leaves; None decides by count."""
+    p_for, p_against = finding.p_for, finding.p_against
+    surely = (min(p_for, p_against) if p is None else p) <= LEVEL
+    verdict = INCONCLUSIVE if not surely else SUPPORTED if p_for < p_against else REFUTED
+    shown = finding.shown if verdict != REFUTED else _against(finding)
+    return Verdict(
+        claim,
+        verdict,
+        about.own(claim),
+        shown.reason or ("" if surely else _why_open(finding, family)),
+        replace(finding, shown=shown),
+        p,
+        0 if p is None else family,
+        _images(rows, claim),
+    )
+
+
+def _against(finding: Finding) -> Effect:
+    """Return the effect that refutes most surely."""
+    return min(finding.effects, key=lambda each: each.p_against)
+
+
+def _why_open(finding: Finding, family: int) -> str:
+    if min(finding.p_for, finding.p_against) <= LEVEL:
+        verdict = SUPPORTED if finding.p_for < finding.p_against else REFUTED
+        return f"{verdict} if it were alone, not among {family} claims (Holm)"
+    return "the interval leaves it open"
+
+
+def _images(rows: pd.DataFrame, claim: Claim) -> int | None:
+    read = [test.reading for test in claim.tests if not isinstance(test, Flags)]
+    counts = [images_of(rows, reading) for reading in read]
+    return min(counts, default=None)

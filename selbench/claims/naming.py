@@ -1,0 +1,40 @@
+"""What the tests of a claim are called, where it has several."""
+
+from collections.abc import Callable, Sequence
+
+from selbench.claims.claim import Flags, Method, NoTrend, Test, Trend
+
+
+def told_apart(tests: Sequence[Test]) -> list[str]:
+    """Name tests by what differs between them; "" where there is but one."""
+    words = [[tell(test) for tell in _TELLS] for test in tests]
+    differing = [len(set(column)) > 1 for column in zip(*words, strict=True)]
+    return [
+        ", ".join(word for word, differs in zip(line, differing, strict=True) if differs and word)
+        for line in words
+    ]
+
+
+def _metric(test: Test) -> str:
+    return "" if isinstance(test, Flags) else test.reading.metric
+
+
+def _conditions(test: Test) -> str:
+    if isinstance(test, Flags):
+        return "flags"
+    names = ", ".join(test.reading.conditions) or test.reading.suite
+    left_out = ", ".join(test.reading.without)
+    return f"{names} without {left_out}" if left_out else names
+
+
+def _ratio(test: Test) -> str:
+    return "" if isinstance(test, Flags) or not test.reading.over_clean else "divided by clean"
+
+
+def _range(test: Test) -> str:
+    if not isinstance(test, Trend | NoTrend):
+        return test.method if isinstance(test, Method) else ""
+    return f"alpha from {test.between[0]:g} to {test.between[1]:g}"
+
+
+_TELLS: tuple[Callable[[Test], str], ...] = (_metric, _conditions, _ratio, _range)

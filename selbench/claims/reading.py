@@ -1,0 +1,136 @@
+"""What claims read of a store's rows: one number of each network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selbench.claims.claim import MADE_BY, Reading
+from selbench.errors import unknown
+from selbench.study import exactly
+
+CLEAN = Reading(suite="clean", conditions=("clean",))
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run would have to add: suites, alphas, and further words of the command."""
+
+    suites: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+def merged(needs: Sequence[Need]) -> Need:
+    """Return what all of these need, each thing once."""
+    return Need(
+        tuple(dict.fromkeys(suite for need in needs for suite in need.suites)),
+        tuple(sorted({alpha for need in needs for alpha in need.alphas})),
+        tuple(word for need in needs for word in need.words),
+    )
+
+
+class UntestedError(Exception):
+    """Something that a test reads was not measured; `need` is what would measure it."""
+
+    def __init__(self, reason: str, need: Need) -> None:
+        super().__init__(reason)
+        self.need = need
+
+
+def by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+    """Return the reading, mean over levels: conditions by networks.
+
+    Only conditions and levels that all networks have count, where the reading does not name them.
+
+    Args:
+        rows: of `selbench.leaderboard.current_rows`, or with the same columns.
+        reading: what to read.
+
+    Raises:
+        UntestedError: where they lack something that the reading names.
+    """
+    cells = _cells(rows, reading)
+    common = cells.dropna(axis=0)
+    asked = reading.conditions or sorted(set(cells.index.get_level_values("condition")))
+    found = set(common.index.get_level_values("condition"))
+    lacking = [name for name in asked if name not in found] if reading.conditions else []
+    levels = set(common.index.get_level_values("level"))
+    lacking += [f"level {level:g}" for level in reading.levels if level not in levels]
+    if common.empty or lacking:
+        what = ", ".join(lacking) or "what all networks have in common"
+        raise UntestedError(f"{what} of {reading.suite} was not measured", needed(reading))
+    means: pd.DataFrame = common.groupby(level="condition").mean()
+    return means.div(_clean(rows)[means.columns]) if reading.over_clean else means
+
+
+def read(rows: pd.DataFrame, reading: Reading) -> pd.Series:
+    """Return the reading of each network, by its name; mean over levels, then over conditions."""
+    means: pd.Series = by_condition(rows, reading).mean()
+    return means
+
+
+def alphas_of(rows: pd.DataFrame) -> pd.Series:
+    """Return the alpha of each network, by its name."""
+    profiles = rows[["subject", "alpha"]].drop_duplicates()
+    alphas: pd.Series = profiles.set_index("subject")["alpha"]
+    return alphas
+
+
+def images_of(rows: pd.DataFrame, reading: Reading) -> int:
+    """Return over how many images the reading is made, at least."""
+    return int(_chosen(rows, reading)["n"].min())
+
+
+def needed(reading: Reading, alphas: tuple[float, ...] = ()) -> Need:
+    """Return what makes a reading, for these alphas beside those that there are."""
+    suites = (MADE_BY[reading.suite], *(("clean",) if reading.over_clean else ()))
+    return Need(suites, alphas)
+
+
+def written(value: float, reading: Reading) -> str:
+    """Write a reading for people: accuracies in per cent."""
+    return f"{100 * value:.1f} %" if reading.points else f"{value:.3g}"
+
+
+def at(alpha: float) -> str:
+    """Write "alpha = -1"."""
+    return f"alpha = {exactly(alpha)}"
+
+
+def _chosen(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+    kept = (rows["suite"] == reading.suite) & (rows["metric"] == reading.metric)
+    kept &= rows["layer"].isna() & ~rows["condition"].isin(reading.without)
+    if reading.conditions:
+        kept &= rows["condition"].isin(reading.conditions)
+    if reading.levels:
+        kept &= rows["level"].isin(reading.levels)
+    found: pd.DataFrame = rows[kept]
+    return found
+
+
+def _cells(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+    """Return what was measured: conditions and levels (-1 for none) by networks."""
+    found = _chosen(rows, reading)
+    if found.empty:
+        raise UntestedError(_absence(rows, reading), needed(reading))
+    found = found.assign(level=found["level"].fillna(-1))
+    cells: pd.DataFrame = found.pivot(
+        index=["condition", "level"], columns="subject", values="value"
+    )
+    return cells
+
+
+def _absence(rows: pd.DataFrame, reading: Reading) -> str:
+    """Say what is missing: the suite, or one metric of it, which may be misspelt."""
+    metrics = sorted(set(rows.loc[rows["suite"] == reading.suite, "metric"]))
+    if metrics and reading.metric not in metrics:
+        return str(unknown(f"metric of {reading.suite}", reading.metric, metrics))
+    what = f"{', '.join(reading.conditions)} of " if metrics and reading.conditions else ""
+    return f"{what}{reading.suite} was not measured"
+
+
+def _clean(rows: pd.DataFrame) -> pd.Series:
+    """Return clean accuracies; a network that has none right has no ratio."""
+    clean = read(rows, CLEAN)
+    return clean.where(clean > 0)

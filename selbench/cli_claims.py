@@ -1,0 +1,48 @@
+"""The command `selbench claims`: what a study's measurements say of the papers' claims."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from selbench.errors import unknown
+from selbench.options import Store, expanded, split_words
+
+
+def claims(
+    study: Annotated[
+        str | None, typer.Argument(help="One study of the store; without it, all.")
+    ] = None,
+    store: Store = Path("runs"),
+    format: Annotated[str, typer.Option(help="table, md or json.")] = "table",
+    claim: Annotated[
+        list[str] | None, typer.Option(help="Only these claims; repeat or use commas.")
+    ] = None,
+    claims: Annotated[
+        Path | None, typer.Option(help="A TOML file of claims, instead of the papers'.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+) -> None:
+    """Test the papers' claims on a store: supported, refuted, inconclusive or not tested.
+
+    What is tested, and what would refute it, is fixed in files; the verdicts carry their hashes.
+    """
+    from selbench.claims.judging import check_tested, judge_study
+    from selbench.claims.loading import chosen, load_claims, shipped_claims
+    from selbench.claims.tables import FORMATS, to_table
+    from selbench.store import open_studies
+
+    if format not in ("table", *FORMATS):
+        raise unknown("format", format, ("table", *FORMATS))
+    own = expanded(claims)
+    asked = chosen(load_claims(own) if own else shipped_claims(), split_words(claim))
+    studies = open_studies(store, study)
+    judgements = [judge_study(each, asked, limit, store) for each in studies]
+    check_tested(judgements)
+    if format != "table":
+        sys.stdout.write(FORMATS[format](judgements))
+        return
+    for found in judgements:
+        Console().print(to_table(found))

@@ -1,0 +1,80 @@
+"""What to compare in a given time, chosen the same way on every machine.
+
+The clock is not looked at: two machines would compare different examples, and one machine from day
+to day. The cost is counted instead - multiplications of the networks, pixels to corrupt - and
+divided by the nominal speed of one core of a continuous-integration machine.
+"""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from selbench.errors import SelbenchError
+from selbench.suites import Attack, Condition
+
+SPEED = 2e10  # floating-point operations of a network's forward pass, per second
+PIXEL = 2e-7  # seconds to corrupt one pixel, mean over the 19 corruptions
+LEAST, ENOUGH = 50, 500  # examples: fewer say nothing, so many before further severities
+SEVERITIES: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4, 5), (1, 3, 5), (3, 5), (3,))
+
+
+def seconds_of(text: str) -> float:
+    """Read "60s", "2m", "1h" or "60"; another text is a `SelbenchError`."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)(s|m|h)?", text)
+    seconds = float(found[1]) * {"m": 60, "h": 3600}.get(found[2], 1) if found else 0.0
+    if not seconds:
+        raise SelbenchError(f"--budget takes a time such as 60s or 5m, got {text!r}")
+    return seconds
+
+
+def forward_seconds(network: nn.Module, height: int, width: int) -> float:
+    """Return the nominal time of a forward pass of one image."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network.eval()(torch.zeros(1, 3, height, width, device=device))
+    return float(counter.get_total_flops()) / SPEED
+
+
+def choose(
+    pieces: Sequence[Condition | Attack],
+    examples: int,
+    seconds: float,
+    forward: float,
+    pixels: int,
+) -> tuple[list[Condition], int]:
+    """Return the conditions to compare and the number of examples.
+
+    Clean images and all corruptions are kept. As long as each has `ENOUGH` examples there are more
+    severities: 3, then 3 and 5, then 1, 3 and 5, then all. Attacks are left out: one costs as much
+    as hundreds of conditions.
+
+    Args:
+        pieces: of the baseline.
+        examples: of the baseline; not more are taken.
+        seconds: nominal time.
+        forward: nominal time of one image in all networks, in seconds.
+        pixels: of an image.
+
+    Raises:
+        SelbenchError: where there are attacks only, or the time is too short.
+    """
+    conditions = [piece for piece in pieces if isinstance(piece, Condition)]
+    if not conditions:
+        raise SelbenchError("--budget chooses among corruptions, there are attacks only")
+    for severities in SEVERITIES:
+        kept = [each for each in conditions if each.level in (None, *severities)]
+        cost = sum(forward + (PIXEL * pixels if each.level else 0) for each in kept)
+        affordable = min(int(round(seconds / cost, 6)), examples)
+        if affordable >= min(ENOUGH, examples):
+            return kept, affordable
+    if affordable < min(LEAST, examples):
+        least = min(LEAST, examples) * cost
+        raise SelbenchError(
+            f"--budget {seconds:g}s is too short for {min(LEAST, examples)} examples under "
+            f"{len(kept)} conditions; give at least {least:.0f}s"
+        )
+    return kept, affordable

@@ -1,0 +1,153 @@
+"""Record a model in a baseline, and compare another with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from selbench import __version__
+from selbench.datasets import Split, limited
+from selbench.errors import SelbenchError
+from selbench.progress import SILENT, Progress
+from selbench.regression.baseline import Baseline, Network, facts
+from selbench.regression.budget import choose, forward_seconds
+from selbench.regression.comparison import TOLERANCE, Comparison, Correct, compare
+from selbench.regression.evaluation import Facts, Model, comparable, correctness, facts_of
+from selbench.store import condition_id
+from selbench.suites import Attack, Condition, Work, levels_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared with a baseline: conditions, and how many examples."""
+
+    pieces: list[Condition | Attack]
+    examples: int
+
+
+def record(
+    model: Model,
+    pieces: Sequence[Work],
+    test: Split,
+    suites: Sequence[str],
+    limit: int | None,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> Baseline:
+    """Evaluate a model, and return the baseline that says what it could do."""
+    chosen = comparable(pieces, suites)
+    examples = len(limited(test, limit))
+    made = correctness(model.networks, chosen, test, examples, device, progress)
+    networks = zip(model.names, model.weights, strict=True)
+    return Baseline(
+        selbench=__version__,
+        torch=version("torch"),
+        study=model.study,
+        subject=model.subject,
+        model=model.architecture,
+        training=model.training,
+        dataset=model.dataset,
+        data=test.checksum,
+        test=len(test),
+        examples=examples,
+        suites=tuple(suites),
+        networks=tuple(Network(name=name, weights=weights) for name, weights in networks),
+        conditions=facts(made, facts_of(chosen)),
+    )
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that is no part of 1."""
+    if not 0 <= tolerance < 1:
+        raise SelbenchError(
+            f"--tolerance is a fraction of 1 such as 0.01 for one point, got {tolerance:g}"
+        )
+
+
+def check_data(baseline: Baseline, dataset: str, test: Split, limit: int | None) -> None:
+    """Refuse a baseline of other images, or of fewer examples than are asked for."""
+    if baseline.data != test.checksum:
+        raise SelbenchError(
+            f"the baseline is of {baseline.dataset} (checksum {baseline.data}, {baseline.test} "
+            f"images), this is {dataset} (checksum {test.checksum}, {len(test)} images); compare "
+            "on the same data, or make a baseline of this"
+        )
+    if limit is not None and min(limit, len(test)) > baseline.examples:
+        raise SelbenchError(
+            f"the baseline holds {baseline.examples} examples, --limit asks for "
+            f"{min(limit, len(test))}; ask for at most {baseline.examples}"
+        )
+
+
+def plan(
+    baseline: Baseline, pieces: Sequence[Work], suites: Sequence[str], limit: int | None
+) -> Plan:
+    """Return what to compare.
+
+    Raises:
+        SelbenchError: for a suite that the baseline lacks, and for a condition of it that this
+            version makes otherwise, or not at all.
+    """
+    absent = [name for name in suites if name not in baseline.suites]
+    chosen = comparable(pieces, suites)
+    today = facts_of(chosen)
+    if absent and not today.keys() <= baseline.conditions.keys():
+        raise SelbenchError(
+            f"the baseline holds the suites {', '.join(baseline.suites)}, not {absent[0]}; make it "
+            f"with --suite {absent[0]}"
+        )
+    _check_conditions(baseline, today, whole=not absent and {*suites} == {*baseline.suites})
+    return Plan(chosen, min(limit or baseline.examples, baseline.examples))
+
+
+def _check_conditions(baseline: Baseline, today: dict[str, Facts], whole: bool) -> None:
+    """Refuse conditions that are made otherwise; `whole` where there should be no others."""
+    for name in sorted({*today, *baseline.conditions} if whole else today):
+        old, new = baseline.conditions.get(name), today.get(name)
+        then = "none" if old is None else _said((old.source, old.version, old.data))
+        now = "none" if new is None else _said(new)
+        if then != now:
+            raise SelbenchError(
+                f"{name} is {then} in the baseline (selbench {baseline.selbench}) and {now} in "
+                "this version or setting; make the baseline anew, or use the version that wrote it"
+            )
+
+
+def _said(made: Facts) -> str:
+    source, number, data = made
+    return f"version {number} ({source}{', ' + data if data else ''})"
+
+
+def within(seconds: float, chosen: Plan, model: Model, test: Split) -> Plan:
+    """Return as much of a plan as fits in so many nominal seconds."""
+    height, width = test.images.shape[-2:]
+    forward = sum(forward_seconds(network, height, width) for network in model.networks)
+    kept, examples = choose(chosen.pieces, chosen.examples, seconds, forward, height * width)
+    return replace(chosen, pieces=[*kept], examples=examples)
+
+
+def run(
+    model: Model,
+    baseline: Baseline,
+    chosen: Plan,
+    test: Split,
+    device: torch.device,
+    *,
+    tolerance: float = TOLERANCE,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Evaluate a model as a plan says, and compare it with the baseline."""
+    after = correctness(model.networks, chosen.pieces, test, chosen.examples, device, progress)
+    before = _same(baseline, chosen, test)
+    return compare({name: before[name] for name in after}, after, tolerance)
+
+
+def _same(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correct]:
+    """Return what the baseline knows of a plan's conditions and examples."""
+    held, wanted = (limited(test, n).examples.numpy() for n in (baseline.examples, chosen.examples))
+    places = np.searchsorted(held, wanted)  # a larger limit holds the examples of a smaller one
+    correct = baseline.correct()
+    names = [condition_id(p.suite, p.name, level) for p in chosen.pieces for level in levels_of(p)]
+    return {name: correct[name][:, places] for name in names}

@@ -1,0 +1,317 @@
+"""Decide, from who is right on which example, whether a model got worse.
+
+A model is one network or several that differ by their seed. A drop counts where it is larger than
+a tolerance, larger than other examples would explain, and larger than other seeds would explain.
+The mean over perturbed conditions may err in `MEAN_SHARE` of comparisons of equal models, all
+conditions together in `CONDITION_SHARE`. Their sum stays below 5 %, because the spread between
+seeds is estimated from few networks; `selbench.regression.simulation` shows what comes of it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma, stdtr, stdtrit
+
+from selbench.stats import Spread, holm, mcnemar, paired_difference
+
+Correct = Bool[np.ndarray, "_networks _examples"]
+Shares = Float64[np.ndarray, "_networks _examples"]  # of conditions in which it is right
+Vector = Float64[np.ndarray, " _"]
+Groups = tuple[Vector, Vector]  # one value per network, of the model then and now
+
+TOLERANCE = 0.01
+MEAN_SHARE, CONDITION_SHARE = 0.03, 0.01
+LEVEL = MEAN_SHARE + CONDITION_SHARE
+LONE = 2.0  # p-values of a lone network: one outlier among seeds is likelier than a mean of them
+PRIOR = 4.0  # at most so many degrees of freedom are lent: seeds move many conditions at once
+CLEAN = "clean/clean"
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one condition; accuracies and differences are fractions of 1.
+
+    Attributes:
+        name: of the condition, or `MEAN`.
+        before, after: accuracy, mean over networks.
+        low, high: 95 % interval of after - before, before correction for many conditions.
+        worse, better: p-values of no drop and of no gain, corrected; significant up to `LEVEL`.
+        verdict: "worse", "better" or "same".
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    worse: float
+    better: float
+    verdict: str
+
+    @property
+    def difference(self) -> float:
+        """After minus before."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of a model.
+
+    Attributes:
+        changes: of the mean over perturbed conditions first, if there are any; then of conditions.
+        tolerance: drops up to it are accepted.
+        networks: how many the model was then, and is now.
+        examples: on which both were compared.
+        conditions: how many the mean is over.
+        detectable: the true drop of the mean that a check such as this one finds in 90 % of runs,
+            about; None where there is no mean.
+    """
+
+    changes: tuple[Change, ...]
+    tolerance: float
+    networks: tuple[int, int]
+    examples: int
+    conditions: int
+    detectable: float | None
+
+    @property
+    def worse(self) -> list[Change]:
+        """What got worse; the check fails where there is any."""
+        return [change for change in self.changes if change.verdict == "worse"]
+
+    @property
+    def better(self) -> list[Change]:
+        """What got better."""
+        return [change for change in self.changes if change.verdict == "better"]
+
+    @property
+    def knows_seeds(self) -> bool:
+        """Whether the spread between seeds is known, from several networks of a model."""
+        return max(self.networks) > 1
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A difference with its two-sided 95 % interval, and p-values of no drop and of no gain.
+
+    `spreads` are the standard errors behind it, with their degrees of freedom.
+    """
+
+    low: float
+    high: float
+    drop: float
+    gain: float
+    spreads: tuple[Spread, ...]
+
+
+def compare(
+    before: Mapping[str, Correct], after: Mapping[str, Correct], tolerance: float = TOLERANCE
+) -> Comparison:
+    """Compare a model with what it was, condition by condition and example by example.
+
+    Args:
+        before: networks x examples for every condition, whether the network is right.
+        after: the same conditions and examples; any number of networks.
+        tolerance: drops up to it are accepted, as a fraction of 1.
+
+    McNemar, 1947, doi:10.1007/BF02295996; Smyth, 2004, doi:10.2202/1544-6115.1027.
+    """
+    names = list(before)
+    perturbed = _perturbed(names)
+    rows = _rows([before[name] for name in names], [after[name] for name in names])
+    changes = _changes(names, before, after, rows, tolerance, bool(perturbed))
+    detectable = None
+    if perturbed:
+        means = (_mean(before, perturbed), _mean(after, perturbed))
+        (row,) = _rows([means[0]], [means[1]])
+        changes = [_mean_change(means[0], means[1], row, tolerance), *changes]
+        detectable = max(_detectable(row, MEAN_SHARE / _caution(means)), tolerance)
+    networks = (len(before[names[0]]), len(after[names[0]]))
+    examples = before[names[0]].shape[1]
+    return Comparison(tuple(changes), tolerance, networks, examples, len(perturbed), detectable)
+
+
+def _mean(tables: Mapping[str, Correct], names: Sequence[str]) -> Shares:
+    shares: Shares = np.mean([tables[name] for name in names], axis=0)
+    return shares
+
+
+def _perturbed(names: Sequence[str]) -> list[str]:
+    """Return the conditions that the mean is over: corruptions, or else whatever is not clean."""
+    others = [name for name in names if name != CLEAN]
+    return [name for name in others if name.startswith("corruptions")] or others
+
+
+def _detectable(row: _Row, share: float) -> float:
+    """Return the true drop of the mean that is significant in 90 % of runs, about."""
+    return max(
+        float(stdtrit(freedom, 1 - share) + stdtrit(freedom, 0.9)) * error
+        for error, freedom in row.spreads
+    )
+
+
+def _mean_change(before: Shares, after: Shares, row: _Row, tolerance: float) -> Change:
+    """Return what became of the mean over conditions, from each example's share of them."""
+    scale = LEVEL / MEAN_SHARE
+    worse, better = min(row.drop * scale, 1.0), min(row.gain * scale, 1.0)
+    return _change(MEAN, before, after, row, worse, better, tolerance)
+
+
+def _changes(
+    names: Sequence[str],
+    before: Mapping[str, Correct],
+    after: Mapping[str, Correct],
+    rows: Sequence[_Row],
+    tolerance: float,
+    shared: bool,
+) -> list[Change]:
+    """Return what became of conditions; `shared` leaves a part of the level to their mean."""
+    scale = LEVEL / CONDITION_SHARE if shared else 1.0
+    drops, gains = (
+        [min(p * scale, 1.0) for p in holm(values)]
+        for values in ([row.drop for row in rows], [row.gain for row in rows])
+    )
+    return [
+        _change(name, before[name], after[name], row, drop, gain, tolerance)
+        for name, row, drop, gain in zip(names, rows, drops, gains, strict=True)
+    ]
+
+
+def _change(
+    name: str,
+    before: Correct | Shares,
+    after: Correct | Shares,
+    row: _Row,
+    worse: float,
+    better: float,
+    tolerance: float,
+) -> Change:
+    first, then = float(before.mean()), float(after.mean())
+    verdict = "same"
+    if first - then > tolerance and worse <= LEVEL:
+        verdict = "worse"
+    elif then - first > tolerance and better <= LEVEL:
+        verdict = "better"
+    return Change(name, first, then, row.low, row.high, worse, better, verdict)
+
+
+def _rows(before: Sequence[Correct | Shares], after: Sequence[Correct | Shares]) -> list[_Row]:
+    """Test every condition over examples and over networks; the weaker evidence counts."""
+    over_examples = [_over_examples(*pair) for pair in zip(before, after, strict=True)]
+    if len(before[0]) + len(after[0]) == 2:
+        return over_examples
+    over_networks = _over_networks(before, after)
+    return [
+        _Row(
+            min(one.low, two.low),
+            max(one.high, two.high),
+            max(one.drop, two.drop),
+            max(one.gain, two.gain),
+            one.spreads + two.spreads,
+        )
+        for one, two in zip(over_examples, over_networks, strict=True)
+    ]
+
+
+def _over_examples(before: Correct | Shares, after: Correct | Shares) -> _Row:
+    """Compare these networks, on further examples: McNemar's mid-p, or a paired t test."""
+    old, new = (table.mean(0, keepdims=True) for table in (before, after))
+    found = paired_difference(new, old)
+    p = found.p
+    if len(before) == len(after) == 1 and before.dtype == np.bool_:
+        p = mcnemar(after[0], before[0], mid=True).p
+    gain = p / 2 if new.mean() > old.mean() else 1 - p / 2
+    drop = p / 2 if new.mean() < old.mean() else 1 - p / 2
+    return _Row(found.low, found.high, drop, gain, ((found.error, found.freedom),))
+
+
+def _over_networks(
+    before: Sequence[Correct | Shares], after: Sequence[Correct | Shares]
+) -> list[_Row]:
+    """Compare further networks, on these examples: Student's t with moderated variances.
+
+    Intervals are of accuracies, p-values of their logits: near 100 %, some seeds fall far below
+    the others, and none rises far above.
+    """
+    pairs = [*zip(before, after, strict=True)]
+    plain = [(old.mean(1), new.mean(1)) for old, new in pairs]
+    logits = [(_logits(old), _logits(new)) for old, new in pairs]
+    rows = zip(plain, _spreads(plain), logits, _spreads(logits), strict=True)
+    return [_over_seeds(*row) for row in rows]
+
+
+def _over_seeds(plain: Groups, spread: Spread, logits: Groups, scale: Spread) -> _Row:
+    difference, gain = (float(new.mean() - old.mean()) for old, new in (plain, logits))
+    half = float(stdtrit(spread[1], 0.975)) * spread[0]
+    drop, rise = (min(_caution(plain) * _tail(x, scale), 1.0) for x in (-gain, gain))
+    return _Row(difference - half, difference + half, drop, rise, (spread,))
+
+
+def _caution(groups: Groups | tuple[Shares, Shares]) -> float:
+    """Return what p-values over networks are multiplied by."""
+    return LONE if min(map(len, groups)) == 1 else 1.0
+
+
+def _logits(table: Correct | Shares) -> Vector:
+    """Return every network's log odds of being right."""
+    right = table.sum(1)
+    odds: Vector = np.log((right + 0.5) / (table.shape[1] - right + 0.5))
+    return odds
+
+
+def _spreads(groups: Sequence[Groups]) -> list[Spread]:
+    """Return the standard errors of differences between means, with degrees of freedom."""
+    sizes = [len(each) for each in groups[0]]
+    variances = np.array([_pooled(*pair) for pair in groups])
+    variances, freedom = moderated(variances, sum(sizes) - 2)
+    errors = np.sqrt(variances * sum(1 / size for size in sizes))
+    return [(error, freedom) for error in errors.tolist()]
+
+
+def _pooled(before: Vector, after: Vector) -> float:
+    """Return the variance of networks' values about the mean of their own model."""
+    squares = sum(float(((each - each.mean()) ** 2).sum()) for each in (before, after))
+    return squares / (len(before) + len(after) - 2)
+
+
+def moderated(variances: Vector, freedom: int) -> tuple[Vector, float]:
+    """Draw variances of many conditions towards their common size; return degrees of freedom too.
+
+    With three networks a condition's own variance says so little that no drop could be
+    significant after correction. What is lent is at most `PRIOR` degrees of freedom.
+
+    Smyth, 2004, doi:10.2202/1544-6115.1027.
+    """
+    positive = variances[variances > 0]
+    if len(positive) < 3:
+        return variances, float(freedom)
+    logs = np.log(positive) - digamma(freedom / 2) + math.log(freedom / 2)
+    excess = float(logs.var(ddof=1) - polygamma(1, freedom / 2))
+    lent = _prior(excess)
+    common = math.exp(logs.mean() + float(digamma(lent / 2)) - math.log(lent / 2))
+    lent = min(lent, PRIOR)
+    return (lent * common + freedom * variances) / (lent + freedom), lent + freedom
+
+
+def _prior(excess: float) -> float:
+    """Return the prior's degrees of freedom: trigamma of half of them is `excess`."""
+    smallest, largest = 1e-2, 1e4
+    if excess <= float(polygamma(1, largest)):
+        return 2 * largest
+    if excess >= float(polygamma(1, smallest)):
+        return 2 * smallest
+    return 2 * float(brentq(lambda x: float(polygamma(1, x)) - excess, smallest, largest))
+
+
+def _tail(difference: float, spread: Spread) -> float:
+    """Return the probability that chance alone gives this difference or a larger one."""
+    error, freedom = spread
+    if error == 0:
+        return 0.0 if difference > 0 else 1.0
+    return float(stdtr(freedom, -difference / error))

@@ -1,0 +1,76 @@
+"""A comparison for GitHub: annotations in the log, and the summary of a job."""
+
+import html
+import os
+import re
+from pathlib import Path
+
+from selbench.errors import SelbenchError
+from selbench.regression.report import (
+    Report,
+    basis,
+    cells_of,
+    chosen,
+    headline,
+    printable,
+    sentence,
+)
+
+MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~@:])")
+
+
+def on_github() -> bool:
+    """Say whether this process is a job of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotations(report: Report) -> str:
+    """Return workflow commands, one a line: an error for what got worse, else a notice."""
+    if not report.failed:
+        return f"::notice title=selbench check::{_message(headline(report))}\n"
+    worse = [change for change in chosen(report.comparison) if change.verdict == "worse"]
+    lines = [
+        f"::error title={_property('selbench check')}::{_message(sentence(report, change))}"
+        for change in worse
+    ]
+    return "".join(line + "\n" for line in lines)
+
+
+def summary(report: Report) -> str:
+    """Return the comparison in Markdown, with names as text."""
+    head = ["condition", "then %", "now %", "points [95 %]", "p worse", "verdict"]
+    rows = [cells_of(report, change) for change in chosen(report.comparison)]
+    lines = [[markdown(cell) for cell in row] for row in rows]
+    table = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    text = "".join(f"| {' | '.join(row)} |\n" for row in table)
+    title = "robustness got worse" if report.failed else "robustness holds"
+    return f"## selbench: {title}\n\n{markdown(headline(report))}\n\n{text}\n{basis(report)}\n"
+
+
+def append_summary(report: Report) -> None:
+    """Append to the job's summary, where there is one."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(summary(report))
+    except OSError as problem:
+        raise SelbenchError(
+            f"cannot write GITHUB_STEP_SUMMARY {path}: {problem.strerror}; unset it, or make room"
+        ) from problem
+
+
+def markdown(text: str) -> str:
+    """Write text so that Markdown shows it as it is, on one line."""
+    line = " ".join(printable(text).split())
+    return MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def _message(text: str) -> str:
+    text = printable(text).replace("%", "%25")
+    return text.replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,160 @@
+"""How often the check fails for equal models, and how often it finds a drop: by simulation.
+
+Run `python -m selbench.regression.simulation` for the table of docs/regression.md; with the path
+of a baseline of many networks it draws from them instead.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from selbench.regression.baseline import read_baseline
+from selbench.regression.comparison import CLEAN, Correct, compare
+
+NETWORKS = ((1, 1), (3, 1), (3, 3), (5, 3), (5, 5))
+SPREADS = (0.003, 0.006, 0.01)
+RUNS = 300
+LUCK = 0.5  # standard deviation of what one network finds hard and another does not
+Difficulty = Float64[np.ndarray, "_conditions _examples"]
+
+
+@dataclass(frozen=True)
+class World:
+    """What models are compared in.
+
+    Attributes:
+        spread: standard deviation between seeds of the mean accuracy over conditions.
+        networks: how many the baseline holds, and how many are compared with it.
+        drop: true loss of mean accuracy over conditions.
+        examples, conditions: how many.
+        own: standard deviation between seeds of a condition's own accuracy, in units of `spread`.
+    """
+
+    spread: float
+    networks: tuple[int, int]
+    drop: float = 0.0
+    examples: int = 2000
+    conditions: int = 75
+    own: float = 1.0
+
+
+def failures(world: World, runs: int, seed: int = 0) -> float:
+    """Return the share of `runs` in which the check fails."""
+    generator = np.random.default_rng(seed)
+    return sum(_fails(world, generator) for _ in range(runs)) / runs
+
+
+def _fails(world: World, generator: np.random.Generator) -> bool:
+    difficulty = _difficulty(world, generator)
+    before = _model(world, world.networks[0], difficulty, 0.0, generator)
+    after = _model(world, world.networks[1], difficulty, world.drop, generator)
+    return bool(compare(before, after).worse)
+
+
+def _difficulty(world: World, generator: np.random.Generator) -> Difficulty:
+    """Return how hard examples are, in deviations: alike in all conditions, for the most part."""
+    example = generator.normal(size=(1, world.examples))
+    own = generator.normal(size=(world.conditions + 1, world.examples))
+    level = np.linspace(-1.2, 0.4, world.conditions + 1)[:, None]  # accuracy 88 to 34 %
+    difficulty: Difficulty = level + 0.8 * example + 0.6 * own
+    return difficulty
+
+
+def _model(
+    world: World,
+    networks: int,
+    difficulty: Difficulty,
+    drop: float,
+    generator: np.random.Generator,
+) -> dict[str, Correct]:
+    """Draw networks that err on hard examples, each with its own luck."""
+    rows = [_network(world, difficulty, drop, generator) for _ in range(networks)]
+    table = np.stack(rows, axis=1)
+    names = [CLEAN, *(f"corruptions/made/{number}" for number in range(world.conditions))]
+    return dict(zip(names, table, strict=True))
+
+
+def _network(
+    world: World, difficulty: Difficulty, drop: float, generator: np.random.Generator
+) -> Bool[np.ndarray, "_conditions _examples"]:
+    density = np.exp(-((difficulty / LUCK) ** 2) / 2) / (LUCK * np.sqrt(2 * np.pi))
+    own = generator.normal(size=(len(difficulty), 1)) * world.own
+    loss = ((generator.normal() + own) * world.spread + drop) / density.mean()
+    luck = generator.normal(size=difficulty.shape, scale=LUCK)
+    right: Bool[np.ndarray, "_conditions _examples"] = difficulty + loss + luck < 0
+    return right
+
+
+def drawn_failures(
+    recorded: Mapping[str, Correct],
+    networks: tuple[int, int],
+    drop: float,
+    runs: int,
+    seed: int = 0,
+) -> float:
+    """Return the share of `runs` in which the check fails for networks drawn from recorded ones.
+
+    Equal models trained with other seeds are drawn without replacement; from the second, each
+    right answer is taken at random, so that accuracy falls by `drop` wherever it is as high.
+    """
+    generator = np.random.default_rng(seed)
+    count = len(next(iter(recorded.values())))
+    failed = 0
+    for _ in range(runs):
+        order = generator.permutation(count)
+        first, then = np.split(order[: sum(networks)], [networks[0]])
+        before = {name: table[first] for name, table in recorded.items()}
+        after = {name: _worse(table[then], drop, generator) for name, table in recorded.items()}
+        failed += bool(compare(before, after).worse)
+    return failed / runs
+
+
+def _worse(table: Correct, drop: float, generator: np.random.Generator) -> Correct:
+    taken = generator.random(table.shape) < drop / max(float(table.mean()), drop, 1e-9)
+    worse: Correct = table & ~taken
+    return worse
+
+
+def main(path: str | None = None) -> None:
+    """Print, as Markdown, how often the check fails: in simulation, or for a baseline's networks.
+
+    Args:
+        path: of a baseline with many networks to draw from.
+    """
+    _print("networks then, now | spread | equal models | drop of 3 points")
+    _print("--- | ---: | ---: | ---:")
+    for networks in NETWORKS:
+        for row in _simulated(networks) if path is None else [_drawn(Path(path), networks)]:
+            _print(row)
+
+
+def _simulated(networks: tuple[int, int]) -> Iterator[str]:
+    for spread in SPREADS:
+        world = World(spread, networks)
+        equal, found = failures(world, RUNS), failures(replace(world, drop=0.03), RUNS)
+        yield _row(networks, spread, equal, found)
+
+
+def _drawn(path: Path, networks: tuple[int, int]) -> str:
+    recorded = read_baseline(path).correct()
+    accuracies = np.mean([t.mean(1) for name, t in recorded.items() if name != CLEAN], axis=0)
+    equal, found = (drawn_failures(recorded, networks, drop, RUNS) for drop in (0.0, 0.03))
+    return _row(networks, float(accuracies.std(ddof=1)), equal, found)
+
+
+def _row(networks: tuple[int, int], spread: float, equal: float, found: float) -> str:
+    name = f"{networks[0]}, {networks[1]}"
+    return f"{name} | {100 * spread:.1f} | {100 * equal:.1f} % | {100 * found:.1f} %"
+
+
+def _print(row: str) -> None:
+    sys.stdout.write(f"| {row} |\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

@@ -1,0 +1,383 @@
+"""Each kind of test where the answer is known: the effect, none, and the contrary one."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from selbench.claims.effects import any_of, difference_effect, p_of_rho, trend_effect
+from selbench.claims.judging import About, judge
+from selbench.stats import spearman_trend
+
+SUPPORTED, REFUTED, OPEN, UNTESTED = "supported", "refuted", "inconclusive", "not tested"
+SI = {"suite": "selectivity", "metric": "selectivity_index", "conditions": ["clean"]}
+CELL = ("clean", "clean", None, "accuracy")
+INDEX = ("selectivity", "clean", None, "selectivity_index")
+
+
+def flat(alpha):
+    return 0.5
+
+
+def rising(alpha):
+    return 0.5 + 0.02 * alpha
+
+
+def uneven(alpha):
+    return 0.5 + 0.02 * abs(alpha)
+
+
+def falling(alpha):
+    return 0.5 - 0.02 * alpha
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(rising, SUPPORTED), (flat, OPEN), (falling, REFUTED)]
+)
+def test_trend(clean, claim, verdict, value, expected):
+    found = verdict(clean(value), claim("trend", between=[-2, 2], direction="up"))
+    assert found.verdict == expected
+    assert (found.effect.networks, found.effect.seeds, found.images) == (25, 5, 1000)
+    assert found.effect.detail.startswith(f"{100 * value(-2):.1f} % at alpha = -2")
+
+
+def test_no_trend_at_all_refutes_one_once_networks_suffice(clean, claim, verdict):
+    asked = claim("trend", between=[-2, 2], direction="up", at_least=0.5)
+    assert verdict(clean(flat, seeds=range(40)), asked).verdict == REFUTED
+
+
+def test_only_networks_in_the_range_count(clean, claim, verdict):
+    rows = clean(abs)
+    assert verdict(rows, claim("trend", between=[0, 2], direction="up")).verdict == SUPPORTED
+    assert verdict(rows, claim("trend", between=[-2, 0], direction="up")).verdict == REFUTED
+
+
+def test_a_strict_trend_has_no_step_back(clean, claim, verdict):
+    def stumbling(alpha):
+        return {-2: 0.1, -1: 0.2, 0: 0.3, 1: 0.29, 2: 0.5}[alpha]
+
+    asked = {"between": [-2, 2], "direction": "up"}
+    assert verdict(clean(stumbling), claim("trend", **asked)).verdict == SUPPORTED
+    strict = claim("trend", strict=True, **asked)
+    assert verdict(clean(rising), strict).verdict == SUPPORTED
+    refuted = verdict(clean(stumbling), strict)
+    assert refuted.verdict == REFUTED
+    assert refuted.reason == "not at every step: not from alpha = 0 to alpha = 1"
+    unsure = verdict(clean(stumbling, noise=0.01), strict)
+    assert unsure.verdict == OPEN
+
+
+def test_a_strict_trend_reports_a_step_that_stands_still_as_open(clean, claim, verdict):
+    def resting(alpha):
+        return {0: 0.3, 1: 0.3}.get(alpha, 0.3 + 0.1 * alpha)
+
+    asked = claim("trend", between=[-2, 2], direction="up", strict=True)
+    assert verdict(clean(resting, noise=0), asked).verdict == OPEN
+
+
+def test_one_seed_is_enough_for_a_trend_but_not_for_a_difference(clean, claim, verdict):
+    many = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
+    rows = clean(rising, alphas=many, seeds=[0])
+    trend = verdict(rows, claim("trend", between=[-2, 2], direction="up"))
+    assert (trend.verdict, trend.effect.seeds) == (SUPPORTED, 1)
+    single = verdict(rows, claim("difference", between=[2, 2], direction="up"))
+    assert single.verdict == OPEN
+    assert single.reason == "one network of each: there is no interval without a second seed"
+    assert single.effect.value == pytest.approx(4, abs=0.5)
+    assert math.isnan(single.effect.low)
+
+
+def test_a_trend_needs_four_networks_of_three_alphas(clean, claim, verdict):
+    asked = claim("trend", between=[-2, 2], direction="up")
+    few = verdict(clean(rising, alphas=(-1.0, 0.0, 1.0), seeds=[0]), asked)
+    assert (few.verdict, few.reason) == (OPEN, "a trend needs four networks, there are 3")
+    two = verdict(clean(rising, alphas=(0.0, 1.0)), asked)
+    assert (two.verdict, two.reason) == (
+        UNTESTED,
+        "it takes networks of three alphas between -2 and 2",
+    )
+    assert two.command == "selbench run study --suite clean --alpha -2,0,2"
+    equal = verdict(clean(flat, noise=0), asked)
+    assert (equal.verdict, equal.reason) == (OPEN, "all networks have the same value")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(rising, SUPPORTED), (flat, OPEN), (falling, REFUTED)]
+)
+def test_no_trend(clean, claim, verdict, value, expected):
+    asked = claim("no_trend", between=[-2, 2], direction="down", margin=0.3)
+    assert verdict(clean(value), asked).verdict == expected
+
+
+def test_no_trend_is_supported_by_none_once_networks_suffice(clean, claim, verdict):
+    asked = claim("no_trend", between=[-2, 2], direction="down", margin=0.3)
+    assert verdict(clean(flat, seeds=range(40)), asked).verdict == SUPPORTED
+
+
+def test_each_condition_must_follow(made, claim, verdict):
+    asked = claim(
+        "trend", reading={"suite": "corruptions"}, between=[-2, 2], direction="up", each=True
+    )
+
+    def rows(**values):
+        return made({("corruptions", name, 1, "accuracy"): f for name, f in values.items()})
+
+    assert verdict(rows(fog=rising, snow=rising), asked).verdict == SUPPORTED
+    assert verdict(rows(fog=rising, snow=uneven), asked).verdict == OPEN
+    refuted = verdict(rows(fog=rising, snow=falling), asked)
+    assert (refuted.verdict, refuted.effect.label) == (REFUTED, "snow")
+    assert [each.label for each in refuted.finding.effects] == ["fog", "snow"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"), [(0.04, SUPPORTED), (0.005, REFUTED), (0.0, REFUTED), (-0.04, REFUTED)]
+)
+def test_a_difference_reaches_its_size(clean, claim, verdict, gain, expected):
+    asked = claim("difference", between=[-1, -1], direction="up", at_least=0.02)
+    found = verdict(clean(lambda a: 0.5 + gain * (a == -1)), asked)
+    assert found.verdict == expected
+    assert found.effect.value == pytest.approx(100 * gain, abs=0.2)
+    assert found.effect.low < found.effect.value < found.effect.high
+
+
+def test_a_difference_near_its_size_stays_open():
+    first, second = [0.505, 0.520, 0.512, 0.518, 0.510], [0.500, 0.490, 0.505, 0.495, 0.500]
+    effect = difference_effect(first, second, 1, 0.018)
+    assert effect.value == pytest.approx(0.015)
+    assert effect.low > 0  # the direction holds, the size is not reached
+    assert effect.p_for == 1
+    assert effect.p_against > 0.05
+    assert difference_effect(first, second, 1, 0.012).p_for < 0.05
+
+
+def test_another_network_is_asked_for_the_direction_alone(clean, claim, verdict):
+    asked = claim("difference", between=[-1, -1], direction="up", at_least=0.02)
+    asked = asked.model_copy(update={"networks": ("resnet18/tiny-imagenet",)})
+    rows = clean(lambda a: 0.5 + 0.005 * (a == -1), noise=0.0001)
+    own = verdict(rows, asked, "resnet18/tiny-imagenet")
+    assert (own.verdict, own.own) == (REFUTED, True)
+    other = verdict(rows, asked, "resnet8/digits")
+    assert (other.verdict, other.own) == (SUPPORTED, False)
+
+
+def test_all_alphas_or_any(clean, claim, verdict):
+    rows = clean(lambda a: 0.5 - 0.04 * (a == 1))
+    every = claim("difference", between=[0, 2], direction="down")
+    some = claim("difference", between=[0, 2], direction="down", quantifier="any")
+    assert verdict(rows, every).verdict == OPEN
+    found = verdict(rows, some)
+    assert (found.verdict, found.effect.label) == (SUPPORTED, "alpha = 1")
+    assert verdict(clean(rising), some).verdict == REFUTED
+
+
+def test_any_pays_for_its_choice():
+    first, second = [0.50, 0.51, 0.52], [0.48, 0.49, 0.50]
+    one = difference_effect(first, second, 1, 0.0)
+    assert any_of([one, one]).p_for == pytest.approx(2 * one.p_for)
+
+
+@pytest.mark.parametrize(
+    ("change", "losses_only", "expected"),
+    [
+        (0.0, False, SUPPORTED),
+        (0.02, False, OPEN),
+        (0.05, False, REFUTED),
+        (-0.05, False, REFUTED),
+        (0.02, True, SUPPORTED),
+        (0.05, True, SUPPORTED),
+        (-0.05, True, REFUTED),
+    ],
+)
+def test_equivalence(clean, claim, verdict, change, losses_only, expected):
+    asked = claim("equivalence", between=[1, 1], margin=0.02, losses_only=losses_only)
+    rows = clean(lambda a: 0.5 + change * (a == 1), noise=0.004)
+    assert verdict(rows, asked).verdict == expected
+
+
+def test_few_networks_do_not_show_equivalence(clean, claim, verdict):
+    asked = claim("equivalence", between=[1, 1], margin=0.02)
+    assert verdict(clean(flat, seeds=[0, 1], noise=0.02), asked).verdict == OPEN
+
+
+def test_equal_numbers_are_no_certainty(clean, claim, verdict):
+    found = verdict(clean(flat, noise=0), claim("equivalence", between=[1, 1], margin=0.02))
+    assert found.verdict == OPEN
+    assert found.reason.startswith("the networks of an alpha have all the same value")
+
+
+def test_an_alpha_is_chosen_by_another_reading(made, claim, verdict):
+    choose = {"reading": SI, "rule": "share", "share": 0.5}
+    asked = claim("equivalence", choose=choose, margin=0.02)
+    index = {-2: 0.1, -1: 0.2, 0: 0.5, 1: 0.24, 2: 0.7}  # only negative alphas are chosen
+
+    def rows(chosen, other):
+        accuracies = {-1: chosen, -2: other}
+        return made({INDEX: index.get, CELL: lambda a: accuracies.get(a, 0.5)})
+
+    found = verdict(rows(0.5, 0.3), asked)
+    assert (found.verdict, found.effect.label) == (SUPPORTED, "alpha = -1")
+    assert verdict(rows(0.3, 0.5), asked).verdict == REFUTED
+    deep = claim("equivalence", choose=choose | {"share": 0.1}, margin=0.02)
+    untested = verdict(rows(0.5, 0.5), deep)
+    assert untested.reason == "no alpha brings selectivity_index to 0.1 of that at alpha = 0"
+
+
+def test_the_best_alpha_is_compared_elsewhere(made, claim, verdict):
+    choose = {"reading": {"suite": "corruptions"}, "rule": "highest"}
+    asked = claim("difference", choose=choose, direction="down")
+
+    def rows(best, accuracy):
+        corrupted = ("corruptions", "fog", 1, "accuracy")
+        return made({corrupted: lambda a: 0.5 - 0.1 * abs(a - best), CELL: accuracy})
+
+    assert verdict(rows(-2, rising), asked).verdict == SUPPORTED
+    assert verdict(rows(-2, falling), asked).verdict == REFUTED
+    itself = verdict(rows(0, rising), asked)
+    assert (itself.verdict, itself.reason) == (OPEN, "the alpha that is chosen is 0 itself")
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.1, SUPPORTED), (0, OPEN), (-0.1, REFUTED)])
+def test_two_readings_of_one_network(made, claim, verdict, gain, expected):
+    asked = claim("within", less=SI, between=[0, 0], direction="up")
+    # Networks differ by far more than the two readings of one do.
+    rows = made({CELL: rising, INDEX: rising}, noise=0)
+    spread = rows["seed"].map({0: 0.3, 1: -0.3, 2: 0.1, 3: 0.0, 4: -0.2})
+    noise = pd.Series(np.random.default_rng(1).normal(0, 0.01, len(rows)), rows.index)
+    rows["value"] += spread + noise + gain * (rows["suite"] == "clean")
+    found = verdict(rows, asked)
+    assert (found.verdict, found.effect.networks) == (expected, 5)
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(-0.1, SUPPORTED), (0, OPEN), (0.1, REFUTED)])
+def test_networks_of_another_method(made, brought, claim, verdict, shift, expected):
+    asked = claim("method", reading=SI, method="augmix", direction="down")
+    values = {f"nets/AugMix-{n}.pth": 0.5 + shift + 0.001 * n for n in (-1, 0, 1)}
+    others = {"augmix/standard.pth": 0.9}  # the folder's name does not count
+    rows = pd.concat([made({INDEX: flat}), brought(*INDEX[::3], values | others)])
+    found = verdict(rows, asked)
+    assert (found.verdict, found.effect.networks) == (expected, 8)
+
+
+def test_no_network_of_another_method(made, claim, verdict):
+    asked = claim("method", reading=SI, method="augmix", direction="down")
+    found = verdict(made({INDEX: flat}), asked)
+    assert (found.verdict, found.reason) == (UNTESTED, "no network's file has augmix in its name")
+    assert found.command == "selbench run study --suite selectivity --checkpoint augmix.pth"
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(0.1, SUPPORTED), (0, OPEN), (-0.1, REFUTED)])
+def test_alphas_that_change_selectivity_alike(made, claim, verdict, cost, expected):
+    asked = claim("matched", match=SI, tolerance=0.2, direction="down")
+    index = {-2: 0.01, -1: 0.25, 0: 0.5, 1: 1.1, 2: 20.0}  # only -1 and 1 match
+    rows = made({INDEX: index.get, CELL: lambda a: 0.5 - cost * (a == 1)})
+    found = verdict(rows, asked)
+    assert (found.verdict, found.effect.label) == (expected, "alpha = 1 and -1")
+
+
+def test_no_alphas_that_change_selectivity_alike(made, claim, verdict):
+    asked = claim("matched", match=SI, tolerance=0.2, direction="down")
+    found = verdict(made({INDEX: flat, CELL: flat}), asked)
+    assert found.verdict == UNTESTED
+    assert found.reason.startswith("no positive alpha changes selectivity_index by as much")
+
+
+def test_a_ratio_to_clean_accuracy(made, claim, verdict):
+    cells = {("corruptions", "fog", 1, "accuracy"): lambda a: 0.5 * rising(a), CELL: rising}
+    rows = made(cells, seeds=range(40), noise=1e-4)
+    asked = {"between": [-2, 2], "direction": "up"}
+    raw = verdict(rows, claim("trend", reading={"suite": "corruptions"}, **asked))
+    reading = {"suite": "corruptions", "over_clean": True}
+    ratio = verdict(rows, claim("trend", reading=reading, **asked))
+    assert (raw.verdict, ratio.verdict) == (SUPPORTED, REFUTED)
+    assert ratio.effect.detail == "0.5 at alpha = -2, 0.5 at alpha = 2"
+
+
+def test_levels_then_conditions_are_averaged(made, claim, verdict):
+    cells = {("corruptions", "fog", level, "accuracy"): flat for level in (1, 2, 3)}
+    cells[("corruptions", "snow", 1, "accuracy")] = lambda a: 0.9
+    reading = {"suite": "corruptions"}
+    found = verdict(
+        made(cells, noise=1e-6), claim("trend", reading=reading, between=[-2, 2], direction="up")
+    )
+    assert found.effect.detail == "70.0 % at alpha = -2, 70.0 % at alpha = 2"
+
+
+def test_only_conditions_of_all_networks_count(made, claim, verdict):
+    cells = {
+        ("corruptions", "fog", 1, "accuracy"): rising,
+        ("corruptions", "snow", 1, "accuracy"): lambda a: 0.5 - 9 * a,
+    }
+    rows = made(cells)
+    rows = rows[(rows["condition"] == "fog") | (rows["alpha"] != 2)]
+    asked = {"between": [-2, 2], "direction": "up"}
+    assert verdict(rows, claim("trend", reading={"suite": "corruptions"}, **asked)).verdict == (
+        SUPPORTED
+    )
+    reading = {"suite": "corruptions", "conditions": ["fog", "snow"]}
+    found = verdict(rows, claim("trend", reading=reading, **asked))
+    assert (found.verdict, found.reason) == (UNTESTED, "snow of corruptions was not measured")
+
+
+@pytest.mark.parametrize(
+    ("reading", "reason"),
+    [
+        ({"suite": "jacobian", "metric": "m"}, "jacobian was not measured"),
+        ({"suite": "clean", "conditions": ["fog"]}, "fog of clean was not measured"),
+        (
+            {"suite": "clean", "metric": "accurasy"},
+            "unknown metric of clean 'accurasy'; did you mean 'accuracy'?",
+        ),
+    ],
+)
+def test_what_was_not_measured(clean, claim, verdict, reading, reason):
+    found = verdict(clean(flat), claim("trend", reading=reading, between=[-2, 2], direction="up"))
+    assert (found.verdict, found.reason) == (UNTESTED, reason)
+
+
+def test_a_level_that_was_not_measured(made, claim, verdict):
+    rows = made({("attacks", "fgsm-linf", 1.0, "accuracy"): flat})
+    reading = {"suite": "attacks", "conditions": ["fgsm-linf"], "levels": [1, 2]}
+    found = verdict(rows, claim("trend", reading=reading, between=[-2, 2], direction="up"))
+    assert found.reason == "level 2 of attacks was not measured"
+
+
+def test_claims_tested_together_share_their_errors(clean, claim):
+    rows = clean(lambda a: 0.5 + 0.0035 * (a == 1), seeds=range(3), noise=0.001)
+    asked = claim("difference", between=[1, 1], direction="up")
+    about = About("study", "m/d")
+    (alone,) = judge(rows, [asked], about).verdicts
+    assert alone.verdict == SUPPORTED
+    other = claim("difference", between=[2, 2], direction="up")
+    crowd = judge(rows, [asked, *[other] * 9], about).verdicts[0]
+    assert crowd.verdict == OPEN
+    assert crowd.reason == "supported if it were alone, not among 10 claims (Holm)"
+    assert crowd.p == pytest.approx(10 * alone.p)
+    assert (crowd.effect.low, crowd.effect.high) == (alone.effect.low, alone.effect.high)
+
+
+def test_untested_claims_are_not_of_the_family(clean, claim):
+    rows = clean(rising)
+    asked = claim("difference", between=[1, 1], direction="up")
+    missing = claim("difference", between=[9, 9], direction="up")
+    found = judge(rows, [asked, missing], About("study", "m/d")).verdicts
+    assert [each.family for each in found] == [1, 0]
+
+
+def test_the_p_of_a_rho_is_where_the_interval_of_its_level_ends():
+    generator = np.random.default_rng(3)
+    x = [float(number) for number in range(20)]
+    for slope in (0.1, -0.1):
+        y = [slope * number + float(generator.normal()) for number in x]
+        found = spearman_trend(x, y)
+        for rho in (0.6, 0.3, -0.3):
+            p = p_of_rho(x, y, found, rho)
+            edge = spearman_trend(x, y, level=1 - p)
+            assert min(abs(edge.low - rho), abs(edge.high - rho)) < 1e-6
+
+
+def test_a_perfect_trend_has_a_p_for_every_rho():
+    x = list(range(6))
+    effect = trend_effect(x, x, -1, 0.3)
+    assert 0 < effect.p_against < 0.01
+    assert effect.p_for == 1

@@ -1,0 +1,222 @@
+"""`selbench baseline` and `selbench check`, from the command line to the exit code."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from corruptions import CORRUPTIONS
+from selbench import suites
+from selbench.regression.baseline import read_baseline, write_baseline
+
+pytestmark = pytest.mark.usefixtures("few_conditions")
+
+
+@pytest.fixture(autouse=True)
+def _not_on_github(monkeypatch):
+    """Keep the tests' own job on GitHub out of their output."""
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+@pytest.fixture
+def recorded(selbench, tiny_study, checkpoint):
+    """Write a baseline of a checkpoint; return the words that name both."""
+    words = (tiny_study, "--checkpoint", checkpoint(), "-q")
+    ended = selbench("baseline", *words, "--suite", "corruptions")
+    assert ended.code == 0, ended.err
+    return words
+
+
+def test_a_baseline_records_every_condition_and_example(recorded):
+    baseline = read_baseline(Path("baseline.json"))
+    assert {name: bits.shape for name, bits in baseline.correct().items()} == {
+        "clean/clean": (1, 18),
+        "corruptions/brightness/3": (1, 18),
+        "corruptions/brightness/5": (1, 18),
+        "corruptions/gaussian_noise/3": (1, 18),
+        "corruptions/gaussian_noise/5": (1, 18),
+    }
+    assert baseline.subject == "net0.pt"
+    assert baseline.study == "tiny"
+
+
+def test_a_baseline_names_no_folder_and_is_the_same_bytes(selbench, recorded, tmp_path):
+    assert str(tmp_path) not in Path("baseline.json").read_text()
+    selbench("baseline", *recorded, "--suite", "corruptions", "-o", "again.json")
+    assert Path("again.json").read_bytes() == Path("baseline.json").read_bytes()
+
+
+def test_a_baseline_knows_the_outcomes_of_run(selbench, tiny_study):
+    selbench("run", tiny_study, "--alpha", "0", "-q")
+    selbench("baseline", tiny_study, "--subject", "alpha=0", "-q")
+    kept = pd.read_csv("runs/tiny/measurements.csv")
+    (clean,) = read_baseline(Path("baseline.json")).correct().values()
+    assert kept[kept["metric"] == "accuracy"]["value"].item() == clean.mean()
+
+
+def test_the_same_model_passes(selbench, recorded):
+    ended = selbench("check", *recorded)
+    assert ended.code == 0
+    assert "no drop above 1.0 points is shown in 5 conditions on 18 examples" in ended.out
+
+
+def test_a_worse_model_fails_and_says_how(selbench, recorded, perfect, tmp_path):
+    perfect(Path("baseline.json"))
+    ended = selbench("check", *recorded, "--junit", "out/junit.xml")
+    assert ended.code == 1
+    assert "got worse in mean of 4 conditions by -" in " ".join(ended.out.split())
+    assert "<failure" in Path("out/junit.xml").read_text()
+    assert selbench("check", *recorded, "--tolerance", "0.9").code == 0
+
+
+def test_json_is_all_of_the_output(selbench, recorded, perfect, monkeypatch):
+    perfect(Path("baseline.json"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    ended = selbench("check", *recorded, "--format", "json")
+    assert ended.code == 1
+    assert json.loads(ended.out)["failed"]
+    assert ended.err.startswith("::error title=selbench check::")
+
+
+def test_on_github_annotations_and_a_summary_are_added(selbench, recorded, perfect, monkeypatch):
+    perfect(Path("baseline.json"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    ended = selbench("check", *recorded)
+    assert "::error title=selbench check::mean of 4 conditions" in ended.out
+    assert "robustness got worse" in Path("summary.md").read_text()
+
+
+def test_annotations_alone_can_be_asked_for(selbench, recorded):
+    ended = selbench("check", *recorded, "--format", "github")
+    assert ended.out.startswith("::notice title=selbench check::")
+    assert ended.out.count("\n") == 1
+
+
+def test_trained_seeds_are_one_model(selbench, tiny_study):
+    words = (tiny_study, "--subject", "alpha=0", "-q")
+    ended = selbench("baseline", *words, "--seed", "0,1", "--suite", "corruptions")
+    assert "records alpha=0 (2 networks) in 5 conditions on 18 examples" in ended.out
+    ended = selbench("check", tiny_study, "--seed", "0", "-q", "--format", "json")
+    value = json.loads(ended.out)
+    assert ended.code == 0
+    assert value["subject"] == "alpha=0"
+    assert value["networks"] == {"baseline": 2, "now": 1}
+    assert value["over_seeds"]
+
+
+def test_fewer_examples_and_conditions_are_a_part_of_the_baseline(selbench, recorded):
+    words = ("check", *recorded, "--format", "json")
+    part = json.loads(selbench(*words, "--suite", "clean", "--limit", "9").out)
+    assert part["examples"] == 9
+    assert [change["name"] for change in part["changes"]] == ["clean/clean"]
+    assert part["changes"][0]["difference"] == 0
+    short = json.loads(selbench(*words, "--budget", "1s").out)
+    assert [change["difference"] for change in short["changes"]] == [0] * 6
+
+
+def test_a_limit_beyond_the_images_is_all_of_them(selbench, recorded):
+    assert selbench("check", *recorded, "--limit", "100").code == 0
+
+
+# What the user can mend.
+
+
+def test_several_subjects_are_named(refused, tiny_study):
+    expected = "the study has several subjects (alpha=0, alpha=1); name one with --subject"
+    assert refused("baseline", tiny_study, "-q") == expected
+
+
+def test_an_unknown_subject_is_refused(refused, tiny_study):
+    sentence = refused("baseline", tiny_study, "--subject", "alpha=2", "-q")
+    assert sentence == "unknown subject 'alpha=2'; did you mean 'alpha=1'?"
+
+
+@pytest.mark.parametrize("option", [("--subject", "alpha=0"), ("--seed", "0")])
+def test_a_checkpoint_is_not_trained(refused, tiny_study, checkpoint, option):
+    sentence = refused("baseline", tiny_study, "--checkpoint", checkpoint(), *option)
+    assert sentence.startswith("--subject and --seed choose what is trained")
+
+
+@pytest.mark.parametrize("tolerance", ["-0.1", "1", "nan", "5"])
+def test_a_tolerance_out_of_range_is_refused(refused, tiny_study, tolerance):
+    sentence = refused("check", tiny_study, "--tolerance", tolerance)
+    assert sentence.startswith("--tolerance is a fraction of 1 such as 0.01 for one point, got ")
+
+
+def test_an_unknown_format_is_refused(refused, tiny_study):
+    assert "unknown format 'xml'" in refused("check", tiny_study, "--format", "xml")
+
+
+def test_a_missing_baseline_is_refused(refused, tiny_study):
+    assert refused("check", tiny_study).startswith("there is no baseline baseline.json; make it")
+
+
+def test_another_data_set_is_refused_and_both_are_named(refused, recorded, image_tree, tmp_path):
+    other = image_tree("other", test=5)
+    sentence = refused("check", *recorded, "--data", other)
+    checksum = read_baseline(Path("baseline.json")).data
+    assert sentence.startswith(f"the baseline is of folder images (checksum {checksum}, 18 ")
+    assert "this is folder other (checksum" in sentence
+    assert "15 images)" in sentence
+
+
+def test_more_examples_than_recorded_are_refused(selbench, refused, recorded):
+    selbench("baseline", *recorded, "--suite", "clean", "--limit", "9")
+    sentence = refused("check", *recorded, "--limit", "12")
+    expected = "the baseline holds 9 examples, --limit asks for 12; ask for at most 9"
+    assert sentence == expected
+
+
+def test_a_suite_that_was_not_recorded_is_refused(refused, recorded):
+    sentence = refused("check", *recorded, "--suite", "attacks")
+    expected = "the baseline holds the suites corruptions, not attacks; make it with "
+    assert sentence == expected + "--suite attacks"
+
+
+def test_a_suite_without_outcomes_is_refused(refused, recorded):
+    sentence = refused("check", *recorded, "--suite", "jacobian")
+    assert sentence.startswith("the suite jacobian tells of no example whether it is recognised")
+
+
+def test_a_condition_that_is_made_otherwise_is_refused(refused, recorded, monkeypatch):
+    newer = {**suites.corrupted.CORRUPTIONS}
+    version = newer["brightness"].version
+    newer["brightness"] = replace(newer["brightness"], version=version + 1)
+    monkeypatch.setattr(suites.corrupted, "CORRUPTIONS", newer)
+    sentence = refused("check", *recorded)
+    assert sentence.startswith(
+        f"corruptions/brightness/3 is version {version} (generated) in the baseline (selbench "
+    )
+    assert f"and version {version + 1} (generated) in this version or setting" in sentence
+
+
+@pytest.mark.parametrize("name", ["brightness", "fog"])
+def test_a_condition_that_came_or_went_is_refused(refused, recorded, monkeypatch, name):
+    others = {each: CORRUPTIONS[each] for each in {"gaussian_noise", "brightness"} ^ {name}}
+    monkeypatch.setattr(suites.corrupted, "CORRUPTIONS", others)
+    sentence = refused("check", *recorded)
+    assert sentence.startswith(f"corruptions/{name}/3 is ")
+    assert "none in" in sentence or "and none in" in sentence
+
+
+def test_a_damaged_baseline_is_refused(refused, recorded):
+    path = Path("baseline.json")
+    path.write_text(path.read_text().replace('"alpha', '"beta', 1)[:-20])
+    assert "baseline.json is damaged (it is not JSON)" in refused("check", *recorded)
+
+
+def test_too_short_a_budget_is_refused(refused, recorded):
+    assert "--budget 0.0001s is too short for" in refused("check", *recorded, "--budget", "0.0001s")
+
+
+def test_names_of_files_are_text(selbench, tiny_study, checkpoint):
+    words = (tiny_study, "--checkpoint", checkpoint(0, "<script>[bold]|.pt"), "-q")
+    selbench("baseline", *words)
+    assert "<script>[bold]|.pt" in selbench("check", *words).out
+    baseline = read_baseline(Path("baseline.json"))
+    write_baseline(baseline.model_copy(update={"dataset": "<b>"}), Path("baseline.json"))
+    assert selbench("check", *words).code == 0

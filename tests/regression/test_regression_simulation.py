@@ -1,0 +1,61 @@
+"""How often the check fails for equal models, and finds a drop: small runs of the simulation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from selbench.regression import simulation
+from selbench.regression.baseline import write_baseline
+from selbench.regression.simulation import World, drawn_failures, failures
+
+SMALL = World(spread=0.006, networks=(3, 3), examples=2000, conditions=10)
+
+
+def test_the_simulated_drop_and_spread_are_what_they_are_called():
+    rng = np.random.default_rng(0)
+    difficulty = simulation._difficulty(SMALL, rng)
+
+    def means(drop):
+        made = simulation._model(SMALL, 150, difficulty, drop, rng)
+        return np.mean([bits.mean(1) for name, bits in made.items() if "made" in name], axis=0)
+
+    equal, worse = means(0.0), means(0.03)
+    assert equal.mean() - worse.mean() == pytest.approx(0.03, abs=0.002)
+    assert equal.std(ddof=1) == pytest.approx(0.0063, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("networks", "spread"), [((3, 3), 0.006), ((3, 1), 0.03), ((3, 3), 0.03), ((5, 3), 0.03)]
+)
+def test_equal_models_with_other_seeds_fail_in_at_most_5_percent(networks, spread):
+    # At a rate of 5 %, more than 7 of 60 would be seen in 1 % of cases.
+    assert failures(replace(SMALL, networks=networks, spread=spread), 60) <= 7 / 60
+
+
+@pytest.mark.parametrize(("networks", "spread"), [((3, 3), 0.006), ((5, 5), 0.01)])
+def test_a_drop_of_three_points_is_found_in_90_percent(networks, spread):
+    world = World(spread, networks, drop=0.03, conditions=10)
+    assert failures(world, 40) >= 0.9
+
+
+def test_recorded_networks_are_drawn_from():
+    rng = np.random.default_rng(0)
+    accuracy = 0.8 + 0.005 * rng.normal(size=(12, 1))
+    recorded = {f"corruptions/c/{n}": rng.random((12, 1000)) < accuracy for n in range(6)}
+    assert drawn_failures(recorded, (3, 3), 0.0, 40) <= 0.1
+    assert drawn_failures(recorded, (3, 3), 0.05, 20) >= 0.9
+
+
+def test_the_command_prints_a_table(monkeypatch, capsys, made):
+    monkeypatch.setattr(simulation, "RUNS", 2)
+    monkeypatch.setattr(simulation, "NETWORKS", ((2, 2),))
+    monkeypatch.setattr(simulation, "SPREADS", (0.01,))
+    write_baseline(made({"corruptions/fog/1": np.eye(5, 20) == 0}), Path("seeds.json"))
+    simulation.main()
+    simulation.main("seeds.json")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[2].startswith("| 2, 2 | 1.0 | ")
+    assert lines[5].startswith("| 2, 2 | 0.0 | 0.0 % | ")
