@@ -13,6 +13,7 @@ from corruptions import CORRUPTIONS
 from selbench.cli import app
 from selbench.datasets import DATASETS
 from selbench.figures import FIGURES
+from selbench.leaderboard import COLUMNS
 from selbench.models import MODELS
 from selbench.store import StudyStore
 from selbench.study import shipped_studies
@@ -35,9 +36,9 @@ def test_every_command_has_a_help_text(selbench):
 
 def test_list_names_everything_registered(selbench):
     listed = {line.split()[0] for line in selbench("list").out.splitlines()}
-    registered = {*shipped_studies(), *SUITES, *CORRUPTIONS, *MODELS, *DATASETS, *FIGURES}
+    registered = {*shipped_studies(), *SUITES, *CORRUPTIONS, *MODELS, *DATASETS, *FIGURES, *COLUMNS}
     assert registered <= listed
-    headings = {"studies", "models", "datasets", "suites", "figures"}
+    headings = {"studies", "models", "datasets", "suites", "figures", "columns"}
     assert listed - registered == headings
 
 
