@@ -14,7 +14,7 @@ from selbench.models import build_model
 from selbench.randomness import seeded
 from selbench.study import DatasetSpec, ModelSpec, Recipe, Study
 from selbench.suites import Analysis, Setting
-from selbench.suites.selectivity import selectivity
+from selbench.suites.index import class_index
 from selbench.training import loop, train_or_find
 from selbench.training.augment import augment
 from selbench.training.loop import make_optimizer, train
@@ -148,7 +148,7 @@ def test_measured_selectivity_rises_with_alpha(digits):
     measured = []
     for alpha in (-2.0, 0.0, 2.0):
         _, model = curves(digits, alpha, recipe)
-        (analysis,) = selectivity(Setting(32, 32))
+        (analysis,) = class_index(Setting(32, 32))
         assert isinstance(analysis, Analysis)
         rows = analysis.measure(model.eval(), digits.test, 10)
         measured += [r.value for r in rows if r.metric == "selectivity_index" and r.layer is None]
