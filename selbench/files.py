@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,3 +99,13 @@ def read_json(path: Path) -> Any:
         raise SelbenchError(
             f"{path} is damaged ({problem}); delete it and run the same command again"
         ) from problem
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file that a user wrote; one that cannot be read raises `SelbenchError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
+    except OSError as problem:
+        raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem

@@ -2,7 +2,6 @@
 
 import math
 import re
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from selbench.errors import SelbenchError, unknown
+from selbench.files import read_toml
 
 Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
 MAX_SEED = 2**63 - 1  # what a column of whole numbers holds
@@ -188,12 +188,7 @@ def load_study(name: str) -> Study:
             raise SelbenchError(
                 f"there is no study file {path}; see `selbench list` for the shipped ones"
             )
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
-    except OSError as problem:
-        raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
+    content = read_toml(path)
     return _resolve(_validate(content, path), path.parent.absolute())
 
 

@@ -135,6 +135,16 @@ def tiny_study(image_tree, tmp_path):
 
 
 @pytest.fixture
+def few_conditions(monkeypatch):
+    """Shrink the suite of corruptions to four conditions, so that a run takes a moment."""
+    from corruptions import CORRUPTIONS
+
+    chosen = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
+    monkeypatch.setattr("selbench.suites.corrupted.CORRUPTIONS", chosen)
+    monkeypatch.setattr("selbench.suites.corrupted.SEVERITIES", (1, 5))
+
+
+@pytest.fixture
 def edit():
     """Return a function that replaces text in a file, and fails where there is none to replace."""
 

@@ -1,6 +1,5 @@
 """Where claims come from: the shipped TOML files, or one of the user's."""
 
-import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from selbench.claims.claim import KINDS, Claim
 from selbench.errors import SelbenchError, unknown
+from selbench.files import read_toml
 from selbench.study import Frozen
 
 
@@ -34,12 +34,7 @@ def load_claims(path: Path) -> list[Claim]:
         SelbenchError: for a missing or malformed file, an unknown key, a test that cannot be made,
             an id that is there twice.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
-    except OSError as problem:
-        raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
+    content = read_toml(path)
     try:
         claims = ClaimFile.model_validate(content).claim
     except ValidationError as problem:

@@ -3,18 +3,9 @@
 import pytest
 import torch
 
-from corruptions import CORRUPTIONS
-from selbench import engine, suites
+from selbench import engine
 from selbench.models import build_model
 from selbench.study import load_study
-
-
-@pytest.fixture
-def few_conditions(monkeypatch):
-    """Shrink the suite of corruptions to four conditions, so that a run takes a moment."""
-    chosen = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
-    monkeypatch.setattr(suites.corrupted, "CORRUPTIONS", chosen)
-    monkeypatch.setattr(suites.corrupted, "SEVERITIES", (1, 5))
 
 
 @pytest.fixture

@@ -4,22 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from corruptions import CORRUPTIONS
-from selbench import suites
 from selbench.models import build_model
 from selbench.regression.baseline import Baseline, Network, facts, read_baseline, write_baseline
 from selbench.study import ModelSpec
 
 MOMENTS = ((0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
 SPEC = ModelSpec(name="resnet8", options={"width": 4})
-
-
-@pytest.fixture
-def few_conditions(monkeypatch):
-    """Shrink the suite of corruptions to four conditions."""
-    chosen = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
-    monkeypatch.setattr(suites.corrupted, "CORRUPTIONS", chosen)
-    monkeypatch.setattr(suites.corrupted, "SEVERITIES", (3, 5))
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ def test_a_baseline_records_every_condition_and_example(recorded):
     baseline = read_baseline(Path("baseline.json"))
     assert {name: bits.shape for name, bits in baseline.correct().items()} == {
         "clean/clean": (1, 18),
-        "corruptions/brightness/3": (1, 18),
+        "corruptions/brightness/1": (1, 18),
         "corruptions/brightness/5": (1, 18),
-        "corruptions/gaussian_noise/3": (1, 18),
+        "corruptions/gaussian_noise/1": (1, 18),
         "corruptions/gaussian_noise/5": (1, 18),
     }
     assert baseline.subject == "net0.pt"
@@ -189,7 +189,7 @@ def test_a_condition_that_is_made_otherwise_is_refused(refused, recorded, monkey
     monkeypatch.setattr(suites.corrupted, "CORRUPTIONS", newer)
     sentence = refused("check", *recorded)
     assert sentence.startswith(
-        f"corruptions/brightness/3 is version {version} (generated) in the baseline (selbench "
+        f"corruptions/brightness/1 is version {version} (generated) in the baseline (selbench "
     )
     assert f"and version {version + 1} (generated) in this version or setting" in sentence
 
@@ -199,7 +199,7 @@ def test_a_condition_that_came_or_went_is_refused(refused, recorded, monkeypatch
     others = {each: CORRUPTIONS[each] for each in {"gaussian_noise", "brightness"} ^ {name}}
     monkeypatch.setattr(suites.corrupted, "CORRUPTIONS", others)
     sentence = refused("check", *recorded)
-    assert sentence.startswith(f"corruptions/{name}/3 is ")
+    assert sentence.startswith(f"corruptions/{name}/1 is ")
     assert "none in" in sentence or "and none in" in sentence
 
 
