@@ -1,5 +1,6 @@
 """The mechanism's suites as a user meets them: options, sets on disk, one sentence for mistakes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,37 @@ def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(selbench, tin
     assert len(both) == len(own)
     if layout == "npy":  # JPEG changes the images
         assert np.allclose(both["value"], both["value_made"])
+
+
+def test_a_set_on_disk_that_changed_is_compared_anew(selbench, tiny_study):
+    selbench("corrupt", "images", "set", "--corruption", "fog", "--format", "npy")
+    words = ("run", tiny_study, "--suite", "dimensionality", "--source", "set")
+    selbench(*words)
+    before = changes_by_fog()
+    images = np.load("set/fog.npy")
+    np.save("set/fog.npy", 255 - images)
+    assert selbench(*words).code == 0
+    after = changes_by_fog()
+    assert len(after) == 2 * len(before)
+    assert after["data"].nunique() == 2
+
+
+def test_images_from_elsewhere_leave_the_comparisons_made_before(selbench, tiny_study):
+    words = ("run", tiny_study, "--suite", "dimensionality", "--corruption", "fog")
+    selbench(*words)
+    selbench("corrupt", "images", "set", "--corruption", "contrast")
+    selbench("run", tiny_study, "--suite", "dimensionality", "--source", "set")
+    conditions = json.loads(Path("runs/tiny/manifest.json").read_text())["conditions"]
+    compared = {name for name in conditions if name.startswith("representation/")}
+    assert compared - {"representation/paper-pgd"} == {
+        f"representation/contrast/{severity}" for severity in range(1, 6)
+    }
+
+
+def changes_by_fog():
+    rows = measurements()
+    change = rows["metric"] == "change_dimension_fraction_95"
+    return rows[(rows["condition"] == "fog") & change & rows["layer"].isna()]
 
 
 def test_other_pictures_have_no_change(selbench, refused, tiny_study):
