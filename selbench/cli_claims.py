@@ -8,13 +8,11 @@ import typer
 from rich.console import Console
 
 from selbench.errors import unknown
-from selbench.options import Store, expanded, split_words
+from selbench.options import Place, Store, expanded, split_words
 
 
 def claims(
-    study: Annotated[
-        str | None, typer.Argument(help="One study of the store; without it, all.")
-    ] = None,
+    place: Place = None,
     store: Store = Path("runs"),
     format: Annotated[str, typer.Option(help="table, md or json.")] = "table",
     claim: Annotated[
@@ -32,14 +30,15 @@ def claims(
     from selbench.claims.judging import check_tested, judge_study
     from selbench.claims.loading import chosen, load_claims, shipped_claims
     from selbench.claims.tables import FORMATS, to_table
-    from selbench.store import open_studies
+    from selbench.leaderboard.current import root_of_runs
+    from selbench.store import open_places
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
     own = expanded(claims)
     asked = chosen(load_claims(own) if own else shipped_claims(), split_words(claim))
-    studies = open_studies(store, study)
-    judgements = [judge_study(each, asked, limit, store) for each in studies]
+    studies = open_places([place] if place else [], store)
+    judgements = [judge_study(each, asked, limit, root_of_runs(each)) for each in studies]
     check_tested(judgements)
     if format != "table":
         sys.stdout.write(FORMATS[format](judgements))

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from selbench.errors import SelbenchError
 from selbench.leaderboard import leaderboard
+from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
-from selbench.tables import FORMATS, to_table
 
 ERRORS = {  # of alpha 0 and alpha 1, per seed, by corruption and severity
     ("noise", "gaussian_noise", 1): {0: (0.1, 0.2), 1: (0.2, 0.4)},
@@ -101,7 +101,7 @@ def test_numbers_are_those_of_the_definitions(store):
     corrupted = [(n + 0.9) / 2 for n in noise]
     assert one["noise"] == pytest.approx(sum(noise) / 2)
     assert one["digital"] == pytest.approx(0.9)
-    assert one["corrupted"] == pytest.approx(sum(corrupted) / 2)
+    assert one["mca"] == pytest.approx(sum(corrupted) / 2)
     assert one["ratio"] == pytest.approx((corrupted[0] / 0.95 + corrupted[1] / 0.85) / 2)
     # Errors of the reference of the same seed: noise 0.2 and 0.3, contrast 0.2.
     assert one["mce"] == pytest.approx(((0.3 / 0.2 + 0.5) / 2 + (0.5 / 0.3 + 0.5) / 2) / 2)
@@ -127,15 +127,15 @@ def test_rows_rise_with_alpha_and_brought_networks_come_last(store):
     board = leaderboard(store)
     assert board.table["subject"].tolist() == ["-2", "0", "1", "mine.th"]
     assert math.isnan(row(board, "mine.th")["clean_interval"])
-    assert math.isnan(row(board, "-2")["corrupted"])
+    assert math.isnan(row(board, "-2")["mca"])
 
 
 def test_networks_are_compared_on_the_conditions_they_have_in_common(store):
     write(store, cell("clean", "clean", None, "", 2, 0), 0.1)
     write(store, cell("corruptions", "contrast", 1, "digital", 2, 0), 0.5)
     board = leaderboard(store)
-    assert row(board, "2")["corrupted"] == pytest.approx(0.5)
-    assert row(board, "0")["corrupted"] == pytest.approx(0.8)
+    assert row(board, "2")["mca"] == pytest.approx(0.5)
+    assert row(board, "0")["mca"] == pytest.approx(0.8)
     assert "1 corruptions, with their severities 1 generated" in board.caption
 
 
@@ -206,11 +206,11 @@ def test_sources_stand_in_the_caption(store):
 
 
 def test_what_some_networks_lack_is_not_counted_and_named(store):
-    before = row(leaderboard(store), "0")["corrupted"]
+    before = row(leaderboard(store), "0")["mca"]
     source = {"source": "generated (procedural)"}
     write(store, cell("corruptions", "frost", 1, "weather", 0, 0, **source), 0.5)
     board = leaderboard(store)
-    assert row(board, "0")["corrupted"] == before
+    assert row(board, "0")["mca"] == before
     assert "not counted, since some networks lack them: frost" in board.caption
 
 
@@ -230,7 +230,7 @@ def test_mce_of_a_seed_without_its_reference_is_missing(store):
     after = row(leaderboard(store), "1")
     assert after["networks"] == 3
     assert after["mce"] == before["mce"]
-    assert after["corrupted"] != before["corrupted"]
+    assert after["mca"] != before["mca"]
 
 
 def test_extra_corruptions_count_when_asked_for(store):
@@ -276,7 +276,7 @@ def test_csv_and_json_hold_full_numbers(store, tmp_path):
     board = leaderboard(store)
     (tmp_path / "board.csv").write_text(FORMATS["csv"]([board]))
     read = pd.read_csv(tmp_path / "board.csv")
-    assert read["corrupted"].tolist() == pytest.approx(board.table["corrupted"].tolist(), rel=1e-12)
+    assert read["mca"].tolist() == pytest.approx(board.table["mca"].tolist(), rel=1e-12)
     (content,) = json.loads(FORMATS["json"]([board]))
     assert content["rows"][1]["clean"] == pytest.approx(0.9)
     assert content["rows"][1]["blur"] is None

@@ -7,23 +7,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError
-from selbench.leaderboard import COLUMNS, Leaderboard
-from selbench.ranking import arranged
-from selbench.tables import FORMATS, to_table
+from selbench.leaderboard import Leaderboard
+from selbench.leaderboard.columns import COLUMNS
+from selbench.leaderboard.ranking import arranged
+from selbench.leaderboard.tables import FORMATS, to_table
+from selbench.suites import SUITES
 
 NAN = float("nan")
 
 
-def board(study="study", **given):
+def board(study="study", runs=(), **given):
     """Make a leaderboard of as many alphas as there are values; given are (value, half) pairs."""
     count = len(next(iter(given.values())))
     table = {"study": study, "subject": list(map(str, range(count))), "alpha": range(count)}
-    table["networks"] = 3
+    table |= {"networks": 3, "images": 100}
     for name in COLUMNS:
         pairs = given.get(name, [(NAN, NAN)] * count)
         table[name], table[f"{name}_interval"] = zip(*pairs, strict=True)
-    return Leaderboard(study, pd.DataFrame({**table, "masking": None}), "a caption")
+        table[f"{name}_n"] = 3
+    table = pd.DataFrame({**table, "masking": None})
+    notes = {"relative_mce": "not in it: fog"}
+    return Leaderboard(study, table, "a caption.", notes=notes, runs=runs)
 
 
 def order(found):
@@ -65,8 +71,8 @@ def test_equal_values_keep_the_order_of_alphas():
 
 def test_only_the_chosen_columns_are_left_in_their_order():
     found = arranged(board(clean=[(0.5, 0.1)], mce=[(1.0, 0.1)]), ["mce", "clean", "mce"])
-    shown = ["mce", "mce_interval", "clean", "clean_interval"]
-    assert list(found.table) == ["study", "subject", "alpha", "networks", *shown]
+    shown = [part for name in ("mce", "clean") for part in (name, f"{name}_interval", f"{name}_n")]
+    assert list(found.table) == ["study", "subject", "alpha", "networks", "images", *shown]
     assert order(found) == ["0"]
 
 
@@ -80,11 +86,60 @@ def test_without_wishes_nothing_changes():
 def test_unknown_and_empty_columns_are_refused():
     with pytest.raises(SelbenchError, match=r"^unknown column 'claen'; did you mean 'clean'"):
         arranged(board(clean=[(0.5, 0.1)]), ["claen"])
-    message = (
-        r"^the study mine has no numbers for the column fgsm; `selbench list` shows the suites"
-    )
+    message = r"^mine has no numbers for the column fgsm; make some with `selbench run a --suite "
+    runs = ("selbench run a", "selbench run b")
+    with pytest.raises(SelbenchError, match=message + "attacks` and `selbench run b --suite attac"):
+        arranged(board("mine", runs, clean=[(0.5, 0.1)]), sort="fgsm")
+    message = "^mine has no numbers for the column fgsm; `selbench list` shows the suites that make"
     with pytest.raises(SelbenchError, match=message):
-        arranged(board("mine", clean=[(0.5, 0.1)]), sort="fgsm")
+        arranged(board("mine", clean=[(0.5, 0.1)]), ["fgsm"])
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_every_column_names_a_suite_that_makes_it(name):
+    assert COLUMNS[name].suite in SUITES
+
+
+def test_every_corruption_has_a_column_that_is_shown_when_asked_for():
+    assert set(CORRUPTIONS) < set(COLUMNS)
+    numbers = {name: [(0.5, 0.1)] for name in COLUMNS}
+    text = FORMATS["md"]([board(**numbers)])
+    for name in (*CORRUPTIONS, "relative_mce"):
+        heading = COLUMNS[name].heading
+        assert f" {heading} " not in text
+        assert f" {heading} " in FORMATS["md"]([arranged(board(**numbers), [name])])
+    table = pd.read_csv(StringIO(FORMATS["csv"]([board(**numbers)])))
+    assert {part for name in COLUMNS for part in (name, f"{name}_interval", f"{name}_n")} < set(
+        table
+    )
+
+
+def test_headings_lead_to_names():
+    for word in ("corrupted", "corr./clean", "FGSM %", "fog"):
+        with pytest.raises(SelbenchError, match=r"no numbers|did you mean '(mca|ratio|fgsm)'"):
+            arranged(board(clean=[(0.5, 0.1)]), [word])
+
+
+def test_notes_stand_below_the_columns_they_are_about():
+    numbers = {"clean": [(0.5, 0.1)], "relative_mce": [(0.5, 0.1)]}
+    assert arranged(board(**numbers), ["clean"]).caption == "a caption."
+    for wish in ({"columns": ["relative_mce"]}, {"sort": "relative_mce"}):
+        assert arranged(board(**numbers), **wish).caption == "a caption; not in it: fog."
+
+
+def test_flags_stay_beside_what_attacks_leave():
+    flagged = board(clean=[(0.5, 0.1)], fgsm=[(0.4, 0.1)])
+    flagged.table["masking"] = "zero gradients (1 of 3)"
+    assert "zero gradients" in FORMATS["md"]([arranged(flagged, ["clean", "fgsm"])])
+    assert "zero gradients" not in FORMATS["md"]([arranged(flagged, ["clean"])])
+
+
+def test_how_many_networks_have_a_number_is_said_where_not_all_do():
+    some = board(clean=[(0.5, 0.1)], mce=[(1.5, 0.1)])
+    some.table["mce_n"] = 2
+    text = FORMATS["md"]([some])
+    assert "150.0 ± 10.0 (n = 2)" in text
+    assert "50.0 ± 10.0 |" in text
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -123,8 +178,8 @@ def test_the_command_chooses_and_sorts(selbench, tiny_study, refused):
     selbench("run", tiny_study, "--suite", "clean")
     ended = selbench("leaderboard", "--columns", "clean", "--sort", "clean", "--format", "csv")
     table = pd.read_csv(StringIO(ended.out))
-    columns = ["study", "rank", "subject", "alpha", "networks", "clean", "clean_interval"]
-    assert list(table) == columns
+    facts = ["study", "rank", "subject", "alpha", "networks", "images"]
+    assert list(table) == [*facts, "clean", "clean_interval", "clean_n"]
     assert np.all(np.diff(table["clean"]) <= 0)
     assert refused("leaderboard", "--sort", "cleen") == (
         "unknown column 'cleen'; did you mean 'clean'?"

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from selbench.claims.claim import Flags
 from selbench.claims.effects import SHARE, Effect, Finding
 from selbench.claims.reading import Need, UntestedError, alphas_of
-from selbench.leaderboard import masked
+from selbench.leaderboard.attacked import masked
 
 CHECKS = ("attacks", "attacks-strong")  # the suites that have them
 

@@ -13,7 +13,7 @@ from selbench.claims.kinds import found
 from selbench.claims.naming import told_apart
 from selbench.claims.reading import Need, UntestedError, images_of, merged
 from selbench.errors import SelbenchError
-from selbench.leaderboard import current_rows
+from selbench.leaderboard.current import RUNS, current_rows, study_word
 from selbench.stats import holm
 from selbench.store import StudyStore
 from selbench.study import exactly
@@ -21,7 +21,6 @@ from selbench.study import exactly
 LEVEL = 0.05  # of error, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
-RUNS = Path("runs")  # where results are, unless --store says otherwise
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def judge_study(
     network = f"{study.get('model', {}).get('name')}/{study.get('dataset', {}).get('name')}"
     used = rows["limit"].dropna()
     taken = int(used.iloc[0]) if len(used) else None
-    word = _word(store.study, manifest.get("command", []))
+    word = study_word(store.study, manifest.get("command", []))
     return judge(rows, claims, About(store.study, network, taken, root, word))
 
 
@@ -149,12 +148,6 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
         f"none of {len(needs)} claims can be tested on the study {first.about.study}; make what "
         f"they read with `{first.about.command(merged(needs))}`"
     )
-
-
-def _word(study: str, command: Sequence[str]) -> str:
-    """Return how the command line names the study: a file's path as it was given."""
-    paths = (word for word in command if word.endswith(".toml") and Path(word).stem == study)
-    return next(paths, study)
 
 
 def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | UntestedError:

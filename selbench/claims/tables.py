@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from selbench.claims.judging import (
     Judgement,
     Verdict,
 )
+from selbench.leaderboard.text import markdown
 
 FORMS = {RHO: "rho {:.2f}", POINTS: "{:+.1f} points", SHARE: "{:.1f} %", PLAIN: "{:+.3g}"}
 ANOTHER = "*"  # marks verdicts on another network than the claim's
@@ -35,11 +35,11 @@ def to_table(found: Judgement) -> Group:
     table.add_column(overflow="fold")
     for each in found.verdicts:
         if each.verdict != NOT_TESTED:
-            table.add_row(Text(each.claim.id), Text(_mark(each), style="bold"), _told(each))
+            table.add_row(Text(each.claim.id), Text(marked(each), style="bold"), _told(each))
     parts: list[Table | Text] = [
         Text(found.about.study, style="italic"),
         table,
-        Text(_caption(found), style="dim"),
+        Text(caption_text(found), style="dim"),
     ]
     for command, verdicts in _by_command(found).items():
         ids = ", ".join(each.claim.id for each in verdicts)
@@ -50,7 +50,7 @@ def to_table(found: Judgement) -> Group:
 
 def _told(each: Verdict) -> Text:
     """Return the sentence, and below it what speaks for the verdict."""
-    below = [_effect(each.effect), _sizes(each), each.reason]
+    below = [effect_text(each.effect), sizes_text(each), each.reason]
     if each.claim.published != UNKNOWN:
         below.append(f"published: {each.claim.published}")
     return Text(each.claim.sentence).append("\n" + "; ".join(filter(None, below)), style="dim")
@@ -84,17 +84,11 @@ def _section(found: Judgement) -> str:
     for each in found.verdicts:
         last = f"{each.reason}: {each.command}" if each.command else each.reason
         claim = f"{each.claim.sentence} ({each.claim.source}; {each.claim.sure})"
-        words = [each.claim.id, claim, _mark(each), _effect(each.effect) or "-"]
-        words += [_sizes(each) or "-", each.claim.published, last or "-"]
-        lines.append([_escape(word) for word in words])
+        words = [each.claim.id, claim, marked(each), effect_text(each.effect) or "-"]
+        words += [sizes_text(each) or "-", each.claim.published, last or "-"]
+        lines.append([markdown(word) for word in words])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"### {_escape(found.about.study)}\n\n{table}\n\n{_escape(_caption(found))}\n"
-
-
-def _escape(text: str) -> str:
-    """Write text so that Markdown shows it as it is."""
-    entities = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_|\[\]~])", r"\\\1", " ".join(entities.split()))
+    return f"### {markdown(found.about.study)}\n\n{table}\n\n{markdown(caption_text(found))}\n"
 
 
 def _record(each: Verdict) -> dict[str, Any]:
@@ -134,7 +128,7 @@ def _numbers(effect: Effect) -> dict[str, Any]:
     }
 
 
-def _effect(effect: Effect | None) -> str:
+def effect_text(effect: Effect | None) -> str:
     """Write "rho -0.93 (-0.98 to -0.79), 16.1 % at alpha = -2, 12.6 % at alpha = 0"."""
     if effect is None:
         return ""
@@ -151,7 +145,8 @@ def _effect(effect: Effect | None) -> str:
     return f"{text}; {effect.detail}" if effect.detail else text
 
 
-def _sizes(each: Verdict) -> str:
+def sizes_text(each: Verdict) -> str:
+    """Write over how much an effect is: "15 networks, 3 seeds, 597 images"."""
     if each.effect is None:
         return ""
     parts = [f"{each.effect.networks} networks"]
@@ -160,11 +155,13 @@ def _sizes(each: Verdict) -> str:
     return ", ".join(parts)
 
 
-def _mark(each: Verdict) -> str:
+def marked(each: Verdict) -> str:
+    """Write a verdict, with a star where the claim is of another network."""
     return each.verdict if each.own or each.verdict == NOT_TESTED else each.verdict + ANOTHER
 
 
-def _caption(found: Judgement) -> str:
+def caption_text(found: Judgement) -> str:
+    """Count the verdicts, and say what the star means."""
     counts = [
         f"{sum(each.verdict == verdict for each in found.verdicts)} {verdict}"
         for verdict in (SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED)
@@ -172,7 +169,7 @@ def _caption(found: Judgement) -> str:
     family = max(each.family for each in found.verdicts)
     parts = [", ".join(counts)]
     parts += [f"error {100 * LEVEL:g} % over {family} claims together (Holm)"] if family else []
-    others = any(ANOTHER in _mark(each) for each in found.verdicts)
+    others = any(ANOTHER in marked(each) for each in found.verdicts)
     parts += [f"{ANOTHER} {_other(found.about)}"] if others else []
     return "; ".join(parts) + "."
 

@@ -1,62 +1,15 @@
 """The papers' own figure, digitised, through the claims' code: one value for each alpha."""
 
-import json
-
-import pandas as pd
 import pytest
+from published import published
 
 from selbench.claims.judging import About, judge
 from selbench.claims.loading import chosen, shipped_claims
 
-HIDDEN = {"jpeg", "snow", "elastic"}  # partly behind the legend or other curves
-# Clean accuracy in per cent, ResNet18, off a figure of arXiv 2003.01262.
-CLEAN = {
-    -2: 52.95, -1: 53.62, -0.7: 53.36, -0.4: 53.24, -0.2: 52.69, 0: 51.57,
-    0.2: 50.44, 0.4: 49.43, 0.7: 49.37, 1: 49.29, 2: 47.12,
-}  # fmt: skip
-
-
-LEGEND = {36.3, 26.32, 26.34}  # marks of the legend, not of a curve
-
-
-def severities(blobs):
-    """Return five accuracies of [value, height] blobs; the tallest are two marks that touch."""
-    found = [(height, value) for value, height in blobs if value not in LEGEND]
-    while len(found) < 5:
-        height, value = max(found)
-        found.remove((height, value))
-        found += [(height / 2, value)] * 2
-    assert len(found) == 5
-    return sorted((value for _, value in found), reverse=True)
-
-
-def row(suite, condition, level, alpha, accuracy):
-    return {
-        "suite": suite,
-        "condition": condition,
-        "level": level,
-        "metric": "accuracy",
-        "subject": f"alpha={alpha:g}",
-        "alpha": float(alpha),
-        "seed": 0,
-        "layer": pd.NA,
-        "value": accuracy / 100,
-        "n": 10000,
-    }
-
 
 @pytest.fixture(scope="module")
 def rows(test_data):
-    path = test_data / "published" / "leavitt2020_tiny_imagenet_c_resnet18.json"
-    figure = json.loads(path.read_text())
-    cells = [
-        row("corruptions", name, severity, float(alpha), value)
-        for name, alphas in figure.items()
-        if name not in HIDDEN
-        for alpha, blobs in alphas.items()
-        for severity, value in enumerate(severities(blobs), 1)
-    ]
-    return pd.DataFrame([*cells, *(row("clean", "clean", None, a, v) for a, v in CLEAN.items())])
+    return published(test_data)
 
 
 def test_the_figure_reads_as_the_protocol_says(rows):

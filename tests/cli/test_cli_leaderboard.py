@@ -8,7 +8,7 @@ import pytest
 import torch
 from kept import measurements
 
-from selbench.tables import FORMATS
+from selbench.leaderboard.tables import FORMATS
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_formats_hold_the_same_numbers(selbench, store, tmp_path):
     table = pd.read_csv("board.csv")
     rows = json.loads(shown("json"))[0]["rows"]
     assert list(table["alpha"]) == [row["alpha"] for row in rows] == [0, 1]
-    for name in ("clean", "corrupted", "mce", "selectivity"):
+    for name in ("clean", "mca", "mce", "selectivity"):
         assert list(table[name]) == pytest.approx([row[name] for row in rows])
         digits = 3 if name == "selectivity" else 1
         factor = 1 if name == "selectivity" else 100
@@ -56,7 +56,7 @@ def test_leaderboard_is_over_the_tidy_measurements(selbench, store):
     clean = accuracy.query("suite == 'clean'")["value"]
     corrupted = accuracy.query("suite == 'corruptions'").groupby("condition")["value"].mean()
     assert rows[1]["clean"] == pytest.approx(clean.item())
-    assert rows[1]["corrupted"] == pytest.approx(corrupted.mean())
+    assert rows[1]["mca"] == pytest.approx(corrupted.mean())
 
 
 # One table never mixes what is unlike.
@@ -89,7 +89,7 @@ def test_the_same_weights_brought_and_trained_have_a_row_each(selbench, tiny_stu
 
 def test_two_checkpoints_of_one_file_name_have_a_row_each(selbench, tiny_study, checkpoint):
     state = torch.load(checkpoint, weights_only=True)
-    for folder, factor in (("a", 1), ("b", -1)):
+    for folder, factor in (("a", 1), ("b", 2)):
         Path(folder).mkdir()
         torch.save({name: factor * tensor for name, tensor in state.items()}, f"{folder}/same.pth")
     words = ["--checkpoint", "a/same.pth", "--checkpoint", "b/same.pth"]
@@ -100,7 +100,84 @@ def test_two_checkpoints_of_one_file_name_have_a_row_each(selbench, tiny_study, 
 def test_a_checkpoint_that_changed_takes_the_place_of_what_it_was(selbench, tiny_study, checkpoint):
     selbench("run", tiny_study, "--checkpoint", checkpoint)
     state = torch.load(checkpoint, weights_only=True)
-    torch.save({name: -tensor for name, tensor in state.items()}, checkpoint)
+    torch.save({name: 2 * tensor for name, tensor in state.items()}, checkpoint)
     selbench("run", tiny_study, "--checkpoint", checkpoint)
     assert board(selbench)[str(checkpoint)]["networks"] == 1
     assert len(set(measurements()["weights"])) == 2
+
+
+# One network, several studies, and what cannot be shown.
+
+
+def test_one_network_has_an_interval_over_its_images(selbench, store):
+    ended = selbench("leaderboard", "--store", store, "--format", "json")
+    (content,) = json.loads(ended.out)
+    assert "of one network ± 95 % interval over test images alone" in content["caption"]
+    clean = measurements(store).query("suite == 'clean' and metric == 'accuracy' and alpha == 1")
+    row = content["rows"][1]
+    assert row["clean"] == clean["value"].item()
+    assert 0 < row["clean_interval"] < 0.5
+    assert row["brightness_interval"] > 0
+    assert row["mce_interval"] is None
+
+
+def test_a_study_and_a_brought_network_stand_side_by_side(
+    selbench, store, tiny_study, few_conditions, checkpoint
+):
+    words = ["--suite", "corruptions", "--checkpoint", checkpoint, "--store", "foreign"]
+    assert selbench("run", tiny_study, *words).code == 0
+    ended = selbench("leaderboard", store / "tiny", "foreign", "--format", "json")
+    (content,) = json.loads(ended.out)
+    rows = {row["subject"]: row for row in content["rows"]}
+    assert list(rows) == ["alpha=0", "alpha=1", str(checkpoint)]
+    assert rows["alpha=0"]["mce"] == pytest.approx(1)
+    assert rows[str(checkpoint)]["mce"] > 0
+    assert rows["alpha=0"]["study"] == f"{store}/tiny"
+    brought = selbench("leaderboard", "--store", "foreign", "--reference", checkpoint).out
+    assert "mCE relative to" in brought
+
+
+@pytest.fixture
+def command(store):
+    """Return how the study was named in the command that made the store: by its file."""
+    manifest = json.loads((store / "tiny" / "manifest.json").read_text())
+    return next(word for word in manifest["command"] if word.endswith("tiny.toml"))
+
+
+def test_what_was_not_measured_names_the_run_that_measures_it(store, refused, command):
+    assert refused("leaderboard", "--store", store, "--columns", "clean,fgsm") == (
+        f"tiny has no numbers for the column fgsm; make some with `selbench run {command} --store "
+        f"{store} --suite attacks`"
+    )
+    assert refused("leaderboard", "--store", store, "--columns", "saturate").endswith(
+        "--suite corruptions-extra`"
+    )
+    assert refused("leaderboard", "--store", store, "--corruption", "fog").endswith(
+        "with --suite corruptions-all --corruption fog"
+    )
+    assert refused("leaderboard", "--store", store, "--limit", "7").endswith(
+        f"make them with `selbench run {command} --limit 7 --store {store}`"
+    )
+
+
+def test_studies_of_other_images_are_refused(selbench, store, tiny_study, image_tree, refused):
+    image_tree("other", classes=3, test=5)
+    words = ["--data", "other", "--suite", "clean", "--alpha", "0", "--store", "elsewhere"]
+    assert selbench("run", tiny_study, *words).code == 0
+    sentence = refused("leaderboard", store / "tiny", "elsewhere")
+    assert sentence.startswith(f"{store}/tiny and elsewhere/tiny cannot stand in one table: their ")
+
+
+def test_no_such_place_column_format_or_reference(store, refused):
+    assert refused("leaderboard") == (
+        "there are no results in runs; make some with `selbench run`, or say --store"
+    )
+    assert refused("leaderboard", "--store", store, "tine").endswith("did you mean 'tiny'?")
+    assert refused("leaderboard", "results/tiny").startswith("there is no folder results/tiny;")
+    shown = ["leaderboard", "--store", store]
+    assert (
+        refused(*shown, "--columns", "corrupted")
+        == "unknown column 'corrupted'; did you mean 'mca'?"
+    )
+    assert refused(*shown, "--format", "xml").startswith("unknown format 'xml'; ")
+    assert refused(*shown, "--reference", "alpha=9").startswith("unknown reference 'alpha=9'; ")

@@ -1,0 +1,64 @@
+"""The command `selbench leaderboard`: what studies measured, one row per alpha or network."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from selbench.errors import unknown
+from selbench.options import Corruptions, Store, split_words
+
+
+def leaderboard(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PLACES]...",
+            help="Studies of the store, or folders of studies or stores; several make one table. "
+            "Without one, every study of the store.",
+        ),
+    ] = None,
+    store: Store = Path("runs"),
+    format: Annotated[str, typer.Option(help="table, md, csv, json, latex or html.")] = "table",
+    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    extra: Annotated[
+        bool, typer.Option("--extra", help="Count the four extra corruptions in.")
+    ] = False,
+    corruption: Corruptions = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these columns, corruptions among them; repeat or use commas."),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="The column whose best rows come first, with a rank.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help='The row that mCE is relative to, instead of "alpha=0".'),
+    ] = None,
+    join: Annotated[
+        bool, typer.Option("--join", help="Make one table of the studies of a store, too.")
+    ] = False,
+) -> None:
+    """Print the leaderboard of a study, or of several.
+
+    One table for each study; one table of all where several places, or --join, are given.
+    """
+    from selbench.leaderboard import leaderboard as derive
+    from selbench.leaderboard.ranking import arranged
+    from selbench.leaderboard.tables import FORMATS, to_table
+    from selbench.store import open_places
+
+    if format not in ("table", *FORMATS):
+        raise unknown("format", format, ("table", *FORMATS))
+    only, chosen = split_words(corruption) or [], split_words(columns)
+    studies = open_places(places or [], store)
+    sets = [studies] if join or len(places or []) > 1 else [[each] for each in studies]
+    boards = [arranged(derive(each, limit, extra, only, reference), chosen, sort) for each in sets]
+    if format != "table":
+        sys.stdout.write(FORMATS[format](boards))
+        return
+    for board in boards:
+        Console().print(to_table(board))

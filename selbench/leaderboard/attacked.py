@@ -1,0 +1,71 @@
+"""What attacks leave of networks, beside mean accuracies: median perturbations, and flags."""
+
+import numpy as np
+import pandas as pd
+
+from selbench.attacks.masking import raised
+from selbench.leaderboard.accuracies import ATTACKED
+from selbench.leaderboard.columns import MASKING, MEDIANS
+
+# What must never leave less than PGD does: attack, PGD of the same norm, and the flag it raises.
+WEAKER = (
+    ("noise-linf", "pgd-linf", "noise"),
+    ("noise-l2", "pgd-l2", "noise"),
+    ("transfer-linf", "pgd-linf", "transfer"),
+    ("hopskipjump-l2", "pgd-l2", "gradient_free"),
+)
+
+
+def medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of `MEDIANS`: networks by columns, of PGD in the same norm."""
+    curves = _curves(rows)
+    found = {
+        name: curves[attack].apply(median_perturbation)
+        for name in MEDIANS
+        if (attack := name.replace("median_", "pgd-")) in curves
+    }
+    return pd.DataFrame(found).rename_axis("subject")
+
+
+def median_perturbation(accuracies: pd.Series) -> float:
+    """Return the epsilon at which half of the images have fallen; NaN where no budget does it.
+
+    `accuracies` are indexed by rising epsilons. Accuracy is taken to fall evenly with the logarithm
+    of epsilon between two of them, and evenly from 1 at epsilon 0 to the first.
+    """
+    below = np.flatnonzero(accuracies.to_numpy() <= 0.5)
+    if not len(below):
+        return float("nan")
+    last = below[0]
+    right, high = accuracies.iloc[last], float(accuracies.index[last])
+    if last == 0:
+        return float(high * 0.5 / (1 - right))
+    left, low = accuracies.iloc[last - 1], float(accuracies.index[last - 1])
+    return float(low * (high / low) ** ((left - 0.5) / (left - right)))
+
+
+def masked(rows: pd.DataFrame) -> pd.Series:
+    """Return each network's flags of masked gradients, "" for none; NaN where not checked."""
+    measured = rows[rows["metric"].str.startswith("masking_")]
+    names = measured["metric"].str.removeprefix("masking_")
+    checks = measured.pivot_table("value", "subject", names, aggfunc="max", observed=True)
+    curves = _curves(rows)
+    for weaker, stronger, name in WEAKER:
+        if weaker in curves and stronger in curves:
+            ahead = (curves[stronger] - curves[weaker]).max()
+            before = checks.get(name, ahead)
+            checks[name] = pd.concat([before, ahead], axis=1).max(axis=1)
+    flags = {
+        subject: ", ".join(raised({str(name): value for name, value in row.items()}))
+        for subject, row in checks.iterrows()
+    }
+    return pd.Series(flags, dtype=object, name=MASKING).rename_axis("subject")
+
+
+def _curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the accuracies that each attack leaves: levels by networks."""
+    chosen = rows[rows["suite"].isin(ATTACKED) & (rows["metric"] == "accuracy")]
+    return {
+        str(name): part.pivot(index="level", columns="subject", values="value").sort_index()
+        for name, part in chosen.groupby("condition")
+    }

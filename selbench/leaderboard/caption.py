@@ -1,0 +1,101 @@
+"""What stands below a leaderboard: what its numbers are over, and what was left out."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from selbench.leaderboard.accuracies import CORRUPTED, Levels, ids
+from selbench.leaderboard.explained import comparable, looks_of
+from selbench.leaderboard.joined import Compared
+from selbench.leaderboard.relative import Reference, Relative
+
+
+def caption(
+    found: Compared,
+    networks: pd.DataFrame,
+    table: pd.DataFrame,
+    counted: Levels,
+    lacking: list[str],
+    relative: Relative,
+) -> str:
+    """Write the sentence below the table.
+
+    Args:
+        found: what is compared.
+        networks: every network's columns.
+        table: of the leaderboard.
+        counted: the corrupted conditions that count.
+        lacking: corruptions that only some of the networks have.
+        relative: mCE, what it is relative to, and what is not in it.
+    """
+    measured, reference = bool(counted), relative.reference
+    left_out = relative.left_out.get("mce")
+    parts = [
+        _images(found.rows),
+        *(_sources(found.rows, counted) if measured else []),
+        *_intervals(table),
+        *looks_of(comparable(found.rows)),
+    ]
+    if reference is not None and networks["mce"].notna().any():
+        parts.append(f"mCE relative to {compared_with(reference, found)}")
+    if lacking:
+        parts.append(f"not counted, since some networks lack them: {', '.join(lacking)}")
+    if reference is not None and left_out and measured:
+        reason = f"not in mCE, since {written(reference)} makes no error"
+        parts.append(f"{reason}: {', '.join(left_out)}")
+    untested = networks.index[networks["mca"].isna()]
+    if measured and len(untested):
+        parts.append(f"not tested on corruptions: {', '.join(untested)}")
+    if found.diverged:
+        parts.append(f"diverged in training: {', '.join(found.diverged)}")
+    return "; ".join(parts) + "."
+
+
+def note(relative: Relative) -> Mapping[str, str]:
+    """Say of the column relative_mce what was left out."""
+    reference, left_out = relative.reference, relative.left_out.get("relative_mce")
+    if reference is None or not left_out:
+        return {}
+    reason = f"not in relative mCE, since {written(reference)} loses nothing by them"
+    return {"relative_mce": f"{reason}: {', '.join(left_out)}"}
+
+
+def compared_with(reference: Reference, found: Compared) -> str:
+    """Write "alpha = 0 of the same seed"."""
+    if not reference.seeded:
+        return written(reference)
+    several = found.rows["study"].nunique() > 1
+    other = ", of other studies to its mean" if several else ""
+    return f"{written(reference)} of the same seed{other}"
+
+
+def written(reference: Reference) -> str:
+    """Write a row's name as sentences do: "alpha = 0"."""
+    name = reference.name
+    return f"alpha = {name.removeprefix('alpha=')}" if name.startswith("alpha=") else name
+
+
+def _images(rows: pd.DataFrame) -> str:
+    n = rows.loc[rows["metric"] == "accuracy", "n"]
+    numbers = " to ".join(map(str, sorted({n.min(), n.max()})))
+    return f"{numbers} test images" if len(n) else "no accuracies yet"
+
+
+def _sources(rows: pd.DataFrame, counted: Levels) -> list[str]:
+    corrupted = rows[rows["suite"].isin(CORRUPTED)]
+    corrupted = corrupted.assign(id=ids(corrupted))
+    used = corrupted[corrupted["id"].isin([each for part in counted.values() for each in part])]
+    counts = used.drop_duplicates("id")["source"].value_counts().sort_index()
+    sources = ", ".join(f"{count} {source}" for source, count in counts.items())
+    return [f"{len(counted)} corruptions, with their severities {sources}"]
+
+
+def _intervals(table: pd.DataFrame) -> list[str]:
+    """Say what the intervals are over."""
+    lone = table["networks"] == 1
+    halves = table[[name for name in table if str(name).endswith("_interval")]]
+    over_images = bool(halves[lone].notna().any(axis=None))
+    parts = [] if lone.all() and len(table) else ["mean over seeds ± 95 % t interval"]
+    if over_images:
+        parts.append("of one network ± 95 % interval over test images alone")
+    return parts or ["one network each, without an interval"]

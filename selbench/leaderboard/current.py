@@ -1,0 +1,81 @@
+"""The measurements of a store that tables and figures are made of: like beside like."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from selbench.errors import SelbenchError
+from selbench.store import StudyStore, condition_id
+
+RUNS = Path("runs")  # where results are, unless --store says otherwise
+
+
+def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
+    """Return the measurements of a store's latest run that tables and figures are made of.
+
+    Raises:
+        SelbenchError: where there are no cells with that `limit`.
+    """
+    rows = _one_limit(_current(store.measurements(), store.manifest()), limit)
+    if limit is not None and rows.empty:
+        raise SelbenchError(
+            f"{store.folder} holds no results on {limit} test images; make them with "
+            f"`{command(store, limit)}`"
+        )
+    return rows
+
+
+def command(store: StudyStore, limit: int | None) -> str:
+    """Return the command that adds to a study's results, such as `selbench run digits`."""
+    named = study_word(store.study, store.manifest().get("command", []))
+    parts = ["selbench", "run", named]
+    parts += ["--limit", str(limit)] if limit is not None else []
+    root = root_of_runs(store)
+    parts += ["--store", str(root)] if root != RUNS else []
+    return shlex.join(parts)
+
+
+def study_word(study: str, given: Sequence[str]) -> str:
+    """Return how a command line that was `given` names the study: a file's path as it stood."""
+    paths = (word for word in given if word.endswith(".toml") and Path(word).stem == study)
+    return next(paths, study)
+
+
+def root_of_runs(store: StudyStore) -> Path:
+    """Return the store in which a run adds to a study; not a folder that holds its tables alone."""
+    return store.root if store.begun else RUNS
+
+
+def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
+    """Keep what the manifest lists: data, networks, and conditions as they were last made."""
+    weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
+    levels = [None if pd.isna(level) else level for level in rows["level"]]
+    conditions = map(condition_id, rows["suite"], rows["condition"], levels)
+    # A condition whose images lie on disk names their checksum; the others' is the test set's.
+    made = {
+        name: (source, version, data or manifest["data"])
+        for name, (source, version, data) in manifest["conditions"].items()
+    }
+    found = zip(rows["source"], rows["version"], rows["data"], strict=True)
+    same = [made.get(name) == facts for name, facts in zip(conditions, found, strict=True)]
+    helpers = {name: facts.get("helper", "") for name, facts in manifest["subjects"].items()}
+    current = (
+        rows["helper"].isin(["", None]) | (rows["helper"] == rows["subject"].map(helpers))
+    ) & (
+        rows["training"].isin([manifest["training"], ""])
+        & (rows["subject"].map(weights) == rows["weights"])
+        & pd.Series(same, rows.index, bool)
+    )
+    kept: pd.DataFrame = rows[current]
+    return kept
+
+
+def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
+    """Keep the cells with `limit` test images; None takes all images, else the most there are."""
+    if limit is None and rows["limit"].isna().any():
+        return rows[rows["limit"].isna()]
+    chosen = rows["limit"].max() if limit is None else limit
+    return rows[(rows["limit"] == chosen).fillna(False)]

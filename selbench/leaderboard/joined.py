@@ -1,0 +1,147 @@
+"""Studies side by side: their measurements in one table, and what forbids it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selbench.errors import SelbenchError
+from selbench.leaderboard.current import command, current_rows
+from selbench.store import StudyStore, condition_id
+from selbench.study import exactly
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Measurements that one table compares.
+
+    Attributes:
+        title: the studies' names.
+        rows: current measurements, with the columns study; row, as the table calls it; name, as
+            `--reference` calls it; and own, the network's name in its study. `subject` tells
+            networks apart.
+        where: the folders that they come from.
+        diverged: networks that diverged in training.
+        stores: of the studies, by the names that rows have.
+        runs: the commands that add to them.
+    """
+
+    title: str
+    rows: pd.DataFrame
+    where: str = ""
+    diverged: tuple[str, ...] = ()
+    stores: tuple[tuple[str, StudyStore], ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+def compared(stores: Sequence[StudyStore], limit: int | None = None) -> Compared:
+    """Return the measurements of one study, or of several that can be compared.
+
+    In several, a row is called as a brought network, or "alpha=0"; after the study's name,
+    "digits: alpha=0", where two studies have such a network, and where two have alphas.
+
+    Args:
+        stores: of the studies, one or more.
+        limit: of how many test images; None takes the most that each has.
+
+    Raises:
+        SelbenchError: where studies were not tested on the same images, on as many, or under
+            conditions that were made alike; it names two that differ. As `current_rows`, too.
+    """
+    tables = [current_rows(store, limit) for store in stores]
+    check_alike(stores, tables)
+    names = _names(stores)
+    tables = [labelled(table, name) for table, name in zip(tables, names, strict=True)]
+    joined = tables[0] if len(tables) == 1 else _told_apart(pd.concat(tables, ignore_index=True))
+    return Compared(
+        " + ".join(names),
+        joined,
+        " and ".join(str(store.folder) for store in stores),
+        _diverged(stores, names),
+        tuple(zip(names, stores, strict=True)),
+        tuple(command(store, _limit(table)) for store, table in zip(stores, tables, strict=True)),
+    )
+
+
+def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
+    """Return measurements of one study with the columns that `Compared` adds."""
+    alphas = rows["alpha"].map(exactly, na_action="ignore")
+    trained = rows["alpha"].notna()
+    return rows.assign(
+        study=study,
+        own=rows["subject"],
+        row=rows["subject"].where(~trained, alphas),
+        name=rows["subject"].where(~trained, "alpha=" + alphas.astype(object).fillna("")),
+    )
+
+
+def check_alike(stores: Sequence[StudyStore], tables: Sequence[pd.DataFrame]) -> None:
+    """Refuse studies whose numbers are of other images, or of conditions made otherwise."""
+    made: dict[str, tuple[StudyStore, tuple[str, int, str]]] = {}
+    for store, table in zip(stores, tables, strict=True):
+        _check_images(stores[0], store, tables[0], table)
+        facts = table.drop_duplicates(["suite", "condition", "level"])
+        columns = ["suite", "condition", "level", "source", "version", "data"]
+        for suite, condition, level, *how in facts[columns].itertuples(index=False):
+            name = condition_id(suite, condition, None if pd.isna(level) else level)
+            other, before = made.setdefault(name, (store, tuple(how)))
+            if before != tuple(how):
+                difference = f"{name} differs ({_how(before)}, and {_how(tuple(how))})"
+                raise _unlike(other, store, difference, "run one of them again as the other was")
+
+
+def _check_images(
+    one: StudyStore, other: StudyStore, first: pd.DataFrame, then: pd.DataFrame
+) -> None:
+    data = [store.manifest()["data"] for store in (one, other)]
+    if data[0] != data[1]:
+        difference = f"their test images differ (checksums {data[0]} and {data[1]})"
+        raise _unlike(one, other, difference, "join studies of the same images")
+    counts = [_limit(table) or "all" for table in (first, then)]
+    if counts[0] != counts[1]:
+        difference = f"they took different numbers of test images ({counts[0]} and {counts[1]})"
+        raise _unlike(one, other, difference, "choose one that both have with --limit")
+
+
+def _limit(rows: pd.DataFrame) -> int | None:
+    limits = rows["limit"].dropna()
+    return int(limits.iloc[0]) if len(limits) else None
+
+
+def _how(facts: tuple[str, int, str]) -> str:
+    source, version, data = facts
+    return f"{source} in version {version} of images {data}"
+
+
+def _unlike(one: StudyStore, other: StudyStore, difference: str, advice: str) -> SelbenchError:
+    return SelbenchError(
+        f"{one.folder} and {other.folder} cannot stand in one table: {difference}; {advice}"
+    )
+
+
+def _names(stores: Sequence[StudyStore]) -> list[str]:
+    """Return the studies' names; the folders of those of one name."""
+    names = [store.study for store in stores]
+    return [
+        name if names.count(name) == 1 else str(store.folder)
+        for name, store in zip(names, stores, strict=True)
+    ]
+
+
+def _told_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Name networks after their study: where another has such a row, or has alphas too."""
+    alone = rows.groupby("name")["study"].transform("nunique") == 1
+    trained = rows["alpha"].notna()
+    if rows.loc[trained, "study"].nunique() > 1:
+        alone &= ~trained
+    name = rows["name"].where(alone, rows["study"] + ": " + rows["name"])
+    return rows.assign(name=name, row=name, subject=rows["study"] + ": " + rows["own"])
+
+
+def _diverged(stores: Sequence[StudyStore], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(
+        subject if len(stores) == 1 else f"{name}: {subject}"
+        for name, store in zip(names, stores, strict=True)
+        for subject, facts in store.manifest()["subjects"].items()
+        if facts["diverged"]
+    )

@@ -1,0 +1,64 @@
+"""Intervals over test images, for rows of one network, which has none over seeds."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from selbench.errors import MissingOutcomesError
+from selbench.leaderboard.accuracies import Plan, averaged, ids
+from selbench.leaderboard.joined import Compared
+from selbench.stats import crossed_interval
+from selbench.store import CELL, StudyStore
+
+
+def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFrame:
+    """Return half widths of 95 % intervals over images: networks by columns of accuracies.
+
+    An image counts with the share of conditions under which the network has it right. Intervals are
+    not symmetric near 0 and 1; the farther end counts. NaN where outcomes were not kept, as in a
+    folder of results alone.
+
+    Args:
+        found: what is compared.
+        lone: networks whose row is theirs alone.
+        plan: what columns average.
+    """
+    rows = found.rows[found.rows["subject"].isin(lone)]
+    tables = []
+    for study, store in found.stores:
+        part = rows[(rows["study"] == study) & (rows["metric"] == "accuracy")]
+        if len(part):
+            tables += [_of_networks(store, part, plan)]
+    return pd.concat(tables) if tables else pd.DataFrame(dtype=float)
+
+
+def _of_networks(store: StudyStore, rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    correct = _correct(store, rows)
+    halves = {subject: averaged(table, plan).apply(_half) for subject, table in correct.items()}
+    return pd.DataFrame(halves, dtype=float).T
+
+
+def _correct(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return of each network what it has right: ids of conditions by images."""
+    known = rows.assign(id=ids(rows), network=rows["subject"], subject=rows["own"])
+    known = known.merge(store.cells(), on=[*CELL])[["key", "id", "network"]]
+    if known.empty:
+        return {}
+    try:
+        outcomes = store.outcomes(set(known["key"])).to_pandas()
+    except MissingOutcomesError:  # they were deleted, which takes nothing but intervals away
+        return {}
+    outcomes["correct"] = (outcomes["prediction"] == outcomes["label"]).astype(float)
+    merged = outcomes[["key", "example", "correct"]].astype({"key": str}).merge(known, on="key")
+    return {
+        str(network): part.pivot(index="id", columns="example", values="correct")
+        for network, part in merged.groupby("network")
+    }
+
+
+def _half(values: "pd.Series[float]") -> float:
+    if values.isna().any() or len(values) < 2:
+        return math.nan
+    found = crossed_interval(values.to_numpy()[None])
+    return max(found.high - found.value, found.value - found.low)

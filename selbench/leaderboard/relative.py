@@ -1,0 +1,123 @@
+"""Errors under corruptions relative to those of a reference network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from selbench.errors import SelbenchError, unknown
+from selbench.leaderboard.columns import RELATIVE
+
+REFERENCE = 0.0  # the alpha that errors are relative to, unless another row is named
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The row that errors are relative to.
+
+    Attributes:
+        name: of the row.
+        networks: those of the row that were tested under corruptions, by their names.
+        seeded: whether it has a network for each seed; networks of the same study are then compared
+            with that of their own seed, since those share their first weights.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    seeded: bool
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Columns of errors relative to a reference.
+
+    Attributes:
+        columns: mce and relative_mce of each network; NaN without a reference.
+        reference: the row that they are relative to; None where there is none.
+        left_out: by column, the corruptions on which the reference has nothing to divide by.
+    """
+
+    columns: dict[str, "pd.Series[float]"]
+    reference: Reference | None = None
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+def relative_errors(errors: pd.DataFrame, networks: pd.DataFrame, name: str | None) -> Relative:
+    """Return errors relative to those of the row called `name`, averaged over corruptions.
+
+    Args:
+        errors: corruptions by the networks that were tested, mean over severities.
+        networks: every network's study, name, alpha, seed and clean accuracy.
+        name: None for alpha = 0, if there is one.
+
+    Raises:
+        SelbenchError: as `find_reference`.
+    """
+    reference = find_reference(networks, list(errors.columns), name)
+    if reference is None:
+        return Relative({name: pd.Series(dtype=float) for name in RELATIVE})
+    beyond = errors - (1 - networks.loc[errors.columns, "clean"])
+    columns, left_out = {}, {}
+    for column, amounts in zip(RELATIVE, (errors, beyond), strict=True):
+        columns[column] = relative_to(reference, amounts, networks).mean()
+        own = amounts[[*reference.networks]]
+        left_out[column] = list(own.index[(own <= 0).any(axis=1)])
+    return Relative(columns, reference, left_out)
+
+
+def find_reference(
+    profiles: pd.DataFrame, tested: Sequence[str], name: str | None = None
+) -> Reference | None:
+    """Return the reference: the row called `name`, or the first of alpha = 0 that was tested.
+
+    Args:
+        profiles: networks by name, alpha and seed of their rows.
+        tested: networks with accuracies under corruptions.
+        name: None takes alpha = 0, or returns None where no such network was tested.
+
+    Raises:
+        SelbenchError: for a name that no row has, and for one that was not tested.
+    """
+    own = profiles.loc[[*tested]]
+    if name is None:
+        zero = own.loc[own["alpha"] == REFERENCE, "name"]
+        return find_reference(profiles, tested, zero.iloc[0]) if len(zero) else None
+    if name not in set(profiles["name"]):
+        raise unknown("reference", name, dict.fromkeys(profiles["name"]))
+    chosen = own[own["name"] == name]
+    if chosen.empty:
+        raise SelbenchError(
+            f"the reference {name} was not tested under these corruptions; test it with "
+            "--suite corruptions, or name another with --reference"
+        )
+    return Reference(name, tuple(chosen.index), bool(chosen["seed"].notna().all()))
+
+
+def relative_to(
+    reference: Reference, amounts: pd.DataFrame, profiles: pd.DataFrame
+) -> pd.DataFrame:
+    """Divide amounts of error, corruptions by networks, by those of the reference.
+
+    Amounts are sums, or means, over the same severities, so that severities are summed before they
+    are divided. A network without a seed, or of another study, is compared with the mean over the
+    reference's networks; one of a seed that the reference lacks has no ratio. Corruptions on which
+    an amount of the reference is not positive are left out of the result.
+
+    Hendrycks & Dietterich, 2019, arXiv:1903.12261: with their errors it is CE, with errors beyond
+    those on clean images relative CE, in shares of 1.
+    """
+    own = amounts[[*reference.networks]]
+    own = own[(own > 0).all(axis=1)]
+    divisors = {name: _divisor(reference, own, profiles, name) for name in amounts.columns}
+    return amounts.loc[own.index] / pd.DataFrame(divisors, index=own.index, dtype=float)
+
+
+def _divisor(
+    reference: Reference, own: pd.DataFrame, profiles: pd.DataFrame, name: str
+) -> "pd.Series[float]":
+    networks, seeds = profiles.loc[[*reference.networks]], profiles["seed"].dropna()
+    abroad = profiles["study"][name] != networks["study"].iloc[0]
+    if not reference.seeded or abroad or name not in seeds:
+        return own.mean(axis=1)
+    same = networks.index[networks["seed"] == seeds[name]]
+    return own[same[0]] if len(same) else own.mean(axis=1) * float("nan")

@@ -1,0 +1,178 @@
+"""The table of one study, or of several: a pure function of measurements."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corruptions import CORRUPTIONS
+from selbench.errors import SelbenchError, unknown
+from selbench.leaderboard.accuracies import CORRUPTED, accuracies, averaged, by_condition, planned
+from selbench.leaderboard.attacked import masked, medians
+from selbench.leaderboard.caption import caption, note
+from selbench.leaderboard.columns import COLUMNS, MASKING, Column
+from selbench.leaderboard.explained import explained
+from selbench.leaderboard.joined import Compared, compared
+from selbench.leaderboard.over_images import half_widths
+from selbench.leaderboard.relative import relative_errors
+from selbench.stats import mean_interval
+from selbench.store import StudyStore
+
+Groups = Mapping[str, Mapping[str, Column]]  # tables by their titles: columns by their names
+INDEX = {"selectivity": "selectivity_index", "null": "selectivity_index_null"}
+FACTS = ("study", "subject", "alpha", "networks", "images")
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A table of networks: one row per alpha or brought network, numbers as numbers.
+
+    Attributes:
+        study: its name, or those of several.
+        table: columns study, subject, alpha, networks, images (how many), and for every quantity
+            of `COLUMNS` its mean over networks; with the suffix `_interval` the half width of its
+            95 % interval, over networks, or over images where there is one network; with `_n`
+            how many networks have it. Accuracies lie in [0, 1]; mce is 1 for the reference.
+        caption: what the numbers are over, and what was left out.
+        columns: the quantities that are shown, in this order; () for all that there are.
+        groups: the tables of a board that has other quantities than `COLUMNS`.
+        notes: what is to be known of a column, where it is shown.
+        sort: the column that rows are sorted by, "" for none.
+        runs: the commands that add to what is shown.
+    """
+
+    study: str
+    table: pd.DataFrame
+    caption: str
+    columns: tuple[str, ...] = ()
+    groups: Groups = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    sort: str = ""
+    runs: tuple[str, ...] = ()
+
+
+def leaderboard(
+    stores: StudyStore | Sequence[StudyStore],
+    limit: int | None = None,
+    extra: bool = False,
+    only: Sequence[str] = (),
+    reference: str | None = None,
+) -> Leaderboard:
+    """Derive the leaderboard of a study, or of several in one table, from what was measured.
+
+    Only like is compared with like: the data and the training of each store's latest run, one
+    number of test images, and the corrupted conditions that all networks have in common.
+
+    Args:
+        stores: the results of a study, or of several.
+        limit: use the cells with so many test images; None takes the most there are.
+        extra: count the four extra corruptions in, beside the benchmark's fifteen.
+        only: count these corruptions alone, the extra ones included; none for all.
+        reference: the row that mCE is relative to, such as "alpha=0", which it is by default.
+
+    Raises:
+        SelbenchError: where there are no cells with that `limit`, or with one of `only`; where
+            studies cannot be compared; for an unknown reference.
+    """
+    found = [stores] if isinstance(stores, StudyStore) else stores
+    return derived(compared(found, limit), extra, only, reference)
+
+
+def derived(
+    found: Compared, extra: bool = False, only: Sequence[str] = (), reference: str | None = None
+) -> Leaderboard:
+    """Derive the leaderboard from measurements; arguments and errors as `leaderboard`."""
+    table = accuracies(found.rows)
+    names = _counted(found, extra, only)
+    plan = planned(found.rows, table, names)
+    networks = _quantities(found.rows, averaged(table, plan), extra, only)
+    counted = plan.get("mca", {})
+    errors = 1 - by_condition(table, counted)
+    tested = networks.index[networks["mca"].notna()]
+    relative = relative_errors(errors[tested], networks, reference)
+    networks = networks.assign(**relative.columns)
+    halves = half_widths(found, _alone(networks), plan)
+    board = _rows_over_networks(networks, halves)
+    lacking = [name for name in names if list(counted.get(name, ())) != plan[name][name]]
+    return Leaderboard(
+        found.title,
+        board,
+        caption(found, networks, board, counted, lacking, relative),
+        notes=note(relative),
+        runs=found.runs,
+    )
+
+
+def _counted(found: Compared, extra: bool, only: Sequence[str]) -> list[str]:
+    """Return the corruptions that count, of those that any network was tested under."""
+    rows = found.rows
+    measured = rows[(rows["metric"] == "accuracy") & rows["suite"].isin(CORRUPTED)]
+    present = set(measured["condition"])
+    for name in sorted(set(only) - present):
+        if name not in CORRUPTIONS:
+            raise unknown("corruption", name, CORRUPTIONS)
+        raise SelbenchError(
+            f"{found.where} holds no results under {name}; run its study with --suite "
+            f"corruptions-all --corruption {name}"
+        )
+    usual = set(measured.loc[measured["suite"] == CORRUPTED[0], "condition"])
+    return sorted(set(only) or (present if extra else usual))
+
+
+def _quantities(
+    rows: pd.DataFrame, means: pd.DataFrame, extra: bool, only: Sequence[str]
+) -> pd.DataFrame:
+    """Return networks by columns: what they are called, and what was measured of each."""
+    facts = ["subject", "study", "row", "name", "alpha", "seed"]
+    networks = rows[facts].drop_duplicates().set_index("subject")
+    accuracy = rows[rows["metric"] == "accuracy"]
+    networks["images"] = accuracy.groupby("subject")["n"].min().astype("Int64")
+    index = rows[(rows["suite"] == "selectivity") & (rows["condition"] == "clean")]
+    index = index[index["layer"].isna()]
+    for name, metric in INDEX.items():
+        networks[name] = index[index["metric"] == metric].set_index("subject")["value"]
+    networks = networks.join([means, medians(rows), explained(rows, extra, only)])
+    networks = networks.join(masked(rows))
+    networks = networks.reindex(columns=[*dict.fromkeys([*networks, *COLUMNS])])
+    return networks.assign(ratio=networks["mca"] / networks["clean"])
+
+
+def _alone(networks: pd.DataFrame) -> list[str]:
+    """Return the networks that have a row for themselves."""
+    sizes = networks.groupby(["study", "row", networks["alpha"].notna()])["name"].transform("size")
+    return list(networks.index[sizes == 1])
+
+
+def _rows_over_networks(networks: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+    """Average over seeds: in each study one row per alpha, rising, then one per brought network."""
+    studies = {name: place for place, name in enumerate(networks["study"].unique())}
+    order = [networks["study"].map(studies), networks["alpha"].fillna(np.inf), networks["row"]]
+    rows = [_row(group, halves) for _, group in networks.groupby(order, sort=True)]
+    names = [part for name in COLUMNS for part in (name, f"{name}_interval", f"{name}_n")]
+    return pd.DataFrame(rows, columns=[*FACTS, *names, MASKING])
+
+
+def _row(group: pd.DataFrame, halves: pd.DataFrame) -> dict[str, Any]:
+    first = group.iloc[0]
+    facts = [first["study"], first["row"], first["alpha"], len(group), group["images"].min()]
+    row = dict(zip(FACTS, facts, strict=True))
+    for name in COLUMNS:
+        values = group[name].astype(float)
+        mean, half = mean_interval(values.tolist())
+        if name in halves and group.index[0] in halves.index:
+            half = float(halves.loc[group.index[0], name])
+        row |= {name: mean, f"{name}_interval": half, f"{name}_n": int(values.notna().sum())}
+    return row | {MASKING: _flags(group[MASKING].dropna())}
+
+
+def _flags(flags: pd.Series) -> str | None:
+    """Say which flags how many networks raise, such as "zero gradients (2 of 3)", or "none"."""
+    if flags.empty:
+        return None
+    counts = Counter(flag for each in flags for flag in each.split(", ") if flag)
+    if not counts:
+        return "none"
+    return ", ".join(f"{flag} ({n} of {len(flags)})" for flag, n in sorted(counts.items()))

@@ -1,0 +1,101 @@
+"""Tidy measurements as a table: how columns are typed, and read from a file again."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from selbench.errors import SelbenchError
+
+WHOLE = {
+    **dict.fromkeys(("limit", "seed", "layer"), "Int64"),
+    **dict.fromkeys(("version", "n"), "int64"),
+}
+REAL = dict.fromkeys(("level", "alpha", "error", "value"), "float64")
+RESULT = ("value", "error", "n")  # of a measurement; the other columns say of which
+REQUIRED = ("version", "n", "value")  # never missing
+NAMES = ("measurements.csv", "measurements.csv.gz")
+
+
+def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return these columns of rows as a table: numbers as numbers, sorted by all of them."""
+    # Missing whole numbers would make floats of the others, which round the largest seeds.
+    whole = {
+        name: pd.array([row[name] for row in rows], dtype="Int64")
+        for name in WHOLE
+        if name in columns
+    }
+    return _typed(pd.DataFrame(rows, columns=[*columns]).assign(**whole), columns)
+
+
+def find_tidy(folder: Path) -> Path | None:
+    """Return the file of measurements in a folder, None where there is none."""
+    paths = (folder / name for name in NAMES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_tidy(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read measurements as they were before they were written, to the last bit.
+
+    Args:
+        path: of a CSV file, or of one packed with gzip.
+        columns: that it must have; further ones are left out.
+
+    Raises:
+        SelbenchError: where it is no such file, lacks a column, or holds no number where one must
+            be.
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", newline="") as file:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        return _typed(_parsed(table, columns), columns)
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError) as problem:
+        reason = str(problem).splitlines()[0].rstrip(".")
+        raise SelbenchError(
+            f"{path} is damaged ({reason}); restore it, or make the measurements again with "
+            "`selbench run`"
+        ) from problem
+
+
+def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    kinds = {name: kind for name, kind in (WHOLE | REAL).items() if name in columns}
+    ordered = table[[*columns]].astype(kinds)
+    return ordered.sort_values([*columns], ignore_index=True, kind="stable")
+
+
+def _parsed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise ValueError(f"it lacks the column {', '.join(missing)}")
+    for name in {**WHOLE, **REAL}:
+        if name in columns:
+            table[name] = _numbers(table[name])
+    what = [name for name in columns if name not in RESULT]
+    twice = table.duplicated(what)
+    if twice.any():
+        raise ValueError(f"its line {int(twice.argmax()) + 2} repeats another")
+    for name in REQUIRED:
+        if name in columns and table[name].isna().any():
+            raise ValueError(f"it has no {name} in line {int(table[name].isna().argmax()) + 2}")
+    return table.assign(layer_name=table["layer_name"].where(table["layer_name"] != "", None))
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Read numbers exactly; few of them are different, so each is read once."""
+    whole = column.name in WHOLE
+    read = int if whole else _finite
+    found = {text: read(text) for text in column.unique() if text != ""}
+    values = [found.get(text) for text in column]
+    return pd.Series(values, column.index, "Int64" if whole else "float64")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
