@@ -1,6 +1,7 @@
 """Suites of adversarial attacks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from selbench.randomness import seeded
 from selbench.store import Measurement
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
-from selbench.suites.work import SUITES, Analysis, Attack, Setting, Work
+from selbench.suites.work import SUITES, Analysis, Attack, Passes, Setting, Work
 from selbench.training import to_images
 from selbench.types import Examples, Images, Labels
 
@@ -31,7 +32,7 @@ EXAMINED = 500  # images on which the checks for masked gradients are made
 def attacks(setting: Setting) -> list[Work]:
     """The papers' FGSM and PGD, a tuned PGD, and checks for masked gradients."""
     pgds = [_pgd("linf", LINF_EPSILONS), _pgd("l2", L2_EPSILONS)]
-    masking = Analysis("attacks", _masking, name="masking", source="attack")
+    masking = Analysis("attacks", _masking, name="masking", source="attack", most=EXAMINED)
     return [*class_index(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]
 
 
@@ -54,7 +55,8 @@ def _fgsm() -> Attack:
     def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
         return fgsm(n, images, (labels,), epsilons, NORMS["linf"])
 
-    return _attack("fgsm-linf", LINF_EPSILONS, run, "linf")
+    passes = Passes(len(LINF_EPSILONS), 1)
+    return _attack("fgsm-linf", LINF_EPSILONS, run, "linf", passes)
 
 
 def _paper_pgd() -> Attack:
@@ -66,7 +68,7 @@ def _paper_pgd() -> Attack:
         return pgd_curve(n, images, (labels,), epsilon, norm, step=PAPER_STEP, steps=steps)
 
     levels = tuple(float(step) for step in range(1, STEPS + 1))
-    return _attack("paper-pgd", levels, run, "linf")
+    return _attack("paper-pgd", levels, run, "linf", Passes(1, STEPS))
 
 
 def _pgd(norm: str, levels: tuple[float, ...]) -> Attack:
@@ -86,11 +88,15 @@ def _pgd(norm: str, levels: tuple[float, ...]) -> Attack:
             key=name,
         )
 
-    return _attack(name, levels, run, norm)
+    runs = len(levels) * (1 + RESTARTS)  # the first starts from the image
+    return _attack(name, levels, run, norm, Passes(runs + 1, runs * STEPS))
 
 
-def _attack(name: str, levels: tuple[float, ...], run: Run, norm: str) -> Attack:
-    return Attack("attacks", name, levels, _white_box(run, len(levels)), group=norm)
+def _attack(name: str, levels: tuple[float, ...], run: Run, norm: str, passes: Passes) -> Attack:
+    white_box = _white_box(run, len(levels))
+    # Beside the attack's own, a pass back tells whether the network can be differentiated.
+    passes = replace(passes, backward=passes.backward + 1)
+    return Attack("attacks", name, levels, white_box, group=norm, passes=passes)
 
 
 def _masking(model: nn.Module, split: Split, classes: int) -> list[Measurement]:

@@ -6,11 +6,18 @@ from typing import Any
 
 from selbench.attacks.autoattack import autoattack
 from selbench.attacks.gradient import Attacked
-from selbench.attacks.nearest import MINIMUM_NORM, hop_skip_jump, minimum_norm
+from selbench.attacks.nearest import (
+    HALVINGS,
+    MINIMUM_NORM,
+    QUERIES,
+    TRIES,
+    hop_skip_jump,
+    minimum_norm,
+)
 from selbench.attacks.norms import NORMS
-from selbench.attacks.strong import noise, transferred
+from selbench.attacks.strong import DRAWS, STEPS, noise, transferred
 from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, attacks
-from selbench.suites.work import SUITES, Attack, Setting, Work
+from selbench.suites.work import SUITES, Attack, Passes, Setting, Work
 
 Levels = tuple[float, ...]  # epsilons in 255ths, rising
 
@@ -18,6 +25,26 @@ EPSILONS: dict[str, Levels] = {"linf": LINF_EPSILONS, "l2": L2_EPSILONS}
 # AutoAttack takes long: the small budgets at which undefended networks differ, and the usual one.
 AUTOATTACK_LINF: Levels = (0.5, 1.0, 2.0, 8.0)
 AUTOATTACK_L2: Levels = (16.0, 32.0, 64.0, 128.0)
+
+
+def _autoattack_passes(levels: Levels) -> Passes:
+    """Count Square and both APGDs for every budget, and FAB once."""
+    return Passes(1000 + 5000 * len(levels), 901 + 1010 * len(levels))
+
+
+PASSES = {
+    "noise-linf": Passes(1 + DRAWS * len(LINF_EPSILONS)),
+    "noise-l2": Passes(1 + DRAWS * len(L2_EPSILONS)),
+    "transfer-linf": Passes(1 + 2 * len(LINF_EPSILONS), 1 + STEPS * len(LINF_EPSILONS)),
+    "ddn-l2": Passes(HALVINGS + 1, 101),
+    "fmn-linf": Passes(HALVINGS + 1, 101),
+    "deepfool-l2": Passes(HALVINGS + 2, 451),
+    "hopskipjump-l2": Passes(QUERIES + HALVINGS + 1 + 5 * TRIES),
+    "autoattack-linf": Passes(
+        1000 + 5000 * len(AUTOATTACK_LINF), 901 + 1010 * len(AUTOATTACK_LINF)
+    ),
+    "autoattack-l2": Passes(1000 + 5000 * len(AUTOATTACK_L2), 901 + 1010 * len(AUTOATTACK_L2)),
+}
 
 
 @SUITES
@@ -49,4 +76,5 @@ def _piece(
         return list(attack(*given, epsilons))
 
     group = name.rpartition("-")[2]
-    return Attack("attacks-strong", name, levels, run, transfer=transfer, group=group)
+    suite, passes = "attacks-strong", PASSES[name]
+    return Attack(suite, name, levels, run, transfer=transfer, group=group, passes=passes)

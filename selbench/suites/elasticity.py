@@ -18,7 +18,8 @@ IMAGES = 100  # at most, or 2 of each class: the cost grows with their square
 def elasticity(setting: Setting) -> list[Work]:
     """Local elasticity: what a step on one image does to others, within and between classes."""
     measure = partial(_measure_elasticity, layers=setting.mechanism.layers)
-    return [Analysis("elasticity", measure, source=looked_at("original", setting))]
+    source = looked_at("original", setting)
+    return [Analysis("elasticity", measure, source=source, most=IMAGES)]
 
 
 def _measure_elasticity(

@@ -23,13 +23,13 @@ def gradients(setting: Setting) -> list[Work]:
     layers, estimator = setting.mechanism.layers, setting.mechanism.estimator
     measure = partial(_measure_gradients, layers=layers, estimator=estimator)
     source = looked_at("original", setting, estimator=estimator)
-    return [Analysis("gradients", measure, source=source)]
+    return [Analysis("gradients", measure, source=source, most=IMAGES)]
 
 
 @SUITES
 def jacobian(setting: Setting) -> list[Work]:
     """Norms of the input-output Jacobian: as they are, and with the logits' scale taken out."""
-    return [Analysis("jacobian", _measure_jacobian)]
+    return [Analysis("jacobian", _measure_jacobian, most=IMAGES)]
 
 
 def _measure_gradients(

@@ -27,7 +27,7 @@ def selectivity(setting: Setting) -> list[Work]:
     source = looked_at("original", setting)
     return [
         *class_index(setting),
-        Analysis("selectivity", axes, "axes", source=source),
+        Analysis("selectivity", axes, "axes", source=source, most=EXAMINED),
         *representations(setting),
     ]
 

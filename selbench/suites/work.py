@@ -15,6 +15,21 @@ from selbench.types import Examples, Pixels
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """The training images that networks were not trained on, drawn anew for each seed.
+
+    Attributes:
+        checksum: identifies the images of all seeds.
+        images: how many they are.
+        load: takes those of a seed from the data set.
+    """
+
+    checksum: str
+    images: int
+    load: Callable[[int], Split]
+
+
+@dataclass(frozen=True)
 class Setting:
     """What suites are made for.
 
@@ -24,6 +39,7 @@ class Setting:
         only: corruptions to take of those in a suite; () for all.
         stored: a set on disk to take corrupted images from, instead of making them.
         mechanism: how the analyses look at networks.
+        validation: the training images that were held out; None where there are none.
     """
 
     height: int
@@ -32,6 +48,7 @@ class Setting:
     only: tuple[str, ...] = ()
     stored: CorruptedSet | None = None
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
+    validation: HeldOut | None = None
 
 
 def unchanged(images: Pixels, examples: Examples) -> Pixels:
@@ -60,7 +77,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is computed of one network on a whole split: `measure(model, split, classes)`."""
+    """What is computed of one network on a whole split: `measure(model, split, classes)`.
+
+    `most` is how many of the images it looks at if there are more, None for all.
+    """
 
     suite: str
     measure: Callable[[nn.Module, Split, int], list[Measurement]]
@@ -69,6 +89,7 @@ class Analysis:
     group: str = ""
     source: str = "original"
     version: int = 1
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +118,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """How often images go through a network: forward, and forward and back for gradients."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass(frozen=True)
 class Attack:
     """What happens to the images with the help of the network under test.
 
@@ -104,6 +133,7 @@ class Attack:
         levels: of the budget, rising: epsilons in 255ths, or numbers of steps.
         run: attacks (network, images, labels, examples); returns one result per level.
         transfer: whether `run` takes another subject's network too, before the images.
+        passes: of each image at most, where it never falls; None where that is not known.
     """
 
     suite: str
@@ -115,15 +145,56 @@ class Attack:
     group: str = ""
     source: str = "attack"
     version: int = 1
+    passes: Passes | None = None
 
 
-Work = Condition | Analysis | Comparison | Attack
+@dataclass(frozen=True)
+class Validation:
+    """Each network on the images that were held out of its own training, all of them.
+
+    Its outcomes are kept to fit on, but measured in no table: the network was chosen by them.
+    One whose seed is not known, such as a brought one, is left out.
+    """
+
+    held_out: HeldOut
+    suite: str = "validation"
+    name: str = "clean"
+    level: None = None
+    group: str = ""
+    source: str = "held out"
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What a fit to `validation` makes of the outcomes under `conditions`, one for each level.
+
+    It needs no network: the outcomes are those that the store holds. Attributes are the columns of
+    the same names of `selbench.store.Cell`.
+    """
+
+    conditions: tuple[Condition, ...]
+    validation: Validation
+    suite: str
+    name: str
+    level: None = None
+    group: str = ""
+    source: str = "original"
+    version: int = 1
+
+    @property
+    def levels(self) -> tuple[float | None, ...]:
+        """Those of the conditions."""
+        return tuple(condition.level for condition in self.conditions)
+
+
+Work = Condition | Analysis | Comparison | Attack | Validation | Recalibration
 SUITES = Registry[Callable[[Setting], list[Work]]]("suite")
 
 
 def levels_of(work: Work) -> tuple[float | None, ...]:
     """Return the levels of the cells that a piece of work makes."""
-    return work.levels if isinstance(work, Attack | Comparison) else (work.level,)
+    return work.levels if isinstance(work, Attack | Comparison | Recalibration) else (work.level,)
 
 
 def once(pieces: Iterable[Work]) -> list[Work]:

@@ -1,0 +1,68 @@
+"""Calibration under corruptions."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from selbench.calibrated import by_condition, by_network, check_measured
+from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend, line
+
+PANELS = {"ece": "as trained", "ece_spline": "recalibrated on validation images"}
+
+
+@FIGURES
+def calibration(rows: pd.DataFrame, study: str) -> Figure:
+    """Calibration error against severity, one line per alpha: as trained, and recalibrated.
+
+    The mean over corruptions, then seeds. Dotted: what a perfectly calibrated network would show.
+    """
+    check_measured(rows, study, "ece")
+    present = [metric for metric in PANELS if (rows["metric"] == metric).any()]
+    figure = Figure(figsize=(1.2 + 3.4 * len(present), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
+    colours = colours_of(rows)
+    for axes, metric in zip(panels, present, strict=True):
+        _curves(axes, _by_severity(rows, metric), rows, colours)
+        _curves(axes, _by_severity(rows, f"{metric}_null"), rows, colours, null=True)
+        axes.set_title(PANELS[metric])
+        axes.set_xlabel("severity")
+        sns.despine(ax=axes)
+    panels[0].set_ylabel("expected calibration error, %")
+    panels[0].set_ylim(bottom=0)
+    legend(panels[-1], rows)
+    about = "calibration under corruptions; dotted, a perfectly calibrated network"
+    figure.suptitle(f"{study}: {about}", x=0.01, ha="left")
+    return figure
+
+
+def _by_severity(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return a metric, networks by severities, 0 for clean images; mean over corruptions."""
+    clean = by_network(rows, metric, "clean")
+    table = by_condition(rows, metric).groupby(level="level").mean().T
+    if table.empty:
+        table = pd.DataFrame(index=clean.index)
+    table.insert(0, 0.0, clean.reindex(table.index))
+    return table.dropna()
+
+
+def _curves(
+    axes: Axes,
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    colours: dict[str, Colour],
+    null: bool = False,
+) -> None:
+    """Draw a line per group over severities."""
+    groups = groups_of(rows.drop_duplicates("subject")).set_axis(rows["subject"].unique())
+    places = np.arange(len(table.columns))
+    for name, colour in colours.items():
+        chosen = 100 * table.loc[groups.reindex(table.index) == name]
+        if chosen.empty:
+            continue
+        if null:
+            axes.plot(places, chosen.mean(), color=colour, linestyle=":", linewidth=1)
+        else:
+            line(axes, places, chosen, name, colour)
+    axes.set_xticks(places, ["clean", *(f"{level:g}" for level in table.columns[1:])])

@@ -1,0 +1,73 @@
+"""The suite of calibration under shift."""
+
+from itertools import groupby
+
+from selbench.calibration import FEWEST, KNOTS
+from selbench.datasets import Dataset
+from selbench.errors import SelbenchError
+from selbench.files import fingerprint
+from selbench.study import Study
+from selbench.suites.corrupted import corruptions
+from selbench.suites.work import (
+    SUITES,
+    Condition,
+    HeldOut,
+    Recalibration,
+    Setting,
+    Validation,
+    Work,
+)
+from selbench.training import train_and_validation
+
+METHOD = f"spline of {KNOTS} knots"
+
+
+@SUITES
+def calibration(setting: Setting) -> list[Work]:
+    """Calibration on clean images and under corruptions, as it is and after recalibration."""
+    held_out = setting.validation
+    if held_out is None:
+        raise SelbenchError(
+            "recalibration is fitted to validation images, and there are none; take --suite "
+            "corruptions, which measures calibration as it is"
+        )
+    if held_out.images < FEWEST:
+        raise SelbenchError(
+            f"dataset.validation = {held_out.images} is too few to fit a recalibration to; hold at "
+            f"least {FEWEST} images out, or take --suite corruptions"
+        )
+    pieces, validation = corruptions(setting), Validation(held_out)
+    conditions = [piece for piece in pieces if isinstance(piece, Condition)]
+    fits = [
+        _recalibration(tuple(group), validation)
+        for _, group in groupby(conditions, key=lambda condition: condition.name)
+    ]
+    return [*pieces, validation, *fits]
+
+
+def _recalibration(conditions: tuple[Condition, ...], validation: Validation) -> Recalibration:
+    first = conditions[0]
+    return Recalibration(
+        conditions=conditions,
+        validation=validation,
+        suite="recalibration",
+        name=first.name,
+        group=first.group,
+        source=f"{first.source}; {METHOD}",
+        version=first.version,
+    )
+
+
+def held_out(study: Study, dataset: Dataset) -> HeldOut | None:
+    """Return the images that a study holds out of its networks' training, None if it trains none.
+
+    They are other ones for each seed, so a network's own have to be taken: it has learnt the rest.
+    """
+    if not len(dataset.train):
+        return None
+    count = study.dataset.validation
+    return HeldOut(
+        checksum=fingerprint([dataset.train.checksum, count]),
+        images=count,
+        load=lambda seed: train_and_validation(study, dataset, seed)[1],
+    )
