@@ -4,7 +4,6 @@ Importing this module fills the table: each family's module enters its own funct
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from corruptions.registry import Corruption, registered
 
 __all__ = ["CORRUPTIONS", "corrupt"]
 
-CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(registered())
+CORRUPTIONS: Mapping[str, Corruption] = registered()
 
 # values corrupted at once: what keeps a processor's working set in its cache, and a GPU busy
 _VALUES_ON_CPU, _VALUES_ON_GPU = 2**17, 2**24

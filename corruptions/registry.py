@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from corruptions.draws import Draws
@@ -12,7 +13,7 @@ FAMILIES = ("noise", "blur", "weather", "digital")
 
 Function = TypeVar("Function", bound=Callable[..., Images])
 
-_registered: dict[str, "Corruption"] = {}
+_registered: dict[str, "Corruption"] = {}  # in the benchmark's order
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,24 @@ def corruption(
 
     def register(function: Function) -> Function:
         name = function.__name__
-        _registered[name] = Corruption(
-            name, family, extra, severities, version, function, find_variant
-        )
+        if name in _registered:
+            raise ValueError(f"two corruptions are named {name!r}")
+        new = Corruption(name, family, extra, severities, version, function, find_variant)
+        ordered = sorted([*_registered.values(), new], key=_place)
+        _registered.clear()
+        _registered.update({entry.name: entry for entry in ordered})
         return function
 
     return register
 
 
-def registered() -> dict[str, Corruption]:
-    """Return the corruptions in the benchmark's order: by family, the extra ones last."""
+def registered() -> Mapping[str, Corruption]:
+    """Return the corruptions in the benchmark's order: by family, the extra ones last.
 
-    def place(entry: Corruption) -> tuple[bool, int]:
-        return entry.extra, FAMILIES.index(entry.family)
+    Those that are registered later appear in it too.
+    """
+    return MappingProxyType(_registered)
 
-    return {entry.name: entry for entry in sorted(_registered.values(), key=place)}
+
+def _place(entry: Corruption) -> tuple[bool, int]:
+    return entry.extra, FAMILIES.index(entry.family)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from selbench.errors import unknown
+from selbench.plugins import load_plugins
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -12,7 +13,8 @@ class Registry(Mapping[str, F]):
     """Functions by name; an unknown name raises `SelbenchError` with the nearest known one.
 
     A function's `__name__`, with dashes for underscores, is its name on the command line, in the
-    store, in the tables and in the tests.
+    store, in the tables and in the tests. What other packages add is there too, since their plugins
+    are imported when a registry is first looked into.
     """
 
     def __init__(self, noun: str) -> None:
@@ -28,15 +30,19 @@ class Registry(Mapping[str, F]):
         return function
 
     def __getitem__(self, name: str) -> F:
+        load_plugins()
         if name not in self._functions:
             raise unknown(self.noun, name, self._functions)
         return self._functions[name]
 
     def __contains__(self, name: object) -> bool:
+        load_plugins()
         return name in self._functions
 
     def __iter__(self) -> Iterator[str]:
+        load_plugins()
         return iter(self._functions)
 
     def __len__(self) -> int:
+        load_plugins()
         return len(self._functions)

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from selbench.datasets import Dataset
-from selbench.errors import SelbenchError
 from selbench.models import build_model, load_weights
 from selbench.progress import Step, quiet
 from selbench.study import ModelSpec, Study, exactly
-from selbench.training import train_or_find, weights_hash
+from selbench.training import train_or_find
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Subject:
     """One network under test; images in [0, 1] in, logits out.
 
     Attributes:
-        name: "alpha=-1 seed=0", or the path of a user's file.
+        name: "alpha=-1 seed=0", or what the user said of theirs: the path of a file, a spec.
         alpha: regulariser strength; None for a brought network.
         seed: None for a brought network.
         training: fingerprint of how it was trained; "" for a brought network.
@@ -28,6 +27,7 @@ class Subject:
         weights: hash of its parameters and buffers, which identifies it.
         load: builds the network in evaluation mode, on the CPU.
         diverged: whether its training ended early because the loss was not finite.
+        about: what a brought network was found to take and to give; "" for a trained one.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Subject:
     weights: str
     load: Callable[[], nn.Module]
     diverged: bool = False
+    about: str = ""
 
 
 def trained_subject(
@@ -47,12 +48,14 @@ def trained_subject(
     seed: int,
     device: torch.device,
     step: Step = quiet,
+    wait: bool = True,
 ) -> Subject:
     """Train the study's network for `alpha` and `seed` on `device`, or find it trained.
 
-    `step` is called with the number of epochs done, `recipe.epochs` in all.
+    `step` is called with the number of epochs done, `recipe.epochs` in all. With `wait` false,
+    `BusyError` is raised while another process trains it.
     """
-    network = train_or_find(study, dataset, alpha, seed, device, step)
+    network = train_or_find(study, dataset, alpha, seed, device, step, wait)
     return Subject(
         name=f"alpha={exactly(alpha)} seed={seed}",
         alpha=alpha,
@@ -62,31 +65,6 @@ def trained_subject(
         weights=network.manifest["weights"],
         load=lambda: _load(study.model, dataset, network.weights),
         diverged=network.manifest["diverged"],
-    )
-
-
-def brought_subject(spec: ModelSpec, dataset: Dataset, checkpoint: Path) -> Subject:
-    """Take a user's checkpoint of the architecture `spec`.
-
-    Raises `SelbenchError` where it does not fit, or where it carries a normalisation of its own
-    that is not the one given.
-    """
-    model = _load(spec, dataset, checkpoint)
-    for name, given in (("mean", spec.mean), ("std", spec.std)):
-        carried = model.get_buffer(f"normalize.{name}").flatten()
-        if given is not None and not torch.allclose(carried, torch.tensor(given), atol=1e-4):
-            raise SelbenchError(
-                f"{checkpoint} carries the {name} {carried.tolist()}, not {list(given)}; leave the "
-                "normalisation to it"
-            )
-    return Subject(
-        name=str(checkpoint),
-        alpha=None,
-        seed=None,
-        training="",
-        architecture=spec.name,
-        weights=weights_hash(model.state_dict()),
-        load=lambda: model,
     )
 
 

@@ -1,14 +1,10 @@
-"""Build a network from its description, and load weights into it."""
+"""Build a network from its description."""
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from selbench.errors import SelbenchError, unknown
@@ -35,6 +31,12 @@ class Normalize(nn.Module):
         return (images - self.mean) / self.std
 
 
+def options_of(name: str) -> dict[str, Any]:
+    """Return the options of an architecture with their types; an unknown name is an error."""
+    parameters = inspect.signature(MODELS[name]).parameters
+    return {name: each.annotation for name, each in parameters.items() if name != "classes"}
+
+
 def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels]) -> nn.Module:
     """Build an untrained network whose layers are `normalize` and `network`.
 
@@ -46,9 +48,7 @@ def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels
     Raises:
         SelbenchError: for an unknown architecture or option.
     """
-    function = MODELS[spec.name]
-    parameters = inspect.signature(function).parameters
-    kinds = {name: each.annotation for name, each in parameters.items() if name != "classes"}
+    function, kinds = MODELS[spec.name], options_of(spec.name)
     for option, value in spec.options.items():
         if option not in kinds:
             raise unknown(f"option of model {spec.name}", option, list(kinds) or ["none"])
@@ -63,63 +63,3 @@ def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels
     normalize = Normalize(spec.mean or moments[0], spec.std or moments[1])
     model = nn.Sequential(OrderedDict(normalize=normalize, network=network))
     return model.to(memory_format=torch.channels_last)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, or a state dict saved by torch (never unpickled as code).
-
-    A `state_dict` entry is unwrapped and the prefix `module.` removed. Raises `SelbenchError` for
-    a missing file or one that holds no tensors by name.
-    """
-    if not path.is_file():
-        raise SelbenchError(f"there is no checkpoint {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as problem:
-        reason = str(problem) or type(problem).__name__  # an empty file's error says nothing
-        raise _not_weights(path, reason.splitlines()[0]) from problem
-    except Exception as problem:  # torch.load's unpickler raises whatever the bytes provoke
-        raise _not_weights(path, f"{type(problem).__name__}") from problem
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise _not_weights(path, "it holds no tensors by name")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Fill `model`, as `build_model` returns it, from a checkpoint of it or of its `network` alone.
-
-    Raises:
-        SelbenchError: naming the first missing and the first unexpected entry, or a shape that
-            does not fit.
-    """
-    state = read_state(path)
-    whole = any(name.startswith("network.") for name in state)
-    target = model if whole else model.get_submodule("network")
-    expected = target.state_dict()
-    # Batch norm's counters do not touch evaluation; checkpoints of before torch 0.4.1 lack them.
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = [name for name in expected if name not in state and name not in counters]
-    unexpected = [name for name in state if name not in expected]
-    if missing or unexpected:
-        raise SelbenchError(
-            f"{path} does not fit the model: first missing {(missing or ['none'])[0]}, first "
-            f"unexpected {(unexpected or ['none'])[0]}; choose the architecture it was trained with"
-        )
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            raise SelbenchError(
-                f"{path} does not fit the model: {name} is {tuple(tensor.shape)}, the model's is "
-                f"{tuple(expected[name].shape)}; choose the architecture it was trained with"
-            )
-    target.load_state_dict(state, strict=False)
-
-
-def _not_weights(path: Path, reason: str) -> SelbenchError:
-    return SelbenchError(
-        f"{path} is no safetensors file and no state dict that torch.load(weights_only=True) "
-        f"accepts ({reason}); save model.state_dict()"
-    )

@@ -1,0 +1,23 @@
+"""Networks that users bring: from checkpoints, model zoos or code of theirs."""
+
+from selbench.bring import code, own, robustbench_zoo, timm_zoo, torchvision_zoo
+from selbench.bring.adhoc import adhoc_study, sized, untrained_study
+from selbench.bring.brought import Brought, pair
+from selbench.bring.subject import bring, subject_of
+from selbench.bring.zoo import ZOOS
+
+__all__ = [
+    "ZOOS",
+    "Brought",
+    "adhoc_study",
+    "bring",
+    "code",
+    "own",
+    "pair",
+    "robustbench_zoo",
+    "sized",
+    "subject_of",
+    "timm_zoo",
+    "torchvision_zoo",
+    "untrained_study",
+]

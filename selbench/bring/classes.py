@@ -1,0 +1,83 @@
+"""Which outputs of a network are which classes of a data set."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from selbench.errors import SelbenchError, unknown
+from selbench.types import Images, Logits
+
+Outputs = tuple[tuple[int, ...], ...]  # of each class, from 0
+
+
+class MappedClasses(nn.Module):
+    """Turn a network's outputs into the logits of a data set's classes.
+
+    A class of several outputs has their joint probability; outputs of no class are left out.
+    """
+
+    def __init__(self, network: nn.Module, outputs: Outputs) -> None:
+        super().__init__()
+        self.network = network
+        self.outputs = outputs
+
+    def forward(self, images: Images) -> Logits:
+        logits = self.network(images)
+        return torch.stack([logits[:, list(own)].logsumexp(1) for own in self.outputs], 1)
+
+
+def read_class_map(path: Path, classes: Sequence[str]) -> Outputs:
+    """Read which outputs are which of `classes`.
+
+    Args:
+        path: a JSON object from output to class, or a CSV file with the columns `output` and
+            `class`; outputs are counted from 0, classes named as in the data set.
+        classes: of the data set.
+
+    Raises:
+        SelbenchError: for a file that is none, a class that the data set does not have, one that
+            has no output, an output that is no number, or is there twice.
+    """
+    found: dict[str, list[int]] = {name: [] for name in classes}
+    seen: set[int] = set()
+    for output, name in _pairs(path):
+        if name not in found:
+            raise unknown(f"class in {path}", name, classes)
+        if not output.isdecimal() or int(output) in seen:
+            wrong = "is there twice" if output.isdecimal() else "is no whole number from 0"
+            raise SelbenchError(f"{path}: the output {output!r} {wrong}; map each once, to a class")
+        seen.add(int(output))
+        found[name].append(int(output))
+    empty = [name for name, outputs in found.items() if not outputs]
+    if empty:
+        raise SelbenchError(
+            f"{path} has no output for the class {empty[0]!r}; map one to each of the data set's "
+            f"{len(classes)} classes"
+        )
+    return tuple(tuple(sorted(outputs)) for outputs in found.values())
+
+
+def _pairs(path: Path) -> list[tuple[str, str]]:
+    """Return (output, class) as written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise SelbenchError(f"cannot read the class map {path}: {problem}") from problem
+    if path.suffix.lower() == ".csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        if not rows or not {"output", "class"} <= rows[0].keys():
+            raise SelbenchError(f"{path} needs a first line with output,class and rows below it")
+        return [(str(row["output"]).strip(), str(row["class"]).strip()) for row in rows]
+    try:
+        content = json.loads(text, object_pairs_hook=list)
+    except json.JSONDecodeError as problem:
+        raise SelbenchError(f"{path} is not valid JSON: {problem}") from problem
+    if not isinstance(content, list) or not all(isinstance(each, tuple) for each in content):
+        raise SelbenchError(
+            f'{path} is no JSON object from output to class, such as {{"0": "cat", "1": "dog"}}'
+        )
+    return [(output, str(name)) for output, name in content]

@@ -1,0 +1,148 @@
+"""Make a subject of a brought network, after looking whether it can be one."""
+
+import inspect
+from dataclasses import replace
+
+from pydantic import ValidationError
+from torch import nn
+
+from selbench.bring.brought import Brought
+from selbench.bring.classes import MappedClasses, Outputs, read_class_map
+from selbench.bring.code import from_code
+from selbench.bring.inputs import Inputs, Preprocess
+from selbench.bring.own import of_study
+from selbench.bring.probe import check_logits, probe
+from selbench.bring.zoo import ZOOS, Found
+from selbench.datasets import Dataset
+from selbench.errors import SelbenchError
+from selbench.files import fingerprint
+from selbench.models import Normalize
+from selbench.study import ModelSpec
+from selbench.subjects import Subject
+from selbench.training import weights_hash
+
+
+def bring(brought: Brought, model: ModelSpec, dataset: Dataset) -> Subject:
+    """Take a user's network, checked on two test images.
+
+    Args:
+        brought: what the user says of it.
+        model: the study's architecture, for a checkpoint that names none.
+        dataset: whose classes it must tell apart, and whose images it must take.
+
+    Raises:
+        SelbenchError: for a spec that cannot be resolved, weights that do not fit, and a network
+            that does not give one finite logit for every class.
+    """
+    checked = _checked(brought)
+    outputs = read_class_map(brought.class_map, dataset.classes) if brought.class_map else None
+    found = _found(checked, model, dataset, None if outputs else len(dataset.classes))
+    name = _name(brought, found)
+    inputs = _overridden(found.inputs, brought)
+    network = _assembled(found.network, inputs).eval()
+    logits = probe(network, dataset, name)
+    check_logits(logits, outputs, dataset, name)
+    whole: nn.Module = MappedClasses(network, outputs) if outputs else network
+    about = _about(network, inputs, outputs, dataset)
+    return Subject(
+        name=name,
+        alpha=None,
+        seed=None,
+        training="",
+        architecture=found.architecture,
+        weights=_identity(whole, found, inputs, outputs),
+        load=lambda: whole,
+        about=about,
+    )
+
+
+def subject_of(model: nn.Module, name: str, dataset: Dataset) -> Subject:
+    """Take a network from Python: images in [0, 1] in, logits out; it is used as it is."""
+    network = _assembled(model, Inputs()).eval()
+    check_logits(probe(network, dataset, name), None, dataset, name)
+    try:
+        code = inspect.getsource(type(model))
+    except (OSError, TypeError):  # typed at a prompt
+        code = ""
+    return Subject(
+        name=name,
+        alpha=None,
+        seed=None,
+        training="",
+        architecture=type(model).__name__,
+        weights=fingerprint([weights_hash(network.state_dict()), repr(model), code]),
+        load=lambda: network,
+        about=_about(network, Inputs(), None, dataset),
+    )
+
+
+def _checked(brought: Brought) -> Brought:
+    """Return `brought`, its normalisation checked."""
+    try:
+        ModelSpec(name="brought", mean=brought.mean, std=brought.std)
+    except ValidationError as problem:
+        message = problem.errors()[0]["msg"].removeprefix("Value error, ")
+        what = brought.spec or brought.weights
+        raise SelbenchError(f"--mean or --std of {what}: {message}") from problem
+    return replace(brought, weights=brought.weights and brought.weights.expanduser())
+
+
+def _found(brought: Brought, model: ModelSpec, dataset: Dataset, classes: int | None) -> Found:
+    """Look where the spec says."""
+    kind, _, name = brought.spec.partition(":")
+    if not brought.spec:
+        given = {"mean": brought.mean or model.mean, "std": brought.std or model.std}
+        return of_study(model.model_copy(update=given), brought, dataset, classes)
+    if ":" not in brought.spec or not name:
+        raise SelbenchError(
+            f"--model {brought.spec!r} names no network; say KIND:NAME, where KIND is "
+            f"{', '.join(ZOOS)}, the path of a .py file, or a Python module"
+        )
+    if kind in ZOOS:
+        if brought.pretrained and brought.weights:
+            raise SelbenchError(
+                "--pretrained and --weights are two sources of weights; leave out one of them"
+            )
+        return ZOOS[kind](name, brought, dataset, classes)
+    return from_code(brought, dataset, classes)
+
+
+def _name(brought: Brought, found: Found) -> str:
+    """Name it after what the user said."""
+    parts = [brought.spec, str(brought.weights or ""), f"({found.note})" if found.note else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _overridden(declared: Inputs, brought: Brought) -> Inputs:
+    """Return what an origin declares, with what the user says instead."""
+    if brought.spec.partition(":")[0] != "selbench" and brought.spec:  # its own layer normalises
+        declared = replace(
+            declared, mean=brought.mean or declared.mean, std=brought.std or declared.std
+        )
+    if brought.input_size is None:
+        return declared
+    return replace(declared, resize=brought.input_size, crop=brought.input_size)
+
+
+def _assembled(network: nn.Module, inputs: Inputs) -> nn.Module:
+    if inputs == Inputs() and isinstance(getattr(network, "normalize", None), Normalize):
+        return network  # one of ours, which takes images as they come
+    return nn.Sequential(Preprocess(inputs), network)
+
+
+def _about(network: nn.Module, inputs: Inputs, outputs: Outputs | None, dataset: Dataset) -> str:
+    """Say what was found, in one line."""
+    for each in network.modules():
+        if isinstance(each, Normalize):
+            mean, std = each.mean.flatten().tolist(), each.std.flatten().tolist()
+            inputs = replace(inputs, mean=tuple(mean), std=tuple(std))
+    chosen = "" if outputs is None else f" from {sum(map(len, outputs))} outputs"
+    return f"images in [0, 1], {inputs}; {len(dataset.classes)} logits{chosen}; evaluation mode"
+
+
+def _identity(network: nn.Module, found: Found, inputs: Inputs, outputs: Outputs | None) -> str:
+    """Hash what the logits depend on: weights, what is done before and after, the user's code."""
+    weights = weights_hash(network.state_dict())
+    if inputs == Inputs() and outputs is None and not found.source:
+        return weights
+    return fingerprint([weights, str(inputs), outputs, found.architecture, found.source])

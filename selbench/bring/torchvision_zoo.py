@@ -1,0 +1,64 @@
+"""torchvision's image classifiers, pretrained or not."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from selbench.bring.brought import Brought
+from selbench.bring.inputs import INTERPOLATIONS, Inputs
+from selbench.bring.zoo import ZOOS, Found, built, careful_loading, reason_of, refuse
+from selbench.datasets import Dataset
+from selbench.errors import SelbenchError, unknown
+
+
+@ZOOS
+def torchvision(name: str, brought: Brought, dataset: Dataset, classes: int | None) -> Found:
+    """Classifiers of torchvision: --pretrained, with --weights, or with random weights."""
+    from torchvision import models
+
+    refuse(brought.spec, threat_model=brought.threat_model)
+    names = models.list_models(module=models)
+    if name not in names:
+        raise unknown("torchvision network", name, names)
+    published = models.get_model_weights(name).DEFAULT
+    inputs = declared(published)
+    if brought.pretrained:
+        place = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rpartition("/")[2]
+        try:
+            with careful_loading():
+                network = models.get_model(name, weights=published)
+        except Exception as problem:  # of the network, the disk, or the file's contents
+            raise _unavailable(brought.spec, published.url, place, problem) from problem
+        return Found(network, inputs, "pretrained", name)
+
+    def make(number: int | None) -> nn.Module:
+        return models.get_model(name, **({"num_classes": number} if number else {}))  # type: ignore[no-any-return]
+
+    network = built(make, brought.weights, classes)
+    return Found(network, inputs, "" if brought.weights else "random", name)
+
+
+def declared(published: Any) -> Inputs:
+    """Return the preprocessing that published weights were evaluated with."""
+    preset = published.transforms()
+    return Inputs(
+        resize=preset.resize_size[0],
+        crop=preset.crop_size[0],
+        interpolation=next(i for i in INTERPOLATIONS if i == preset.interpolation.value),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def _unavailable(spec: str, url: str, place: Path, problem: Exception) -> SelbenchError:
+    if place.is_file():
+        return SelbenchError(
+            f"{place} does not hold the weights of {spec} ({reason_of(problem)}); delete it, and "
+            f"put the file of {url} there"
+        )
+    return SelbenchError(
+        f"the weights of {spec} cannot be downloaded from {url} ({reason_of(problem)}); put the "
+        f"file there by hand: {place}"
+    )

@@ -1,0 +1,112 @@
+"""Where brought networks come from: a kind of spec is one function under one decorator."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import nn
+
+from selbench.bring.brought import Brought
+from selbench.bring.inputs import Inputs
+from selbench.datasets import Dataset
+from selbench.errors import SelbenchError
+from selbench.models import load_weights, outputs_in
+from selbench.registry import Registry
+
+SAFE, UNSAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A network as a zoo gives it.
+
+    Attributes:
+        network: takes what `inputs` makes of images in [0, 1].
+        inputs: what its origin declares.
+        note: what tells it from others of the same spec, such as "random" or "L2"; "" for nothing.
+        architecture: name for tables.
+        source: hash of the code it was made by, where that is the user's.
+    """
+
+    network: nn.Module
+    inputs: Inputs
+    note: str
+    architecture: str
+    source: str = ""
+
+
+# From what follows the colon, what the user says, the data set and the number of outputs; None
+# stands for the zoo's own number, where a class map chooses among them.
+Zoo = Callable[[str, Brought, Dataset, int | None], Found]
+ZOOS = Registry[Zoo]("kind of model")
+
+
+@contextmanager
+def careful_loading() -> Iterator[None]:
+    """Have foreign code load no pickles, draw the same random weights each time, print nothing.
+
+    Some libraries ask torch for whole pickles, which run code; here they get weights only. What
+    they print goes to the standard error: the standard output is the command's result.
+    """
+    before = {name: os.environ.pop(name, None) for name in (SAFE, UNSAFE)}
+    os.environ[SAFE] = "1"
+    try:
+        with (
+            torch.random.fork_rng([]),
+            redirect_stdout(sys.stderr),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # of deprecations among libraries
+            torch.default_generator.manual_seed(0)
+            yield
+    finally:
+        del os.environ[SAFE]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def built(
+    make: Callable[[int | None], nn.Module], weights: Path | None, classes: int | None
+) -> nn.Module:
+    """Build a network, and fill it from a file if there is one.
+
+    Args:
+        make: builds it with so many outputs; with the zoo's own number for None.
+        weights: the file.
+        classes: number of outputs; None for as many as the file has.
+    """
+    with careful_loading():
+        network = make(classes)
+        if weights and classes is None:
+            network = make(outputs_in(weights, network))
+    if weights:
+        load_weights(network, weights)
+    return network
+
+
+def refuse(spec: str, **given: object) -> None:
+    """Refuse what the user says of a network but its origin has no use for."""
+    options = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if options:
+        raise SelbenchError(
+            f"{' and '.join(options)} means nothing to {spec}; leave it out, or give the networks "
+            "that it does belong to in a command of their own"
+        )
+
+
+def reason_of(problem: BaseException) -> str:
+    """Say in one line what foreign code had to complain about; of a connection, the root cause."""
+    chain = [problem]
+    while before := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(before)
+    if isinstance(problem, OSError):
+        problem = [each for each in chain if isinstance(each, OSError)][-1]
+    if isinstance(problem, UnpicklingError):  # torch's advice is to let it run code
+        return "UnpicklingError: it holds more than weights, or is damaged"
+    lines = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__

@@ -1,0 +1,43 @@
+"""The command `selbench model-info`: what RobustBench keeps of a network, from a store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selbench.errors import SelbenchError
+from selbench.options import Store, expanded
+
+
+def model_info(
+    study: Annotated[
+        str | None, typer.Argument(help="A study of the store; needed where it has several.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="The network, where there are several.")
+    ] = None,
+    threat_model: Annotated[
+        str, typer.Option(help="corruptions, or Linf and L2, which need --suite attacks-strong.")
+    ] = "corruptions",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder of RobustBench's files.")
+    ] = Path("model_info"),
+    store: Store = Path("runs"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+) -> None:
+    """Write a network's numbers as RobustBench's model_info has them.
+
+    What selbench does not know - authors, venue, additional data - is left out, for you to add.
+    """
+    from selbench.files import write_json
+    from selbench.model_info import model_info as derive
+    from selbench.store import open_studies
+
+    studies = open_studies(store, study)
+    if len(studies) > 1:
+        names = ", ".join(each.study for each in studies)
+        raise SelbenchError(f"the store {store} holds the studies {names}; name one of them")
+    info = derive(studies[0], threat_model, subject, limit)
+    path = (expanded(output) or output) / info.path
+    write_json(path, info.fields)
+    typer.echo(f"{path} tells RobustBench of {info.fields['architecture']}")

@@ -1,0 +1,126 @@
+"""Evaluate a network from Python, with the numbers and the store of the command line."""
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from torch import nn
+
+from selbench.bring import adhoc_study, sized, subject_of, untrained_study
+from selbench.datasets import Dataset, load_dataset
+from selbench.device import choose_device
+from selbench.errors import SelbenchError
+from selbench.leaderboard import current_rows
+from selbench.missing import missing
+from selbench.progress import SILENT
+from selbench.session import Session
+from selbench.store import StudyStore
+from selbench.subjects import Subject
+from selbench.suites import collect
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: str | Dataset = "digits",
+    suites: str | Sequence[str] = ("corruptions",),
+    *,
+    name: str | None = None,
+    store: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    corruptions: Sequence[str] = (),
+    data: str | Path | None = None,
+    retry_failed: bool = False,
+) -> pd.DataFrame:
+    """Evaluate a network under suites, and return its measurements, one row each.
+
+    The network itself is not changed: a copy in evaluation mode is evaluated.
+
+    Args:
+        model: images in [0, 1], (batch, 3, height, width), in; logits (batch, classes) out.
+        dataset: a registered name, or one that is loaded.
+        suites: such as "corruptions" or ["clean", "attacks"].
+        name: of the network in tables; without it its class's.
+        store: folder of results, in which what is there already is not evaluated again; None keeps
+            nothing.
+        limit: number of test images; None for all.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        corruptions: to take of those in the suites; none for all.
+        data: where the images of a data set given by name lie.
+        retry_failed: try again what failed in an earlier call, of what `store` keeps.
+
+    Returns:
+        the columns of `measurements.csv`; accuracies lie in [0, 1].
+
+    Warns:
+        RuntimeWarning: where the network failed under some conditions, which lack in the rows.
+
+    Raises:
+        SelbenchError: for an unknown name, and a network that does not fit the data set.
+    """
+    session = _session(dataset, device, data)
+    subject = _subject(model, name or type(model).__name__, session.dataset)
+    names = (suites,) if isinstance(suites, str) else tuple(suites)
+    with _folder(store) as root:
+        made_by = ["selbench.evaluate"]
+        only = tuple(corruptions)
+        ran = session.run(root, names, limit, [subject], made_by, only, retry_failed=retry_failed)
+        if ran.failures:
+            again = "selbench.evaluate(..., store=..., retry_failed=True)"
+            told = missing(ran.failures, ran.earlier, root / session.study.name, again)
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
+        return _measured(session, subject, root, names, tuple(corruptions), limit)
+
+
+def _session(dataset: str | Dataset, device: str, data: str | Path | None) -> Session:
+    if isinstance(dataset, Dataset):
+        if data is not None:
+            raise SelbenchError("data says where a named data set lies; leave it out")
+        study = untrained_study(dataset.name, dataset.name)
+    else:
+        root = None if data is None else Path(data).expanduser().absolute()
+        study = adhoc_study(dataset, root)
+        spec = study.dataset.model_copy(update={"root": root or study.dataset.root})
+        study, dataset = study.model_copy(update={"dataset": spec}), load_dataset(spec)
+    return Session(sized(study, dataset), dataset, choose_device(device), SILENT)
+
+
+def _subject(model: nn.Module, name: str, dataset: Dataset) -> Subject:
+    """Copy the network, so that the user's stays as it is."""
+    try:
+        copied = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as problem:
+        raise SelbenchError(
+            f"{name} cannot be copied ({problem}); build a new one and load its state_dict()"
+        ) from problem
+    return subject_of(copied, name, dataset)
+
+
+@contextmanager
+def _folder(store: str | Path | None) -> Iterator[Path]:
+    if store is not None:
+        yield Path(store).expanduser()
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _measured(
+    session: Session,
+    subject: Subject,
+    root: Path,
+    suites: tuple[str, ...],
+    only: tuple[str, ...],
+    limit: int | None,
+) -> pd.DataFrame:
+    """Return what the suites measured of the subject."""
+    whole = limit is None or limit >= len(session.dataset.test)
+    rows = current_rows(StudyStore(root, session.study.name), None if whole else limit)
+    pieces = {(work.suite, work.name) for work in collect(suites, session.setting(only))}
+    own = rows[rows["subject"] == subject.name]
+    asked = [pair in pieces for pair in zip(own["suite"], own["condition"], strict=True)]
+    return own[asked].reset_index(drop=True)

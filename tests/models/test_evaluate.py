@@ -1,0 +1,118 @@
+"""`selbench.evaluate`: any network from Python, the numbers of the command line."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import selbench as package
+from selbench.datasets import load_dataset
+from selbench.errors import SelbenchError
+from selbench.models import build_model, load_weights
+from selbench.study import load_study
+
+
+class Counting(nn.Module):
+    """Keeps a count of its calls, and trains until it is told not to."""
+
+    def __init__(self, outputs=3):
+        super().__init__()
+        self.calls = 0
+        self.norm = nn.BatchNorm2d(3)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(3, outputs)
+
+    def forward(self, images):
+        self.calls += 1
+        return self.head(self.relu(self.norm(images)).mean((2, 3)))
+
+
+@pytest.fixture
+def digits(tiny_study):
+    return load_dataset(load_study(str(tiny_study)).dataset)
+
+
+def test_measurements_are_those_of_the_command_line(
+    selbench, tiny_study, checkpoint, few_conditions
+):
+    words = ["--checkpoint", checkpoint, "--suite", "corruptions", "--store", "theirs"]
+    assert selbench("run", tiny_study, *words).code == 0
+    expected = pd.read_csv("theirs/tiny/measurements.csv")
+    study = load_study(str(tiny_study))
+    data = load_dataset(study.dataset)
+    network = build_model(study.model, 3, data.moments)
+    load_weights(network, checkpoint)
+    found = package.evaluate(network, data, name="mine", store="ours")
+    facts = ["suite", "condition", "level", "metric", "layer", "n", "value"]
+    pd.testing.assert_frame_equal(found[facts], expected[facts], check_dtype=False)
+    assert set(found["subject"]) == {"mine"}
+    assert list(found) == list(pd.read_csv("ours/folder/measurements.csv"))
+
+
+def test_a_name_finds_the_data_and_the_store_is_optional():
+    found = package.evaluate(Counting(10), "digits", "clean", limit=20)
+    assert set(found["n"]) == {20}
+    assert set(found["subject"]) == {"Counting"}
+    assert not list(Path().iterdir())
+
+
+def test_only_what_was_asked_is_returned(digits, few_conditions):
+    package.evaluate(Counting(), digits, "corruptions", store="runs")
+    package.evaluate(Counting(), digits, "clean", store="runs", name="other")
+    found = package.evaluate(
+        Counting(), digits, "corruptions", store="runs", corruptions=["brightness"]
+    )
+    assert set(found["condition"]) == {"clean", "brightness"}
+    assert set(found["subject"]) == {"Counting"}
+
+
+def test_the_network_stays_as_it_is(digits):
+    network = Counting().train()
+    network.norm.eval()
+    network.head.bias.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    package.evaluate(network, digits, ["clean", "gradients"], limit=6)
+    assert network.training
+    assert not network.norm.training
+    assert network.calls == 0
+    assert [p.requires_grad for p in network.parameters()] == [True, True, True, False]
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+def test_the_same_network_is_evaluated_once(digits, monkeypatch):
+    torch.manual_seed(0)
+    network = Counting()
+    first = package.evaluate(network, digits, "clean", store="runs")
+    monkeypatch.setattr("selbench.engine.groups.run_condition", None)
+    pd.testing.assert_frame_equal(package.evaluate(network, digits, "clean", store="runs"), first)
+    with torch.no_grad():
+        network.head.bias += 1
+    with pytest.warns(RuntimeWarning, match="1 cell failed and is missing:\n.*TypeError"):
+        package.evaluate(network, digits, "clean", store="runs")
+
+
+def test_a_network_without_relus_is_left_out_of_selectivity_alone(digits, few_conditions):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3), nn.GELU())
+    with pytest.warns(RuntimeWarning, match=r"is left out of selectivity: .* no ReLU; .*--layers"):
+        found = package.evaluate(network, digits)
+    assert set(found["suite"]) == {"clean", "corruptions"}
+
+
+def test_what_does_not_fit_is_refused(digits, tmp_path):
+    with pytest.raises(
+        SelbenchError, match="Counting has 4 outputs, the data set folder 3 classes"
+    ):
+        package.evaluate(Counting(4), digits)
+    with pytest.raises(SelbenchError, match="unknown suite 'corruption'; did you mean"):
+        package.evaluate(Counting(), digits, "corruption")
+    with pytest.raises(SelbenchError, match="unknown dataset 'digit'; did you mean 'digits'"):
+        package.evaluate(Counting(), "digit")
+    with pytest.raises(SelbenchError, match="data says where a named data set lies; leave it out"):
+        package.evaluate(Counting(), digits, data=tmp_path)
+    network = Counting()
+    network.kept = network.head.weight * 2
+    with pytest.raises(SelbenchError, match=r"Counting cannot be copied \(.*state_dict"):
+        package.evaluate(network, digits)

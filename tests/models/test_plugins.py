@@ -1,0 +1,107 @@
+"""What other installed packages add to the registries."""
+
+import pytest
+
+from corruptions import CORRUPTIONS
+from corruptions import registry as entered
+from selbench import plugins
+from selbench.datasets import DATASETS
+from selbench.models import MODELS
+from selbench.suites import SUITES
+
+MODULE = '''\
+"""A plugin."""
+from torch import nn
+
+from corruptions.registry import corruption
+from selbench.datasets import DATASETS
+from selbench.datasets.digits import digits
+from selbench.models import MODELS
+from selbench.suites import SUITES, Condition
+
+assert "resnet8" in MODELS  # may look around
+
+@MODELS
+def average(classes: int) -> nn.Module:
+    """Linear in the mean colour."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes))
+
+@DATASETS
+def numbers(root, progress):
+    """Digits under another name."""
+    return digits(root, progress)
+
+@SUITES
+def inverted(setting):
+    """White on black."""
+    return [Condition("inverted", "inverted", lambda images, examples: 255 - images)]
+
+@corruption("digital", {32: (1, 2, 3, 4, 5)}, extra=True)
+def darken(images, stops):
+    """Halve the light `stops` times."""
+    return images / 2**stops
+'''
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Return a function that installs a package with a plugin, for one test."""
+    known = dict(entered._registered)
+    for registry in (MODELS, DATASETS, SUITES):
+        monkeypatch.setattr(registry, "_functions", dict(registry._functions))
+    monkeypatch.setattr(plugins, "_seen", set())
+
+    def install(name, source):
+        site = tmp_path / f"site-{name}"
+        about = site / f"{name}-1.0.dist-info"
+        about.mkdir(parents=True)
+        (site / f"{name}.py").write_text(source)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(f"[selbench.plugins]\nmore = {name}\n")
+        monkeypatch.syspath_prepend(site)
+
+    yield install
+    entered._registered.clear()
+    entered._registered.update(known)
+
+
+def test_a_package_adds_models_data_sets_suites_and_corruptions(installed, selbench):
+    installed("adding_package", MODULE)
+    listed = {line.split()[0] for line in selbench("list").out.splitlines()}
+    assert {"average", "numbers", "inverted", "darken"} <= listed
+    assert list(CORRUPTIONS)[-1] != "gaussian_noise"
+    words = ["--dataset", "numbers", "--suite", "inverted", "--limit", "20"]
+    words += ["--model", "torchvision:shufflenet_v2_x0_5", "--input-size", "32", "--suite"]
+    ended = selbench("run", *words, "corruptions-extra", "--corruption", "darken")
+    assert ended.code == 0, ended.err
+    assert "results in runs/numbers" in ended.err
+
+
+def test_a_registry_that_is_looked_into_imports_plugins_once(installed):
+    installed("counted_package", MODULE + "\nimport builtins\nbuiltins.print('imported')\n")
+    assert "average" in MODELS
+    assert "numbers" in DATASETS
+    assert CORRUPTIONS["darken"].extra
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_module_2", "ModuleNotFoundError: No module named 'no_such_module_2'"),
+        ("def f(:", "SyntaxError: "),
+        (
+            "from selbench.models import MODELS\n@MODELS\ndef resnet8(classes): ...",
+            "ValueError: two models are named 'resnet8'",
+        ),
+        (
+            "from corruptions.registry import corruption\n"
+            "@corruption('weather', {})\ndef fog(images, x): ...",
+            "ValueError: two corruptions are named 'fog'",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_left_out_by_name(source, reason, installed):
+    installed("broken_package", source)
+    with pytest.warns(RuntimeWarning, match=f"plugin more of broken_package .*{reason}.*; mend it"):
+        assert "resnet8" in MODELS
+    assert "resnet20" in MODELS  # and it is said once
