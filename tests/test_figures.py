@@ -4,12 +4,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from selbench.errors import SelbenchError
-from selbench.explained import MECHANISM
 from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
 from selbench.leaderboard import current_rows, leaderboard
+from selbench.leaderboard.explained import MECHANISM
+from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
-from selbench.tables import FORMATS, to_table
 
 LEVELS = (1.0, 2.0, 4.0)
 ACCURACY = {0: (0.8, 0.5, 0.1), 1: (0.9, 0.7, 0.4)}  # by alpha, at the levels
@@ -28,6 +28,13 @@ LAYERED = {  # suite, condition, level: metrics of layers
         "input_gradient_norm",
         "input_gradient_cv_samples",
         "input_gradient_cv_units",
+    ),
+}
+LACKING = {  # where figures are not called after the suite that they need
+    "corruption-differences": ("corruptions", "corruptions"),
+    "tradeoff": (
+        "networks under corruptions and attacks",
+        "corruptions --suite attacks",
     ),
 }
 WHOLE = {
@@ -49,7 +56,12 @@ def cell(suite, condition, level, alpha, seed=0):
 
 
 def attacked(alpha, seed):
-    yield cell("clean", "clean", None, alpha, seed), [Measurement("accuracy", 0.95, 100)]
+    measured = {"accuracy": 0.95, "ece": 0.02, "ece_null": 0.01}
+    rows = [Measurement(metric, value, 100) for metric, value in measured.items()]
+    yield cell("clean", "clean", None, alpha, seed), rows
+    for level in (1.0, 2.0):
+        measured = [Measurement("accuracy", 0.9 - level / 10, 100)]
+        yield cell("corruptions", "fog", level, alpha, seed), measured
     for name in ("fgsm-linf", "pgd-linf", "pgd-l2", "paper-pgd"):
         for level, accuracy in zip(LEVELS, ACCURACY[alpha], strict=True):
             measured = [Measurement("accuracy", accuracy, 100)]
@@ -178,7 +190,8 @@ def test_a_store_without_what_is_to_be_drawn_says_how_to_make_it(tmp_path, name)
     empty = StudyStore(tmp_path / "runs", "bare")
     empty.prepare()
     empty.finish({"data": "d", "training": "t", "conditions": {}, "subjects": {}})
-    message = f"^the study bare holds no {name}; run `selbench run bare --suite {name}`$"
+    what, suites = LACKING.get(name, (name, name))
+    message = f"^the study bare holds no {what}; run `selbench run bare --suite {suites}`$"
     with pytest.raises(SelbenchError, match=message):
         draw(name, empty, None, tmp_path / "x.svg")
 

@@ -1,6 +1,6 @@
 """Figures: pure functions of a study's measurements."""
 
-from selbench.figures import attacks, mechanism
+from selbench.figures import attacks, calibration, corruptions, mechanism, tradeoff
 from selbench.figures.style import FIGURES, draw
 
-__all__ = ["FIGURES", "attacks", "draw", "mechanism"]
+__all__ = ["FIGURES", "attacks", "calibration", "corruptions", "draw", "mechanism", "tradeoff"]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selbench.errors import SelbenchError
-from selbench.explained import REPRESENTATION, comparable
 from selbench.figures.style import FIGURES, colours_of, groups_of, legend, line
+from selbench.leaderboard.explained import REPRESENTATION, comparable
 
 PGD = "paper-pgd"
 

@@ -13,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 from numpy.typing import ArrayLike
 
 from selbench.errors import unknown
 from selbench.files import replacing
-from selbench.leaderboard import current_rows
+from selbench.leaderboard.current import current_rows
 from selbench.registry import Registry
 from selbench.stats import mean_interval
 from selbench.store import StudyStore
@@ -47,13 +49,36 @@ def draw(name: str, store: StudyStore, limit: int | None, path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise unknown("suffix of a figure's file", path.suffix, SUFFIXES)
-    function = FIGURES[name]
+    FIGURES[name]  # a wrong name is told before the store is read
+    save(drawn(name, current_rows(store, limit), store.study), path)
+
+
+def drawn(name: str, rows: pd.DataFrame, study: str) -> Figure:
+    """Draw a figure of `FIGURES` in the style of all; raises `SelbenchError` as that figure does.
+
+    `rows` are a study's current measurements. Names of networks and studies are text, no formulas.
+    """
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):
-        figure = function(current_rows(store, limit), store.study)
-        with replacing(path, "--output") as temporary:
-            kind = path.suffix.removeprefix(".")
-            facts = {"Date": None} if kind == "svg" else {}
-            figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=facts)
+        figure = FIGURES[name](rows, study)
+    for text in _words(figure):
+        text.set_parse_math(False)
+    return figure
+
+
+def _words(figure: Figure) -> list[Text]:
+    """Return the texts with names in them; labels that matplotlib makes of numbers are formulas."""
+    axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+    made = [axis for axis in axes if not isinstance(axis.get_major_locator(), FixedLocator)]
+    numbers = {label for axis in made for label in axis.get_ticklabels(which="both")}
+    return [text for text in figure.findobj(Text) if text not in numbers]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, in the format of the path's suffix; equal figures give equal bytes."""
+    kind = path.suffix.removeprefix(".")
+    facts = {"Date": None} if kind == "svg" else {}
+    with mpl.rc_context(STYLE), replacing(path, "--output") as temporary:
+        figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=facts)
 
 
 def groups_of(rows: pd.DataFrame) -> pd.Series:
@@ -63,7 +88,7 @@ def groups_of(rows: pd.DataFrame) -> pd.Series:
     if len(set(files.values())) < len(files):  # files of one name in several folders
         files = {subject: subject for subject in subjects}
     brought = rows["subject"].map(files)
-    return rows["alpha"].map(exactly, na_action="ignore").fillna(brought)
+    return rows["alpha"].map(exactly, na_action="ignore").astype(object).fillna(brought)
 
 
 def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:

@@ -1,0 +1,27 @@
+"""The command `selbench report`: a static site of a store's results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selbench.options import Place, Store, expanded
+
+
+def report(
+    place: Place = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A new folder, or that of an earlier report.")
+    ] = Path("site"),
+    store: Store = Path("runs"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where the test images lie, to show some of them.")
+    ] = None,
+) -> None:
+    """Write a store's results as a web site that works from disk, offline."""
+    from selbench.report.site import write_report
+    from selbench.store import open_places
+
+    write_report(open_places([place] if place else [], store), output, limit, expanded(data))
+    typer.echo(f"open {output / 'index.html'} in a browser")

@@ -1,0 +1,130 @@
+"""Accuracy under every corruption at every severity, for each alpha."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from corruptions import CORRUPTIONS
+from selbench.errors import SelbenchError
+from selbench.figures.style import FIGURES, groups_of
+
+ACROSS = 5  # panels in a row
+ALL = "mean of all"
+REFERENCE = "alpha = 0"  # what others are compared with
+DARK = 0.179  # relative luminance below which white is read better than black (WCAG 2)
+
+
+@FIGURES
+def corruptions(rows: pd.DataFrame, study: str) -> Figure:
+    """Accuracy, in per cent, under each corruption (down) and severity (across), per alpha."""
+    cells = _cells(rows, study)
+    return _maps(cells, f"{study}: accuracy under corruptions, %", "mako", (0, 100), "{:.0f}")
+
+
+@FIGURES
+def corruption_differences(rows: pd.DataFrame, study: str) -> Figure:
+    """Points by which each alpha's accuracy under corruptions exceeds that of alpha = 0."""
+    cells = _cells(rows, study)
+    if REFERENCE not in cells or len(cells) < 2:
+        raise SelbenchError(
+            f"the study {study} holds no corruptions of alpha = 0 and of other networks; run "
+            f"`selbench run {study} --suite corruptions --alpha -1,0,1`"
+        )
+    own = cells.pop(REFERENCE)
+    apart = {name: part - own for name, part in cells.items()}
+    most = max(float(np.nanmax(np.abs(part.to_numpy()))) for part in apart.values()) or 1.0
+    title = f"{study}: accuracy under corruptions, points above that of alpha = 0"
+    return _maps(apart, title, "PRGn", (-most, most), "{:+.0f}")
+
+
+def _cells(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
+    """Return the mean accuracy of each group in per cent: corruptions by severities."""
+    suites = ["corruptions", "corruptions-extra"]
+    chosen = rows[rows["suite"].isin(suites) & (rows["metric"] == "accuracy")]
+    if chosen.empty:
+        raise SelbenchError(
+            f"the study {study} holds no corruptions; run `selbench run {study} --suite "
+            "corruptions`"
+        )
+    groups = groups_of(chosen)
+    groups = groups.mask(chosen["alpha"].notna(), "alpha = " + groups)
+    order = [name for name in CORRUPTIONS if (chosen["condition"] == name).any()]
+    tables = {}
+    for name in _ordered(chosen, groups):
+        part = chosen[groups == name]
+        table = 100 * part.pivot_table("value", "condition", "level", aggfunc="mean")
+        table = table.reindex(index=order, columns=sorted(chosen["level"].unique()))
+        table.loc[ALL] = table.mean()
+        tables[name] = table
+    return tables
+
+
+def _ordered(rows: pd.DataFrame, groups: pd.Series) -> list[str]:
+    """Return the groups: alphas in rising order, then brought networks."""
+    facts = pd.DataFrame({"group": groups, "alpha": rows["alpha"]}).drop_duplicates("group")
+    return facts.sort_values(["alpha", "group"], na_position="last")["group"].tolist()
+
+
+def _maps(
+    cells: dict[str, pd.DataFrame],
+    title: str,
+    colours: str,
+    limits: tuple[float, float],
+    form: str,
+) -> Figure:
+    """Draw a map for each group, with its numbers in the cells."""
+    columns = min(ACROSS, len(cells))
+    height = -(-len(cells) // columns)  # rounded up
+    first = next(iter(cells.values()))
+    size = (1.1 + 1.75 * columns, 0.5 + (0.6 + 0.19 * len(first)) * height)
+    figure = Figure(figsize=size, layout="constrained")
+    everything = figure.subplots(height, columns, squeeze=False).ravel().tolist()
+    for place, (axes, name) in enumerate(zip(everything, cells, strict=False)):
+        _map(axes, cells[name], colours, limits, form)
+        axes.set_title(name)
+        axes.tick_params(labelleft=place % columns == 0)
+    for axes in everything[len(cells) :]:
+        axes.set_axis_off()
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def _map(
+    axes: Axes, table: pd.DataFrame, colours: str, limits: tuple[float, float], form: str
+) -> None:
+    low, high = limits
+    image = axes.imshow(table, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    axes.set_xticks(range(len(table.columns)), [f"{level:g}" for level in table.columns])
+    axes.set_yticks(range(len(table)), [str(name).replace("_", " ") for name in table.index])
+    axes.tick_params(length=0)
+    axes.set_xlabel("severity")
+    for side in axes.spines.values():
+        side.set_visible(False)
+    for line in _borders(list(table.index)):
+        axes.axhline(line, color="white", linewidth=2)
+    for (down, across), value in np.ndenumerate(table.to_numpy()):
+        if not np.isnan(value):
+            shade = (
+                "white"
+                if _luminance(np.ravel(image.to_rgba(value))[:3].tolist()) < DARK
+                else "black"
+            )
+            text = form.format(value) if abs(value) >= 0.5 else "0"
+            axes.text(across, down, text, ha="center", va="center", fontsize=7, color=shade)
+
+
+def _borders(names: Sequence[str]) -> list[float]:
+    """Return between which rows the family changes."""
+    families = [CORRUPTIONS[name].family if name in CORRUPTIONS else "" for name in names]
+    pairs = enumerate(pairwise(families))
+    return [number + 0.5 for number, (one, other) in pairs if one != other]
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    """Return the relative luminance of an sRGB colour, from 0 to 1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

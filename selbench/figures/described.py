@@ -1,0 +1,112 @@
+"""Figures in words, for those who cannot see them: made from what was drawn."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named line: where it goes through, by place on the x axis."""
+
+    name: str
+    values: dict[float, float]
+
+
+def described(figure: Figure) -> str:
+    """Say in words what a figure shows: its title, and for every panel what stands out there."""
+    legends = [axes.get_legend() for axes in figure.axes]
+    by_alpha = any(each and each.get_title().get_text() == "alpha" for each in legends)
+    parts, unit = [f"{figure.get_suptitle()}."], ""
+    for axes in figure.axes:
+        unit = axes.get_ylabel() or unit  # panels of a row share it
+        told = _panel(axes, "alpha = " if by_alpha else "")
+        if told:
+            about = axes.get_title(), f"({unit})" if unit and not axes.images else ""
+            heading = " ".join(" ".join(about).split())
+            parts.append(f"{heading}: {told}." if axes.get_title() else f"{told}.")
+    return " ".join(parts)
+
+
+def _panel(axes: Axes, before: str) -> str:
+    """Describe one pair of axes, with a word `before` every name; "" where nothing is on it."""
+    if axes.images:
+        return _map(axes)
+    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    curves = [Curve(f"{before}{line.get_label()}", _values(line)) for line in named]
+    if not curves:
+        return _groups(axes, [values for line in axes.lines if (values := _values(line))])
+    return (_points if all(len(each.values) == 1 for each in curves) else _curves)(axes, curves)
+
+
+def _values(line: Line2D) -> dict[float, float]:
+    """Return y by x; of several dots above one place their mean."""
+    x, y = (np.ravel(np.asarray(data, float)) for data in (line.get_xdata(), line.get_ydata()))
+    return {float(place): float(y[x == place].mean()) for place in np.unique(x)}
+
+
+def _map(axes: Axes) -> str:
+    shown = axes.images[0].get_array()
+    values: NDArray[np.float64] = np.asarray(np.ma.filled(np.ma.asarray(shown, float), np.nan))
+    if np.isnan(values).all():
+        return ""
+    ends = []
+    for word, at in (("lowest", np.nanargmin(values)), ("highest", np.nanargmax(values))):
+        down, across = np.unravel_index(at, values.shape)
+        row, column = _name(axes.yaxis, float(down)), _name(axes.xaxis, float(across))
+        where = f"{row}, {axes.get_xlabel()} {column}"
+        ends.append(f"{word} {_short(values[down, across])} ({where})")
+    return ", ".join(ends)
+
+
+def _points(axes: Axes, curves: list[Curve]) -> str:
+    pairs = [(each.name, *next(iter(each.values.items()))) for each in curves]
+    told = "; ".join(f"{name}: {_short(x)} and {_short(y)}" for name, x, y in pairs)
+    across, up = (label.partition(":")[0] for label in (axes.get_xlabel(), axes.get_ylabel()))
+    return f"Means of {across} (across) and {up} (up): {told}"
+
+
+def _curves(axes: Axes, curves: list[Curve]) -> str:
+    """Tell the ends of the lines, and where they lie farthest apart."""
+    starts, stops = ([list(each.values.values())[end] for each in curves] for end in (0, -1))
+    told = f"on the left {_range(starts)}, on the right {_range(stops)}"
+    places = set.intersection(*(set(each.values) for each in curves))
+    if isinstance(axes.xaxis.get_major_locator(), FixedLocator):
+        places &= set(axes.get_xticks())  # the others have no name
+    if len(curves) < 2 or not places:
+        return told
+    wide = {float(place): np.ptp([c.values[place] for c in curves]) for place in sorted(places)}
+    at = max(wide, key=lambda place: wide[place])
+    order = sorted(curves, key=lambda each: each.values[at])
+    top, bottom = (f"{each.name} {_short(each.values[at])}" for each in (order[-1], order[0]))
+    return f"{told}; farthest apart at {_name(axes.xaxis, at)}: {top}, {bottom}"
+
+
+def _groups(axes: Axes, dots: list[dict[float, float]]) -> str:
+    """Tell the mean of the dots above every label of the axis."""
+    before = f"{axes.get_xlabel()} = " if axes.get_xlabel() else ""
+    means = [next(iter(each.items())) for each in dots]
+    return ", ".join(f"{before}{_name(axes.xaxis, at)}: {_short(mean)}" for at, mean in means)
+
+
+def _name(axis: Axis, place: float) -> str:
+    """Return the label at a place of an axis, or its number where there is none."""
+    ticks = [float(tick) for tick in axis.get_ticklocs()]
+    labels = axis.get_major_formatter().format_ticks(ticks)
+    named = [label for tick, label in zip(ticks, labels, strict=True) if tick == place and label]
+    return named[0] if named else _short(place)
+
+
+def _range(values: list[float]) -> str:
+    low, high = _short(min(values)), _short(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"

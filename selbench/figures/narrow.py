@@ -1,0 +1,78 @@
+"""Figures for phones: the panels of a wide figure below each other."""
+
+import textwrap
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
+
+WIDTH = 3.9  # inches: what 390 pixels show without shrinking the text
+CURVES = 2.5  # height of a panel of lines, in inches
+LETTERS = 44  # of a title in a line
+TITLE = 0.25  # of a panel's title
+ACROSS = 6  # entries of the legend in a line, where they are short
+
+
+def narrow(figure: Figure) -> Figure:
+    """Stack the panels of a figure, which is changed, with its legend on top.
+
+    A panel takes over the names of axes that it shared with others.
+    """
+    panels = [axes for axes in figure.axes if axes.axison]
+    for axes in set(figure.axes) - set(panels):
+        axes.remove()
+    heights = [_height(axes) for axes in panels]
+    _name_axes(panels)
+    grid = GridSpec(len(panels), 1, figure, height_ratios=heights)
+    for number, axes in enumerate(panels):
+        axes.set_subplotspec(grid[number, 0])
+        axes.tick_params(labelbottom=True, labelleft=True)
+    above = _lift_legend(panels)
+    figure.set_size_inches(WIDTH, sum(heights) + 0.4 + above)
+    title = "\n".join(textwrap.wrap(figure.get_suptitle(), LETTERS))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def _height(axes: Axes) -> float:
+    """Return the height that a panel takes, in inches; maps have rows to be read."""
+    rows = len(axes.images[0].get_array()) if axes.images else 0  # type: ignore[arg-type]
+    return 0.6 + 0.18 * rows if rows else CURVES
+
+
+def _name_axes(panels: list[Axes]) -> None:
+    """Write what axes show beside every panel: that of the nearest named one of its grid."""
+    below, unit = "", ""
+    for axes in panels:
+        unit = axes.get_ylabel() or unit
+        axes.set_ylabel(unit)
+    for axes in reversed(panels):
+        below = axes.get_xlabel() or below
+        axes.set_xlabel(below)
+
+
+def _lift_legend(panels: list[Axes]) -> float:
+    """Put the legend over the first panel instead of beside one; return its height in inches."""
+    for axes in panels:
+        beside = axes.get_legend()
+        if beside is None:
+            continue
+        handles = [Line2D([], [], linestyle=""), *filter(None, beside.legend_handles)]
+        labels = [text.get_text() for text in (beside.get_title(), *beside.get_texts())]
+        beside.remove()
+        columns = ACROSS if max(map(len, labels)) < ACROSS else 1
+        above = panels[0].legend(
+            handles if labels[0] else handles[1:],
+            labels if labels[0] else labels[1:],
+            frameon=False,
+            loc="lower left",
+            bbox_to_anchor=(-0.17, 1.0 + TITLE / CURVES),
+            ncols=columns,
+            handlelength=1,
+            columnspacing=1,
+        )
+        for text in above.get_texts():
+            text.set_parse_math(False)  # names are no formulas
+        return 0.1 + 0.18 * -(-len(labels) // columns)
+    return 0.0

@@ -1,0 +1,45 @@
+"""The trade-off between robustness to corruptions and to attacks."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from selbench import tradeoff as measured
+from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend
+from selbench.stats import mean_interval
+
+
+@FIGURES
+def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
+    """Corrupted against adversarial accuracy: a dot for each network, a cross for each alpha.
+
+    A cross spans the 95 % intervals of its alpha's means over seeds; a line joins the means in the
+    order of alpha.
+    """
+    points = 100 * measured.positions(rows, study)[["adversarial", "corrupted"]]
+    facts = rows.drop_duplicates("subject").set_index("subject").loc[points.index].reset_index()
+    groups = groups_of(facts).set_axis(points.index)
+    figure = Figure(figsize=(5.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    trained = facts.set_axis(points.index)["alpha"].dropna().sort_values()
+    path = points.loc[trained.index].groupby(trained).mean()
+    axes.plot(path["adversarial"], path["corrupted"], color="0.8", linewidth=1, zorder=1)
+    for name, colour in colours_of(facts).items():
+        _group(axes, points[groups == name], name, colour)
+    axes.set_xlabel("accuracy under FGSM and PGD, %: mean over budgets, then attacks")
+    axes.set_ylabel("accuracy under corruptions, %")
+    sns.despine(ax=axes)
+    legend(axes, facts)
+    figure.suptitle(f"{study}: corruptions against attacks", x=0.01, ha="left")
+    return figure
+
+
+def _group(axes: Axes, own: pd.DataFrame, name: str, colour: Colour) -> None:
+    """Draw networks as dots and their means with intervals as a cross."""
+    x, y = own["adversarial"], own["corrupted"]
+    axes.plot(x, y, "o", color=colour, markersize=3.5, alpha=0.55, markeredgewidth=0, zorder=2)
+    (across, wide), (up, high) = mean_interval(x.tolist()), mean_interval(y.tolist())
+    axes.hlines(up, across - wide, across + wide, color=colour, linewidth=1.2, zorder=3)
+    axes.vlines(across, up - high, up + high, color=colour, linewidth=1.2, zorder=3)
+    axes.plot([across], [up], "D", color=colour, label=name, markersize=6, zorder=4)

@@ -1,0 +1,104 @@
+"""The report's figures: wide and narrow, in words, and where a store lacks one, what makes it."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from selbench.errors import SelbenchError
+from selbench.figures import FIGURES
+from selbench.figures.described import described
+from selbench.figures.narrow import narrow
+from selbench.figures.style import drawn, save
+from selbench.files import write_text
+from selbench.report.evidence import Evidence
+from selbench.report.legends import LEGENDS, Legend, legend_of
+
+FOLDER = "figures"
+POINT = 96 / 72  # CSS pixels
+FACTS = ["subject", "alpha", "seed", "suite", "condition", "level", "layer"]
+COLUMNS = [*FACTS, "metric", "value", "n"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture beside the page: its path from there, and its size in CSS pixels."""
+
+    path: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the report, or why it is not there.
+
+    Attributes:
+        name: in `FIGURES`.
+        legend: its heading, and how to read it.
+        command: what draws it; where it is missing, what measures what it lacks.
+        words: what it shows; where it is missing, what is not there.
+        wide, narrow: for screens and for phones; None where it is missing.
+        files: further files by their kind.
+    """
+
+    name: str
+    legend: Legend
+    command: str
+    words: str
+    wide: Image | None = None
+    narrow: Image | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def drawings(evidence: Evidence, folder: Path) -> dict[str, list[Drawing]]:
+    """Draw all of `FIGURES` into `folder`/figures; return them by the page they belong to."""
+    pages: dict[str, list[Drawing]] = {}
+    for name in sorted(FIGURES, key=_order):
+        made = _drawing(evidence, name, folder)
+        pages.setdefault(made.legend.page, []).append(made)
+    return pages
+
+
+def _order(name: str) -> tuple[int, str]:
+    order = list(LEGENDS)
+    return order.index(name) if name in order else len(order), name
+
+
+def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
+    legend = legend_of(name, FIGURES[name].__doc__ or "")
+    try:
+        figure = drawn(name, evidence.rows, evidence.study)
+    except SelbenchError as problem:
+        # The message has a command without this store's folder and limit.
+        command = evidence.making(*legend.suites) if legend.suites else ""
+        text = str(problem).partition("; run `")[0] if command else str(problem)
+        return Drawing(name, legend, command, f"{text[0].upper()}{text[1:]}.")
+    words = described(figure)
+    own = {"SVG": f"{FOLDER}/{name}.svg", "PNG": f"{FOLDER}/{name}.png"}
+    for path in own.values():
+        save(figure, folder / path)
+    phone = f"{FOLDER}/{name}-narrow.svg"
+    save(narrow(figure), folder / phone)
+    if legend.reads:
+        own["CSV"] = f"{FOLDER}/{name}.csv"
+        write_text(folder / own["CSV"], _behind(evidence.rows, legend).to_csv(index=False))
+    command = evidence.command("figure", name, evidence.study, "--output", f"{name}.svg")
+    wide, small = (_image(folder, path) for path in (own["SVG"], phone))
+    return Drawing(name, legend, command, words, wide, small, own)
+
+
+def _behind(rows: pd.DataFrame, legend: Legend) -> pd.DataFrame:
+    """Return the measurements that a figure is made of."""
+    kept = rows["suite"].isin(["clean", *legend.reads]) & rows["metric"].isin(legend.metrics)
+    chosen: pd.DataFrame = rows.loc[kept, COLUMNS]
+    return chosen
+
+
+def _image(folder: Path, path: str) -> Image:
+    head = (folder / path).read_text(encoding="utf-8")[:2000]
+    found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', head)
+    assert found is not None, path  # matplotlib writes one
+    width, height = (round(float(size) * POINT) for size in found.groups())
+    return Image(path, width, height)

@@ -1,0 +1,138 @@
+"""What stands beside the report's figures: headings, how to read them, what they are made of."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What stands beside a figure.
+
+    Attributes:
+        page: that it belongs to.
+        heading: above it.
+        text: how to read it.
+        suites: what `selbench run` has to measure for it; () where not known.
+        reads: suites of the measurements that it is made of, beside clean ones.
+        metrics: of these.
+    """
+
+    page: str
+    heading: str
+    text: str
+    suites: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("accuracy",)
+
+
+BANDS = "Lines are means over seeds, bands their 95 % intervals"
+LEGENDS = {
+    "tradeoff": Legend(
+        "index",
+        "Corruptions against attacks",
+        "Each dot is a network; diamonds are the means of each alpha, their crosses 95 % intervals "
+        "over seeds, and the grey line joins them in the order of alpha. Up and to the right is "
+        "better in both. If discouraging selectivity traded one robustness for the other, blue "
+        "(alpha below 0) would lie above and left of grey (alpha = 0).",
+        ("corruptions", "attacks"),
+        ("corruptions", "attacks"),
+    ),
+    "corruptions": Legend(
+        "corruptions",
+        "Accuracy under each corruption",
+        "Per cent of test images classified correctly, mean over seeds. Corruptions run down in "
+        "their families (noise, blur, weather, digital), severities across.",
+        ("corruptions",),
+        ("corruptions", "corruptions-extra"),
+    ),
+    "corruption-differences": Legend(
+        "corruptions",
+        "What alpha changes",
+        "The same, minus alpha = 0: green cells are more robust than the networks whose "
+        "selectivity was left alone, purple ones less. The numbers are percentage points. Single "
+        "cells scatter from seed to seed; the leaderboard's family means have intervals.",
+        ("corruptions",),
+        ("corruptions", "corruptions-extra"),
+    ),
+    "attacks": Legend(
+        "attacks",
+        "Accuracy against the attack's budget",
+        "Budgets grow to the right: how far an attack may move an image. L-inf bounds the change "
+        "of every pixel, L2 that of the whole image, both in 255ths of the full range. "
+        f"{BANDS}; the higher a line stays, the more robust the network.",
+        ("attacks",),
+        ("attacks",),
+    ),
+    "calibration": Legend(
+        "calibration",
+        "Calibration under corruptions",
+        "A calibrated network that is 80 % sure is right in 80 % of the cases; the error says how "
+        f"far a network is from that. {BANDS}; dotted is what sampling alone gives.",
+        reads=("corruptions", "corruptions-extra"),
+        metrics=("ece", "ece_null", "ece_spline", "ece_spline_null"),
+    ),
+    "selectivity": Legend(
+        "mechanism",
+        "Class selectivity, layer by layer",
+        "How differently units respond to different classes: 0 alike, 1 to one class alone. "
+        f"{BANDS}; dotted is what sampling alone gives.",
+        ("selectivity",),
+        ("selectivity",),
+        (
+            "selectivity_index",
+            "selectivity_index_null",
+            "selectivity_index_rotated",
+            "selectivity_index_best_axis_held_out",
+        ),
+    ),
+    "dimensionality": Legend(
+        "mechanism",
+        "Dimensionality, layer by layer",
+        "How many directions the activations fill: of clean images, of what corruptions change in "
+        f"them, and of what an attack changes. {BANDS}.",
+        ("dimensionality",),
+        ("dimensionality", "representation", "representation-maps"),
+        (
+            "dimension_fraction_95",
+            "two_nn",
+            "change_dimension_fraction_95",
+            "change_two_nn",
+        ),
+    ),
+    "gradients": Legend(
+        "mechanism",
+        "Gradients of units by the image",
+        "How strongly units react to small changes of the image, and how much that varies from "
+        f"image to image and from unit to unit. {BANDS}.",
+        ("gradients",),
+        ("gradients",),
+        ("input_gradient_norm", "input_gradient_cv_samples", "input_gradient_cv_units"),
+    ),
+    "jacobian": Legend(
+        "mechanism",
+        "The Jacobian",
+        "How strongly the outputs react to small changes of the image; divided by the margin, "
+        "whether a small change can turn the decision. Dots are networks, dashes their means.",
+        ("jacobian",),
+        ("jacobian",),
+        (
+            "jacobian_frobenius",
+            "jacobian_frobenius_relative_median",
+            "margin_distance_median",
+        ),
+    ),
+    "elasticity": Legend(
+        "mechanism",
+        "Local elasticity",
+        "Does a training step on one image move the outputs for images of its class alone (a "
+        "ratio far above 1), or for all alike (1)? Dots are networks, dashes their means.",
+        ("elasticity",),
+        ("elasticity",),
+        ("elasticity_within", "elasticity_between", "elasticity_ratio"),
+    ),
+}
+
+
+def legend_of(name: str, docstring: str) -> Legend:
+    """Return what stands beside a figure; one that is not known has its docstring's first line."""
+    heading, (first, *_) = name.replace("-", " ").capitalize(), [*docstring.splitlines(), ""]
+    return LEGENDS.get(name) or Legend("mechanism", heading, first)

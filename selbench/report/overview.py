@@ -1,0 +1,171 @@
+"""What was measured and what came out, in plain words."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selbench.claims.judging import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED
+from selbench.errors import SelbenchError
+from selbench.report.evidence import Evidence
+from selbench.study import exactly
+from selbench.tradeoff import Change, changes, positions
+
+VERDICTS = (SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED)
+HIGHER, LOWER = "higher", "lower"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What an alpha changes: its name, and the texts of clean, corrupted and adversarial."""
+
+    alpha: str
+    cells: list[str]
+    sure: list[bool]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first page's words.
+
+    Attributes:
+        tested: what was measured, sentence by sentence.
+        headline: the trade-off in a few sentences; says what is missing where it was not measured.
+        command: what measures that; "" where nothing is missing.
+        lines: the changes of every alpha against alpha = 0.
+        verdicts: how many claims have each verdict.
+    """
+
+    tested: list[str]
+    headline: list[str]
+    command: str
+    lines: list[Line]
+    verdicts: dict[str, int]
+
+
+def overview(evidence: Evidence) -> Overview:
+    """Put a study's results in words."""
+    counts = Counter(each.verdict for each in evidence.judgement.verdicts)
+    verdicts = {name: counts[name] for name in VERDICTS}
+    try:
+        found = changes(positions(evidence.rows, evidence.study))
+    except SelbenchError:
+        told = ["The trade-off between corruptions and attacks needs both suites on one network."]
+        command = evidence.making("corruptions", "attacks")
+        return Overview(tested(evidence), told, command, [], verdicts)
+    if not found:
+        told = ["The trade-off is told against networks of alpha = 0, and there are none here."]
+        return Overview(tested(evidence), told, "", [], verdicts)
+    return Overview(tested(evidence), headline(found), "", _lines(found), verdicts)
+
+
+def tested(evidence: Evidence) -> list[str]:
+    """Say which networks were tested on how many images, and under what."""
+    rows, study = evidence.rows, evidence.manifest.get("study", {})
+    networks = rows[["subject", "alpha", "seed"]].drop_duplicates()
+    trained = networks[networks["alpha"].notna()]
+    model = study.get("model", {}).get("name", "one architecture")
+    data = study.get("dataset", {}).get("name", "one data set")
+    parts = []
+    if len(trained):
+        alphas = sorted(set(trained["alpha"]))
+        span = f"alpha = {', '.join(map(exactly, alphas))}"
+        each = f"with {_count(trained['seed'].nunique(), 'random seed')} each"
+        parts.append(
+            f"{_count(len(trained), 'network')} of one kind ({model}) were trained on {data}, at "
+            f"{span} {each}."
+        )
+    if brought := len(networks) - len(trained):
+        were = "was" if brought == 1 else "were"
+        parts.append(f"{_count(brought, 'network')} {were} brought from elsewhere.")
+    accuracy = rows[rows["metric"] == "accuracy"]
+    images = sorted({int(n) for n in accuracy["n"]})
+    kinds = [words for words in (_corrupted(accuracy), _attacked(accuracy)) if words]
+    if images:
+        under = f", under {' and '.join(kinds)}" if kinds else ""
+        size = " to ".join(f"{n:,}" for n in dict.fromkeys((images[0], images[-1])))
+        parts.append(f"Each was tested on {size} images it had never seen: as they are{under}.")
+    return parts
+
+
+def _corrupted(accuracy: pd.DataFrame) -> str:
+    part = accuracy[accuracy["suite"].isin(["corruptions", "corruptions-extra"])]
+    names, levels = part["condition"].nunique(), part["level"].nunique()
+    severities = f"{levels} severities" if levels > 1 else "1 severity"
+    return f"{_count(names, 'corruption')} at {severities}" if names else ""
+
+
+def _attacked(accuracy: pd.DataFrame) -> str:
+    part = accuracy[accuracy["suite"].isin(["attacks", "attacks-strong"])]
+    names = part["condition"].nunique()
+    return f"{_count(names, 'adversarial attack')} with growing budgets" if names else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def headline(found: list[Change]) -> list[str]:
+    """Tell what the lowest and the highest alpha change, and whether that is the trade-off."""
+    alphas = [each.alpha for each in found]
+    ends = [min(alphas)] if min(alphas) < 0 else []
+    ends += [max(alphas)] if max(alphas) > 0 else []
+    sentences = []
+    for alpha in ends:
+        own = {each.quantity: each for each in found if each.alpha == alpha}
+        verb = "discourages" if alpha < 0 else "encourages"
+        sentences.append(
+            f"Training that {verb} selectivity (alpha = {exactly(alpha)}) leaves accuracy under "
+            f"corruptions {_words(own['corrupted'])}, and accuracy under attacks "
+            f"{_words(own['adversarial'])}, than alpha = 0. {_reading(own)}"
+        )
+    return sentences
+
+
+def _words(change: Change) -> str:
+    """Write "1.1 points higher (95 % interval -9.0 to +11.2)"."""
+    side = HIGHER if change.value >= 0 else LOWER
+    found = change.difference
+    if found is None:
+        return f"{100 * abs(change.value):.1f} points {side} (one seed: no interval)"
+    interval = f"95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return f"{100 * abs(change.value):.1f} points {side} ({interval})"
+
+
+def _reading(own: dict[str, Change]) -> str:
+    """Say what the two differences amount to, no more than their intervals allow."""
+    one, other = own["corrupted"], own["adversarial"]
+    if not (one.difference and other.difference):
+        return "Whether chance alone makes such differences, only more seeds can tell."
+    if not (sure(one) or sure(other)):
+        return "Both intervals include zero: with these seeds, chance alone may make that."
+    if not (sure(one) and sure(other)):
+        certain, open_ = ("corruptions", "attacks") if sure(one) else ("attacks", "corruptions")
+        return f"The difference under {certain} is beyond chance, the one under {open_} is not."
+    if one.value * other.value < 0:
+        return "Both are beyond chance and opposite: a trade-off."
+    return f"Both are beyond chance and both {_side(one)}: no trade-off, one direction."
+
+
+def _side(change: Change) -> str:
+    return HIGHER if change.value > 0 else LOWER
+
+
+def sure(change: Change) -> bool:
+    """Whether the 95 % interval excludes zero."""
+    found = change.difference
+    return found is not None and not found.low <= 0 <= found.high
+
+
+def _lines(found: list[Change]) -> list[Line]:
+    lines = []
+    for alpha in sorted({each.alpha for each in found}):
+        own = [each for each in found if each.alpha == alpha]
+        lines.append(Line(exactly(alpha), [_cell(each) for each in own], [sure(e) for e in own]))
+    return lines
+
+
+def _cell(change: Change) -> str:
+    found = change.difference
+    text = f"{100 * change.value:+.1f}"
+    return text if found is None else f"{text} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"

@@ -1,0 +1,105 @@
+"""How the numbers of a report came about: runs, versions, data, networks, claims."""
+
+import gzip
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from selbench.files import fingerprint, read_json
+from selbench.report.evidence import Evidence
+from selbench.store import FORMAT
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that put cells in the store.
+
+    Attributes:
+        command: its words, as they were given.
+        device, versions, began: of that run.
+        files: how many files of cells it wrote.
+    """
+
+    command: str
+    device: str
+    versions: str
+    began: str
+    files: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network under test, and the hash of its weights."""
+
+    name: str
+    weights: str
+    training: str
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a reader needs to make the numbers again.
+
+    Attributes:
+        facts: one line each, by its name.
+        runs: the commands whose results lie in the store, oldest first.
+        networks: those under test.
+    """
+
+    facts: dict[str, str]
+    runs: list[Run]
+    networks: list[Network]
+
+
+def provenance(evidence: Evidence) -> Provenance:
+    """Read how a study's numbers came about."""
+    manifest = evidence.manifest
+    networks = [
+        Network(name, facts["weights"], facts["training"], bool(facts.get("diverged")))
+        for name, facts in sorted(manifest["subjects"].items())
+    ]
+    study = manifest.get("study", {})
+    limit = evidence.judgement.about.limit
+    facts = {
+        "study": evidence.study,
+        "results": str(evidence.store.folder),
+        "data set": str(study.get("dataset", {}).get("name", "not recorded")),
+        "checksum of the test images": manifest["data"],
+        "test images": "all" if limit is None else f"{limit}, the first of a fixed random order",
+        "model": str(study.get("model", {}).get("name", "not recorded")),
+        "fingerprint of the training": manifest["training"],
+        "format of the store": str(FORMAT),
+        "latest run": str(manifest.get("began", "not recorded")),
+        "hash of the claims": claims_hash(evidence),
+        "hash of the study": fingerprint(study),
+    }
+    return Provenance(facts, _runs(evidence), networks)
+
+
+def claims_hash(evidence: Evidence) -> str:
+    """Return one hash of all claims; each verdict has that of its own."""
+    return fingerprint({each.claim.id: each.claim.hash for each in evidence.judgement.verdicts})
+
+
+def _runs(evidence: Evidence) -> list[Run]:
+    """Return who wrote the files of cells; those without a record are counted too."""
+    made: Counter[tuple[str, str, str, str]] = Counter()
+    for path in sorted((evidence.store.folder / "cells").glob("*.json")):
+        made[_written(read_json(path).get("made", {}))] += 1
+    runs = [Run(*words, count) for words, count in made.items()]
+    return sorted(runs, key=lambda run: (run.began, run.command))
+
+
+def _written(made: dict[str, Any]) -> tuple[str, str, str, str]:
+    command = shlex.join(["selbench", *made.get("command", ["(not recorded)"])])
+    pairs = sorted(made.get("versions", {}).items())
+    versions = ", ".join(f"{name} {what}" for name, what in pairs)
+    unknown = "not recorded"
+    return command, made.get("device", unknown), versions or unknown, made.get("began", unknown)
+
+
+def packed(text: str) -> bytes:
+    """Compress text; equal texts give equal bytes."""
+    return gzip.compress(text.encode(), mtime=0)

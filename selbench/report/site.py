@@ -1,0 +1,203 @@
+"""The report's pages: what is on them, and where they are written."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from re import sub
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from selbench import __version__
+from selbench.calibrated import calibration_board
+from selbench.claims import tables as claims
+from selbench.errors import SelbenchError
+from selbench.files import replacing, write_text
+from selbench.leaderboard import leaderboard
+from selbench.leaderboard.tables import FORMATS
+from selbench.report.assets import write_assets
+from selbench.report.board import Board, to_boards
+from selbench.report.drawings import drawings
+from selbench.report.evidence import Evidence, gathered
+from selbench.report.folder import replacing_report
+from selbench.report.overview import overview
+from selbench.report.provenance import packed, provenance
+from selbench.report.samples import adversarial, corrupted
+from selbench.store import StudyStore
+
+DOWNLOADS = "downloads"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of every study: the stem of its file, its title, and its template."""
+
+    name: str
+    title: str
+    template: str
+    text: str = ""
+
+
+PAGES = (
+    Page("index", "Overview", "overview.html"),
+    Page("leaderboard", "Leaderboard", "leaderboard.html"),
+    Page(
+        "corruptions",
+        "Corruptions",
+        "figures.html",
+        "Noise, blur, weather and digital artefacts happen to images on their own: nobody chose "
+        "them to fool a network.",
+    ),
+    Page(
+        "attacks",
+        "Attacks",
+        "figures.html",
+        "An adversarial attack searches for the small change of an image that makes one given "
+        "network err. What is left is accuracy in the worst case.",
+    ),
+    Page(
+        "mechanism",
+        "Mechanism",
+        "figures.html",
+        "What in the networks moves with alpha, and might explain how robust they are.",
+    ),
+    Page(
+        "calibration",
+        "Calibration",
+        "figures.html",
+        "Whether networks know when they are likely to be wrong.",
+    ),
+    Page("claims", "Claims", "claims.html"),
+    Page("images", "Images", "images.html"),
+    Page("provenance", "Provenance", "provenance.html"),
+)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file to take away: its path from the page, what it is, and the command that makes it."""
+
+    path: str
+    what: str
+    command: str
+
+
+def write_report(
+    studies: Sequence[StudyStore],
+    output: Path,
+    limit: int | None = None,
+    data: Path | None = None,
+) -> None:
+    """Write the report of some studies as a static site.
+
+    One study's pages lie in `output` itself; those of several in a folder each, beside an index.
+
+    Args:
+        studies: what to report.
+        output: a folder: new, empty, or an earlier report, which is replaced as a whole.
+        limit: use the cells with so many test images; None takes the most there are.
+        data: where the test images lie, where not at the place that the manifest says.
+
+    Raises:
+        SelbenchError: for a folder that holds anything else, one that cannot be written, and a
+            study without results on `limit` images.
+    """
+    with replacing_report(output) as folder:
+        found = [gathered(study, limit) for study in studies]
+        write_assets(folder / "assets")
+        if len(found) == 1:
+            _write_study(found[0], folder, "", data)
+            return
+        places = [f"{number}-{_plain(each.study)}" for number, each in enumerate(found, 1)]
+        for each, place in zip(found, places, strict=True):
+            _write_study(each, folder / place, "../", data)
+        entries = [(place, each, overview(each)) for place, each in zip(places, found, strict=True)]
+        boards, caption = _joined(studies, limit)
+        content: dict[str, Any] = {"entries": entries, "boards": boards, "caption": caption}
+        content |= {"base": "", "pages": [], "study": None, "several": False}
+        _write(folder / "index.html", "studies.html", {"title": "Studies", **content})
+
+
+def _plain(name: str) -> str:
+    """Return what of a name may be part of an address."""
+    return sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "study"
+
+
+def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None) -> None:
+    """Write a study's pages; `base` leads from them to the site's top."""
+    figures = drawings(evidence, folder)
+    pages = [page for page in PAGES if page.template != "figures.html" or page.name in figures]
+    content = {
+        "evidence": evidence,
+        "figures": figures,
+        "missing": [each for drawn in figures.values() for each in drawn if not each.wide],
+        "overview": overview(evidence),
+        "boards": {"leaderboard": to_boards(evidence.board), "calibration": _calibration(evidence)},
+        "verdicts": evidence.judgement.verdicts,
+        "claims": claims,
+        "panels": {
+            "Corrupted images": corrupted(evidence, folder, data),
+            "Adversarial images": adversarial(evidence, folder),
+        },
+        "provenance": provenance(evidence),
+        "downloads": _downloads(evidence, folder),
+        "study": evidence.study,
+        "several": bool(base),
+        "base": base,
+        "pages": pages,
+    }
+    for page in pages:
+        about = {"page": page, "title": page.title}
+        _write(folder / f"{page.name}.html", page.template, content | about)
+
+
+def _calibration(evidence: Evidence) -> dict[str, Board]:
+    """Return the tables of calibration; none where the figure says what is missing."""
+    try:
+        return to_boards(calibration_board(evidence.store, evidence.limit))
+    except SelbenchError:
+        return {}
+
+
+def _joined(studies: Sequence[StudyStore], limit: int | None) -> tuple[dict[str, Board], str]:
+    """Return one leaderboard of all studies, and its caption; or why they cannot be compared."""
+    try:
+        board = leaderboard(studies, limit)
+    except SelbenchError as problem:
+        return {}, str(problem)
+    return to_boards(board), board.caption
+
+
+def _downloads(evidence: Evidence, folder: Path) -> list[Download]:
+    """Write the tables as files."""
+    made = []
+    for kind in ("csv", "json", "md"):
+        path = f"{DOWNLOADS}/leaderboard.{kind}"
+        write_text(folder / path, FORMATS[kind]([evidence.board]))
+        command = evidence.command("leaderboard", evidence.study, "--format", kind)
+        made.append(Download(path, "the leaderboard", command))
+    for kind, written in claims.FORMATS.items():
+        path = f"{DOWNLOADS}/claims.{kind}"
+        write_text(folder / path, written([evidence.judgement]))
+        command = evidence.command("claims", evidence.study, "--format", kind)
+        made.append(Download(path, "the claims, with their tests and hashes", command))
+    path = f"{DOWNLOADS}/measurements.csv.gz"
+    with replacing(folder / path, "--output") as temporary:
+        temporary.write_bytes(packed(evidence.rows.to_csv(index=False)))
+    run = shlex.join(["selbench", *evidence.manifest.get("command", ["run", evidence.study])])
+    made.append(Download(path, "every measurement that counts, one a row", run))
+    return made
+
+
+def _write(path: Path, template: str, content: dict[str, Any]) -> None:
+    """Fill a template; all text is escaped there."""
+    environment = Environment(
+        loader=PackageLoader("selbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    write_text(path, environment.get_template(template).render(version=__version__, **content))

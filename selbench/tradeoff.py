@@ -1,0 +1,85 @@
+"""The trade-off: where networks stand between corruptions and attacks, and what alpha changes."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selbench.errors import SelbenchError
+from selbench.stats import Difference, seed_difference
+from selbench.study import exactly
+
+ATTACKS = ("fgsm-linf", "pgd-linf", "pgd-l2")
+REFERENCE = 0.0  # the alpha that others are compared with
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far the networks of an alpha are from those of alpha = 0, in accuracy (shares).
+
+    `difference` has an interval over seeds; it is None where an alpha has a single network, and
+    `value` is then the difference of the means alone.
+    """
+
+    alpha: float
+    quantity: str
+    value: float
+    difference: Difference | None
+
+
+def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
+    """Return each network's accuracies: subjects by clean, corrupted, adversarial, alpha, seed.
+
+    Corrupted is the mean over severities, then over the benchmark's corruptions; adversarial the
+    mean over budgets, then over FGSM and PGD (L-inf and L2). Only what all networks have counts.
+
+    Raises:
+        SelbenchError: where no network has both; it says what makes them.
+    """
+    accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
+    kinds = {
+        "corrupted": accuracy[accuracy["suite"] == "corruptions"],
+        "adversarial": accuracy[accuracy["condition"].isin(ATTACKS)],
+    }
+    table = rows[["subject", "alpha", "seed"]].drop_duplicates().set_index("subject")
+    clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
+    columns = {"clean": clean} | {name: _means(part) for name, part in kinds.items()}
+    found = table.join(pd.DataFrame(columns).rename_axis("subject"))
+    found = found.dropna(subset=list(kinds))
+    if found.empty:
+        raise SelbenchError(
+            f"the study {study} holds no networks under corruptions and attacks; run `selbench "
+            f"run {study} --suite corruptions --suite attacks`"
+        )
+    return found
+
+
+def _means(part: pd.DataFrame) -> pd.Series:
+    """Return each network's mean over levels, then conditions, of those that all have."""
+    cells = part.pivot(index=["condition", "level"], columns="subject", values="value").dropna()
+    means: pd.Series = cells.groupby(level="condition").mean().mean().astype(float)
+    return means
+
+
+def changes(found: pd.DataFrame) -> list[Change]:
+    """Compare every alpha with alpha = 0, by clean, corrupted and adversarial accuracy.
+
+    Differences are unpaired, as those of claims: networks of one seed are hardly alike.
+    """
+    own = found[found["alpha"] == REFERENCE]
+    others = sorted(set(found["alpha"].dropna()) - {REFERENCE})
+    return [
+        _change(found[found["alpha"] == alpha][name], own[name], alpha, name)
+        for alpha in (others if len(own) else [])
+        for name in ("clean", "corrupted", "adversarial")
+    ]
+
+
+def _change(values: pd.Series, own: pd.Series, alpha: float, name: str) -> Change:
+    several = min(len(values), len(own)) > 1
+    found = seed_difference(values.tolist(), own.tolist()) if several else None
+    return Change(alpha, name, float(values.mean() - own.mean()), found)
+
+
+def at(change: Change) -> str:
+    """Write "alpha = -1"."""
+    return f"alpha = {exactly(change.alpha)}"

@@ -1,0 +1,110 @@
+"""The report's figures: maps of corruptions, the trade-off, in words, and stacked for phones."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from made import ACCURACY, write
+from matplotlib.figure import Figure
+
+from selbench.errors import SelbenchError
+from selbench.figures import FIGURES
+from selbench.figures.described import described
+from selbench.figures.narrow import WIDTH, narrow
+from selbench.figures.style import drawn
+from selbench.leaderboard.current import current_rows
+from selbench.stats import mean_interval
+from selbench.store import StudyStore
+
+
+@pytest.fixture
+def figure(tmp_path):
+    """Return a function that draws a figure from a store that it writes."""
+
+    def draw(name, **facts):
+        root = write(tmp_path / "runs", **facts)
+        return drawn(name, current_rows(StudyStore(root, "study")), "study")
+
+    return draw
+
+
+def test_maps_have_the_numbers_and_the_differences_from_alpha_0(figure):
+    maps = figure("corruptions", seeds=1).axes
+    assert [axes.get_title() for axes in maps] == ["alpha = -1", "alpha = 0", "alpha = 1"]
+    values = maps[0].images[0].get_array()
+    assert values.shape == (2, 2)  # fog and the mean; two severities
+    assert np.allclose(values, 60)
+    apart = figure("corruption-differences", seeds=1).axes
+    assert [axes.get_title() for axes in apart] == ["alpha = -1", "alpha = 1"]
+    assert {text.get_text() for text in apart[0].texts} == {"+10"}
+    assert {text.get_text() for text in apart[1].texts} == {"-20"}
+
+
+def test_differences_need_alpha_0(figure):
+    with pytest.raises(SelbenchError, match=r"--suite corruptions --alpha -1,0,1`$"):
+        figure("corruption-differences", alphas=(1.0,))
+
+
+def test_more_than_five_maps_go_on_below(figure):
+    many = figure("corruptions", brought=[f"{n}.pth" for n in range(4)])
+    assert len([axes for axes in many.axes if axes.axison]) == 7
+    assert many.axes[5].get_position().y1 < many.axes[0].get_position().y0
+
+
+def test_the_trade_off_has_dots_means_and_intervals(figure):
+    (axes,) = figure("tradeoff", seeds=3).axes
+    named = {line.get_label(): line for line in axes.lines}
+    for alpha, (_, corrupted, adversarial) in ACCURACY.items():
+        mean = named[f"{alpha:g}"]
+        assert mean.get_xdata()[0] == pytest.approx(100 * adversarial + 1)
+        assert mean.get_ydata()[0] == pytest.approx(100 * corrupted + 1)
+    _, half = mean_interval([30.0, 31.0, 32.0])
+    ends = axes.collections[0].get_segments()[0][:, 0]
+    assert ends == pytest.approx([31 - half, 31 + half])
+
+
+def test_figures_are_told_with_their_numbers(figure):
+    maps = described(figure("corruption-differences", seeds=1))
+    assert maps.startswith("study: accuracy under corruptions, points above that of alpha = 0. ")
+    assert "alpha = -1: lowest 10 (fog, severity 1), highest 10 (fog, severity 1)." in maps
+    points = described(figure("tradeoff", seeds=1))
+    assert "alpha = -1: 30 and 60; alpha = 0: 40 and 50; alpha = 1: 60 and 30." in points
+    curves = described(figure("attacks", seeds=1))
+    words = "PGD, L2 (accuracy, %): on the left 9 to 80, on the right 30 to 60; farthest apart at"
+    assert f"{words} 0: alpha = 0 80, alpha = 1 9." in curves
+
+
+def test_dots_over_groups_are_told_by_their_means():
+    figure = Figure()
+    figure.suptitle("t")
+    axes = figure.subplots()
+    axes.plot([0, 0], [1, 2], "o")
+    axes.plot([1], [5], "o")
+    axes.set_xticks([0, 1], ["-1", "0"])
+    axes.set_xlabel("alpha")
+    axes.set_ylabel("ratio")
+    assert described(figure) == "t. alpha = -1: 1.5, alpha = 0: 5."
+
+
+@pytest.mark.parametrize("name", ["attacks", "corruptions", "tradeoff"])
+def test_narrow_figures_stack_their_panels(name, figure):
+    wide = figure(name)
+    titles = [axes.get_title() for axes in wide.axes]
+    tall = narrow(wide)
+    assert tall.get_size_inches()[0] == WIDTH
+    assert [axes.get_title() for axes in tall.axes] == titles
+    tall.draw_without_rendering()
+    places = [axes.get_position() for axes in tall.axes]
+    assert all(a.y0 > b.y1 for a, b in pairwise(places))
+    assert all(axes.get_ylabel() for axes in tall.axes) or name == "corruptions"
+    assert all(axes.yaxis.get_tick_params()["labelleft"] for axes in tall.axes)
+
+
+def test_names_are_no_formulas(figure):
+    import io
+
+    name = "$\\frac$.pth"
+    picture = figure("tradeoff", brought=[name])
+    assert "tradeoff" in FIGURES
+    picture.savefig(io.BytesIO())
+    assert name in described(picture)
