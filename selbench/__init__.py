@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from selbench.analyses.gradients import gradient_norms, input_gradients
     from selbench.analyses.jacobian import jacobian_norms
     from selbench.analyses.selectivity import class_selectivity
+    from selbench.evaluation import evaluate
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "contrast",
     "correlation",
     "dimensionality",
+    "evaluate",
     "gradient_norms",
     "input_gradients",
     "jacobian_norms",
@@ -32,13 +34,14 @@ __all__ = [
     "two_nn",
 ]
 _MODULES = {
-    "axes": ("best_axes", "rotated_selectivity"),
-    "dimension": ("components", "participation_ratio", "spectrum_of", "two_nn"),
-    "dimensionality": ("dimensionality", "perturbed_dimensionality"),
-    "elasticity": ("clusterings", "contrast", "correlation", "local_elasticity"),
-    "gradients": ("gradient_norms", "input_gradients"),
-    "jacobian": ("jacobian_norms",),
-    "selectivity": ("class_selectivity",),
+    "analyses.axes": ("best_axes", "rotated_selectivity"),
+    "analyses.dimension": ("components", "participation_ratio", "spectrum_of", "two_nn"),
+    "analyses.dimensionality": ("dimensionality", "perturbed_dimensionality"),
+    "analyses.elasticity": ("clusterings", "contrast", "correlation", "local_elasticity"),
+    "analyses.gradients": ("gradient_norms", "input_gradients"),
+    "analyses.jacobian": ("jacobian_norms",),
+    "analyses.selectivity": ("class_selectivity",),
+    "evaluation": ("evaluate",),
 }
 
 
@@ -46,5 +49,5 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for: torch takes seconds, and `selbench --help` does without."""
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"selbench.analyses.{module}"), name)
+            return getattr(import_module(f"selbench.{module}"), name)
     raise AttributeError(f"module 'selbench' has no attribute {name!r}")

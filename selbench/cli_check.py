@@ -174,8 +174,8 @@ def _dataset(session: "Session") -> str:
 
 def _model(session: "Session", checkpoint: Sequence[Path] | None) -> "Model":
     """Train the model's networks, or find them trained, or take checkpoints."""
+    from selbench.bring import Brought
     from selbench.regression.evaluation import Model
-    from selbench.session import Brought
     from selbench.study import exactly
 
     study = session.study

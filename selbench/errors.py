@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MANY = 30  # names that fit into one sentence
+
 
 class SelbenchError(Exception):
     """A problem the user can mend, told in one sentence: what, where, what to do instead."""
@@ -16,6 +18,14 @@ class NegativeActivityError(SelbenchError):
     """Units respond with less than nothing, which class selectivity is not defined for."""
 
 
+class NoReLUError(SelbenchError):
+    """A network calls no ReLU, whose outputs analyses look at unless other layers are named."""
+
+
+class MissingOutcomesError(SelbenchError):
+    """Outcomes that a cell is made of are not there; those of others may be."""
+
+
 def unknown(noun: str, name: str, known: Iterable[str]) -> SelbenchError:
     """Build the error for a name nobody registered; it offers the nearest known one.
 
@@ -26,5 +36,7 @@ def unknown(noun: str, name: str, known: Iterable[str]) -> SelbenchError:
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+    some = ", ".join(names[:MANY])
+    listed = some if len(names) <= MANY else f"{some} and {len(names) - MANY} others"
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {listed}"
     return SelbenchError(f"unknown {noun} {name!r}; {hint}")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 
 from selbench.errors import SelbenchError
 
+_MARK = secrets.token_hex(4)  # processes of several machines may have one number
 ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights"  # how to choose a folder
 
 
@@ -52,7 +54,7 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     A reader sees the old file or the new one, never a part. What stops a write (no space, no
     permission) is raised as `SelbenchError`; `elsewhere` says how another folder is chosen.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{_MARK}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -95,7 +97,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; a damaged one raises `SelbenchError` with its name."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:  # no UTF-8, no JSON, endless numbers or nests
         raise SelbenchError(
             f"{path} is damaged ({problem}); delete it and run the same command again"
         ) from problem

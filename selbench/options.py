@@ -14,6 +14,19 @@ StudyName = Annotated[
     str,
     typer.Argument(metavar="[STUDY]", help="A shipped study's name, or the path of a TOML file."),
 ]
+OptionalStudyName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STUDY",
+        help="A shipped study's name, or the path of a TOML file; without it, digits.",
+    ),
+]
+Place = Annotated[
+    str | None,
+    typer.Argument(
+        help="A study of the store, or the folder of a study or of a store; without it, all."
+    ),
+]
 Store = Annotated[Path, typer.Option(help="The folder of results.")]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda" or "cuda:1".')]
 Data = Annotated[
@@ -32,6 +45,66 @@ Corruptions = Annotated[
 Layers = Annotated[
     str | None,
     typer.Option(metavar="REGEX", help="Modules whose outputs analyses look at, not all ReLUs."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="SPEC",
+        help="Evaluate this network instead of training: selbench:NAME, torchvision:NAME, "
+        "timm:NAME, robustbench:NAME, or file.py:FUNCTION and package.module:FUNCTION, which run "
+        "your code; may be repeated.",
+    ),
+]
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--weights", help="A --model's weights: safetensors, or a torch state dict; one for each."
+    ),
+]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Take a --model's published weights.")
+]
+ThreatModel = Annotated[
+    str | None, typer.Option(help="Of robustbench:NAME: Linf (default), L2 or corruptions.")
+]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint",
+        help="Evaluate these weights of the study's model instead of training; may be repeated.",
+    ),
+]
+Mean = Annotated[
+    str | None, typer.Option(help="A brought network's per-channel mean, as R,G,B on [0, 1].")
+]
+Std = Annotated[
+    str | None, typer.Option(help="A brought network's per-channel deviation, as R,G,B on [0, 1].")
+]
+InputSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Side in pixels that a brought network takes; images are scaled."),
+]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option(help="JSON or CSV: which of a --model's outputs are which of the classes."),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Evaluate a --model on this data set, without a study."),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="local: this machine; ray: a Ray cluster (selbench[ray]).")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray cluster: auto or HOST:PORT; without it, one on this machine."),
+]
+GpusPerTask = Annotated[
+    float | None, typer.Option(help="How much of a GPU a Ray task gets, such as 0.25.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what there is to do and how long; evaluate nothing.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -11,53 +11,60 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from selbench.bring import Brought, bring, sized
 from selbench.corrupted.reading import CorruptedSet, official_folder
-from selbench.crew import crew, is_small
-from selbench.datasets import Dataset, load_dataset
-from selbench.device import choose_device, describe, deterministic, versions
-from selbench.engine import data_of, evaluate, helper_of
+from selbench.datasets import Dataset, limited, load_dataset
+from selbench.device import choose_device, versions
+from selbench.dry_run import DryRun, dry_run
+from selbench.engine import Engine, Local, data_of, helper_of, plan
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
-from selbench.store import StudyStore, condition_id
+from selbench.store import Failure, StudyStore, condition_id
 from selbench.study import (
     MAX_SEED,
     SOURCES,
-    Channels,
     CorruptionSpec,
     MechanismSpec,
-    ModelSpec,
     Study,
     check_alphas,
     load_study,
 )
-from selbench.subjects import Subject, brought_subject, trained_subject
+from selbench.subjects import Subject
 from selbench.suites import Condition, Setting, Work, collect, levels_of
-from selbench.training import training_key, untrained
+from selbench.suites.calibration import held_out
+from selbench.training import training_key
 
 
 @dataclass(frozen=True)
-class Brought:
-    """A user's checkpoint, and the normalisation it was trained with if not the study's."""
+class Ran:
+    """What a run came to.
 
-    checkpoint: Path
-    mean: Channels | None = None
-    std: Channels | None = None
+    Attributes:
+        board: the leaderboard; None where all that was asked for failed.
+        failures: of the cells that were asked for, those that failed.
+        earlier: how many of these failed in an earlier run, and were not tried again.
+    """
+
+    board: Leaderboard | None
+    failures: Sequence[Failure] = ()
+    earlier: int = 0
 
 
 @dataclass(frozen=True)
 class Session:
-    """A study with its data in memory, on a device."""
+    """A study with its data in memory, on a device; `engine` says which machines do the work."""
 
     study: Study
     dataset: Dataset
     device: torch.device
     progress: Progress
+    engine: Engine = field(default_factory=Local)
 
     @classmethod
     def open(
         cls,
-        name: str,
+        study: Study | str,
         alphas: Sequence[str] | None,
         seeds: Sequence[str] | None,
         device: str,
@@ -66,14 +73,18 @@ class Session:
         source: str | None = None,
         scale: int | None = None,
         mechanism: Mapping[str, str | None] = MappingProxyType({}),
+        engine: Engine | None = None,
     ) -> "Session":
         """Read a study and load its data; what is given takes the place of what the study says.
+
+        `study` is one, or the name of a shipped one, or the path of a file; without an `engine`
+        this machine does the work.
 
         Raises:
             SelbenchError: for an unknown study, a bad list of alphas or seeds, an absent device, a
                 scale that has no constants, or data that cannot be used.
         """
-        study = load_study(name)
+        study = load_study(study) if isinstance(study, str) else study
         chosen_alphas = study.alphas if alphas is None else _alphas(alphas)
         chosen_seeds = study.seeds if seeds is None else _seeds(seeds)
         root = study.dataset.root if data is None else data.expanduser().absolute()
@@ -88,65 +99,53 @@ class Session:
             }
         )
         chosen_device = choose_device(device)
-        return cls(study, load_dataset(spec, progress), chosen_device, progress)
+        dataset = load_dataset(spec, progress)
+        return cls(sized(study, dataset), dataset, chosen_device, progress, engine or Local())
 
     def train(self) -> list[Subject]:
         """Train the study's networks, or find them trained."""
-        study, dataset = self.study, self.dataset
+        study = self.study
         pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
-        small = is_small(untrained(study, dataset, 0), self._pixels)
-
-        def subject(pair: tuple[float, int]) -> Subject:
-            return trained_subject(study, dataset, *pair, self.device, safe_step)
-
-        with (
-            deterministic(self.device),
-            self.progress.track("train", len(pairs) * study.recipe.epochs) as step,
-            crew(small, self.device, step) as (run_all, safe_step),
-        ):
-            subjects: list[Subject] = run_all(subject, pairs)
-        return subjects
-
-    @property
-    def _pixels(self) -> int:
-        return self.dataset.test.images[0, 0].numel()
+        return self.engine.train(study, self.dataset, pairs, self.device, self.progress)
 
     def run(
         self,
         root: Path,
         suites: tuple[str, ...],
         limit: int | None,
-        brought: Sequence[Brought],
+        brought: Sequence[Subject],
         command: Sequence[str],
         only: tuple[str, ...] = (),
         save: int = 0,
-    ) -> Leaderboard:
+        retry_failed: bool = False,
+    ) -> Ran:
         """Train or take the networks, evaluate what the store lacks, and derive the leaderboard.
 
         Args:
             root: the store.
             suites: names; none for the study's.
             limit: number of test images; None for all.
-            brought: checkpoints to evaluate instead of training; none to train.
+            brought: networks to evaluate instead of training, as `bring` returns them; none to
+                train.
             command: the words of the command line, for the manifest.
             only: corruptions to take of those in the suites; none for all.
             save: keep the adversarials of so many images.
+            retry_failed: try again what failed before.
         """
-        test = self.dataset.test
-        limit = None if limit is None or limit >= len(test) else limit
-        names = suites or self.study.suites
-        pieces = collect(names, self.setting(only))
+        test, limit = self.dataset.test, self._limit(limit)
+        pieces = collect(suites or self.study.suites, self.setting(only))
         made = {
             "command": list(command),
-            "device": describe(self.device),
+            "device": self.engine.describe(self.device),
             "versions": versions(),
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
-        subjects = [self.bring(each) for each in brought] or self.train()
-        evaluated = evaluate(
+        subjects = list(brought) or self.train()
+        before = set() if retry_failed else store.failed()
+        evaluated = self.engine.evaluate(
             subjects,
             pieces,
             self.dataset,
@@ -154,26 +153,64 @@ class Session:
             self.device,
             limit=limit,
             save=save,
+            retry_failed=retry_failed,
             progress=self.progress,
         )
-        state = self._state(subjects, pieces, store)
-        if evaluated or not store.finished or store.manifest() != store.manifest() | state:
-            seconds = round(time.perf_counter() - began, 3)
-            store.finish(state | made | {"seconds": seconds, "evaluated": evaluated})
+        seconds = round(time.perf_counter() - began, 3)
+        facts = made | {"seconds": seconds, "evaluated": evaluated}
+        if evaluated or self._outdated(subjects, pieces, store):
+            with store.locks.holding("finish"):  # of two runs that end at once, the later sees all
+                store.finish(self._state(subjects, pieces, store) | facts)
+        left = plan(subjects, pieces, limited(test, limit), limit, store) if store.failed() else []
+        keys = [cell.key for group in left for task in group for cell in task.cells]
+        failures = store.failures(keys)
         extra = any(piece.suite == "corruptions-extra" for piece in pieces)
         shown = {piece.name for piece in pieces if isinstance(piece, Condition)}
-        return leaderboard(store, limit, extra, [name for name in only if name in shown])
+        earlier = sum(each.cell.key in before for each in failures)
+        if failures and store.measurements().empty:
+            return Ran(None, failures, earlier)
+        board = leaderboard(store, limit, extra, [name for name in only if name in shown])
+        return Ran(board, failures, earlier)
+
+    def dry_run(
+        self,
+        root: Path,
+        suites: tuple[str, ...],
+        limit: int | None,
+        brought: Sequence[Subject],
+        only: tuple[str, ...] = (),
+        save: int = 0,
+    ) -> DryRun:
+        """Return what `run` would do with these arguments, and about how long that takes."""
+        pieces = collect(suites or self.study.suites, self.setting(only))
+        store, limit = StudyStore(root, self.study.name), self._limit(limit)
+        study, dataset, engine, device = self.study, self.dataset, self.engine, self.device
+        return dry_run(study, dataset, brought, pieces, store, engine, device, limit, save)
+
+    def _limit(self, limit: int | None) -> int | None:
+        """Return None where a limit leaves nothing out."""
+        return None if limit is None or limit >= len(self.dataset.test) else limit
 
     def setting(self, only: tuple[str, ...] = ()) -> Setting:
         """Return what suites are made for; `only` names corruptions to take, () for all."""
         height, width = self.dataset.test.images.shape[-2:]
+        mechanism, validation = self.study.mechanism, held_out(self.study, self.dataset)
         source, scale = self.study.corruptions.source, self.study.corruptions.scale
         if source == "generated":
-            return Setting(height, width, scale, only, mechanism=self.study.mechanism)
+            return Setting(height, width, scale, only, None, mechanism, validation)
         official = source == "official"
         folder = official_folder(self.dataset.name) if official else Path(source)
         stored = CorruptedSet(folder, self.dataset.classes, self.dataset.test, strict=official)
-        return Setting(height, width, None, only, stored, self.study.mechanism)
+        return Setting(height, width, None, only, stored, mechanism, validation)
+
+    def _outdated(
+        self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
+    ) -> bool:
+        """Say whether the manifest lacks what there is."""
+        if not store.finished:
+            return True
+        kept = store.manifest()
+        return kept != kept | self._state(subjects, pieces, store) | store.state
 
     def _state(
         self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
@@ -193,6 +230,7 @@ class Session:
                 "training": each.training,
                 "diverged": each.diverged,
                 "helper": getattr(helper_of(each, subjects), "weights", ""),
+                **({"about": each.about} if each.about else {}),
             }
             for each in subjects
         }
@@ -210,21 +248,12 @@ class Session:
         study = before.get("study")
         if study and study["corruptions"] == self.study.corruptions.model_dump(mode="json"):
             return conditions
-        made = ("corruptions", "representation")
+        made = ("corruptions", "representation", "recalibration")
         return {n: facts for n, facts in conditions.items() if not n.startswith(made)}
 
     def bring(self, each: Brought) -> Subject:
-        """Take a user's checkpoint; `SelbenchError` where it does not fit."""
-        override = {
-            "mean": each.mean or self.study.model.mean,
-            "std": each.std or self.study.model.std,
-        }
-        try:
-            spec = ModelSpec.model_validate(self.study.model.model_dump() | override)
-        except ValidationError as problem:
-            message = problem.errors()[0]["msg"].removeprefix("Value error, ")
-            raise SelbenchError(f"--mean or --std of {each.checkpoint}: {message}") from problem
-        return brought_subject(spec, self.dataset, each.checkpoint)
+        """Take a user's network; `SelbenchError` where it does not fit."""
+        return bring(each, self.study.model, self.dataset)
 
 
 def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:

@@ -135,6 +135,19 @@ def tiny_study(image_tree, tmp_path):
 
 
 @pytest.fixture
+def checkpoint(tiny_study, tmp_path):
+    """Save the weights of an untrained network of the study's architecture."""
+    from selbench.models import build_model
+    from selbench.study import load_study
+
+    torch.manual_seed(1)
+    study = load_study(str(tiny_study))
+    model = build_model(study.model, 3, ((0, 0, 0), (1, 1, 1)))
+    torch.save(model.network.state_dict(), tmp_path / "mine.pth")
+    return tmp_path / "mine.pth"
+
+
+@pytest.fixture
 def few_conditions(monkeypatch):
     """Shrink the suite of corruptions to four conditions, so that a run takes a moment."""
     from corruptions import CORRUPTIONS

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from selbench import engine
 from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, limited, make_split
-from selbench.engine import evaluate, outcome, run_condition
+from selbench.engine import evaluate, forward, run_condition
+from selbench.outcomes import outcome
 from selbench.progress import Progress
 from selbench.store import StudyStore
 from selbench.subjects import Subject
@@ -84,6 +84,8 @@ def test_outcome_equals_its_definitions():
     torch.testing.assert_close(result["confidence"], probabilities.amax(1))
     own = torch.stack([probabilities[0, 0], probabilities[1, 2]])
     torch.testing.assert_close(result["loss"], -own.log())
+    truth = torch.eye(3)[[0, 2]]
+    torch.testing.assert_close(result["brier"], ((probabilities - truth) ** 2).sum(1))
 
 
 def test_margin_is_positive_exactly_where_the_prediction_is_right():
@@ -97,7 +99,7 @@ def test_outcomes_do_not_depend_on_the_batch_size(dataset, monkeypatch):
     noise = collect(("corruptions",), SMALL)[2]
     assert isinstance(noise, Condition)
     whole = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
-    monkeypatch.setitem(engine.BATCH, "cpu", 70)
+    monkeypatch.setitem(forward.BATCH, "cpu", 70)
     parts = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
     for name, column in whole.items():
         torch.testing.assert_close(parts[name], column, rtol=1e-4, atol=1e-3)
@@ -253,6 +255,13 @@ def test_an_attack_makes_a_cell_for_every_level(dataset, store):
         assert part["value"].tolist() == pytest.approx([599 / 600, 598 / 600, 597 / 600])
     assert evaluate([subject(0), subject(1)], [an_attack()], dataset, store, CPU) == 0
     assert store.outcomes().num_rows == 6 * 600
+    # An attack stops where the network errs: its confidences are no statement of the network's.
+    assert set(store.measurements()["metric"]) == {
+        "accuracy",
+        "confidence",
+        "cross_entropy",
+        "brier",
+    }
 
 
 def test_an_attack_sees_the_images_in_groups_and_in_order(dataset, store, monkeypatch):
@@ -262,7 +271,7 @@ def test_an_attack_sees_the_images_in_groups_and_in_order(dataset, store, monkey
         seen.append((examples.tolist(), images.dtype, images.max() <= 1))
         return fell(images, labels, (1.0,))
 
-    monkeypatch.setattr(engine, "GROUP", 250)
+    monkeypatch.setattr(forward, "GROUP", 250)
     evaluate([subject(0)], [an_attack(run=run, levels=(1.0,))], dataset, store, CPU)
     assert [each for examples, *_ in seen for each in examples] == list(range(600))
     assert [len(examples) for examples, *_ in seen] == [250, 250, 100]

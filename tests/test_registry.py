@@ -62,6 +62,11 @@ def test_unknown_name_gives_all_where_none_is_near(animals):
         animals["ox"]
 
 
+def test_unknown_name_gives_no_more_than_a_sentence_holds():
+    message = str(unknown("number", "x", [f"{number:03}" for number in range(1000)]))
+    assert message.endswith("028, 029 and 970 others")
+
+
 def test_name_is_given_once(animals):
     def polar_bear():
         return "grey"

@@ -5,10 +5,11 @@ import torch
 
 from corruptions import CORRUPTIONS, corrupt
 from selbench.errors import SelbenchError
-from selbench.suites import SUITES, Condition, Setting, collect
+from selbench.suites import SUITES, Condition, HeldOut, Recalibration, Setting, collect
 
 MAIN = 15
-SMALL = Setting(32, 32)
+HELD_OUT = HeldOut("checksum", 10, lambda seed: pytest.fail("no image is needed to plan"))
+SMALL = Setting(32, 32, validation=HELD_OUT)
 
 
 def images(side=32, batch=4):
@@ -30,13 +31,14 @@ def test_the_suites_are_these():
         "jacobian",
         "elasticity",
         "mechanism",
+        "calibration",
     }
 
 
 @pytest.mark.parametrize("name", SUITES)
 @pytest.mark.parametrize("side", [32, 64])
 def test_every_suite_names_each_piece_of_work_once(name, side):
-    pieces = SUITES[name](Setting(side, side))
+    pieces = SUITES[name](Setting(side, side, validation=HELD_OUT))
     assert pieces
     assert len({(piece.suite, piece.name, piece.level) for piece in pieces}) == len(pieces)
 
@@ -130,3 +132,17 @@ def test_a_corruption_that_no_suite_holds_is_refused():
     message = "^spatter is not in the suite corruptions; add --suite corruptions-all$"
     with pytest.raises(SelbenchError, match=message):
         collect(("corruptions",), Setting(32, 32, only=("fog", "spatter")))
+
+
+def test_calibration_is_of_every_condition_and_needs_images_that_were_held_out():
+    pieces = SUITES["calibration"](SMALL)
+    conditions = [piece for piece in pieces if isinstance(piece, Condition)]
+    assert len(conditions) == 1 + 5 * MAIN
+    fits = [piece for piece in pieces if isinstance(piece, Recalibration)]
+    assert [c for fit in fits for c in fit.conditions] == conditions
+    message = "^recalibration is fitted to validation images, and there are none; take --suite cor"
+    with pytest.raises(SelbenchError, match=message):
+        SUITES["calibration"](Setting(32, 32))
+    few = HeldOut("checksum", 9, HELD_OUT.load)
+    with pytest.raises(SelbenchError, match=r"^dataset.validation = 9 is too few"):
+        SUITES["calibration"](Setting(32, 32, validation=few))

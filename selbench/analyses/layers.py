@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from selbench.errors import NotFiniteError, SelbenchError
+from selbench.errors import NoReLUError, NotFiniteError, SelbenchError
 from selbench.selectivity import Keep, RecordedUnits, spatial_mean
 from selbench.training import to_images
 from selbench.types import Images, Pixels, Units
@@ -71,7 +71,8 @@ def find_layers(
                 stack.callback(handle.remove)
         model(as_images(images[:2]))
     if not outputs:
-        raise SelbenchError(_no_layers(model, pattern))
+        missing = NoReLUError if pattern is None else SelbenchError
+        raise missing(_no_layers(model, pattern))
     names = [_numbered(name, calls[:place].count(name)) for place, name in enumerate(calls)]
     return [
         Layer(number, name, tuple(output.shape[1:]))

@@ -1,8 +1,18 @@
 """Training a network on cross-entropy minus alpha times its class selectivity."""
 
-from selbench.training.loop import TRAINING_VERSION, Epoch, accuracy, to_images, train
+from selbench.training.loop import (
+    TRAINING_VERSION,
+    Epoch,
+    accuracy,
+    make_optimizer,
+    to_images,
+    train,
+)
 from selbench.training.run import (
     TrainedNetwork,
+    adopt,
+    find,
+    train_and_validation,
     train_or_find,
     training_key,
     untrained,
@@ -14,8 +24,12 @@ __all__ = [
     "Epoch",
     "TrainedNetwork",
     "accuracy",
+    "adopt",
+    "find",
+    "make_optimizer",
     "to_images",
     "train",
+    "train_and_validation",
     "train_or_find",
     "training_key",
     "untrained",

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from selbench.datasets import Dataset, split_validation
+from selbench.datasets import Dataset, Split, split_validation
 from selbench.device import describe, versions
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint, home, read_json, replacing, write_json
+from selbench.locks import BusyError, Holder, Locks
 from selbench.models import build_model, read_state
 from selbench.progress import Step, quiet
 from selbench.randomness import seeded
@@ -48,6 +49,11 @@ def training_key(study: Study, dataset: Dataset) -> str:
     )
 
 
+def train_and_validation(study: Study, dataset: Dataset, seed: int) -> tuple[Split, Split]:
+    """Return the images that networks of a seed are trained on, and those held out of it."""
+    return split_validation(dataset.train, study.dataset.validation, seeded("validation", seed))
+
+
 def train_or_find(
     study: Study,
     dataset: Dataset,
@@ -55,27 +61,59 @@ def train_or_find(
     seed: int,
     device: torch.device,
     step: Step = quiet,
+    wait: bool = True,
 ) -> TrainedNetwork:
     """Return the study's network for `alpha` and `seed`, trained now unless the cache holds it.
 
-    `step` is called with the number of epochs done, `recipe.epochs` in all.
+    `step` is called with the number of epochs done, `recipe.epochs` in all. While another process
+    trains the network, it is waited for; or, with `wait` false, `BusyError` is raised.
 
     Weights are those of the epoch with the best validation accuracy, the latest one where several
     are equal (the papers do not say which).
     """
     training = training_key(study, dataset)
-    folder = home() / "weights" / fingerprint([training, alpha, seed])
+    folder = _folder(training, alpha, seed)
     done = 0
+
+    def waits(holder: Holder) -> None:
+        if not wait:
+            raise BusyError
+        step(0, f"waits for {holder}, which trains alpha={alpha:g} seed={seed}")
+
     if not _intact(folder):
-        model = untrained(study, dataset, seed).to(device)
-        session = _Session.start(folder, model, study.recipe)
-        step(len(session.epochs))
-        if not session.diverged:
-            _train(session, study, dataset, alpha, seed, device, step)
-        done = len(session.epochs)
-        facts = {"study": study.name, "training": training, "alpha": alpha, "seed": seed}
-        _finish(session, folder, facts | {"device": describe(device), "versions": versions()})
+        with Locks(home() / "locks").holding(folder.name, waits):
+            if not _intact(folder):
+                done = _train_to_end(folder, training, study, dataset, alpha, seed, device, step)
     step(study.recipe.epochs - done)  # found in the cache, or diverged before the last epoch
+    return _read(folder)
+
+
+def find(study: Study, dataset: Dataset, alpha: float, seed: int) -> TrainedNetwork | None:
+    """Return the study's network for `alpha` and `seed` if the cache holds it."""
+    folder = _folder(training_key(study, dataset), alpha, seed)
+    return _read(folder) if _intact(folder) else None
+
+
+def adopt(
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    weights: bytes,
+    manifest: dict[str, Any],
+) -> None:
+    """Take into the cache what was trained elsewhere: the content of its file, and its manifest."""
+    folder = _folder(training_key(study, dataset), alpha, seed)
+    with replacing(folder / "weights.safetensors") as temporary:
+        temporary.write_bytes(weights)
+    write_json(folder / "manifest.json", manifest)
+
+
+def _folder(training: str, alpha: float, seed: int) -> Path:
+    return home() / "weights" / fingerprint([training, alpha, seed])
+
+
+def _read(folder: Path) -> TrainedNetwork:
     return TrainedNetwork(folder / "weights.safetensors", read_json(folder / "manifest.json"))
 
 
@@ -137,6 +175,27 @@ class _Session:
             temporary.write_bytes(packed.getbuffer())
 
 
+def _train_to_end(
+    folder: Path,
+    training: str,
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    device: torch.device,
+    step: Step,
+) -> int:
+    """Begin a training or go on with one, and keep what comes of it; return how many epochs."""
+    model = untrained(study, dataset, seed).to(device)
+    session = _Session.start(folder, model, study.recipe)
+    step(len(session.epochs))
+    if not session.diverged:
+        _train(session, study, dataset, alpha, seed, device, step)
+    facts = {"study": study.name, "training": training, "alpha": alpha, "seed": seed}
+    _finish(session, folder, facts | {"device": describe(device), "versions": versions()})
+    return len(session.epochs)
+
+
 def _train(
     session: _Session,
     study: Study,
@@ -147,9 +206,7 @@ def _train(
     step: Step,
 ) -> None:
     """Train to the end, keeping a checkpoint after every epoch."""
-    rest, validation = split_validation(
-        dataset.train, study.dataset.validation, seeded("validation", seed)
-    )
+    rest, validation = train_and_validation(study, dataset, seed)
     began = time.perf_counter() - session.seconds
     for epoch in train(
         session.model,

@@ -1,0 +1,105 @@
+"""Derive the tables of every folder here from its measurements, or check that they are those.
+
+python results/tables.py                    # compare; exit code 1 and a diff where one differs
+python results/tables.py --write            # write them anew, with the figures
+python results/tables.py --from runs/digits # take a run's measurements and manifest first
+"""
+
+import argparse
+import difflib
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TABLES = {
+    "leaderboard.md": ("leaderboard", "--format", "md"),
+    "leaderboard.csv": ("leaderboard", "--format", "csv"),
+    "calibration.md": ("calibration", "--format", "md"),
+    "claims.md": ("claims", "--format", "md"),
+    "claims.json": ("claims", "--format", "json"),
+}
+FIGURES = (
+    "tradeoff",
+    "corruptions",
+    "attacks",
+    "calibration",
+    "selectivity",
+    "dimensionality",
+    "gradients",
+    "jacobian",
+    "elasticity",
+)
+
+
+def main() -> None:
+    """Compare the tables, or write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--from", dest="run", type=Path)
+    asked = parser.parse_args()
+    if asked.run:
+        take(asked.run, HERE / asked.run.name)
+    studies = sorted(path.parent for path in HERE.glob("*/manifest.json"))
+    if asked.write or asked.run:
+        for study in studies if asked.write else [HERE / asked.run.name]:
+            write(study)
+        return
+    if not studies:
+        sys.exit("there is no results/*/manifest.json to check")
+    differing = [line for study in studies for line in differences(study)]
+    sys.stdout.writelines(differing)
+    if differing:
+        sys.exit("tables differ from their measurements: python results/tables.py --write")
+
+
+def take(run: Path, study: Path) -> None:
+    """Copy a run's measurements, packed, and its manifest without the names of folders."""
+    study.mkdir(exist_ok=True)
+    packed = gzip.compress((run / "measurements.csv").read_bytes(), mtime=0)
+    (study / "measurements.csv.gz").write_bytes(packed)
+    manifest = json.loads((run / "manifest.json").read_text())
+    root = manifest["study"]["dataset"]["root"]
+    if root:
+        manifest["study"]["dataset"]["root"] = Path(root).name
+    text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+    (study / "manifest.json").write_text(text + "\n")
+
+
+def write(study: Path) -> None:
+    """Write a study's tables, and the figures that it has measurements for."""
+    for name, command in TABLES.items():
+        (study / name).write_text(selbench(*command, place=study))
+    for name in FIGURES:
+        for suffix in (".svg", ".png"):
+            path = study / f"{name}{suffix}"
+            selbench("figure", name, "--output", str(path), place=study)
+
+
+def differences(study: Path) -> list[str]:
+    """Return how the committed tables of a study differ from its measurements'."""
+    lines = []
+    for name, command in TABLES.items():
+        path = study / name
+        kept = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        made = selbench(*command, place=study).splitlines(keepends=True)
+        lines += difflib.unified_diff(kept, made, str(path), f"selbench {command[0]}")
+    return lines
+
+
+def selbench(command: str, *words: str, place: Path) -> str:
+    """Run a command on a study's folder; return what it prints."""
+    name = [words[0]] if command == "figure" else []
+    rest = words[1:] if command == "figure" else words
+    program = Path(sys.executable).with_name("selbench")
+    line = [str(program), command, *name, str(place.relative_to(HERE.parent)), *rest]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=HERE.parent)
+    if done.returncode:
+        sys.exit(f"{' '.join(line)}: {done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

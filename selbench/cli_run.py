@@ -1,0 +1,246 @@
+"""The command `selbench run`: train networks or take them, evaluate them, print a table."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from selbench.errors import SelbenchError
+from selbench.options import (
+    Address,
+    Alphas,
+    Checkpoints,
+    ClassMap,
+    Corruptions,
+    Data,
+    DatasetName,
+    Device,
+    DryRun,
+    EngineName,
+    GpusPerTask,
+    InputSize,
+    Layers,
+    Mean,
+    Models,
+    OptionalStudyName,
+    Pretrained,
+    Quiet,
+    Seeds,
+    Std,
+    Store,
+    ThreatModel,
+    Weights,
+    expanded,
+    parse_channels,
+    shown,
+    split_words,
+)
+
+if TYPE_CHECKING:
+    from selbench.bring import Brought
+    from selbench.dry_run import DryRun as Plan
+    from selbench.leaderboard import Leaderboard
+    from selbench.session import Session
+    from selbench.study import Study
+    from selbench.subjects import Subject
+
+INCOMPLETE = 3  # exit code of a run some of whose cells failed
+
+
+def run(
+    study: OptionalStudyName = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Instead of the study's; may be repeated.")
+    ] = None,
+    alpha: Alphas = None,
+    seed: Seeds = None,
+    device: Device = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take so many test images.")] = None,
+    data: Data = None,
+    store: Store = Path("runs"),
+    model: Models = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    threat_model: ThreatModel = None,
+    checkpoint: Checkpoints = None,
+    mean: Mean = None,
+    std: Std = None,
+    input_size: InputSize = None,
+    class_map: ClassMap = None,
+    dataset: DatasetName = None,
+    corruption: Corruptions = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help='Corrupted images: "generated", "official", or the folder of a set.'),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
+    ] = None,
+    layers: Layers = None,
+    columns: Annotated[
+        str | None, typer.Option(help='Dimensionality of "units" or of flattened "maps".')
+    ] = None,
+    estimator: Annotated[
+        str | None, typer.Option(help='Input-unit gradients by "probes" or "exact".')
+    ] = None,
+    save_adversarials: Annotated[
+        int, typer.Option(min=0, help="Keep what attacks make of so many images.")
+    ] = 0,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+    ] = False,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus_per_task: GpusPerTask = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a study's networks, or take yours; evaluate them, and print the leaderboard.
+
+    What the store and the cache hold already is not done again, so the same command resumes an
+    interrupted run. Where cells failed, the others are kept, and the exit code is 3.
+    """
+    from selbench.engine import opened
+    from selbench.missing import missing
+    from selbench.session import Session
+
+    common = {
+        "weights": weights,
+        "pretrained": pretrained,
+        "threat_model": threat_model,
+        "mean": mean,
+        "std": std,
+        "input_size": input_size,
+        "class_map": class_map,
+    }
+    brought = _brought(model or [], checkpoint or [], common, bool(alpha or seed))
+    with opened(engine, address, gpus_per_task) as chosen:
+        session = Session.open(
+            _study(study, dataset, data, bool(brought)),
+            split_words(alpha),
+            split_words(seed),
+            device,
+            data,
+            shown(quiet),
+            source,
+            scale,
+            {"layers": layers, "columns": columns, "estimator": estimator},
+            chosen,
+        )
+        subjects = _taken(session, brought, quiet)
+        only = tuple(split_words(corruption) or ())
+        suites, words = tuple(suite or ()), sys.argv[1:]
+        if dry_run:
+            show_plan(session.dry_run(store, suites, limit, subjects, only, save_adversarials))
+            return
+        ran = session.run(
+            store, suites, limit, subjects, words, only, save_adversarials, retry_failed
+        )
+    if ran.board is not None:
+        show(ran.board)
+    folder = store / session.study.name
+    if ran.failures:
+        again = shlex.join(["selbench", *words, *(["--retry-failed"] * (not retry_failed))])
+        typer.echo(f"selbench: {missing(ran.failures, ran.earlier, folder, again)}", err=True)
+        raise typer.Exit(INCOMPLETE)
+    if not quiet:
+        _note(f"results in {folder}")
+
+
+def show(board: "Leaderboard") -> None:
+    """Print a leaderboard for people."""
+    from selbench.leaderboard.tables import to_table
+
+    Console().print(to_table(board))
+
+
+def show_plan(plan: "Plan") -> None:
+    """Print what a run would do."""
+    from selbench.dry_run import described
+
+    for line in described(plan):
+        typer.echo(line)
+
+
+def _study(
+    name: str | None, dataset: str | None, data: Path | None, brought: bool
+) -> "Study | str":
+    """Return which study is meant: the one named, a data set's, or the digits'."""
+    from selbench.bring import adhoc_study
+
+    if dataset is None:
+        return name or "digits"
+    if name is not None:
+        raise SelbenchError(
+            f"the study {name} has a data set, and --dataset names another; leave out one of them"
+        )
+    if not brought:
+        raise SelbenchError(
+            "--dataset has images and nothing to train; bring a network with --model, or name a "
+            "study, such as `selbench run digits`"
+        )
+    return adhoc_study(dataset, expanded(data))
+
+
+def _brought(
+    models: Sequence[str], checkpoints: Sequence[Path], common: dict[str, Any], trains: bool
+) -> "list[Brought]":
+    """Return the networks that the user brings, in the order of the command line."""
+    from selbench.bring import Brought, pair
+
+    if trains and (models or checkpoints):
+        option = "--model" if models else "--checkpoint"
+        raise SelbenchError(f"--alpha and --seed train, {option} does not; leave out one of them")
+    _refuse_idle(common, bool(models), bool(checkpoints))
+    mean, std = (parse_channels(f"--{name}", common[name]) for name in ("mean", "std"))
+    size = common["input_size"]
+    own = [Brought(path, mean, std, input_size=size) for path in checkpoints]
+    said = Brought(
+        mean=mean,
+        std=std,
+        pretrained=common["pretrained"],
+        threat_model=common["threat_model"],
+        input_size=size,
+        class_map=expanded(common["class_map"]),
+    )
+    return own + (pair(models, common["weights"] or [], said) if models else [])
+
+
+def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> None:
+    """Refuse what describes a network where none is brought."""
+    if not (models or checkpoints) and (common["mean"] or common["std"]):
+        raise SelbenchError(
+            "--mean and --std describe a --checkpoint or a --model; give one, or set them in the "
+            "study's [model]"
+        )
+    both = ("mean", "std", *(["input_size"] if checkpoints else []))
+    idle = [n for n, value in common.items() if value and n not in both and not models]
+    if idle:
+        option = f"--{idle[0].replace('_', '-')}"
+        raise SelbenchError(
+            f"{option} describes a network that you bring; name it with --model, or leave {option} "
+            "out"
+        )
+
+
+def _taken(session: "Session", brought: "Sequence[Brought]", quiet: bool) -> "list[Subject]":
+    """Look at every network before any is evaluated, and say what was found."""
+    subjects = [session.bring(each) for each in brought]
+    names = [each.name for each in subjects]
+    for name in names:
+        if names.count(name) > 1:
+            raise SelbenchError(f"{name} is there twice; name each network once")
+    if not quiet:
+        for each in subjects:
+            _note(f"{each.name}: {each.about}")
+    return subjects
+
+
+def _note(line: str) -> None:
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.print(line, style="dim", soft_wrap=True)

@@ -1,0 +1,140 @@
+"""Train and evaluate on this machine: one device, or a small network on every core."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import torch
+
+from selbench.crew import crew, is_small
+from selbench.datasets import Dataset, limited
+from selbench.device import describe, deterministic
+from selbench.engine.claims import Claims, untried
+from selbench.engine.forward import prepare
+from selbench.engine.groups import Bench, record_failure, run_group
+from selbench.engine.plan import Task, length_of, plan
+from selbench.locks import BusyError
+from selbench.progress import SILENT, Progress
+from selbench.store import StudyStore
+from selbench.study import Study
+from selbench.subjects import Subject, trained_subject
+from selbench.suites import Recalibration, Work
+from selbench.training import untrained
+
+Network = TypeVar("Network")
+
+
+def evaluate(
+    subjects: Sequence[Subject],
+    pieces: Sequence[Work],
+    dataset: Dataset,
+    store: StudyStore,
+    device: torch.device,
+    *,
+    limit: int | None = None,
+    save: int = 0,
+    retry_failed: bool = False,
+    progress: Progress = SILENT,
+) -> int:
+    """Evaluate every subject under every piece of work that the store does not hold yet.
+
+    Cells are written as soon as their condition is done, so that an interruption loses the
+    condition in flight and no more. What fails is kept as failed, and not tried again; what
+    another run is at is waited for.
+
+    Args:
+        subjects: networks under test.
+        pieces: conditions, analyses and attacks, as `selbench.suites.collect` returns them.
+        dataset: whose test images are used.
+        store: where results go.
+        device: where networks and images are put.
+        limit: take so many test images, in the classes' proportions; None for all.
+        save: keep the adversarials of so many images.
+        retry_failed: try again what failed before.
+        progress: told of every batch.
+
+    Returns:
+        the number of cells evaluated.
+    """
+    split = limited(dataset.test, limit)
+    pending = untried(plan(subjects, pieces, split, limit, store, save), store, retry_failed)
+    networks = networks_of(
+        [task for group in pending for task in group],
+        lambda subject: prepare(subject.load(), device),
+        store,
+    )
+    pending, split = untried(pending, store), split.to(device)
+    small = all(is_small(network, split.images[0, 0].numel()) for network in networks.values())
+    images = sum(length_of(task.work, split, limit) for group in pending for task in group)
+    with (
+        progress.track("evaluate", images) as step,
+        crew(small, device, step) as (run_all, safe_step),
+    ):
+        classes = len(dataset.classes)
+        bench = Bench(networks, split, classes, limit, save, store, safe_step, run_all)
+        claims = Claims(store, min(save, len(split)))
+        return claims.work_off(pending, partial(run_group, bench=bench), safe_step)
+
+
+class Local:
+    """The engine that is this machine."""
+
+    def describe(self, device: torch.device) -> str:
+        """Name the hardware, for manifests."""
+        return describe(device)
+
+    def at_once(self, small: bool, device: torch.device) -> tuple[int, int]:
+        """Return how many pieces of work, and how many networks, compute at the same time."""
+        return 1, torch.get_num_threads() if small and device.type == "cpu" else 1
+
+    def train(
+        self,
+        study: Study,
+        dataset: Dataset,
+        pairs: Sequence[tuple[float, int]],
+        device: torch.device,
+        progress: Progress,
+    ) -> list[Subject]:
+        """Train networks, or find them trained; those that another command trains come last."""
+        small = is_small(untrained(study, dataset, 0), dataset.train.images[0, 0].numel())
+
+        def subject(pair: tuple[float, int], wait: bool = True) -> Subject | None:
+            try:
+                return trained_subject(study, dataset, *pair, device, safe_step, wait)
+            except BusyError:
+                return None
+
+        with (
+            deterministic(device),
+            progress.track("train", len(pairs) * study.recipe.epochs) as step,
+            crew(small, device, step) as (run_all, safe_step),
+        ):
+            found = dict(zip(pairs, run_all(partial(subject, wait=False), pairs), strict=True))
+            late = [pair for pair in pairs if found[pair] is None]
+            found |= zip(late, run_all(subject, late), strict=True)
+        return [each for each in found.values() if each is not None]
+
+    evaluate = staticmethod(evaluate)
+
+
+def networks_of(
+    tasks: Sequence[Task], make: Callable[[Subject], Network], store: StudyStore
+) -> dict[str, Network]:
+    """Return what `make` makes of the networks that tasks need, by the hash of their weights.
+
+    Tasks whose networks cannot be loaded are kept as failed.
+    """
+    needing: dict[str, list[Task]] = {}
+    subjects: dict[str, Subject] = {}
+    for task in tasks:
+        for each in (task.subject, task.helper):
+            if each is not None and not isinstance(task.work, Recalibration):
+                needing.setdefault(each.weights, []).append(task)
+                subjects[each.weights] = each
+    networks = {}
+    for weights, subject in subjects.items():
+        try:
+            networks[weights] = make(subject)
+        except Exception as problem:  # what a network's code raises, or for want of memory
+            record_failure(needing[weights], problem, store)
+    return networks

@@ -1,0 +1,152 @@
+"""What Ray tasks need besides their words: networks and images, in the object store."""
+
+import pickle
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import device as on
+from torch import nn
+
+from selbench.corrupted.treatment import find_variants
+from selbench.crew import is_small
+from selbench.datasets import Split, limited
+from selbench.device import versions
+from selbench.engine.forward import prepare
+from selbench.engine.local import networks_of
+from selbench.engine.packed import PackedNetwork, PackedSplit
+from selbench.engine.plan import Task
+from selbench.engine.ray_cluster import Share, import_ray
+from selbench.engine.ray_worker import Seat, generated
+from selbench.errors import SelbenchError
+from selbench.store import StudyStore
+from selbench.subjects import Subject
+from selbench.suites import Comparison, Condition, Validation, Work
+
+INSTALLED = [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib", "platlib")]
+
+
+@dataclass(frozen=True)
+class FetchNetworks:
+    """Brings networks out of the object store, by the hash of their weights."""
+
+    references: Mapping[str, Any]
+
+    def __call__(self, names: Sequence[str]) -> list[PackedNetwork]:
+        """Return those with these hashes."""
+        found: list[PackedNetwork] = import_ray().get([self.references[name] for name in names])
+        return found
+
+
+@dataclass(frozen=True)
+class FetchSplit:
+    """Brings images out of the object store: those of a seed, where there is one for each."""
+
+    references: Mapping[int, Any]
+
+    def __call__(self, seed: int = 0) -> Split:
+        """Return them, on the CPU."""
+        packed: PackedSplit = import_ray().get(self.references[seed])
+        return packed.split()
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks in the object store.
+
+    Attributes:
+        references: by the hash of their weights.
+        small: whether all of them compute too little to share among cores.
+    """
+
+    references: dict[str, Any]
+    small: bool
+
+    @classmethod
+    def put(cls, tasks: Sequence[Task], pixels: int, store: StudyStore) -> "Networks":
+        """Send those that tasks need; tasks whose networks cannot be loaded are kept as failed."""
+
+        def send(subject: Subject) -> tuple[Any, bool]:
+            network = prepare(subject.load(), on("cpu"))
+            return _put(network, subject), is_small(network, pixels)
+
+        sent = networks_of(tasks, send, store)
+        references = {weights: reference for weights, (reference, _) in sent.items()}
+        return cls(references, all(small for _, small in sent.values()))
+
+    def of(self, tasks: Sequence[Task]) -> FetchNetworks:
+        """Return what brings the networks of tasks."""
+        subjects = [each for task in tasks for each in (task.subject, task.helper) if each]
+        return FetchNetworks({s.weights: self.references[s.weights] for s in subjects})
+
+
+def _put(network: nn.Module, subject: Subject) -> Any:
+    ray = import_ray()
+    for module in {type(each).__module__ for each in network.modules()}:
+        if not _is_installed(sys.modules[module]):  # the user's file, which other nodes lack
+            ray.cloudpickle.register_pickle_by_value(sys.modules[module])
+    try:
+        return ray.put(PackedNetwork.of(network))
+    except (TypeError, AttributeError, ValueError, RuntimeError, pickle.PicklingError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0].rstrip(".")
+        raise SelbenchError(
+            f"{subject.name} cannot be sent to other processes ({reason}); take --engine local"
+        ) from problem
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Say whether every node has a module, being a part of Python, selbench or a package."""
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__.partition(".")[0] in ("selbench", "corruptions"):
+        return module.__name__ != "__main__"
+    return any(Path(file).is_relative_to(folder) for folder in INSTALLED)
+
+
+def seat_of(share: Share, pieces: Sequence[Work]) -> Seat:
+    """Return where tasks compute, and what must be there as it is here."""
+    own = {name: version for name, version in versions().items() if name != "python"}
+    made = sorted({name for work in pieces for name in generated(work)})
+    return Seat("cuda" if share.gpus else "cpu", share.cpus, own, find_variants(made))
+
+
+def sendable(group: Sequence[Task], limit: int | None) -> list[Task]:
+    """Return tasks whose images are in the object store, in the place of what reads them here."""
+    work = _sendable(group[0], group, limit)
+
+    def light(subject: Subject) -> Subject:
+        return replace(subject, load=_left_behind)
+
+    return [
+        Task(work, light(task.subject), task.cells, task.helper and light(task.helper))
+        for task in group
+    ]
+
+
+def _sendable(first: Task, group: Sequence[Task], limit: int | None) -> Work:
+    work = first.work
+    if isinstance(work, Condition):
+        return _sent(work, limit)
+    if isinstance(work, Comparison):
+        conditions = tuple(_sent(condition, limit) for condition in work.conditions)
+        return replace(work, conditions=conditions)
+    if isinstance(work, Validation):
+        held_out, ray = work.held_out, import_ray()
+        seeds = {task.subject.seed or 0 for task in group}
+        found = {seed: ray.put(PackedSplit.of(held_out.load(seed))) for seed in seeds}
+        return replace(work, held_out=replace(held_out, load=FetchSplit(found)))
+    return work
+
+
+def _sent(condition: Condition, limit: int | None) -> Condition:
+    if condition.stored is None:
+        return condition
+    reference = import_ray().put(PackedSplit.of(limited(condition.stored.load(), limit)))
+    return replace(condition, stored=replace(condition.stored, load=FetchSplit({0: reference})))
+
+
+def _left_behind() -> nn.Module:
+    raise NotImplementedError("networks are sent apart from their subjects")

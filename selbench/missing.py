@@ -1,0 +1,40 @@
+"""What a run could not evaluate, told to the one who waits for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from selbench.store import Failure, condition_id
+
+LINES = 10  # reasons that are told; the rest lie in the store
+NAMES = 4  # conditions that are named of each
+
+
+def missing(failures: Sequence[Failure], earlier: int, folder: Path, command: str) -> str:
+    """Say which cells failed, why, and what tries them again.
+
+    Args:
+        failures: at least one.
+        earlier: how many of them failed in an earlier run, and were not tried in this one.
+        folder: of the study in the store.
+        command: that was given.
+    """
+    count = len(failures)
+    head = f"{count} cell{'s' * (count > 1)} failed and {'are' if count > 1 else 'is'} missing"
+    if earlier:
+        which = "all" if earlier == count else f"{earlier} of them"
+        head += f", {which} in an earlier run and not tried again"
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for each in failures:
+        cell = each.cell
+        names = by_reason.setdefault((cell.subject, each.reason), [])
+        names.append(condition_id(cell.suite, cell.condition, cell.level))
+    lines = [f"  {who}: {_some(names)}: {why}" for (who, why), names in by_reason.items()]
+    if len(lines) > LINES:
+        lines[LINES:] = [f"  and {len(lines) - LINES} others"]
+    tail = f"the others are kept; {folder / 'failed'} says more; try again with `{command}`"
+    return "\n".join([f"{head}:", *lines, tail])
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return ", ".join(names[:NAMES]) + more

@@ -1,0 +1,44 @@
+"""Results on disk: what was measured, of whom, under what; written whole or not at all.
+
+A store is a folder with one folder per study:
+
+    runs/selbench.json                    the store's format
+    runs/<study>/cells/<key>.json         cells that were evaluated together: facts, measurements
+    runs/<study>/cells/<key>.parquet      their outcomes, one row per subject and example
+    runs/<study>/failed/<key>.json        a cell that could not be evaluated, and why
+    runs/<study>/locks/                   what runs are working on at the moment
+    runs/<study>/adversarials/            images that networks err on, where they are asked for
+    runs/<study>/measurements.csv         every measurement, tidy; made from the cells
+    runs/<study>/manifest.json            how they were made; written last
+
+A cell is one subject under one condition. Its key is a content hash of everything that its numbers
+depend on, so a cell is evaluated once, and an interrupted run goes on where it stopped.
+"""
+
+from selbench.store.cells import (
+    CELL,
+    MEASURED,
+    Cell,
+    Failure,
+    Measurement,
+    Result,
+    condition_id,
+)
+from selbench.store.opening import open_places, open_studies
+from selbench.store.study_store import FORMAT, MARK, StudyStore, check_format
+
+__all__ = [
+    "CELL",
+    "FORMAT",
+    "MARK",
+    "MEASURED",
+    "Cell",
+    "Failure",
+    "Measurement",
+    "Result",
+    "StudyStore",
+    "check_format",
+    "condition_id",
+    "open_places",
+    "open_studies",
+]

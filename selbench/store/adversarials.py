@@ -1,0 +1,65 @@
+"""Files of adversarials: images that networks err on, one file for a network and an attack."""
+
+import hashlib
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from selbench.files import replacing
+from selbench.store.cells import Cell
+
+FOLDER = "adversarials"
+DIGEST = "digest"  # of the tensors, beside what the file says of itself
+
+
+def path_of(folder: Path, cell: Cell) -> Path:
+    """Return where the adversarials of an attack lie, told by its first cell."""
+    # Other images, another helper or version are another key.
+    return folder / f"{cell.condition}-{cell.key}.safetensors"
+
+
+def write_adversarials(path: Path, cell: Cell, tensors: dict[str, Tensor]) -> None:
+    """Write adversarials with what they are of."""
+    about = {"attack": cell.condition, "subject": cell.subject, "weights": cell.weights}
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, about | {DIGEST: _digest(tensors)})
+
+
+def count(path: Path) -> int:
+    """Return of how many images adversarials are kept; 0 for half a file, or another one."""
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.get_slice("label").get_shape()[0])
+    except (SafetensorError, OSError, IndexError):
+        return 0
+
+
+def flaw(path: Path) -> str:
+    """Say what is wrong with a file of adversarials, "" for nothing.
+
+    Files of earlier versions do not say what their tensors must be; they are whole if they can be
+    read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            said = (file.metadata() or {}).get(DIGEST)
+    except (SafetensorError, OSError) as problem:
+        return f"it is damaged ({str(problem).splitlines()[0].rstrip('.')})"
+    if said not in (None, _digest(tensors)):
+        return "its content is not what was written"
+    return "" if "label" in tensors else "it holds no adversarials"
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

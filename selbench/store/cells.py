@@ -1,0 +1,101 @@
+"""What results are: cells, what was measured in them, and why one failed."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from selbench.files import fingerprint
+
+MEASURED = ("layer", "layer_name", "metric", "value", "error", "n")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number: `metric` of a cell, over `n` examples.
+
+    Attributes:
+        layer: the layer's place in the network, from 1; None for the whole network.
+        layer_name: what the layer is called there.
+        error: standard error of `value`, where it is an estimate of what could be computed exactly.
+    """
+
+    metric: str
+    value: float
+    n: int
+    layer: int | None = None
+    layer_name: str | None = None
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One subject under one condition; every attribute is a column of `measurements.csv`.
+
+    Attributes:
+        suite: what kind of condition it is: "clean", "corruptions", "corruptions-extra", "attacks".
+        condition: such as "gaussian_noise", or "clean".
+        level: severity, epsilon in 255ths or number of steps; None where there is none.
+        group: the corruption's family, the attack's norm, or "".
+        source: where perturbed images come from: "original", "generated", a variant, "official",
+            "files" on disk.
+        version: of the condition's code.
+        data: checksum of the test images and labels, or of those on disk that replace them.
+        limit: how many of them were taken; None for all.
+        subject: the network's name, such as "alpha=-1 seed=0" or a file's path.
+        alpha: its regulariser strength; None for a brought network.
+        seed: its seed; None for a brought network.
+        training: fingerprint of its training; "" for a brought network.
+        architecture: of the network.
+        weights: hash of the network's weights.
+        helper: hash of the weights of the network that an attack was transferred from, or "".
+    """
+
+    suite: str
+    condition: str
+    level: float | None
+    group: str
+    source: str
+    version: int
+    data: str
+    limit: int | None
+    subject: str
+    alpha: float | None
+    seed: int | None
+    training: str
+    architecture: str
+    weights: str
+    helper: str = ""
+
+    @property
+    def key(self) -> str:
+        """Content hash of everything that the cell's numbers depend on."""
+        return fingerprint(asdict(self))
+
+
+CELL = tuple(Cell.__dataclass_fields__)
+
+
+def condition_id(suite: str, condition: str, level: float | None) -> str:
+    """Name a condition in one word, such as "corruptions/fog/3"."""
+    return f"{suite}/{condition}" if level is None else f"{suite}/{condition}/{level:g}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell with what was measured in it."""
+
+    cell: Cell
+    measurements: Sequence[Measurement]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be evaluated, and why.
+
+    Attributes:
+        reason: what was raised, in one line: "OutOfMemoryError: CUDA out of memory. ...".
+        place: the line of code that raised it, "" where that is not known.
+    """
+
+    cell: Cell
+    reason: str
+    place: str = ""

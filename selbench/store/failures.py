@@ -1,0 +1,59 @@
+"""Cells that failed: one small file each, named by the cell's key, until they are evaluated."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from selbench.errors import SelbenchError
+from selbench.files import cannot_write, read_json, write_json
+from selbench.store.cells import Failure
+from selbench.store.records import cell_in
+
+FOLDER = "failed"
+
+
+def failed_keys(folder: Path) -> set[str]:
+    """Return the keys of the cells that failed; `folder` is that of the failures."""
+    stems = (path.stem for path in folder.glob("*.json"))
+    return {stem for stem in stems if re.fullmatch("[0-9a-f]{16}", stem)}
+
+
+def write_failures(folder: Path, failures: Iterable[Failure], made: Mapping[str, Any]) -> None:
+    """Keep why cells failed, and how they were made."""
+    for each in failures:
+        content = {"cell": asdict(each.cell), "reason": each.reason, "place": each.place}
+        write_json(folder / f"{each.cell.key}.json", content | {"made": made})
+
+
+def read_failures(folder: Path, keys: Collection[str]) -> list[Failure]:
+    """Return what is known of the cells with these keys that failed, network by network."""
+    failures = []
+    for key in sorted(failed_keys(folder).intersection(keys)):
+        path = folder / f"{key}.json"
+        content = read_json(path)
+        try:
+            failures.append(
+                Failure(cell_in(content), str(content["reason"]), str(content["place"]))
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise SelbenchError(
+                f"{path} is damaged ({problem}); delete it and run the same command again"
+            ) from problem
+    return sorted(failures, key=_order)
+
+
+def _order(failure: Failure) -> tuple[str, str, str, float]:
+    cell = failure.cell
+    return cell.subject, cell.suite, cell.condition, cell.level or 0.0
+
+
+def forget(folder: Path, keys: Iterable[str]) -> None:
+    """Drop what is known of cells that failed, so that they are evaluated again."""
+    for key in failed_keys(folder).intersection(keys):
+        path = folder / f"{key}.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as problem:
+            raise cannot_write(path, problem) from problem

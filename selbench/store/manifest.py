@@ -1,0 +1,42 @@
+"""The manifest of a study's results: how they were made, and which of them count."""
+
+from pathlib import Path
+from typing import Any
+
+from selbench.errors import SelbenchError
+from selbench.files import read_json
+from selbench.store.kinds import check_record
+
+FACTS = {"data": "text", "training": "text", "device": "text?", "cells": "text?"}
+SUBJECT = {"weights": "text", "training": "text", "helper": "text?", "about": "text?"}
+CONDITION = {"source": "text", "version": "whole", "data": "text"}
+STUDY = ("dataset", "model", "recipe", "corruptions", "mechanism")  # its tables
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest; one that lacks what tables are made of raises `SelbenchError`."""
+    content = read_json(path)
+    try:
+        _check(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise SelbenchError(
+            f"{path} is damaged ({problem}); delete it and run the study again"
+        ) from problem
+    manifest: dict[str, Any] = content
+    return manifest
+
+
+def _check(content: Any) -> None:
+    check_record(content, FACTS | {"measurements": "text?"}, "it")
+    for facts in content["subjects"].values():
+        check_record(facts, SUBJECT, "a subject")
+    for facts in content["conditions"].values():
+        check_record(dict(zip(CONDITION, facts, strict=True)), CONDITION, "a condition")
+    study = content.get("study", {})
+    check_record(study, {}, "its study")
+    for name in STUDY:
+        check_record(study.get(name, {}), {}, f"{name} of its study")
+    words = content.get("command", [])
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise TypeError("its command is no list of words")
+    check_record(content.get("versions", {}), {}, "what it says of versions")

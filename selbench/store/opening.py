@@ -1,0 +1,59 @@
+"""Where studies are: in a store, by name, or at any place."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from selbench.errors import SelbenchError, unknown
+from selbench.store.study_store import MARK, StudyStore, check_format
+
+
+def open_studies(root: Path, name: str | None = None) -> list[StudyStore]:
+    """Return the studies of a store that have a manifest; `name` chooses one.
+
+    Raises:
+        SelbenchError: where there is no such store or study, or another version wrote it.
+    """
+    check_format(root)
+    names = sorted(path.parent.name for path in root.glob(f"*/{MARK}"))
+    if not names:
+        raise SelbenchError(
+            f"there are no results in {root}; make some with `selbench run`, or say --store"
+        )
+    if name is not None and name not in names:
+        raise unknown(f"study in the store {root}", name, names)
+    return [StudyStore(root, each) for each in names if name in (None, each)]
+
+
+def open_places(places: Sequence[str], root: Path) -> list[StudyStore]:
+    """Return the studies of places, each once; without places those of the store `root`.
+
+    A place is the name of a study in `root`; or the folder of a study, which holds a manifest.json,
+    even where it is no part of a store; or the folder of a store, which stands for all its studies.
+
+    Raises:
+        SelbenchError: where a place is none of them, and as `open_studies`.
+    """
+    if not places:
+        return open_studies(root)
+    found: dict[Path, StudyStore] = {}
+    for place in places:
+        for each in _at(place, root):
+            found.setdefault(each.folder.resolve(), each)
+    return list(found.values())
+
+
+def _at(place: str, root: Path) -> list[StudyStore]:
+    """Return the studies of one place."""
+    plain, folder = Path(place).name == place, Path(place).expanduser()
+    if not plain or (folder.is_dir() and not (root / place / MARK).is_file()):
+        if (folder / MARK).is_file():
+            own = folder if folder.name not in ("", "..") else folder.resolve()
+            check_format(own.parent)
+            return [StudyStore(own.parent, own.name)]
+        if not folder.is_dir():
+            raise SelbenchError(
+                f"there is no folder {place}; name a study of --store, or the folder of a store or "
+                "of a study"
+            )
+        return open_studies(folder)
+    return open_studies(root, place)

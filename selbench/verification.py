@@ -1,0 +1,240 @@
+"""Whether a store is what was written: every file against its digest, the tables against the cells.
+
+Nothing is believed that cannot be checked, and nothing is mended by guessing: what is damaged is
+removed, and the run that made it makes it anew.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selbench.errors import SelbenchError
+from selbench.files import cannot_write
+from selbench.locks import Holder
+from selbench.store import CELL, MARK, MEASURED, StudyStore, adversarials, failures
+from selbench.store.records import (
+    Kept,
+    cell_files,
+    cell_in,
+    digest_of,
+    read_cells,
+    read_outcomes,
+    sha256,
+)
+from selbench.tidy import find_tidy, read_tidy
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file.
+
+    Attributes:
+        path: of the file.
+        problem: in words.
+        remove: what is to be removed, so that a run makes it anew.
+        harmless: whether nothing is damaged: a run that was cut off left it, or it is out of date.
+    """
+
+    path: Path
+    problem: str
+    remove: tuple[Path, ...] = ()
+    harmless: bool = False
+
+
+@dataclass
+class Findings:
+    """What was found in the results of a study.
+
+    Attributes:
+        store: of the study.
+        files: how many were checked.
+        unsigned: how many of them were written by a version that kept no digests: they can be read,
+            and that is all that is known.
+        faults: what is wrong.
+        busy: who is at work there.
+    """
+
+    store: StudyStore
+    files: int = 0
+    unsigned: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    busy: list[Holder] = field(default_factory=list)
+
+
+def studies_at(place: Path) -> list[StudyStore]:
+    """Return the studies of a store's folder, or the one whose folder it is, finished or not.
+
+    Raises:
+        SelbenchError: where there are none.
+    """
+    folder = place.resolve() if place.name in ("", "..") else place
+    if _is_study(folder):
+        return [StudyStore(folder.parent, folder.name)]
+    found = sorted(each for each in folder.glob("*") if _is_study(each))
+    if not found:
+        raise SelbenchError(f"there are no results in {place}; name the folder of a store")
+    return [StudyStore(folder, each.name) for each in found]
+
+
+def verify(store: StudyStore) -> Findings:
+    """Check every file of a study's results."""
+    findings = Findings(store)
+    findings.busy = list(store.locks.held_by_others().values())
+    findings.faults += _of_cells(findings)
+    findings.faults += _of_adversarials(findings)
+    findings.faults += _of_failures(findings)
+    findings.faults += _of_tables(findings)
+    if not findings.busy:  # who is at work has files that look as if they were left
+        findings.faults += _left_behind(store)
+    return findings
+
+
+def repair(findings: Findings) -> list[Fault]:
+    """Remove what is damaged or left behind, and make the tables of what remains.
+
+    Returns:
+        what cannot be made anew: tables whose cells are not there.
+
+    Raises:
+        SelbenchError: while a run is at work there, and for what lies outside of the store,
+            where a link may lead.
+    """
+    store = findings.store
+    if findings.busy:
+        raise SelbenchError(
+            f"{findings.busy[0]} is at work in {store.folder}; repair it when that has ended, or "
+            f"remove {store.locks.folder} if it has"
+        )
+    for path in dict.fromkeys(path for each in findings.faults for path in each.remove):
+        if not path.parent.resolve().is_relative_to(store.root.resolve()):
+            raise SelbenchError(f"{path} lies outside of {store.root}; remove it yourself")
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as problem:
+            raise cannot_write(path, problem) from problem
+    if findings.faults and store.finished and store.begun:
+        store.finish(store.manifest())
+    return [each for each in findings.faults if not (each.remove or store.begun)]
+
+
+def _is_study(folder: Path) -> bool:
+    return (folder / MARK).is_file() or (folder / "cells").is_dir()
+
+
+def _of_cells(findings: Findings) -> Iterator[Fault]:
+    """Yield what is wrong with files of cells and with their outcomes."""
+    folder = findings.store.folder / "cells"
+    for path in cell_files(folder):
+        findings.files += 1
+        pair = (path, path.with_suffix(".parquet"))
+        try:
+            kept = read_cells(path)
+        except SelbenchError as problem:
+            yield Fault(path, _reason(problem), pair)
+            continue
+        findings.unsigned += kept.digest is None
+        findings.files += kept.has_outcomes
+        if flaw := _flaw(kept):
+            yield Fault(path, flaw, pair)
+        elif flaw := _flaw_of_outcomes(kept):
+            yield Fault(kept.parquet, flaw, pair)
+
+
+def _flaw(kept: Kept) -> str:
+    if kept.digest not in (None, digest_of(kept.content)):
+        return "its content is not what was written"
+    if any(cell_in(record).key != record["key"] for record in kept.cells):
+        return "a cell in it is not the one that its key says"
+    return ""
+
+
+def _flaw_of_outcomes(kept: Kept) -> str:
+    if not kept.has_outcomes:
+        return ""
+    if not kept.parquet.is_file():
+        return "it is missing"
+    if kept.outcomes is not None:
+        same = kept.outcomes["sha256"] == sha256(kept.parquet)
+        return "" if same else "its content is not what was written"
+    try:
+        keys = set(read_outcomes(kept.parquet, None)["key"].unique().to_pylist())
+    except SelbenchError as problem:
+        return _reason(problem)
+    lacks = {record["key"] for record in kept.cells} - keys
+    return f"it lacks the outcomes of {len(lacks)} cells" if lacks else ""
+
+
+def _of_adversarials(findings: Findings) -> Iterator[Fault]:
+    for path in sorted((findings.store.folder / adversarials.FOLDER).glob("*.safetensors")):
+        findings.files += 1
+        if problem := adversarials.flaw(path):
+            yield Fault(path, problem, (path,))
+
+
+def _of_failures(findings: Findings) -> Iterator[Fault]:
+    folder = findings.store.folder / failures.FOLDER
+    for key in sorted(failures.failed_keys(folder)):
+        findings.files += 1
+        path = folder / f"{key}.json"
+        try:
+            failures.read_failures(folder, {key})
+        except SelbenchError as problem:
+            yield Fault(path, _reason(problem), (path,))
+
+
+def _of_tables(findings: Findings) -> Iterator[Fault]:
+    """Yield what is wrong with the manifest, and with the measurements made of the cells."""
+    store, path = findings.store, findings.store.folder / MARK
+    manifest: dict[str, Any] = {}
+    if store.finished:
+        findings.files += 1
+        try:
+            manifest = store.manifest()
+        except SelbenchError as problem:
+            yield Fault(path, _reason(problem), (path,))
+    table = find_tidy(store.folder)
+    if table is None:
+        if store.finished:
+            yield Fault(store.folder / "measurements.csv", "it is missing")
+        return
+    findings.files += 1
+    said, whole = manifest.get("measurements"), not findings.faults
+    if table.suffix == ".csv" and said is not None and said != sha256(table):
+        yield Fault(table, "its content is not what was written")
+    elif flaw := _flaw_of_table(store, table, comparable=whole):
+        # Cells that came later, or another version's table: they are made anew of whole cells.
+        older = store.begun and whole and manifest.get("cells") != store.state["cells"]
+        yield Fault(table, flaw, harmless=older)
+
+
+def _flaw_of_table(store: StudyStore, table: Path, comparable: bool) -> str:
+    """Say what is wrong with measurements; to cells that are whole they are comparable."""
+    try:
+        rows = read_tidy(table, [*CELL, *MEASURED])
+    except SelbenchError as problem:
+        return _reason(problem)
+    if not (store.begun and comparable):
+        return ""
+    made = store.measurements()
+    if rows.to_csv(index=False) == made.to_csv(index=False):
+        return ""
+    return "it is not what the cells say; the same run brings it up to date"
+
+
+def _left_behind(store: StudyStore) -> Iterator[Fault]:
+    """Yield what runs that were cut off left: nothing believes it, or waits for it."""
+    temporary = [*store.folder.rglob(".*.tmp"), *store.root.glob(".selbench.json.*.tmp")]
+    for path in sorted(temporary):
+        yield Fault(path, "a run was cut off while it wrote it", (path,), harmless=True)
+    for path in sorted((store.folder / "cells").glob("*.parquet")):
+        if not path.with_suffix(".json").exists():
+            yield Fault(path, "a run was cut off before it wrote the cells", (path,), harmless=True)
+    for path in sorted(store.locks.folder.glob("*.lock")):
+        yield Fault(path, "the run that held it has ended", (path,), harmless=True)
+
+
+def _reason(problem: SelbenchError) -> str:
+    """Return what an error says is wrong, without the path before it and the advice after it."""
+    told = str(problem).rpartition("; ")[0]
+    return f"it is damaged{told.partition(' is damaged')[2]}"

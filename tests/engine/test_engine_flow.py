@@ -1,0 +1,168 @@
+"""Tasks under way, and clusters that cannot be joined; all of it without one."""
+
+import contextlib
+import socket
+import sys
+import time
+from threading import Thread
+from types import SimpleNamespace
+
+import pytest
+
+from selbench.engine import ray_cluster, ray_flow
+from selbench.engine.engines import opened
+from selbench.engine.ray_cluster import Share, places_of, room_for, share
+from selbench.engine.ray_flow import as_done
+from selbench.errors import SelbenchError
+
+
+@pytest.fixture
+def under_way(monkeypatch):
+    """Replace Ray by one whose tasks end in the order of their names; return what it is told."""
+    told = SimpleNamespace(most=0, cancelled=[])
+
+    def wait(references, num_returns):
+        told.most = max(told.most, len(references))
+        done = min(references)
+        return [done], [each for each in references if each != done]
+
+    def cancel(reference, force):
+        told.cancelled.append(reference)
+
+    fake = SimpleNamespace(wait=wait, cancel=cancel)
+    monkeypatch.setattr(ray_flow, "import_ray", lambda: fake)
+    return told
+
+
+def test_every_task_is_done_and_never_more_than_there_is_room_for(under_way):
+    found = list(as_done(range(20), lambda item: 100 - item, room=3))
+    assert sorted(item for item, _ in found) == list(range(20))
+    assert all(reference == 100 - item for item, reference in found)
+    assert under_way.most == 3
+    assert under_way.cancelled == []
+
+
+def test_items_are_asked_for_when_there_is_room(under_way):
+    asked = []
+
+    def items():
+        for item in range(9):
+            asked.append(item)
+            yield item
+
+    flow = as_done(items(), lambda item: item, room=2)
+    next(flow)
+    assert asked == [0, 1]
+    next(flow)
+    assert asked == [0, 1, 2]
+
+
+def test_an_item_that_is_passed_over_is_not_waited_for(under_way):
+    found = list(as_done(range(5), lambda item: item if item % 2 else None, room=2))
+    assert found == [(1, 1), (3, 3)]
+
+
+def test_tasks_under_way_are_ended_when_the_caller_stops(under_way):
+    with contextlib.closing(as_done(range(9), lambda item: item, room=4)) as flow:
+        for item, _ in flow:
+            if item == 2:
+                break
+    assert under_way.cancelled == [3, 4, 5]
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """Return a function that says which nodes there are."""
+
+    def has(*resources):
+        monkeypatch.setattr(ray_cluster, "_nodes", lambda: list(resources))
+
+    return has
+
+
+def test_small_networks_get_a_core_and_large_ones_four(nodes):
+    nodes({"CPU": 16.0}, {"CPU": 6.0})
+    assert share(True, 0) == Share(1, 0)
+    assert share(False, 0) == Share(4, 0)
+    assert places_of(Share(4, 0)) == 4 + 1
+    assert room_for(Share(1, 0)) == 2 * 22
+
+
+def test_no_task_asks_for_more_than_a_node_has(nodes):
+    nodes({"CPU": 2.0}, {"CPU": 1.0})
+    assert share(False, 0) == Share(2, 0)
+    assert places_of(Share(2, 0)) == 1
+
+
+def test_gpus_are_shared_as_told(nodes):
+    nodes({"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0})
+    assert share(False, 0.25) == Share(1, 0.25)
+    assert places_of(Share(1, 0.25)) == 8
+    with pytest.raises(SelbenchError, match="no node of the Ray cluster has 3 GPU; leave out"):
+        share(True, 3)
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(refused):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    sentence = refused("run", "--engine", "ray", "--address", f"127.0.0.1:{port}")
+    assert sentence == (
+        f"there is no Ray cluster at --address 127.0.0.1:{port} (Connection refused); start one "
+        "with `ray start --head`, or leave out --address to use this machine alone"
+    )
+
+
+def test_an_address_where_something_else_answers_is_told(refused):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = Thread(target=answer, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        sentence = refused("run", "--engine", "ray", "--address", address)
+        thread.join(10)
+    assert "(what answers there is not Ray)" in sentence
+
+
+def test_an_address_that_never_answers_is_given_up(refused, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        began = time.monotonic()
+        sentence = refused("run", "--engine", "ray", "--address", address)
+        assert time.monotonic() - began < 60
+    assert "(timed out)" in sentence
+
+
+@pytest.mark.parametrize("address", ["cluster", "host:", "host:port", "host:99999", "ray://h:1"])
+def test_an_address_is_a_host_and_a_port(refused, address):
+    assert refused("run", "--engine", "ray", "--address", address) == (
+        f"--address takes auto or HOST:PORT, such as 10.0.0.1:6379, got {address!r}"
+    )
+
+
+def test_without_ray_the_command_that_installs_it_is_told(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert refused("run", "--engine", "ray") == (
+        "--engine ray needs Ray, which is not installed; pip install 'selbench[ray]'"
+    )
+
+
+def test_options_of_ray_need_ray(refused):
+    for option, value in (("--address", "auto"), ("--gpus-per-task", "0.5")):
+        assert refused("run", option, value) == (
+            f"{option} belongs to --engine ray; add that, or leave it out"
+        )
+    assert refused("run", "--engine", "rya") == "unknown --engine 'rya'; did you mean 'ray'?"
+
+
+@pytest.mark.parametrize("gpus", [0, -1, 1.5, float("inf"), float("nan")])
+def test_a_task_gets_a_part_of_a_gpu_or_whole_ones(gpus):
+    engine = opened("ray", None, gpus)
+    with pytest.raises(SelbenchError, match="--gpus-per-task takes a part of a GPU, such as "):
+        engine.__enter__()

@@ -1,0 +1,58 @@
+"""Quick networks, some of which fail, and stores that runs leave."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from selbench.datasets.dataset import Dataset, make_split
+from selbench.store import StudyStore
+from selbench.subjects import Subject
+
+CLASSES = 5
+
+
+class Linear(nn.Module):
+    """A network quick enough to be run often; it raises `problem` where it has one."""
+
+    def __init__(self, seed, problem=None):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(CLASSES, 3 * 32 * 32, generator=generator))
+        self.problem = problem
+
+    def forward(self, images):
+        if self.problem is not None:
+            raise self.problem
+        return F.relu(images).flatten(1) @ self.weight.T
+
+
+@pytest.fixture
+def subject():
+    """Return a function that makes a network to be tested, which may raise a problem."""
+
+    def make(seed, problem=None):
+        return Subject(
+            name=f"alpha=0 seed={seed}",
+            alpha=0.0,
+            seed=seed,
+            training="t",
+            architecture="linear",
+            weights=f"w{seed}",
+            load=lambda: Linear(seed, problem),
+        )
+
+    return make
+
+
+@pytest.fixture
+def dataset():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (20, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    split = make_split(pixels, torch.arange(20) % CLASSES)
+    return Dataset("noise", tuple("abcde"), split, split)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StudyStore(tmp_path / "runs", "study", {"command": ["run"]})
