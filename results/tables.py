@@ -64,6 +64,10 @@ def take(run: Path, study: Path) -> None:
     root = manifest["study"]["dataset"]["root"]
     if root:
         manifest["study"]["dataset"]["root"] = Path(root).name
+    words = manifest["command"]
+    if "--store" in words:
+        place = words.index("--store")
+        manifest["command"] = words[:place] + words[place + 2 :]
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     (study / "manifest.json").write_text(text + "\n")
 
@@ -71,11 +75,15 @@ def take(run: Path, study: Path) -> None:
 def write(study: Path) -> None:
     """Write a study's tables, and the figures that it has measurements for."""
     for name, command in TABLES.items():
-        (study / name).write_text(selbench(*command, place=study))
+        (study / name).write_text(selbench(*command, str(study.relative_to(HERE.parent))))
     for name in FIGURES:
         for suffix in (".svg", ".png"):
             path = study / f"{name}{suffix}"
-            selbench("figure", name, "--output", str(path), place=study)
+            path.unlink(missing_ok=True)
+            drawn = selbench(
+                "figure", name, str(study.relative_to(HERE.parent)), "--output", str(path), lacks=2
+            )
+            sys.stdout.write(drawn)
 
 
 def differences(study: Path) -> list[str]:
@@ -84,21 +92,18 @@ def differences(study: Path) -> list[str]:
     for name, command in TABLES.items():
         path = study / name
         kept = path.read_text().splitlines(keepends=True) if path.is_file() else []
-        made = selbench(*command, place=study).splitlines(keepends=True)
+        made = selbench(*command, str(study.relative_to(HERE.parent))).splitlines(keepends=True)
         lines += difflib.unified_diff(kept, made, str(path), f"selbench {command[0]}")
     return lines
 
 
-def selbench(command: str, *words: str, place: Path) -> str:
-    """Run a command on a study's folder; return what it prints."""
-    name = [words[0]] if command == "figure" else []
-    rest = words[1:] if command == "figure" else words
-    program = Path(sys.executable).with_name("selbench")
-    line = [str(program), command, *name, str(place.relative_to(HERE.parent)), *rest]
+def selbench(*words: str, lacks: int = 0) -> str:
+    """Run a command; return what it prints, and why it cannot where it exits with `lacks`."""
+    line = [str(Path(sys.executable).with_name("selbench")), *words]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=HERE.parent)
-    if done.returncode:
+    if done.returncode not in (0, lacks):
         sys.exit(f"{' '.join(line)}: {done.stderr}")
-    return done.stdout
+    return done.stdout or done.stderr
 
 
 if __name__ == "__main__":
