@@ -112,14 +112,18 @@ def described(plan: DryRun) -> list[str]:
         for suite, (left, kept) in plan.suites.items()
     ]
     bound = "at most " if plan.attacks else ""
-    lines = [f"{plan.networks:,} networks, {plan.untrained:,} of them to train", *cells]
+    lines = [f"{_networks(plan.networks)}, {plan.untrained:,} of them to train", *cells]
     lines.append(f"{plan.passes.forward:,} images forward through networks, as far as is known")
     if plan.passes.backward:
         lines.append(f"{bound}{plan.passes.backward:,} images forward and back")
-    lines.append(f"{bound}about {_duration(plan.seconds)}, {plan.at_once} networks at once")
+    lines.append(f"{bound}about {_duration(plan.seconds)}, {_networks(plan.at_once)} at once")
     if plan.unknown:
         lines.append(f"and what is not known to take how long: {', '.join(plan.unknown)}")
     return lines
+
+
+def _networks(count: int) -> str:
+    return f"{count:,} {'network' if count == 1 else 'networks'}"
 
 
 def _duration(seconds: float) -> str:

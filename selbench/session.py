@@ -218,7 +218,7 @@ class Session:
         """Return what tables read of the manifest: this run's, and what still holds of before."""
         training = training_key(self.study, self.dataset)
         before = store.manifest() if store.finished else {"subjects": {}, "conditions": {}}
-        kept = {n: f for n, f in before["subjects"].items() if f["training"] in (training, "")}
+        kept = {n: f for n, f in before["subjects"].items() if f.get("training") in (training, "")}
         made = {
             condition_id(p.suite, p.name, level): [p.source, p.version, data_of(p)]
             for p in pieces

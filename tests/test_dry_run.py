@@ -58,13 +58,13 @@ def test_it_times_attacks_and_analyses(selbench, tiny_study, few_conditions):
     # FGSM, the papers' 40 steps, 40 steps from two points for 7 + 10 budgets; a check before each.
     passes = 1 + 40 + 2 * 40 * 17 + 4
     assert f"at most {2 * 6 * passes:,} images forward and back" in told
-    assert re.search(r"^at most about \d+ (s|min), 1 networks at once$", told, re.MULTILINE), told
+    assert re.search(r"^at most about \d+ (s|min), 1 network at once$", told, re.MULTILINE), told
     assert not Path("runs").exists()
 
 
 def test_a_brought_network_is_no_network_to_train(selbench, tiny_study, checkpoint):
     told = selbench("run", tiny_study, "--checkpoint", checkpoint, "--dry-run").out
-    assert told.startswith("1 networks, 0 of them to train\n")
+    assert told.startswith("1 network, 0 of them to train\n")
 
 
 def test_what_takes_how_long_is_not_known_is_named():

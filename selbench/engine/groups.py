@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
+import torch
 from torch import Tensor, nn
 
 from selbench.crew import Map, StoppedError
@@ -98,7 +99,7 @@ def run_group(group: Sequence[Task], bench: Bench) -> None:
     try:
         _run(group, bench)
     except Exception as problem:  # networks raise whatever their code does
-        record_failure(group, problem, bench.sink)
+        _fail(group, problem, bench)
 
 
 def record_failure(tasks: Sequence[Task], problem: Exception, sink: Sink) -> None:
@@ -114,6 +115,25 @@ def record_failure(tasks: Sequence[Task], problem: Exception, sink: Sink) -> Non
     places = [f"{Path(each.filename).name}:{each.lineno} in {each.name}" for each in frames]
     cells = [cell for task in tasks for cell in task.cells]
     sink.fail([Failure(cell, reason, "".join(places)) for cell in cells])
+
+
+def _fail(tasks: Sequence[Task], problem: Exception, bench: Bench) -> None:
+    record_failure(tasks, problem, bench.sink)
+    check_alive(bench.split.labels.device)
+
+
+def check_alive(device: torch.device) -> None:
+    """Raise `SelbenchError` for a GPU on which, after an error, everything would fail."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as problem:
+        reason = str(problem).splitlines()[0].rstrip(".")
+        raise SelbenchError(
+            f"{device} cannot be used any more by this process ({reason}); what was done is kept, "
+            "and the same command goes on with the next piece of work"
+        ) from problem
 
 
 def _run(group: Sequence[Task], bench: Bench) -> None:
@@ -143,7 +163,7 @@ def _run_each(run: Callable[[Task], None], group: Sequence[Task], bench: Bench) 
         try:
             run(task)
         except Exception as problem:
-            record_failure([task], problem, bench.sink)
+            _fail([task], problem, bench)
 
     bench.run_all(attempt, group)
 
@@ -164,7 +184,7 @@ def _tested(
             return tasks, run_condition(condition, bench.of(tasks), split, bench.step, run_all)
         except _FailedError:
             for number, problem in failed.items():
-                record_failure([tasks[number]], problem, bench.sink)
+                _fail([tasks[number]], problem, bench)
             tasks = [task for number, task in enumerate(tasks) if number not in failed]
     return [], []
 

@@ -8,7 +8,7 @@ from selbench.files import read_json
 from selbench.store.kinds import check_record
 
 FACTS = {"data": "text", "training": "text", "device": "text?", "cells": "text?"}
-SUBJECT = {"weights": "text", "training": "text", "helper": "text?", "about": "text?"}
+SUBJECT = {"weights": "text", "training": "text?", "helper": "text?", "about": "text?"}
 CONDITION = {"source": "text", "version": "whole", "data": "text"}
 STUDY = ("dataset", "model", "recipe", "corruptions", "mechanism")  # its tables
 

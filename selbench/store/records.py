@@ -89,8 +89,11 @@ class Kept:
 
 def write_cells(
     folder: Path, results: Sequence[Result], outcomes: pa.Table | None, made: Mapping[str, Any]
-) -> None:
-    """Write cells that were evaluated together; `outcomes` are the rows behind them, if any."""
+) -> Path:
+    """Write cells that were evaluated together, and return their file.
+
+    `outcomes` are the rows behind them, if any.
+    """
     records = [
         {
             "key": result.cell.key,
@@ -107,6 +110,7 @@ def write_cells(
             pq.write_table(outcomes, temporary, compression="zstd")
             content["outcomes"] = {"bytes": temporary.stat().st_size, "sha256": sha256(temporary)}
     write_json(path, content | {"digest": digest_of(content)})
+    return path
 
 
 def cell_files(folder: Path) -> list[Path]:

@@ -37,7 +37,7 @@ class StudyStore:
         self._cells = self.folder / "cells"
         self._failed = self.folder / failures.FOLDER
         self._adversarials = self.folder / adversarials.FOLDER
-        self._whole: dict[str, frozenset[str]] = {}  # keys, by the names of files that were read
+        self._whole: dict[str, tuple[frozenset[str], str]] = {}  # keys and digests, by file
         self.root = root
 
     @property
@@ -70,14 +70,16 @@ class StudyStore:
         paths = cell_files(self._cells)
         for path in paths:
             if path.name not in self._whole and (kept := read_cells(path)).whole:
-                self._whole[path.name] = frozenset(record["key"] for record in kept.cells)
+                keys = frozenset(record["key"] for record in kept.cells)
+                self._whole[path.name] = (keys, kept.digest or "")
         names = {path.name for path in paths}
-        self._whole = {name: keys for name, keys in self._whole.items() if name in names}
-        return set().union(*self._whole.values())
+        self._whole = {name: each for name, each in self._whole.items() if name in names}
+        return set().union(*(keys for keys, _ in self._whole.values()))
 
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
         """Keep cells that were evaluated together; `outcomes` are the rows behind them, if any."""
-        write_cells(self._cells, results, outcomes, self._made)
+        path = write_cells(self._cells, results, outcomes, self._made)
+        self._whole.pop(path.name, None)
         self.forget(result.cell.key for result in results)
 
     def fail(self, failed: Sequence[Failure]) -> None:
@@ -170,8 +172,9 @@ class StudyStore:
 
     @property
     def state(self) -> dict[str, str]:
-        """What the manifest says of the cells: it changes with every cell that is added."""
-        return {"cells": fingerprint(sorted(self.keys()))}
+        """What the manifest says of the cells: it changes with every cell that is written."""
+        self.keys()
+        return {"cells": fingerprint({name: digest for name, (_, digest) in self._whole.items()})}
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of the latest run; a damaged one raises `SelbenchError`."""

@@ -92,14 +92,18 @@ class Tied(nn.Module):
         return self.second(self.first(points)) + self.shift
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_a_tied_parameter_stays_one_and_buffers_can_be_written():
     network = Tied().eval()
-    found = sent(PackedNetwork.of(network)).network()
+    packed = sent(PackedNetwork.of(network))
+    found = packed.network()
     assert found.first.weight is found.second.weight
     points = torch.rand(3, 4)
     assert torch.equal(found(points), network(points))
     assert found.calls == network.calls == 1
     assert found.absent is None
+    shared = [each for each in packed.tensors if each.dtype == torch.int64]
+    assert [each.tensor().item() for each in shared] == [0]
 
 
 def test_the_packed_network_is_left_as_it_is():

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+import selbench.session  # noqa: F401  what `main` would import in every fork
 from selbench.cli import main
 from selbench.store import StudyStore
 from selbench.verification import studies_at, verify
@@ -150,17 +151,10 @@ if __name__ == "__main__":
     status, touches, _ = run(folder, folder / "whole", folder / "home-whole", words)
     assert status == 0, (folder / "log.txt").read_text()
     whole = numbers(folder / "whole")
-    drawn = random.Random(int(seed))
-    rows = [
-        tried(
-            folder,
-            words,
-            drawn.randint(1, touches),
-            drawn.choice([0, drawn.uniform(0, LATEST)]),
-            whole,
-        )
-        for _ in range(int(moments))
-    ]
     cells = len(state_of(folder / "whole")[0])
-    found = {"touches": touches, "cells": cells, "rows": rows}
-    (folder / "moments.json").write_text(json.dumps(found, indent=1))
+    drawn, rows = random.Random(int(seed)), []
+    for _ in range(int(moments)):
+        moment, delay = drawn.randint(1, touches), drawn.choice([0, drawn.uniform(0, LATEST)])
+        rows.append(tried(folder, words, moment, delay, whole))
+        found = {"touches": touches, "cells": cells, "rows": rows}
+        (folder / "moments.json").write_text(json.dumps(found, indent=1))

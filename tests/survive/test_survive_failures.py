@@ -10,9 +10,9 @@ import selbench as package
 from selbench.crew import StoppedError
 from selbench.engine import evaluate, groups
 from selbench.engine.groups import record_failure
-from selbench.engine.plan import Task
+from selbench.engine.plan import Task, cell_of
 from selbench.errors import SelbenchError
-from selbench.store import StudyStore
+from selbench.store import Failure, Result, StudyStore
 from selbench.suites import Attack, Condition, Setting
 from selbench.suites.index import class_index
 from selbench.suites.work import HeldOut, Recalibration, Validation
@@ -177,6 +177,17 @@ def test_the_end_of_a_crew_is_no_failure(subject, store):
         record_failure([Task(CLEAN, subject(0), [])], StoppedError(), store)
 
 
+def test_a_gpu_that_is_broken_ends_the_run(monkeypatch):
+    def synchronize(device):
+        raise RuntimeError("CUDA error: device-side assert triggered\nmore")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    groups.check_alive(CPU)
+    message = r"^cuda cannot be used any more by this process \(CUDA error: .*triggered\); what was"
+    with pytest.raises(SelbenchError, match=message):
+        groups.check_alive(torch.device("cuda"))
+
+
 # Again.
 
 
@@ -192,6 +203,8 @@ def test_a_second_run_does_not_try_again_unless_it_is_told_to(subject, dataset, 
     assert evaluate(**options) == 0
     assert evaluate(**options) == 0
     assert len(calls) == 1
+    unloaded = dataclasses.replace(subject(0), load=lambda: pytest.fail("it is loaded"))
+    assert evaluate(**(options | {"subjects": [unloaded]})) == 0
     assert evaluate(**options, retry_failed=True) == 0
     assert len(calls) == 2
     assert len(store.failed()) == 2
@@ -203,6 +216,14 @@ def test_what_was_retried_with_success_is_no_failure_any_more(subject, dataset, 
     assert evaluate([subject(0)], [CLEAN], dataset, store, CPU, retry_failed=True) == 1
     assert store.failed() == set()
     assert len(store.keys()) == 1
+
+
+def test_a_cell_that_is_evaluated_after_all_is_no_failure(subject, dataset, store):
+    cell = cell_of(CLEAN, None, subject(0), None, dataset.test, None)
+    store.fail([Failure(cell, "MemoryError")])
+    assert store.failed() == {cell.key}
+    store.write([Result(cell, [])])
+    assert store.failed() == set()
 
 
 def test_only_what_is_asked_for_is_tried_again(subject, dataset, store):

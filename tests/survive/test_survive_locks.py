@@ -133,6 +133,13 @@ def test_of_many_who_find_a_dead_holder_one_gets_its_lock(locks):
         (locks.folder / "a.lock").unlink()
 
 
+def test_who_comes_late_to_a_dead_holders_lock_leaves_the_new_one(locks):
+    assert locks.take("a") is None
+    assert not Locks(locks.folder)._bury("a", Holder(token="dead"))
+    assert [path.name for path in locks.folder.iterdir()] == ["a.lock"]
+    assert Locks(locks.folder).take("a").process == os.getpid()
+
+
 # Another machine.
 
 

@@ -272,8 +272,10 @@ def test_half_outcomes_make_their_cells_lack_and_only_these(filled):
     assert len(StudyStore(filled.root, filled.study).keys()) == 5
 
 
-def test_a_cell_that_is_in_two_files_is_read_once_from_the_whole_one(filled):
+@pytest.mark.parametrize("name", ["0", "f"])
+def test_a_cell_that_is_in_two_files_is_read_once_from_the_whole_one(name, filled):
     path = only(filled.folder, "cells/*.parquet")
+    path.with_suffix(".json").rename(path.with_name(f"{name * 16}.json"))  # the first, or the last
     lost = pq.read_table(path)["key"].unique().to_pylist()
     path.unlink()
     cells = [
