@@ -9,7 +9,7 @@ process and when that started. Whoever finds it judges whether the holder still 
   Clocks of machines need not agree, and may jump.
 
 Locks save work, and guard no data: files are written whole or not at all, and two who did the same
-work would write the same. So the rare race over a dead holder's lock costs time, and nothing else.
+work would write the same. A holder elsewhere that was taken for dead and lives costs time, no more.
 """
 
 import json
@@ -160,16 +160,22 @@ class Locks:
         return before == stamp and now - since > STALE
 
     def _bury(self, name: str, dead: Holder) -> bool:
-        """Take a dead holder's lock away; of several who try at once, one does."""
-        path, grave = self._path(name), self.folder / f".{name}.{secrets.token_hex(4)}.tmp"
-        with suppress(OSError):
-            path.rename(grave)
-            buried = _read(grave)
-            if buried != dead:  # another was quicker, and has made it anew: it is put back
-                os.link(grave, path)
-            grave.unlink()
-            return buried == dead
-        return False
+        """Take a dead holder's lock away; of several who try at once, one does.
+
+        Whoever buries holds a lock for that, so that nobody removes a lock made meanwhile.
+        """
+        burial = f"{name}.burial"
+        if self.take(burial):
+            return False
+        try:
+            if self._holder(name) != dead:  # another was quicker, and may have made it anew
+                return False
+            with suppress(OSError):
+                self._path(name).unlink()
+                return True
+            return False
+        finally:
+            self.release(burial)
 
 
 def _read(path: Path) -> Holder | None:
