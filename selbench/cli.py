@@ -53,14 +53,24 @@ def train(
     seed: Seeds = None,
     device: Device = "auto",
     data: Data = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for copies of the weights, as safetensors.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Copies of half the size: float16.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a study's networks and keep their weights; evaluate nothing."""
     from selbench.session import Session
+    from selbench.subjects import export
 
+    if half and output is None:
+        raise SelbenchError("--half is of the copies that --output FOLDER writes; give it too")
     session = Session.open(study, split_words(alpha), split_words(seed), device, data, shown(quiet))
     for subject in session.train():
         typer.echo(f"{subject.name}  weights {subject.weights}")
+        if output is not None:
+            words = [session.study.name, *subject.name.split()]
+            export(subject, output / f"{'-'.join(words)}.safetensors", half)
 
 
 @app.command()

@@ -1,8 +1,16 @@
-"""Randomness is an argument: a generator is derived from the name of what it is for."""
+"""Randomness is an argument: a generator is derived from the name of what it is for.
+
+Code of others draws from torch's global generators, which threads share: `dice` lends them out.
+"""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
 
 import torch
+
+_DICE = RLock()
 
 
 def seeded(name: str, seed: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -11,3 +19,14 @@ def seeded(name: str, seed: int, device: torch.device | str = "cpu") -> torch.Ge
     generator = torch.Generator(device)
     generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return generator
+
+
+@contextmanager
+def dice(seed: int) -> Iterator[None]:
+    """Seed torch's global generators, have them for oneself, and put them back after."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _DICE, torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield

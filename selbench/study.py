@@ -95,7 +95,13 @@ class MechanismSpec(Frozen):
 
 
 class Recipe(Frozen):
-    """How a network is trained: SGD on cross-entropy minus alpha times selectivity."""
+    """How a network is trained: SGD on cross-entropy minus alpha times selectivity.
+
+    Attributes:
+        method: what is made of images before they are learnt from (`selbench.training.methods`).
+        index_batch: over how many images of a batch the class means of the index are taken; None
+            for all. The index of few images is mostly noise.
+    """
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
@@ -108,6 +114,11 @@ class Recipe(Frozen):
     decay: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0, ge=0)
     augment: tuple[Literal["flip", "crop"], ...] = ()
+    # Left out of dumps where they say nothing, so that networks keep the key they were trained by.
+    method: Literal["standard", "augmix", "pgd"] = Field(
+        default="standard", exclude_if=lambda method: method == "standard"
+    )
+    index_batch: int | None = Field(default=None, ge=2, exclude_if=lambda size: size is None)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_validator(mode="after")
@@ -117,6 +128,10 @@ class Recipe(Frozen):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs = {self.warmup_epochs:g} leaves none of {self.epochs} epochs"
+            )
+        if self.index_batch and self.batch_size % self.index_batch:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is no multiple of index_batch = {self.index_batch}"
             )
         if self.schedule == "cosine" and self.milestones:
             raise ValueError('milestones belong to schedule = "step", not "cosine"')

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import nn
 
 from selbench.datasets import Dataset
+from selbench.files import replacing
 from selbench.models import build_model, load_weights
 from selbench.progress import Step, quiet
 from selbench.study import ModelSpec, Study, exactly
@@ -72,3 +74,17 @@ def _load(spec: ModelSpec, dataset: Dataset, weights: Path) -> nn.Module:
     model = build_model(spec, len(dataset.classes), dataset.moments)
     load_weights(model, weights)
     return model.eval()
+
+
+def export(subject: Subject, path: Path, half: bool = False) -> None:
+    """Write a network's weights as safetensors, for `--checkpoint` or any other use.
+
+    With `half`, kernels and matrices are rounded to float16, which halves the file; normalisation
+    stays in float32.
+    """
+    state = {
+        name: (tensor.half() if half and tensor.ndim > 1 else tensor).contiguous()
+        for name, tensor in subject.load().state_dict().items()
+    }
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(state, temporary, {"network": subject.name})

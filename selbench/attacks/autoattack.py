@@ -19,10 +19,11 @@ from pyautoattack.square import SquareAttack  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
-from selbench.attacks.foreign import Felled, Foreign, Guarded, Standing, dice
+from selbench.attacks.foreign import Felled, Foreign, Guarded, Standing
 from selbench.attacks.gradient import logits_of
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import TINY, Norm
+from selbench.randomness import dice
 from selbench.types import Examples, Images, Labels
 
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")  # an example meets them in this order

@@ -1,9 +1,7 @@
-"""What attacks that others wrote need: a network they cannot upset, dice of their own, a check."""
+"""What attacks that others wrote need: a network that they cannot upset, and a check."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 
 import torch
 from jaxtyping import Int64
@@ -14,8 +12,6 @@ from selbench.attacks.norms import SLACK, Norm, inside
 from selbench.types import Examples, Images, Labels, Logits
 
 Foreign = Callable[[Images, Labels, Examples], Images]  # what it makes of a batch, unchecked
-
-_DICE = Lock()  # networks are attacked side by side, and torch's global generators are shared
 
 
 class Guarded(nn.Module):
@@ -32,17 +28,6 @@ class Guarded(nn.Module):
     def forward(self, images: Images) -> Logits:
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return logits.nan_to_num()  # also a copy
-
-
-@contextmanager
-def dice(seed: int) -> Iterator[None]:
-    """Seed torch's global generators, which foreign attacks draw from, and put them back after."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with _DICE, torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed_all(seed)
-        yield
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
-import torch
 from torch import nn
 
 from selbench.bring.brought import Brought
@@ -17,6 +16,7 @@ from selbench.bring.inputs import Inputs
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.models import load_weights, outputs_in
+from selbench.randomness import dice
 from selbench.registry import Registry
 
 SAFE, UNSAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -58,12 +58,11 @@ def careful_loading() -> Iterator[None]:
     os.environ[SAFE] = "1"
     try:
         with (
-            torch.random.fork_rng([]),
+            dice(0),
             redirect_stdout(sys.stderr),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # of deprecations among libraries
-            torch.default_generator.manual_seed(0)
             yield
     finally:
         del os.environ[SAFE]

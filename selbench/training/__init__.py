@@ -1,13 +1,7 @@
 """Training a network on cross-entropy minus alpha times its class selectivity."""
 
-from selbench.training.loop import (
-    TRAINING_VERSION,
-    Epoch,
-    accuracy,
-    make_optimizer,
-    to_images,
-    train,
-)
+from selbench.training.loop import TRAINING_VERSION, Epoch, accuracy, make_optimizer, train
+from selbench.training.methods import to_images
 from selbench.training.run import (
     TrainedNetwork,
     adopt,

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from selbench.datasets import Split
@@ -16,8 +18,9 @@ from selbench.randomness import seeded
 from selbench.selectivity import RecordedUnits, mean_selectivity
 from selbench.study import Recipe
 from selbench.training.augment import augment
+from selbench.training.methods import Views, inconsistency, to_images, views
 from selbench.training.schedule import learning_rate
-from selbench.types import Images, Pixels
+from selbench.types import Labels
 
 TRAINING_VERSION = 1  # in every network's key: raise it when a recipe trains otherwise
 
@@ -38,11 +41,6 @@ class Epoch:
     cross_entropy: float
     selectivity: float | None
     accuracy: float
-
-
-def to_images(pixels: Pixels) -> Images:
-    """Turn uint8 pixels into the [0, 1] images that networks take."""
-    return pixels.float().div_(255)
 
 
 @torch.inference_mode()
@@ -107,8 +105,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, number - 1 + batch / batches)
             part = train_split.take(order[batch * recipe.batch_size :][: recipe.batch_size])
-            images = to_images(augment(part.images, recipe.augment, generator))
-            totals += _step(model, optimizer, images, part, alpha, half)
+            pixels = augment(part.images, recipe.augment, generator)
+            shown = views(recipe.method, model, pixels, part.labels, generator, half)
+            totals += _step(model, optimizer, shown, part.labels, recipe, alpha, half)
         cross_entropy, selectivity = (totals / batches).tolist()
         yield Epoch(
             number, cross_entropy, selectivity if alpha else None, accuracy(model, validation)
@@ -118,20 +117,38 @@ def train(
 
 
 def _step(
-    model: nn.Module, optimizer: SGD, images: Images, part: Split, alpha: float, half: bool
-) -> torch.Tensor:
-    """Take one step; return the batch's cross-entropy and selectivity (0 where not recorded)."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-        if alpha:
-            with RecordedUnits() as recorded:
-                logits = model(images)
-        else:
-            logits = model(images)
-    cross_entropy = F.cross_entropy(logits.float(), part.labels)
+    model: nn.Module,
+    optimizer: SGD,
+    shown: Views,
+    labels: Labels,
+    recipe: Recipe,
+    alpha: float,
+    half: bool,
+) -> Tensor:
+    """Take one step; return the batch's cross-entropy and selectivity (0 where not recorded).
+
+    Both are those of the first view of each image, and those of one batch whatever the method.
+    """
+    batch = len(labels)
+    with (
+        torch.autocast(shown.device.type, torch.bfloat16, enabled=half),
+        RecordedUnits() if alpha else nullcontext() as recorded,
+    ):
+        logits = model(shown)
+    cross_entropy = F.cross_entropy(logits[:batch].float(), labels)
     selectivity = torch.zeros_like(cross_entropy)
-    if alpha:
-        selectivity = mean_selectivity(recorded.layers, part.labels, logits.shape[1])
+    if recorded:
+        layers = [units[:batch] for units in recorded.layers]
+        selectivity = _selectivity(layers, labels, logits.shape[1], recipe.index_batch or batch)
     optimizer.zero_grad()
-    (cross_entropy - alpha * selectivity).backward()
+    (cross_entropy - alpha * selectivity + inconsistency(logits, batch)).backward()
     optimizer.step()
     return torch.stack([cross_entropy, selectivity]).detach()
+
+
+def _selectivity(
+    layers: list[Float[Tensor, "batch _"]], labels: Labels, classes: int, size: int
+) -> Tensor:
+    """Average the index of `size` images at a time."""
+    parts = zip(labels.split(size), *(units.split(size) for units in layers), strict=True)
+    return torch.stack([mean_selectivity(part, own, classes) for own, *part in parts]).mean()

@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import safetensors.torch
@@ -21,11 +20,9 @@ from selbench.files import fingerprint, home, read_json, replacing, write_json
 from selbench.locks import BusyError, Holder, Locks
 from selbench.models import build_model, read_state
 from selbench.progress import Step, quiet
-from selbench.randomness import seeded
+from selbench.randomness import dice, seeded
 from selbench.study import Recipe, Study
 from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, train
-
-_building = Lock()
 
 
 @dataclass(frozen=True)
@@ -263,9 +260,7 @@ def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
 
 def untrained(study: Study, dataset: Dataset, seed: int) -> nn.Module:
     """Build the study's network with first weights that depend on the seed alone, not on alpha."""
-    # Modules draw them from the global generator, which threads share.
-    with _building, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded("weights", seed).initial_seed())
+    with dice(seeded("weights", seed).initial_seed()):
         return build_model(study.model, len(dataset.classes), dataset.moments)
 
 

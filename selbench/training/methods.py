@@ -1,0 +1,87 @@
+"""What a network learns from: the images, mixtures of augmented ones, or adversarial ones."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from selbench.attacks.gradient import pgd
+from selbench.attacks.norms import NORMS
+from selbench.randomness import dice
+from selbench.types import Images, Labels, Logits, Pixels
+
+EPSILON, STEPS, STEP = 8 / 255, 7, 2 / 255  # of adversarial training (arXiv:1706.06083, CIFAR-10)
+ALIKE = 8  # images that AugMix gives the same operations, each in proportions of its own
+CONSISTENCY = 12.0  # weight of the divergence between an image's views (arXiv:1912.02781)
+
+Views = Float[Tensor, "shown 3 height width"]  # a batch, or its views one after the other
+
+
+def to_images(pixels: Pixels) -> Images:
+    """Turn uint8 pixels into the [0, 1] images that networks take."""
+    return pixels.float().div_(255)
+
+
+def views(
+    method: str,
+    model: nn.Module,
+    pixels: Pixels,
+    labels: Labels,
+    generator: torch.Generator,
+    half: bool = False,
+) -> Views:
+    """Return what a network is trained on instead of `pixels`: one view of each or, in turn, three.
+
+    - "standard": the images.
+    - "augmix": the images, then two mixtures of each (Hendrycks et al., 2020, arXiv:1912.02781),
+      by torchvision with the paper's settings.
+    - "pgd": adversarial images of the network as it is now, in evaluation mode, by PGD from a
+      random start (Madry et al., 2018, arXiv:1706.06083); it comes back in training mode.
+    """
+    if method == "augmix":
+        return to_images(torch.cat([pixels, _mixed(pixels, generator), _mixed(pixels, generator)]))
+    images = to_images(pixels)
+    if method == "pgd":
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            return _adversarial(model, images, labels, generator)
+    return images
+
+
+def inconsistency(logits: Logits, batch: int) -> Float[Tensor, ""]:
+    """Return the weighted Jensen-Shannon divergence between the views; 0 for a single one."""
+    if len(logits) == batch:
+        return logits.new_zeros(())
+    shares = logits.float().softmax(1).view(-1, batch, logits.shape[1])
+    mean = shares.mean(0).clamp(1e-7, 1).log()
+    each = [F.kl_div(mean, share, reduction="batchmean") for share in shares]
+    return CONSISTENCY * torch.stack(each).mean()
+
+
+def _mixed(pixels: Pixels, generator: torch.Generator) -> Pixels:
+    from torchvision.transforms.v2 import AugMix
+
+    mix = AugMix(all_ops=False)
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    with dice(int(seed)):
+        return torch.cat([mix(part) for part in pixels.split(ALIKE)])
+
+
+def _adversarial(
+    model: nn.Module, images: Images, labels: Labels, generator: torch.Generator
+) -> Images:
+    noise = torch.rand(images.shape, generator=generator, device=images.device)
+    start = (images + (2 * noise - 1) * EPSILON).clamp_(0, 1)
+    model.eval()
+    found = pgd(
+        model,
+        images,
+        (labels,),
+        EPSILON,
+        NORMS["linf"],
+        step=STEP,
+        steps=STEPS,
+        start=start,
+        early=False,
+    )
+    model.train()
+    return found.images
