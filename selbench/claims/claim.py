@@ -22,6 +22,7 @@ MADE_BY = {
     "elasticity": "elasticity",
     "gradients": "gradients",
     "jacobian": "jacobian",
+    "recalibration": "calibration",
     "representation": "dimensionality",
     "selectivity": "selectivity",
 }
