@@ -38,6 +38,13 @@ def leaderboard(
         str | None,
         typer.Option(help='The row that mCE is relative to, instead of "alpha=0".'),
     ] = None,
+    correct_on_all: Annotated[
+        bool,
+        typer.Option(
+            "--correct-on-all",
+            help="Accuracies on the images alone that all networks have right while clean.",
+        ),
+    ] = False,
     join: Annotated[
         bool, typer.Option("--join", help="Make one table of the studies of a store, too.")
     ] = False,
@@ -56,7 +63,10 @@ def leaderboard(
     only, chosen = split_words(corruption) or [], split_words(columns)
     studies = open_places(places or [], store)
     sets = [studies] if join or len(places or []) > 1 else [[each] for each in studies]
-    boards = [arranged(derive(each, limit, extra, only, reference), chosen, sort) for each in sets]
+    boards = [
+        arranged(derive(each, limit, extra, only, reference, correct_on_all), chosen, sort)
+        for each in sets
+    ]
     if format != "table":
         sys.stdout.write(FORMATS[format](boards))
         return

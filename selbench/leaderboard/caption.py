@@ -31,7 +31,7 @@ def caption(
     measured, reference = bool(counted), relative.reference
     left_out = relative.left_out.get("mce")
     parts = [
-        _images(found.rows),
+        _images(found),
         *(_sources(found.rows, counted) if measured else []),
         *_intervals(table),
         *looks_of(comparable(found.rows)),
@@ -75,10 +75,11 @@ def written(reference: Reference) -> str:
     return f"alpha = {name.removeprefix('alpha=')}" if name.startswith("alpha=") else name
 
 
-def _images(rows: pd.DataFrame) -> str:
-    n = rows.loc[rows["metric"] == "accuracy", "n"]
+def _images(found: Compared) -> str:
+    n = found.rows.loc[found.rows["metric"] == "accuracy", "n"]
     numbers = " to ".join(map(str, sorted({n.min(), n.max()})))
-    return f"{numbers} test images" if len(n) else "no accuracies yet"
+    which = " that every network has right while they are clean" if found.images else ""
+    return f"{numbers} test images{which}" if len(n) else "no accuracies yet"
 
 
 def _sources(rows: pd.DataFrame, counted: Levels) -> list[str]:

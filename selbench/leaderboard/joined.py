@@ -24,6 +24,7 @@ class Compared:
         diverged: networks that diverged in training.
         stores: of the studies, by the names that rows have.
         runs: the commands that add to them.
+        images: the test images that accuracies are over; None for all.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Compared:
     diverged: tuple[str, ...] = ()
     stores: tuple[tuple[str, StudyStore], ...] = ()
     runs: tuple[str, ...] = ()
+    images: frozenset[int] | None = None
 
 
 def compared(stores: Sequence[StudyStore], limit: int | None = None) -> Compared:

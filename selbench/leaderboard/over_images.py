@@ -29,18 +29,25 @@ def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFram
     for study, store in found.stores:
         part = rows[(rows["study"] == study) & (rows["metric"] == "accuracy")]
         if len(part):
-            tables += [_of_networks(store, part, plan)]
+            tables += [_of_networks(store, part, plan, found.images)]
     return pd.concat(tables) if tables else pd.DataFrame(dtype=float)
 
 
-def _of_networks(store: StudyStore, rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    correct = _correct(store, rows)
-    halves = {subject: averaged(table, plan).apply(_half) for subject, table in correct.items()}
+def _of_networks(
+    store: StudyStore, rows: pd.DataFrame, plan: Plan, images: frozenset[int] | None
+) -> pd.DataFrame:
+    halves = {}
+    for subject, table in images_right(store, rows).items():
+        counted = table if images is None else table[sorted(images)]
+        halves[subject] = averaged(counted, plan).apply(_half)
     return pd.DataFrame(halves, dtype=float).T
 
 
-def _correct(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return of each network what it has right: ids of conditions by images."""
+def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return of each network what it has right, 0 or 1: ids of conditions by images.
+
+    Nothing where outcomes were not kept. `rows` are of accuracies, of one study.
+    """
     known = rows.assign(id=ids(rows), network=rows["subject"], subject=rows["own"])
     known = known.merge(store.cells(), on=[*CELL])[["key", "id", "network"]]
     if known.empty:

@@ -14,6 +14,7 @@ from selbench.leaderboard.accuracies import CORRUPTED, accuracies, averaged, by_
 from selbench.leaderboard.attacked import masked, medians
 from selbench.leaderboard.caption import caption, note
 from selbench.leaderboard.columns import COLUMNS, MASKING, Column
+from selbench.leaderboard.correct_on_all import correct_on_all
 from selbench.leaderboard.explained import explained
 from selbench.leaderboard.joined import Compared, compared
 from selbench.leaderboard.over_images import half_widths
@@ -60,6 +61,7 @@ def leaderboard(
     extra: bool = False,
     only: Sequence[str] = (),
     reference: str | None = None,
+    shared: bool = False,
 ) -> Leaderboard:
     """Derive the leaderboard of a study, or of several in one table, from what was measured.
 
@@ -72,13 +74,14 @@ def leaderboard(
         extra: count the four extra corruptions in, beside the benchmark's fifteen.
         only: count these corruptions alone, the extra ones included; none for all.
         reference: the row that mCE is relative to, such as "alpha=0", which it is by default.
+        shared: take accuracies on the images alone that all networks have right while clean.
 
     Raises:
         SelbenchError: where there are no cells with that `limit`, or with one of `only`; where
-            studies cannot be compared; for an unknown reference.
+            studies cannot be compared; for an unknown reference; as `correct_on_all`.
     """
-    found = [stores] if isinstance(stores, StudyStore) else stores
-    return derived(compared(found, limit), extra, only, reference)
+    found = compared([stores] if isinstance(stores, StudyStore) else stores, limit)
+    return derived(correct_on_all(found) if shared else found, extra, only, reference)
 
 
 def derived(
