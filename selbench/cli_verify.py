@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selbench.options import Quiet
+from selbench.urls import place
 
 if TYPE_CHECKING:
     from selbench.verification import Findings
@@ -15,7 +16,10 @@ DAMAGED = 1  # exit code where a file is not what was written
 
 def verify(
     store: Annotated[
-        Path, typer.Argument(help="The folder of a store, or of one of its studies.")
+        Path,
+        typer.Argument(
+            parser=place, metavar="PATH", help="The folder of a store, or of one of its studies."
+        ),
     ] = Path("runs"),
     repair: Annotated[
         bool,

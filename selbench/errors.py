@@ -2,12 +2,19 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 MANY = 30  # names that fit into one sentence
 
 
 class SelbenchError(Exception):
     """A problem the user can mend, told in one sentence: what, where, what to do instead."""
+
+
+class DamagedError(SelbenchError):
+    """A file is not what was written; `reason` says what is wrong with it."""
+
+    reason = ""
 
 
 class NotFiniteError(SelbenchError):
@@ -24,6 +31,21 @@ class NoReLUError(SelbenchError):
 
 class MissingOutcomesError(SelbenchError):
     """Outcomes that a cell is made of are not there; those of others may be."""
+
+
+def damaged(path: Path, problem: object, advice: str = "") -> DamagedError:
+    """Build the error for a file that cannot be what was written.
+
+    Args:
+        path: of the file.
+        problem: what is wrong with it; its first line is told.
+        advice: what to do, where that is not to delete it and to give the command again.
+    """
+    reason = (str(problem).splitlines() or [""])[0].rstrip(".")
+    advice = advice or "delete it and run the same command again"
+    error = DamagedError(f"{path} is damaged ({reason}); {advice}")
+    error.reason = reason
+    return error
 
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> SelbenchError:

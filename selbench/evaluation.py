@@ -21,6 +21,7 @@ from selbench.session import Session
 from selbench.store import StudyStore
 from selbench.subjects import Subject
 from selbench.suites import collect
+from selbench.urls import place
 
 
 def evaluate(
@@ -45,8 +46,8 @@ def evaluate(
         dataset: a registered name, or one that is loaded.
         suites: such as "corruptions" or ["clean", "attacks"].
         name: of the network in tables; without it its class's.
-        store: folder of results, in which what is there already is not evaluated again; None keeps
-            nothing.
+        store: folder of results, or its URL, in which what is there already is not evaluated
+            again; None keeps nothing.
         limit: number of test images; None for all.
         device: "auto", "cpu", "cuda" or "cuda:1".
         corruptions: to take of those in the suites; none for all.
@@ -103,7 +104,7 @@ def _subject(model: nn.Module, name: str, dataset: Dataset) -> Subject:
 @contextmanager
 def _folder(store: str | Path | None) -> Iterator[Path]:
     if store is not None:
-        yield Path(store).expanduser()
+        yield place(store).expanduser()
         return
     with TemporaryDirectory() as folder:
         yield Path(folder)

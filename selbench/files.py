@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,8 @@ from typing import Any
 import platformdirs
 from safetensors import SafetensorError
 
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, damaged
+from selbench.urls import UrlPath
 
 _MARK = secrets.token_hex(4)  # processes of several machines may have one number
 ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights"  # how to choose a folder
@@ -53,7 +55,15 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part. What stops a write (no space, no
     permission) is raised as `SelbenchError`; `elsewhere` says how another folder is chosen.
+    What goes to a URL is written on this machine, and put there whole.
     """
+    if isinstance(path, UrlPath):
+        with tempfile.TemporaryDirectory() as folder:
+            near = Path(folder) / path.name
+            with replacing(near, "TMPDIR for temporary files") as temporary:
+                yield temporary
+            path.put(near)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{_MARK}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +74,22 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # after success it is gone already
             temporary.unlink()
+
+
+@contextmanager
+def at_hand(path: Path) -> Iterator[Path]:
+    """Yield a file of this machine with the content of `path`: itself, or a copy of what a URL has.
+
+    Where there is none, neither is there one to be read.
+    """
+    if not isinstance(path, UrlPath):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        with suppress(FileNotFoundError):
+            copy.write_bytes(path.read_bytes())
+        yield copy
 
 
 def writable(folder: Path) -> bool:
@@ -85,7 +111,7 @@ def cannot_write(
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")  # equal bytes everywhere
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,12 +121,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a damaged one raises `SelbenchError` with its name."""
+    return parse_json(path, path.read_bytes())
+
+
+def parse_json(path: Path, content: bytes) -> Any:
+    """Return what the content of a JSON file says; damage raises `SelbenchError` with its name."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(content.decode())
     except (ValueError, RecursionError) as problem:  # no UTF-8, no JSON, endless numbers or nests
-        raise SelbenchError(
-            f"{path} is damaged ({problem}); delete it and run the same command again"
-        ) from problem
+        raise damaged(path, problem) from problem
 
 
 def read_toml(path: Path) -> dict[str, Any]:

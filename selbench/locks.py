@@ -6,7 +6,8 @@ process and when that started. Whoever finds it judges whether the holder still 
 - on its own machine, by whether that process is still there;
 - on another, by its heartbeat. A holder touches its locks every `BEAT` seconds. A lock whose time
   has not changed while the watcher's own monotonic clock went on by `STALE` seconds is nobody's.
-  Clocks of machines need not agree, and may jump.
+  Clocks of machines need not agree, and may jump. At a URL, where times cannot be set, holders
+  count their beats in the lock instead.
 
 Locks save work, and guard no data: files are written whole or not at all, and two who did the same
 work would write the same. A holder elsewhere that was taken for dead and lives costs time, no more.
@@ -19,16 +20,20 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any
 
+from selbench.errors import SelbenchError
 from selbench.files import ELSEWHERE, cannot_write
+from selbench.urls import UrlPath
 
 BEAT = 10.0  # seconds between two touches
 STALE = 60.0  # seconds without one, after which a holder elsewhere is taken for dead
 POLL = 0.2  # seconds between two looks at a lock that another holds
+PAUSE = 2.0  # at a URL, seconds in which a lock that was held counts as held without a look
 
 
 class BusyError(Exception):
@@ -45,6 +50,7 @@ class Holder:
         process: its number, 0 where that is not known.
         started: when it started, on its machine's own scale; "" where that is not known.
         token: tells one lock from the next.
+        beats: at a URL, how often the lock was renewed.
     """
 
     host: str = "another machine"
@@ -52,6 +58,7 @@ class Holder:
     process: int = 0
     started: str = ""
     token: str = ""
+    beats: int = 0
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}" if self.process else "another run"
@@ -63,7 +70,8 @@ class Locks:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._held: dict[str, str] = {}  # tokens by names
-        self._watched: dict[str, tuple[int, float]] = {}  # a lock's time, and since when it has it
+        self._watched: dict[str, tuple[object, float]] = {}  # last sign of life, and since when
+        self._seen: dict[str, tuple[Holder, float]] = {}  # who held a lock, and when that was
         self._changing, self._done = Lock(), Event()
 
     def take(self, name: str) -> Holder | None:
@@ -72,23 +80,31 @@ class Locks:
         Raises:
             SelbenchError: where the folder cannot be written.
         """
+        if isinstance(self.folder, UrlPath) and name in self._seen:
+            holder, since = self._seen[name]
+            if time.monotonic() - since < PAUSE:
+                return holder
         for _ in range(2):
             if self._make(name):
                 return None
-            holder = self._holder(name)
-            if holder and not (self._is_dead(name, holder) and self._bury(name, holder)):
-                return holder
+            found = self._holder(name)
+            if found and not (self._is_dead(name, found) and self._bury(name, found)):
+                self._seen[name] = (found, time.monotonic())
+                return found
         return Holder()  # whoever was quicker, twice
 
     def release(self, name: str) -> None:
-        """Give a lock back; one that another took over meanwhile stays theirs."""
+        """Give a lock back; one that another took over meanwhile stays theirs.
+
+        Where it cannot be removed, it is left: the end of what it was held for is what counts.
+        """
         with self._changing:
             token = self._held.pop(name)
             if not self._held:
                 self._done.set()
-        holder = self._holder(name)
-        if holder is not None and holder.token == token:
-            with suppress(OSError):
+        with suppress(OSError, SelbenchError):
+            holder = self._holder(name)
+            if holder is not None and holder.token == token:
                 self._path(name).unlink()
 
     @contextmanager
@@ -115,18 +131,8 @@ class Locks:
 
     def _make(self, name: str) -> bool:
         holder = _this_process()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise cannot_write(self._path(name), problem, ELSEWHERE) from problem
-        try:
-            number = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            with os.fdopen(number, "w") as file:
-                json.dump(asdict(holder), file)
-        except FileExistsError:
+        if not _create(self._path(name), asdict(holder)):
             return False
-        except OSError as problem:
-            raise cannot_write(self._path(name), problem, ELSEWHERE) from problem
         with self._changing:
             if not self._held:
                 self._done = Event()
@@ -136,11 +142,11 @@ class Locks:
 
     def _beat(self, done: Event) -> None:
         while not done.wait(BEAT):
-            with self._changing:
-                held = [self._path(name) for name in self._held]
-            for path in held:
-                with suppress(OSError):
-                    os.utime(path)
+            for name in [*self._held]:
+                # Not while it is given back: a lock written then would be nobody's, and stay.
+                with self._changing, suppress(OSError, SelbenchError):
+                    if name in self._held:
+                        _renew(self._path(name), self._held[name])
 
     def _holder(self, name: str) -> Holder | None:
         """Return who a lock names; None where there is no lock."""
@@ -149,15 +155,16 @@ class Locks:
     def _is_dead(self, name: str, holder: Holder) -> bool:
         if holder.machine and holder.machine == _machine():
             return _started(holder.process) != holder.started
+        path = self._path(name)
         try:
-            stamp = self._path(name).stat().st_mtime_ns
+            touched = 0 if isinstance(path, UrlPath) else path.stat().st_mtime_ns
         except OSError:
             return False
-        now = time.monotonic()
-        before, since = self._watched.setdefault(name, (stamp, now))
-        if before != stamp:
-            self._watched[name] = (stamp, now)
-        return before == stamp and now - since > STALE
+        sign, now = (holder.token, holder.beats, touched), time.monotonic()
+        before, since = self._watched.setdefault(name, (sign, now))
+        if before != sign:
+            self._watched[name] = (sign, now)
+        return before == sign and now - since > STALE
 
     def _bury(self, name: str, dead: Holder) -> bool:
         """Take a dead holder's lock away; of several who try at once, one does.
@@ -178,6 +185,40 @@ class Locks:
             self.release(burial)
 
 
+def _create(path: Path, content: dict[str, Any]) -> bool:
+    """Make a lock; return False where there is one."""
+    if isinstance(path, UrlPath):
+        return path.put_json(content, new=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise cannot_write(path, problem, ELSEWHERE) from problem
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    except OSError as problem:
+        raise cannot_write(path, problem, ELSEWHERE) from problem
+    try:
+        with os.fdopen(number, "w") as file:
+            json.dump(content, file)
+    except OSError as problem:
+        path.unlink(missing_ok=True)  # it names nobody, and would be waited for
+        raise cannot_write(path, problem, ELSEWHERE) from problem
+    return True
+
+
+def _renew(path: Path, token: str) -> None:
+    """Show that a lock's holder still works; not where the lock is another's by now."""
+    holder = _read(path)
+    if holder is None or holder.token != token:
+        return
+    if isinstance(path, UrlPath):
+        path.put_json(asdict(replace(holder, beats=holder.beats + 1)))
+    else:
+        os.utime(path)
+
+
 def _read(path: Path) -> Holder | None:
     try:
         holder = Holder(**json.loads(path.read_text(encoding="utf-8")))
@@ -186,7 +227,8 @@ def _read(path: Path) -> Holder | None:
     except (ValueError, TypeError, RecursionError):  # being written, or its writer was killed
         return Holder()
     known = all(isinstance(value, str) for value in (holder.host, holder.machine, holder.started))
-    return holder if known and type(holder.process) is int else Holder()
+    whole = type(holder.process) is int and type(holder.beats) is int
+    return holder if known and whole else Holder()
 
 
 def _this_process() -> Holder:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT, Progress
+from selbench.urls import place
 
 StudyName = Annotated[
     str,
@@ -27,7 +28,9 @@ Place = Annotated[
         help="A study of the store, or the folder of a study or of a store; without it, all."
     ),
 ]
-Store = Annotated[Path, typer.Option(help="The folder of results.")]
+Store = Annotated[
+    Path, typer.Option(parser=place, metavar="PATH", help="The folder of results, or its URL.")
+]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda" or "cuda:1".')]
 Data = Annotated[
     Path | None, typer.Option(help="Where the images lie, instead of the study's dataset.root.")

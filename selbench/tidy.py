@@ -1,6 +1,7 @@
 """Tidy measurements as a table: how columns are typed, and read from a file again."""
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from selbench.errors import SelbenchError
+from selbench.errors import damaged
+from selbench.urls import read_all
 
 WHOLE = {
     **dict.fromkeys(("limit", "seed", "layer"), "Int64"),
@@ -46,20 +48,17 @@ def read_tidy(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         columns: that it must have; further ones are left out.
 
     Raises:
-        SelbenchError: where it is no such file, lacks a column, or holds no number where one must
+        DamagedError: where it is no such file, lacks a column, or holds no number where one must
             be.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
+    (content,) = read_all([path])
     try:
-        with opened(path, "rt", encoding="utf-8", newline="") as file:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        text = gzip.decompress(content) if path.suffix == ".gz" else content
+        table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
         return _typed(_parsed(table, columns), columns)
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError) as problem:
-        reason = str(problem).splitlines()[0].rstrip(".")
-        raise SelbenchError(
-            f"{path} is damaged ({reason}); restore it, or make the measurements again with "
-            "`selbench run`"
-        ) from problem
+        advice = "restore it, or make the measurements again with `selbench run`"
+        raise damaged(path, problem, advice) from problem
 
 
 def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -4,25 +4,28 @@ Nothing is believed that cannot be checked, and nothing is mended by guessing: w
 removed, and the run that made it makes it anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selbench.errors import SelbenchError
+from selbench.errors import DamagedError, SelbenchError
 from selbench.files import cannot_write
 from selbench.locks import Holder
 from selbench.store import CELL, MARK, MEASURED, StudyStore, adversarials, failures
 from selbench.store.records import (
+    LARGE,
     Kept,
     cell_files,
     cell_in,
     digest_of,
-    read_cells,
-    read_outcomes,
+    parse_cells,
+    parse_outcomes,
+    read_files,
     sha256,
 )
 from selbench.tidy import find_tidy, read_tidy
+from selbench.urls import read_all
 
 
 @dataclass(frozen=True)
@@ -124,21 +127,31 @@ def _is_study(folder: Path) -> bool:
 
 def _of_cells(findings: Findings) -> Iterator[Fault]:
     """Yield what is wrong with files of cells and with their outcomes."""
-    folder = findings.store.folder / "cells"
-    for path in cell_files(folder):
+    tested = []
+    for path, text, size in read_files(cell_files(findings.store.folder / "cells")):
         findings.files += 1
-        pair = (path, path.with_suffix(".parquet"))
         try:
-            kept = read_cells(path)
-        except SelbenchError as problem:
-            yield Fault(path, _reason(problem), pair)
+            kept = parse_cells(path, text, size)
+        except DamagedError as problem:
+            yield Fault(path, _reason(problem), (path, path.with_suffix(".parquet")))
             continue
         findings.unsigned += kept.digest is None
         findings.files += kept.has_outcomes
         if flaw := _flaw(kept):
-            yield Fault(path, flaw, pair)
-        elif flaw := _flaw_of_outcomes(kept):
-            yield Fault(kept.parquet, flaw, pair)
+            yield Fault(path, flaw, (path, kept.parquet))
+        elif kept.has_outcomes:
+            tested.append(kept)
+    yield from _of_outcomes(tested)
+
+
+def _of_outcomes(tested: Sequence[Kept]) -> Iterator[Fault]:
+    """Yield what is wrong with the outcomes of files of cells, which are whole themselves."""
+    there = [kept.parquet for kept in tested if kept.size is not None]
+    contents = read_all(there, LARGE)
+    for kept in tested:
+        missing = kept.size is None
+        if flaw := "it is missing" if missing else _flaw_of_outcomes(kept, next(contents)):
+            yield Fault(kept.parquet, flaw, (kept.path, kept.parquet))
 
 
 def _flaw(kept: Kept) -> str:
@@ -149,17 +162,13 @@ def _flaw(kept: Kept) -> str:
     return ""
 
 
-def _flaw_of_outcomes(kept: Kept) -> str:
-    if not kept.has_outcomes:
-        return ""
-    if not kept.parquet.is_file():
-        return "it is missing"
+def _flaw_of_outcomes(kept: Kept, content: bytes) -> str:
     if kept.outcomes is not None:
-        same = kept.outcomes["sha256"] == sha256(kept.parquet)
+        same = kept.outcomes["sha256"] == sha256(content)
         return "" if same else "its content is not what was written"
     try:
-        keys = set(read_outcomes(kept.parquet, None)["key"].unique().to_pylist())
-    except SelbenchError as problem:
+        keys = set(parse_outcomes(kept.parquet, content, None)["key"].unique().to_pylist())
+    except DamagedError as problem:
         return _reason(problem)
     lacks = {record["key"] for record in kept.cells} - keys
     return f"it lacks the outcomes of {len(lacks)} cells" if lacks else ""
@@ -174,12 +183,12 @@ def _of_adversarials(findings: Findings) -> Iterator[Fault]:
 
 def _of_failures(findings: Findings) -> Iterator[Fault]:
     folder = findings.store.folder / failures.FOLDER
-    for key in sorted(failures.failed_keys(folder)):
+    paths = [folder / f"{key}.json" for key in sorted(failures.failed_keys(folder))]
+    for path, text in zip(paths, read_all(paths), strict=True):
         findings.files += 1
-        path = folder / f"{key}.json"
         try:
-            failures.read_failures(folder, {key})
-        except SelbenchError as problem:
+            failures.parse_failure(path, text)
+        except DamagedError as problem:
             yield Fault(path, _reason(problem), (path,))
 
 
@@ -191,7 +200,7 @@ def _of_tables(findings: Findings) -> Iterator[Fault]:
         findings.files += 1
         try:
             manifest = store.manifest()
-        except SelbenchError as problem:
+        except DamagedError as problem:
             yield Fault(path, _reason(problem), (path,))
     table = find_tidy(store.folder)
     if table is None:
@@ -201,7 +210,7 @@ def _of_tables(findings: Findings) -> Iterator[Fault]:
     findings.files += 1
     said, whole = manifest.get("measurements"), not findings.faults
     current = store.begun and whole and manifest.get("cells") == store.state["cells"]
-    if table.suffix == ".csv" and said is not None and said != sha256(table):
+    if table.suffix == ".csv" and said is not None and said != sha256(table.read_bytes()):
         yield Fault(table, "its content is not what was written")
     elif not (current and said) and (flaw := _flaw_of_table(store, table, comparable=whole)):
         # Cells that came later, or another version's table: they are made anew of whole cells.
@@ -212,7 +221,7 @@ def _flaw_of_table(store: StudyStore, table: Path, comparable: bool) -> str:
     """Say what is wrong with measurements; to cells that are whole they are comparable."""
     try:
         rows = read_tidy(table, [*CELL, *MEASURED])
-    except SelbenchError as problem:
+    except DamagedError as problem:
         return _reason(problem)
     if not (store.begun and comparable):
         return ""
@@ -227,14 +236,13 @@ def _left_behind(store: StudyStore) -> Iterator[Fault]:
     temporary = [*store.folder.rglob(".*.tmp"), *store.root.glob(".selbench.json.*.tmp")]
     for path in sorted(temporary):
         yield Fault(path, "a run was cut off while it wrote it", (path,), harmless=True)
+    known = {path.stem for path in cell_files(store.folder / "cells")}
     for path in sorted((store.folder / "cells").glob("*.parquet")):
-        if not path.with_suffix(".json").exists():
+        if path.stem not in known:
             yield Fault(path, "a run was cut off before it wrote the cells", (path,), harmless=True)
     for path in sorted(store.locks.folder.glob("*.lock")):
         yield Fault(path, "the run that held it has ended", (path,), harmless=True)
 
 
-def _reason(problem: SelbenchError) -> str:
-    """Return what an error says is wrong, without the path before it and the advice after it."""
-    told = str(problem).rpartition("; ")[0]
-    return f"it is damaged{told.partition(' is damaged')[2]}"
+def _reason(problem: DamagedError) -> str:
+    return f"it is damaged ({problem.reason})"

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from selbench.files import fingerprint, read_json
+from selbench.files import fingerprint
 from selbench.report.evidence import Evidence
 from selbench.store import FORMAT
 
@@ -86,8 +86,8 @@ def claims_hash(evidence: Evidence) -> str:
 def _runs(evidence: Evidence) -> list[Run]:
     """Return who wrote the files of cells; those without a record are counted too."""
     made: Counter[tuple[str, str, str, str]] = Counter()
-    for path in sorted((evidence.store.folder / "cells").glob("*.json")):
-        made[_written(read_json(path).get("made", {}))] += 1
+    for each in evidence.store.written():
+        made[_written(each)] += 1
     runs = [Run(*words, count) for words, count in made.items()]
     return sorted(runs, key=lambda run: (run.began, run.command))
 

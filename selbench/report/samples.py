@@ -15,7 +15,7 @@ from torch import Tensor
 from corruptions import CORRUPTIONS, corrupt
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.errors import SelbenchError
-from selbench.files import replacing
+from selbench.files import at_hand, replacing
 from selbench.report.evidence import Evidence
 from selbench.store import Cell
 from selbench.study import CorruptionSpec, DatasetSpec
@@ -135,7 +135,7 @@ def adversarial(evidence: Evidence, folder: Path) -> Panel:
         return Panel("No adversarial images were kept.", [], [], command)
     chosen = kept[kept["condition"] == attack]
     files = {
-        _called(subject): _opened(Path(path))
+        _called(subject): _opened(path)
         for subject, path in zip(chosen["subject"], chosen["path"], strict=True)
     }
     level = _nearest(next(iter(files.values())))
@@ -203,8 +203,9 @@ def _kept(evidence: Evidence) -> pd.DataFrame:
     folder = evidence.store.folder / "adversarials"
     cells = _cells(rows[[*Cell.__dataclass_fields__]])
     paths = [folder / f"{cell.condition}-{cell.key}.safetensors" for cell in cells]
-    rows = rows.assign(path=list(map(str, paths)))
-    saved = pd.Series([path.is_file() for path in paths], rows.index, bool)
+    rows = rows.assign(path=pd.Series(paths, rows.index, object))
+    kept = {path.name for path in folder.glob("*.safetensors")}
+    saved = pd.Series([path.name in kept for path in paths], rows.index, bool)
     there = rows[saved].drop_duplicates(["condition", "subject"])
     ordered = there.sort_values(["alpha", "seed", "subject"], na_position="last")
     first = ordered.drop_duplicates(["condition", "alpha"])
@@ -229,7 +230,8 @@ def _cells(rows: pd.DataFrame) -> list[Cell]:
 
 def _opened(path: Path) -> dict[str, Tensor]:
     try:
-        return dict(safetensors.torch.load_file(path))
+        with at_hand(path) as near:
+            return dict(safetensors.torch.load_file(near))
     except (OSError, SafetensorError) as problem:
         raise SelbenchError(f"{path} is damaged ({problem}); delete it and run again") from problem
 

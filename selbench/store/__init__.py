@@ -1,6 +1,6 @@
 """Results on disk: what was measured, of whom, under what; written whole or not at all.
 
-A store is a folder with one folder per study:
+A store is a folder, here or at a URL, with one folder per study:
 
     runs/selbench.json                    the store's format
     runs/<study>/cells/<key>.json         cells that were evaluated together: facts, measurements

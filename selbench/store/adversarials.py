@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from selbench.files import replacing
+from selbench.files import at_hand, replacing
 from selbench.store.cells import Cell
 
 FOLDER = "adversarials"
@@ -33,7 +33,7 @@ def count(path: Path) -> int:
     if not path.is_file():
         return 0
     try:
-        with safe_open(path, framework="pt") as file:
+        with at_hand(path) as near, safe_open(near, framework="pt") as file:
             return int(file.get_slice("label").get_shape()[0])
     except (SafetensorError, OSError, IndexError):
         return 0
@@ -46,7 +46,7 @@ def flaw(path: Path) -> str:
     read.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with at_hand(path) as near, safe_open(near, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             said = (file.metadata() or {}).get(DIGEST)
     except (SafetensorError, OSError) as problem:

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from selbench.errors import SelbenchError
-from selbench.files import cannot_write, read_json, write_json
+from selbench.errors import damaged
+from selbench.files import cannot_write, parse_json, write_json
 from selbench.store.cells import Failure
 from selbench.store.records import cell_in
+from selbench.urls import read_all
 
 FOLDER = "failed"
 
@@ -29,19 +30,21 @@ def write_failures(folder: Path, failures: Iterable[Failure], made: Mapping[str,
 
 def read_failures(folder: Path, keys: Collection[str]) -> list[Failure]:
     """Return what is known of the cells with these keys that failed, network by network."""
-    failures = []
-    for key in sorted(failed_keys(folder).intersection(keys)):
-        path = folder / f"{key}.json"
-        content = read_json(path)
-        try:
-            failures.append(
-                Failure(cell_in(content), str(content["reason"]), str(content["place"]))
-            )
-        except (KeyError, TypeError, ValueError) as problem:
-            raise SelbenchError(
-                f"{path} is damaged ({problem}); delete it and run the same command again"
-            ) from problem
-    return sorted(failures, key=_order)
+    paths = [folder / f"{key}.json" for key in sorted(failed_keys(folder).intersection(keys))]
+    found = zip(paths, read_all(paths), strict=True)
+    return sorted((parse_failure(path, text) for path, text in found), key=_order)
+
+
+def parse_failure(path: Path, text: bytes) -> Failure:
+    """Return what a file says of a cell that failed; one that does not raises `DamagedError`."""
+    content = parse_json(path, text)
+    try:
+        failure = Failure(cell_in(content), str(content["reason"]), str(content["place"]))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise damaged(path, problem) from problem
+    if failure.cell.key != path.stem:
+        raise damaged(path, "its cell is not the one that its key says")
+    return failure
 
 
 def _order(failure: Failure) -> tuple[str, str, str, float]:

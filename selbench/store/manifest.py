@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from selbench.errors import SelbenchError
+from selbench.errors import damaged
 from selbench.files import read_json
 from selbench.store.kinds import check_record
 
@@ -19,9 +19,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         _check(content)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise SelbenchError(
-            f"{path} is damaged ({problem}); delete it and run the study again"
-        ) from problem
+        raise damaged(path, problem, "delete it and run the study again") from problem
     manifest: dict[str, Any] = content
     return manifest
 

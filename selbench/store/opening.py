@@ -5,6 +5,7 @@ from pathlib import Path
 
 from selbench.errors import SelbenchError, unknown
 from selbench.store.study_store import MARK, StudyStore, check_format
+from selbench.urls import place as path_of
 
 
 def open_studies(root: Path, name: str | None = None) -> list[StudyStore]:
@@ -29,6 +30,7 @@ def open_places(places: Sequence[str], root: Path) -> list[StudyStore]:
 
     A place is the name of a study in `root`; or the folder of a study, which holds a manifest.json,
     even where it is no part of a store; or the folder of a store, which stands for all its studies.
+    Folders may be URLs.
 
     Raises:
         SelbenchError: where a place is none of them, and as `open_studies`.
@@ -44,7 +46,7 @@ def open_places(places: Sequence[str], root: Path) -> list[StudyStore]:
 
 def _at(place: str, root: Path) -> list[StudyStore]:
     """Return the studies of one place."""
-    plain, folder = Path(place).name == place, Path(place).expanduser()
+    plain, folder = Path(place).name == place, path_of(place).expanduser()
     if not plain or (folder.is_dir() and not (root / place / MARK).is_file()):
         if (folder / MARK).is_file():
             own = folder if folder.name not in ("", "..") else folder.resolve()

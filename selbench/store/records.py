@@ -7,8 +7,7 @@ of earlier versions say neither.
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint, read_json, replacing, write_json
+from selbench.errors import damaged
+from selbench.files import fingerprint, parse_json, replacing, write_json
 from selbench.store.cells import CELL, Cell, Result
 from selbench.store.kinds import check_record
+from selbench.urls import file_names, read_all, sizes
 
 TEXT = ("suite", "condition", "group", "source", "data", "subject", "training", "architecture")
 CELL_KINDS = {
@@ -37,14 +37,22 @@ MEASURED_KINDS = {
     "layer_name": "text?",
     "error": "number?",
 }
+LARGE = 16  # files of outcomes that are held in memory together
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A file of cells as it was read: its path, and its content, which was found to be cells."""
+    """A file of cells as it was read.
+
+    Attributes:
+        path: of the file.
+        content: what it says, which was found to be cells.
+        size: bytes of the file of outcomes beside it; None where there is none.
+    """
 
     path: Path
     content: Mapping[str, Any]
+    size: int | None
 
     @property
     def cells(self) -> list[dict[str, Any]]:
@@ -80,11 +88,8 @@ class Kept:
         """Whether the outcomes that belong to it are there, as long as they must be."""
         if not self.has_outcomes:
             return True
-        try:
-            size = self.parquet.stat().st_size
-        except OSError:
-            return False
-        return self.outcomes is None or size == self.outcomes["bytes"]
+        known = self.size is not None
+        return known and (self.outcomes is None or self.size == self.outcomes["bytes"])
 
 
 def write_cells(
@@ -108,30 +113,31 @@ def write_cells(
     if outcomes is not None:
         with replacing(path.with_suffix(".parquet")) as temporary:
             pq.write_table(outcomes, temporary, compression="zstd")
-            content["outcomes"] = {"bytes": temporary.stat().st_size, "sha256": sha256(temporary)}
+            written = temporary.read_bytes()
+            content["outcomes"] = {"bytes": len(written), "sha256": sha256(written)}
     write_json(path, content | {"digest": digest_of(content)})
     return path
 
 
 def cell_files(folder: Path) -> list[Path]:
     """Return the files of cells in a folder, in the order of their names."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        names = [each.name for each in entries if each.name.endswith(".json") and each.is_file()]
-    return [folder / name for name in sorted(names)]
+    return [folder / name for name in sorted(file_names(folder)) if name.endswith(".json")]
 
 
-def read_cells(path: Path) -> Kept:
-    """Read a file of cells; one that holds no cells raises `SelbenchError`."""
-    content = read_json(path)
+def read_files(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes, int | None]]:
+    """Yield files of cells of one folder: path, content, and the size of the outcomes beside it."""
+    lengths = sizes([path.with_suffix(".parquet") for path in paths])
+    return zip(paths, read_all(paths), lengths, strict=True)
+
+
+def parse_cells(path: Path, text: bytes, size: int | None) -> Kept:
+    """Return what a file of cells holds; one that holds no cells raises `DamagedError`."""
+    content = parse_json(path, text)
     try:
         _check_content(content)
     except (KeyError, TypeError, ValueError) as problem:
-        raise SelbenchError(
-            f"{path} is damaged ({problem}); delete it and run the same command again"
-        ) from problem
-    return Kept(path, content)
+        raise damaged(path, problem) from problem
+    return Kept(path, content, size)
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
@@ -141,24 +147,20 @@ def digest_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sha256(path: Path) -> str:
-    """Return a file's sha256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(content: bytes) -> str:
+    """Return the sha256 of a file's content."""
+    return hashlib.sha256(content).hexdigest()
 
 
-def read_outcomes(path: Path, wanted: Iterable[str] | None) -> pa.Table:
+def parse_outcomes(path: Path, content: bytes, wanted: Iterable[str] | None) -> pa.Table:
     """Return the rows of a file of outcomes whose key is wanted; all of them with None."""
     filters = None if wanted is None else [("key", "in", set(wanted))]
     try:
-        table = pq.read_table(path, filters=filters, partitioning=None)
+        table = pq.read_table(pa.BufferReader(content), filters=filters, partitioning=None)
         _check_outcomes(table)
     except (pa.ArrowException, OSError, KeyError, TypeError) as problem:
-        reason = str(problem).splitlines()[0].rstrip(".")
-        raise SelbenchError(
-            f"{path} is damaged ({reason}); delete it and the .json file beside it, and run the "
-            "same command again"
-        ) from problem
+        advice = "delete it and the .json file beside it, and run the same command again"
+        raise damaged(path, problem, advice) from problem
     return table
 
 

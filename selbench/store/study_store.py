@@ -14,8 +14,18 @@ from selbench.locks import Locks
 from selbench.store import adversarials, failures
 from selbench.store.cells import CELL, MEASURED, Cell, Failure, Result
 from selbench.store.manifest import read_manifest
-from selbench.store.records import Kept, cell_files, read_cells, read_outcomes, sha256, write_cells
+from selbench.store.records import (
+    LARGE,
+    Kept,
+    cell_files,
+    parse_cells,
+    parse_outcomes,
+    read_files,
+    sha256,
+    write_cells,
+)
 from selbench.tidy import find_tidy, read_tidy, tidy
+from selbench.urls import read_all
 
 FORMAT = 2
 MARK = "manifest.json"  # a folder that has it holds the results of a study
@@ -25,7 +35,7 @@ class StudyStore:
     """The results of one study.
 
     Args:
-        root: the store's folder.
+        root: the store's folder, at a URL maybe.
         study: the study's name.
         made: how results come about (device, versions, command), kept beside those written.
     """
@@ -68,10 +78,11 @@ class StudyStore:
         Asked again, it reads only what was written since.
         """
         paths = cell_files(self._cells)
-        for path in paths:
-            if path.name not in self._whole and (kept := read_cells(path)).whole:
+        fresh = [path for path in paths if path.name not in self._whole]
+        for each in read_files(fresh):
+            if (kept := parse_cells(*each)).whole:
                 keys = frozenset(record["key"] for record in kept.cells)
-                self._whole[path.name] = (keys, kept.digest or "")
+                self._whole[kept.path.name] = (keys, kept.digest or "")
         names = {path.name for path in paths}
         self._whole = {name: each for name, each in self._whole.items() if name in names}
         return set().union(*(keys for keys, _ in self._whole.values()))
@@ -145,13 +156,14 @@ class StudyStore:
         Raises:
             SelbenchError: where outcomes of one of `keys` are not there.
         """
-        tables = []
+        chosen: dict[Path, set[str] | None] = {}  # keys in each file; None for all that it has
         for kept, records in self._contents():
             own = {record["key"] for record in records}
             wanted = own if keys is None else own.intersection(keys)
-            if wanted and kept.parquet.is_file():
-                everything = len(wanted) == len(kept.cells)
-                tables.append(read_outcomes(kept.parquet, None if everything else wanted))
+            if wanted and kept.size is not None:
+                chosen[kept.parquet] = None if len(wanted) == len(kept.cells) else wanted
+        contents = zip(chosen, read_all([*chosen], LARGE), strict=True)
+        tables = [parse_outcomes(path, content, chosen[path]) for path, content in contents]
         table = pa.concat_tables(tables or [pa.table({"key": []})], promote_options="default")
         if keys is not None:
             lacking = set(keys) - set(table["key"].unique().to_pylist())
@@ -165,10 +177,10 @@ class StudyStore:
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write `measurements.csv` and then the manifest, which says what they were made of."""
-        path = self.folder / "measurements.csv"
-        content = self.state
-        write_text(path, self.measurements().to_csv(index=False))
-        write_json(self.folder / MARK, manifest | content | {"measurements": sha256(path)})
+        content, table = self.state, self.measurements().to_csv(index=False)
+        write_text(self.folder / "measurements.csv", table)
+        said = {"measurements": sha256(table.encode())}
+        write_json(self.folder / MARK, manifest | content | said)
 
     @property
     def state(self) -> dict[str, str]:
@@ -176,13 +188,18 @@ class StudyStore:
         self.keys()
         return {"cells": fingerprint({name: digest for name, (_, digest) in self._whole.items()})}
 
+    def written(self) -> Iterator[dict[str, Any]]:
+        """Yield how each file of cells came about: what its writer said on opening the store."""
+        for kept in self._files():
+            yield kept.content.get("made", {})
+
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of the latest run; a damaged one raises `SelbenchError`."""
         return read_manifest(self.folder / MARK)
 
     def _contents(self) -> Iterator[tuple[Kept, list[dict[str, Any]]]]:
         """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
-        files = [read_cells(path) for path in cell_files(self._cells)]
+        files = self._files()
         keys = [record["key"] for kept in files for record in kept.cells]
         if len(set(keys)) < len(keys):
             files.sort(key=lambda kept: not kept.whole)
@@ -190,6 +207,9 @@ class StudyStore:
         for kept in files:
             yield kept, [record for record in kept.cells if record["key"] not in seen]
             seen.update(record["key"] for record in kept.cells)
+
+    def _files(self) -> list[Kept]:
+        return [parse_cells(*each) for each in read_files(cell_files(self._cells))]
 
 
 def check_format(root: Path) -> None:

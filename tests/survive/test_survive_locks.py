@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -207,6 +208,40 @@ def test_the_holder_touches_its_locks_as_long_as_it_holds_them(locks, monkeypatc
             break
     locks.release("a")
     assert not path.exists()
+
+
+def test_the_holder_lends_no_life_to_a_lock_that_another_took_over(locks, elsewhere, monkeypatch):
+    looked = Event()
+    genuine = module._read
+
+    def read(path):
+        try:
+            return genuine(path)
+        finally:
+            looked.set()
+
+    monkeypatch.setattr(module, "BEAT", 0.001)
+    monkeypatch.setattr(module, "_read", read)
+    locks.take("a")
+    path = elsewhere("theirs")
+    os.utime(path, ns=(1, 1))
+    for _ in range(5):
+        looked.clear()
+        assert looked.wait(60)
+    assert path.stat().st_mtime_ns == 1
+    locks.release("a")
+
+
+def test_a_lock_that_cannot_be_written_is_not_left(locks, room_for):
+    locks.folder.mkdir()
+    with (
+        room_for(0),
+        pytest.raises(SelbenchError, match=r"^cannot write .*a\.lock: File too large"),
+    ):
+        locks.take("a")
+    assert list(locks.folder.iterdir()) == []
+    assert locks.take("a") is None
+    locks.release("a")
 
 
 def test_a_lock_that_another_took_over_is_not_given_back(locks, elsewhere):

@@ -102,6 +102,10 @@ def number_changed(path):
     path.write_text(path.read_text().replace("0.5", "0.7", 1))
 
 
+def failed_cell_changed(path):
+    path.write_text(path.read_text().replace('"level": 9.0', '"level": 8.0'))
+
+
 def other_facts(path):
     path.write_text('{"data": []}')
 
@@ -121,6 +125,7 @@ DAMAGES = {
     "adversarials cut off": ("adversarials/*", cut, "it is damaged"),
     "adversarials changed": ("adversarials/*", tensor_changed, "not what was written"),
     "a failure": ("failed/*.json", cut, "it is damaged"),
+    "a failed cell changed": ("failed/*.json", failed_cell_changed, "not the one that its key"),
     "the manifest": (lambda folder: folder / "manifest.json", cut, "it is damaged"),
     "the manifest's facts": (lambda folder: folder / "manifest.json", other_facts, "it is damaged"),
     "a measurement in the table": ("measurements.csv", number_changed, "not what was written"),

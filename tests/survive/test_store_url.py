@@ -1,0 +1,559 @@
+"""A store at a URL: the same numbers, whole files, few requests, and plain words on what fails."""
+
+import dataclasses
+import json
+import pickle
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from threading import Thread, local
+
+import fsspec
+import pyarrow as pa
+import pytest
+import torch
+from fsspec.implementations.memory import MemoryFileSystem
+
+from selbench import evaluate as evaluate_network
+from selbench import locks as locks_module
+from selbench.engine import evaluate
+from selbench.errors import SelbenchError
+from selbench.leaderboard import current_rows
+from selbench.locks import STALE, Holder, Locks
+from selbench.store import (
+    Cell,
+    Failure,
+    Measurement,
+    Result,
+    StudyStore,
+    adversarials,
+    open_places,
+    open_studies,
+)
+from selbench.suites import Condition
+from selbench.urls import UrlPath, place
+from selbench.verification import repair, studies_at, verify
+
+CPU = torch.device("cpu")
+ASKED = ("info", "ls", "cat_file", "cat", "put_file", "pipe_file", "rm_file")
+CELL = Cell(
+    suite="clean",
+    condition="clean",
+    level=None,
+    group="",
+    source="original",
+    version=1,
+    data="d",
+    limit=None,
+    subject="alpha=0 seed=0",
+    alpha=0.0,
+    seed=0,
+    training="t",
+    architecture="linear",
+    weights="w",
+)
+FACTS = {"data": "d", "training": "t", "conditions": {}, "subjects": {}}
+
+
+class Counted(MemoryFileSystem):
+    """A server that renames nothing, counts what it is asked, and may refuse."""
+
+    protocol = "counted"
+    store, pseudo_dirs = {}, [""]  # its own
+    asked, refusing = Counter(), {}
+    listed, within = {}, local()  # listings are remembered until it is told to forget them
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("counted://", "memory://"))
+
+    def ls(self, path, detail=True, **options):
+        kept = self._strip_protocol(path)
+        if kept not in self.listed:
+            self.listed[kept] = super().ls(path, detail=True)
+        return self.listed[kept]
+
+    def invalidate_cache(self, path=None):
+        self.listed.clear()
+
+    def mv(self, *arguments, **options):
+        raise NotImplementedError("an object store has no rename")
+
+    mv_file = rename = move = mv
+
+
+def counting(name):
+    genuine = getattr(Counted, name)
+
+    def ask(self, *arguments, **options):
+        outer = not getattr(Counted.within, "busy", False)
+        if outer:
+            Counted.asked[name] += 1
+            if name in Counted.refusing:
+                raise Counted.refusing[name]
+        Counted.within.busy = True
+        try:
+            return genuine(self, *arguments, **options)
+        finally:
+            Counted.within.busy = not outer
+
+    return ask
+
+
+for each in ASKED:
+    setattr(Counted, each, counting(each))
+
+
+@pytest.fixture(autouse=True)
+def _servers():
+    """Begin with servers that hold nothing."""
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    for server in (MemoryFileSystem, Counted):
+        server.store.clear()
+        server.pseudo_dirs[:] = [""]
+    Counted.asked.clear()
+    Counted.refusing.clear()
+
+
+@pytest.fixture
+def store():
+    return StudyStore(place("counted://bucket/runs"), "study", {"command": ["run"]})
+
+
+def cells_of(number):
+    return [dataclasses.replace(CELL, weights=f"w{index}") for index in range(number)]
+
+
+def fill(store, number=3):
+    """Write so many files of one cell with outcomes, and the tables."""
+    store.prepare()
+    for cell in cells_of(number):
+        table = pa.table({"key": [cell.key] * 3, "example": range(3), "loss": [0.5] * 3})
+        store.write([Result(cell, [Measurement("accuracy", 0.5, 3)])], table)
+    store.finish(FACTS)
+    return store
+
+
+def reopened(store):
+    return StudyStore(place(str(store.root)), store.study)
+
+
+def bytes_in(folder):
+    """Return what lies below a folder, here or at a URL: contents by names."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path)[len(str(folder)) :]: path.read_bytes() for path in files}
+
+
+def overwrite(path, content):
+    fsspec.filesystem("counted").pipe_file(str(path), content)
+
+
+# Paths.
+
+
+def test_a_url_is_a_path_with_a_name_a_parent_and_a_suffix():
+    runs = place("counted://bucket/runs/")
+    cells = runs / "digits" / "cells" / "a.json"
+    assert str(cells) == "counted://bucket/runs/digits/cells/a.json"
+    assert (cells.name, cells.stem, cells.parent.name) == ("a.json", "a", "cells")
+    assert str(cells.with_suffix(".parquet")) == "counted://bucket/runs/digits/cells/a.parquet"
+    assert cells.is_relative_to(runs)
+    assert runs == place("counted://bucket//runs")
+    assert pickle.loads(pickle.dumps(cells)) == cells
+    assert isinstance(cells.parent, UrlPath)
+
+
+@pytest.mark.parametrize("ask", [Path.open, Path.stat, Path.mkdir, Path.touch])
+def test_a_url_is_never_looked_for_on_this_machine(ask, tmp_path):
+    with pytest.raises(TypeError, match=r"^counted://bucket/a is no file of this machine$"):
+        ask(place("counted://bucket/a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["file://{}", "local://{}", "{}"])
+def test_a_file_url_is_the_folder_itself(word, tmp_path):
+    assert place(word.format(tmp_path / "runs")) == tmp_path / "runs"
+
+
+# The same as on a disk.
+
+
+@pytest.fixture
+def ran(selbench, tiny_study, few_conditions):
+    """Run a small study into a folder and to a URL, and return the URL."""
+    words = ("run", tiny_study, "--suite", "corruptions", "--suite", "calibration", "--quiet")
+    assert selbench(*words).code == 0
+    assert selbench(*words, "--store", "counted://bucket/runs").code == 0
+    return "counted://bucket/runs"
+
+
+def test_a_run_leaves_the_same_files_and_every_command_says_the_same(selbench, ran, tmp_path):
+    here, there = tmp_path / "runs" / "tiny", place(ran) / "tiny"
+    kept, told = bytes_in(here), bytes_in(there)
+    assert {*kept} == {*told}
+    same = [name for name in kept if name.endswith((".csv", ".parquet"))]
+    assert [name for name in same if kept[name] != told[name]] == []
+    assert len(same) > 3
+    for words in (
+        ("leaderboard", "--format", "csv"),
+        ("calibration", "--format", "csv"),
+        ("claims", "--format", "json"),
+    ):
+        said = selbench(*words, "--store", ran)
+        assert said.code == 0
+        assert said.out.replace(ran, "runs").replace(" --store runs", "") == selbench(*words).out
+    checked = selbench("verify", ran)
+    assert checked.out == f"{ran}/tiny: {len(kept)} files checked; none is damaged\n"
+
+
+def test_the_same_command_again_does_nothing_and_writes_nothing(selbench, tiny_study, ran):
+    before = bytes_in(place(ran))
+    Counted.asked.clear()
+    words = ("run", tiny_study, "--suite", "corruptions", "--suite", "calibration", "--quiet")
+    assert selbench(*words, "--store", ran).code == 0
+    assert bytes_in(place(ran)) == before
+    assert not {"put_file", "pipe_file", "rm_file"} & {*Counted.asked}
+
+
+def test_a_file_url_names_the_store_of_a_folder(selbench, tiny_study, tmp_path):
+    assert selbench("run", tiny_study, "--store", f"file://{tmp_path}/runs").code == 0
+    assert selbench("verify", f"file://{tmp_path}/runs").out.startswith(f"{tmp_path}/runs/tiny: ")
+    assert selbench("leaderboard").code == 0
+
+
+def test_adversarials_are_kept_counted_and_checked(store):
+    assert store.saved(CELL) == 0
+    store.save(CELL, {"label": torch.arange(3), "clean": torch.rand(3, 3, 8, 8)})
+    assert store.saved(CELL) == 3
+    path = next(store.folder.glob("adversarials/*.safetensors"))
+    assert adversarials.flaw(path) == ""
+    overwrite(path, path.read_bytes()[:-1] + b"x")
+    assert adversarials.flaw(path) == "its content is not what was written"
+    overwrite(path, path.read_bytes()[:-20])
+    assert adversarials.flaw(path).startswith("it is damaged")
+    assert store.saved(CELL) == 0
+
+
+def test_python_takes_a_url(dataset, subject):
+    network = subject(0).load()
+    rows = evaluate_network(network, dataset, "clean", store="memory://bucket/runs")
+    again = evaluate_network(network, dataset, "clean", store="memory://bucket/runs")
+    assert rows.equals(again)
+    assert len(rows) > 0
+    assert place("memory://bucket/runs/noise/manifest.json").is_file()
+
+
+# Faults.
+
+
+def conditions(stop_at=None):
+    def perturb(level):
+        def flip(images, examples):
+            if level == stop_at:
+                raise KeyboardInterrupt
+            return images.flip(level % 2 + 1)
+
+        return flip
+
+    return [Condition("corruptions", "test", perturb(n), level=n) for n in range(5)]
+
+
+def test_a_run_that_was_cut_off_goes_on(subject, dataset, store, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([subject(0)], conditions(stop_at=3), dataset, store, CPU)
+    assert len(reopened(store).keys()) == 3
+    assert evaluate([subject(0)], conditions(), dataset, reopened(store), CPU) == 2
+    alone = StudyStore(tmp_path / "alone", "study")
+    evaluate([subject(0)], conditions(), dataset, alone, CPU)
+    assert reopened(store).measurements().equals(alone.measurements())
+
+
+def test_a_file_that_could_not_be_sent_is_not_there(store):
+    fill(store)
+    before = bytes_in(store.root)
+    Counted.refusing["put_file"] = OSError("connection lost")
+    with pytest.raises(SelbenchError, match=r"^cannot use counted://bucket/.*: connection lost; "):
+        store.write([Result(dataclasses.replace(CELL, version=2), [])])
+    assert bytes_in(store.root) == before
+
+
+def test_failed_cells_are_kept_and_forgotten(store):
+    (cell,) = cells_of(1)
+    store.fail([Failure(cell, "MemoryError")])
+    assert reopened(store).failures([cell.key]) == [Failure(cell, "MemoryError")]
+    store.forget([cell.key, "0123456789abcdef"])
+    assert reopened(store).failed() == set()
+
+
+DAMAGES = {
+    "cells": ("cells/*.json", lambda content: content[:-20], "it is damaged"),
+    "a number": ("cells/*.json", lambda c: c.replace(b"0.5", b"0.7"), "not what was written"),
+    "outcomes": ("cells/*.parquet", lambda c: c[:40] + b"x" + c[41:], "not what was written"),
+    "outcomes cut off": ("cells/*.parquet", lambda content: content[:-1], "not what was written"),
+    "outcomes lost": ("cells/*.parquet", None, "it is missing"),
+    "the table": ("measurements.csv", lambda content: content[:-5], "not what was written"),
+    "cells lost": ("cells/*.json", None, "before it wrote the cells"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damage_is_found_and_what_is_repaired_is_whole(what, store):
+    pattern, damage, problem = DAMAGES[what]
+    fill(store)
+    path = sorted(store.folder.glob(pattern))[0]
+    if damage is None:
+        path.unlink()
+    else:
+        overwrite(path, damage(path.read_bytes()))
+    faults = verify(reopened(store)).faults
+    assert any(problem in each.problem for each in faults)
+    repair(verify(reopened(store)))
+    assert verify(reopened(store)).faults == []
+    assert len(reopened(store).keys()) == (3 if what == "the table" else 2)
+
+
+def test_half_outcomes_are_taken_for_nothing(store):
+    fill(store)
+    path = sorted(store.folder.glob("cells/*.parquet"))[0]
+    overwrite(path, path.read_bytes()[:-1])
+    assert len(reopened(store).keys()) == 2
+
+
+@pytest.mark.parametrize("asked", ["cat", "cat_file", "info", "ls"])
+def test_a_server_that_cannot_be_reached_is_no_damage(asked, store):
+    before = bytes_in(fill(store).root)
+    Counted.refusing[asked] = TimeoutError("no answer")
+    with pytest.raises(SelbenchError, match=r"^cannot use counted://bucket/.*: no answer; look at"):
+        repair(verify(reopened(store)))
+    Counted.refusing.clear()
+    assert bytes_in(store.root) == before
+
+
+# Locks.
+
+
+@pytest.fixture
+def locks():
+    return Locks(place("counted://bucket/runs/study/locks"))
+
+
+def test_a_lock_is_made_once_and_given_back(locks, clock):
+    other = Locks(locks.folder)
+    assert locks.take("a") is None
+    assert isinstance(other.take("a"), Holder)
+    assert [*other.held_by_others()] == ["a"]
+    locks.release("a")
+    assert other.held_by_others() == {}
+    clock(locks_module.PAUSE)
+    assert other.take("a") is None
+    other.release("a")
+    assert bytes_in(locks.folder) == {}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a function that sets the watcher's own clock on by some seconds."""
+    now = [0.0]
+    monkeypatch.setattr(locks_module.time, "monotonic", lambda: now[0])
+
+    def on(seconds):
+        now[0] += seconds
+
+    return on
+
+
+def test_a_holder_elsewhere_lives_while_its_beats_count_on(locks, clock):
+    path = locks.folder / "a.lock"
+
+    def beat(count):
+        path.put_json({"host": "far", "machine": "far 1", "process": 7, "beats": count})
+
+    for count in range(3):
+        beat(count)
+        assert locks.take("a").host == "far"
+        clock(STALE + 1)
+    assert locks.take("a") is None
+    assert json.loads(path.read_text())["host"] != "far"
+    locks.release("a")
+
+
+def test_a_new_holder_elsewhere_begins_a_new_watch(locks, clock):
+    path = locks.folder / "a.lock"
+    for token in ("one", "two"):
+        path.put_json({"host": "far", "machine": "far 1", "process": 7, "token": token})
+        assert locks.take("a").token == token
+        clock(STALE + 1)
+
+
+def test_a_beat_under_way_does_not_bring_a_released_lock_back(locks, monkeypatch):
+    releasing, genuine = [], locks_module._read
+
+    def read(path):
+        found = genuine(path)
+        if not releasing:  # it is the first beat
+            releasing.append(Thread(target=locks.release, args=("a",)))
+            releasing[0].start()
+            releasing[0].join(0.1)
+        return found
+
+    monkeypatch.setattr(locks_module, "BEAT", 0.001)
+    locks.take("a")
+    monkeypatch.setattr(locks_module, "_read", read)
+    while not releasing:
+        assert locks.folder.exists()
+    releasing[0].join()
+    assert bytes_in(locks.folder) == {}
+
+
+def test_who_waits_asks_now_and_then(locks, clock):
+    other = Locks(locks.folder)
+    locks.take("a")
+    holder, asked = requests(lambda: other.take("a"))
+    assert asked > 0
+    assert requests(lambda: other.take("a")) == (holder, 0)
+    clock(locks_module.PAUSE)
+    assert requests(lambda: other.take("a"))[1] > 0
+    locks.release("a")
+
+
+def test_a_lock_is_let_go_where_the_server_is_gone(locks):
+    with locks.holding("a"):
+        Counted.refusing["cat_file"] = OSError("gone")
+
+
+def test_the_holder_counts_its_beats_and_leaves_a_lock_that_is_another_s(locks, monkeypatch):
+    monkeypatch.setattr(locks_module, "BEAT", 0.01)
+    path = locks.folder / "a.lock"
+    with locks.holding("a"):
+        while json.loads(path.read_text())["beats"] < 3:
+            assert locks.folder.exists()
+        path.put_json({"host": "far", "token": "t"})
+        for _ in range(50):
+            assert json.loads(path.read_text()) == {"host": "far", "token": "t"}
+    assert path.is_file()
+
+
+def test_two_runs_share_the_work(subject, dataset, store):
+    """The second run begins while the first is at its third condition."""
+    evaluated = []
+
+    def meanwhile(images, examples):
+        others = [each for each in conditions() if each.level != 2]
+        evaluated.append(evaluate([subject(0)], others, dataset, reopened(store), CPU))
+        return images.flip(1)
+
+    pieces = conditions()
+    pieces[2] = dataclasses.replace(pieces[2], perturb=meanwhile)
+    evaluated.append(evaluate([subject(0)], pieces, dataset, store, CPU))
+    assert evaluated == [2, 3]
+    assert len(store.keys()) == 5
+
+
+def test_a_store_is_not_repaired_while_a_run_is_at_work(store):
+    path = next(fill(store).folder.glob("cells/*.parquet"))
+    path.unlink()
+    other = reopened(store).locks
+    other.take("a")
+    with pytest.raises(SelbenchError, match=r"is at work in counted://bucket/runs/study; repair"):
+        repair(verify(store))
+    other.release("a")
+
+
+# What it costs.
+
+
+def requests(ask):
+    Counted.asked.clear()
+    result = ask()
+    return result, sum(Counted.asked.values())
+
+
+def test_hundreds_of_cells_are_read_with_few_requests(store):
+    """The numbers are those of docs/scaling.md; a bundle of files side by side counts as one."""
+    fill(store, 300)
+    (opened,), asked = requests(lambda: open_studies(place("counted://bucket/runs")))
+    assert asked == 4
+    keys, asked = requests(opened.keys)
+    assert (len(keys), asked) == (300, 4)
+    assert requests(opened.keys)[1] == 1
+    rows, asked = requests(opened.measurements)
+    assert (len(rows), asked) == (300, 6)
+    table, asked = requests(opened.outcomes)
+    assert (table.num_rows, asked) == (900, 23)
+    found, asked = requests(lambda: verify(reopened(store)))
+    assert (found.faults, found.files, asked) == ([], 602, 41)
+
+
+@pytest.mark.parametrize("networks", [1, 4])
+def test_a_condition_costs_eight_requests_and_three_for_each_network(
+    networks, subject, dataset, store
+):
+    subjects = [subject(seed) for seed in range(networks)]
+    asked = []
+    for count in (2, 5):
+        own = StudyStore(store.root / str(count), "study")
+        run = partial(evaluate, subjects, conditions()[:count], dataset, own, CPU)
+        assert requests(run)[0] == count * networks
+        asked.append(sum(Counted.asked.values()))
+    assert asked[1] - asked[0] == 3 * (8 + 3 * networks)
+
+
+def test_cells_that_are_written_cost_two_requests_each_beside_one_listing(store):
+    store.prepare()
+    (cell,) = cells_of(1)
+    table = pa.table({"key": [cell.key], "example": [0], "loss": [0.5]})
+    requests(lambda: store.write([Result(cell, [])], table))
+    assert Counted.asked == {"put_file": 2, "ls": 1}
+
+
+# Bad words, and servers that refuse.
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--store", "bogus://x"), r"^unknown protocol 'bogus'; known are "),
+        (("--store", "memry://x"), r"^unknown protocol 'memry'; did you mean 'memory'\?$"),
+        (("--store", "memory://nothing"), r"^there are no results in memory://nothing; make some "),
+        (("memory://nothing",), r"^there is no folder memory://nothing; name a study of --store, "),
+        (
+            ("--store", "gdrive://x"),
+            r"^gdrive://x needs a package that is not installed; install it first "
+            r"\(pip install gdrive_fsspec\)$",
+        ),
+    ],
+)
+def test_bad_urls_are_one_sentence(refused, match, words, message):
+    match(message, refused("leaderboard", *words))
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem", "told"),
+    [
+        (
+            "put_file",
+            FileNotFoundError("The specified bucket does not exist"),
+            "The specified",
+        ),
+        ("put_file", PermissionError("Access Denied"), "Access Denied"),
+        ("pipe_file", PermissionError("Access Denied"), "Access Denied"),
+        ("ls", RuntimeError("Could not connect\nto 10.0.0.1."), "Could not connect to 10.0.0.1"),
+        ("info", TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_servers_that_refuse_are_one_sentence(asked, problem, told, refused, tiny_study, match):
+    Counted.refusing[asked] = problem
+    message = refused("run", tiny_study, "--quiet", "--store", "counted://bucket/runs")
+    match(
+        rf"^cannot use counted://bucket/runs\S*: {told}.*; look at its spelling, your credentials "
+        r"and the network$",
+        message,
+    )
+
+
+def test_verify_and_places_take_urls(store):
+    fill(store)
+    assert [each.study for each in studies_at(place("counted://bucket/runs"))] == ["study"]
+    assert [each.study for each in studies_at(place("counted://bucket/runs/study"))] == ["study"]
+    (opened,) = open_places(["counted://bucket/runs/study", "counted://bucket/runs"], place("runs"))
+    assert current_rows(opened).empty
