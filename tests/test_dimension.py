@@ -161,3 +161,18 @@ def test_two_nn_does_not_depend_on_order_or_scale():
     points = cube(600, 3, 9)
     shuffled = points[torch.randperm(600, generator=torch.Generator().manual_seed(1))]
     assert two_nn(7e3 * shuffled).dimension == pytest.approx(two_nn(points).dimension, rel=1e-9)
+
+
+@pytest.mark.parametrize("measure", [spectrum_of, two_nn])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_points_that_are_not_finite_are_refused(measure, value):
+    points = torch.rand(20, 3)
+    points[4, 1] = value
+    with pytest.raises(ValueError, match="points must be finite, some are NaN or infinite"):
+        measure(points)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, float("nan")])
+def test_a_fraction_of_no_variance_or_more_than_all_is_refused(fraction):
+    with pytest.raises(ValueError, match="must be above 0 and at most 1, got"):
+        components(torch.tensor([2.0, 1.0], dtype=torch.float64), fraction)

@@ -370,3 +370,8 @@ def test_inference_mode_outside_does_not_make_gradients_zero():
         found = gradient_norms(convolutions(), pictures())
     torch.testing.assert_close(found, expected)
     assert found[0].max() > 0
+
+
+def test_no_images_have_no_gradients():
+    with pytest.raises(SelbenchError, match="gradients need an image, got none; give at least 1"):
+        gradient_norms(convolutions(), pictures(0))

@@ -77,7 +77,8 @@ def random_rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "{
         size, size, dtype=torch.float64, generator=generator, device=generator.device
     )
     q, r = torch.linalg.qr(gaussian)
-    return q * r.diagonal().sign()  # type: ignore[no-any-return]
+    rotation: Tensor = q * r.diagonal().sign()
+    return rotation
 
 
 def rectified(responses: Responses) -> Responses:

@@ -32,7 +32,7 @@ def differentiable(function: Callable[Given, Result]) -> Callable[Given, Result]
     def outside(*args: Given.args, **kwargs: Given.kwargs) -> Result:
         with torch.inference_mode(False), torch.enable_grad():
             usual = (_usual(each) if isinstance(each, Tensor) else each for each in args)
-            return function(*usual, **kwargs)  # type: ignore[arg-type]
+            return function(*usual, **kwargs)  # type: ignore[arg-type]  # tensors stay tensors
 
     return outside
 

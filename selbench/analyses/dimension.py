@@ -53,7 +53,11 @@ def spectrum_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " s
 
     From the covariance or, with fewer points than columns, from the points' products with each
     other, whose eigenvalues are the same but for zeros; in float64, a block of columns at a time.
+
+    Raises:
+        ValueError: for points that are NaN or infinite.
     """
+    _check_finite(points)
     if len(points) >= points.shape[1]:
         scatter = Scatter(points.shape[1], points.device)
         for batch in points.split(CHUNK):
@@ -82,7 +86,12 @@ def components(spectrum: Float64[Tensor, " columns"], fraction: float) -> int:
     """Count the principal components that explain `fraction` of the variance; 0 if there is none.
 
     Leavitt & Morcos, 2020, arXiv:2010.07693.
+
+    Raises:
+        ValueError: for a fraction outside of 0 to 1.
     """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"the fraction must be above 0 and at most 1, got {fraction}")
     explained = spectrum.cumsum(0)
     total = explained[-1]
     if total == 0:
@@ -121,7 +130,11 @@ def two_nn(points: Float[Tensor, "samples columns"]) -> Neighbours:
     with the largest ratios is left out (Facco et al., 2017, arXiv:1803.06992). Points that coincide
     with others have no ratio; each place counts once. Too low for many dimensions, since most
     points then lie near the border of what they fill.
+
+    Raises:
+        ValueError: for points that are NaN or infinite.
     """
+    _check_finite(points)
     distinct = torch.unique(points, dim=0)
     duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
@@ -153,3 +166,8 @@ def _neighbour_ratios(points: Float64[Tensor, "samples columns"]) -> Float64[Ten
         exact = (points[nearest] - own[:, None]).norm(dim=2).sort(1).values
         ratios.append(exact[:, 1] / exact[:, 0])
     return torch.cat(ratios)
+
+
+def _check_finite(points: Float[Tensor, "samples columns"]) -> None:
+    if not points.isfinite().all():
+        raise ValueError("points must be finite, some are NaN or infinite")

@@ -176,13 +176,16 @@ def gradient_norms(
 
     Args:
         model: a network; images in [0, 1] in. It stays as it is; a copy is run in evaluation mode.
-        images: any number of them.
+        images: at least 1.
         layers: a regular expression that matches the names of the modules to look at; None for
             all ReLUs.
 
     Raises:
-        SelbenchError: for a layer that returns NaN or infinity, a network that calls no ReLU.
+        SelbenchError: for no images, a layer that returns NaN or infinity, a network that calls no
+            ReLU.
     """
+    if not len(images):
+        raise SelbenchError("gradients need an image, got none; give at least 1")
     network = _prepared(model, images, layers)
     (norms,) = in_chunks(partial(_norms, network), images)
     return list(norms.split([layer.units for layer in network.layers], 1))
