@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from selbench.bring import Brought
     from selbench.dry_run import DryRun as Plan
     from selbench.leaderboard import Leaderboard
-    from selbench.session import Session
+    from selbench.session import Ran, Session
     from selbench.study import Study
     from selbench.subjects import Subject
 
@@ -103,10 +103,10 @@ def run(
     """Train a study's networks, or take yours; evaluate them, and print the leaderboard.
 
     What the store and the cache hold already is not done again, so the same command resumes an
-    interrupted run. Where cells failed, the others are kept, and the exit code is 3.
+    interrupted run. Where cells failed, the others are kept, and the exit code is 3. With several
+    devices, such as cuda:0,cuda:1, one process each shares the work.
     """
-    from selbench.engine import opened
-    from selbench.missing import missing
+    from selbench.engine import also_on, opened
     from selbench.session import Session
 
     common = {
@@ -119,33 +119,34 @@ def run(
         "class_map": class_map,
     }
     brought = _brought(model or [], checkpoint or [], common, bool(alpha or seed))
-    with opened(engine, address, gpus_per_task) as chosen:
+    meant = _study(study, dataset, data, bool(brought))
+    alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")
+    mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
+    suites, only, words = tuple(suite or ()), tuple(split_words(corruption) or ()), sys.argv[1:]
+    with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
         session = Session.open(
-            _study(study, dataset, data, bool(brought)),
-            split_words(alpha),
-            split_words(seed),
-            device,
-            data,
-            shown(quiet),
-            source,
-            scale,
-            {"layers": layers, "columns": columns, "estimator": estimator},
-            chosen,
+            meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen
         )
         subjects = _taken(session, brought, quiet)
-        only = tuple(split_words(corruption) or ())
-        suites, words = tuple(suite or ()), sys.argv[1:]
         if dry_run:
             show_plan(session.dry_run(store, suites, limit, subjects, only, save_adversarials))
             return
-        ran = session.run(
-            store, suites, limit, subjects, words, only, save_adversarials, retry_failed
-        )
+        with also_on(others, words):
+            ran = session.run(
+                store, suites, limit, subjects, words, only, save_adversarials, retry_failed
+            )
+    _tell(ran, store / session.study.name, words, quiet)
+
+
+def _tell(ran: "Ran", folder: Path, words: Sequence[str], quiet: bool) -> None:
+    """Print what a run came to; where cells failed, end with that exit code."""
+    from selbench.missing import missing
+
     if ran.board is not None:
         show(ran.board)
-    folder = store / session.study.name
     if ran.failures:
-        again = shlex.join(["selbench", *words, *(["--retry-failed"] * (not retry_failed))])
+        retrying = [] if "--retry-failed" in words else ["--retry-failed"]
+        again = shlex.join(["selbench", *words, *retrying])
         typer.echo(f"selbench: {missing(ran.failures, ran.earlier, folder, again)}", err=True)
         raise typer.Exit(INCOMPLETE)
     if not quiet:

@@ -63,8 +63,12 @@ class Engine(Protocol):
 
 
 @contextmanager
-def opened(name: str, address: str | None, gpus_per_task: float | None) -> Iterator[Engine]:
+def opened(
+    name: str, address: str | None, gpus_per_task: float | None, processes: int = 1
+) -> Iterator[Engine]:
     """Yield the engine called `name`, which is given back at the end.
+
+    `processes` is how many of this machine share the work, with a device each.
 
     Raises:
         SelbenchError: for an unknown engine, options of another one, and a cluster that does not
@@ -77,8 +81,12 @@ def opened(name: str, address: str | None, gpus_per_task: float | None) -> Itera
         if name == "local" and value is not None:
             raise SelbenchError(f"{option} belongs to --engine ray; add that, or leave it out")
     if name == "local":
-        yield Local()
+        yield Local(processes)
         return
+    if processes > 1:
+        raise SelbenchError(
+            "--engine ray divides the devices itself; name one device, or leave out --device"
+        )
     from selbench.engine.on_ray import OnRay
     from selbench.engine.ray_cluster import connected, share
 

@@ -1,6 +1,7 @@
 """Train and evaluate on this machine: one device, or a small network on every core."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -76,8 +77,11 @@ def evaluate(
         return claims.work_off(pending, partial(run_group, bench=bench), safe_step)
 
 
+@dataclass(frozen=True)
 class Local:
-    """The engine that is this machine."""
+    """The engine that is this machine; of `processes` that share the work, this one."""
+
+    processes: int = 1
 
     def describe(self, device: torch.device) -> str:
         """Name the hardware, for manifests."""
@@ -85,7 +89,8 @@ class Local:
 
     def at_once(self, small: bool, device: torch.device) -> tuple[int, int]:
         """Return how many pieces of work, and how many networks, compute at the same time."""
-        return 1, torch.get_num_threads() if small and device.type == "cpu" else 1
+        threads = torch.get_num_threads() if small and device.type == "cpu" else 1
+        return self.processes, self.processes * threads
 
     def train(
         self,

@@ -30,7 +30,7 @@ from selbench.progress import SILENT, Progress, Step
 from selbench.store import StudyStore
 from selbench.study import Study
 from selbench.subjects import Subject, trained_subject
-from selbench.suites import Recalibration, Work
+from selbench.suites import Analysis, Attack, Recalibration, Work
 from selbench.training import adopt, find, untrained
 
 Pairs = Sequence[tuple[float, int]]
@@ -94,7 +94,7 @@ class OnRay:
         """Evaluate what the store lacks; as `selbench.engine.local.evaluate`, to the same bytes."""
         split = limited(dataset.test, limit)
         pending = untried(plan(subjects, pieces, split, limit, store, save), store, retry_failed)
-        away = [group for group in pending if not isinstance(group[0].work, Recalibration)]
+        away = apart([g for g in pending if not isinstance(g[0].work, Recalibration)])
         here = [group for group in pending if isinstance(group[0].work, Recalibration)]
         claims = Claims(store, min(save, len(split)))
         images = sum(length_of(task.work, split, limit) for group in away for task in group)
@@ -103,6 +103,15 @@ class OnRay:
             bench = Bench({}, split, classes, limit, save, store, step, map_in_turn)
             evaluated = _evaluate(away, bench, claims, store, self._gpus(device))
             return evaluated + claims.work_off(here, partial(run_group, bench=bench), step)
+
+
+def apart(groups: Sequence[Group]) -> list[Group]:
+    """Part the groups that make nothing for all of their networks, so that these spread."""
+    found: list[Group] = []
+    for group in groups:
+        alone = isinstance(group[0].work, Analysis | Attack)
+        found += [[task] for task in group] if alone else [group]
+    return found
 
 
 def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: Step) -> None:

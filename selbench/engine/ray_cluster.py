@@ -13,6 +13,7 @@ SECONDS = 5  # to wait for an address
 THREADS = 4  # that share a large network: fewer processes need less memory
 AHEAD = 2  # tasks under way or waiting, for each that can run
 RETRIES = 3  # of a task whose worker or node died
+REFUSALS = (ConnectionError, RuntimeError, ValueError, OSError, SystemExit)
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an HTTP/2 frame that asks for nothing; 4 is its kind
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
 
@@ -66,18 +67,25 @@ def import_ray() -> Any:
 
 def _connect(ray: Any, address: str | None) -> None:
     quietly = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None or address == "local":
-        ray.init("local", include_dashboard=False, **quietly)
-        return
-    if address != "auto":
+    own = address in (None, "local")
+    if address is not None and address not in ("local", "auto"):
         _check_answer(address)
     try:
-        ray.init(address, **quietly)
-    except (ConnectionError, RuntimeError, ValueError, OSError, SystemExit) as problem:
+        if own:
+            ray.init("local", include_dashboard=False, **quietly)
+        else:
+            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(SECONDS))  # instead of 20
+            ray.init(address, **quietly)
+    except (ray.exceptions.RayError, *REFUSALS) as problem:
         reason = str(problem).splitlines()[0].rstrip(".") if str(problem) else "no answer"
+        if own:
+            raise SelbenchError(
+                f"Ray does not start on this machine ({reason}); take --engine local"
+            ) from problem
         raise SelbenchError(
             f"cannot join the Ray cluster at --address {address} ({reason}); run `ray start` on "
-            "this machine too, or leave out --address to use this machine alone"
+            "this machine too, set RAY_AUTH_MODE=token where the cluster asks for its token, or "
+            "leave out --address to use this machine alone"
         ) from problem
 
 

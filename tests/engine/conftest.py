@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+NOTICED = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # dead nodes
+
 
 @pytest.fixture(scope="session")
 def _cluster(tmp_path_factory):
@@ -17,11 +20,10 @@ def _cluster(tmp_path_factory):
         import ray
         from ray.cluster_utils import Cluster
 
-        node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
-        cluster.add_node(**node)
+        cluster = Cluster(initialize_head=True, head_node_args=NODE | {"_system_config": NOTICED})
+        cluster.add_node(**NODE)
         ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield home
+    yield home, cluster
     ray.shutdown()
     cluster.shutdown()
 
@@ -36,4 +38,16 @@ def cluster(_cluster, request, monkeypatch):
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[request.module.__name__])
     monkeypatch.setattr("selbench.engine.ray_cluster.RETRIES", 0)  # workers take long to start
-    return _cluster
+    home, _ = _cluster
+    return home
+
+
+@pytest.fixture
+def node_to_lose(cluster, _cluster, monkeypatch):
+    """Return the second node, which is replaced after the test; what it was at is tried again."""
+    monkeypatch.setattr("selbench.engine.ray_cluster.RETRIES", 1)
+    _, nodes = _cluster
+    (node,) = nodes.worker_nodes
+    yield node
+    nodes.remove_node(node, allow_graceful=False)
+    nodes.add_node(**NODE)

@@ -8,12 +8,27 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from selbench.datasets.dataset import make_split
 from selbench.engine import ray_cluster, ray_flow
 from selbench.engine.engines import opened
+from selbench.engine.on_ray import apart
+from selbench.engine.plan import tasks_of
 from selbench.engine.ray_cluster import Share, places_of, room_for, share
 from selbench.engine.ray_flow import as_done
 from selbench.errors import SelbenchError
+from selbench.subjects import Subject
+from selbench.suites import (
+    Analysis,
+    Attack,
+    Comparison,
+    Condition,
+    HeldOut,
+    Setting,
+    Validation,
+    collect,
+)
 
 
 @pytest.fixture
@@ -166,3 +181,56 @@ def test_a_task_gets_a_part_of_a_gpu_or_whole_ones(gpus):
     engine = opened("ray", None, gpus)
     with pytest.raises(SelbenchError, match="--gpus-per-task takes a part of a GPU, such as "):
         engine.__enter__()
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """Return a function that replaces Ray by one that starts and joins nothing, for a reason."""
+
+    class RayError(Exception):
+        pass
+
+    def refusing(reason):
+        def init(address, **options):
+            raise RayError(reason)
+
+        fake = SimpleNamespace(
+            init=init,
+            is_initialized=lambda: False,
+            exceptions=SimpleNamespace(RayError=RayError),
+        )
+        monkeypatch.setattr(ray_cluster, "import_ray", lambda: fake)
+        monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "5")
+
+    return refusing
+
+
+def test_a_cluster_that_wants_its_token_is_one_sentence(refused, refusing):
+    refusing("Token authentication is enabled but no token was found.\nRead more at")
+    assert refused("run", "--engine", "ray", "--address", "auto") == (
+        "cannot join the Ray cluster at --address auto (Token authentication is enabled but no "
+        "token was found); run `ray start` on this machine too, set RAY_AUTH_MODE=token where the "
+        "cluster asks for its token, or leave out --address to use this machine alone"
+    )
+
+
+def test_a_machine_on_which_ray_does_not_start_is_one_sentence(refused, refusing, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    refusing("no room")
+    assert refused("run", "--engine", "ray") == (
+        "Ray does not start on this machine (no room); take --engine local"
+    )
+
+
+def test_networks_that_share_nothing_are_apart_and_all_tasks_are_there():
+    pieces = [
+        *collect(("corruptions", "attacks", "mechanism"), Setting(32, 32, only=("fog",))),
+        Validation(HeldOut("v", 3, lambda seed: None)),
+    ]
+    subjects = [Subject(f"{s}", 0.0, s, "t", "resnet8", f"w{s}", lambda: None) for s in range(3)]
+    split = make_split(torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.arange(6) % 3)
+    groups = [list(tasks_of(work, subjects, split, None)) for work in pieces]
+    parted = apart(groups)
+    assert [task for group in parted for task in group] == [t for group in groups for t in group]
+    lengths = {type(group[0].work): len(group) for group in parted}
+    assert lengths == {Condition: 3, Comparison: 3, Validation: 3, Analysis: 1, Attack: 1}

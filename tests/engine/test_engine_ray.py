@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -275,25 +276,78 @@ def test_a_cluster_without_gpus_says_so(cluster):
         engine.__enter__()
 
 
-def meeting(own, other):
-    """Return an analysis that waits for another one, which must be at work at the same time."""
+@pytest.fixture
+def pipes(tmp_path):
+    """Make two named pipes, over which tasks that are at work at the same time can meet."""
+    paths = [str(tmp_path / name) for name in ("left", "right")]
+    for path in paths:
+        os.mkfifo(path)
+    return paths
+
+
+def meet(own, other):
+    """Say whether another task comes to the same pipes while this one waits there."""
+    with open(own, "r+b", 0) as mine, open(other, "r+b", 0) as theirs:  # noqa: PTH123
+        theirs.write(b"!")
+        ready, _, _ = select.select([mine], [], [], 60)
+    return bool(ready)
+
+
+def test_networks_of_one_analysis_are_on_both_nodes_at_the_same_time(
+    cluster, dataset, stores, pipes
+):
+    def measure(model, split, classes):
+        first = torch.equal(model.weight, Linear(0).weight)  # each node has one CPU
+        met = meet(*pipes) if first else meet(*reversed(pipes))
+        return [Measurement("met", float(met), len(split))]
+
+    pieces = [Analysis("clean", measure)]
+    OnRay().evaluate([subject(0), subject(1)], pieces, dataset, stores["ray"], CPU)
+    assert stores["ray"].measurements()["value"].tolist() == [1.0, 1.0]
+
+
+def once(marker):
+    """Say whether this is the first call with a path."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def test_a_run_goes_on_without_the_worker_and_the_node_that_were_killed(
+    node_to_lose, dataset, stores, pipes, tmp_path
+):
+    """A worker dies in the middle of a condition; then a node while both are at work."""
+    markers = [str(tmp_path / name) for name in ("condition", "first", "second")]
+    lost = node_to_lose.node_id
+
+    def perturb(images, examples):
+        if once(markers[0]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 255 - images
 
     def measure(model, split, classes):
-        with open(own, "r+b", 0) as mine, open(other, "r+b", 0) as theirs:  # noqa: PTH123
-            theirs.write(b"!")
-            ready, _, _ = select.select([mine], [], [], 60)
-        return [Measurement("met", float(bool(ready)), len(split))]
+        number = int(torch.equal(model.weight, Linear(1).weight))
+        if once(markers[1 + number]):
+            meet(*pipes) if number else meet(*reversed(pipes))
+            import ray
 
-    return Analysis("clean", measure, Path(own).name)
+            if ray.get_runtime_context().get_node_id() == lost:
+                os.kill(os.getppid(), signal.SIGKILL)  # the node's chief, which its others follow
+                os.kill(os.getpid(), signal.SIGKILL)
+        return [Measurement("alive", 1.0, len(split))]
 
-
-def test_both_nodes_work_at_the_same_time(cluster, dataset, stores, tmp_path):
-    pipes = [str(tmp_path / name) for name in ("left", "right")]
-    for pipe in pipes:
-        os.mkfifo(pipe)
-    pieces = [meeting(*pipes), meeting(*reversed(pipes))]  # each node has one CPU
-    OnRay().evaluate([subject(0)], pieces, dataset, stores["ray"], CPU)
-    assert stores["ray"].measurements()["value"].tolist() == [1.0, 1.0]
+    pieces = [Condition("corruptions", "negative", perturb, 1), Analysis("clean", measure)]
+    subjects = [subject(0), subject(1)]
+    assert OnRay().evaluate(subjects, pieces, dataset, stores["ray"], CPU) == 4
+    assert evaluate(subjects, pieces, dataset, stores["local"], CPU) == 4  # nobody is killed now
+    for store in stores.values():
+        store.finish({})
+    assert content(stores["local"].folder) == content(stores["ray"].folder)
+    assert not stores["ray"].failed()
+    assert not list((stores["ray"].folder / "locks").glob("*.lock"))
+    assert [name for name, _ in node_to_lose.dead_processes()] == ["raylet"]
 
 
 def test_limited_images_are_those_of_the_whole_set(cluster, dataset, stores):
