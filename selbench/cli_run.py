@@ -33,6 +33,7 @@ from selbench.options import (
     Std,
     Store,
     ThreatModel,
+    Trained,
     Weights,
     expanded,
     parse_channels,
@@ -67,6 +68,7 @@ def run(
     pretrained: Pretrained = False,
     threat_model: ThreatModel = None,
     checkpoint: Checkpoints = None,
+    trained: Trained = None,
     mean: Mean = None,
     std: Std = None,
     input_size: InputSize = None,
@@ -108,6 +110,7 @@ def run(
     """
     from selbench.engine import also_on, opened
     from selbench.session import Session
+    from selbench.subjects import exported
 
     common = {
         "weights": weights,
@@ -118,6 +121,10 @@ def run(
         "input_size": input_size,
         "class_map": class_map,
     }
+    if trained and (model or checkpoint):
+        raise SelbenchError(
+            "--trained takes a study's own networks; leave out --model, --checkpoint"
+        )
     brought = _brought(model or [], checkpoint or [], common, bool(alpha or seed))
     meant = _study(study, dataset, data, bool(brought))
     alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")
@@ -127,7 +134,8 @@ def run(
         session = Session.open(
             meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen
         )
-        subjects = _taken(session, brought, quiet)
+        own = exported(trained, session.study, session.dataset) if trained else []
+        subjects = own or _taken(session, brought, quiet)
         if dry_run:
             show_plan(session.dry_run(store, suites, limit, subjects, only, save_adversarials))
             return

@@ -31,7 +31,7 @@ Place = Annotated[
 Store = Annotated[
     Path, typer.Option(parser=place, metavar="PATH", help="The folder of results, or its URL.")
 ]
-Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda" or "cuda:1".')]
+Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1"; run: "cuda:0,cuda:1".')]
 Data = Annotated[
     Path | None, typer.Option(help="Where the images lie, instead of the study's dataset.root.")
 ]
@@ -77,6 +77,10 @@ Checkpoints = Annotated[
         "--checkpoint",
         help="Evaluate these weights of the study's model instead of training; may be repeated.",
     ),
+]
+Trained = Annotated[
+    Path | None,
+    typer.Option(help="Take the study's networks from what `selbench train --output` wrote."),
 ]
 Mean = Annotated[
     str | None, typer.Option(help="A brought network's per-channel mean, as R,G,B on [0, 1].")

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from selbench.datasets import Dataset
+from selbench.errors import SelbenchError
 from selbench.files import replacing
-from selbench.models import build_model, load_weights
+from selbench.models import build_model, load_weights, read_state
 from selbench.progress import Step, quiet
 from selbench.study import ModelSpec, Study, exactly
-from selbench.training import train_or_find
+from selbench.training import train_or_find, training_key, weights_hash
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,28 @@ def trained_subject(
     `BusyError` is raised while another process trains it.
     """
     network = train_or_find(study, dataset, alpha, seed, device, step, wait)
+    weights, diverged = network.manifest["weights"], network.manifest["diverged"]
+    return _subject(study, dataset, alpha, seed, weights, network.weights, diverged)
+
+
+def _subject(
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    weights: str,
+    path: Path,
+    diverged: bool = False,
+) -> Subject:
     return Subject(
         name=f"alpha={exactly(alpha)} seed={seed}",
         alpha=alpha,
         seed=seed,
-        training=network.manifest["training"],
+        training=training_key(study, dataset),
         architecture=study.model.name,
-        weights=network.manifest["weights"],
-        load=lambda: _load(study.model, dataset, network.weights),
-        diverged=network.manifest["diverged"],
+        weights=weights,
+        load=lambda: _load(study.model, dataset, path),
+        diverged=diverged,
     )
 
 
@@ -77,7 +91,7 @@ def _load(spec: ModelSpec, dataset: Dataset, weights: Path) -> nn.Module:
 
 
 def export(subject: Subject, path: Path, half: bool = False) -> None:
-    """Write a network's weights as safetensors, for `--checkpoint` or any other use.
+    """Write a trained network's weights as safetensors, for `exported` or any other use.
 
     With `half`, kernels and matrices are rounded to float16, which halves the file; normalisation
     stays in float32.
@@ -87,4 +101,45 @@ def export(subject: Subject, path: Path, half: bool = False) -> None:
         for name, tensor in subject.load().state_dict().items()
     }
     with replacing(path) as temporary:
-        safetensors.torch.save_file(state, temporary, {"network": subject.name})
+        facts = {"alpha": subject.alpha, "seed": subject.seed, "training": subject.training}
+        about = {name: str(fact) for name, fact in facts.items()}
+        safetensors.torch.save_file(state, temporary, about)
+
+
+def exported(folder: Path, study: Study, dataset: Dataset) -> list[Subject]:
+    """Return the networks of a study that `export` wrote into a folder, by seed and alpha.
+
+    Those of other alphas and seeds than the study's are left out.
+
+    Raises:
+        SelbenchError: where there are none, or one was trained otherwise or not by selbench.
+    """
+    every = [_exported(path, study, dataset) for path in sorted(folder.glob("*.safetensors"))]
+    found = {(each.seed, each.alpha): each for each in every}
+    order = [(seed, alpha) for seed in study.seeds for alpha in study.alphas]
+    chosen = [found[each] for each in order if each in found]
+    if not chosen:
+        raise SelbenchError(
+            f"{folder} holds no weights (*.safetensors) of these alphas and seeds; write them with "
+            "selbench train --output"
+        )
+    return chosen
+
+
+def _exported(path: Path, study: Study, dataset: Dataset) -> Subject:
+    state = read_state(path)
+    with safetensors.safe_open(path, "pt") as file:
+        about = file.metadata() or {}
+    try:
+        alpha, seed, training = float(about["alpha"]), int(about["seed"]), about["training"]
+    except (KeyError, ValueError) as problem:
+        raise SelbenchError(
+            f"{path} does not say which alpha and seed it is of; take --checkpoint for networks "
+            "that selbench train --output did not write"
+        ) from problem
+    if training != training_key(study, dataset):
+        raise SelbenchError(
+            f"{path} was trained by another recipe, architecture or data set than "
+            f"{study.name}'s; take --checkpoint to evaluate it all the same"
+        )
+    return _subject(study, dataset, alpha, seed, weights_hash(state), path)

@@ -5,6 +5,8 @@ import safetensors.torch
 import torch
 from kept import measurements
 
+from selbench.training import run as training_run
+
 ONE = ("--alpha", "0", "--seed", "0")
 
 
@@ -52,3 +54,59 @@ def test_half_without_a_folder_is_refused(selbench, tiny_study):
     done = selbench("train", tiny_study, "--half")
     assert done.code == 2
     assert "--half is of the copies that --output FOLDER writes; give it too" in done.err
+
+
+# --- taken instead of training ---
+
+
+def test_copies_are_taken_instead_of_training(selbench, tiny_study, trained, monkeypatch):
+    path = trained("--half")
+    expected = selbench("run", tiny_study, *ONE).out
+    first = measurements().query("metric == 'accuracy'")
+    monkeypatch.setenv("SELBENCH_HOME", str(path.parent.parent / "empty"))
+    monkeypatch.setattr(training_run, "train", None)
+    again = ("run", tiny_study, "--trained", path.parent, "--store", "other")
+    assert selbench(*again).code == 0
+    taken = measurements("other").query("metric == 'accuracy'")
+    keys = ["subject", "alpha", "seed", "training"]
+    assert taken[keys].values.tolist() == first[keys].values.tolist()
+    assert taken["weights"].item() != first["weights"].item()  # rounded
+    assert taken["value"].item() == pytest.approx(first["value"].item(), abs=0.05)
+    assert "alpha" in expected
+
+
+def test_copies_of_other_alphas_are_not_taken(selbench, tiny_study, trained):
+    path = trained()
+    done = selbench("run", tiny_study, "--trained", path.parent, "--alpha", "1")
+    assert done.code == 2
+    assert f"{path.parent} holds no weights (*.safetensors) of these alphas and seeds" in flat(done)
+
+
+def test_copies_of_another_recipe_are_refused(selbench, tiny_study, trained, edit):
+    path = trained()
+    edit(tiny_study, "epochs = 2", "epochs = 3")
+    done = selbench("run", tiny_study, "--trained", path.parent)
+    assert done.code == 2
+    assert f"{path} was trained by another recipe, architecture or data set than tiny's" in flat(
+        done
+    )
+
+
+def test_weights_that_do_not_say_what_they_are_are_refused(selbench, tiny_study, trained):
+    path = trained()
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path)
+    done = selbench("run", tiny_study, "--trained", path.parent)
+    assert done.code == 2
+    assert f"{path} does not say which alpha and seed it is of; take --checkpoint" in flat(done)
+
+
+def test_a_study_has_one_kind_of_networks(selbench, tiny_study, trained):
+    path = trained()
+    done = selbench("run", tiny_study, "--trained", path.parent, "--checkpoint", path)
+    assert done.code == 2
+    assert "--trained takes a study's own networks; leave out --model, --checkpoint" in flat(done)
+
+
+def flat(done):
+    """Return what a command said, on one line."""
+    return " ".join(done.err.split())
