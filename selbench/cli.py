@@ -9,15 +9,15 @@ import typer
 from rich.console import Console
 
 from selbench import __version__
-from selbench.cli_calibration import calibration
-from selbench.cli_check import baseline, check
-from selbench.cli_claims import claims
-from selbench.cli_corrupt import corrupt
-from selbench.cli_leaderboard import leaderboard
-from selbench.cli_model_info import model_info
-from selbench.cli_report import report
-from selbench.cli_run import run
-from selbench.cli_verify import verify
+from selbench.commands.calibration import calibration
+from selbench.commands.check import baseline, check
+from selbench.commands.claims import claims
+from selbench.commands.corrupt import corrupt
+from selbench.commands.leaderboard import leaderboard
+from selbench.commands.model_info import model_info
+from selbench.commands.report import report
+from selbench.commands.run import run
+from selbench.commands.verify import verify
 from selbench.errors import SelbenchError
 from selbench.options import (
     Alphas,
