@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import sys
 import tarfile
 from contextlib import contextmanager
@@ -45,6 +46,11 @@ batch_size = 12
 learning_rate = 0.1
 precision = "float32"
 """
+
+
+def pytest_sessionstart():
+    """Let tests press Ctrl-C: shells start background jobs with that ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pickle
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from threading import Thread, local
+from threading import Event, Thread, local
 
 import fsspec
 import pyarrow as pa
@@ -386,22 +386,23 @@ def test_a_new_holder_elsewhere_begins_a_new_watch(locks, clock):
 
 
 def test_a_beat_under_way_does_not_bring_a_released_lock_back(locks, monkeypatch):
-    releasing, genuine = [], locks_module._read
+    release, genuine = Thread(target=locks.release, args=("a",)), locks_module._read
+    beats, released = [], Event()
 
     def read(path):
         found = genuine(path)
-        if not releasing:  # it is the first beat
-            releasing.append(Thread(target=locks.release, args=("a",)))
-            releasing[0].start()
-            releasing[0].join(0.1)
+        beats.append(path)
+        if len(beats) == 1:
+            release.start()
+            release.join(0.1)
+            released.set()
         return found
 
     monkeypatch.setattr(locks_module, "BEAT", 0.001)
     locks.take("a")
     monkeypatch.setattr(locks_module, "_read", read)
-    while not releasing:
-        assert locks.folder.exists()
-    releasing[0].join()
+    released.wait()
+    release.join()
     assert bytes_in(locks.folder) == {}
 
 
