@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from counted import begin_empty
 from torch import nn
 
+from selbench import locks as locks_module
 from selbench.datasets.dataset import Dataset, make_split
 from selbench.store import StudyStore
 from selbench.subjects import Subject
@@ -56,3 +58,21 @@ def dataset():
 @pytest.fixture
 def store(tmp_path):
     return StudyStore(tmp_path / "runs", "study", {"command": ["run"]})
+
+
+@pytest.fixture
+def servers():
+    """Begin with servers that hold nothing."""
+    begin_empty()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a function that sets the watcher's own clock on by some seconds."""
+    now = [0.0]
+    monkeypatch.setattr(locks_module.time, "monotonic", lambda: now[0])
+
+    def on(seconds):
+        now[0] += seconds
+
+    return on

@@ -1,29 +1,23 @@
 """A store at a URL: the same numbers, whole files, few requests, and plain words on what fails."""
 
 import dataclasses
-import json
 import pickle
-from collections import Counter
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread, local
 
 import fsspec
 import pyarrow as pa
 import pytest
 import torch
-from fsspec.implementations.memory import MemoryFileSystem
+from counted import Counted, bytes_in, cells_of, fill, reopened, requests
+from written import CELL
 
 from selbench import evaluate as evaluate_network
-from selbench import locks as locks_module
 from selbench.engine import evaluate
 from selbench.errors import SelbenchError
 from selbench.leaderboard import current_rows
-from selbench.locks import STALE, Holder, Locks
 from selbench.store import (
-    Cell,
     Failure,
-    Measurement,
     Result,
     StudyStore,
     adversarials,
@@ -35,113 +29,13 @@ from selbench.urls import UrlPath, place
 from selbench.verification import repair, studies_at, verify
 
 CPU = torch.device("cpu")
-ASKED = ("info", "ls", "cat_file", "cat", "put_file", "pipe_file", "rm_file")
-CELL = Cell(
-    suite="clean",
-    condition="clean",
-    level=None,
-    group="",
-    source="original",
-    version=1,
-    data="d",
-    limit=None,
-    subject="alpha=0 seed=0",
-    alpha=0.0,
-    seed=0,
-    training="t",
-    architecture="linear",
-    weights="w",
-)
-FACTS = {"data": "d", "training": "t", "conditions": {}, "subjects": {}}
 
-
-class Counted(MemoryFileSystem):
-    """A server that renames nothing, counts what it is asked, and may refuse."""
-
-    protocol = "counted"
-    store, pseudo_dirs = {}, [""]  # its own
-    asked, refusing = Counter(), {}
-    listed, within = {}, local()  # listings are remembered until it is told to forget them
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(path.replace("counted://", "memory://"))
-
-    def ls(self, path, detail=True, **options):
-        kept = self._strip_protocol(path)
-        if kept not in self.listed:
-            self.listed[kept] = super().ls(path, detail=True)
-        return self.listed[kept]
-
-    def invalidate_cache(self, path=None):
-        self.listed.clear()
-
-    def mv(self, *arguments, **options):
-        raise NotImplementedError("an object store has no rename")
-
-    mv_file = rename = move = mv
-
-
-def counting(name):
-    genuine = getattr(Counted, name)
-
-    def ask(self, *arguments, **options):
-        outer = not getattr(Counted.within, "busy", False)
-        if outer:
-            Counted.asked[name] += 1
-            if name in Counted.refusing:
-                raise Counted.refusing[name]
-        Counted.within.busy = True
-        try:
-            return genuine(self, *arguments, **options)
-        finally:
-            Counted.within.busy = not outer
-
-    return ask
-
-
-for each in ASKED:
-    setattr(Counted, each, counting(each))
-
-
-@pytest.fixture(autouse=True)
-def _servers():
-    """Begin with servers that hold nothing."""
-    fsspec.register_implementation("counted", Counted, clobber=True)
-    for server in (MemoryFileSystem, Counted):
-        server.store.clear()
-        server.pseudo_dirs[:] = [""]
-    Counted.asked.clear()
-    Counted.refusing.clear()
+pytestmark = pytest.mark.usefixtures("servers")
 
 
 @pytest.fixture
 def store():
     return StudyStore(place("counted://bucket/runs"), "study", {"command": ["run"]})
-
-
-def cells_of(number):
-    return [dataclasses.replace(CELL, weights=f"w{index}") for index in range(number)]
-
-
-def fill(store, number=3):
-    """Write so many files of one cell with outcomes, and the tables."""
-    store.prepare()
-    for cell in cells_of(number):
-        table = pa.table({"key": [cell.key] * 3, "example": range(3), "loss": [0.5] * 3})
-        store.write([Result(cell, [Measurement("accuracy", 0.5, 3)])], table)
-    store.finish(FACTS)
-    return store
-
-
-def reopened(store):
-    return StudyStore(place(str(store.root)), store.study)
-
-
-def bytes_in(folder):
-    """Return what lies below a folder, here or at a URL: contents by names."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path)[len(str(folder)) :]: path.read_bytes() for path in files}
 
 
 def overwrite(path, content):
@@ -329,109 +223,7 @@ def test_a_server_that_cannot_be_reached_is_no_damage(asked, store):
     assert bytes_in(store.root) == before
 
 
-# Locks.
-
-
-@pytest.fixture
-def locks():
-    return Locks(place("counted://bucket/runs/study/locks"))
-
-
-def test_a_lock_is_made_once_and_given_back(locks, clock):
-    other = Locks(locks.folder)
-    assert locks.take("a") is None
-    assert isinstance(other.take("a"), Holder)
-    assert [*other.held_by_others()] == ["a"]
-    locks.release("a")
-    assert other.held_by_others() == {}
-    clock(locks_module.PAUSE)
-    assert other.take("a") is None
-    other.release("a")
-    assert bytes_in(locks.folder) == {}
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Return a function that sets the watcher's own clock on by some seconds."""
-    now = [0.0]
-    monkeypatch.setattr(locks_module.time, "monotonic", lambda: now[0])
-
-    def on(seconds):
-        now[0] += seconds
-
-    return on
-
-
-def test_a_holder_elsewhere_lives_while_its_beats_count_on(locks, clock):
-    path = locks.folder / "a.lock"
-
-    def beat(count):
-        path.put_json({"host": "far", "machine": "far 1", "process": 7, "beats": count})
-
-    for count in range(3):
-        beat(count)
-        assert locks.take("a").host == "far"
-        clock(STALE + 1)
-    assert locks.take("a") is None
-    assert json.loads(path.read_text())["host"] != "far"
-    locks.release("a")
-
-
-def test_a_new_holder_elsewhere_begins_a_new_watch(locks, clock):
-    path = locks.folder / "a.lock"
-    for token in ("one", "two"):
-        path.put_json({"host": "far", "machine": "far 1", "process": 7, "token": token})
-        assert locks.take("a").token == token
-        clock(STALE + 1)
-
-
-def test_a_beat_under_way_does_not_bring_a_released_lock_back(locks, monkeypatch):
-    release, genuine = Thread(target=locks.release, args=("a",)), locks_module._read
-    beats, released = [], Event()
-
-    def read(path):
-        found = genuine(path)
-        beats.append(path)
-        if len(beats) == 1:
-            release.start()
-            release.join(0.1)
-            released.set()
-        return found
-
-    monkeypatch.setattr(locks_module, "BEAT", 0.001)
-    locks.take("a")
-    monkeypatch.setattr(locks_module, "_read", read)
-    released.wait()
-    release.join()
-    assert bytes_in(locks.folder) == {}
-
-
-def test_who_waits_asks_now_and_then(locks, clock):
-    other = Locks(locks.folder)
-    locks.take("a")
-    holder, asked = requests(lambda: other.take("a"))
-    assert asked > 0
-    assert requests(lambda: other.take("a")) == (holder, 0)
-    clock(locks_module.PAUSE)
-    assert requests(lambda: other.take("a"))[1] > 0
-    locks.release("a")
-
-
-def test_a_lock_is_let_go_where_the_server_is_gone(locks):
-    with locks.holding("a"):
-        Counted.refusing["cat_file"] = OSError("gone")
-
-
-def test_the_holder_counts_its_beats_and_leaves_a_lock_that_is_another_s(locks, monkeypatch):
-    monkeypatch.setattr(locks_module, "BEAT", 0.01)
-    path = locks.folder / "a.lock"
-    with locks.holding("a"):
-        while json.loads(path.read_text())["beats"] < 3:
-            assert locks.folder.exists()
-        path.put_json({"host": "far", "token": "t"})
-        for _ in range(50):
-            assert json.loads(path.read_text()) == {"host": "far", "token": "t"}
-    assert path.is_file()
+# Two runs.
 
 
 def test_two_runs_share_the_work(subject, dataset, store):
@@ -461,12 +253,6 @@ def test_a_store_is_not_repaired_while_a_run_is_at_work(store):
 
 
 # What it costs.
-
-
-def requests(ask):
-    Counted.asked.clear()
-    result = ask()
-    return result, sum(Counted.asked.values())
 
 
 def test_hundreds_of_cells_are_read_with_few_requests(store):

@@ -46,18 +46,6 @@ def elsewhere(locks):
     return lay
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Return a function that sets the watcher's own clock on by some seconds."""
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-
-    def on(seconds):
-        now[0] += seconds
-
-    return on
-
-
 def other(folder):
     """Return a process that holds the lock "a"."""
     process = subprocess.Popen(

@@ -12,29 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from written import CELL as CLEAN
+from written import FACTS
 
 from selbench.errors import SelbenchError
 from selbench.locks import Locks
-from selbench.store import Cell, Failure, Measurement, Result, StudyStore
+from selbench.store import Failure, Measurement, Result, StudyStore
 from selbench.verification import repair, studies_at, verify
 
-CELL = Cell(
-    suite="attacks",
-    condition="pgd-linf",
-    level=1.0,
-    group="linf",
-    source="attack",
-    version=1,
-    data="d",
-    limit=None,
-    subject="alpha=0 seed=0",
-    alpha=0.0,
-    seed=0,
-    training="t",
-    architecture="resnet8",
-    weights="w",
+CELL = dataclasses.replace(
+    CLEAN, suite="attacks", condition="pgd-linf", level=1.0, group="linf", source="attack"
 )
-FACTS = {"data": "d", "training": "t", "conditions": {}, "subjects": {}}
 
 
 def outcomes(cells, n=3):
