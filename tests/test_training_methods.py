@@ -9,7 +9,7 @@ from selbench.models import build_model
 from selbench.randomness import dice, seeded
 from selbench.selectivity import RecordedUnits, mean_selectivity
 from selbench.study import DatasetSpec, ModelSpec, Recipe
-from selbench.training import make_optimizer, train
+from selbench.training import make_optimizer, methods, train
 from selbench.training.methods import ALIKE, CONSISTENCY, EPSILON, inconsistency, to_images, views
 
 MODEL = ModelSpec(name="resnet8", options={"width": 4})
@@ -83,6 +83,26 @@ def test_augmix_draws_from_its_generator_and_leaves_the_global_one(digits):
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
     torch.set_rng_state(before)
+
+
+def test_few_images_share_operations(digits, monkeypatch):
+    sizes = []
+
+    def mix(all_ops):
+        return lambda part: (sizes.append(len(part)), part)[1]
+
+    monkeypatch.setattr("torchvision.transforms.v2.AugMix", mix)
+    shown("augmix", digits)
+    assert sizes == 2 * [ALIKE] * (40 // ALIKE)
+
+
+def test_disagreement_of_views_is_trained_on(digits, monkeypatch):
+    states = []
+    for weight in (CONSISTENCY, 0.0):
+        monkeypatch.setattr(methods, "CONSISTENCY", weight)
+        _, model = trained(digits, method="augmix", images=100, epochs=1)
+        states.append(next(model.parameters()))
+    assert not torch.equal(*states)
 
 
 def test_views_that_agree_cost_nothing():
