@@ -31,6 +31,7 @@ FIGURES = (
     "gradients",
     "jacobian",
     "elasticity",
+    "training",
 )
 
 

@@ -231,6 +231,7 @@ class Session:
                 "diverged": each.diverged,
                 "helper": getattr(helper_of(each, subjects), "weights", ""),
                 **({"about": each.about} if each.about else {}),
+                **({"curves": list(each.curves)} if each.curves else {}),
             }
             for each in subjects
         }

@@ -1,8 +1,9 @@
 """Networks under test: trained by a study, or brought by the user."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -31,6 +32,7 @@ class Subject:
         load: builds the network in evaluation mode, on the CPU.
         diverged: whether its training ended early because the loss was not finite.
         about: what a brought network was found to take and to give; "" for a trained one.
+        curves: what `selbench.training.loop.Epoch` says of each epoch; () where not trained here.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Subject:
     load: Callable[[], nn.Module]
     diverged: bool = False
     about: str = ""
+    curves: Sequence[Mapping[str, Any]] = ()
 
 
 def trained_subject(
@@ -59,8 +62,9 @@ def trained_subject(
     `BusyError` is raised while another process trains it.
     """
     network = train_or_find(study, dataset, alpha, seed, device, step, wait)
-    weights, diverged = network.manifest["weights"], network.manifest["diverged"]
-    return _subject(study, dataset, alpha, seed, weights, network.weights, diverged)
+    facts = network.manifest
+    subject = _subject(study, dataset, alpha, seed, facts["weights"], network.weights)
+    return replace(subject, diverged=facts["diverged"], curves=facts["curves"])
 
 
 def _subject(
@@ -70,7 +74,6 @@ def _subject(
     seed: int,
     weights: str,
     path: Path,
-    diverged: bool = False,
 ) -> Subject:
     return Subject(
         name=f"alpha={exactly(alpha)} seed={seed}",
@@ -80,7 +83,6 @@ def _subject(
         architecture=study.model.name,
         weights=weights,
         load=lambda: _load(study.model, dataset, path),
-        diverged=diverged,
     )
 
 

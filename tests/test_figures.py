@@ -31,11 +31,12 @@ LAYERED = {  # suite, condition, level: metrics of layers
     ),
 }
 LACKING = {  # where figures are not called after the suite that they need
-    "corruption-differences": ("corruptions", "corruptions"),
+    "corruption-differences": ("corruptions", " --suite corruptions"),
     "tradeoff": (
         "networks under corruptions and attacks",
-        "corruptions --suite attacks",
+        " --suite corruptions --suite attacks",
     ),
+    "training": ("training curves, which brought networks have not", ""),
 }
 WHOLE = {
     "jacobian": (
@@ -85,6 +86,18 @@ def explained(alpha, seed):
         yield cell(suite, "clean", None, alpha, seed), rows
 
 
+def curves(alpha):
+    return [
+        {
+            "number": number,
+            "cross_entropy": 2.0 / number,
+            "selectivity": alpha * number / 10 if alpha else None,
+            "accuracy": 0.5 + number / 10,
+        }
+        for number in (1, 2, 3)
+    ]
+
+
 def write(folder, seeds=1):
     store = StudyStore(folder, "study")
     store.prepare()
@@ -96,8 +109,9 @@ def write(folder, seeds=1):
                 conditions[f"{which.suite}/{which.condition}{level}"] = ["s", 1, ""]
                 store.write([Result(which, rows)])
             facts = {"weights": f"w{alpha}{seed}", "training": "t", "diverged": False}
-            subjects[f"alpha={alpha} seed={seed}"] = facts
-    store.finish({"data": "d", "training": "t", "conditions": conditions, "subjects": subjects})
+            subjects[f"alpha={alpha} seed={seed}"] = facts | {"curves": curves(alpha)}
+    made = {"data": "d", "training": "t", "study": {"dataset": {"validation": 50}}}
+    store.finish({**made, "conditions": conditions, "subjects": subjects})
     return store
 
 
@@ -190,8 +204,8 @@ def test_a_store_without_what_is_to_be_drawn_says_how_to_make_it(tmp_path, name)
     empty = StudyStore(tmp_path / "runs", "bare")
     empty.prepare()
     empty.finish({"data": "d", "training": "t", "conditions": {}, "subjects": {}})
-    what, suites = LACKING.get(name, (name, name))
-    message = f"^the study bare holds no {what}; run `selbench run bare --suite {suites}`$"
+    what, suites = LACKING.get(name, (name, f" --suite {name}"))
+    message = f"^the study bare holds no {what}; run `selbench run bare{suites}`$"
     with pytest.raises(SelbenchError, match=message):
         draw(name, empty, None, tmp_path / "x.svg")
 
@@ -247,3 +261,12 @@ def test_a_panel_without_numbers_stays_empty(name, tmp_path):
     first, *others = drawn(name, store).axes
     assert first.lines
     assert not any(axes.lines for axes in others if name in kept)
+
+
+def test_training_curves_are_drawn_epoch_by_epoch_and_without_selectivity_at_zero(store):
+    loss, selectivity, accuracy = drawn("training", store).axes
+    assert [line.get_label() for line in loss.lines] == ["0", "1"]
+    assert [line.get_label() for line in selectivity.lines] == ["1"]
+    assert list(selectivity.lines[0].get_xdata()) == [1, 2, 3]
+    assert list(selectivity.lines[0].get_ydata()) == pytest.approx([0.1, 0.2, 0.3])
+    assert list(accuracy.lines[1].get_ydata()) == pytest.approx([60, 70, 80])

@@ -1,6 +1,15 @@
 """Figures: pure functions of a study's measurements."""
 
-from selbench.figures import attacks, calibration, corruptions, mechanism, tradeoff
+from selbench.figures import attacks, calibration, corruptions, mechanism, tradeoff, training
 from selbench.figures.style import FIGURES, draw
 
-__all__ = ["FIGURES", "attacks", "calibration", "corruptions", "draw", "mechanism", "tradeoff"]
+__all__ = [
+    "FIGURES",
+    "attacks",
+    "calibration",
+    "corruptions",
+    "draw",
+    "mechanism",
+    "tradeoff",
+    "training",
+]

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from selbench.errors import SelbenchError
+from selbench.leaderboard.curves import with_curves
 from selbench.store import StudyStore, condition_id
 
 RUNS = Path("runs")  # where results are, unless --store says otherwise
@@ -16,16 +17,19 @@ RUNS = Path("runs")  # where results are, unless --store says otherwise
 def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
     """Return the measurements of a store's latest run that tables and figures are made of.
 
+    The networks' training curves are among them.
+
     Raises:
         SelbenchError: where there are no cells with that `limit`.
     """
-    rows = _one_limit(_current(store.measurements(), store.manifest()), limit)
+    manifest = store.manifest()
+    rows = _one_limit(_current(store.measurements(), manifest), limit)
     if limit is not None and rows.empty:
         raise SelbenchError(
             f"{store.folder} holds no results on {limit} test images; make them with "
             f"`{command(store, limit)}`"
         )
-    return rows
+    return with_curves(rows, manifest)
 
 
 def command(store: StudyStore, limit: int | None) -> str:

@@ -70,6 +70,15 @@ LEGENDS = {
         reads=("corruptions", "corruptions-extra"),
         metrics=("ece", "ece_null", "ece_spline", "ece_spline_null"),
     ),
+    "training": Legend(
+        "mechanism",
+        "Training",
+        "How the networks came about. The regulariser sees the selectivity of each batch, which "
+        "sampling makes larger than that of the test images; with alpha = 0 nothing looks at it. "
+        f"{BANDS}.",
+        reads=("training",),
+        metrics=("training_cross_entropy", "training_selectivity", "validation_accuracy"),
+    ),
     "selectivity": Legend(
         "mechanism",
         "Class selectivity, layer by layer",

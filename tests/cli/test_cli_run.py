@@ -14,6 +14,8 @@ from selbench.cli import app
 from selbench.datasets import DATASETS
 from selbench.figures import FIGURES
 from selbench.leaderboard import COLUMNS
+from selbench.leaderboard.current import current_rows
+from selbench.leaderboard.curves import METRICS
 from selbench.models import MODELS
 from selbench.store import StudyStore
 from selbench.study import shipped_studies
@@ -142,6 +144,23 @@ def test_manifest_tells_how_the_numbers_were_made(selbench, tiny_study):
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
     assert facts["versions"]["selbench"] == package.__version__
     assert set(facts["subjects"]) == set(measurements()["subject"])
+
+
+def test_training_curves_are_kept_beside_the_measurements(selbench, tiny_study):
+    selbench("run", tiny_study, "--limit", "9")
+    rows = current_rows(StudyStore(Path("runs"), manifest()["study"]["name"]))
+    curves = rows[rows["suite"] == "training"].set_index(["subject", "metric", "level"])
+    facts = manifest()["subjects"]["alpha=1 seed=0"]["curves"]
+    assert [epoch["number"] for epoch in facts] == [1, 2]
+    own = curves.loc["alpha=1 seed=0"]
+    for metric, name in METRICS.items():
+        assert own.loc[name, "value"].tolist() == [epoch[metric] for epoch in facts]
+    held_out = manifest()["study"]["dataset"]["validation"]
+    assert own.loc[METRICS["accuracy"], "n"].tolist() == [held_out, held_out]
+    assert set(curves.loc["alpha=0 seed=0"].index.get_level_values("metric")) == {
+        METRICS["cross_entropy"],
+        METRICS["accuracy"],
+    }
 
 
 def test_every_file_of_cells_tells_how_it_was_made(selbench, tiny_study):

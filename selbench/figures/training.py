@@ -1,0 +1,49 @@
+"""How the networks were trained."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from selbench.errors import SelbenchError
+from selbench.figures.style import FIGURES, colours_of, groups_of, legend, line
+from selbench.leaderboard.curves import SUITE
+
+PANELS = {
+    "training_cross_entropy": "cross-entropy, training images",
+    "training_selectivity": "selectivity index of the batches",
+    "validation_accuracy": "accuracy on validation images, %",
+}
+
+
+@FIGURES
+def training(rows: pd.DataFrame, study: str) -> Figure:
+    """Training curves of each alpha: loss, selectivity and validation accuracy after each epoch.
+
+    The mean over seeds with its 95 % interval. Where alpha is 0, training does not look at
+    selectivity.
+    """
+    curves = rows[rows["suite"] == SUITE]
+    if curves.empty:
+        raise SelbenchError(
+            f"the study {study} holds no training curves, which brought networks have not; run "
+            f"`selbench run {study}`"
+        )
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(PANELS))
+    colours = colours_of(curves)
+    for axes, (metric, title) in zip(panels, PANELS.items(), strict=True):
+        part = curves[curves["metric"] == metric]
+        values = part.pivot(index="subject", columns="level", values="value")
+        groups = groups_of(part.drop_duplicates("subject")).set_axis(part["subject"].unique())
+        for name, colour in colours.items():
+            own = values.loc[groups.index[groups == name]].dropna(axis="columns")
+            if not own.empty:
+                shown = 100 * own if title.endswith("%") else own
+                line(axes, own.columns, shown, name, colour, marker="")
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        sns.despine(ax=axes)
+    panels[-1].set_ylim(0, 100)
+    legend(panels[-1], curves)
+    figure.suptitle(f"{study}: training", x=0.01, ha="left")
+    return figure
