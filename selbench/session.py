@@ -198,6 +198,11 @@ class Session:
         source, scale = self.study.corruptions.source, self.study.corruptions.scale
         if source == "generated":
             return Setting(height, width, scale, only, None, mechanism, validation)
+        if self.study.dataset.classes is not None:
+            raise SelbenchError(
+                f"corrupted images of {source} are of all classes; leave out dataset.classes, or "
+                "--source"
+            )
         official = source == "official"
         folder = official_folder(self.dataset.name) if official else Path(source)
         stored = CorruptedSet(folder, self.dataset.classes, self.dataset.test, strict=official)

@@ -26,11 +26,15 @@ class Frozen(BaseModel):
 
 
 class DatasetSpec(Frozen):
-    """Which images, and how many training images are held out for validation."""
+    """Which images, and how many training images are held out for validation.
+
+    With `classes`, the first so many classes alone, in the order of their numbers.
+    """
 
     name: str
     root: Path | None = None
     validation: int = Field(ge=1)
+    classes: int | None = Field(default=None, ge=2, exclude_if=lambda number: number is None)
 
 
 class ModelSpec(Frozen):

@@ -73,6 +73,15 @@ def test_a_set_without_a_corruption_of_the_suite_is_refused_before_training(
     assert not (fresh_home / "weights").exists()
 
 
+def test_a_set_on_disk_is_of_all_classes(refused, tiny_study, tmp_path, edit):
+    write_set(tmp_path / "stored", ["fog"])
+    edit(tiny_study, "[dataset]", "[dataset]\nclasses = 2")
+    words = ("run", tiny_study, "--suite", "corruptions", "--corruption", "fog")
+    assert refused(*words, "--source", "stored").endswith(
+        "stored are of all classes; leave out dataset.classes, or --source"
+    )
+
+
 @pytest.mark.parametrize("layout", ["npy", "folder"])
 def test_a_set_of_our_own_is_paired_with_the_test_images_in_their_order(selbench, layout):
     from corruptions import corrupt

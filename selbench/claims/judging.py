@@ -106,7 +106,9 @@ def judge_study(
     """
     rows, manifest = current_rows(store, limit), store.manifest()
     study = manifest.get("study", {})
-    network = f"{study.get('model', {}).get('name')}/{study.get('dataset', {}).get('name')}"
+    data = study.get("dataset", {})
+    part = f", {data['classes']} classes" if "classes" in data else ""
+    network = f"{study.get('model', {}).get('name')}/{data.get('name')}{part}"
     used = rows["limit"].dropna()
     taken = int(used.iloc[0]) if len(used) else None
     word = study_word(store.study, manifest.get("command", []))

@@ -85,15 +85,31 @@ def load_dataset(spec: DatasetSpec, progress: Progress = SILENT) -> Dataset:
 
     Raises:
         SelbenchError: for an unknown name, for data that is not there (with where to put it or how
-            to download it), and for an image that cannot be used.
+            to download it), for an image that cannot be used, and for more classes than there are.
     """
     dataset = DATASETS[spec.name](spec.root, progress)
+    if spec.classes is not None:
+        dataset = _first_classes(dataset, spec.classes)
     if spec.validation >= len(dataset.train):
         raise SelbenchError(
             f"dataset.validation = {spec.validation} leaves none of the {len(dataset.train)} "
             "training images; hold fewer out"
         )
     return dataset
+
+
+def _first_classes(dataset: Dataset, number: int) -> Dataset:
+    """Return the data set with its first `number` classes alone."""
+    if number > len(dataset.classes):
+        raise SelbenchError(
+            f"dataset.classes = {number}, and {dataset.name} has {len(dataset.classes)}; leave it "
+            "out to take all"
+        )
+    train, test = (
+        make_split(split.images[split.labels < number], split.labels[split.labels < number])
+        for split in (dataset.train, dataset.test)
+    )
+    return replace(dataset, classes=dataset.classes[:number], train=train, test=test)
 
 
 def make_split(images: Pixels, labels: Labels) -> Split:

@@ -24,8 +24,11 @@ direction = "down"
 """
 
 
-def write(folder, study="study", alphas=ALPHAS, limit=None, command=()):
-    """Write a store in which accuracy falls, and selectivity rises, with alpha."""
+def write(folder, study="study", alphas=ALPHAS, limit=None, command=(), **data):
+    """Write a store in which accuracy falls, and selectivity rises, with alpha.
+
+    `data`: what its manifest says of the data set besides its name.
+    """
     store = StudyStore(folder, study)
     store.prepare()
     for alpha in alphas:
@@ -47,7 +50,7 @@ def write(folder, study="study", alphas=ALPHAS, limit=None, command=()):
         for s in SEEDS
     }
     conditions = {name: ["original", 1, ""] for name in ("clean/clean", "selectivity/clean")}
-    study_facts = {"model": {"name": "resnet8"}, "dataset": {"name": "digits"}}
+    study_facts = {"model": {"name": "resnet8"}, "dataset": {"name": "digits"} | data}
     manifest = {"data": "d", "training": "t", "conditions": conditions, "subjects": subjects}
     store.finish(manifest | {"study": study_facts, "command": list(command)})
 
@@ -63,6 +66,15 @@ def mine(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(CLAIM)
     return path
+
+
+def test_some_classes_are_not_the_data_set_that_claims_speak_of(tmp_path, selbench, mine):
+    ours = 'sure = "ours"\n'
+    mine.write_text(CLAIM.replace(ours, f'{ours}networks = ["resnet8/digits"]\n'))
+    write(tmp_path / "runs", classes=5)
+    (found,) = json.loads(selbench("claims", "--claims", mine, "--format", "json").out)
+    assert found["network"] == "resnet8/digits, 5 classes"
+    assert not found["verdicts"][0]["same_network"]
 
 
 def test_the_papers_claims(store, selbench):

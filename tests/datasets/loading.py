@@ -19,8 +19,8 @@ FIXTURES = {
 }
 
 
-def load(name, root=None, validation=1):
-    return load_dataset(DatasetSpec(name=name, root=root, validation=validation))
+def load(name, root=None, validation=1, classes=None):
+    return load_dataset(DatasetSpec(name=name, root=root, validation=validation, classes=classes))
 
 
 def photographs(*shape, seed=0):

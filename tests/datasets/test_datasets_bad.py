@@ -22,6 +22,12 @@ def test_validation_must_leave_training_images(image_tree):
         load("folder", image_tree(), validation=48)
 
 
+def test_more_classes_than_there_are_are_refused(image_tree):
+    message = r"^dataset\.classes = 4, and folder has 3; leave it out to take all$"
+    with pytest.raises(SelbenchError, match=message):
+        load("folder", image_tree(), classes=4)
+
+
 def test_folder_needs_a_root():
     with pytest.raises(SelbenchError, match=r'dataset "folder" needs dataset\.root'):
         load("folder")

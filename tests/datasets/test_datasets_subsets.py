@@ -1,6 +1,7 @@
 """Subsets of data sets: proportional, drawn anew for each seed, and each image once."""
 
 import torch
+from loading import load
 
 from selbench.datasets import split_validation, stratified_order
 from selbench.randomness import seeded
@@ -52,3 +53,22 @@ def test_taken_images_stay_channels_last(tree):
     taken = tree.train.take(torch.tensor([5, 3]))
     assert taken.images.is_contiguous(memory_format=torch.channels_last)
     assert taken.examples.tolist() == [5, 3]
+
+
+def test_the_first_classes_are_a_data_set_of_their_own(image_tree):
+    root = image_tree()
+    whole, part = load("folder", root), load("folder", root, classes=2)
+    assert part.classes == whole.classes[:2]
+    for all_images, own in ((whole.train, part.train), (whole.test, part.test)):
+        chosen = all_images.labels < 2
+        assert torch.equal(own.images, all_images.images[chosen])
+        assert torch.equal(own.labels, all_images.labels[chosen])
+        assert own.examples.tolist() == list(range(int(chosen.sum())))
+        assert own.checksum != all_images.checksum
+    assert set(part.test.labels.tolist()) == {0, 1}
+
+
+def test_all_classes_are_the_data_set_itself(image_tree):
+    root = image_tree()
+    whole, same = load("folder", root), load("folder", root, classes=3)
+    assert same.test.checksum == whole.test.checksum
