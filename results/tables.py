@@ -2,7 +2,7 @@
 
 python results/tables.py                    # compare; exit code 1 and a diff where one differs
 python results/tables.py --write            # write them anew, with the figures
-python results/tables.py --from runs/digits # take a run's measurements and manifest first
+python results/tables.py --from runs/digits # take a run's measurements, and write its tables
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
         take(asked.run, HERE / asked.run.name)
     studies = sorted(path.parent for path in HERE.glob("*/manifest.json"))
     if asked.write or asked.run:
-        for study in studies if asked.write else [HERE / asked.run.name]:
+        for study in [HERE / asked.run.name] if asked.run else studies:
             write(study)
         return
     if not studies:

@@ -1,5 +1,6 @@
 """Networks under test: trained by a study, or brought by the user."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from selbench.models import build_model, load_weights, read_state
 from selbench.progress import Step, quiet
 from selbench.study import ModelSpec, Study, exactly
 from selbench.training import train_or_find, training_key, weights_hash
+
+ABOUT = "selbench"  # the name, among a file's metadata, of what network it holds
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ def export(subject: Subject, path: Path, half: bool = False) -> None:
     }
     with replacing(path) as temporary:
         facts = {"alpha": subject.alpha, "seed": subject.seed, "training": subject.training}
-        about = {name: str(fact) for name, fact in facts.items()}
-        safetensors.torch.save_file(state, temporary, about)
+        # One text: several would be written in an order that changes from time to time.
+        safetensors.torch.save_file(state, temporary, {ABOUT: json.dumps(facts)})
 
 
 def exported(folder: Path, study: Study, dataset: Dataset) -> list[Subject]:
@@ -131,10 +134,11 @@ def exported(folder: Path, study: Study, dataset: Dataset) -> list[Subject]:
 def _exported(path: Path, study: Study, dataset: Dataset) -> Subject:
     state = read_state(path)
     with safetensors.safe_open(path, "pt") as file:
-        about = file.metadata() or {}
+        metadata = file.metadata() or {}
     try:
+        about = json.loads(metadata[ABOUT])
         alpha, seed, training = float(about["alpha"]), int(about["seed"]), about["training"]
-    except (KeyError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError) as problem:
         raise SelbenchError(
             f"{path} does not say which alpha and seed it is of; take --checkpoint for networks "
             "that selbench train --output did not write"

@@ -1,5 +1,6 @@
 """What claims read of a store's rows: one number of each network."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from selbench.claims.claim import MADE_BY, Reading
 from selbench.errors import unknown
 from selbench.study import exactly
 
+TYPING_ERROR = 0.8  # how alike two names are, by difflib, of which one is the other misspelt
 CLEAN = Reading(suite="clean", conditions=("clean",))
 
 
@@ -122,9 +124,14 @@ def _cells(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
 
 
 def _absence(rows: pd.DataFrame, reading: Reading) -> str:
-    """Say what is missing: the suite, or one metric of it, which may be misspelt."""
+    """Say what is missing: the suite, or one metric of it, which may be misspelt.
+
+    Other suites measure some metrics of `selectivity`, so that a part of it may be there.
+    """
     metrics = sorted(set(rows.loc[rows["suite"] == reading.suite, "metric"]))
     if metrics and reading.metric not in metrics:
+        if not difflib.get_close_matches(reading.metric, metrics, cutoff=TYPING_ERROR):
+            return f"{reading.metric} of {reading.suite} was not measured"
         return str(unknown(f"metric of {reading.suite}", reading.metric, metrics))
     what = f"{', '.join(reading.conditions)} of " if metrics and reading.conditions else ""
     return f"{what}{reading.suite} was not measured"

@@ -149,10 +149,12 @@ def sizes_text(each: Verdict) -> str:
     """Write over how much an effect is: "15 networks, 3 seeds, 597 images"."""
     if each.effect is None:
         return ""
-    parts = [f"{each.effect.networks} networks"]
-    parts += [f"{each.effect.seeds} seeds"] if each.effect.seeds else []
-    parts += [f"{each.images} images"] if each.images else []
-    return ", ".join(parts)
+    counts = {
+        "network": each.effect.networks,
+        "seed": each.effect.seeds,
+        "image": each.images,
+    }
+    return ", ".join(f"{n} {noun}{'s' * (n > 1)}" for noun, n in counts.items() if n)
 
 
 def marked(each: Verdict) -> str:

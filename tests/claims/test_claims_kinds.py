@@ -328,6 +328,7 @@ def test_only_conditions_of_all_networks_count(made, claim, verdict):
             {"suite": "clean", "metric": "accurasy"},
             "unknown metric of clean 'accurasy'; did you mean 'accuracy'?",
         ),
+        ({"suite": "clean", "metric": "acc_of_best"}, "acc_of_best of clean was not measured"),
     ],
 )
 def test_what_was_not_measured(clean, claim, verdict, reading, reason):

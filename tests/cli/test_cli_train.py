@@ -40,6 +40,11 @@ def test_a_copy_is_the_network_that_was_trained(selbench, tiny_study, trained):
     assert rows["weights"].nunique() == 1
 
 
+def test_copies_of_one_network_are_the_same_bytes(trained):
+    # eight, since an order that changes from time to time may be the same twice
+    assert len({trained("--half").read_bytes() for _ in range(8)}) == 1
+
+
 def test_half_a_copy_rounds_kernels_alone(trained):
     whole = safetensors.torch.load_file(trained())
     half = safetensors.torch.load_file(trained("--half"))
@@ -92,9 +97,10 @@ def test_copies_of_another_recipe_are_refused(selbench, tiny_study, trained, edi
     )
 
 
-def test_weights_that_do_not_say_what_they_are_are_refused(selbench, tiny_study, trained):
+@pytest.mark.parametrize("said", [None, {"selbench": "[]"}, {"selbench": '{"alpha": 0}'}])
+def test_weights_that_do_not_say_what_they_are_are_refused(selbench, tiny_study, trained, said):
     path = trained()
-    safetensors.torch.save_file(safetensors.torch.load_file(path), path)
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path, said)
     done = selbench("run", tiny_study, "--trained", path.parent)
     assert done.code == 2
     assert f"{path} does not say which alpha and seed it is of; take --checkpoint" in flat(done)
