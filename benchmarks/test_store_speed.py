@@ -9,27 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from written import CELL, FACTS
 
-from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.store import Measurement, Result, StudyStore
 
 CELLS = 10_000
 VERIFY, OPEN = 10.0, 5.0  # seconds
-CELL = Cell(
-    suite="clean",
-    condition="clean",
-    level=None,
-    group="",
-    source="original",
-    version=1,
-    data="d",
-    limit=None,
-    subject="alpha=0 seed=0",
-    alpha=0.0,
-    seed=0,
-    training="t",
-    architecture="resnet8",
-    weights="w",
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +26,7 @@ def large(tmp_path_factory):
         cell = dataclasses.replace(CELL, weights=f"w{number}")
         table = pa.table({"key": [cell.key] * 100, "example": range(100), "loss": [0.5] * 100})
         store.write([Result(cell, [Measurement("accuracy", 0.5, 100)])], table)
-    store.finish({"data": "d", "training": "t", "conditions": {}, "subjects": {}})
+    store.finish(FACTS)
     return store
 
 

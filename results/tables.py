@@ -68,7 +68,8 @@ def take(run: Path, study: Path) -> None:
     words = manifest["command"]
     if "--store" in words:
         place = words.index("--store")
-        manifest["command"] = words[:place] + words[place + 2 :]
+        words = words[:place] + words[place + 2 :]
+    manifest["command"] = [Path(w).name if Path(w).is_absolute() else w for w in words]
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     (study / "manifest.json").write_text(text + "\n")
 

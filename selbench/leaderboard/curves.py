@@ -36,4 +36,5 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
     networks = rows[kept].drop_duplicates("subject")
     made = long.merge(networks).assign(suite=SUITE, condition="epoch", group="", helper="")
     made = made.assign(source="original", version=1)
-    return pd.concat([rows, made.reindex(columns=rows.columns).astype(rows.dtypes)])
+    made = made.reindex(columns=rows.columns).astype(rows.dtypes)
+    return pd.concat([rows, made], ignore_index=True)

@@ -8,6 +8,7 @@ import pytest
 
 from selbench.claims.effects import any_of, difference_effect, p_of_rho, trend_effect
 from selbench.claims.judging import About, judge
+from selbench.claims.tables import sizes_text
 from selbench.stats import spearman_trend
 
 SUPPORTED, REFUTED, OPEN, UNTESTED = "supported", "refuted", "inconclusive", "not tested"
@@ -92,6 +93,7 @@ def test_a_trend_needs_four_networks_of_three_alphas(clean, claim, verdict):
     asked = claim("trend", between=[-2, 2], direction="up")
     few = verdict(clean(rising, alphas=(-1.0, 0.0, 1.0), seeds=[0]), asked)
     assert (few.verdict, few.reason) == (OPEN, "a trend needs four networks, there are 3")
+    assert sizes_text(few) == "3 networks, 1 seed, 1000 images"
     two = verdict(clean(rising, alphas=(0.0, 1.0)), asked)
     assert (two.verdict, two.reason) == (
         UNTESTED,

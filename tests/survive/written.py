@@ -1,4 +1,4 @@
-"""What tests write into stores: a cell, and what its study's manifest says."""
+"""What tests and benchmarks write into stores: a cell, and what its study's manifest says."""
 
 from selbench.store import Cell
 
