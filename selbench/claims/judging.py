@@ -13,7 +13,7 @@ from selbench.claims.kinds import found
 from selbench.claims.naming import told_apart
 from selbench.claims.reading import Need, UntestedError, images_of, merged
 from selbench.errors import SelbenchError
-from selbench.leaderboard.current import RUNS, current_rows, study_word
+from selbench.leaderboard.current import RUNS, current_rows, data_name, study_words
 from selbench.stats import holm
 from selbench.store import StudyStore
 from selbench.study import exactly
@@ -32,14 +32,14 @@ class About:
         network: "model/data set", as claims name networks.
         limit: how many test images were taken; None for all.
         store: the folder of results.
-        word: how the command line names it, where not by its name: a file's path.
+        words: how the command line names it and its data, where not by its name.
     """
 
     study: str
     network: str
     limit: int | None = None
     store: Path = RUNS
-    word: str = ""
+    words: tuple[str, ...] = ()
 
     def own(self, claim: Claim) -> bool:
         """Whether a claim speaks of this study's network."""
@@ -47,7 +47,7 @@ class About:
 
     def command(self, need: Need) -> str:
         """Return the command that measures what is missing."""
-        words = ["selbench", "run", self.word or self.study]
+        words = ["selbench", "run", *(self.words or [self.study])]
         words += [word for suite in need.suites for word in ("--suite", suite)]
         words += ["--alpha", ",".join(map(exactly, need.alphas))] if need.alphas else []
         words += need.words
@@ -106,13 +106,13 @@ def judge_study(
     """
     rows, manifest = current_rows(store, limit), store.manifest()
     study = manifest.get("study", {})
-    data = study.get("dataset", {})
-    part = f", {data['classes']} classes" if "classes" in data else ""
-    network = f"{study.get('model', {}).get('name')}/{data.get('name')}{part}"
+    classes = study.get("dataset", {}).get("classes")
+    part = f", {classes} classes" if classes else ""
+    network = f"{study.get('model', {}).get('name')}/{data_name(manifest)}{part}"
     used = rows["limit"].dropna()
     taken = int(used.iloc[0]) if len(used) else None
-    word = study_word(store.study, manifest.get("command", []))
-    return judge(rows, claims, About(store.study, network, taken, root, word))
+    words = tuple(study_words(store.study, manifest.get("command", [])))
+    return judge(rows, claims, About(store.study, network, taken, root, words))
 
 
 def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgement:

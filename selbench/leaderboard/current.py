@@ -34,18 +34,29 @@ def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
 
 def command(store: StudyStore, limit: int | None) -> str:
     """Return the command that adds to a study's results, such as `selbench run digits`."""
-    named = study_word(store.study, store.manifest().get("command", []))
-    parts = ["selbench", "run", named]
+    parts = ["selbench", "run", *study_words(store.study, store.manifest().get("command", []))]
     parts += ["--limit", str(limit)] if limit is not None else []
     root = root_of_runs(store)
     parts += ["--store", str(root)] if root != RUNS else []
     return shlex.join(parts)
 
 
-def study_word(study: str, given: Sequence[str]) -> str:
-    """Return how a command line that was `given` names the study: a file's path as it stood."""
+def study_words(study: str, given: Sequence[str]) -> list[str]:
+    """Return how a command line that was `given` names the study, and its data where it does."""
     paths = (word for word in given if word.endswith(".toml") and Path(word).stem == study)
-    return next(paths, study)
+    data = [
+        given[place : place + 2] if word == "--data" else [word]
+        for place, word in enumerate(given)
+        if word.split("=")[0] == "--data"
+    ]
+    return [next(paths, study), *(data[-1] if data else [])]
+
+
+def data_name(manifest: dict[str, Any]) -> str:
+    """Return which data set a study is of: of a folder of images, "folder" and its name."""
+    facts = manifest.get("study", {}).get("dataset", {})
+    name = str(facts.get("name", "one data set"))
+    return f"{name} {Path(facts['root']).name}" if name == "folder" and facts.get("root") else name
 
 
 def root_of_runs(store: StudyStore) -> Path:

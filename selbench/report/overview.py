@@ -7,6 +7,7 @@ import pandas as pd
 
 from selbench.claims.judging import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED
 from selbench.errors import SelbenchError
+from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
 from selbench.study import exactly
 from selbench.tradeoff import Change, changes, positions
@@ -65,7 +66,7 @@ def tested(evidence: Evidence) -> list[str]:
     networks = rows[["subject", "alpha", "seed"]].drop_duplicates()
     trained = networks[networks["alpha"].notna()]
     model = study.get("model", {}).get("name", "one architecture")
-    data = study.get("dataset", {}).get("name", "one data set")
+    data = data_name(evidence.manifest)
     parts = []
     if len(trained):
         alphas = sorted(set(trained["alpha"]))

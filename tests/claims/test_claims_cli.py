@@ -1,6 +1,7 @@
 """`selbench claims`: from a store to verdicts, and the sentence for everything that cannot be."""
 
 import json
+import shlex
 from html import unescape
 
 import pytest
@@ -153,6 +154,22 @@ def test_commands_can_be_pasted(tmp_path, selbench):
     command = json.loads(out)[0]["verdicts"][1]["command"]
     expected = "selbench run sub/study.toml --suite attacks --limit 200 --store"
     assert command == f"{expected} '{folder}'"
+
+
+@pytest.mark.parametrize("given", [["--data", "my images"], ["--data=my images"]])
+def test_commands_name_the_images_and_so_does_the_star(
+    given, tmp_path, selbench, refused, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    images = tmp_path / "elsewhere" / "my images"
+    command = ["run", "mine/study.toml", *given, "--quiet"]
+    write(tmp_path / "runs", command=command, name="folder", root=str(images))
+    (found,) = json.loads(selbench("claims", "--claim", "A1,C1", "--format", "json").out)
+    assert found["network"] == "resnet8/folder my images"
+    words = shlex.split(found["verdicts"][1]["command"])
+    assert words == ["selbench", "run", "mine/study.toml", *given, "--suite", "attacks"]
+    again = shlex.join([*words[:-2], "--limit", "7"])
+    assert f"make them with `{again}`" in refused("leaderboard", "--limit", "7")
 
 
 def test_an_empty_store(refused):
