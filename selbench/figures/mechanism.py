@@ -45,7 +45,12 @@ def selectivity(rows: pd.DataFrame, study: str) -> Figure:
     Dotted: what sampling alone gives.
     """
     panels = [
-        Panel("units", "selectivity_index", "selectivity index", null="selectivity_index_null"),
+        Panel(
+            "units (dotted: by sampling alone)",
+            "selectivity_index",
+            "selectivity index",
+            null="selectivity_index_null",
+        ),
         Panel("random rotations of the units", "selectivity_index_rotated", condition="axes"),
         Panel(
             "the best axis for each class", "selectivity_index_best_axis_held_out", condition="axes"
@@ -112,12 +117,13 @@ def elasticity(rows: pd.DataFrame, study: str) -> Figure:
 def _over_layers(
     rows: pd.DataFrame, study: str, suite: str, grid: Sequence[Sequence[Panel]]
 ) -> Figure:
-    """Draw a grid of panels with the layers' numbers on x.
+    """Draw a grid of panels with the layers' numbers on x, those columns that there is data for.
 
     A row whose first panel alone has a unit shares its scale.
     """
     layered = rows[rows["layer"].notna()]
     _check(layered, study, suite)
+    grid = _filled(layered, grid)
     height, width = len(grid), len(grid[0])
     figure = Figure(figsize=(3.2 * width, 2.6 * height + 0.4), layout="constrained")
     colours = colours_of(layered)
@@ -143,6 +149,16 @@ def _over_layers(
     legend(figure.axes[width - 1], layered)
     figure.suptitle(f"{study}: {suite} over layers", x=0.01, ha="left")
     return figure
+
+
+def _filled(rows: pd.DataFrame, grid: Sequence[Sequence[Panel]]) -> list[tuple[Panel, ...]]:
+    """Leave out the columns of panels for which nothing was measured."""
+    columns = [
+        panels
+        for panels in zip(*grid, strict=True)
+        if any(len(_chosen(rows, panel, panel.metric)) for panel in panels)
+    ]
+    return list(zip(*columns, strict=True))
 
 
 def _over_alphas(rows: pd.DataFrame, study: str, suite: str, panels: Sequence[Panel]) -> Figure:
