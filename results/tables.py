@@ -21,6 +21,8 @@ TABLES = {
     "claims.md": ("claims", "--format", "md"),
     "claims.json": ("claims", "--format", "json"),
 }
+# Of the networks' answers to every image, which a run keeps and this folder does not.
+OF_A_RUN = {"correct-on-all.md": ("leaderboard", "--correct-on-all", "--format", "md")}
 FIGURES = (
     "tradeoff",
     "corruptions",
@@ -43,6 +45,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.run:
         take(asked.run, HERE / asked.run.name)
+        for name, command in OF_A_RUN.items():
+            made = selbench(*command, str(asked.run.absolute()))
+            (HERE / asked.run.name / name).write_text(made)
     studies = sorted(path.parent for path in HERE.glob("*/manifest.json"))
     if asked.write or asked.run:
         for study in [HERE / asked.run.name] if asked.run else studies:

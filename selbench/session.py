@@ -31,7 +31,7 @@ from selbench.study import (
     load_study,
 )
 from selbench.subjects import Subject
-from selbench.suites import Condition, Setting, Work, collect, levels_of
+from selbench.suites import Attack, Condition, Setting, Work, collect, levels_of
 from selbench.suites.calibration import held_out
 from selbench.training import training_key
 
@@ -244,13 +244,22 @@ class Session:
             "study": self.study.model_dump(mode="json"),
             "data": self.dataset.test.checksum,
             "training": training,
-            "conditions": self._comparable(before) | made,
+            "conditions": self._comparable(before, pieces) | made,
             "subjects": kept | networks,
         }
 
-    def _comparable(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Return the earlier run's conditions, but corrupted images that came from elsewhere."""
-        conditions: dict[str, Any] = before["conditions"]
+    def _comparable(self, before: dict[str, Any], pieces: Sequence[Work]) -> dict[str, Any]:
+        """Return the earlier run's conditions that can stand beside those of `pieces`.
+
+        Neither an attack's other levels, which its curve has no longer, nor corrupted images that
+        came from elsewhere.
+        """
+        again = tuple(
+            condition_id(p.suite, p.name, None) + "/" for p in pieces if isinstance(p, Attack)
+        )
+        conditions = {
+            n: facts for n, facts in before["conditions"].items() if not n.startswith(again)
+        }
         study = before.get("study")
         if study and study["corruptions"] == self.study.corruptions.model_dump(mode="json"):
             return conditions

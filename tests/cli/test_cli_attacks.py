@@ -7,6 +7,9 @@ import pytest
 from safetensors.torch import load_file
 
 from selbench.attacks import gradient
+from selbench.leaderboard.current import current_rows
+from selbench.store import StudyStore
+from selbench.suites import attacked as suites
 
 
 @pytest.fixture
@@ -39,3 +42,19 @@ def test_attacks_are_run_shown_kept_and_drawn(attacked, selbench, tiny_study, mo
     assert again.out == attacked.out
     assert selbench("figure", "attacks", "--output", "a.svg").out == "a.svg shows attacks of tiny\n"
     assert Path("a.svg").read_text().startswith("<?xml")
+
+
+def test_levels_that_an_attack_has_no_longer_leave_its_curve(selbench, tiny_study, monkeypatch):
+    monkeypatch.setattr(suites, "STEPS", 2)
+    monkeypatch.setattr(suites, "L2_EPSILONS", (8.0,))
+    for levels in ((0.5, 1.0), (1.0, 2.0)):
+        monkeypatch.setattr(suites, "LINF_EPSILONS", levels)
+        assert selbench("run", tiny_study, "--suite", "attacks", "--limit", "6").code == 0
+    assert selbench("run", tiny_study, "--suite", "clean", "--limit", "6").code == 0
+    rows = current_rows(StudyStore(Path("runs"), "tiny"))
+    found = rows[rows["metric"] == "accuracy"].groupby("condition")["level"].unique()
+    assert {name: list(levels) for name, levels in found.items() if "linf" in name} == {
+        "fgsm-linf": [1.0, 2.0],
+        "pgd-linf": [1.0, 2.0],
+    }
+    assert len(rows[rows["condition"] == "clean"])
