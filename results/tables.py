@@ -6,12 +6,17 @@ python results/tables.py --from runs/digits # take a run's measurements, and wri
 """
 
 import argparse
+import contextlib
 import difflib
 import gzip
 import json
-import subprocess
+import shlex
 import sys
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
+
+from selbench.cli import main as command
 
 HERE = Path(__file__).parent
 TABLES = {
@@ -45,8 +50,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.run:
         take(asked.run, HERE / asked.run.name)
-        for name, command in OF_A_RUN.items():
-            made = selbench(*command, str(asked.run.absolute()))
+        for name, words in OF_A_RUN.items():
+            made = selbench(*words, str(asked.run.absolute()))
             (HERE / asked.run.name / name).write_text(made)
     studies = sorted(path.parent for path in HERE.glob("*/manifest.json"))
     if asked.write or asked.run:
@@ -81,8 +86,8 @@ def take(run: Path, study: Path) -> None:
 
 def write(study: Path) -> None:
     """Write a study's tables, and the figures that it has measurements for."""
-    for name, command in TABLES.items():
-        (study / name).write_text(selbench(*command, str(study.relative_to(HERE.parent))))
+    for name, words in TABLES.items():
+        (study / name).write_text(selbench(*words, str(study.relative_to(HERE.parent))))
     for name in FIGURES:
         for suffix in (".svg", ".png"):
             path = study / f"{name}{suffix}"
@@ -96,21 +101,29 @@ def write(study: Path) -> None:
 def differences(study: Path) -> list[str]:
     """Return how the committed tables of a study differ from its measurements'."""
     lines = []
-    for name, command in TABLES.items():
+    for name, words in TABLES.items():
         path = study / name
         kept = path.read_text().splitlines(keepends=True) if path.is_file() else []
-        made = selbench(*command, str(study.relative_to(HERE.parent))).splitlines(keepends=True)
-        lines += difflib.unified_diff(kept, made, str(path), f"selbench {command[0]}")
+        made = selbench(*words, str(study.relative_to(HERE.parent))).splitlines(keepends=True)
+        lines += difflib.unified_diff(kept, made, str(path), f"selbench {words[0]}")
     return lines
 
 
 def selbench(*words: str, lacks: int = 0) -> str:
     """Run a command; return what it prints, and why it cannot where it exits with `lacks`."""
-    line = [str(Path(sys.executable).with_name("selbench")), *words]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=HERE.parent)
-    if done.returncode not in (0, lacks):
-        sys.exit(f"{' '.join(line)}: {done.stderr}")
-    return done.stdout or done.stderr
+    said, complained = StringIO(), StringIO()
+    with (
+        patch.object(sys, "argv", ["selbench", *words]),
+        contextlib.chdir(HERE.parent),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complained),
+    ):
+        try:
+            command()
+        except SystemExit as ended:
+            if ended.code not in (None, 0, lacks):
+                raise SystemExit(f"{shlex.join(words)}: {complained.getvalue()}") from ended
+    return said.getvalue() or complained.getvalue()
 
 
 if __name__ == "__main__":
