@@ -55,8 +55,8 @@ def test_it_tells_what_is_left_of_networks_some_of_which_are_trained(
 def test_it_times_attacks_and_analyses(selbench, tiny_study, few_conditions):
     words = ["--suite", "attacks", "--suite", "dimensionality", "--limit", "6", "--dry-run"]
     told = selbench("run", tiny_study, *words).out
-    # FGSM, the papers' 40 steps, 40 steps from two points for 7 + 10 budgets; a check before each.
-    passes = 1 + 40 + 2 * 40 * 17 + 4
+    # FGSM, the papers' 40 steps, 40 steps from two points for 7 + 5 budgets; a check before each.
+    passes = 1 + 40 + 2 * 40 * 12 + 4
     assert f"at most {2 * 6 * passes:,} images forward and back" in told
     assert re.search(r"^at most about \d+ (s|min), 1 network at once$", told, re.MULTILINE), told
     assert not Path("runs").exists()
