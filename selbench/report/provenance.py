@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selbench.files import fingerprint
+from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
 from selbench.store import FORMAT
 
@@ -65,7 +66,7 @@ def provenance(evidence: Evidence) -> Provenance:
     facts = {
         "study": evidence.study,
         "results": str(evidence.store.folder),
-        "data set": str(study.get("dataset", {}).get("name", "not recorded")),
+        "data set": data_name(manifest),
         "checksum of the test images": manifest["data"],
         "test images": "all" if limit is None else f"{limit}, the first of a fixed random order",
         "model": str(study.get("model", {}).get("name", "not recorded")),

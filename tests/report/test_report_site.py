@@ -177,6 +177,12 @@ def test_provenance_has_commands_versions_hashes_and_checksums(site, ran):
     assert rows.startswith("suite,condition,level")
 
 
+def test_provenance_names_a_folder_of_images(written, few_figures, selbench, tmp_path):
+    root = written(study={"dataset": {"name": "folder", "root": "/of/flowers", "validation": 9}})
+    assert selbench("report", "--store", root).code == 0
+    assert "folder flowers" in read(tmp_path / "site/provenance.html").text
+
+
 def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
     for name in ("one", "other"):
         assert selbench("report", "--store", ran, "-o", name).code == 0
