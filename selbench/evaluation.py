@@ -20,7 +20,7 @@ from selbench.progress import SILENT
 from selbench.session import Session
 from selbench.store import StudyStore
 from selbench.subjects import Subject
-from selbench.suites import collect
+from selbench.suites import Only, collect
 from selbench.urls import place
 
 
@@ -34,6 +34,7 @@ def evaluate(
     limit: int | None = None,
     device: str = "auto",
     corruptions: Sequence[str] = (),
+    attacks: Sequence[str] = (),
     data: str | Path | None = None,
     retry_failed: bool = False,
 ) -> pd.DataFrame:
@@ -51,6 +52,7 @@ def evaluate(
         limit: number of test images; None for all.
         device: "auto", "cpu", "cuda" or "cuda:1".
         corruptions: to take of those in the suites; none for all.
+        attacks: to make of those in the suites, such as "pgd-linf"; none for all.
         data: where the images of a data set given by name lie.
         retry_failed: try again what failed in an earlier call, of what `store` keeps.
 
@@ -68,13 +70,13 @@ def evaluate(
     names = (suites,) if isinstance(suites, str) else tuple(suites)
     with _folder(store) as root:
         made_by = ["selbench.evaluate"]
-        only = tuple(corruptions)
+        only = Only(tuple(corruptions), tuple(attacks))
         ran = session.run(root, names, limit, [subject], made_by, only, retry_failed=retry_failed)
         if ran.failures:
             again = "selbench.evaluate(..., store=..., retry_failed=True)"
             told = missing(ran.failures, ran.earlier, root / session.study.name, again)
             warnings.warn(told, RuntimeWarning, stacklevel=2)
-        return _measured(session, subject, root, names, tuple(corruptions), limit)
+        return _measured(session, subject, root, names, only, limit)
 
 
 def _session(dataset: str | Dataset, device: str, data: str | Path | None) -> Session:
@@ -115,7 +117,7 @@ def _measured(
     subject: Subject,
     root: Path,
     suites: tuple[str, ...],
-    only: tuple[str, ...],
+    only: Only,
     limit: int | None,
 ) -> pd.DataFrame:
     """Return what the suites measured of the subject."""

@@ -45,6 +45,9 @@ Corruptions = Annotated[
     list[str] | None,
     typer.Option("--corruption", help="Only these corruptions; repeat or use commas."),
 ]
+Attacks = Annotated[
+    list[str] | None, typer.Option("--attack", help="Only these attacks; repeat or use commas.")
+]
 Layers = Annotated[
     str | None,
     typer.Option(metavar="REGEX", help="Modules whose outputs analyses look at, not all ReLUs."),

@@ -31,7 +31,7 @@ from selbench.study import (
     load_study,
 )
 from selbench.subjects import Subject
-from selbench.suites import Attack, Condition, Setting, Work, collect, levels_of
+from selbench.suites import ALL, Attack, Condition, Only, Setting, Work, collect, levels_of
 from selbench.suites.calibration import held_out
 from selbench.training import training_key
 
@@ -115,7 +115,7 @@ class Session:
         limit: int | None,
         brought: Sequence[Subject],
         command: Sequence[str],
-        only: tuple[str, ...] = (),
+        only: Only = ALL,
         save: int = 0,
         retry_failed: bool = False,
     ) -> Ran:
@@ -128,7 +128,7 @@ class Session:
             brought: networks to evaluate instead of training, as `bring` returns them; none to
                 train.
             command: the words of the command line, for the manifest.
-            only: corruptions to take of those in the suites; none for all.
+            only: the corruptions and attacks to take of those in the suites.
             save: keep the adversarials of so many images.
             retry_failed: try again what failed before.
         """
@@ -169,7 +169,9 @@ class Session:
         earlier = sum(each.cell.key in before for each in failures)
         if failures and store.measurements().empty:
             return Ran(None, failures, earlier)
-        board = leaderboard(store, limit, extra, [name for name in only if name in shown])
+        board = leaderboard(
+            store, limit, extra, [name for name in only.corruptions if name in shown]
+        )
         return Ran(board, failures, earlier)
 
     def dry_run(
@@ -178,7 +180,7 @@ class Session:
         suites: tuple[str, ...],
         limit: int | None,
         brought: Sequence[Subject],
-        only: tuple[str, ...] = (),
+        only: Only = ALL,
         save: int = 0,
     ) -> DryRun:
         """Return what `run` would do with these arguments, and about how long that takes."""
@@ -191,8 +193,8 @@ class Session:
         """Return None where a limit leaves nothing out."""
         return None if limit is None or limit >= len(self.dataset.test) else limit
 
-    def setting(self, only: tuple[str, ...] = ()) -> Setting:
-        """Return what suites are made for; `only` names corruptions to take, () for all."""
+    def setting(self, only: Only = ALL) -> Setting:
+        """Return what suites are made for, and what is to be taken of them."""
         height, width = self.dataset.test.images.shape[-2:]
         mechanism, validation = self.study.mechanism, held_out(self.study, self.dataset)
         source, scale = self.study.corruptions.source, self.study.corruptions.scale

@@ -25,7 +25,7 @@ from selbench.selectivity import RecordedUnits
 from selbench.store import Measurement, StudyStore
 from selbench.study import MechanismSpec, ModelSpec
 from selbench.subjects import Subject
-from selbench.suites import SUITES, Analysis, Comparison, Setting, collect
+from selbench.suites import SUITES, Analysis, Comparison, Only, Setting, collect
 from selbench.suites.layered import summarised
 from selbench.training import to_images
 
@@ -149,7 +149,7 @@ def test_dimensionality_is_told_of_every_layer(split):
 
 @pytest.mark.parametrize("columns", ["units", "maps"])
 def test_a_comparison_is_that_of_the_corrupted_images(split, columns):
-    setting = Setting(32, 32, only=("fog",), mechanism=MechanismSpec(columns=columns))
+    setting = Setting(32, 32, only=Only(("fog",)), mechanism=MechanismSpec(columns=columns))
     work = piece("dimensionality", "fog", Comparison, setting)
     sets = [corrupt(split.images, "fog", level, examples=split.examples) for level in (1, 5)]
     levels = work.measure(network(), split, sets, 4)
@@ -269,7 +269,7 @@ def test_a_network_without_relus_says_how_to_name_layers(split, suite):
 
 
 def test_named_layers_are_looked_at_instead(split):
-    setting = Setting(32, 32, only=("fog",), mechanism=MechanismSpec(layers="gelu"))
+    setting = Setting(32, 32, only=Only(("fog",)), mechanism=MechanismSpec(layers="gelu"))
     for suite in ("dimensionality", "gradients", "elasticity"):
         work = piece(suite, setting=setting)
         assert work.source.startswith("original; layers gelu")
@@ -290,7 +290,7 @@ def test_a_suite_of_comparisons_is_evaluated_once_and_told_by_level(split, tmp_p
         Subject(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", lambda n=n: network(n))
         for n in range(2)
     ]
-    setting = Setting(32, 32, only=("fog", "contrast"))
+    setting = Setting(32, 32, only=Only(("fog", "contrast")))
     pieces = collect(("dimensionality",), setting)
     # Of two networks: clean, PGD, and five severities of two corruptions.
     assert evaluate(subjects, pieces, dataset, store, torch.device("cpu")) == 2 * (2 + 10)

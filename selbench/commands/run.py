@@ -13,6 +13,7 @@ from selbench.errors import SelbenchError
 from selbench.options import (
     Address,
     Alphas,
+    Attacks,
     Checkpoints,
     ClassMap,
     Corruptions,
@@ -75,6 +76,7 @@ def run(
     class_map: ClassMap = None,
     dataset: DatasetName = None,
     corruption: Corruptions = None,
+    attack: Attacks = None,
     source: Annotated[
         str | None,
         typer.Option(help='Corrupted images: "generated", "official", or the folder of a set.'),
@@ -111,6 +113,7 @@ def run(
     from selbench.engine import also_on, opened
     from selbench.session import Session
     from selbench.subjects import exported
+    from selbench.suites import Only
 
     common = {
         "weights": weights,
@@ -129,7 +132,8 @@ def run(
     meant = _study(study, dataset, data, bool(brought))
     alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
-    suites, only, words = tuple(suite or ()), tuple(split_words(corruption) or ()), sys.argv[1:]
+    suites, words = tuple(suite or ()), sys.argv[1:]
+    only = Only(tuple(split_words(corruption) or ()), tuple(split_words(attack) or ()))
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
         session = Session.open(
             meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen

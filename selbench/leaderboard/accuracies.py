@@ -7,8 +7,8 @@ import pandas as pd
 from selbench.leaderboard.columns import BUDGETS, FAMILIES
 from selbench.store import condition_id
 
-CORRUPTED = ("corruptions", "corruptions-extra")
 ATTACKED = ("attacks", "attacks-strong")
+CORRUPTED = ("corruptions", "corruptions-extra")
 Levels = Mapping[str, list[str]]  # by condition: the ids of its levels, rising
 Plan = Mapping[str, Levels]  # by column: what it averages
 

@@ -15,12 +15,14 @@ from selbench.suites import (
     selectivity,
 )
 from selbench.suites.work import (
+    ALL,
     SUITES,
     Analysis,
     Attack,
     Comparison,
     Condition,
     HeldOut,
+    Only,
     Passes,
     Recalibration,
     Setting,
@@ -31,12 +33,14 @@ from selbench.suites.work import (
 )
 
 __all__ = [
+    "ALL",
     "SUITES",
     "Analysis",
     "Attack",
     "Comparison",
     "Condition",
     "HeldOut",
+    "Only",
     "Passes",
     "Recalibration",
     "Setting",
@@ -61,16 +65,32 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
     """Return the work of several suites, each piece once.
 
     Raises:
-        SelbenchError: for an unknown suite or corruption, a corruption that is in none of the
+        SelbenchError: for an unknown suite, corruption or attack, one that is in none of the
             suites, and images or sets on disk that do not serve.
     """
-    for name in setting.only:
-        if name not in CORRUPTIONS:
-            raise unknown("corruption", name, CORRUPTIONS)
+    only = setting.only
+    attacks = _names(SUITES["attacks-strong"](setting), attacking=True)
     pieces = [work for name in names for work in SUITES[name](setting)]
-    absent = set(setting.only) - {work.name for work in pieces}
-    if absent:
-        raise SelbenchError(
-            f"{min(absent)} is not in the suite {', '.join(names)}; add --suite corruptions-all"
-        )
-    return once(pieces)
+    for what, chosen, known, whole in (
+        ("corruption", only.corruptions, [*CORRUPTIONS], "corruptions-all"),
+        ("attack", only.attacks, attacks, "attacks-strong"),
+    ):
+        held = _names(pieces, attacking=what == "attack")
+        for name in chosen:
+            if name not in known:
+                raise unknown(what, name, known)
+            if name not in held:
+                raise SelbenchError(
+                    f"{name} is not in the suite {', '.join(names)}; add --suite {whole}"
+                )
+    left_out = set(attacks) - set(only.attacks or attacks)
+    return [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]
+
+
+def _names(pieces: list[Work], attacking: bool) -> list[str]:
+    return [work.name for work in pieces if _attacks(work) == attacking]
+
+
+def _attacks(work: Work) -> bool:
+    """Say whether it is an attack, or checks for masked gradients with some."""
+    return isinstance(work, Attack) or work.suite == "attacks"

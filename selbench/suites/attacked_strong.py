@@ -40,10 +40,8 @@ PASSES = {
     "fmn-linf": Passes(HALVINGS + 1, 101),
     "deepfool-l2": Passes(HALVINGS + 2, 451),
     "hopskipjump-l2": Passes(QUERIES + HALVINGS + 1 + 5 * TRIES),
-    "autoattack-linf": Passes(
-        1000 + 5000 * len(AUTOATTACK_LINF), 901 + 1010 * len(AUTOATTACK_LINF)
-    ),
-    "autoattack-l2": Passes(1000 + 5000 * len(AUTOATTACK_L2), 901 + 1010 * len(AUTOATTACK_L2)),
+    "autoattack-linf": _autoattack_passes(AUTOATTACK_LINF),
+    "autoattack-l2": _autoattack_passes(AUTOATTACK_L2),
 }
 
 

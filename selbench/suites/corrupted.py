@@ -31,7 +31,7 @@ def corruptions_all(setting: Setting) -> list[Work]:
 
 def every_corruption(setting: Setting) -> list[Condition]:
     """Return all 19 corruptions at their severities; of a set on disk, those that it holds."""
-    only, stored = setting.only, setting.stored
+    only, stored = setting.only.corruptions, setting.stored
     chosen = [
         corruption
         for name, corruption in CORRUPTIONS.items()
@@ -44,7 +44,8 @@ def _corrupted(setting: Setting, extra: bool) -> list[Condition]:
     chosen = [
         corruption
         for corruption in CORRUPTIONS.values()
-        if corruption.extra == extra and corruption.name in (setting.only or CORRUPTIONS)
+        if corruption.extra == extra
+        and corruption.name in (setting.only.corruptions or CORRUPTIONS)
     ]
     return _conditions(setting, chosen)
 

@@ -30,13 +30,24 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Only:
+    """What is taken of suites: names of corruptions, and of attacks; () for all."""
+
+    corruptions: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+
+
+ALL = Only()
+
+
+@dataclass(frozen=True)
 class Setting:
     """What suites are made for.
 
     Attributes:
         height, width: of the images, in pixels.
         scale: the image size whose corruption constants are used; None for the images' own.
-        only: corruptions to take of those in a suite; () for all.
+        only: the corruptions and attacks to take of those in a suite.
         stored: a set on disk to take corrupted images from, instead of making them.
         mechanism: how the analyses look at networks.
         validation: the training images that were held out; None where there are none.
@@ -45,7 +56,7 @@ class Setting:
     height: int
     width: int
     scale: int | None = None
-    only: tuple[str, ...] = ()
+    only: Only = ALL
     stored: CorruptedSet | None = None
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
     validation: HeldOut | None = None

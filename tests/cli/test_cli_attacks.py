@@ -44,6 +44,14 @@ def test_attacks_are_run_shown_kept_and_drawn(attacked, selbench, tiny_study, mo
     assert Path("a.svg").read_text().startswith("<?xml")
 
 
+def test_only_the_attacks_that_are_named_are_made(selbench, tiny_study):
+    words = ("run", tiny_study, "--suite", "attacks", "--limit", "6")
+    ended = selbench(*words, "--attack", "fgsm-linf,pgd-l2")
+    assert (ended.code, "PGD L2" in ended.out, "paper PGD" in ended.out) == (0, True, False)
+    rows = pd.read_csv("runs/tiny/measurements.csv")
+    assert set(rows["condition"]) == {"clean", "fgsm-linf", "pgd-l2"}
+
+
 def test_levels_that_an_attack_has_no_longer_leave_its_curve(selbench, tiny_study, monkeypatch):
     monkeypatch.setattr(suites, "STEPS", 2)
     monkeypatch.setattr(suites, "L2_EPSILONS", (8.0,))

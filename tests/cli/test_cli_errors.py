@@ -82,6 +82,14 @@ WRONG = {
         ["run", "tiny.toml", "--corruption", "fog"],
         r"fog is not in the suite clean; add --suite corruptions-all",
     ),
+    "attack": (
+        ["run", "--suite", "attacks", "--attack", "pgd"],
+        r"unknown attack 'pgd'; did you mean 'pgd-l2'\?",
+    ),
+    "attack that no suite holds": (
+        ["run", "tiny.toml", "--suite", "attacks", "--attack", "pgd-l2,ddn-l2"],
+        r"ddn-l2 is not in the suite attacks; add --suite attacks-strong",
+    ),
     "scale of nothing": (["run", "--scale", "0"], r"--scale 0: input should be 32, 64 or 224$"),
     "source of nothing": (["run", "--source", ""], r"--source: string should have at least 1 ch"),
     "scale": (["run", "--scale", "48"], r"--scale 48: input should be 32, 64 or 224$"),

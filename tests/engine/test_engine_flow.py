@@ -25,6 +25,7 @@ from selbench.suites import (
     Comparison,
     Condition,
     HeldOut,
+    Only,
     Setting,
     Validation,
     collect,
@@ -224,7 +225,7 @@ def test_a_machine_on_which_ray_does_not_start_is_one_sentence(refused, refusing
 
 def test_networks_that_share_nothing_are_apart_and_all_tasks_are_there():
     pieces = [
-        *collect(("corruptions", "attacks", "mechanism"), Setting(32, 32, only=("fog",))),
+        *collect(("corruptions", "attacks", "mechanism"), Setting(32, 32, only=Only(("fog",)))),
         Validation(HeldOut("v", 3, lambda seed: None)),
     ]
     subjects = [Subject(f"{s}", 0.0, s, "t", "resnet8", f"w{s}", lambda: None) for s in range(3)]

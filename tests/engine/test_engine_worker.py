@@ -18,7 +18,7 @@ from selbench.models import build_model
 from selbench.store import Failure, StudyStore
 from selbench.study import ModelSpec
 from selbench.subjects import Subject
-from selbench.suites import Condition, Setting, collect
+from selbench.suites import Condition, Only, Setting, collect
 
 MODEL = ModelSpec(name="resnet8", options={"width": 4})
 
@@ -65,7 +65,7 @@ def test_a_node_with_another_version_is_refused(split, name):
 
 
 def test_a_node_with_other_pictures_of_frost_is_refused(split):
-    pieces = collect(("corruptions",), Setting(32, 32, only=("frost", "fog")))
+    pieces = collect(("corruptions",), Setting(32, 32, only=Only(("frost", "fog"))))
     frost, fog = (
         next(piece for piece in pieces if piece.name == name) for name in ("frost", "fog")
     )
@@ -76,7 +76,7 @@ def test_a_node_with_other_pictures_of_frost_is_refused(split):
 
 
 def test_every_generated_corruption_is_looked_at_for_its_pictures():
-    setting = Setting(32, 32, only=("frost",))
+    setting = Setting(32, 32, only=Only(("frost",)))
     for suite in ("corruptions", "dimensionality", "selectivity"):
         pieces = collect((suite,), setting)
         assert {name for piece in pieces for name in generated(piece)} == {"frost"}
