@@ -9,6 +9,11 @@ from selbench.claims.reading import Need, UntestedError, alphas_of
 from selbench.leaderboard.attacked import masked
 
 CHECKS = ("attacks", "attacks-strong")  # the suites that have them
+# What else must not find more than PGD does: each network needs one of each group.
+FURTHER = {
+    "gradient-free": ("hopskipjump-l2", "autoattack-linf", "autoattack-l2"),
+    "transfer": ("transfer-linf",),
+}
 
 
 def flags(rows: pd.DataFrame, test: Flags) -> Finding:
@@ -17,13 +22,12 @@ def flags(rows: pd.DataFrame, test: Flags) -> Finding:
     A count is certain of these networks; the interval (Clopper & Pearson, 1934,
     doi:10.1093/biomet/26.4.404) says what share of further ones may raise a flag.
     """
-    raised = masked(rows).dropna()
-    alphas = alphas_of(rows)
-    _check_complete(raised, alphas)
+    raised, alphas = masked(rows), alphas_of(rows)
+    _check_complete(rows, raised, alphas)
     flagged = raised[raised != ""]
     seeds = int(alphas[raised.index].value_counts().min())
     share = binomtest(len(flagged), len(raised)).proportion_ci(method="exact")
-    reason = "" if len(flagged) else _open(rows, seeds)
+    reason = "" if len(flagged) else _open(rows, raised, seeds)
     effect = Effect(
         "networks with a flag",
         SHARE,
@@ -40,19 +44,25 @@ def flags(rows: pd.DataFrame, test: Flags) -> Finding:
     return Finding(effect, (effect,), effect.p_for, effect.p_against, certain=True)
 
 
-def _check_complete(raised: pd.Series, alphas: pd.Series) -> None:
+def _check_complete(rows: pd.DataFrame, raised: pd.Series, alphas: pd.Series) -> None:
     if raised.empty:
         raise UntestedError("masking was not checked", Need(CHECKS))
     missing = tuple(sorted(set(alphas) - set(alphas[raised.index])))
     if missing:
         named = ", ".join(f"{alpha:g}" for alpha in missing)
         raise UntestedError(f"masking was not checked of alpha = {named}", Need(CHECKS, missing))
+    unchecked = set(rows.loc[rows["suite"].isin(CHECKS), "subject"]) - set(raised.index)
+    if unchecked:
+        raise UntestedError(f"masking was not checked of {min(unchecked)}", Need(CHECKS))
 
 
-def _open(rows: pd.DataFrame, seeds: int) -> str:
+def _open(rows: pd.DataFrame, raised: pd.Series, seeds: int) -> str:
     """Say what a count of no flags leaves open; "" for nothing."""
-    if "attacks-strong" not in set(rows["suite"]):
-        return "no flag by the checks of attacks; attacks-strong adds gradient-free and transfer"
+    for what, attacks in FURTHER.items():
+        lacking = set(raised.index) - set(rows.loc[rows["condition"].isin(attacks), "subject"])
+        if lacking:
+            whom = "" if len(lacking) == len(raised) else f" on {min(lacking)}"
+            return f"no flag, but no {what} attack of attacks-strong was made{whom}"
     if seeds < 2:
         return "no flag, of one network for each alpha"
     return ""

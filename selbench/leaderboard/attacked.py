@@ -45,8 +45,12 @@ def median_perturbation(accuracies: pd.Series) -> float:
 
 
 def masked(rows: pd.DataFrame) -> pd.Series:
-    """Return each network's flags of masked gradients, "" for none; NaN where not checked."""
+    """Return each network's flags of masked gradients, "" for none.
+
+    NaN where `attacks` did not check for them and nothing else raises one.
+    """
     measured = rows[rows["metric"].str.startswith("masking_")]
+    checked = set(measured.loc[measured["condition"] == "masking", "subject"])
     names = measured["metric"].str.removeprefix("masking_")
     checks = measured.pivot_table("value", "subject", names, aggfunc="max", observed=True)
     curves = _curves(rows)
@@ -59,7 +63,8 @@ def masked(rows: pd.DataFrame) -> pd.Series:
         subject: ", ".join(raised({str(name): value for name, value in row.items()}))
         for subject, row in checks.iterrows()
     }
-    return pd.Series(flags, dtype=object, name=MASKING).rename_axis("subject")
+    known = {name: words for name, words in flags.items() if words or name in checked}
+    return pd.Series(known, dtype=object, name=MASKING).rename_axis("subject")
 
 
 def _curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
