@@ -7,11 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from selbench.claims.claim import Claim, Flags
+from corruptions import CORRUPTIONS
+from selbench.claims.claim import Claim, Flags, NoTrend, Reading, Trend
 from selbench.claims.effects import Effect, Finding, labelled, together
 from selbench.claims.kinds import found
 from selbench.claims.naming import told_apart
-from selbench.claims.reading import Need, UntestedError, images_of, merged
+from selbench.claims.reading import (
+    Need,
+    UntestedError,
+    alphas_of,
+    at,
+    corruptions_of,
+    images_of,
+    merged,
+)
 from selbench.errors import SelbenchError
 from selbench.leaderboard.current import RUNS, current_rows, data_name, study_words
 from selbench.stats import holm
@@ -21,6 +30,7 @@ from selbench.study import exactly
 LEVEL = 0.05  # of error, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
+BENCHMARK = sum(not corruption.extra for corruption in CORRUPTIONS.values())
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class Verdict:
         finding: the effects; None where not tested.
         p: of the verdict, after Holm over `family` claims; None for a count or where not tested.
         images: over how many images the readings are made, at least.
+        corruptions: of how many corruptions they are means, at least; 0 where of none, or of some
+            that the claim names.
         need: what a run would have to add; `command` is that run, "" where nothing is missing.
     """
 
@@ -79,6 +91,7 @@ class Verdict:
     p: float | None = None
     family: int = 0
     images: int | None = None
+    corruptions: int = 0
     need: Need = field(default_factory=Need)
     command: str = ""
 
@@ -166,6 +179,17 @@ def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | Untested
     return UntestedError(reasons, merged([problem.need for problem in lacking]))
 
 
+def _part(rows: pd.DataFrame, claim: Claim) -> str:
+    """Say by what part of its corruptions or alphas alone a claim was tested; "" for the whole."""
+    count = _corruptions(rows, claim)
+    if 0 < count < BENCHMARK:
+        return f"of {count} of {BENCHMARK} corruptions alone"
+    alphas = set(alphas_of(rows).dropna())
+    ends = [a for t in claim.tests if isinstance(t, Trend | NoTrend) for a in t.between]
+    lacking = sorted(set(ends) - alphas)
+    return f"without {' and '.join(map(at, lacking))}" if lacking else ""
+
+
 def _raw_p(result: Finding | UntestedError) -> float:
     assert isinstance(result, Finding)
     return min(result.p_for, result.p_against)
@@ -184,15 +208,17 @@ def _decided(
     surely = (min(p_for, p_against) if p is None else p) <= LEVEL
     verdict = INCONCLUSIVE if not surely else SUPPORTED if p_for < p_against else REFUTED
     shown = finding.shown if verdict != REFUTED else _against(finding)
+    reasons = shown.reason or ("" if surely else _why_open(finding, family)), _part(rows, claim)
     return Verdict(
         claim,
         verdict,
         about.own(claim),
-        shown.reason or ("" if surely else _why_open(finding, family)),
+        "; ".join(filter(None, reasons)),
         replace(finding, shown=shown),
         p,
         0 if p is None else family,
         _images(rows, claim),
+        _corruptions(rows, claim),
     )
 
 
@@ -209,6 +235,13 @@ def _why_open(finding: Finding, family: int) -> str:
 
 
 def _images(rows: pd.DataFrame, claim: Claim) -> int | None:
-    read = [test.reading for test in claim.tests if not isinstance(test, Flags)]
-    counts = [images_of(rows, reading) for reading in read]
-    return min(counts, default=None)
+    return min((images_of(rows, reading) for reading in _readings(claim)), default=None)
+
+
+def _corruptions(rows: pd.DataFrame, claim: Claim) -> int:
+    counts = [corruptions_of(rows, reading) for reading in _readings(claim)]
+    return min(filter(None, counts), default=0)
+
+
+def _readings(claim: Claim) -> list[Reading]:
+    return [test.reading for test in claim.tests if not isinstance(test, Flags)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from corruptions import CORRUPTIONS
 from selbench.claims.claim import MADE_BY, Reading
 from selbench.errors import unknown
 from selbench.study import exactly
@@ -82,6 +83,13 @@ def alphas_of(rows: pd.DataFrame) -> pd.Series:
 def images_of(rows: pd.DataFrame, reading: Reading) -> int:
     """Return over how many images the reading is made, at least."""
     return int(_chosen(rows, reading)["n"].min())
+
+
+def corruptions_of(rows: pd.DataFrame, reading: Reading) -> int:
+    """Return of how many corruptions the reading is the mean; 0 where it names its conditions."""
+    if reading.conditions:
+        return 0
+    return len(set(by_condition(rows, reading).index) & set(CORRUPTIONS))
 
 
 def needed(reading: Reading, alphas: tuple[float, ...] = ()) -> Need:

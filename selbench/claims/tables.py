@@ -108,6 +108,7 @@ def _record(each: Verdict) -> dict[str, Any]:
         "p": each.p,
         "family": each.family,
         "images": each.images,
+        "corruptions": each.corruptions or None,
         "command": each.command,
         "effect": _numbers(shown) if shown else None,
         "effects": [_numbers(part) for part in each.finding.effects] if each.finding else [],
@@ -146,13 +147,14 @@ def effect_text(effect: Effect | None) -> str:
 
 
 def sizes_text(each: Verdict) -> str:
-    """Write over how much an effect is: "15 networks, 3 seeds, 597 images"."""
+    """Write over how much an effect is: "15 networks, 3 seeds, 597 images, 15 corruptions"."""
     if each.effect is None:
         return ""
     counts = {
         "network": each.effect.networks,
         "seed": each.effect.seeds,
         "image": each.images,
+        "corruption": each.corruptions,
     }
     return ", ".join(f"{n} {noun}{'s' * (n > 1)}" for noun, n in counts.items() if n)
 

@@ -92,7 +92,8 @@ def test_one_seed_is_enough_for_a_trend_but_not_for_a_difference(clean, claim, v
 def test_a_trend_needs_four_networks_of_three_alphas(clean, claim, verdict):
     asked = claim("trend", between=[-2, 2], direction="up")
     few = verdict(clean(rising, alphas=(-1.0, 0.0, 1.0), seeds=[0]), asked)
-    assert (few.verdict, few.reason) == (OPEN, "a trend needs four networks, there are 3")
+    why = "a trend needs four networks, there are 3; without alpha = -2 and alpha = 2"
+    assert (few.verdict, few.reason) == (OPEN, why)
     assert sizes_text(few) == "3 networks, 1 seed, 1000 images"
     two = verdict(clean(rising, alphas=(0.0, 1.0)), asked)
     assert (two.verdict, two.reason) == (
@@ -125,7 +126,9 @@ def test_each_condition_must_follow(made, claim, verdict):
     def rows(**values):
         return made({("corruptions", name, 1, "accuracy"): f for name, f in values.items()})
 
-    assert verdict(rows(fog=rising, snow=rising), asked).verdict == SUPPORTED
+    supported = verdict(rows(fog=rising, snow=rising), asked)
+    assert (supported.verdict, supported.reason) == (SUPPORTED, "of 2 of 15 corruptions alone")
+    assert sizes_text(supported) == "25 networks, 5 seeds, 1000 images, 2 corruptions"
     assert verdict(rows(fog=rising, snow=uneven), asked).verdict == OPEN
     refuted = verdict(rows(fog=rising, snow=falling), asked)
     assert (refuted.verdict, refuted.effect.label) == (REFUTED, "snow")

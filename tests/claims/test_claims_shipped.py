@@ -159,7 +159,8 @@ class Rows:
     def flags(self, test):
         check = Reading(suite="attacks", conditions=("masking",), metric="masking_zero_gradients")
         self.add(check, lambda alpha: -0.5 if self.sign > 0 else 0.0)
-        self.add(Reading(suite="attacks-strong", conditions=("noise-linf",)), lambda alpha: 0.0)
+        for name in ("hopskipjump-l2", "transfer-linf"):
+            self.add(Reading(suite="attacks-strong", conditions=(name,)), lambda alpha: 0.0)
 
 
 KNOWN = {
