@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
+
 from corruptions.draws import Draws
 from corruptions.images import Bytes, Images, as_bytes, as_images
 
@@ -48,7 +50,8 @@ class Corruption:
         """
         constants = self.severities[scale][severity - 1]
         sources = (draws,) if self.random else ()
-        return as_bytes(self.function(as_images(images), constants, *sources))
+        with torch.autocast(images.device.type, enabled=False):  # whatever the caller trains in
+            return as_bytes(self.function(as_images(images), constants, *sources))
 
 
 def corruption(

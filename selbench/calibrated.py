@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.leaderboard import Column, Groups, Leaderboard, current_rows
+from selbench.leaderboard.current import command, images_taken, naming_command
 from selbench.stats import mean_interval
 from selbench.store import StudyStore
 from selbench.study import exactly
@@ -32,6 +33,7 @@ RECALIBRATED = {
     "ks_error_spline_null": NULL,
 }
 METRICS = SCORES | ERRORS | RECALIBRATED
+SUITE = ("--suite", "calibration")
 PARTS = {"clean": "clean", "corrupted": "corr."}  # and how headings call them
 
 
@@ -50,7 +52,9 @@ def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboar
         SelbenchError: where there are no cells with that `limit`, or of clean or corrupted images.
     """
     rows = current_rows(store, limit)
-    check_measured(rows, store.study, "accuracy")
+    made = command(store, images_taken(rows), *SUITE)
+    with naming_command(store, limit):
+        check_measured(rows, store.study, "accuracy")
     networks = rows[["subject", "alpha"]].drop_duplicates().set_index("subject")
     names = []
     for part, metric in product(PARTS, METRICS):
@@ -59,7 +63,7 @@ def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboar
         names += [name] if networks[name].notna().any() else []
     table = _over_networks(networks.reset_index(), names)
     table.insert(0, "study", store.study)
-    return Leaderboard(store.study, table, _caption(rows, store.study), groups=_groups(names))
+    return Leaderboard(store.study, table, _caption(rows, made), groups=_groups(names))
 
 
 def by_network(rows: pd.DataFrame, metric: str, part: str) -> pd.Series:
@@ -88,13 +92,11 @@ def check_measured(rows: pd.DataFrame, study: str, metric: str) -> None:
     if not _measured(rows, metric).empty:
         return
     if _measured(rows, "accuracy").empty:
-        raise SelbenchError(
-            f"the study {study} holds no calibration; run `selbench run {study} --suite "
-            "calibration`"
-        )
-    raise SelbenchError(
-        f"an earlier version evaluated the study {study}, without calibration errors; run "
-        f"`selbench run {study} --suite calibration` with another --store"
+        raise UnmeasuredError(f"the study {study} holds no calibration", *SUITE)
+    raise UnmeasuredError(
+        f"an earlier version evaluated the study {study}, without calibration errors, which take "
+        "another --store",
+        *SUITE,
     )
 
 
@@ -142,7 +144,7 @@ def _groups(names: list[str]) -> Groups:
     return groups
 
 
-def _caption(rows: pd.DataFrame, study: str) -> str:
+def _caption(rows: pd.DataFrame, made: str) -> str:
     measured = _measured(rows, "accuracy")
     numbers = " to ".join(map(str, sorted({measured["n"].min(), measured["n"].max()})))
     parts = [f"{numbers} test images"]
@@ -154,25 +156,22 @@ def _caption(rows: pd.DataFrame, study: str) -> str:
         parts.append("null: what a perfectly calibrated network would show on as many images")
     if not _measured(rows, "ece_spline").empty:
         parts.append("spline: recalibrated on each network's own validation images")
-    return "; ".join(parts + _left_out(rows, study)) + "."
+    return "; ".join(parts + _left_out(rows, made)) + "."
 
 
-def _left_out(rows: pd.DataFrame, study: str) -> list[str]:
-    """Say which networks lack calibration errors or recalibration, and why."""
+def _left_out(rows: pd.DataFrame, made: str) -> list[str]:
+    """Say which networks lack calibration errors or recalibration, and what has them `made`."""
     measured, told, fitted = (
         set(_measured(rows, metric)["subject"]) for metric in ("accuracy", "ece", "ece_spline")
     )
     trained = set(rows.loc[rows["alpha"].notna(), "subject"])
-    limits = rows["limit"].dropna().unique()
-    command = f"selbench run {study} --suite calibration"
-    command = f"`{command} --limit {limits[0]}`" if len(limits) else f"`{command}`"
     parts = []
     if not told:
-        return [f"without calibration errors, which {command} with another --store makes"]
+        return [f"without calibration errors, which `{made}` with another --store makes"]
     if measured > told:
         parts.append(f"without calibration errors: {', '.join(sorted(measured - told))}")
     if trained and not fitted:
-        parts.append(f"without recalibration, which {command} makes")
+        parts.append(f"without recalibration, which `{made}` makes")
     elif trained > fitted:
         parts.append(f"not recalibrated: {', '.join(sorted(trained - fitted))}")
     if measured > trained:

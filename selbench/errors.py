@@ -17,6 +17,14 @@ class DamagedError(SelbenchError):
     reason = ""
 
 
+class UnmeasuredError(SelbenchError):
+    """Measurements are not there; `words` make them, after `selbench run STUDY`."""
+
+    def __init__(self, what: str, *words: str) -> None:
+        super().__init__(what)
+        self.words = words
+
+
 class NotFiniteError(SelbenchError):
     """What a network computes is NaN or infinite; others of the same run may be well."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.stats import Difference, seed_difference
 from selbench.study import exactly
 
@@ -33,7 +33,7 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     mean over budgets, then over FGSM and PGD (L-inf and L2). Only what all networks have counts.
 
     Raises:
-        SelbenchError: where no network has both; it says what makes them.
+        UnmeasuredError: where no network has both.
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     kinds = {
@@ -46,10 +46,8 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     found = table.join(pd.DataFrame(columns).rename_axis("subject"))
     found = found.dropna(subset=list(kinds))
     if found.empty:
-        raise SelbenchError(
-            f"the study {study} holds no networks under corruptions and attacks; run `selbench "
-            f"run {study} --suite corruptions --suite attacks`"
-        )
+        what = f"the study {study} holds no networks under corruptions and attacks"
+        raise UnmeasuredError(what, "--suite", "corruptions", "--suite", "attacks")
     return found
 
 

@@ -108,8 +108,8 @@ def test_a_store_without_recalibration_has_no_such_columns_and_says_what_makes_t
     write(store, trained(0, leave=lambda metric, *_: metric in RECALIBRATED))
     board = calibration_board(store)
     assert not board.table.filter(like="spline").shape[1]
-    text = "without recalibration, which `selbench run study --suite calibration` makes."
-    assert board.caption.endswith(text)
+    made = f"`selbench run study --suite calibration --store {store.root}`"
+    assert board.caption.endswith(f"without recalibration, which {made} makes.")
     assert len(FIGURES["calibration"](current_rows(store), "study").axes) == 1
 
 
@@ -123,7 +123,7 @@ def test_a_store_of_an_earlier_version_shows_what_it_has(store):
     assert not board.table.filter(like="ece").shape[1]
     assert "null" not in board.caption
     assert board.caption.endswith(
-        "`selbench run study --suite calibration` with another --store makes."
+        f"`selbench run study --suite calibration --store {store.root}` with another --store makes."
     )
     with pytest.raises(SelbenchError, match=r"^an earlier version evaluated the study study, with"):
         FIGURES["calibration"](current_rows(store), "study")
@@ -206,6 +206,8 @@ def test_networks_seen_on_clean_images_alone_have_a_point(store):
 
 def test_a_store_without_outcomes_says_what_makes_them(store):
     write(store)
-    message = "^the study study holds no calibration; run `selbench run study --suite calibration`$"
-    with pytest.raises(SelbenchError, match=message):
+    made = f"selbench run study --suite calibration --store {store.root}"
+    with pytest.raises(
+        SelbenchError, match=f"^the study study holds no calibration; run `{made}`$"
+    ):
         calibration_board(store)

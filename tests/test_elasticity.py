@@ -264,6 +264,14 @@ def test_clusterings_find_well_separated_classes_everywhere():
     assert found == dict.fromkeys(found, 1)
 
 
+def test_clusterings_leave_a_network_in_training_as_it_was():
+    images, labels = blobs()
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), convolutional()).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert clusterings(network, images, labels) == clusterings(network.eval(), images, labels)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_clusterings_look_at_what_their_names_say():
     images, labels = blobs()
     network = convolutional()

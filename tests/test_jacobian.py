@@ -98,7 +98,6 @@ def test_a_linear_network_has_the_norms_of_its_weights():
         "margin_gradient": gaps,
     }
     torch.testing.assert_close(values_of(found), expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found.distance, margins / gaps, rtol=1e-4, atol=1e-6)
     assert found.mean_frobenius.value == pytest.approx(weight.norm().item(), rel=1e-5)
     assert found.mean_square.value == pytest.approx(weight.square().sum().item(), rel=1e-5)
     assert found.mean_frobenius.half_width() == found.mean_square.error == 0
@@ -225,6 +224,24 @@ def test_the_network_stays_as_it_is(projections):
 class Constant(nn.Module):
     def forward(self, images):
         return torch.arange(4.0).expand(len(images), 4)
+
+
+def test_the_nearest_boundary_need_not_be_the_runner_ups():
+    network, images = Linear(), pictures()
+    with torch.no_grad():
+        network.weight[0] += 0.5  # the first class wins, and the second is much the same
+        network.weight[1] = 0.9 * network.weight[0]
+    weight, logits = network.weight.detach().double(), network(images).detach().double()
+    best, runner_up = logits.argsort(1, descending=True)[:, :2].T
+    slopes = (weight[best][:, None] - weight).norm(dim=2)
+    distances = (logits.amax(1, keepdim=True) - logits) / slopes
+    first = distances.gather(1, runner_up[:, None])[:, 0]
+    nearest = distances.scatter(1, best[:, None], torch.inf).amin(1)
+    assert (nearest < 0.99 * first).any()
+    exact = jacobian_norms(network, images).distance
+    torch.testing.assert_close(exact, nearest, rtol=1e-4, atol=1e-6)
+    bound = jacobian_norms(network, images, projections=4).distance
+    torch.testing.assert_close(bound, first, rtol=1e-4, atol=1e-6)
 
 
 @each_way

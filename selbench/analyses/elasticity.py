@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from selbench.analyses.derivatives import differentiable
-from selbench.analyses.layers import activations, as_images, find_layers
+from selbench.analyses.layers import activations, as_images, evaluating, find_layers
 from selbench.errors import NotFiniteError, SelbenchError
 from selbench.types import Images, Labels
 
@@ -226,7 +226,7 @@ def clusterings(
 def _representations(model: nn.Module, images: Images, layers: str | None) -> dict[str, Tensor]:
     last = find_layers(model, images, layers)[-1:]
     parts = [units for ((units,),) in activations(model, (images,), layers, "units", last)]
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         logits = [model(as_images(part)) for part in images.split(BATCH[images.device.type])]
     return {"features": torch.cat(parts), "logits": torch.cat(logits)}
 

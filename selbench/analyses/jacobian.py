@@ -4,6 +4,7 @@ Norms of it grow with the logits' scale, which training sets at will and which m
 the distance and the relative norms do not.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,6 +50,9 @@ class JacobianNorms:
         spectral: the largest singular value of J; a lower bound of it where projections are used.
         margin: the largest logit minus the runner-up.
         margin_gradient: L2 norm of the margin's gradient.
+        distance: L2 distance to the decision's boundary, were the network linear: the nearest of
+            those to the other classes (Moosavi-Dezfooli, Fawzi & Frossard, 2016, arXiv:1511.04599);
+            to the runner-up alone where projections are used, an upper bound.
     """
 
     projections: int
@@ -59,14 +63,7 @@ class JacobianNorms:
     spectral: PerImage
     margin: PerImage
     margin_gradient: PerImage
-
-    @property
-    def distance(self) -> PerImage:
-        """L2 distance to the decision's boundary, were the network linear.
-
-        Moosavi-Dezfooli, Fawzi & Frossard, 2016, arXiv:1511.04599.
-        """
-        return self.margin / self.margin_gradient
+    distance: PerImage
 
     @property
     def relative(self) -> PerImage:
@@ -160,7 +157,20 @@ def _exact(network: nn.Module, images: Images, examples: Examples) -> tuple[PerI
     square = rows.double().square().sum((1, 2))
     slope = torch.linalg.vector_norm(direction[:, None] @ rows, dim=(1, 2))
     zero = torch.zeros_like(square)
-    return square.sqrt(), zero, square, zero, _largest(rows), margin.double(), slope.double()
+    distance = _distance(logits[: len(images)], rows)
+    spectral = _largest(rows)
+    return square.sqrt(), zero, square, zero, spectral, margin.double(), slope.double(), distance
+
+
+def _distance(logits: Logits, rows: Rows) -> PerImage:
+    """Return how far the nearest boundary to another class is, were the network linear."""
+    first = logits.argmax(1)
+    own = rows[torch.arange(len(rows)), first]
+    slopes = torch.linalg.vector_norm(own[:, None] - rows, dim=2).double()
+    apart = (logits.amax(1, keepdim=True) - logits).double()
+    distances = (apart / slopes).scatter(1, first[:, None], math.inf)
+    nearest: Tensor = distances.nan_to_num(nan=0.0, posinf=math.inf).amin(1)  # NaN: 0 / 0, a tie
+    return nearest
 
 
 def _estimated(
@@ -176,7 +186,8 @@ def _estimated(
     squares = classes * rows[:, :-1].double().square().sum(2)
     slope = torch.linalg.vector_norm(rows[:, -1], dim=1)
     spectral = _lanczos(network, images, direction)
-    return *_frobenius(squares), spectral, margin.double(), slope.double()
+    margin, slope = margin.double(), slope.double()
+    return *_frobenius(squares), spectral, margin, slope, margin / slope
 
 
 def _frobenius(

@@ -37,7 +37,7 @@ def folded(network: nn.Module, images: Images) -> nn.Module:
 def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
     """Return which convolution's output goes straight into which batch norm, by their names.
 
-    A module that is called more than once is in no pair.
+    A module that is called more than once is in no pair, nor a batch norm that keeps no statistics.
     """
     made: dict[int, tuple[str, Tensor]] = {}
     calls: dict[str, int] = {}
@@ -48,7 +48,7 @@ def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
             calls[name] = calls.get(name, 0) + 1
             if isinstance(module, nn.Conv2d):
                 made[id(output)] = name, output  # kept alive, so that its id stays its own
-            elif id(inputs[0]) in made:
+            elif id(inputs[0]) in made and module.running_mean is not None:
                 pairs[made[id(inputs[0])][0]] = name
 
         return module.register_forward_hook(hook)

@@ -72,14 +72,17 @@ def logits_of(network: nn.Module, images: Images) -> Logits:
 def gradients_of(
     network: nn.Module, images: Images, goals: Goals, loss: Loss = cross_entropy
 ) -> tuple[Images, Logits]:
-    """Return the gradient of each example's loss with respect to its image, and the logits."""
+    """Return the gradient of each example's loss with respect to its image, and the logits.
+
+    A slope that is not a number counts as none: a root has none at 0, where many pixels are.
+    """
 
     def backward(images: Images, *goals: Labels) -> tuple[Images, Logits]:
         points = _laid_out(images.detach()).requires_grad_()
         with torch.enable_grad():
             outputs = network(points)
             (gradient,) = torch.autograd.grad(loss(outputs, *goals).sum(), points)
-        return gradient, outputs.detach()
+        return gradient.nan_to_num_(), outputs.detach()
 
     gradients, logits = in_chunks(backward, images, *goals)
     return gradients, logits

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,6 +37,17 @@ class Norm:
     random: Callable[[Draws, tuple[int, ...], float], Perturbations]
 
 
+def _steepest_l2(gradients: Perturbations) -> Perturbations:
+    """Divide by the length, of gradients too small or too large for their squares as well."""
+    lengths = gradients.flatten(1).norm(dim=1)
+    ordinary = (lengths >= TINY) & lengths.isfinite()
+    if not ordinary.all():
+        largest = gradients.flatten(1).abs().amax(1).clamp(min=torch.finfo(gradients.dtype).tiny)
+        scale = torch.where(ordinary, 1, largest).view(-1, 1, 1, 1)
+        gradients = gradients / scale
+    return gradients / _l2(gradients)
+
+
 def _l2(perturbations: Perturbations) -> Float[Tensor, "batch 1 1 1"]:
     lengths: Tensor = perturbations.flatten(1).norm(dim=1).clamp_(min=TINY)
     return lengths.view(-1, 1, 1, 1)
@@ -60,7 +72,7 @@ NORMS: Mapping[str, Norm] = MappingProxyType(
         "l2": Norm(
             "l2",
             size=lambda perturbations: perturbations.flatten(1).norm(dim=1),
-            steepest=lambda gradients: gradients / _l2(gradients),
+            steepest=_steepest_l2,
             project=lambda perturbations, epsilon: (
                 perturbations * (epsilon / _l2(perturbations)).clamp(max=1)
             ),

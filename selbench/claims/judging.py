@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,13 +23,14 @@ from selbench.claims.reading import (
     merged,
 )
 from selbench.errors import SelbenchError
-from selbench.leaderboard.current import RUNS, current_rows, data_name, study_words
+from selbench.leaderboard.current import RUNS, current_rows, data_name, images_taken, study_words
 from selbench.stats import holm
 from selbench.store import StudyStore
 from selbench.study import exactly
 
 LEVEL = 0.05  # of error, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"
+STANDARD = "standard"  # the method of training that claims speak of
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
 BENCHMARK = sum(not corruption.extra for corruption in CORRUPTIONS.values())
 
@@ -118,14 +120,23 @@ def judge_study(
         SelbenchError: where there are none on `limit` images.
     """
     rows, manifest = current_rows(store, limit), store.manifest()
+    taken = images_taken(rows)
+    words = tuple(study_words(store.study, manifest))
+    return judge(rows, claims, About(store.study, _network(manifest), taken, root, words))
+
+
+def _network(manifest: dict[str, Any]) -> str:
+    """Return "model/data set", with all that sets it apart from the network of that name."""
     study = manifest.get("study", {})
-    classes = study.get("dataset", {}).get("classes")
-    part = f", {classes} classes" if classes else ""
-    network = f"{study.get('model', {}).get('name')}/{data_name(manifest)}{part}"
-    used = rows["limit"].dropna()
-    taken = int(used.iloc[0]) if len(used) else None
-    words = tuple(study_words(store.study, manifest.get("command", [])))
-    return judge(rows, claims, About(store.study, network, taken, root, words))
+    model, classes = study.get("model", {}), study.get("dataset", {}).get("classes")
+    options = {
+        k: v for k, v in model.get("options", {}).items() if k != "shortcut"
+    }  # either is meant
+    method = study.get("recipe", {}).get("method", STANDARD)
+    apart = [f"{classes} classes"] if classes else []
+    apart += [f"{name}={value}" for name, value in options.items()]
+    apart += [f"trained with {method}"] if method != STANDARD else []
+    return ", ".join([f"{model.get('name')}/{data_name(manifest)}", *apart])
 
 
 def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgement:

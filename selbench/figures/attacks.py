@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend, line
 
 PANELS = {
@@ -28,9 +28,7 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
     present = [name for name in PANELS if (accuracy["condition"] == name).any()]
     if not present:
-        raise SelbenchError(
-            f"the study {study} holds no attacks; run `selbench run {study} --suite attacks`"
-        )
+        raise UnmeasuredError(f"the study {study} holds no attacks", "--suite", "attacks")
     figure = Figure(figsize=(3.2 * len(present), 3.2), layout="constrained")
     panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
     colours = colours_of(accuracy)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from corruptions import CORRUPTIONS
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, groups_of
 
 ACROSS = 5  # panels in a row
@@ -30,10 +30,8 @@ def corruption_differences(rows: pd.DataFrame, study: str) -> Figure:
     """Points by which each alpha's accuracy under corruptions exceeds that of alpha = 0."""
     cells = _cells(rows, study)
     if REFERENCE not in cells or len(cells) < 2:
-        raise SelbenchError(
-            f"the study {study} holds no corruptions of alpha = 0 and of other networks; run "
-            f"`selbench run {study} --suite corruptions --alpha -1,0,1`"
-        )
+        what = f"the study {study} holds no corruptions of alpha = 0 and of other networks"
+        raise UnmeasuredError(what, "--suite", "corruptions", "--alpha", "-1,0,1")
     own = cells.pop(REFERENCE)
     apart = {name: part - own for name, part in cells.items()}
     most = max(float(np.nanmax(np.abs(part.to_numpy()))) for part in apart.values()) or 1.0
@@ -46,10 +44,7 @@ def _cells(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
     suites = ["corruptions", "corruptions-extra"]
     chosen = rows[rows["suite"].isin(suites) & (rows["metric"] == "accuracy")]
     if chosen.empty:
-        raise SelbenchError(
-            f"the study {study} holds no corruptions; run `selbench run {study} --suite "
-            "corruptions`"
-        )
+        raise UnmeasuredError(f"the study {study} holds no corruptions", "--suite", "corruptions")
     groups = groups_of(chosen)
     groups = groups.mask(chosen["alpha"].notna(), "alpha = " + groups)
     order = [name for name in CORRUPTIONS if (chosen["condition"] == name).any()]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, groups_of, legend, line
 from selbench.leaderboard.explained import REPRESENTATION, comparable
 
@@ -183,9 +183,7 @@ def _over_alphas(rows: pd.DataFrame, study: str, suite: str, panels: Sequence[Pa
 
 def _check(rows: pd.DataFrame, study: str, suite: str) -> None:
     if rows.empty:
-        raise SelbenchError(
-            f"the study {study} holds no {suite}; run `selbench run {study} --suite {suite}`"
-        )
+        raise UnmeasuredError(f"the study {study} holds no {suite}", "--suite", suite)
 
 
 def _chosen(rows: pd.DataFrame, panel: Panel, metric: str) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from selbench.errors import unknown
 from selbench.files import replacing
-from selbench.leaderboard.current import current_rows
+from selbench.leaderboard.current import current_rows, naming_command
 from selbench.registry import Registry
 from selbench.stats import mean_interval
 from selbench.store import StudyStore
@@ -50,7 +50,9 @@ def draw(name: str, store: StudyStore, limit: int | None, path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise unknown("suffix of a figure's file", path.suffix, SUFFIXES)
     FIGURES[name]  # a wrong name is told before the store is read
-    save(drawn(name, current_rows(store, limit), store.study), path)
+    with naming_command(store, limit):
+        made = drawn(name, current_rows(store, limit), store.study)
+    save(made, path)
 
 
 def drawn(name: str, rows: pd.DataFrame, study: str) -> Figure:

@@ -4,7 +4,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, groups_of, legend, line
 from selbench.leaderboard.curves import SUITE
 
@@ -24,9 +24,8 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
     """
     curves = rows[rows["suite"] == SUITE]
     if curves.empty:
-        raise SelbenchError(
-            f"the study {study} holds no training curves, which brought networks have not; run "
-            f"`selbench run {study}`"
+        raise UnmeasuredError(
+            f"the study {study} holds no training curves, which brought networks have not"
         )
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     panels = figure.subplots(1, len(PANELS))

@@ -9,6 +9,7 @@ from selbench.leaderboard.columns import MASKING, MEDIANS
 
 # What must never leave less than PGD does: attack, PGD of the same norm, and the flag it raises.
 WEAKER = (
+    ("fgsm-linf", "pgd-linf", "one_step"),
     ("noise-linf", "pgd-linf", "noise"),
     ("noise-l2", "pgd-l2", "noise"),
     ("transfer-linf", "pgd-linf", "transfer"),

@@ -1,17 +1,25 @@
 """The measurements of a store that tables and figures are made of: like beside like."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, UnmeasuredError
 from selbench.leaderboard.curves import with_curves
 from selbench.store import StudyStore, condition_id
 
 RUNS = Path("runs")  # where results are, unless --store says otherwise
+# Options of `selbench run` that say what a study is, and which networks are brought; without value.
+OF_STUDIES = {"--data", "--source", "--scale", "--trained", "--layers", "--columns", "--estimator"}
+OF_BROUGHT = {
+    *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
+    *("--mean", "--std", "--input-size", "--class-map"),
+}
+FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--quiet", "-q"}
 
 
 def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
@@ -32,24 +40,50 @@ def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
     return with_curves(rows, manifest)
 
 
-def command(store: StudyStore, limit: int | None) -> str:
+def command(store: StudyStore, limit: int | None, *further: str) -> str:
     """Return the command that adds to a study's results, such as `selbench run digits`."""
-    parts = ["selbench", "run", *study_words(store.study, store.manifest().get("command", []))]
+    parts = ["selbench", "run", *study_words(store.study, store.manifest()), *further]
     parts += ["--limit", str(limit)] if limit is not None else []
     root = root_of_runs(store)
     parts += ["--store", str(root)] if root != RUNS else []
     return shlex.join(parts)
 
 
-def study_words(study: str, given: Sequence[str]) -> list[str]:
-    """Return how a command line that was `given` names the study, and its data where it does."""
-    paths = (word for word in given if word.endswith(".toml") and Path(word).stem == study)
-    data = [
-        given[place : place + 2] if word == "--data" else [word]
-        for place, word in enumerate(given)
-        if word.split("=")[0] == "--data"
-    ]
-    return [next(paths, study), *(data[-1] if data else [])]
+@contextmanager
+def naming_command(store: StudyStore, limit: int | None) -> Iterator[None]:
+    """Tell of measurements that are not there with the command that makes them."""
+    try:
+        yield
+    except UnmeasuredError as problem:
+        made = command(store, images_taken(current_rows(store, limit)), *problem.words)
+        raise SelbenchError(f"{problem}; run `{made}`") from None
+
+
+def study_words(study: str, manifest: dict[str, Any]) -> list[str]:
+    """Return how a command line names a study, its data, and its networks where none was trained.
+
+    As its latest run did; what that was to measure, and where, is left out.
+    """
+    trained = any(facts.get("training") for facts in manifest.get("subjects", {}).values())
+    kept = OF_STUDIES if trained else {*OF_STUDIES, *OF_BROUGHT}
+    named: list[str] = []
+    options: list[str] = []
+    words = manifest.get("command", [])[1:]
+    while words:
+        word, *words = words
+        if not word.startswith("-"):
+            named = [word]
+            continue
+        value = [] if "=" in word or word in FLAGS else words[:1]
+        words = words[len(value) :]
+        options += [word, *value] if word.split("=")[0] in kept else []
+    return [*(named or ([] if "--model" in options else [study])), *options]
+
+
+def images_taken(rows: pd.DataFrame) -> int | None:
+    """Return how many test images rows of one limit are of; None for all."""
+    limits = rows["limit"].dropna()
+    return int(limits.iloc[0]) if len(limits) else None
 
 
 def data_name(manifest: dict[str, Any]) -> str:

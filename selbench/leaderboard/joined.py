@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from selbench.errors import SelbenchError
-from selbench.leaderboard.current import command, current_rows
+from selbench.leaderboard.current import command, current_rows, images_taken
 from selbench.store import StudyStore, condition_id
 from selbench.study import exactly
 
@@ -61,7 +61,9 @@ def compared(stores: Sequence[StudyStore], limit: int | None = None) -> Compared
         " and ".join(str(store.folder) for store in stores),
         _diverged(stores, names),
         tuple(zip(names, stores, strict=True)),
-        tuple(command(store, _limit(table)) for store, table in zip(stores, tables, strict=True)),
+        tuple(
+            command(store, images_taken(table)) for store, table in zip(stores, tables, strict=True)
+        ),
     )
 
 
@@ -99,15 +101,10 @@ def _check_images(
     if data[0] != data[1]:
         difference = f"their test images differ (checksums {data[0]} and {data[1]})"
         raise _unlike(one, other, difference, "join studies of the same images")
-    counts = [_limit(table) or "all" for table in (first, then)]
+    counts = [images_taken(table) or "all" for table in (first, then)]
     if counts[0] != counts[1]:
         difference = f"they took different numbers of test images ({counts[0]} and {counts[1]})"
         raise _unlike(one, other, difference, "choose one that both have with --limit")
-
-
-def _limit(rows: pd.DataFrame) -> int | None:
-    limits = rows["limit"].dropna()
-    return int(limits.iloc[0]) if len(limits) else None
 
 
 def _how(facts: tuple[str, int, str]) -> str:

@@ -71,9 +71,7 @@ def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
     try:
         figure = drawn(name, evidence.rows, evidence.study)
     except SelbenchError as problem:
-        # The message has a command without this store's folder and limit.
-        command = evidence.making(*legend.suites) if legend.suites else ""
-        text = str(problem).partition("; run `")[0] if command else str(problem)
+        command, text = evidence.making(*legend.suites) if legend.suites else "", str(problem)
         return Drawing(name, legend, command, f"{text[0].upper()}{text[1:]}.")
     words = described(figure)
     own = {"SVG": f"{FOLDER}/{name}.svg", "PNG": f"{FOLDER}/{name}.png"}

@@ -32,7 +32,9 @@ EXAMINED = 500  # images on which the checks for masked gradients are made
 def attacks(setting: Setting) -> list[Work]:
     """The papers' FGSM and PGD, a tuned PGD, and checks for masked gradients."""
     pgds = [_pgd("linf", LINF_EPSILONS), _pgd("l2", L2_EPSILONS)]
-    masking = Analysis("attacks", _masking, name="masking", source="attack", most=EXAMINED)
+    masking = Analysis(
+        "attacks", _masking, name="masking", source="attack", version=2, most=EXAMINED
+    )
     return [*class_index(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]
 
 

@@ -29,7 +29,7 @@ def gradients(setting: Setting) -> list[Work]:
 @SUITES
 def jacobian(setting: Setting) -> list[Work]:
     """Norms of the input-output Jacobian: as they are, and with the logits' scale taken out."""
-    return [Analysis("jacobian", _measure_jacobian, most=IMAGES)]
+    return [Analysis("jacobian", _measure_jacobian, version=2, most=IMAGES)]
 
 
 def _measure_gradients(

@@ -203,6 +203,33 @@ def test_a_targeted_attack_reaches_its_targets():
     assert torch.equal(found.logits.argmax(1), targets)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+def test_the_direction_of_a_gradient_does_not_depend_on_its_size(norm, scale):
+    gradient = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    expected = NORMS[norm].steepest(gradient)
+    torch.testing.assert_close(NORMS[norm].steepest(scale * gradient), expected)
+    assert (NORMS[norm].steepest(0 * gradient) == 0).all()
+
+
+class Rooted(Linear):
+    def forward(self, images):
+        return super().forward(images.sqrt().square())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_slope_that_is_not_a_number_does_not_stop_an_attack(norm):
+    rooted, images = Rooted(), grey(20)
+    images[:, :, 0] = 0  # where the root's slope is infinite, and times 0 not a number
+    labels = rooted(images).argmax(1)
+    gradients, _ = gradients_of(rooted, images, (labels,))
+    assert gradients.isfinite().all()
+    found = pgd(
+        rooted, images, (labels,), 0.5 if norm == "linf" else 4.0, NORMS[norm], step=0.1, steps=40
+    )
+    assert found.fallen.all()
+
+
 def test_fgsm_does_not_mend_what_was_wrong_from_the_start():
     network, images = Linear(), grey(40)
     own = labels_of(network, images)

@@ -5,7 +5,7 @@ import torch
 from networks import SIDE, Detached, Diverged, Dropping, Linear, Quantised, grey, labels_of
 
 from selbench.attacks.folding import folded
-from selbench.attacks.gradient import pgd
+from selbench.attacks.gradient import fgsm, pgd
 from selbench.attacks.masking import FLAGS, differentiable, examine, raised
 from selbench.attacks.norms import NORMS
 from selbench.suites import Attack, Setting, collect
@@ -29,6 +29,15 @@ def test_rounded_inputs_are_flagged(foreign, real):
     assert {"zero gradients", "stands up to 64/255"} <= set(raised(checks))
 
 
+def test_a_batch_norm_without_statistics_is_not_folded():
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.BatchNorm2d(4, track_running_stats=False),
+        torch.nn.Flatten(),
+    ).eval()
+    assert folded(network, grey(2)) is network
+
+
 class Softmax(Linear):
     def forward(self, images):
         return super().forward(images).softmax(1)
@@ -43,6 +52,29 @@ def test_networks_that_cannot_be_attacked_soundly_are_flagged(kind, words):
     labels = labels_of(network, images)
     assert words in raised(examine(network, images, labels, torch.arange(40), EPSILONS))
     assert differentiable(network, images[:1], labels[:1]) == (kind is not Detached)
+
+
+def test_a_flag_is_raised_beyond_its_threshold_whatever_rounding_does():
+    (threshold,) = {FLAGS[name].threshold for name in ("one_step", "noise")}
+    for fallen in range(500):
+        assert raised({"one_step": (fallen + 1) / 500 - fallen / 500}) == [], threshold
+        assert raised({"one_step": (fallen + 2) / 500 - fallen / 500})
+
+
+def test_attacks_are_compared_where_pgd_fells_nearest_to_half():
+    network, images, norm = Linear(), grey(40), NORMS["linf"]
+    labels = labels_of(network, images)
+    epsilons = (0.001 / 255, 24 / 255, 100 / 255)
+    checks = examine(network, images, labels, torch.arange(40), epsilons)
+    shares = []
+    for epsilon in epsilons:
+        many = pgd(network, images, (labels,), epsilon, norm, step=epsilon / 4, steps=40)
+        (once,) = fgsm(network, images, (labels,), [epsilon], norm)
+        shares.append([each.fallen.double().mean().item() for each in (many, once)])
+    many, once = min(shares, key=lambda pair: abs(pair[0] - 0.5))
+    assert 0.2 < many < 0.8
+    assert checks["one_step"] == once - many
+    assert checks["more_steps"] == 0
 
 
 def test_a_linear_network_raises_no_flag():

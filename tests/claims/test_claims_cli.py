@@ -78,6 +78,24 @@ def test_some_classes_are_not_the_data_set_that_claims_speak_of(tmp_path, selben
     assert not found["verdicts"][0]["same_network"]
 
 
+@pytest.mark.parametrize(
+    ("facts", "apart"),
+    [
+        ({"model": {"name": "resnet8", "options": {"shortcut": "B"}}}, ""),
+        ({"model": {"name": "resnet8", "options": {"width": 64}}}, ", width=64"),
+        ({"recipe": {"method": "augmix"}}, ", trained with augmix"),
+    ],
+)
+def test_neither_is_another_width_or_training(facts, apart, tmp_path, selbench, mine):
+    write(tmp_path / "runs")
+    path = tmp_path / "runs/study/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["study"] |= facts
+    path.write_text(json.dumps(manifest))
+    (found,) = json.loads(selbench("claims", "--claims", mine, "--format", "json").out)
+    assert found["network"] == f"resnet8/digits{apart}"
+
+
 def test_the_papers_claims(store, selbench):
     ended = selbench("claims", "--format", "json")
     assert (ended.code, ended.err) == (0, "")

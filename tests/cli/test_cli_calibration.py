@@ -125,7 +125,7 @@ def test_a_limit_is_of_test_images_and_all_validation_images_are_taken(selbench,
     selbench("run", tiny_study, "--suite", "clean", "--limit", "6")
     selbench("run", tiny_study, *RUN)
     assert manifest()["evaluated"] == 2 * (1 + 2 * CONDITIONS)  # the validation images not again
-    command = "`selbench run tiny --suite calibration --limit 6`"
+    command = f"`selbench run {tiny_study} --suite calibration --limit 6`"
     assert caption(selbench, "--limit", "6").endswith(f"recalibration, which {command} makes.")
 
 
@@ -178,7 +178,7 @@ def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(selbench, tin
     out = selbench("calibration", "--format", "md").out
     assert "spline ECE %" in out
     assert "clean ECE %" not in out
-    command = "`selbench run tiny --suite calibration`"
+    command = f"`selbench run {tiny_study} --suite calibration`"
     assert f"without calibration errors, which {command} with another" in caption(selbench)
 
 
@@ -205,7 +205,9 @@ def test_lost_outcomes_are_made_anew(selbench, tiny_study):
 def test_wrong_words_are_one_sentence(selbench, refused, tiny_study):
     assert refused("calibration").startswith("there are no results in runs; make some with")
     selbench("run", tiny_study, "--suite", "selectivity", "--corruption", "brightness")
-    message = "the study tiny holds no calibration; run `selbench run tiny --suite calibration`"
+    message = (
+        f"the study tiny holds no calibration; run `selbench run {tiny_study} --suite calibration`"
+    )
     assert refused("calibration") == message
     assert refused("figure", "calibration") == message
     assert "unknown format 'xml'" in refused("calibration", "--format", "xml")

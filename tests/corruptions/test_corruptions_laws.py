@@ -196,6 +196,14 @@ def test_shortened_products_of_the_caller_do_not_reach_ours(name, shorten_produc
     assert (out == expected).double().mean() > 0.999
 
 
+@each_corruption
+def test_what_the_caller_trains_in_does_not_reach_ours(name):
+    images, examples = photographs(4), torch.arange(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = corrupt(images, name, 3, examples=examples)
+    assert torch.equal(out, corrupt(images, name, 3, examples=examples))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @each_corruption
 def test_device_changes_rounding_only(name):
