@@ -49,7 +49,7 @@ def evaluate(
         name: of the network in tables; without it its class's.
         store: folder of results, or its URL, in which what is there already is not evaluated
             again; None keeps nothing.
-        limit: number of test images; None for all.
+        limit: number of test images, at least 1; None for all.
         device: "auto", "cpu", "cuda" or "cuda:1".
         corruptions: to take of those in the suites; none for all.
         attacks: to make of those in the suites, such as "pgd-linf"; none for all.
@@ -65,6 +65,8 @@ def evaluate(
     Raises:
         SelbenchError: for an unknown name, and a network that does not fit the data set.
     """
+    if limit is not None and limit < 1:
+        raise SelbenchError(f"limit is a number of test images, at least 1, got {limit}")
     session = _session(dataset, device, data)
     subject = _subject(model, name or type(model).__name__, session.dataset)
     names = (suites,) if isinstance(suites, str) else tuple(suites)

@@ -56,11 +56,12 @@ def model_info(
     clean = own.loc[own["suite"] == "clean", "value"]
     if clean.empty:
         raise SelbenchError(f"{store.folder} has no clean accuracy; run it with --suite clean")
-    dataset = store.manifest()["study"]["dataset"]["name"]
+    facts = store.manifest().get("study", {}).get("dataset", {})
+    dataset = _safe(str(facts.get("name", store.study)))
     first = own.iloc[0]
     robust = _corrupted(own) if threat == "corruptions" else _attacked(own, threat)
     tested = f"measured by selbench {__version__} on {first['n']} test images"
-    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", first["subject"]).strip("_.")
+    name = _safe(first["subject"])
     fields = {
         "dataset": dataset,
         "architecture": first["architecture"],
@@ -70,6 +71,11 @@ def model_info(
         "footnote": tested,
     }
     return ModelInfo(f"{dataset}/{threat}/{name}.json", fields)
+
+
+def _safe(name: str) -> str:
+    """Return the name as one that leads to no other folder."""
+    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", name).strip("_.")
 
 
 def percent(accuracy: float) -> str:

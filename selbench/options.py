@@ -163,4 +163,4 @@ def refuse_idle(options: Sequence[str]) -> None:
 
 def first_line(function: Callable[..., object]) -> str:
     """Return the first line of a docstring."""
-    return (function.__doc__ or "").strip().splitlines()[0]
+    return next(iter((function.__doc__ or "").strip().splitlines()), "")

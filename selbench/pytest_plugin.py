@@ -56,14 +56,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def selbench_check(request: pytest.FixtureRequest) -> Callable[..., "Report | None"]:
-    """Return `assert_robust`; without `baseline` it is a file beside the test, named after it.
+    """Return `assert_robust`; without `baseline` it is a file beside the test's, named after both.
 
     A relative baseline is relative to the folder of the test. With --selbench-update it is
     written instead.
     """
 
     def check(model: Any, data: Any, baseline: str | Path | None = None, **options: Any) -> Any:
-        name = "".join(c if c.isalnum() or c in "._-" else "-" for c in request.node.name)
+        within = request.node.nodeid.partition("::")[2] or request.node.name
+        words = f"{request.path.stem}-{within}".replace("::", "-")
+        name = "".join(c if c.isalnum() or c in "._-" else "-" for c in words)
         path = request.path.parent / (baseline or f"{name}.baseline.json")
         options.setdefault("update", request.config.getoption("--selbench-update"))
         return assert_robust(model, data, path, **options)

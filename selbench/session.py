@@ -35,6 +35,8 @@ from selbench.suites import ALL, Attack, Condition, Only, Setting, Work, collect
 from selbench.suites.calibration import held_out
 from selbench.training import training_key
 
+OF_CORRUPTIONS = ("corruptions", "representation", "recalibration")  # how their suites begin
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -167,12 +169,16 @@ class Session:
         extra = any(piece.suite == "corruptions-extra" for piece in pieces)
         shown = {piece.name for piece in pieces if isinstance(piece, Condition)}
         earlier = sum(each.cell.key in before for each in failures)
+        columns = [name for name in only.corruptions if name in shown]
+        nothing = Ran(None, failures, earlier)
         if failures and store.measurements().empty:
-            return Ran(None, failures, earlier)
-        board = leaderboard(
-            store, limit, extra, [name for name in only.corruptions if name in shown]
-        )
-        return Ran(board, failures, earlier)
+            return nothing
+        try:
+            return Ran(leaderboard(store, limit, extra, columns), failures, earlier)
+        except SelbenchError:
+            if not failures:
+                raise
+            return nothing
 
     def dry_run(
         self,
@@ -231,19 +237,27 @@ class Session:
             for p in pieces
             for level in levels_of(p)
         }
+        transfers = any(isinstance(piece, Attack) and piece.transfer for piece in pieces)
         networks = {
             each.name: {
                 "weights": each.weights,
                 "training": each.training,
                 "diverged": each.diverged,
-                "helper": getattr(helper_of(each, subjects), "weights", ""),
+                "helper": (
+                    getattr(helper_of(each, subjects), "weights", "")
+                    if transfers
+                    else _earlier_helper(before["subjects"].get(each.name, {}), each)
+                ),
                 **({"about": each.about} if each.about else {}),
                 **({"curves": list(each.curves)} if each.curves else {}),
             }
             for each in subjects
         }
+        study = self.study.model_dump(mode="json")
+        if before.get("study") and not any(p.suite.startswith(OF_CORRUPTIONS) for p in pieces):
+            study["corruptions"] = before["study"]["corruptions"]
         return {
-            "study": self.study.model_dump(mode="json"),
+            "study": study,
             "data": self.dataset.test.checksum,
             "training": training,
             "conditions": self._comparable(before, pieces) | made,
@@ -263,14 +277,19 @@ class Session:
             n: facts for n, facts in before["conditions"].items() if not n.startswith(again)
         }
         study = before.get("study")
-        if study and study["corruptions"] == self.study.corruptions.model_dump(mode="json"):
-            return conditions
-        made = ("corruptions", "representation", "recalibration")
-        return {n: facts for n, facts in conditions.items() if not n.startswith(made)}
+        others = not study or study["corruptions"] != self.study.corruptions.model_dump(mode="json")
+        if others and any(piece.suite.startswith(OF_CORRUPTIONS) for piece in pieces):
+            return {n: facts for n, facts in conditions.items() if not n.startswith(OF_CORRUPTIONS)}
+        return conditions
 
     def bring(self, each: Brought) -> Subject:
         """Take a user's network; `SelbenchError` where it does not fit."""
         return bring(each, self.study.model, self.dataset)
+
+
+def _earlier_helper(known: Mapping[str, Any], subject: Subject) -> str:
+    """Return the weights that transferred adversarials of these weights came from, if any did."""
+    return str(known.get("helper", "")) if known.get("weights") == subject.weights else ""
 
 
 def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:

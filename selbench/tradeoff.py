@@ -33,7 +33,7 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     mean over budgets, then over FGSM and PGD (L-inf and L2). Only what all networks have counts.
 
     Raises:
-        UnmeasuredError: where no network has both.
+        UnmeasuredError: where no network has all three.
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     kinds = {
@@ -44,7 +44,7 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
     columns = {"clean": clean} | {name: _means(part) for name, part in kinds.items()}
     found = table.join(pd.DataFrame(columns).rename_axis("subject"))
-    found = found.dropna(subset=list(kinds))
+    found = found.dropna(subset=["clean", *kinds])
     if found.empty:
         what = f"the study {study} holds no networks under corruptions and attacks"
         raise UnmeasuredError(what, "--suite", "corruptions", "--suite", "attacks")

@@ -155,7 +155,7 @@ class UrlPath(PosixPath):
 def place(text: str | Path) -> Path:
     """Return the path that a word of the command line names: of this machine, or at a URL."""
     if isinstance(text, Path) or "://" not in text:
-        return Path(text)
+        return Path(text).expanduser()
     for local in LOCAL:
         if text.startswith(local):
             return Path(text.removeprefix(local))

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.files import fingerprint
 from selbench.models import load_weights
 
+INSTALLED = [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib", "platlib")]
 NUMBER = ("classes", "num_classes")  # parameters of a factory that are told the number of outputs
 
 
@@ -42,10 +44,28 @@ def from_code(brought: Brought, dataset: Dataset, classes: int | None) -> Found:
     network = _call(factory, brought.spec, classes)
     if brought.weights:
         load_weights(network, brought.weights)
-    file = getattr(module, "__file__", None)
-    source = fingerprint(Path(file).read_text(errors="replace")) if file else ""
     inputs = Inputs(mean=brought.mean, std=brought.std)
-    return Found(network, inputs, "", type(network).__name__, source)
+    return Found(network, inputs, "", type(network).__name__, _source(module, network))
+
+
+def _source(module: ModuleType, network: nn.Module) -> str:
+    """Return a hash of the files that the factory and the network's own modules are written in."""
+    names = {type(each).__module__ for each in network.modules()}
+    modules = [module, *(sys.modules[name] for name in names if name in sys.modules)]
+    files = {
+        Path(file)
+        for each in modules
+        if (each is module or not is_installed(each)) and (file := getattr(each, "__file__", None))
+    }
+    return fingerprint([path.read_text(errors="replace") for path in sorted(files)])
+
+
+def is_installed(module: ModuleType) -> bool:
+    """Say whether a module is part of Python, selbench or a package, not a file of the user's."""
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__.partition(".")[0] in ("selbench", "corruptions"):
+        return module.__name__ != "__main__"
+    return any(Path(file).is_relative_to(folder) for folder in INSTALLED)
 
 
 def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Module:

@@ -109,7 +109,10 @@ def _found(brought: Brought, model: ModelSpec, dataset: Dataset, classes: int | 
 
 def _name(brought: Brought, found: Found) -> str:
     """Name it after what the user said."""
-    parts = [brought.spec, str(brought.weights or ""), f"({found.note})" if found.note else ""]
+    notes = [found.note] if found.note else []
+    notes += [f"input size {brought.input_size}"] if brought.input_size else []
+    notes += [f"classes of {brought.class_map.name}"] if brought.class_map else []
+    parts = [brought.spec, str(brought.weights or ""), f"({', '.join(notes)})" if notes else ""]
     return " ".join(part for part in parts if part)
 
 

@@ -45,6 +45,7 @@ class About:
         limit: how many test images were taken; None for all.
         store: the folder of results.
         words: how the command line names it and its data, where not by its name.
+        diverged: networks that diverged in training.
     """
 
     study: str
@@ -52,6 +53,7 @@ class About:
     limit: int | None = None
     store: Path = RUNS
     words: tuple[str, ...] = ()
+    diverged: tuple[str, ...] = ()
 
     def own(self, claim: Claim) -> bool:
         """Whether a claim speaks of this study's network."""
@@ -122,7 +124,9 @@ def judge_study(
     rows, manifest = current_rows(store, limit), store.manifest()
     taken = images_taken(rows)
     words = tuple(study_words(store.study, manifest))
-    return judge(rows, claims, About(store.study, _network(manifest), taken, root, words))
+    lost = tuple(name for name, facts in manifest["subjects"].items() if facts.get("diverged"))
+    about = About(store.study, _network(manifest), taken, root, words, lost)
+    return judge(rows, claims, about)
 
 
 def _network(manifest: dict[str, Any]) -> str:
@@ -169,7 +173,8 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
     needs = [each.need for each in first.verdicts]
     if not all(need.alphas for need in needs):  # suites first: alphas cost a training each
         needs = [replace(need, alphas=()) for need in needs]
-    needs = [replace(need, words=()) for need in needs]
+    if any(need.alphas or not need.words for need in needs):  # brought networks come last
+        needs = [replace(need, words=()) for need in needs]
     raise SelbenchError(
         f"none of {len(needs)} claims can be tested on the study {first.about.study}; make what "
         f"they read with `{first.about.command(merged(needs))}`"

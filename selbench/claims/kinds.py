@@ -1,6 +1,7 @@
 """The kinds of test: each a function of a store's rows, of what networks came to."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
@@ -40,6 +41,7 @@ from selbench.claims.reading import (
     alphas_of,
     at,
     by_condition,
+    merged,
     needed,
     read,
     written,
@@ -47,6 +49,7 @@ from selbench.claims.reading import (
 from selbench.stats import holm
 
 REFERENCE = 0.0
+MATCHING = (-2.0, -1.0, -0.4, 0.1, 0.2, 0.4)  # alphas of which two may change it equally
 SMALLEST_CHANGE = 0.1  # of the logarithm of what `matched` matches: less is no change
 
 
@@ -172,7 +175,7 @@ def _within_networks(rows: pd.DataFrame, test: Within) -> Finding:
 
 def _method(rows: pd.DataFrame, test: Method) -> Finding:
     subjects = rows.loc[rows["alpha"].isna(), "subject"].unique()
-    named = [name for name in subjects if test.method in Path(name).name.casefold()]
+    named = [name for name in subjects if _words(test.method) in _words(Path(name).name)]
     need = replace(needed(test.reading), words=("--checkpoint", f"{test.method}.pth"))
     if not named:
         raise UntestedError(f"no network's file has {test.method} in its name", need)
@@ -190,6 +193,11 @@ def _method(rows: pd.DataFrame, test: Method) -> Finding:
         f"{_text(second, test.reading)} at {at(REFERENCE)}"
     )
     return all_of([_in_unit(effect, test.reading, test.method, detail)])
+
+
+def _words(name: str) -> str:
+    """Return a name's words, each between spaces, so that "pgd" is not in "apgd"."""
+    return f" {' '.join(re.findall('[a-z0-9]+', name.casefold()))} "
 
 
 def _matched(rows: pd.DataFrame, test: Matched) -> Finding:
@@ -224,7 +232,7 @@ def _matched_alphas(rows: pd.DataFrame, test: Matched) -> tuple[float, float]:
     if not pairs:
         raise UntestedError(
             f"no positive alpha changes {test.match.metric} by as much as a negative one",
-            needed(test.reading, (-2.0, -1.0, -0.4, 0.1, 0.2, 0.4)),
+            merged([needed(each, MATCHING) for each in (test.match, test.reading)]),
         )
     _, low, high = max(pairs)
     return low, high
@@ -260,7 +268,7 @@ def _compared_alphas(
     if REFERENCE not in groups:
         raise _no_alphas(test.reading, (REFERENCE, REFERENCE), 1)
     if test.choose:
-        alphas = [_chosen_alpha(rows, test.choose)]
+        alphas = [_chosen_alpha(rows, test.choose, test.reading)]
         if alphas[0] not in groups:
             raise UntestedError(
                 f"{test.reading.suite} was not measured at {at(alphas[0])}",
@@ -274,7 +282,8 @@ def _compared_alphas(
     return groups, alphas
 
 
-def _chosen_alpha(rows: pd.DataFrame, choice: Choice) -> float:
+def _chosen_alpha(rows: pd.DataFrame, choice: Choice, reading: Reading) -> float:
+    """Return the alpha that is chosen for the `reading` that is tested."""
     means = {alpha: _mean(group) for alpha, group in _alpha_groups(rows, choice.reading).items()}
     if choice.rule == "highest":
         return max(means, key=lambda alpha: (means[alpha], -abs(alpha)))
@@ -285,7 +294,7 @@ def _chosen_alpha(rows: pd.DataFrame, choice: Choice) -> float:
     if not below:
         raise UntestedError(
             f"no alpha brings {choice.reading.metric} to {choice.share} of that at alpha = 0",
-            needed(choice.reading, (-5.0, -10.0)),
+            merged([needed(each, (-5.0, -10.0)) for each in (choice.reading, reading)]),
         )
     return max(below, key=lambda alpha: means[alpha])
 

@@ -64,7 +64,7 @@ def by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
         what = ", ".join(lacking) or "what all networks have in common"
         raise UntestedError(f"{what} of {reading.suite} was not measured", needed(reading))
     means: pd.DataFrame = common.groupby(level="condition").mean()
-    return means.div(_clean(rows)[means.columns]) if reading.over_clean else means
+    return means.div(_clean(rows).reindex(means.columns)) if reading.over_clean else means
 
 
 def read(rows: pd.DataFrame, reading: Reading) -> pd.Series:

@@ -68,6 +68,7 @@ def to_json(judgements: Sequence[Judgement]) -> str:
             "study": found.about.study,
             "network": found.about.network,
             "level": LEVEL,
+            "diverged": list(found.about.diverged),
             "verdicts": [_record(each) for each in found.verdicts],
         }
         for found in judgements
@@ -175,6 +176,8 @@ def caption_text(found: Judgement) -> str:
     parts += [f"error {100 * LEVEL:g} % over {family} claims together (Holm)"] if family else []
     others = any(ANOTHER in marked(each) for each in found.verdicts)
     parts += [f"{ANOTHER} {_other(found.about)}"] if others else []
+    lost = found.about.diverged
+    parts += [f"diverged in training: {', '.join(lost)}"] if lost else []
     return "; ".join(parts) + "."
 
 

@@ -93,7 +93,10 @@ def run(
         str | None, typer.Option(help='Input-unit gradients by "probes" or "exact".')
     ] = None,
     save_adversarials: Annotated[
-        int, typer.Option(min=0, help="Keep what attacks make of so many images.")
+        int,
+        typer.Option(
+            min=0, max=1000, help="Keep what attacks make of so many images, 1000 at most."
+        ),
     ] = 0,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
@@ -232,9 +235,14 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
             "study's [model]"
         )
     both = ("mean", "std", *(["input_size"] if checkpoints else []))
-    idle = [n for n, value in common.items() if value and n not in both and not models]
-    if idle:
-        option = f"--{idle[0].replace('_', '-')}"
+    idle = [f"--{n.replace('_', '-')}" for n, value in common.items() if value and n not in both]
+    if models and checkpoints and set(idle) - {"--weights"}:
+        option = min(set(idle) - {"--weights"})
+        raise SelbenchError(
+            f"{option} describes a --model, not the --checkpoint beside it; take two commands"
+        )
+    if idle and not models:
+        option = idle[0]
         raise SelbenchError(
             f"{option} describes a network that you bring; name it with --model, or leave {option} "
             "out"

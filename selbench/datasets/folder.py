@@ -88,7 +88,11 @@ def _labels(tree: dict[str, list[Path]]) -> Labels:
 
 
 def _file_stamp(path: Path, root: Path) -> tuple[str, int, int]:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as problem:
+        reason = f"{path} cannot be read ({problem.strerror}); delete or mend it"
+        raise SelbenchError(reason) from problem
     return str(path.relative_to(root)), status.st_size, status.st_mtime_ns
 
 

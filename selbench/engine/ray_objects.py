@@ -2,16 +2,14 @@
 
 import pickle
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import device as on
 from torch import nn
 
+from selbench.bring.code import is_installed
 from selbench.corrupted.treatment import find_variants
 from selbench.crew import is_small
 from selbench.datasets import Split, limited
@@ -26,8 +24,6 @@ from selbench.errors import SelbenchError
 from selbench.store import StudyStore
 from selbench.subjects import Subject
 from selbench.suites import Comparison, Condition, Validation, Work
-
-INSTALLED = [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib", "platlib")]
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class Networks:
 def _put(network: nn.Module, subject: Subject) -> Any:
     ray = import_ray()
     for module in {type(each).__module__ for each in network.modules()}:
-        if not _is_installed(sys.modules[module]):  # the user's file, which other nodes lack
+        if not is_installed(sys.modules[module]):  # the user's file, which other nodes lack
             ray.cloudpickle.register_pickle_by_value(sys.modules[module])
     try:
         return ray.put(PackedNetwork.of(network))
@@ -96,14 +92,6 @@ def _put(network: nn.Module, subject: Subject) -> Any:
         raise SelbenchError(
             f"{subject.name} cannot be sent to other processes ({reason}); take --engine local"
         ) from problem
-
-
-def _is_installed(module: ModuleType) -> bool:
-    """Say whether every node has a module, being a part of Python, selbench or a package."""
-    file = getattr(module, "__file__", None)
-    if file is None or module.__name__.partition(".")[0] in ("selbench", "corruptions"):
-        return module.__name__ != "__main__"
-    return any(Path(file).is_relative_to(folder) for folder in INSTALLED)
 
 
 def seat_of(share: Share, pieces: Sequence[Work]) -> Seat:

@@ -28,6 +28,11 @@ def correct_on_all(found: Compared) -> Compared:
     tables = {
         subject: _right(found, part) for subject, part in found.rows[accuracy].groupby("subject")
     }
+    lacking = sorted(str(subject) for subject, table in tables.items() if CLEAN not in table.index)
+    if lacking:
+        raise SelbenchError(
+            f"{found.where} holds no clean images of {lacking[0]}; run its study with --suite clean"
+        )
     clean = pd.DataFrame({subject: table.loc[CLEAN] for subject, table in tables.items()})
     images = frozenset(clean.index[(clean == 1).all(axis=1)])
     if not images:

@@ -142,5 +142,5 @@ def _diverged(stores: Sequence[StudyStore], names: Sequence[str]) -> tuple[str, 
         subject if len(stores) == 1 else f"{name}: {subject}"
         for name, store in zip(names, stores, strict=True)
         for subject, facts in store.manifest()["subjects"].items()
-        if facts["diverged"]
+        if facts.get("diverged")
     )

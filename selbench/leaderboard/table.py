@@ -140,7 +140,7 @@ def _quantities(
     networks = networks.join([means, medians(rows), explained(rows, extra, only)])
     networks = networks.join(masked(rows))
     networks = networks.reindex(columns=[*dict.fromkeys([*networks, *COLUMNS])])
-    return networks.assign(ratio=networks["mca"] / networks["clean"])
+    return networks.assign(ratio=networks["mca"] / networks["clean"].where(networks["clean"] > 0))
 
 
 def _alone(networks: pd.DataFrame) -> list[str]:

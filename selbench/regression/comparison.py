@@ -131,7 +131,7 @@ def compare(
         means = (_mean(before, perturbed), _mean(after, perturbed))
         (row,) = _rows([means[0]], [means[1]])
         changes = [_mean_change(means[0], means[1], row, tolerance), *changes]
-        detectable = max(_detectable(row, MEAN_SHARE / _caution(means)), tolerance)
+        detectable = _detectable(row, MEAN_SHARE / _caution(means), tolerance)
     networks = (len(before[names[0]]), len(after[names[0]]))
     examples = before[names[0]].shape[1]
     return Comparison(tuple(changes), tolerance, networks, examples, len(perturbed), detectable)
@@ -148,10 +148,11 @@ def _perturbed(names: Sequence[str]) -> list[str]:
     return [name for name in others if name.startswith("corruptions")] or others
 
 
-def _detectable(row: _Row, share: float) -> float:
-    """Return the true drop of the mean that is significant in 90 % of runs, about."""
+def _detectable(row: _Row, share: float, tolerance: float) -> float:
+    """Return the true drop of the mean that fails 90 % of runs: significant, and not tolerated."""
     return max(
-        float(stdtrit(freedom, 1 - share) + stdtrit(freedom, 0.9)) * error
+        max(float(stdtrit(freedom, 1 - share)) * error, tolerance)
+        + float(stdtrit(freedom, 0.9)) * error
         for error, freedom in row.spreads
     )
 

@@ -58,7 +58,12 @@ def provenance(evidence: Evidence) -> Provenance:
     """Read how a study's numbers came about."""
     manifest = evidence.manifest
     networks = [
-        Network(name, facts["weights"], facts["training"], bool(facts.get("diverged")))
+        Network(
+            name,
+            facts["weights"],
+            facts.get("training", "not recorded"),
+            bool(facts.get("diverged")),
+        )
         for name, facts in sorted(manifest["subjects"].items())
     ]
     study = manifest.get("study", {})

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
 from PIL import Image as Picture
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -18,7 +19,9 @@ from selbench.errors import SelbenchError
 from selbench.files import at_hand, replacing
 from selbench.report.evidence import Evidence
 from selbench.store import Cell
-from selbench.study import CorruptionSpec, DatasetSpec
+from selbench.study import CorruptionSpec, DatasetSpec, Frozen
+
+Spec = TypeVar("Spec", bound=Frozen)
 
 FOLDER = "images"
 ATTACKS = ("pgd-linf", "fgsm-linf", "pgd-l2", "paper-pgd")  # the first that there is
@@ -66,14 +69,14 @@ class Panel:
 
 def corrupted(evidence: Evidence, folder: Path, data: Path | None) -> Panel:
     """Corrupt one test image as the study does, at every severity, into `folder`/images."""
-    spec = CorruptionSpec.model_validate(evidence.manifest.get("study", {}).get("corruptions", {}))
-    if spec.source != "generated":
-        return Panel(
-            f"This study took its corrupted images from disk ({spec.source}); look at them there.",
-            [],
-            [],
-        )
     try:
+        spec = _spec(CorruptionSpec, evidence.manifest.get("study", {}).get("corruptions", {}))
+        if spec.source != "generated":
+            return Panel(
+                f"This study took its corrupted images from disk ({spec.source}); look there.",
+                [],
+                [],
+            )
         image, example, label = _first_image(evidence, data)
         return _corrupted(folder, image, example, label, spec)
     except SelbenchError as problem:
@@ -112,12 +115,23 @@ def _first_image(evidence: Evidence, data: Path | None) -> tuple[Tensor, Tensor,
     return test.images[:1], test.examples[:1], label
 
 
+def _spec(kind: type[Spec], facts: dict[str, Any]) -> Spec:
+    """Read what a manifest says of a study."""
+    try:
+        return kind.model_validate(facts)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        words = f"the manifest is not of this version ({where}: {first['msg'].lower()})"
+        raise SelbenchError(words) from problem
+
+
 def _dataset(evidence: Evidence, data: Path | None) -> Dataset:
     facts = evidence.manifest.get("study", {}).get("dataset")
     if facts is None:
         raise SelbenchError("the manifest does not say which data set was used")
-    root = facts["root"] if data is None else str(data.expanduser().absolute())
-    dataset = load_dataset(DatasetSpec.model_validate({**facts, "root": root}))
+    root = facts.get("root") if data is None else str(data.expanduser().absolute())
+    dataset = load_dataset(_spec(DatasetSpec, {**facts, "root": root}))
     if dataset.test.checksum != evidence.manifest["data"]:
         raise SelbenchError(
             f"the test images of {dataset.name} are others than those that were measured "

@@ -22,6 +22,7 @@ from selbench.types import Examples, Images, Labels
 Run = Callable[[nn.Module, Images, Labels, Examples], list[Attacked]]
 
 LINF_EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # in 255ths, as all here
+# Who changes levels raises the version: what falls to a level starts from what the one below made.
 L2_EPSILONS = (8.0, 16.0, 32.0, 64.0, 128.0)  # to the usual 0.5; 14 is L-inf's 0.25 at 32 pixels
 STEPS, RESTARTS = 40, 1
 PAPER_EPSILON, PAPER_STEP = 16.0, 1e-4

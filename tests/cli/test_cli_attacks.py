@@ -52,6 +52,31 @@ def test_only_the_attacks_that_are_named_are_made(selbench, tiny_study):
     assert set(rows["condition"]) == {"clean", "fgsm-linf", "pgd-l2"}
 
 
+def test_a_later_run_of_something_else_keeps_what_was_transferred(selbench, tiny_study):
+    words = ("run", tiny_study, "--limit", "6")
+    ended = selbench(*words, "--suite", "attacks-strong", "--attack", "transfer-linf")
+    assert ended.code == 0
+    before = current_rows(StudyStore(Path("runs"), "tiny"))
+    assert (before["condition"] == "transfer-linf").any()
+    assert selbench(*words, "--suite", "jacobian", "--alpha", "0").code == 0
+    after = current_rows(StudyStore(Path("runs"), "tiny"))
+    kept = after[after["suite"] != "jacobian"]
+    assert len(kept) == len(before)
+
+
+def test_a_later_run_of_something_else_keeps_corruptions_of_another_scale(selbench, tiny_study):
+    words = ("run", tiny_study, "--limit", "6", "--quiet")
+    corrupted = ("--suite", "corruptions", "--corruption", "fog")
+    for more in ((*corrupted, "--scale", "64"), ("--suite", "attacks", "--attack", "fgsm-linf")):
+        assert selbench(*words, *more).code == 0
+    store = StudyStore(Path("runs"), "tiny")
+    fog = current_rows(store).query("condition == 'fog'")
+    assert set(fog["source"]) == {"generated (constants of 64 pixels)"}
+    assert store.manifest()["study"]["corruptions"]["scale"] == 64
+    assert selbench(*words, *corrupted).code == 0
+    assert set(current_rows(store).query("condition == 'fog'")["source"]) == {"generated"}
+
+
 def test_levels_that_an_attack_has_no_longer_leave_its_curve(selbench, tiny_study, monkeypatch):
     monkeypatch.setattr(suites, "STEPS", 2)
     monkeypatch.setattr(suites, "L2_EPSILONS", (8.0,))

@@ -1,6 +1,7 @@
 """Networks from a user's code, on the command line and from Python."""
 
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -73,9 +74,25 @@ def test_images_are_scaled_to_the_input_size(taken, networks, study):
     assert load_dataset(spec).test.images.shape[-1] == 32
     seen = []
     network = taken(f"{networks}:three", input_size=31)  # as many positions of the convolution
+    assert network.name.endswith(":three (input size 31)")  # beside the same one of another size
     network.load()[1].conv.register_forward_hook(lambda m, given, o: seen.append(given[0].shape))
     network.load()(torch.rand(2, 3, 32, 32))
     assert seen == [(2, 3, 31, 31)]
+
+
+def test_what_the_network_is_written_in_is_part_of_its_weights(taken, tmp_path):
+    inner, outer = tmp_path / "layers_of_mine.py", tmp_path / "outer.py"
+    outer.write_text("from layers_of_mine import Mine\n\ndef build():\n    return Mine()\n")
+    seen = []
+    for sign in ("", "-"):
+        sys.modules.pop("layers_of_mine", None)
+        inner.write_text(
+            "import torch\n\nclass Mine(torch.nn.Module):\n    def forward(self, images):\n"
+            f"        return {sign}images.mean((2, 3))\n"
+        )
+        seen.append(taken(f"{outer}:build").weights)
+    sys.modules.pop("layers_of_mine", None)
+    assert seen[0] != seen[1]
 
 
 WRONG = {
@@ -97,7 +114,7 @@ def test_a_factory_that_does_not_serve_is_refused(factory, taken, networks):
 
 
 def test_images_that_do_not_fit_are_refused(taken, networks):
-    message = r"three cannot take images of 32 x 32 pixels \(RuntimeError: .*--input-size"
+    message = r"three \(input size 48\) cannot take images of 32 x 32 pixels \(RuntimeError: .*--input-size"
     with pytest.raises(SelbenchError, match=message):
         taken(f"{networks}:three", input_size=48)
 

@@ -96,5 +96,6 @@ def test_the_fixture_writes_and_compares_beside_the_test(pytester):
     )
     words = ("-p", "selbench.pytest_plugin", "-p", "no:cacheprovider")
     pytester.inline_run(*words, "--selbench-update").assertoutcome(passed=1)
-    assert (pytester.path / "test_model.baseline.json").is_file()
+    (module,) = pytester.path.glob("*.py")
+    assert (pytester.path / f"{module.stem}-test_model.baseline.json").is_file()
     pytester.inline_run(*words).assertoutcome(passed=1)

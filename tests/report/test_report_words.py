@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.report.overview import headline
 from selbench.tradeoff import changes, positions
 
@@ -79,5 +79,6 @@ def test_positions_average_levels_then_conditions_that_all_networks_have():
 
 def test_a_store_without_both_says_what_makes_them():
     only = rows([("a", 0.0, "corruptions", "fog", 1.0, 0.8)])
-    with pytest.raises(SelbenchError, match="run `selbench run s --suite corruptions --suite att"):
+    with pytest.raises(UnmeasuredError, match="the study s holds no networks under corr") as lacks:
         positions(only, "s")
+    assert lacks.value.words == ("--suite", "corruptions", "--suite", "attacks")

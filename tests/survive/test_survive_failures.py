@@ -305,6 +305,15 @@ def test_the_second_command_says_that_it_did_not_try_again(selbench, words):
     assert selbench(*words).code == 0
 
 
+def test_so_does_a_run_of_which_nothing_is_left_beside_other_results(selbench, words):
+    words = ("run", words[1], "--model", "networks.py:sound", "--quiet", "--limit", "6")
+    assert selbench(*words).code == 0
+    words = ("run", words[1], "--model", "networks.py:fragile", "--quiet", "--limit", "9")
+    ended = selbench(*words)
+    assert (ended.code, ended.out) == (3, "")
+    assert "OutOfMemoryError" in ended.err
+
+
 def test_a_run_of_which_nothing_is_left_ends_with_3_too(selbench, words):
     ended = selbench("run", words[1], "--model", "networks.py:fragile", "--quiet")
     assert ended.code == 3
