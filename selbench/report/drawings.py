@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, UnmeasuredError
 from selbench.figures import FIGURES
 from selbench.figures.described import described
 from selbench.figures.narrow import narrow
@@ -70,9 +70,10 @@ def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
     legend = legend_of(name, FIGURES[name].__doc__ or "")
     try:
         figure = drawn(name, evidence.rows, evidence.study)
+    except UnmeasuredError as problem:
+        return Drawing(name, legend, evidence.making(words=problem.words), _sentence(problem))
     except SelbenchError as problem:
-        command, text = evidence.making(*legend.suites) if legend.suites else "", str(problem)
-        return Drawing(name, legend, command, f"{text[0].upper()}{text[1:]}.")
+        return Drawing(name, legend, "", _sentence(problem))
     words = described(figure)
     own = {"SVG": f"{FOLDER}/{name}.svg", "PNG": f"{FOLDER}/{name}.png"}
     for path in own.values():
@@ -85,6 +86,11 @@ def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
     command = evidence.command("figure", name, evidence.study, "--output", f"{name}.svg")
     wide, small = (_image(folder, path) for path in (own["SVG"], phone))
     return Drawing(name, legend, command, words, wide, small, own)
+
+
+def _sentence(problem: SelbenchError) -> str:
+    text = str(problem)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _behind(rows: pd.DataFrame, legend: Legend) -> pd.DataFrame:

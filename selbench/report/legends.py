@@ -11,7 +11,6 @@ class Legend:
         page: that it belongs to.
         heading: above it.
         text: how to read it.
-        suites: what `selbench run` has to measure for it; () where not known.
         reads: suites of the measurements that it is made of, beside clean ones.
         metrics: of these.
     """
@@ -19,7 +18,6 @@ class Legend:
     page: str
     heading: str
     text: str
-    suites: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("accuracy",)
 
@@ -34,14 +32,12 @@ LEGENDS = {
         "better in both. If discouraging selectivity traded one robustness for the other, blue "
         "(alpha below 0) would lie above and left of grey (alpha = 0).",
         ("corruptions", "attacks"),
-        ("corruptions", "attacks"),
     ),
     "corruptions": Legend(
         "corruptions",
         "Accuracy under each corruption",
         "Per cent of test images classified correctly, mean over seeds. Corruptions run down in "
         "their families (noise, blur, weather, digital), severities across.",
-        ("corruptions",),
         ("corruptions", "corruptions-extra"),
     ),
     "corruption-differences": Legend(
@@ -50,7 +46,6 @@ LEGENDS = {
         "The same, minus alpha = 0: green cells are more robust than the networks whose "
         "selectivity was left alone, purple ones less. The numbers are percentage points. Single "
         "cells scatter from seed to seed; the leaderboard's family means have intervals.",
-        ("corruptions",),
         ("corruptions", "corruptions-extra"),
     ),
     "attacks": Legend(
@@ -59,7 +54,6 @@ LEGENDS = {
         "Budgets grow to the right: how far an attack may move an image. L-inf bounds the change "
         "of every pixel, L2 that of the whole image, both in 255ths of the full range. "
         f"{BANDS}; the higher a line stays, the more robust the network.",
-        ("attacks",),
         ("attacks",),
     ),
     "calibration": Legend(
@@ -85,7 +79,6 @@ LEGENDS = {
         "How differently units respond to different classes: 0 alike, 1 to one class alone. "
         f"{BANDS}; dotted is what sampling alone gives.",
         ("selectivity",),
-        ("selectivity",),
         (
             "selectivity_index",
             "selectivity_index_null",
@@ -98,7 +91,6 @@ LEGENDS = {
         "Dimensionality, layer by layer",
         "How many directions the activations fill: of clean images, of what corruptions change in "
         f"them, and of what an attack changes. {BANDS}.",
-        ("dimensionality",),
         ("dimensionality", "representation", "representation-maps"),
         (
             "dimension_fraction_95",
@@ -113,7 +105,6 @@ LEGENDS = {
         "How strongly units react to small changes of the image, and how much that varies from "
         f"image to image and from unit to unit. {BANDS}.",
         ("gradients",),
-        ("gradients",),
         ("input_gradient_norm", "input_gradient_cv_samples", "input_gradient_cv_units"),
     ),
     "jacobian": Legend(
@@ -121,7 +112,6 @@ LEGENDS = {
         "The Jacobian",
         "How strongly the outputs react to small changes of the image; divided by the margin, "
         "whether a small change can turn the decision. Dots are networks, dashes their means.",
-        ("jacobian",),
         ("jacobian",),
         (
             "jacobian_frobenius",
@@ -134,7 +124,6 @@ LEGENDS = {
         "Local elasticity",
         "Does a training step on one image move the outputs for images of its class alone (a "
         "ratio far above 1), or for all alike (1)? Dots are networks, dashes their means.",
-        ("elasticity",),
         ("elasticity",),
         ("elasticity_within", "elasticity_between", "elasticity_ratio"),
     ),

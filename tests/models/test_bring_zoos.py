@@ -86,7 +86,7 @@ def test_declared_preprocessing_is_torchvision_s(name):
 
 def test_random_torchvision_network_has_the_data_set_s_classes(taken):
     found = taken(SMALL, input_size=32)
-    assert found.name == f"{SMALL} (random)"
+    assert found.name == f"{SMALL} (random, input size 32)"
     assert found.load()(torch.rand(2, 3, 32, 32)).shape == (2, 10)
     assert found.about == (
         "images in [0, 1], shorter side 32 (bilinear), centre 32, mean 0.485,0.456,0.406, std "
@@ -104,7 +104,7 @@ def test_weights_of_a_file_are_taken(taken, tmp_path):
     found = taken(
         SMALL, weights=tmp_path / "mine.pth", mean=(0, 0, 0), std=(1, 1, 1), input_size=32
     )
-    assert found.name == f"{SMALL} {tmp_path / 'mine.pth'}"
+    assert found.name == f"{SMALL} {tmp_path / 'mine.pth'} (input size 32)"
     images = torch.rand(2, 3, 32, 32)
     assert torch.allclose(found.load()(images), network.eval()(images), atol=1e-5)
 
@@ -197,7 +197,7 @@ def test_timm_s_preprocessing_is_that_of_its_evaluation(taken, timm):
 
 def test_timm_s_network_is_random_or_of_a_file(taken, tmp_path):
     random = taken("timm:resnet10t", input_size=32)
-    assert random.name == "timm:resnet10t (random)"
+    assert random.name == "timm:resnet10t (random, input size 32)"
     network = random.load()[1]
     assert network.num_classes == 10
     torch.save(network.state_dict(), tmp_path / "same.pth")

@@ -7,7 +7,7 @@ import pytest
 from made import ACCURACY, write
 from matplotlib.figure import Figure
 
-from selbench.errors import SelbenchError
+from selbench.errors import UnmeasuredError
 from selbench.figures import FIGURES
 from selbench.figures.described import described
 from selbench.figures.narrow import WIDTH, narrow
@@ -41,8 +41,9 @@ def test_maps_have_the_numbers_and_the_differences_from_alpha_0(figure):
 
 
 def test_differences_need_alpha_0(figure):
-    with pytest.raises(SelbenchError, match=r"--suite corruptions --alpha -1,0,1`$"):
+    with pytest.raises(UnmeasuredError, match="no corruptions of alpha = 0 and of other") as lacks:
         figure("corruption-differences", alphas=(1.0,))
+    assert lacks.value.words == ("--suite", "corruptions", "--alpha", "-1,0,1")
 
 
 def test_more_than_five_maps_go_on_below(figure):

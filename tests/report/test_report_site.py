@@ -121,7 +121,7 @@ def test_the_overview_says_what_was_measured_and_what_came_out(site):
 def test_what_was_not_measured_names_the_command_with_store_and_limit(site, ran):
     text = read(site / "mechanism.html").text
     assert "The study little holds no jacobian." in text
-    assert f"selbench run little --suite jacobian --limit 12 --store {ran}" in text
+    assert f"selbench run study.toml --suite jacobian --limit 12 --store {ran}" in text
 
 
 def test_the_leaderboard_is_all_there_with_numbers_to_sort_by(site):
