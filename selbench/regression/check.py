@@ -38,7 +38,7 @@ def record(
 ) -> Baseline:
     """Evaluate a model, and return the baseline that says what it could do."""
     chosen = comparable(pieces, suites)
-    examples = len(limited(test, limit))
+    examples = _enough(len(limited(test, limit)))
     made = correctness(model.networks, chosen, test, examples, device, progress)
     networks = zip(model.names, model.weights, strict=True)
     return Baseline(
@@ -99,7 +99,13 @@ def plan(
             f"with --suite {absent[0]}"
         )
     _check_conditions(baseline, today, whole=not absent and {*suites} == {*baseline.suites})
-    return Plan(chosen, min(limit or baseline.examples, baseline.examples))
+    return Plan(chosen, _enough(min(limit or baseline.examples, baseline.examples)))
+
+
+def _enough(examples: int) -> int:
+    if examples < 2:
+        raise SelbenchError("a comparison takes at least 2 test images; give --limit 2 or more")
+    return examples
 
 
 def _check_conditions(baseline: Baseline, today: dict[str, Facts], whole: bool) -> None:

@@ -209,6 +209,12 @@ def test_a_damaged_baseline_is_refused(refused, recorded):
     assert "baseline.json is damaged (it is not JSON)" in refused("check", *recorded)
 
 
+@pytest.mark.parametrize("command", ["baseline", "check"])
+def test_one_image_is_too_few(command, refused, recorded):
+    message = "a comparison takes at least 2 test images; give --limit 2 or more"
+    assert refused(command, *recorded, "--limit", "1") == message
+
+
 def test_too_short_a_budget_is_refused(refused, recorded):
     assert "--budget 0.0001s is too short for" in refused("check", *recorded, "--budget", "0.0001s")
 
