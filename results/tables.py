@@ -30,6 +30,7 @@ TABLES = {
 OF_A_RUN = {"correct-on-all.md": ("leaderboard", "--correct-on-all", "--format", "md")}
 FIGURES = (
     "tradeoff",
+    "tradeoff-relative",
     "corruptions",
     "attacks",
     "calibration",

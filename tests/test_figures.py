@@ -36,6 +36,10 @@ LACKING = {  # where figures are not called after the suite that they need
         "networks under corruptions and attacks",
         " --suite corruptions --suite attacks",
     ),
+    "tradeoff-relative": (
+        "networks under corruptions and attacks",
+        " --suite corruptions --suite attacks",
+    ),
     "training": ("training curves, which brought networks have not", ""),
 }
 WHOLE = {

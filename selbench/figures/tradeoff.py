@@ -9,6 +9,8 @@ from selbench import tradeoff as measured
 from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend
 from selbench.stats import mean_interval
 
+PLACES = ("adversarial", "corrupted")  # across and up
+
 
 @FIGURES
 def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
@@ -17,7 +19,30 @@ def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
     A cross spans the 95 % intervals of its alpha's means over seeds; a line joins the means in the
     order of alpha.
     """
-    points = 100 * measured.positions(rows, study)[["adversarial", "corrupted"]]
+    figure, axes = _drawn(rows, 100 * measured.positions(rows, study)[list(PLACES)])
+    axes.set_xlabel("accuracy under FGSM and PGD, %: mean over budgets, then attacks")
+    axes.set_ylabel("accuracy under corruptions, %")
+    figure.suptitle(f"{study}: corruptions against attacks", x=0.01, ha="left")
+    return figure
+
+
+@FIGURES
+def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
+    """The trade-off of shares of clean accuracy: what corruptions leave of it, and attacks.
+
+    Networks that have no clean image right are left out.
+    """
+    found = measured.positions(rows, study)
+    found = found[found["clean"] > 0]
+    figure, axes = _drawn(rows, found[list(PLACES)].div(found["clean"], axis=0))
+    axes.set_xlabel("share of clean accuracy left by FGSM and PGD")
+    axes.set_ylabel("share of clean accuracy left by corruptions")
+    figure.suptitle(f"{study}: corruptions against attacks, by clean accuracy", x=0.01, ha="left")
+    return figure
+
+
+def _drawn(rows: pd.DataFrame, points: pd.DataFrame) -> tuple[Figure, Axes]:
+    """Draw networks at their points, a cross for each alpha, and the line that joins these."""
     facts = rows.drop_duplicates("subject").set_index("subject").loc[points.index].reset_index()
     groups = groups_of(facts).set_axis(points.index)
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
@@ -27,12 +52,9 @@ def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
     axes.plot(path["adversarial"], path["corrupted"], color="0.8", linewidth=1, zorder=1)
     for name, colour in colours_of(facts).items():
         _group(axes, points[groups == name], name, colour)
-    axes.set_xlabel("accuracy under FGSM and PGD, %: mean over budgets, then attacks")
-    axes.set_ylabel("accuracy under corruptions, %")
     sns.despine(ax=axes)
     legend(axes, facts)
-    figure.suptitle(f"{study}: corruptions against attacks", x=0.01, ha="left")
-    return figure
+    return figure, axes
 
 
 def _group(axes: Axes, own: pd.DataFrame, name: str, colour: Colour) -> None:

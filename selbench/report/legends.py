@@ -33,6 +33,14 @@ LEGENDS = {
         "(alpha below 0) would lie above and left of grey (alpha = 0).",
         ("corruptions", "attacks"),
     ),
+    "tradeoff-relative": Legend(
+        "attacks",
+        "Corruptions against attacks, by clean accuracy",
+        "The same as the overview's figure, with each network's accuracies divided by its clean "
+        "one: what is left of it, so that networks which differ on clean images can be compared. "
+        "Up and to the right is better in both.",
+        ("corruptions", "attacks"),
+    ),
     "corruptions": Legend(
         "corruptions",
         "Accuracy under each corruption",

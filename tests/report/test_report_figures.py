@@ -64,6 +64,14 @@ def test_the_trade_off_has_dots_means_and_intervals(figure):
     assert ends == pytest.approx([31 - half, 31 + half])
 
 
+def test_the_relative_trade_off_divides_by_clean_accuracy(figure):
+    (axes,) = figure("tradeoff", seeds=1).axes
+    (relative,) = figure("tradeoff-relative", seeds=1).axes
+    for whole, part, clean in zip(axes.lines, relative.lines, (None, 0.8, 0.8, 0.8), strict=False):
+        if clean:
+            assert part.get_ydata() == pytest.approx(whole.get_ydata() / 100 / clean)
+
+
 def test_figures_are_told_with_their_numbers(figure):
     maps = described(figure("corruption-differences", seeds=1))
     assert maps.startswith("study: accuracy under corruptions, points above that of alpha = 0. ")
