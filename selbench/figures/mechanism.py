@@ -98,7 +98,7 @@ def jacobian(rows: pd.DataFrame, study: str) -> Figure:
     panels = [
         Panel("Jacobian", "jacobian_frobenius", "Frobenius norm, mean"),
         Panel("Jacobian over margin", "jacobian_frobenius_relative_median", "median"),
-        Panel("margin over its gradient", "margin_distance_median", "L2 distance, median"),
+        Panel("nearest boundary, linearised", "margin_distance_median", "L2 distance, median"),
     ]
     return _over_alphas(rows[rows["suite"] == "jacobian"], study, "jacobian", panels)
 
