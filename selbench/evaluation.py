@@ -108,7 +108,7 @@ def _subject(model: nn.Module, name: str, dataset: Dataset) -> Subject:
 @contextmanager
 def _folder(store: str | Path | None) -> Iterator[Path]:
     if store is not None:
-        yield place(store).expanduser()
+        yield place(store)
         return
     with TemporaryDirectory() as folder:
         yield Path(folder)

@@ -21,6 +21,7 @@ from selbench.claims.reading import (
     corruptions_of,
     images_of,
     merged,
+    read,
 )
 from selbench.errors import SelbenchError
 from selbench.leaderboard.current import RUNS, current_rows, data_name, images_taken, study_words
@@ -133,12 +134,10 @@ def _network(manifest: dict[str, Any]) -> str:
     """Return "model/data set", with all that sets it apart from the network of that name."""
     study = manifest.get("study", {})
     model, classes = study.get("model", {}), study.get("dataset", {}).get("classes")
-    options = {
-        k: v for k, v in model.get("options", {}).items() if k != "shortcut"
-    }  # either is meant
     method = study.get("recipe", {}).get("method", STANDARD)
     apart = [f"{classes} classes"] if classes else []
-    apart += [f"{name}={value}" for name, value in options.items()]
+    options = model.get("options", {}).items()
+    apart += [f"{name}={value}" for name, value in options if name != "shortcut"]  # either serves
     apart += [f"trained with {method}"] if method != STANDARD else []
     return ", ".join([f"{model.get('name')}/{data_name(manifest)}", *apart])
 
@@ -195,14 +194,13 @@ def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | Untested
     return UntestedError(reasons, merged([problem.need for problem in lacking]))
 
 
-def _part(rows: pd.DataFrame, claim: Claim) -> str:
+def _part(rows: pd.DataFrame, claim: Claim, corruptions: int) -> str:
     """Say by what part of its corruptions or alphas alone a claim was tested; "" for the whole."""
-    count = _corruptions(rows, claim)
-    if 0 < count < BENCHMARK:
-        return f"of {count} of {BENCHMARK} corruptions alone"
-    alphas = set(alphas_of(rows).dropna())
-    ends = [a for t in claim.tests if isinstance(t, Trend | NoTrend) for a in t.between]
-    lacking = sorted(set(ends) - alphas)
+    if 0 < corruptions < BENCHMARK:
+        return f"of {corruptions} of {BENCHMARK} corruptions alone"
+    trends = [test for test in claim.tests if isinstance(test, Trend | NoTrend)]
+    ends = {(alpha, test.reading) for test in trends for alpha in test.between}
+    lacking = sorted({a for a, r in ends if a not in set(alphas_of(rows)[read(rows, r).index])})
     return f"without {' and '.join(map(at, lacking))}" if lacking else ""
 
 
@@ -224,17 +222,19 @@ def _decided(
     surely = (min(p_for, p_against) if p is None else p) <= LEVEL
     verdict = INCONCLUSIVE if not surely else SUPPORTED if p_for < p_against else REFUTED
     shown = finding.shown if verdict != REFUTED else _against(finding)
-    reasons = shown.reason or ("" if surely else _why_open(finding, family)), _part(rows, claim)
+    corruptions = _corruptions(rows, claim)
+    reason = shown.reason or ("" if surely else _why_open(finding, family))
+    part = _part(rows, claim, corruptions)
     return Verdict(
         claim,
         verdict,
         about.own(claim),
-        "; ".join(filter(None, reasons)),
+        "; ".join(filter(None, (reason, part))),
         replace(finding, shown=shown),
         p,
         0 if p is None else family,
         _images(rows, claim),
-        _corruptions(rows, claim),
+        corruptions,
     )
 
 

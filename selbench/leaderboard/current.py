@@ -13,7 +13,7 @@ from selbench.leaderboard.curves import with_curves
 from selbench.store import StudyStore, condition_id
 
 RUNS = Path("runs")  # where results are, unless --store says otherwise
-# Options of `selbench run` that say what a study is, and which networks are brought; without value.
+# Options of `selbench run`: what say what a study is, what bring networks, what take no value.
 OF_STUDIES = {"--data", "--source", "--scale", "--trained", "--layers", "--columns", "--estimator"}
 OF_BROUGHT = {
     *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
