@@ -28,6 +28,7 @@ from selbench.options import (
     Seeds,
     Store,
     StudyName,
+    expanded,
     first_line,
     shown,
     split_words,
@@ -65,6 +66,7 @@ def train(
 
     if half and output is None:
         raise SelbenchError("--half is of the copies that --output FOLDER writes; give it too")
+    output = expanded(output)
     session = Session.open(study, split_words(alpha), split_words(seed), device, data, shown(quiet))
     for subject in session.train():
         typer.echo(f"{subject.name}  weights {subject.weights}")
@@ -89,6 +91,7 @@ def figure(
     if len(studies) > 1:
         names = ", ".join(each.study for each in studies)
         raise SelbenchError(f"{place or store} holds the studies {names}; name one of them")
+    output = output.expanduser()
     draw(name, studies[0], limit, output)
     typer.echo(f"{output} shows {name} of {studies[0].study}")
 

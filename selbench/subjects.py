@@ -19,6 +19,7 @@ from selbench.study import ModelSpec, Study, exactly
 from selbench.training import train_or_find, training_key, weights_hash
 
 ABOUT = "selbench"  # the name, among a file's metadata, of what network it holds
+KEPT = ("alpha", "seed", "training", "diverged", "curves")  # attributes that are said there
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Subject:
         load: builds the network in evaluation mode, on the CPU.
         diverged: whether its training ended early because the loss was not finite.
         about: what a brought network was found to take and to give; "" for a trained one.
-        curves: what `selbench.training.loop.Epoch` says of each epoch; () where not trained here.
+        curves: what `selbench.training.loop.Epoch` says of each epoch; () where not known.
     """
 
     name: str
@@ -106,7 +107,7 @@ def export(subject: Subject, path: Path, half: bool = False) -> None:
         for name, tensor in subject.load().state_dict().items()
     }
     with replacing(path) as temporary:
-        facts = {"alpha": subject.alpha, "seed": subject.seed, "training": subject.training}
+        facts = {name: getattr(subject, name) for name in KEPT}
         # One text: several would be written in an order that changes from time to time.
         safetensors.torch.save_file(state, temporary, {ABOUT: json.dumps(facts)})
 
@@ -138,6 +139,7 @@ def _exported(path: Path, study: Study, dataset: Dataset) -> Subject:
     try:
         about = json.loads(metadata[ABOUT])
         alpha, seed, training = float(about["alpha"]), int(about["seed"]), about["training"]
+        diverged, curves = bool(about.get("diverged")), tuple(map(dict, about.get("curves", ())))
     except (KeyError, TypeError, ValueError) as problem:
         raise SelbenchError(
             f"{path} does not say which alpha and seed it is of; take --checkpoint for networks "
@@ -148,4 +150,5 @@ def _exported(path: Path, study: Study, dataset: Dataset) -> Subject:
             f"{path} was trained by another recipe, architecture or data set than "
             f"{study.name}'s; take --checkpoint to evaluate it all the same"
         )
-    return _subject(study, dataset, alpha, seed, weights_hash(state), path)
+    subject = _subject(study, dataset, alpha, seed, weights_hash(state), path)
+    return replace(subject, diverged=diverged, curves=curves)

@@ -141,7 +141,7 @@ def run(
         session = Session.open(
             meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen
         )
-        own = exported(trained, session.study, session.dataset) if trained else []
+        own = exported(trained.expanduser(), session.study, session.dataset) if trained else []
         subjects = own or _taken(session, brought, quiet)
         if dry_run:
             show_plan(session.dry_run(store, suites, limit, subjects, only, save_adversarials))

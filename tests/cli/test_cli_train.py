@@ -3,7 +3,7 @@
 import pytest
 import safetensors.torch
 import torch
-from kept import measurements
+from kept import manifest, measurements
 
 from selbench.training import run as training_run
 
@@ -53,6 +53,27 @@ def test_half_a_copy_rounds_kernels_alone(trained):
         kernel = whole[name].ndim > 1
         assert tensor.dtype == (torch.float16 if kernel else whole[name].dtype)
         torch.testing.assert_close(tensor.to(whole[name].dtype), whole[name], rtol=1e-3, atol=1e-7)
+
+
+def test_a_copy_keeps_the_training_curves(selbench, tiny_study, trained):
+    path = trained()
+    assert selbench("run", tiny_study, *ONE).code == 0
+    (whole,) = manifest()["subjects"].values()
+    assert (
+        selbench("run", tiny_study, *ONE, "--trained", path.parent, "--store", "copies").code == 0
+    )
+    (copied,) = manifest("copies")["subjects"].values()
+    assert len(copied["curves"]) > 0
+    assert copied == whole
+
+
+def test_a_tilde_is_the_home_folder(selbench, tiny_study, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert selbench("train", tiny_study, *ONE, "--output", "~/kept").code == 0
+    assert selbench("run", tiny_study, *ONE, "--trained", "~/kept").code == 0
+    drawn = selbench("figure", "training", "--output", "~/curves.svg")
+    assert drawn.code == 0, drawn.err
+    assert (tmp_path / "curves.svg").is_file()
 
 
 def test_half_without_a_folder_is_refused(selbench, tiny_study):
