@@ -194,14 +194,15 @@ def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | Untested
     return UntestedError(reasons, merged([problem.need for problem in lacking]))
 
 
-def _part(rows: pd.DataFrame, claim: Claim, corruptions: int) -> str:
-    """Say by what part of its corruptions or alphas alone a claim was tested; "" for the whole."""
-    if 0 < corruptions < BENCHMARK:
-        return f"of {corruptions} of {BENCHMARK} corruptions alone"
+def _parts(rows: pd.DataFrame, claim: Claim, corruptions: int) -> list[str]:
+    """Say by what part of its corruptions and alphas alone a claim was tested; none: the whole."""
+    few = 0 < corruptions < BENCHMARK
+    parts = [f"of {corruptions} of {BENCHMARK} corruptions alone"] if few else []
     trends = [test for test in claim.tests if isinstance(test, Trend | NoTrend)]
     ends = {(alpha, test.reading) for test in trends for alpha in test.between}
-    lacking = sorted({a for a, r in ends if a not in set(alphas_of(rows)[read(rows, r).index])})
-    return f"without {' and '.join(map(at, lacking))}" if lacking else ""
+    alphas = alphas_of(rows)
+    lacking = sorted({a for a, r in ends if a not in set(alphas[read(rows, r).dropna().index])})
+    return [*parts, f"without {' and '.join(map(at, lacking))}"] if lacking else parts
 
 
 def _raw_p(result: Finding | UntestedError) -> float:
@@ -224,12 +225,11 @@ def _decided(
     shown = finding.shown if verdict != REFUTED else _against(finding)
     corruptions = _corruptions(rows, claim)
     reason = shown.reason or ("" if surely else _why_open(finding, family))
-    part = _part(rows, claim, corruptions)
     return Verdict(
         claim,
         verdict,
         about.own(claim),
-        "; ".join(filter(None, (reason, part))),
+        "; ".join(filter(None, (reason, *_parts(rows, claim, corruptions)))),
         replace(finding, shown=shown),
         p,
         0 if p is None else family,

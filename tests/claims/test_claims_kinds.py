@@ -258,7 +258,8 @@ def test_two_readings_of_one_network(made, claim, verdict, gain, expected):
 def test_networks_of_another_method(made, brought, claim, verdict, shift, expected):
     asked = claim("method", reading=SI, method="augmix", direction="down")
     values = {f"nets/AugMix-{n}.pth": 0.5 + shift + 0.001 * n for n in (-1, 0, 1)}
-    others = {"augmix/standard.pth": 0.9}  # the folder's name does not count
+    # Neither the folder's name counts, nor a part of a word.
+    others = {"augmix/standard.pth": 0.9, "nets/augmixed.pth": 0.9}
     rows = pd.concat([made({INDEX: flat}), brought(*INDEX[::3], values | others)])
     found = verdict(rows, asked)
     assert (found.verdict, found.effect.networks) == (expected, 8)
@@ -387,3 +388,16 @@ def test_a_perfect_trend_has_a_p_for_every_rho():
     effect = trend_effect(x, x, -1, 0.3)
     assert 0 < effect.p_against < 0.01
     assert effect.p_for == 1
+
+
+def test_a_ratio_needs_clean_accuracy(made, claim, verdict):
+    cells = {("corruptions", "fog", 1, "accuracy"): lambda a: 0.4, CELL: rising}
+    rows = made(cells)
+    reading = {"suite": "corruptions", "over_clean": True}
+    asked = claim("trend", reading=reading, between=[-2, 2], direction="down")
+    assert verdict(rows, asked).verdict == SUPPORTED
+    own = (rows["suite"] == "clean") & (rows["alpha"] == 2)
+    for without in (rows[~own], rows.assign(value=rows["value"].mask(own, 0.0))):  # none, or zero
+        found = verdict(without, asked)
+        assert (found.verdict, found.effect.networks) == (SUPPORTED, 20)
+        assert found.reason == "of 1 of 15 corruptions alone; without alpha = 2"

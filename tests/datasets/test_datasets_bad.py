@@ -43,6 +43,15 @@ def test_missing_part_says_where_to_put_it(part, image_tree):
         load("folder", root)
 
 
+def test_link_to_nothing_is_named(image_tree):
+    root = image_tree()
+    link = root / "train" / "digit-1" / "gone.png"
+    link.symlink_to(root / "nowhere.png")
+    message = rf"^{link} cannot be read \(No such file or directory\); delete or mend it$"
+    with pytest.raises(SelbenchError, match=message):
+        load("folder", root)
+
+
 def test_one_class_is_too_few(image_tree):
     root = image_tree(classes=1)
     with pytest.raises(SelbenchError, match="holds 1 class folders; a classifier needs at least 2"):

@@ -64,6 +64,14 @@ def test_tables_without_outcomes_are_refused(root):
         leaderboard(StudyStore(root, "study"), shared=True)
 
 
+def test_a_network_without_its_clean_images_is_named(root):
+    store = write_study(root, drop=("clean",))
+    with pytest.raises(
+        SelbenchError, match=r"holds no clean images of alpha=0 seed=0; run its study with --suite "
+    ):
+        leaderboard(store, shared=True)
+
+
 def test_no_image_in_common_is_refused(root):
     store = write_study(root, alphas=(0, 9))
     with pytest.raises(SelbenchError, match=r"no clean image of .* by all 4 networks"):

@@ -1,5 +1,6 @@
 """mCE and relative mCE: the definitions by hand, and what they are relative to."""
 
+import json
 import math
 
 import pandas as pd
@@ -149,3 +150,13 @@ def test_the_command_takes_a_reference(root, selbench, refused):
     assert refused("leaderboard", "--reference", "alpa=1") == (
         "unknown reference 'alpa=1'; did you mean 'alpha=1'?"
     )
+
+
+def test_networks_that_have_nothing_right_have_no_ratio(root):
+    few = CONDITIONS | {("clean", "clean", None): ("", 3)}
+    board = leaderboard(write_study(root, alphas=(0, 3), seeds=(0,), conditions=few))
+    assert row(board, "0")["ratio"] == pytest.approx(0.6 / 0.3)
+    assert row(board, "3")["clean"] == 0 < row(board, "3")["mca"]
+    assert math.isnan(row(board, "3")["ratio"])
+    (content,) = json.loads(FORMATS["json"]([board]))
+    assert "Infinity" not in json.dumps(content)

@@ -260,6 +260,18 @@ OPTIONS = {
         ["--checkpoint", "x.pt", "--class-map", "m.json"],
         "--class-map describes a network that you bring; name it with --model",
     ),
+    "class map beside both": (
+        ["--checkpoint", "x.pt", "--model", "selbench:resnet8", "--class-map", "m.json"],
+        "--class-map describes a --model, not the --checkpoint beside it; take two commands",
+    ),
+    "pretrained beside both": (
+        ["--checkpoint", "x.pt", "--model", "torchvision:resnet18", "--pretrained"],
+        "--pretrained describes a --model, not the --checkpoint beside it; take two commands",
+    ),
+    "threat model beside both": (
+        ["--checkpoint", "x.pt", "--model", "robustbench:a", "--threat-model", "L2"],
+        "--threat-model describes a --model, not the --checkpoint beside it; take two commands",
+    ),
     "alpha and model": (
         ["--alpha", "1", "--model", "selbench:resnet8"],
         "--alpha and --seed train, --model does not; leave out one of them",

@@ -112,6 +112,9 @@ def test_what_does_not_fit_is_refused(digits, tmp_path):
         package.evaluate(Counting(), "digit")
     with pytest.raises(SelbenchError, match="data says where a named data set lies; leave it out"):
         package.evaluate(Counting(), digits, data=tmp_path)
+    for limit in (0, -1):
+        with pytest.raises(SelbenchError, match=f"at least 1, got {limit}$"):
+            package.evaluate(Counting(), digits, "clean", limit=limit)
     network = Counting()
     network.kept = network.head.weight * 2
     with pytest.raises(SelbenchError, match=r"Counting cannot be copied \(.*state_dict"):

@@ -44,6 +44,20 @@ def test_fields_are_robustbench_s_and_numbers_the_store_s(
         assert sentence in refused("model-info", *wrong)
 
 
+def test_names_lead_to_no_other_folder(selbench, tiny_study, checkpoint):
+    assert (
+        selbench("run", tiny_study, "--checkpoint", checkpoint, "--suite", "corruptions").code == 0
+    )
+    path = Path("runs/tiny/manifest.json")
+    content = json.loads(path.read_text())
+    content["study"]["dataset"]["name"] = "../escaped"
+    path.write_text(json.dumps(content))
+    said = selbench("model-info", "--output", "kept/info")
+    assert said.code == 0, said.err
+    (written,) = Path().glob("**/corruptions/*.json")
+    assert written.parts[:-1] == ("kept", "info", "escaped", "corruptions")
+
+
 def test_incomplete_corruptions_and_several_networks_are_refused(
     selbench, refused, tiny_study, few_conditions
 ):

@@ -140,6 +140,15 @@ def test_more_networks_detect_less():
     assert detectable(3) > detectable(12) > 0.01
 
 
+def test_nothing_below_the_tolerance_is_detected():
+    model = {"corruptions/a/1": np.random.default_rng(4).random((3, 5000)) < 0.7}
+    strict, lenient, lax = (compare(model, model, limit).detectable for limit in (0, 0.2, 0.4))
+    assert strict < 0.2 < lenient
+    # It is found in nine runs of ten: the tolerance, and what chance may hide of it.
+    assert lax - 0.4 == pytest.approx(lenient - 0.2)
+    assert 0 < lenient - 0.2 < strict
+
+
 def test_variances_are_drawn_together_but_never_by_more_than_four_degrees():
     variances = 4.0 * chi2.ppf((np.arange(400) + 0.5) / 400, 2) / 2
     drawn, freedom = moderated(variances, 2)

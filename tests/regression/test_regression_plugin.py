@@ -99,3 +99,8 @@ def test_the_fixture_writes_and_compares_beside_the_test(pytester):
     (module,) = pytester.path.glob("*.py")
     assert (pytester.path / f"{module.stem}-test_model.baseline.json").is_file()
     pytester.inline_run(*words).assertoutcome(passed=1)
+    module.with_name("test_other.py").write_text(module.read_text().replace("ones_", "zeros_"))
+    pytester.inline_run(*words, "--selbench-update").assertoutcome(passed=2)
+    kept = {path.name: path.read_text() for path in pytester.path.glob("*.baseline.json")}
+    assert set(kept) == {f"{name}-test_model.baseline.json" for name in (module.stem, "test_other")}
+    pytester.inline_run(*words).assertoutcome(passed=2)

@@ -71,6 +71,8 @@ def test_positions_average_levels_then_conditions_that_all_networks_have():
         ]
     cells.append(("a", 0.0, "corruptions", "frost", 1.0, 0.0))  # b lacks it
     cells.append(("c", 2.0, "clean", "clean", None, 0.9))  # neither
+    for cell in cells[1:8]:  # not clean
+        cells.append(("d", 3.0, *cell[2:]))
     table = positions(rows(cells), "s")
     assert list(table.index) == ["a", "b"]
     assert table.loc["a", "corrupted"] == pytest.approx((0.6 + 0.2) / 2)
