@@ -86,11 +86,11 @@ def _parsed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 def _numbers(column: pd.Series) -> pd.Series:
     """Read numbers exactly; few of them are different, so each is read once."""
-    whole = column.name in WHOLE
-    read = int if whole else _finite
-    found = {text: read(text) for text in column.unique() if text != ""}
-    values = [found.get(text) for text in column]
-    return pd.Series(values, column.index, "Int64" if whole else "float64")
+    kind = "Int64" if column.name in WHOLE else "float64"
+    read = int if column.name in WHOLE else _finite
+    places, texts = pd.factorize(column)
+    found = pd.Series([None if text == "" else read(text) for text in texts], dtype=kind)
+    return found.take(places).set_axis(column.index)
 
 
 def _finite(text: str) -> float:
