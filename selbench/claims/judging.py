@@ -148,6 +148,7 @@ def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgemen
     A claim is supported or refuted where its p-value, after Holm over the family, is at most
     `LEVEL`; else it is inconclusive. Finner, 1999, doi:10.1214/aos/1018031107, on directions.
     """
+    rows = rows[rows["layer"].isna()]  # claims are about whole networks
     tried = [_tried(rows, claim, about) for claim in claims]
     places = [i for i, f in enumerate(tried) if isinstance(f, Finding) and not f.certain]
     raw = [_raw_p(tried[i]) for i in places]

@@ -110,7 +110,7 @@ def at(alpha: float) -> str:
 
 def _chosen(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     kept = (rows["suite"] == reading.suite) & (rows["metric"] == reading.metric)
-    kept &= rows["layer"].isna() & ~rows["condition"].isin(reading.without)
+    kept &= ~rows["condition"].isin(reading.without)
     if reading.conditions:
         kept &= rows["condition"].isin(reading.conditions)
     if reading.levels:

@@ -19,6 +19,7 @@ OF_BROUGHT = {
     *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
     *("--mean", "--std", "--input-size", "--class-map"),
 }
+CONDITION = ["suite", "condition", "level", "source", "version", "data"]  # columns that tell it
 FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--quiet", "-q"}
 
 
@@ -101,22 +102,23 @@ def root_of_runs(store: StudyStore) -> Path:
 def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     """Keep what the manifest lists: data, networks, and conditions as they were last made."""
     weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
-    levels = [None if pd.isna(level) else level for level in rows["level"]]
-    conditions = map(condition_id, rows["suite"], rows["condition"], levels)
     # A condition whose images lie on disk names their checksum; the others' is the test set's.
     made = {
         name: (source, version, data or manifest["data"])
         for name, (source, version, data) in manifest["conditions"].items()
     }
-    found = zip(rows["source"], rows["version"], rows["data"], strict=True)
-    same = [made.get(name) == facts for name, facts in zip(conditions, found, strict=True)]
+    found = rows[CONDITION].drop_duplicates()  # few, of many rows
+    found["same"] = [
+        made.get(condition_id(suite, name, None if pd.isna(level) else level)) == (*facts,)
+        for suite, name, level, *facts in found.itertuples(index=False)
+    ]
     helpers = {name: facts.get("helper", "") for name, facts in manifest["subjects"].items()}
     current = (
         rows["helper"].isin(["", None]) | (rows["helper"] == rows["subject"].map(helpers))
     ) & (
         rows["training"].isin([manifest["training"], ""])
         & (rows["subject"].map(weights) == rows["weights"])
-        & pd.Series(same, rows.index, bool)
+        & rows[CONDITION].merge(found, how="left")["same"].set_axis(rows.index)
     )
     kept: pd.DataFrame = rows[current]
     return kept

@@ -45,7 +45,7 @@ def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()
         only: corruptions to count; none for all.
     """
     representation = rows["suite"].isin(REPRESENTATION)
-    looks = rows["source"].map(look)
+    looks = rows["source"].map({source: look(source) for source in rows["source"].unique()})
     clean = looks[rows["suite"] == "dimensionality"]
     wanted = clean.iloc[0] if len(clean) else looks[representation].min()
     compared = rows["suite"].isin(REPRESENTATION) & rows["level"].notna()
@@ -71,7 +71,7 @@ def look(source: str) -> str:
 
 def looks_of(rows: pd.DataFrame) -> list[str]:
     """Say of every suite what it looked at, if that is not the units of all ReLUs."""
-    layered = rows[rows["suite"].isin(LAYERED)]
+    layered = rows.loc[rows["suite"].isin(LAYERED), ["suite", "source"]].drop_duplicates()
     marks = layered["source"].map(look).str.split("; ").map(_unusual)
     pairs = sorted(set(zip(layered["suite"], marks, strict=True)))
     return [f"{suite} of {mark}" for suite, mark in pairs if mark]
