@@ -162,11 +162,12 @@ class _Timing:
         if isinstance(work, Condition | Validation):
             return images * self._pace(subject).forward
         if isinstance(work, Attack):
-            if work.passes is None:
+            pace, passes = self._pace(subject), work.passes
+            if passes is None or (passes.backward and pace.backward is None):
                 self.unknown.append(work.name)
                 return 0.0
-            pace, passes = self._pace(subject), work.passes
-            return images * (passes.forward * pace.forward + passes.backward * pace.backward)
+            backward = passes.backward * (pace.backward or 0.0)
+            return images * (passes.forward * pace.forward + backward)
         if isinstance(work, Analysis | Comparison):
             name = work.suite if isinstance(work, Comparison) else f"{work.suite} {work.name}"
             return self._analysing(work, subject, name)

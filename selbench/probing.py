@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from selbench.attacks.masking import differentiable
 from selbench.datasets import Dataset, Split, limited
 from selbench.errors import SelbenchError
 from selbench.study import Recipe
@@ -22,10 +23,10 @@ EXAMINED = 100  # images of an analysis: it does not do with fewer
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a network takes for an image: forward, and forward and back."""
+    """Seconds that a network takes for an image: forward, and forward and back if it can."""
 
     forward: float
-    backward: float
+    backward: float | None
 
 
 def pace_of(network: nn.Module, split: Split) -> Pace:
@@ -40,7 +41,9 @@ def pace_of(network: nn.Module, split: Split) -> Pace:
         images = to_images(part.images).requires_grad_()
         network(images).logsumexp(1).sum().backward()
 
-    return Pace(per_image(forward, split), per_image(backward, split))
+    first = split.take(_first(1, split))
+    both_ways = differentiable(network, to_images(first.images), first.labels)
+    return Pace(per_image(forward, split), per_image(backward, split) if both_ways else None)
 
 
 def perturbing(condition: Condition, split: Split) -> float:
@@ -74,7 +77,7 @@ def analysing(
                 work.measure(network, few, classes)
             else:
                 work.measure(network, few, [few.images] * len(work.levels), classes)
-        except SelbenchError:
+        except (SelbenchError, RuntimeError):  # the latter of torch, where there are no gradients
             return None
     most = len(split) if isinstance(work, Comparison) else min(work.most or len(split), len(split))
     return (time.perf_counter() - began) * max(1.0, most / len(few))

@@ -67,6 +67,26 @@ def test_a_brought_network_is_no_network_to_train(selbench, tiny_study, checkpoi
     assert told.startswith("1 network, 0 of them to train\n")
 
 
+def test_what_a_network_without_gradients_does_not_allow_is_not_known(selbench, tiny_study):
+    Path("mine.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.head = torch.nn.Linear(3072, 3)\n"
+        "    def forward(self, images):\n"
+        "        return self.head(images.flatten(1)).detach()\n"
+        "def net():\n"
+        "    return Net()\n"
+    )
+    words = ["--model", "mine.py:net", "--suite", "attacks", "--suite", "corruptions"]
+    told = selbench("run", tiny_study, *words, "--limit", "6", "--dry-run")
+    assert told.code == 0, told.err
+    last = told.out.splitlines()[-1]
+    assert last.startswith("and what is not known to take how long: ")
+    assert last.endswith(" fgsm-linf, paper-pgd, pgd-linf, pgd-l2")
+
+
 def test_what_takes_how_long_is_not_known_is_named():
     plan = DryRun({"mine": (7, 0)}, 1, 0, Passes(10), 0, ("odd", "new"), 7500.0, 2)
     assert described(plan)[-2:] == [
