@@ -36,7 +36,11 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
 }
 SHADES = ("#0b4f8a", "#7fb3d5", "#8c8c8c", "#f0a860", "#b34700")  # from alpha < 0 to alpha > 0
-BROUGHT = ("#000000", "#1b7837", "#7b3294", "#c51b7d")  # in turn
+BROUGHT = (  # in turn
+    *("#000000", "#1b7837", "#7b3294", "#c51b7d", "#00838f"),
+    *("#a6761d", "#66bd63", "#af8dc3", "#d6001c", "#5b6770"),
+)
+SHORT, LETTER = 8, 0.065  # a name that fits beside panels, and inches for each further character
 Colour = tuple[float, float, float, float]
 
 
@@ -132,11 +136,14 @@ def line(
 
 
 def legend(axes: Axes, rows: pd.DataFrame) -> None:
-    """Put the legend of a row of panels to the right of the last one."""
+    """Put the legend of a row of panels beside the last one; long names widen the figure."""
     title = "alpha" if rows["alpha"].notna().all() else ""
     lines = [
         Line2D([], [], color=to_hex(colour), marker="o", markersize=3, label=name)
         for name, colour in colours_of(rows).items()
     ]
+    figure, longest = axes.get_figure(root=True), max(len(str(each.get_label())) for each in lines)
+    assert figure is not None  # of axes that are drawn on
+    figure.set_figwidth(figure.get_figwidth() + LETTER * max(0, longest - SHORT))
     beside = (1.0, 0.5)
     axes.legend(handles=lines, title=title, frameon=False, loc="center left", bbox_to_anchor=beside)

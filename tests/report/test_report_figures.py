@@ -108,6 +108,20 @@ def test_narrow_figures_stack_their_panels(name, figure):
     assert all(axes.yaxis.get_tick_params()["labelleft"] for axes in tall.axes)
 
 
+def test_brought_networks_have_colours_of_their_own_and_leave_panels_their_width(figure):
+    def panel(names):
+        (axes,) = figure("tradeoff", seeds=1, brought=names).axes
+        made = axes.get_figure()
+        made.draw_without_rendering()
+        return axes, made.get_figwidth() * axes.get_position().width
+
+    _, usual = panel(("a.pth",))
+    axes, width = panel([f"cifar10-of-another-{n}-alpha=0-seed=1.safetensors" for n in range(8)])
+    assert width > 0.85 * usual
+    drawn = {line.get_label(): line.get_color() for line in axes.get_legend().get_lines()}
+    assert len(drawn) == len(set(drawn.values())) == len(ACCURACY) + 8
+
+
 def test_names_are_no_formulas(figure):
     import io
 
