@@ -43,18 +43,12 @@ def test_fields_are_robustbench_s_and_numbers_the_store_s(
     for wrong, sentence in WRONG.items():
         assert sentence in refused("model-info", *wrong)
 
-
-def test_names_lead_to_no_other_folder(selbench, tiny_study, checkpoint):
-    assert (
-        selbench("run", tiny_study, "--checkpoint", checkpoint, "--suite", "corruptions").code == 0
-    )
-    path = Path("runs/tiny/manifest.json")
-    content = json.loads(path.read_text())
+    store = Path("runs/tiny/manifest.json")  # which may come from anywhere: it names no folder
+    content = json.loads(store.read_text())
     content["study"]["dataset"]["name"] = "../escaped"
-    path.write_text(json.dumps(content))
-    said = selbench("model-info", "--output", "kept/info")
-    assert said.code == 0, said.err
-    (written,) = Path().glob("**/corruptions/*.json")
+    store.write_text(json.dumps(content))
+    assert selbench("model-info", "--output", "kept/info").code == 0
+    (written,) = Path("kept").glob("**/*.json")
     assert written.parts[:-1] == ("kept", "info", "escaped", "corruptions")
 
 
