@@ -15,6 +15,7 @@ from selbench.errors import SelbenchError
 from selbench.files import replacing
 from selbench.models import build_model, load_weights, read_state
 from selbench.progress import Step, quiet
+from selbench.store import check_curves
 from selbench.study import ModelSpec, Study, exactly
 from selbench.training import train_or_find, training_key, weights_hash
 
@@ -139,11 +140,12 @@ def _exported(path: Path, study: Study, dataset: Dataset) -> Subject:
     try:
         about = json.loads(metadata[ABOUT])
         alpha, seed, training = float(about["alpha"]), int(about["seed"]), about["training"]
-        diverged, curves = bool(about.get("diverged")), tuple(map(dict, about.get("curves", ())))
+        diverged, curves = bool(about.get("diverged")), about.get("curves", [])
+        check_curves(curves)
     except (KeyError, TypeError, ValueError) as problem:
         raise SelbenchError(
-            f"{path} does not say which alpha and seed it is of; take --checkpoint for networks "
-            "that selbench train --output did not write"
+            f"{path} does not tell its alpha, seed and training as selbench train --output writes "
+            "them; take --checkpoint for other networks"
         ) from problem
     if training != training_key(study, dataset):
         raise SelbenchError(

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench import tradeoff as measured
+from selbench.errors import SelbenchError
 from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend
 from selbench.stats import mean_interval
 
@@ -30,10 +31,12 @@ def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
 def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
     """The trade-off of shares of clean accuracy: what corruptions leave of it, and attacks.
 
-    Networks that have no clean image right are left out.
+    Networks that have no clean image right are left out; `SelbenchError` where none has any.
     """
     found = measured.positions(rows, study)
     found = found[found["clean"] > 0]
+    if found.empty:
+        raise SelbenchError(f"no network of the study {study} has a clean image right")
     figure, axes = _drawn(rows, found[list(PLACES)].div(found["clean"], axis=0))
     axes.set_xlabel("share of clean accuracy left by FGSM and PGD")
     axes.set_ylabel("share of clean accuracy left by corruptions")

@@ -24,6 +24,7 @@ from selbench.store.cells import (
     Result,
     condition_id,
 )
+from selbench.store.manifest import check_curves
 from selbench.store.opening import open_places, open_studies
 from selbench.store.study_store import FORMAT, MARK, StudyStore, check_format
 
@@ -37,6 +38,7 @@ __all__ = [
     "Measurement",
     "Result",
     "StudyStore",
+    "check_curves",
     "check_format",
     "condition_id",
     "open_places",

@@ -9,6 +9,10 @@ from selbench.store.kinds import check_record
 
 FACTS = {"data": "text", "training": "text", "device": "text?", "cells": "text?"}
 SUBJECT = {"weights": "text", "training": "text?", "helper": "text?", "about": "text?"}
+EPOCH = {
+    "number": "whole",
+    **dict.fromkeys(("cross_entropy", "selectivity", "accuracy"), "number?"),
+}
 CONDITION = {"source": "text", "version": "whole", "data": "text"}
 STUDY = ("dataset", "model", "recipe", "corruptions", "mechanism")  # its tables
 
@@ -24,10 +28,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def check_curves(curves: Any) -> None:
+    """Raise TypeError or ValueError unless these are the epochs of a network's training."""
+    if not isinstance(curves, list):
+        raise TypeError("its curves are no list")
+    for epoch in curves:
+        check_record(epoch, EPOCH, "an epoch")
+        if odd := set(epoch) - set(EPOCH):
+            raise ValueError(f"an epoch has {min(odd)!r:.40}")
+
+
 def _check(content: Any) -> None:
     check_record(content, FACTS | {"measurements": "text?"}, "it")
     for facts in content["subjects"].values():
         check_record(facts, SUBJECT, "a subject")
+        check_curves(facts.get("curves", []))
     for facts in content["conditions"].values():
         check_record(dict(zip(CONDITION, facts, strict=True)), CONDITION, "a condition")
     study = content.get("study", {})

@@ -32,7 +32,7 @@ def test_the_smallest_perturbation_of_a_linear_network_is_found(norm):
     images = images[exact > exact.max() / 4]
     labels, exact = labels_of(network, images), exact_minimum(network, images, norm)
     low, high = exact.min().item() * 0.98, exact.max().item() * 1.02
-    epsilons = [low * 1.01**i for i in range(200) if low * 1.01**i < high * 1.01]
+    epsilons = [low * 1.02**i for i in range(100) if low * 1.02**i < high * 1.02]
     found = pgd_grid(
         network, images, (labels,), epsilons, norm, steps=40, relative_step=0.25, restarts=0,
         examples=torch.arange(len(images)), key="test", loss=losses.margin,
@@ -40,7 +40,7 @@ def test_the_smallest_perturbation_of_a_linear_network_is_found(norm):
     fallen = torch.stack([each.fallen for each in found])
     assert fallen[-1].all()
     smallest = torch.tensor(epsilons)[fallen.int().argmax(0)]
-    torch.testing.assert_close(smallest, exact, rtol=0.02, atol=0)
+    torch.testing.assert_close(smallest, exact, rtol=0.03, atol=0)
 
 
 @each_norm

@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from selbench.claims.effects import any_of, difference_effect, p_of_rho, trend_effect
-from selbench.claims.judging import About, judge
+from selbench.claims.effects import any_of, difference_effect
 from selbench.claims.tables import sizes_text
-from selbench.stats import spearman_trend
 
 SUPPORTED, REFUTED, OPEN, UNTESTED = "supported", "refuted", "inconclusive", "not tested"
 SI = {"suite": "selectivity", "metric": "selectivity_index", "conditions": ["clean"]}
@@ -299,6 +297,19 @@ def test_a_ratio_to_clean_accuracy(made, claim, verdict):
     assert ratio.effect.detail == "0.5 at alpha = -2, 0.5 at alpha = 2"
 
 
+def test_a_ratio_needs_clean_accuracy(made, claim, verdict):
+    cells = {("corruptions", "fog", 1, "accuracy"): lambda a: 0.4, CELL: rising}
+    rows = made(cells)
+    reading = {"suite": "corruptions", "over_clean": True}
+    asked = claim("trend", reading=reading, between=[-2, 2], direction="down")
+    assert verdict(rows, asked).verdict == SUPPORTED
+    own = (rows["suite"] == "clean") & (rows["alpha"] == 2)
+    for without in (rows[~own], rows.assign(value=rows["value"].mask(own, 0.0))):  # none, or zero
+        found = verdict(without, asked)
+        assert (found.verdict, found.effect.networks) == (SUPPORTED, 20)
+        assert found.reason == "of 1 of 15 corruptions alone; without alpha = 2"
+
+
 def test_levels_then_conditions_are_averaged(made, claim, verdict):
     cells = {("corruptions", "fog", level, "accuracy"): flat for level in (1, 2, 3)}
     cells[("corruptions", "snow", 1, "accuracy")] = lambda a: 0.9
@@ -347,57 +358,3 @@ def test_a_level_that_was_not_measured(made, claim, verdict):
     reading = {"suite": "attacks", "conditions": ["fgsm-linf"], "levels": [1, 2]}
     found = verdict(rows, claim("trend", reading=reading, between=[-2, 2], direction="up"))
     assert found.reason == "level 2 of attacks was not measured"
-
-
-def test_claims_tested_together_share_their_errors(clean, claim):
-    rows = clean(lambda a: 0.5 + 0.0035 * (a == 1), seeds=range(3), noise=0.001)
-    asked = claim("difference", between=[1, 1], direction="up")
-    about = About("study", "m/d")
-    (alone,) = judge(rows, [asked], about).verdicts
-    assert alone.verdict == SUPPORTED
-    other = claim("difference", between=[2, 2], direction="up")
-    crowd = judge(rows, [asked, *[other] * 9], about).verdicts[0]
-    assert crowd.verdict == OPEN
-    assert crowd.reason == "supported if it were alone, not among 10 claims (Holm)"
-    assert crowd.p == pytest.approx(10 * alone.p)
-    assert (crowd.effect.low, crowd.effect.high) == (alone.effect.low, alone.effect.high)
-
-
-def test_untested_claims_are_not_of_the_family(clean, claim):
-    rows = clean(rising)
-    asked = claim("difference", between=[1, 1], direction="up")
-    missing = claim("difference", between=[9, 9], direction="up")
-    found = judge(rows, [asked, missing], About("study", "m/d")).verdicts
-    assert [each.family for each in found] == [1, 0]
-
-
-def test_the_p_of_a_rho_is_where_the_interval_of_its_level_ends():
-    generator = np.random.default_rng(3)
-    x = [float(number) for number in range(20)]
-    for slope in (0.1, -0.1):
-        y = [slope * number + float(generator.normal()) for number in x]
-        found = spearman_trend(x, y)
-        for rho in (0.6, 0.3, -0.3):
-            p = p_of_rho(x, y, found, rho)
-            edge = spearman_trend(x, y, level=1 - p)
-            assert min(abs(edge.low - rho), abs(edge.high - rho)) < 1e-6
-
-
-def test_a_perfect_trend_has_a_p_for_every_rho():
-    x = list(range(6))
-    effect = trend_effect(x, x, -1, 0.3)
-    assert 0 < effect.p_against < 0.01
-    assert effect.p_for == 1
-
-
-def test_a_ratio_needs_clean_accuracy(made, claim, verdict):
-    cells = {("corruptions", "fog", 1, "accuracy"): lambda a: 0.4, CELL: rising}
-    rows = made(cells)
-    reading = {"suite": "corruptions", "over_clean": True}
-    asked = claim("trend", reading=reading, between=[-2, 2], direction="down")
-    assert verdict(rows, asked).verdict == SUPPORTED
-    own = (rows["suite"] == "clean") & (rows["alpha"] == 2)
-    for without in (rows[~own], rows.assign(value=rows["value"].mask(own, 0.0))):  # none, or zero
-        found = verdict(without, asked)
-        assert (found.verdict, found.effect.networks) == (SUPPORTED, 20)
-        assert found.reason == "of 1 of 15 corruptions alone; without alpha = 2"

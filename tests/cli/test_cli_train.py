@@ -1,5 +1,7 @@
 """`selbench train --output`: copies of the weights, which are the networks again."""
 
+import json
+
 import pytest
 import safetensors.torch
 import torch
@@ -67,6 +69,20 @@ def test_a_copy_keeps_the_training_curves(selbench, tiny_study, trained):
     assert copied == whole
 
 
+@pytest.mark.parametrize(
+    "curves", ["many", ["one"], [{"accuracy": 1}], [{"number": 1, "loss": 2}], [{"number": "x"}]]
+)
+def test_a_copy_with_other_curves_is_refused(curves, refused, tiny_study, trained):
+    path = trained()
+    with safetensors.safe_open(path, "pt") as file:
+        facts = json.loads(file.metadata()["selbench"])
+    state = safetensors.torch.load_file(path)
+    said = {"selbench": json.dumps(facts | {"curves": curves})}
+    safetensors.torch.save_file(state, path, said)
+    told = refused("run", tiny_study, *ONE, "--trained", path.parent)
+    assert f"{path} does not tell its alpha, seed and training as selbench" in told
+
+
 def test_a_tilde_is_the_home_folder(selbench, tiny_study, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert selbench("train", tiny_study, *ONE, "--output", "~/kept").code == 0
@@ -124,7 +140,10 @@ def test_weights_that_do_not_say_what_they_are_are_refused(selbench, tiny_study,
     safetensors.torch.save_file(safetensors.torch.load_file(path), path, said)
     done = selbench("run", tiny_study, "--trained", path.parent)
     assert done.code == 2
-    assert f"{path} does not say which alpha and seed it is of; take --checkpoint" in flat(done)
+    assert (
+        f"{path} does not tell its alpha, seed and training as selbench; take --checkpoint"
+        in flat(done)
+    )
 
 
 def test_a_study_has_one_kind_of_networks(selbench, tiny_study, trained):

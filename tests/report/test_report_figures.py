@@ -7,7 +7,7 @@ import pytest
 from made import ACCURACY, write
 from matplotlib.figure import Figure
 
-from selbench.errors import UnmeasuredError
+from selbench.errors import SelbenchError, UnmeasuredError
 from selbench.figures import FIGURES
 from selbench.figures.described import described
 from selbench.figures.narrow import WIDTH, narrow
@@ -69,6 +69,13 @@ def test_the_relative_trade_off_divides_by_clean_accuracy(figure):
     means = {line.get_label(): line.get_xydata()[0] for line in axes.lines}
     for alpha, (clean, corrupted, adversarial) in ACCURACY.items():
         assert means[f"{alpha:g}"] == pytest.approx([adversarial / clean, corrupted / clean])
+
+
+def test_the_relative_trade_off_of_nothing_right_is_refused(tmp_path):
+    rows = current_rows(StudyStore(write(tmp_path / "runs"), "study"))
+    rows.loc[rows["suite"] == "clean", "value"] = 0.0
+    with pytest.raises(SelbenchError, match="no network of the study study has a clean image"):
+        drawn("tradeoff-relative", rows, "study")
 
 
 def test_figures_are_told_with_their_numbers(figure):
