@@ -3,20 +3,26 @@
 python results/tables.py                    # compare; exit code 1 and a diff where one differs
 python results/tables.py --write            # write them anew, with the figures
 python results/tables.py --from runs/digits # take a run's measurements, and write its tables
+python results/tables.py --from runs/digits --add # the same, beside those of other networks here
 """
 
 import argparse
 import contextlib
 import difflib
 import gzip
+import hashlib
 import json
 import shlex
 import sys
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import pandas as pd
+
 from selbench.cli import main as command
+from selbench.store import StudyStore
 
 HERE = Path(__file__).parent
 TABLES = {
@@ -48,12 +54,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--from", dest="run", type=Path)
+    parser.add_argument("--add", action="store_true")
     asked = parser.parse_args()
+    if asked.add and not asked.run:
+        parser.error("--add takes the run of --from beside what is here; say both")
     if asked.run:
-        take(asked.run, HERE / asked.run.name)
+        take(asked.run, HERE / asked.run.name, add=asked.add)
         for name, words in OF_A_RUN.items():
-            made = selbench(*words, str(asked.run.absolute()))
-            (HERE / asked.run.name / name).write_text(made)
+            if not asked.add:  # there are no answers of the networks that were here
+                made = selbench(*words, str(asked.run.absolute()))
+                (HERE / asked.run.name / name).write_text(made)
     studies = sorted(path.parent for path in HERE.glob("*/manifest.json"))
     if asked.write or asked.run:
         for study in [HERE / asked.run.name] if asked.run else studies:
@@ -67,11 +77,14 @@ def main() -> None:
         sys.exit("tables differ from their measurements: python results/tables.py --write")
 
 
-def take(run: Path, study: Path) -> None:
-    """Copy a run's measurements, packed, and its manifest without the names of folders."""
-    study.mkdir(exist_ok=True)
-    packed = gzip.compress((run / "measurements.csv").read_bytes(), mtime=0)
-    (study / "measurements.csv.gz").write_bytes(packed)
+def take(run: Path, study: Path, add: bool = False) -> None:
+    """Copy a run's measurements, packed, and its manifest without the names of folders.
+
+    With `add` they join those that the study has of other networks; the run's count where both
+    have a network. Runs whose networks cannot stand in one table end it with a sentence.
+    """
+    study.mkdir(parents=True, exist_ok=True)
+    table = (run / "measurements.csv").read_bytes()
     manifest = json.loads((run / "manifest.json").read_text())
     root = manifest["study"]["dataset"]["root"]
     if root:
@@ -81,8 +94,29 @@ def take(run: Path, study: Path) -> None:
         place = words.index("--store")
         words = words[:place] + words[place + 2 :]
     manifest["command"] = [Path(w).name if Path(w).is_absolute() else w for w in words]
+    if add:
+        table, manifest = joined(study, run, manifest)
+    (study / "measurements.csv.gz").write_bytes(gzip.compress(table, mtime=0))
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     (study / "manifest.json").write_text(text + "\n")
+
+
+def joined(study: Path, run: Path, manifest: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Return the measurements of a study and a run in one table, and a manifest of both."""
+    kept = json.loads((study / "manifest.json").read_text())
+    differ = [name for name in ("data", "training") if kept[name] != manifest[name]]
+    shared = kept["conditions"].keys() & manifest["conditions"].keys()
+    differ += [name for name in shared if kept["conditions"][name] != manifest["conditions"][name]]
+    if differ:
+        sys.exit(f"{run} and {study} differ in {min(differ)}: they cannot stand in one table")
+    old, new = (StudyStore(each.parent, each.name).measurements() for each in (study, run))
+    both = pd.concat([old[~old["subject"].isin(manifest["subjects"])], new])
+    table = both.sort_values([*both], ignore_index=True, kind="stable").to_csv(index=False).encode()
+    for name in ("subjects", "conditions"):
+        manifest[name] = kept[name] | manifest[name]
+    for name in ("alphas", "seeds"):
+        manifest["study"][name] = sorted({*kept["study"][name], *manifest["study"][name]})
+    return table, manifest | {"measurements": hashlib.sha256(table).hexdigest()}
 
 
 def write(study: Path) -> None:

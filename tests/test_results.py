@@ -1,6 +1,7 @@
 """Committed results, and the script that takes them from a run."""
 
 import gzip
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -45,3 +46,43 @@ def test_taking_a_run_keeps_its_measurements_and_leaves_folders_out(tables, tmp_
     kept = json.loads((study / "manifest.json").read_text())
     assert kept["study"]["dataset"]["root"] == "images"
     assert kept["command"] == ["run", "docs/mine.toml", "--data", "images", "--quiet"]
+
+
+def part_of(study, folder, seeds):
+    """Write a run of these seeds alone, with what a study has of clean images."""
+    folder.mkdir(parents=True)
+    table = pd.read_csv(study / "measurements.csv.gz", dtype=str, keep_default_na=False)
+    seed = table["subject"].str.extract(r"seed=(\d)", expand=False)
+    table = table[seed.isin([*seeds]) & (table["condition"] == "clean")]
+    table.to_csv(folder / "measurements.csv", index=False)
+    facts = json.loads((study / "manifest.json").read_text())
+    facts["subjects"] = {name: facts["subjects"][name] for name in set(table["subject"])}
+    facts["study"]["seeds"] = [int(seed) for seed in seeds]
+    (folder / "manifest.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_added_networks_make_the_table_that_one_run_of_all_makes(tables, tmp_path):
+    study = tmp_path / "results" / "methods"
+    whole, first, second = (
+        part_of(RESULTS / "cifar10-jpeg-methods", tmp_path / name / "methods", seeds)
+        for name, seeds in (("whole", "012"), ("first", "01"), ("second", "12"))
+    )
+    tables.take(first, study)
+    tables.take(second, study, add=True)
+    table = gzip.decompress((study / "measurements.csv.gz").read_bytes())
+    assert table == (whole / "measurements.csv").read_bytes()
+    made, asked = (json.loads((each / "manifest.json").read_text()) for each in (study, whole))
+    assert made == asked | {"measurements": hashlib.sha256(table).hexdigest()}
+
+
+def test_runs_on_other_images_are_not_added(tables, tmp_path):
+    study = tmp_path / "results" / "methods"
+    run = part_of(RESULTS / "cifar10-jpeg-methods", tmp_path / "run" / "methods", "0")
+    tables.take(run, study)
+    before = (study / "measurements.csv.gz").read_bytes()
+    facts = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(facts | {"data": "others"}))
+    with pytest.raises(SystemExit, match="differ in data: they cannot stand in one table"):
+        tables.take(run, study, add=True)
+    assert (study / "measurements.csv.gz").read_bytes() == before
