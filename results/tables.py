@@ -14,7 +14,9 @@ import hashlib
 import json
 import shlex
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -71,7 +73,11 @@ def main() -> None:
         return
     if not studies:
         sys.exit("there is no results/*/manifest.json to check")
-    differing = [line for study in studies for line in differences(study)]
+    tables = [(study, name) for study in studies for name in TABLES]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        differing = [
+            line for lines in pool.map(differences, *zip(*tables, strict=True)) for line in lines
+        ]
     sys.stdout.writelines(differing)
     if differing:
         sys.exit("tables differ from their measurements: python results/tables.py --write")
@@ -133,15 +139,12 @@ def write(study: Path) -> None:
             sys.stdout.write(drawn)
 
 
-def differences(study: Path) -> list[str]:
-    """Return how the committed tables of a study differ from its measurements'."""
-    lines = []
-    for name, words in TABLES.items():
-        path = study / name
-        kept = path.read_text().splitlines(keepends=True) if path.is_file() else []
-        made = selbench(*words, str(study.relative_to(HERE.parent))).splitlines(keepends=True)
-        lines += difflib.unified_diff(kept, made, str(path), f"selbench {words[0]}")
-    return lines
+def differences(study: Path, name: str) -> list[str]:
+    """Return how a committed table of a study differs from its measurements'."""
+    path, words = study / name, TABLES[name]
+    kept = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    made = selbench(*words, str(study.relative_to(HERE.parent))).splitlines(keepends=True)
+    return [*difflib.unified_diff(kept, made, str(path), f"selbench {words[0]}")]
 
 
 def selbench(*words: str, lacks: int = 0) -> str:

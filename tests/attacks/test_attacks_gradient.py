@@ -29,18 +29,18 @@ def exact_minimum(network, images, norm):
 def test_the_smallest_perturbation_of_a_linear_network_is_found(norm):
     network, images = Linear(classes=2), grey(40)
     exact = exact_minimum(network, images, norm)
-    images = images[exact > exact.max() / 4]
+    images = images[exact > exact.max() / 2][:12]
     labels, exact = labels_of(network, images), exact_minimum(network, images, norm)
-    low, high = exact.min().item() * 0.98, exact.max().item() * 1.02
-    epsilons = [low * 1.02**i for i in range(100) if low * 1.02**i < high * 1.02]
+    low, high = exact.min().item() * 0.98, exact.max().item() * 1.04
+    epsilons = [low * 1.03**i for i in range(100) if low * 1.03**i < high * 1.03]
     found = pgd_grid(
-        network, images, (labels,), epsilons, norm, steps=40, relative_step=0.25, restarts=0,
+        network, images, (labels,), epsilons, norm, steps=20, relative_step=0.25, restarts=0,
         examples=torch.arange(len(images)), key="test", loss=losses.margin,
     )  # fmt: skip
     fallen = torch.stack([each.fallen for each in found])
     assert fallen[-1].all()
     smallest = torch.tensor(epsilons)[fallen.int().argmax(0)]
-    torch.testing.assert_close(smallest, exact, rtol=0.03, atol=0)
+    torch.testing.assert_close(smallest, exact, rtol=0.04, atol=0)
 
 
 @each_norm
