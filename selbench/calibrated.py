@@ -151,7 +151,8 @@ def _caption(rows: pd.DataFrame, made: str) -> str:
     conditions = by_condition(rows, "accuracy").index.get_level_values("condition").unique()
     if len(conditions):
         parts.append(f"{len(conditions)} corruptions")
-    parts.append("mean over seeds ± 95 % t interval")
+    if measured.groupby("alpha")["subject"].nunique().gt(1).any():
+        parts.append("mean over seeds ± 95 % t interval")
     if not _measured(rows, "ece").empty:
         parts.append("null: what a perfectly calibrated network would show on as many images")
     if not _measured(rows, "ece_spline").empty:

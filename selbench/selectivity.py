@@ -115,8 +115,8 @@ def selectivity_index(
     """Compute (mu_max - mu_rest) / (mu_max + mu_rest + epsilon) of each unit.
 
     mu_max is the largest class mean and mu_rest the mean of the other classes' means. The index is
-    0 for a unit with the same mean for all classes and for a dead one, and 1 for a unit that
-    responds to one class alone.
+    0 for a unit with the same mean for all classes, for a dead one, and where one class alone is
+    present; and 1 for a unit that responds to one class of several alone.
 
     Args:
         means: class means of the units, not negative.
@@ -142,7 +142,8 @@ def _index(
     absent = ~present[:, None]
     largest = means.masked_fill(absent, -torch.inf).amax(0)
     total = means.masked_fill(absent, 0).sum(0)
-    rest = (total - largest) / (present.sum() - 1).clamp(min=1)
+    others = present.sum() - 1
+    rest = torch.where(others > 0, (total - largest) / others.clamp(min=1), largest)
     return (largest - rest) / (largest + rest + epsilon)
 
 

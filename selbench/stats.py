@@ -10,11 +10,10 @@ numbers, and tests/test_stats_coverage.py simulates what it covers.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 from jaxtyping import Float64, Shaped
-from scipy.special import bdtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, stdtr, stdtrit
 
 Outcomes = Shaped[np.ndarray, "_seeds _examples ..."]  # bool or numbers; further axes: conditions
 Correct = Shaped[np.ndarray, " _examples"]  # bool, of one network
@@ -23,8 +22,6 @@ Vector = Float64[np.ndarray, " _"]
 Variance = tuple[float, int]  # of a mean, with its degrees of freedom
 Spread = tuple[float, float]  # standard error, with its degrees of freedom
 Sizes = tuple[int | None, int | None]  # networks and examples of an `Interval`
-
-FEW = 8  # points up to which all orders are tried: 8! are 40,320
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,6 @@ class Difference(Interval):
 
     error: float  # standard error
     freedom: float  # its degrees of freedom
-    p: float
-
-
-@dataclass(frozen=True)
-class Trend(Interval):
-    """Spearman's rho; p is two-sided, of rho = 0."""
-
     p: float
 
 
@@ -102,10 +92,10 @@ def prediction_interval(values: Sequence[float], level: float = 0.95) -> tuple[f
     """Return where a further value lies with this probability, if values are normal.
 
     Student's t interval, wider than that of the mean by the spread of the further value itself;
-    NaN for fewer than two values.
+    NaN for fewer than two values. Missing values (NaN) are left out.
     """
     mean, half = mean_interval(values, level)
-    reach = half * math.sqrt(len(values) + 1)
+    reach = half * math.sqrt(np.count_nonzero(~np.isnan(values)) + 1)
     return mean - reach, mean + reach
 
 
@@ -129,7 +119,7 @@ def crossed_interval(values: Outcomes, *, level: float = 0.95, bounded: bool = T
 
     Hillis, 2007, doi:10.1002/sim.2532; Agresti & Coull, 1998, doi:10.1080/00031305.1998.10480550.
     """
-    _check_level(level)
+    check_level(level)
     table = _table(values, bounded)
     padded = _padded(table, (0, 0, 1, 1)) if bounded else table
     low, high = _reach(float(padded.mean()), _crossed([padded], padded.mean(0), level), level)
@@ -166,12 +156,12 @@ def paired_difference(
 
     Hillis, 2007, doi:10.1002/sim.2532; Bonett & Price, 2012, doi:10.3102/1076998611411915.
     """
-    _check_level(level)
+    check_level(level)
     if first.shape[1:] != second.shape[1:]:
         raise ValueError(f"pairs need the same examples, got {first.shape} and {second.shape}")
     one, other = _table(first, bounded), _table(second, bounded)
     if pair_seeds:
-        _check_pairs(len(one), len(other))
+        check_pairs(len(one), len(other))
     value, sizes = float(one.mean() - other.mean()), (_several(one, other), first.shape[1])
     if bounded:
         apart = float(abs(one.mean(0) - other.mean(0)).max()) or 1.0
@@ -192,10 +182,10 @@ def seed_difference(
 
     Welch, 1947, doi:10.1093/biomet/34.1-2.28.
     """
-    _check_level(level)
-    one, other = _vector("values of the first", first, 2), _vector("of the second", second, 2)
+    check_level(level)
+    one, other = finite("values of the first", first, 2), finite("of the second", second, 2)
     if paired:
-        _check_pairs(len(one), len(other))
+        check_pairs(len(one), len(other))
     groups = [one - other] if paired else [one, other]
     value, sizes = float(one.mean() - other.mean()), (min(len(one), len(other)), None)
     return _difference(value, value, _welch([_variance(each) for each in groups]), level, sizes)
@@ -246,34 +236,6 @@ def mcnemar(first: Correct, second: Correct, *, mid: bool = True) -> McNemar:
     return McNemar(b, c, b + c, float(p))
 
 
-def spearman_trend(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) -> Trend:
-    """Measure how monotonically y follows x, such as accuracy follows alpha: Spearman's rho.
-
-    One point per network; seeds are points of equal x, and ties share the mean rank. The interval
-    is Fisher's z with Bonett and Wright's error; rho = +-1 counts in it as half a swap of
-    neighbours less. It covers 93 to 98 % where y scatters, up to 100 % where it hardly does at
-    fixed x, and too little for random x beyond |rho| = 0.95. p is exact up to 8 points, Student's
-    beyond. Fewer than four points, NaN, unequal numbers, or all x or all y equal: ValueError.
-
-    Bonett & Wright, 2000, doi:10.1007/BF02294183.
-    """
-    from scipy.stats import rankdata, spearmanr
-
-    _check_level(level)
-    along, up = _vector("x", x, 4), _vector("y", y, 4)
-    n = len(along)
-    _check_pairs(n, len(up))
-    if np.ptp(along) == 0 or np.ptp(up) == 0:
-        raise ValueError("rho is undefined where all x or all y are equal")
-    rho, p = (float(number) for number in spearmanr(along, up))
-    bound = 1 - 6 / (n * (n * n - 1))
-    kept = min(max(rho, -bound), bound)
-    half = ndtri((1 + level) / 2) * math.sqrt((1 + kept * kept / 2) / (n - 3))
-    low, high = (math.tanh(math.atanh(kept) + sign * half) for sign in (-1, 1))
-    p = _exact(rankdata(along), rankdata(up)) if n <= FEW else max(p, 2 / math.factorial(n))
-    return Trend(rho, min(low, rho), max(high, rho), level, n, None, p)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values of one family: at most alpha of families then have a false one below alpha.
 
@@ -281,7 +243,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Holm, 1979, Scandinavian Journal of Statistics 6:65-70.
     """
-    p = _vector("p-values", p_values, 1)
+    p = finite("p-values", p_values, 1)
     if p.min() < 0 or p.max() > 1:
         raise ValueError(f"p-values lie in [0, 1], got {p.min():g} to {p.max():g}")
     order = np.argsort(p, kind="stable")
@@ -304,7 +266,8 @@ def _table(values: Outcomes, bounded: bool) -> Table:
     return table
 
 
-def _vector(noun: str, values: Sequence[float], least: int) -> Vector:
+def finite(noun: str, values: Sequence[float], least: int) -> Vector:
+    """Return numbers as a vector; too few, or NaN or infinity among them: ValueError."""
     vector = np.asarray(values, dtype=np.float64)
     if len(vector) < least:
         raise ValueError(f"{noun} must be at least {least}, got {len(vector)}")
@@ -313,12 +276,14 @@ def _vector(noun: str, values: Sequence[float], least: int) -> Vector:
     return vector
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raise ValueError where a level of confidence is none."""
     if not 0 < level < 1:
         raise ValueError(f"level lies between 0 and 1, got {level}")
 
 
-def _check_pairs(first: int, second: int) -> None:
+def check_pairs(first: int, second: int) -> None:
+    """Raise ValueError where numbers of two sides of pairs are not equal."""
     if first != second:
         raise ValueError(f"pairs need equal numbers, got {first} and {second}")
 
@@ -391,10 +356,3 @@ def _difference(
 ) -> Difference:
     p = min(2 * _tail(abs(middle), spread), 1.0)
     return Difference(value, *_reach(middle, spread, level), level, *sizes, *spread, p)
-
-
-def _exact(x: Vector, y: Vector) -> float:
-    """Return the share of orders of `y` in which ranks go together at least as much."""
-    x, y = x - x.mean(), y - y.mean()
-    products = np.array(list(permutations(y))) @ x
-    return float(np.mean(abs(products) > abs(y @ x) - 1e-9))

@@ -223,6 +223,17 @@ def test_a_small_variation_is_not_swamped_by_the_noise_of_probes():
     torch.testing.assert_close(layer.unit_norms, exact.unit_norms, rtol=0.03, atol=0)
 
 
+def test_a_variation_lost_in_the_noise_is_small_and_its_error_says_so():
+    network, images = Positive(), pictures(60)
+    (exact,) = input_gradients(network, images)
+    true, options = exact.cv_across_samples.value, {"estimator": "probes", "probes": 16}
+    for start in range(0, 600, 60):
+        (layer,) = input_gradients(network, images, examples=torch.arange(60) + start, **options)
+        found = layer.cv_across_samples
+        assert found.value >= 0
+        assert abs(found.value - true) < 3.5 * found.error
+
+
 @each_distribution
 def test_estimates_depend_on_neither_batch_nor_order(monkeypatch, distribution):
     network, images, order = convolutions(), pictures(), torch.randperm(12)

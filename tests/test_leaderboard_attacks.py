@@ -1,6 +1,7 @@
 """What the leaderboard makes of attacks: known answers from written cells."""
 
 import dataclasses
+import math
 
 import pandas as pd
 import pytest
@@ -59,10 +60,12 @@ def test_the_table_holds_means_over_budgets_and_the_last_step_of_the_papers_pgd(
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [
-        ({1.0: 0.5, 2.0: 0.2}, 1.0),
-        ({1.0: 0.8, 2.0: 0.5, 4.0: 0.0}, 2.0),
-        ({1.0: 0.7, 4.0: 0.3}, 2.0),  # half way, on a scale of logarithms
-        ({1.0: 0.0, 2.0: 0.0}, 0.5),  # half way from accuracy 1 at epsilon 0
+        ({0.0: 0.9, 1.0: 0.5, 2.0: 0.2}, 1.0),
+        ({0.0: 0.9, 1.0: 0.8, 2.0: 0.5, 4.0: 0.0}, 2.0),
+        ({0.0: 0.9, 1.0: 0.7, 4.0: 0.3}, 2.0),  # half way, on a scale of logarithms
+        ({0.0: 1.0, 1.0: 0.0, 2.0: 0.0}, 0.5),
+        ({0.0: 0.75, 1.0: 0.25, 2.0: 0.0}, 0.5),  # half way from clean accuracy
+        ({0.0: 0.38, 1.0: 0.37, 2.0: 0.2}, 0.0),  # clean images alone are that hard
     ],
 )
 def test_the_median_perturbation_is_where_half_have_fallen(accuracies, expected):
@@ -70,7 +73,12 @@ def test_the_median_perturbation_is_where_half_have_fallen(accuracies, expected)
 
 
 def test_a_network_that_stands_up_to_every_budget_has_no_median():
-    assert pd.isna(median_perturbation(pd.Series({1.0: 0.9, 2.0: 0.6})))
+    assert pd.isna(median_perturbation(pd.Series({0.0: 0.95, 1.0: 0.9, 2.0: 0.6})))
+
+
+def test_without_clean_accuracy_there_is_no_median_below_the_first_budget():
+    assert pd.isna(median_perturbation(pd.Series({0.0: math.nan, 1.0: 0.4})))
+    assert median_perturbation(pd.Series({0.0: math.nan, 1.0: 0.7, 4.0: 0.3})) == pytest.approx(2)
 
 
 @pytest.mark.parametrize("name", FORMATS)

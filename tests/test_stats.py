@@ -14,7 +14,6 @@ from selbench.stats import (
     paired_difference,
     prediction_interval,
     seed_difference,
-    spearman_trend,
     tost,
 )
 
@@ -57,6 +56,7 @@ def test_interval_covers_the_mean_as_often_as_it_says(n):
 def test_prediction_interval_of_three_values_is_students():
     half = 4.302653 * math.sqrt(1 + 1 / 3)
     assert prediction_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - half, 2 + half), rel=1e-6)
+    assert prediction_interval([1.0, math.nan, 2.0, 3.0]) == prediction_interval([1.0, 2.0, 3.0])
     assert np.isnan(prediction_interval([0.5])).all()
 
 
@@ -248,37 +248,6 @@ def test_mid_p_of_equal_counts_and_of_none():
     assert mcnemar(*discordant(0, 0, both=4)).p == 1
 
 
-def test_trend_is_spearmans_with_bonett_and_wrights_interval():
-    x, y = [-2.0, -2, -1, -1, 0, 0, 1, 1, 2, 2], [5.0, 6, 4, 5, 4, 3, 3, 5, 1, 2]
-    found, expected = spearman_trend(x, y), stats.spearmanr(x, y)
-    assert (found.value, found.p) == pytest.approx((expected.statistic, expected.pvalue))
-    error = math.sqrt((1 + found.value**2 / 2) / 7)
-    middle = math.atanh(found.value)
-    ends = [math.tanh(middle + side * 1.959964 * error) for side in (-1, 1)]
-    assert (found.low, found.high) == pytest.approx(ends)
-    assert (found.networks, found.examples) == (10, None)
-
-
-def test_few_points_have_an_exact_p_value():
-    assert spearman_trend([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]).p == pytest.approx(2 / 120)
-    assert spearman_trend([1, 2, 3, 4], [2, 1, 3, 4]).p == pytest.approx(8 / 24)
-    tied = spearman_trend([0, 0, 0, 1, 1, 1], [1, 2, 3, 4, 5, 6])
-    assert tied.p == pytest.approx(2 / 20)  # two of the ways to choose three of six
-    assert spearman_trend(range(9), range(9)).p == 2 / math.factorial(9)
-
-
-def test_a_perfect_trend_still_has_an_interval():
-    up, down = spearman_trend(range(6), range(6)), spearman_trend(range(6), range(0, -6, -1))
-    assert up.value == up.high == pytest.approx(1)
-    assert 0.5 < up.low < 0.99
-    assert (down.value, down.low, down.high) == pytest.approx((-up.value, -up.high, -up.low))
-
-
-def test_trend_sees_ranks_only():
-    x, y = [0.1, 0.2, 0.4, 1, 2, 5, 10, 20, 50], [3.0, 1, 2, 4, 6, 5, 9, 7, 8]
-    assert spearman_trend(x, y) == spearman_trend(np.log(x).tolist(), np.exp(y).tolist())
-
-
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1, 1]
@@ -312,11 +281,6 @@ NAN, THIN = np.full((2, 5), math.nan), np.ones((3, 1))
         (lambda: mcnemar(*discordant(0, 0)), "one outcome per example"),
         (lambda: mcnemar(np.ones(2, dtype=bool), np.ones(3, dtype=bool)), "one outcome"),
         (lambda: mcnemar(np.ones(2), np.ones(2)), "bool, got float64"),
-        (lambda: spearman_trend([1, 2, 3], [1, 2, 3]), "at least 4, got 3"),
-        (lambda: spearman_trend([1, 2, 3, 4, 5], [1, 2, 3, 4]), "got 5 and 4"),
-        (lambda: spearman_trend([1, 2, 3, math.nan], [1, 2, 3, 4]), "x must be finite"),
-        (lambda: spearman_trend([1, 1, 1, 1], [1, 2, 3, 4]), "undefined"),
-        (lambda: spearman_trend([1, 2, 3, 4], [1, 2, 3, 4], level=-1), "level"),
         (lambda: holm([]), "at least 1"),
         (lambda: holm([0.5, 1.5]), r"\[0, 1\], got 0.5 to 1.5"),
         (lambda: holm([0.5, math.nan]), "finite"),

@@ -16,7 +16,6 @@ from selbench.stats import (
     mcnemar,
     paired_difference,
     seed_difference,
-    spearman_trend,
     tost,
 )
 
@@ -149,22 +148,6 @@ def test_margin_of_seeds_errs_as_often_as_it_says_and_has_power_inside():
     )
     assert 0.03 <= np.mean([each.equivalent for each in at]) <= 0.07
     assert np.mean([each.equivalent for each in inside]) > 0.9
-
-
-@pytest.mark.parametrize(
-    ("alphas", "seeds", "noise", "rho"),
-    [(9, 3, 1e9, 0.0), (9, 3, 3, 0.341), (17, 1, 3, 0.325), (5, 3, 1, 0.78)],
-)
-def test_trend_covers_the_rho_of_endless_seeds(alphas, seeds, noise, rho):
-    rng, draws = np.random.default_rng(9), 400
-    x = np.repeat(np.linspace(-1.7, 1.7, alphas), seeds)
-    found = [
-        spearman_trend(x.tolist(), (x + noise * rng.standard_normal(len(x))).tolist())
-        for _ in range(draws)
-    ]
-    assert 0.93 <= np.mean([each.low <= rho <= each.high for each in found]) <= 0.995
-    if rho == 0:
-        assert 0.03 <= np.mean([each.p <= 0.05 for each in found]) <= 0.07
 
 
 def test_holm_keeps_the_error_rate_of_the_family():

@@ -7,9 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scipy.special import ndtr, ndtri
-
-from selbench.stats import Difference, Trend, holm, seed_difference, spearman_trend, tost
+from selbench.stats import Difference, holm, seed_difference, tost
+from selbench.trends import p_of_rho, spearman_trend
 
 RHO, POINTS, SHARE, PLAIN = "rho", "points", "%", ""  # units of effects
 ROUNDING = 1e-12  # standard errors below it are of equal numbers
@@ -75,7 +74,7 @@ def trend_effect(x: Sequence[float], y: Sequence[float], sign: int, at_least: fl
         found.low,
         found.high,
         p_for=found.p if rho > 0 and rho >= at_least else 1.0,
-        p_against=p_of_rho(x, y, found, sign * at_least) if rho < at_least else 1.0,
+        p_against=p_of_rho(x, y, sign * at_least) if rho < at_least else 1.0,
         networks=len(x),
     )
 
@@ -85,23 +84,10 @@ def no_trend_effect(x: Sequence[float], y: Sequence[float], sign: int, margin: f
     if problem := _no_trend_from(x, y):
         return Effect("", RHO, math.nan, networks=len(x), reason=problem)
     found = spearman_trend(x, y)
-    p = p_of_rho(x, y, found, sign * margin)
+    p = p_of_rho(x, y, sign * margin)
     inside = sign * found.value < margin
     p_for, p_against = (p, 1.0) if inside else (1.0, p)
     return Effect("", RHO, found.value, found.low, found.high, p_for, p_against, networks=len(x))
-
-
-def p_of_rho(x: Sequence[float], y: Sequence[float], found: Trend, rho: float) -> float:
-    """Return the two-sided p of this rho, of the Fisher z behind the interval; exact for 0."""
-    if rho == 0:
-        return found.p
-    half = spearman_trend(x, y, level=0.5)
-    lower = found.value >= 0  # the end towards 0 is not cut off at +-1
-    outer, inner = (math.atanh(each.low if lower else each.high) for each in (found, half))
-    wide, narrow = float(ndtri((1 + found.level) / 2)), float(ndtri(0.75))
-    error = abs(inner - outer) / (wide - narrow)
-    middle = inner + (narrow if lower else -narrow) * error
-    return float(2 * ndtr(-abs(middle - math.atanh(rho)) / error))
 
 
 def difference_effect(

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from corruptions import CORRUPTIONS
-from selbench.claims.claim import Claim, Flags, NoTrend, Reading, Trend
+from selbench.claims.claim import Choice, Claim, NoTrend, Reading, Trend
 from selbench.claims.effects import Effect, Finding, labelled, together
 from selbench.claims.kinds import found
 from selbench.claims.naming import told_apart
@@ -261,4 +261,7 @@ def _corruptions(rows: pd.DataFrame, claim: Claim) -> int:
 
 
 def _readings(claim: Claim) -> list[Reading]:
-    return [test.reading for test in claim.tests if not isinstance(test, Flags)]
+    """Return all that a claim's tests read, also to choose an alpha or to compare with."""
+    parts = [part for test in claim.tests for _, part in test]
+    parts += [part.reading for part in parts if isinstance(part, Choice)]
+    return [part for part in parts if isinstance(part, Reading)]

@@ -26,6 +26,7 @@ from selbench.claims.claim import (
 from selbench.claims.effects import (
     PLAIN,
     POINTS,
+    ROUNDING,
     Effect,
     Finding,
     all_of,
@@ -99,8 +100,11 @@ def _strict(effect: Effect, table: pd.DataFrame, sign: int) -> Effect:
     """Ask that the means rise or fall at every step: a step back leaves it open, a sure one not."""
     groups = _groups(table)
     steps = list(pairwise(groups))
+    means = {alpha: _mean(group) for alpha, group in groups.items()}
     back = [
-        (low, high) for low, high in steps if sign * (_mean(groups[high]) - _mean(groups[low])) <= 0
+        (low, high)
+        for low, high in steps
+        if sign * (means[high] - means[low]) <= ROUNDING * abs(means[low])
     ]
     if not back:
         return effect
@@ -169,7 +173,12 @@ def _within_networks(rows: pd.DataFrame, test: Within) -> Finding:
     one, other = list(both["first"]), list(both["second"])
     effect = difference_effect(one, other, SIGNS[test.direction], test.at_least, paired=True)
     effect = replace(effect, seeds=int(both["alpha"].value_counts().min()))
-    detail = f"{_text(one, test.reading)} against {_text(other, test.less)}"
+    by_alpha = (both["first"] - both["second"]).groupby(both["alpha"]).mean()
+    least, most = by_alpha.idxmin(), by_alpha.idxmax()
+    detail = (
+        f"{_text(one, test.reading)} against {_text(other, test.less)}, by alpha from "
+        f"{by_alpha[least]:+.3g} at {least:g} to {by_alpha[most]:+.3g} at {most:g}"
+    )
     return all_of([_in_unit(effect, test.reading, "", detail)])
 
 

@@ -19,9 +19,11 @@ WEAKER = (
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of `MEDIANS`: networks by columns, of PGD in the same norm."""
-    curves = _curves(rows)
+    curves, clean = _curves(rows), _clean(rows)
     found = {
-        name: curves[attack].apply(median_perturbation)
+        name: pd.concat([clean.reindex(columns=curves[attack].columns), curves[attack]]).apply(
+            median_perturbation
+        )
         for name in MEDIANS
         if (attack := name.replace("median_", "pgd-")) in curves
     }
@@ -31,8 +33,9 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
 def median_perturbation(accuracies: pd.Series) -> float:
     """Return the epsilon at which half of the images have fallen; NaN where no budget does it.
 
-    `accuracies` are indexed by rising epsilons. Accuracy is taken to fall evenly with the logarithm
-    of epsilon between two of them, and evenly from 1 at epsilon 0 to the first.
+    `accuracies` are indexed by rising epsilons, from 0: the clean images, of which NaN says that
+    they were not tested. Accuracy is taken to fall evenly with the logarithm of epsilon between two
+    of them, and evenly from epsilon 0 to the first.
     """
     below = np.flatnonzero(accuracies.to_numpy() <= 0.5)
     if not len(below):
@@ -40,9 +43,10 @@ def median_perturbation(accuracies: pd.Series) -> float:
     last = below[0]
     right, high = accuracies.iloc[last], float(accuracies.index[last])
     if last == 0:
-        return float(high * 0.5 / (1 - right))
+        return high
     left, low = accuracies.iloc[last - 1], float(accuracies.index[last - 1])
-    return float(low * (high / low) ** ((left - 0.5) / (left - right)))
+    share = (left - 0.5) / (left - right)
+    return float(low * (high / low) ** share if low else high * share)
 
 
 def masked(rows: pd.DataFrame) -> pd.Series:
@@ -66,6 +70,12 @@ def masked(rows: pd.DataFrame) -> pd.Series:
     }
     known = {name: words for name, words in flags.items() if words or name in checked}
     return pd.Series(known, dtype=object, name=MASKING).rename_axis("subject")
+
+
+def _clean(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracies on clean images, as those of epsilon 0: one row."""
+    chosen = rows[(rows["suite"] == "clean") & (rows["metric"] == "accuracy")]
+    return chosen.set_index("subject")[["value"]].T.set_axis([0.0])
 
 
 def _curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -23,7 +23,7 @@ def gradients(setting: Setting) -> list[Work]:
     layers, estimator = setting.mechanism.layers, setting.mechanism.estimator
     measure = partial(_measure_gradients, layers=layers, estimator=estimator)
     source = looked_at("original", setting, estimator=estimator)
-    return [Analysis("gradients", measure, source=source, most=IMAGES)]
+    return [Analysis("gradients", measure, source=source, version=2, most=IMAGES)]
 
 
 @SUITES

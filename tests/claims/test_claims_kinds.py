@@ -116,6 +116,21 @@ def test_no_trend_is_supported_by_none_once_networks_suffice(clean, claim, verdi
     assert verdict(clean(flat, seeds=range(40)), asked).verdict == SUPPORTED
 
 
+def test_the_corruptions_that_choose_an_alpha_are_counted_too(made, claim, verdict):
+    asked = claim(
+        "difference",
+        direction="up",
+        choose={"reading": {"suite": "corruptions"}, "rule": "highest"},
+    )
+    rows = made(
+        {
+            ("clean", "clean", None, "accuracy"): rising,
+            ("corruptions", "fog", 1, "accuracy"): rising,
+        }
+    )
+    assert "of 1 of 15 corruptions alone" in verdict(rows, asked).reason
+
+
 def test_each_condition_must_follow(made, claim, verdict):
     asked = claim(
         "trend", reading={"suite": "corruptions"}, between=[-2, 2], direction="up", each=True
@@ -237,7 +252,8 @@ def test_the_best_alpha_is_compared_elsewhere(made, claim, verdict):
     assert verdict(rows(-2, rising), asked).verdict == SUPPORTED
     assert verdict(rows(-2, falling), asked).verdict == REFUTED
     itself = verdict(rows(0, rising), asked)
-    assert (itself.verdict, itself.reason) == (OPEN, "the alpha that is chosen is 0 itself")
+    reason = "the alpha that is chosen is 0 itself; of 1 of 15 corruptions alone"
+    assert (itself.verdict, itself.reason) == (OPEN, reason)
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(0.1, SUPPORTED), (0, OPEN), (-0.1, REFUTED)])
