@@ -173,11 +173,12 @@ def _within_networks(rows: pd.DataFrame, test: Within) -> Finding:
     one, other = list(both["first"]), list(both["second"])
     effect = difference_effect(one, other, SIGNS[test.direction], test.at_least, paired=True)
     effect = replace(effect, seeds=int(both["alpha"].value_counts().min()))
-    by_alpha = (both["first"] - both["second"]).groupby(both["alpha"]).mean()
-    least, most = by_alpha.idxmin(), by_alpha.idxmax()
+    apart = _groups(both.assign(value=both["first"] - both["second"]))
+    ends = sorted((_mean(group), alpha) for alpha, group in apart.items())
+    (least, low), (most, high) = ends[0], ends[-1]
     detail = (
         f"{_text(one, test.reading)} against {_text(other, test.less)}, by alpha from "
-        f"{by_alpha[least]:+.3g} at {least:g} to {by_alpha[most]:+.3g} at {most:g}"
+        f"{least:+.3g} at {low:g} to {most:+.3g} at {high:g}"
     )
     return all_of([_in_unit(effect, test.reading, "", detail)])
 

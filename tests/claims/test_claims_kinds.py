@@ -1,6 +1,7 @@
 """Each kind of test where the answer is known: the effect, none, and the contrary one."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -266,6 +267,16 @@ def test_two_readings_of_one_network(made, claim, verdict, gain, expected):
     rows["value"] += spread + noise + gain * (rows["suite"] == "clean")
     found = verdict(rows, asked)
     assert (found.verdict, found.effect.networks) == (expected, 5)
+
+
+def test_two_readings_say_how_their_difference_goes_with_alpha(made, claim, verdict):
+    rows = made({CELL: rising, INDEX: flat}, noise=0.001)
+    asked = claim("within", less=SI, between=[-2, 2], direction="up")
+    detail = verdict(rows, asked).effect.detail
+    match = re.search(r"by alpha from (\S+) at (\S+) to (\S+) at (\S+)$", detail)
+    assert [float(part) for part in match.groups()] == pytest.approx(
+        [rising(-2) - flat(-2), -2, rising(2) - flat(2), 2], abs=0.003
+    )
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(-0.1, SUPPORTED), (0, OPEN), (0.1, REFUTED)])
