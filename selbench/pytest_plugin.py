@@ -4,6 +4,7 @@ Importing this module imports neither torch nor the rest of selbench: pytest doe
 """
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from selbench.regression.assertion import Data
     from selbench.regression.report import Report
+
+USED = pytest.StashKey[dict[Path, str]]()  # default files, and the ids of the tests that use them
 
 
 def assert_robust(
@@ -31,9 +34,10 @@ def assert_robust(
         data: uint8 images (batch x 3 x height x width) with int64 labels; or what
             `selbench.datasets.load_dataset` returns, or its `test`.
         baseline: a file of `selbench baseline`, or of this function with `update=True`.
-        options: `tolerance` (0.01), `suites` (("corruptions",)), `limit`, `budget` ("60s"),
-            `device` ("cpu"), `name` of the model, and `update`: write the baseline, compare
-            nothing.
+        options: `tolerance` (0.01), `suites` ("corruptions", or a list), `limit`, `budget`
+            ("60s"), `device` ("cpu"), `name` of the model, `scale` (32, 64 or 224: the image size
+            whose corruption constants are used, for images of a size that has none), and
+            `update`: write the baseline, compare nothing.
 
     Raises:
         AssertionError: where it got worse; it says in what, by how much and how surely.
@@ -60,14 +64,40 @@ def selbench_check(request: pytest.FixtureRequest) -> Callable[..., "Report | No
 
     A relative baseline is relative to the folder of the test. With --selbench-update it is
     written instead.
+
+    Raises:
+        SelbenchError: where `baseline` is left out and the file is that of another test, or of an
+            earlier call in this one.
     """
+    calls = count(1)
 
     def check(model: Any, data: Any, baseline: str | Path | None = None, **options: Any) -> Any:
-        within = request.node.nodeid.partition("::")[2] or request.node.name
-        words = f"{request.path.stem}-{within}".replace("::", "-")
-        name = "".join(c if c.isalnum() or c in "._-" else "-" for c in words)
-        path = request.path.parent / (baseline or f"{name}.baseline.json")
+        path = request.path.parent / (baseline or _default(request))
+        if not baseline:
+            _check_unused(path, request, next(calls))
         options.setdefault("update", request.config.getoption("--selbench-update"))
         return assert_robust(model, data, path, **options)
 
     return check
+
+
+def _default(request: pytest.FixtureRequest) -> str:
+    """Name a file after the test and its file; different ids may give one name."""
+    within = request.node.nodeid.partition("::")[2] or request.node.name
+    words = f"{request.path.stem}-{within}".replace("::", "-")
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in words)
+    return f"{name}.baseline.json"
+
+
+def _check_unused(path: Path, request: pytest.FixtureRequest, call: int) -> None:
+    """Refuse a default file that another test or an earlier call of this one has used."""
+    from selbench.errors import SelbenchError
+
+    own = request.node.nodeid
+    user = request.config.stash.setdefault(USED, {}).setdefault(path, own)
+    if user != own or call > 1:
+        others = f"{user} and {own}" if user != own else f"several calls in {own}"
+        raise SelbenchError(
+            f"{others} would share {path.name}; name a file for each with the argument "
+            'baseline="FILE.json" of selbench_check'
+        )

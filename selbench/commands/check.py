@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from selbench.regression.evaluation import Model
     from selbench.regression.report import Report
     from selbench.session import Session
-    from selbench.suites import Work
 
 FORMATS = ("table", "json", "github")
 
@@ -57,15 +56,14 @@ def baseline(
     much networks differ that were merely trained anew; three are few, five are good.
     """
     from selbench.regression.baseline import write_baseline
-    from selbench.regression.check import record
+    from selbench.regression.check import plan_baseline, record
     from selbench.regression.report import summary
 
     session = _open(study, subject, None, seed, checkpoint, device, data, quiet)
-    suites = tuple(suite or session.study.suites)
-    pieces = _pieces(session, suites)
+    test, suites = session.dataset.test, suite or session.study.suites
+    chosen = plan_baseline(suites, session.setting(), test, limit)
     model = _model(session, checkpoint)
-    test, where = session.dataset.test, session.device
-    made = record(model, pieces, test, suites, limit, where, session.progress)
+    made = record(model, chosen, test, session.device, session.progress)
     output = output.expanduser()
     write_baseline(made, output)
     typer.echo(f"{output} {summary(made)}")
@@ -160,12 +158,6 @@ def _alpha(study: str, subject: str | None, recorded: "Baseline | None") -> floa
     )
 
 
-def _pieces(session: "Session", suites: tuple[str, ...]) -> "list[Work]":
-    from selbench.suites import collect
-
-    return collect(suites, session.setting())
-
-
 def _dataset(session: "Session") -> str:
     """Name the data set, and the folder of images if it is one."""
     root = session.study.dataset.root
@@ -208,10 +200,10 @@ def _compare(
     from selbench.regression import check as regression
     from selbench.regression.budget import seconds_of
 
-    test, suites = session.dataset.test, tuple(suite or recorded.suites)
+    test, suites = session.dataset.test, suite or recorded.suites
     seconds = None if budget is None else seconds_of(budget)
     regression.check_data(recorded, _dataset(session), test, limit)
-    chosen = regression.plan(recorded, _pieces(session, suites), suites, limit)
+    chosen = regression.plan(recorded, suites, session.setting(), limit)
     model = _model(session, checkpoint)
     if seconds is not None:
         chosen = regression.within(seconds, chosen, model, test)

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from selbench.bring.probe import probe
+from selbench.corrupted.treatment import choose_scale
 from selbench.datasets import Dataset, Split
 from selbench.datasets.dataset import make_split
 from selbench.device import choose_device
@@ -17,66 +20,87 @@ from selbench.regression.budget import seconds_of
 from selbench.regression.comparison import TOLERANCE
 from selbench.regression.evaluation import Model
 from selbench.regression.report import Report, basis, headline, sentence
-from selbench.suites import Setting, collect
+from selbench.suites import Setting
 from selbench.training import weights_hash
 
+REMEDY = "`pytest --selbench-update`, or with update=True"
 Data = Split | Dataset | tuple[Tensor, Tensor]
 
 
 def assert_robust(
-    model: nn.Module | Sequence[nn.Module],
-    data: Data,
+    model: Any,
+    data: Any,
     baseline: Path,
     *,
-    tolerance: float = TOLERANCE,
-    suites: Sequence[str] = ("corruptions",),
-    limit: int | None = None,
-    budget: str | None = None,
+    tolerance: Any = TOLERANCE,
+    suites: str | Sequence[str] = ("corruptions",),
+    limit: Any = None,
+    budget: Any = None,
     device: str = "cpu",
     update: bool = False,
     name: str = "model",
+    scale: int | None = None,
 ) -> Report | None:
-    """Compare a model with a baseline; see `selbench.pytest_plugin.assert_robust`."""
+    """Compare a model with a baseline; see `selbench.pytest_plugin.assert_robust`.
+
+    What is `Any` here is looked at before it is used.
+    """
     check.check_tolerance(tolerance)
-    test, place = _split(data), choose_device(device)
-    tested = _model(model, name, data.name if isinstance(data, Dataset) else "data")
+    _check_limit(limit)
+    seconds = None if budget is None else seconds_of(budget)
+    names = (suites,) if isinstance(suites, str) else tuple(suites)
+    dataset, place = _dataset(data), choose_device(device)
+    height, width = dataset.test.images.shape[-2:]
+    setting = Setting(height, width, choose_scale(scale))
+    tested = _model(model, name, dataset)
     if update:
-        pieces = collect(tuple(suites), Setting(*test.images.shape[-2:]))
-        write_baseline(check.record(tested, pieces, test, suites, limit, place), baseline)
+        chosen = check.plan_baseline(names, setting, dataset.test, limit)
+        write_baseline(check.record(tested, chosen, dataset.test, place), baseline)
         return None
-    report = _compared(tested, test, baseline, tolerance, suites, limit, budget, place)
+    recorded = read_baseline(baseline, REMEDY)
+    check.check_data(recorded, dataset.name, dataset.test, limit)
+    chosen = check.plan(recorded, names, setting, limit)
+    if seconds is not None:
+        chosen = check.within(seconds, chosen, tested, dataset.test)
+    found = check.run(tested, recorded, chosen, dataset.test, place, tolerance=tolerance)
+    return _passed(Report(found, recorded, tested.subject))
+
+
+def _passed(report: Report) -> Report:
     if report.failed:
         lines = [sentence(report, change) for change in report.comparison.worse]
         raise AssertionError("\n".join([headline(report), *lines, basis(report)]))
     return report
 
 
-def _compared(
-    model: Model,
-    test: Split,
-    path: Path,
-    tolerance: float,
-    suites: Sequence[str],
-    limit: int | None,
-    budget: str | None,
-    device: torch.device,
-) -> Report:
-    baseline = read_baseline(path)
-    check.check_data(baseline, model.dataset, test, limit)
-    pieces = collect(tuple(suites), Setting(*test.images.shape[-2:]))
-    chosen = check.plan(baseline, pieces, suites, limit)
-    if budget is not None:
-        chosen = check.within(seconds_of(budget), chosen, model, test)
-    found = check.run(model, baseline, chosen, test, device, tolerance=tolerance)
-    return Report(found, baseline, model.subject)
+def _check_limit(limit: object) -> None:
+    if limit is not None and (not isinstance(limit, int) or limit < 2):
+        raise SelbenchError(f"limit is a number of test images, at least 2, got {limit!r}")
 
 
-def _split(data: Data) -> Split:
+def _dataset(data: object) -> Dataset:
+    """Return the data set that is given, or one without names of classes."""
     if isinstance(data, Dataset):
-        return data.test
-    if isinstance(data, Split):
         return data
-    images, labels = data
+    test = data if isinstance(data, Split) else _split(data)
+    if len(test) < 2:
+        raise SelbenchError(f"a comparison takes at least 2 test images, got {len(test)}")
+    if test.labels.min() < 0:
+        raise SelbenchError(
+            f"labels are numbers of classes, from 0, got {int(test.labels.min())}; leave out "
+            "images without a class"
+        )
+    return Dataset("data", (), test, test)
+
+
+def _split(data: object) -> Split:
+    pair = tuple(data) if isinstance(data, tuple | list) else ()
+    if len(pair) != 2 or not all(isinstance(each, Tensor) for each in pair):
+        raise SelbenchError(
+            "data is a pair of tensors, images and labels, or what "
+            f"selbench.datasets.load_dataset returns, got a {type(data).__name__}"
+        )
+    images, labels = pair
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise SelbenchError(
             "images are uint8 of batch x 3 x height x width, got "
@@ -90,18 +114,47 @@ def _split(data: Data) -> Split:
     return make_split(images.cpu(), labels.cpu())
 
 
-def _model(model: nn.Module | Sequence[nn.Module], name: str, dataset: str) -> Model:
-    # Copies: evaluation freezes them and moves them to a device.
-    networks = [deepcopy(each) for each in ([model] if isinstance(model, nn.Module) else model)]
-    if not networks:
-        raise SelbenchError("there is no network to compare; give one, or several of one model")
+def _model(model: object, name: str, dataset: Dataset) -> Model:
+    networks = [_copied(each) for each in _networks(model)]
+    names = [f"{name} {number}" for number in range(len(networks))]
+    for network, own in zip(networks, names, strict=True):
+        _check_outputs(network, own, dataset)
     return Model(
         subject=name,
         networks=networks,
-        names=[f"{name} {number}" for number in range(len(networks))],
+        names=names,
         weights=[weights_hash(network.state_dict()) for network in networks],
         training="",
         architecture={"name": type(networks[0]).__name__},
         study="",
-        dataset=dataset,
+        dataset=dataset.name,
     )
+
+
+def _networks(model: object) -> list[nn.Module]:
+    networks: list[nn.Module] = []
+    for each in model if isinstance(model, Sequence) else [model]:
+        if not isinstance(each, nn.Module):
+            raise SelbenchError(
+                "model is a torch.nn.Module, or a list of several of one model, got a "
+                f"{type(each).__name__}"
+            )
+        networks.append(each)
+    if not networks:
+        raise SelbenchError("there is no network to compare; give one, or several of one model")
+    return networks
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """Return a copy on the CPU in evaluation mode: evaluation freezes networks and moves them."""
+    return deepcopy(network).cpu().eval()
+
+
+def _check_outputs(network: nn.Module, name: str, dataset: Dataset) -> None:
+    """Refuse a network that does not return a finite logit for every class that labels name."""
+    outputs, last = probe(network, dataset, name).shape[1], int(dataset.test.labels.max())
+    if outputs <= last:
+        raise SelbenchError(
+            f"{name} has {outputs} outputs, for the classes 0 to {outputs - 1}, but there is the "
+            f"label {last}; bring a network for these classes"
+        )

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,13 +99,18 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     write_text(path, text + "\n")
 
 
-def read_baseline(path: Path) -> Baseline:
+def read_baseline(path: Path, remedy: str = "") -> Baseline:
     """Read a baseline.
+
+    Args:
+        path: of the file.
+        remedy: what writes it, for messages; "" for the command line's `selbench baseline`.
 
     Raises:
         SelbenchError: where there is none, where it is damaged, or where a newer version wrote it.
     """
-    content = _read(path)
+    remedy = remedy or f"`selbench baseline -o {path}`"
+    content = _read(path, remedy)
     written = content.get("format")
     if isinstance(written, int) and written > FORMAT:
         raise SelbenchError(
@@ -113,52 +118,64 @@ def read_baseline(path: Path) -> Baseline:
             f"version reads up to {FORMAT}; install a newer selbench or make the baseline anew"
         )
     if written != FORMAT:
-        raise SelbenchError(
-            f"{path} is no baseline of selbench; make one with `selbench baseline -o {path}`"
-        )
-    return _checked(content, path)
+        raise SelbenchError(f"{path} is no baseline of selbench; make one with {remedy}")
+    return _checked(content, path, remedy)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
-        raise SelbenchError(
-            f"there is no baseline {path}; make it with `selbench baseline -o {path}`"
-        ) from problem
+        raise SelbenchError(f"there is no baseline {path}; make it with {remedy}") from problem
     except OSError as problem:
         raise SelbenchError(f"cannot read the baseline {path}: {problem.strerror}") from problem
     except (ValueError, RecursionError) as problem:
-        raise _damaged(path, "it is not JSON") from problem
+        raise _damaged(path, "it is not JSON", remedy) from problem
     if not isinstance(content, dict):
-        raise _damaged(path, "it is not a JSON object")
+        raise _damaged(path, "it is not a JSON object", remedy)
     return content
 
 
-def _checked(content: dict[str, Any], path: Path) -> Baseline:
+def _checked(content: dict[str, Any], path: Path, remedy: str) -> Baseline:
     body = {name: value for name, value in content.items() if name not in ("format", "checksum")}
     try:
         if content.get("checksum") != fingerprint(body | {"format": FORMAT}):
-            raise _damaged(path, "its checksum does not fit its content")
+            raise _damaged(path, "its checksum does not fit its content", remedy)
         baseline = Baseline.model_validate(body)
         baseline.correct()
     except ValidationError as problem:
         error = problem.errors()[0]
         where = ".".join(map(str, error["loc"]))
-        raise _damaged(path, f"{where}: {error['msg'].lower()}") from problem
+        raise _damaged(path, f"{where}: {error['msg'].lower()}", remedy) from problem
     except (ValueError, binascii.Error) as problem:
-        raise _damaged(path, str(problem)) from problem
-    _check_rows(baseline, path)
+        raise _damaged(path, str(problem), remedy) from problem
+    _check_rows(baseline, path, remedy)
+    names, weights = zip(*((each.name, each.weights) for each in baseline.networks), strict=True)
+    twice = repeated(names, weights)
+    if twice:
+        raise SelbenchError(f"{path}: {twice}; make it anew of each network once")
     return baseline
 
 
-def _check_rows(baseline: Baseline, path: Path) -> None:
+def repeated(names: Sequence[str], weights: Sequence[str]) -> str:
+    """Say which network is there twice, by the hash of its weights; "" where none is."""
+    first: dict[str, str] = {}
+    for name, each in zip(names, weights, strict=True):
+        if each in first:
+            also = "" if name == first[each] else f" (as {name} too)"
+            return f"{first[each]} is there twice{also}"
+        first[each] = name
+    return ""
+
+
+def _check_rows(baseline: Baseline, path: Path, remedy: str) -> None:
     for name, recorded in baseline.conditions.items():
         if len(recorded.correct) != len(baseline.networks):
             raise _damaged(
                 path,
                 f"{name} has bits of {len(recorded.correct)} networks, not of "
                 f"{len(baseline.networks)}",
+                remedy,
             )
 
 
@@ -166,10 +183,10 @@ def _content(baseline: Baseline) -> dict[str, Any]:
     return baseline.model_dump(mode="json") | {"format": FORMAT}
 
 
-def _damaged(path: Path, reason: str) -> SelbenchError:
+def _damaged(path: Path, reason: str, remedy: str) -> SelbenchError:
     return SelbenchError(
         f"{path} is damaged ({reason}); take it from version control again, or make it anew with "
-        f"`selbench baseline -o {path}`"
+        f"{remedy}"
     )
 
 

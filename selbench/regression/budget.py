@@ -5,6 +5,7 @@ to day. The cost is counted instead - multiplications of the networks, pixels to
 divided by the nominal speed of one core of a continuous-integration machine.
 """
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -21,9 +22,10 @@ LEAST, ENOUGH = 50, 500  # examples: fewer say nothing, so many before further s
 SEVERITIES: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4, 5), (1, 3, 5), (3, 5), (3,))
 
 
-def seconds_of(text: str) -> float:
-    """Read "60s", "2m", "1h" or "60"; another text is a `SelbenchError`."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)(s|m|h)?", text)
+def seconds_of(text: object) -> float:
+    """Read "60s", "2m", "1h" or "60"; anything else is a `SelbenchError`."""
+    form = r"(\d{1,6}(?:\.\d{1,6})?)(s|m|h)?"
+    found = re.fullmatch(form, text) if isinstance(text, str) else None
     seconds = float(found[1]) * {"m": 60, "h": 3600}.get(found[2], 1) if found else 0.0
     if not seconds:
         raise SelbenchError(f"--budget takes a time such as 60s or 5m, got {text!r}")
@@ -75,6 +77,12 @@ def choose(
         least = min(LEAST, examples) * cost
         raise SelbenchError(
             f"--budget {seconds:g}s is too short for {min(LEAST, examples)} examples under "
-            f"{len(kept)} conditions; give at least {least:.0f}s"
+            f"{len(kept)} conditions; give at least {_rounded_up(least)}s"
         )
     return kept, affordable
+
+
+def _rounded_up(seconds: float) -> str:
+    """Write a time with two significant digits that is not shorter, as `seconds_of` reads it."""
+    step = 10.0 ** max(math.floor(math.log10(seconds)) - 1, -6)
+    return f"{math.ceil(round(seconds / step, 6)) * step:.6f}".rstrip("0").rstrip(".")

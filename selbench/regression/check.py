@@ -16,30 +16,36 @@ from selbench.regression.budget import choose, forward_seconds
 from selbench.regression.comparison import TOLERANCE, Comparison, Correct, compare
 from selbench.regression.evaluation import Facts, Model, comparable, correctness, facts_of
 from selbench.store import condition_id
-from selbench.suites import Attack, Condition, Work, levels_of
+from selbench.suites import Attack, Condition, Setting, levels_of
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared with a baseline: conditions, and how many examples."""
+    """What is recorded, or compared with a baseline: conditions, and how many examples.
 
+    `suites` are those that were asked for, each once.
+    """
+
+    suites: tuple[str, ...]
     pieces: list[Condition | Attack]
     examples: int
 
 
+def plan_baseline(suites: Sequence[str], setting: Setting, test: Split, limit: int | None) -> Plan:
+    """Return what to record; `SelbenchError` where that could not be compared."""
+    names = tuple(dict.fromkeys(suites))
+    return Plan(names, comparable(names, setting), _taken(limit, len(test)))
+
+
 def record(
     model: Model,
-    pieces: Sequence[Work],
+    chosen: Plan,
     test: Split,
-    suites: Sequence[str],
-    limit: int | None,
     device: torch.device,
     progress: Progress = SILENT,
 ) -> Baseline:
     """Evaluate a model, and return the baseline that says what it could do."""
-    chosen = comparable(pieces, suites)
-    examples = _enough(len(limited(test, limit)))
-    made = correctness(model.networks, chosen, test, examples, device, progress)
+    made = correctness(model, chosen.pieces, test, chosen.examples, device, progress)
     networks = zip(model.names, model.weights, strict=True)
     return Baseline(
         selbench=__version__,
@@ -51,18 +57,18 @@ def record(
         dataset=model.dataset,
         data=test.checksum,
         test=len(test),
-        examples=examples,
-        suites=tuple(suites),
+        examples=chosen.examples,
+        suites=chosen.suites,
         networks=tuple(Network(name=name, weights=weights) for name, weights in networks),
-        conditions=facts(made, facts_of(chosen)),
+        conditions=facts(made, facts_of(chosen.pieces)),
     )
 
 
-def check_tolerance(tolerance: float) -> None:
+def check_tolerance(tolerance: object) -> None:
     """Refuse a tolerance that is no part of 1."""
-    if not 0 <= tolerance < 1:
+    if not isinstance(tolerance, float | int | np.floating) or not 0 <= tolerance < 1:
         raise SelbenchError(
-            f"--tolerance is a fraction of 1 such as 0.01 for one point, got {tolerance:g}"
+            f"--tolerance is a fraction of 1 such as 0.01 for one point, got {tolerance!r}"
         )
 
 
@@ -81,28 +87,35 @@ def check_data(baseline: Baseline, dataset: str, test: Split, limit: int | None)
         )
 
 
-def plan(
-    baseline: Baseline, pieces: Sequence[Work], suites: Sequence[str], limit: int | None
-) -> Plan:
+def plan(baseline: Baseline, suites: Sequence[str], setting: Setting, limit: int | None) -> Plan:
     """Return what to compare.
 
     Raises:
-        SelbenchError: for a suite that the baseline lacks, and for a condition of it that this
-            version makes otherwise, or not at all.
+        SelbenchError: for a suite that the baseline lacks or that has no outcomes, and for a
+            condition that this version makes otherwise, or not at all.
     """
-    absent = [name for name in suites if name not in baseline.suites]
-    chosen = comparable(pieces, suites)
-    today = facts_of(chosen)
-    if absent and not today.keys() <= baseline.conditions.keys():
+    names = tuple(dict.fromkeys(suites))
+    chosen = comparable(names, setting)
+    for name in names:
+        _check_recorded(baseline, name, setting)
+    _check_conditions(baseline, facts_of(chosen), whole={*names} == {*baseline.suites})
+    return Plan(names, chosen, _taken(limit, baseline.examples))
+
+
+def _check_recorded(baseline: Baseline, suite: str, setting: Setting) -> None:
+    """Refuse a suite that was not recorded, unless all of its conditions are in others."""
+    if suite in baseline.suites:
+        return
+    if not facts_of(comparable([suite], setting)).keys() <= baseline.conditions.keys():
         raise SelbenchError(
-            f"the baseline holds the suites {', '.join(baseline.suites)}, not {absent[0]}; make it "
-            f"with --suite {absent[0]}"
+            f"the baseline holds the suites {', '.join(baseline.suites)}, not {suite}; make it "
+            f"with --suite {suite}"
         )
-    _check_conditions(baseline, today, whole=not absent and {*suites} == {*baseline.suites})
-    return Plan(chosen, _enough(min(limit or baseline.examples, baseline.examples)))
 
 
-def _enough(examples: int) -> int:
+def _taken(limit: int | None, held: int) -> int:
+    """Return how many of the examples that are held a limit leaves."""
+    examples = held if limit is None else min(limit, held)
     if examples < 2:
         raise SelbenchError("a comparison takes at least 2 test images; give --limit 2 or more")
     return examples
@@ -145,7 +158,7 @@ def run(
     progress: Progress = SILENT,
 ) -> Comparison:
     """Evaluate a model as a plan says, and compare it with the baseline."""
-    after = correctness(model.networks, chosen.pieces, test, chosen.examples, device, progress)
+    after = correctness(model, chosen.pieces, test, chosen.examples, device, progress)
     before = _same(baseline, chosen, test)
     return compare({name: before[name] for name in after}, after, tolerance)
 

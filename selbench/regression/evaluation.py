@@ -6,16 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from selbench.crew import crew, is_small
 from selbench.datasets import Split, limited
 from selbench.engine import data_of, prepare, run_attack, run_condition
-from selbench.errors import SelbenchError
+from selbench.errors import NotFiniteError, SelbenchError
+from selbench.outcomes import Columns
 from selbench.progress import SILENT, Progress
+from selbench.regression.baseline import repeated
 from selbench.regression.comparison import Correct
 from selbench.store import condition_id
-from selbench.suites import Attack, Condition, Work, levels_of
+from selbench.suites import Attack, Condition, Setting, Work, collect, levels_of
+from selbench.suites.work import once
 
 Facts = tuple[str, int, str]  # source, version and data of a condition
 
@@ -42,21 +45,34 @@ class Model:
     study: str
     dataset: str
 
+    def __post_init__(self) -> None:
+        """Refuse a network that is there twice: it would hide the spread between seeds."""
+        twice = repeated(self.names, self.weights)
+        if twice:
+            raise SelbenchError(f"{twice}; name each network once")
 
-def comparable(pieces: Sequence[Work], suites: Sequence[str]) -> list[Condition | Attack]:
-    """Return what has an outcome per example that depends on one network alone.
+
+def comparable(suites: Sequence[str], setting: Setting) -> list[Condition | Attack]:
+    """Return what has an outcome per example that depends on one network alone, each piece once.
 
     Raises:
-        SelbenchError: where nothing has.
+        SelbenchError: for a suite that has no such piece, and where no suite is named.
     """
+    if not suites:
+        raise SelbenchError("there is no suite to compare; name one, such as corruptions")
+    pieces = [piece for name in suites for piece in _comparable(name, setting)]
+    return [piece for piece in once(pieces) if isinstance(piece, Condition | Attack)]
+
+
+def _comparable(suite: str, setting: Setting) -> list[Condition | Attack]:
     kept = [
         piece
-        for piece in pieces
+        for piece in collect((suite,), setting)
         if isinstance(piece, Condition) or (isinstance(piece, Attack) and not piece.transfer)
     ]
     if not kept:
         raise SelbenchError(
-            f"the suite {', '.join(suites)} tells of no example whether it is recognised; compare "
+            f"the suite {suite} tells of no example whether it is recognised; compare "
             "--suite corruptions, attacks or clean"
         )
     return kept
@@ -72,7 +88,7 @@ def facts_of(pieces: Sequence[Work]) -> dict[str, Facts]:
 
 
 def correctness(
-    networks: Sequence[nn.Module],
+    model: Model,
     pieces: Sequence[Condition | Attack],
     test: Split,
     limit: int,
@@ -82,15 +98,18 @@ def correctness(
     """Return networks x examples for every condition, in the order of `pieces`.
 
     Args:
-        networks: images in [0, 1] in, logits out.
+        model: its networks take images in [0, 1] and return logits.
         pieces: as `comparable` returns them.
         test: the whole test split.
         limit: take so many of its examples.
         device: where networks and images are put.
         progress: told of every batch.
+
+    Raises:
+        NotFiniteError: for a network whose outputs on clean images are not finite.
     """
     split = limited(test, limit).to(device)
-    ready = [prepare(network, device) for network in networks]
+    ready = [prepare(network, device) for network in model.networks]
     small = all(is_small(network, split.images[0, 0].numel()) for network in ready)
     found: dict[str, Correct] = {}
     with (
@@ -104,19 +123,37 @@ def correctness(
             else:
                 own = split if piece.stored is None else limited(piece.stored.load(), limit)
                 outcomes = run_condition(piece, ready, own.to(device), safe_step, run_all)
+                if piece.suite == "clean":
+                    _check_finite(model, outcomes)
                 columns = [[each] for each in outcomes]
             found |= _named(piece, columns, len(split))
     return found
 
 
+def _check_finite(model: Model, outcomes: Sequence[Columns]) -> None:
+    for name, columns in zip(model.names, outcomes, strict=True):
+        finite = columns["confidence"].isfinite()
+        if not finite.all():
+            raise NotFiniteError(
+                f"{name} returns logits that are not finite for {int((~finite).sum())} of "
+                f"{len(finite)} clean images; look at its weights and normalisation"
+            )
+
+
+def _right(columns: Columns) -> np.ndarray:
+    """Return where the label is predicted; logits that are not finite predict nothing."""
+    right = columns["prediction"] == columns["label"]
+    return (right & columns["confidence"].isfinite()).numpy()
+
+
 def _named(
-    piece: Condition | Attack, columns: Sequence[Sequence[dict[str, Tensor]]], examples: int
+    piece: Condition | Attack, columns: Sequence[Sequence[Columns]], examples: int
 ) -> dict[str, Correct]:
     """Return the bits of a piece's levels, by condition id; `columns` is networks x levels."""
     named = {}
     for place, level in enumerate(levels_of(piece)):
         name = condition_id(piece.suite, piece.name, level)
-        rows = [(each[place]["prediction"] == each[place]["label"]).numpy() for each in columns]
+        rows = [_right(each[place]) for each in columns]
         if len(rows[0]) != examples:
             raise SelbenchError(
                 f"{name} has {len(rows[0])} images on disk, not {examples} as the data set; take "

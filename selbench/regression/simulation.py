@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from selbench.errors import SelbenchError
 from selbench.regression.baseline import read_baseline
 from selbench.regression.comparison import CLEAN, Correct, compare
 
@@ -123,13 +124,28 @@ def main(path: str | None = None) -> None:
     """Print, as Markdown, how often the check fails: in simulation, or for a baseline's networks.
 
     Args:
-        path: of a baseline with many networks to draw from.
+        path: of a baseline with many networks to draw from; rows that take more are left out.
+
+    Raises:
+        SelbenchError: for a file that is no baseline, or one of a single network.
     """
+    recorded = None if path is None else _recorded(Path(path))
     _print("networks then, now | spread | equal models | drop of 3 points")
     _print("--- | ---: | ---: | ---:")
     for networks in NETWORKS:
-        for row in _simulated(networks) if path is None else [_drawn(Path(path), networks)]:
+        for row in _simulated(networks) if recorded is None else _drawn(recorded, networks):
             _print(row)
+
+
+def _recorded(path: Path) -> dict[str, Correct]:
+    baseline = read_baseline(path)
+    least = min(map(sum, NETWORKS))
+    if len(baseline.networks) < least:
+        raise SelbenchError(
+            f"{path} holds one network, and at least {least} are drawn; make it of more with "
+            "`selbench baseline --seed`"
+        )
+    return baseline.correct()
 
 
 def _simulated(networks: tuple[int, int]) -> Iterator[str]:
@@ -139,11 +155,13 @@ def _simulated(networks: tuple[int, int]) -> Iterator[str]:
         yield _row(networks, spread, equal, found)
 
 
-def _drawn(path: Path, networks: tuple[int, int]) -> str:
-    recorded = read_baseline(path).correct()
-    accuracies = np.mean([t.mean(1) for name, t in recorded.items() if name != CLEAN], axis=0)
-    equal, found = (drawn_failures(recorded, networks, drop, RUNS) for drop in (0.0, 0.03))
-    return _row(networks, float(accuracies.std(ddof=1)), equal, found)
+def _drawn(recorded: Mapping[str, Correct], networks: tuple[int, int]) -> Iterator[str]:
+    """Yield a row, or none where there are fewer networks than it takes."""
+    perturbed = [table.mean(1) for name, table in recorded.items() if name != CLEAN]
+    accuracies = np.mean(perturbed or [recorded[CLEAN].mean(1)], axis=0)
+    if sum(networks) <= len(accuracies):
+        equal, found = (drawn_failures(recorded, networks, drop, RUNS) for drop in (0.0, 0.03))
+        yield _row(networks, float(accuracies.std(ddof=1)), equal, found)
 
 
 def _row(networks: tuple[int, int], spread: float, equal: float, found: float) -> str:
@@ -157,4 +175,8 @@ def _print(row: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    try:
+        main(*sys.argv[1:2])
+    except SelbenchError as problem:
+        sys.stderr.write(f"selbench: {problem}\n")
+        sys.exit(2)

@@ -99,6 +99,12 @@ def test_edited_content_does_not_fit_the_checksum(path):
     assert "its checksum does not fit its content" in refusal(path)
 
 
+def test_the_same_network_twice_is_refused(path):
+    rewritten(path, lambda content: content["networks"][1].update(weights="0"))
+    sentence = "seed=0 is there twice (as seed=1 too); make it anew of each network once"
+    assert refusal(path) == f"{path}: {sentence}"
+
+
 def edit(name, value):
     return lambda content: content["conditions"]["clean/clean"].update({name: value})
 

@@ -22,7 +22,9 @@ def test_times_are_read(text, seconds):
     assert seconds_of(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0s", "-5s", "s", "inf", "nan", "1e9", "60 s", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "0s", "-5s", "s", "inf", "nan", "1e9", "60 s", "9" * 400, 60, None]
+)
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(SelbenchError, match="--budget takes a time such as 60s or 5m"):
         seconds_of(text)
@@ -52,6 +54,15 @@ def test_too_short_a_time_is_refused_with_one_that_is_enough():
     with pytest.raises(SelbenchError, match="too short for 50 examples under 3 conditions; give"):
         levels(0.1)
     assert levels(LEAST * 3 * 0.001 + 1e-9) == ([3], LEAST)
+
+
+@pytest.mark.parametrize("forward", [1e-9, 3.33e-7, 1 / 3000, 0.001, 0.37, 44.4])
+def test_the_time_that_is_offered_is_enough_and_hardly_more(forward):
+    with pytest.raises(SelbenchError) as raised:
+        levels(1e-9, forward=forward)
+    offered = seconds_of(str(raised.value).rpartition(" ")[2])
+    assert levels(offered, forward=forward)[1] >= LEAST
+    assert offered <= max(LEAST * 3 * forward * 1.1, 1e-6)
 
 
 def test_attacks_are_left_out():

@@ -177,9 +177,30 @@ def test_a_suite_that_was_not_recorded_is_refused(refused, recorded):
     assert sentence == expected + "--suite attacks"
 
 
-def test_a_suite_without_outcomes_is_refused(refused, recorded):
-    sentence = refused("check", *recorded, "--suite", "jacobian")
+def test_the_suite_that_lacks_is_named_beside_one_that_is_held(refused, recorded):
+    sentence = refused("check", *recorded, "--suite", "clean", "--suite", "attacks")
+    assert sentence.startswith("the baseline holds the suites corruptions, not attacks; make it")
+
+
+@pytest.mark.parametrize("command", ["baseline", "check"])
+@pytest.mark.parametrize("others", [(), ("--suite", "clean")])
+def test_a_suite_without_outcomes_is_refused(refused, recorded, command, others):
+    sentence = refused(command, *recorded, *others, "--suite", "jacobian")
     assert sentence.startswith("the suite jacobian tells of no example whether it is recognised")
+
+
+@pytest.mark.parametrize("words", [("--suite", "jacobian"), ("--limit", "1")])
+def test_nothing_is_trained_for_what_is_refused(refused, tiny_study, monkeypatch, words):
+    monkeypatch.setattr("selbench.session.Session.train", lambda _: pytest.fail("it trains"))
+    refused("baseline", tiny_study, "--subject", "alpha=0", "-q", *words)
+
+
+@pytest.mark.parametrize("command", ["baseline", "check"])
+def test_the_same_checkpoint_twice_is_refused(refused, recorded, checkpoint, command):
+    sentence = refused(command, *recorded, "--checkpoint", checkpoint())
+    assert sentence == "net0.pt is there twice; name each network once"
+    sentence = refused(command, *recorded, "--checkpoint", checkpoint(0, "copy.pt"))
+    assert sentence == "net0.pt is there twice (as copy.pt too); name each network once"
 
 
 def test_a_condition_that_is_made_otherwise_is_refused(refused, recorded, monkeypatch):
@@ -215,8 +236,10 @@ def test_one_image_is_too_few(command, refused, recorded):
     assert refused(command, *recorded, "--limit", "1") == message
 
 
-def test_too_short_a_budget_is_refused(refused, recorded):
-    assert "--budget 0.0001s is too short for" in refused("check", *recorded, "--budget", "0.0001s")
+def test_too_short_a_budget_is_refused_with_one_that_is_enough(selbench, refused, recorded):
+    sentence = refused("check", *recorded, "--budget", "0.0001s")
+    assert sentence.startswith("--budget 0.0001s is too short for 18 examples under")
+    assert selbench("check", *recorded, "--budget", sentence.rpartition(" ")[2]).code == 0
 
 
 def test_names_of_files_are_text(selbench, tiny_study, checkpoint):

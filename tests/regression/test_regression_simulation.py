@@ -1,5 +1,7 @@
 """How often the check fails for equal models, and finds a drop: small runs of the simulation."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,3 +61,21 @@ def test_the_command_prints_a_table(monkeypatch, capsys, made):
     assert len(lines) == 6
     assert lines[2].startswith("| 2, 2 | 1.0 | ")
     assert lines[5].startswith("| 2, 2 | 0.0 | 0.0 % | ")
+
+
+def test_rows_of_more_networks_than_there_are_are_left_out(monkeypatch, capsys, made):
+    monkeypatch.setattr(simulation, "RUNS", 2)
+    write_baseline(made({"clean/clean": np.eye(7, 20) == 0}), Path("seven.json"))
+    simulation.main("seven.json")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| 1, 1", "| 3, 1", "| 3, 3"]
+
+
+@pytest.mark.parametrize("name", ["one.json", "none.json"])
+def test_a_bad_file_is_one_sentence_and_exit_code_2(made, name):
+    write_baseline(made({"corruptions/fog/1": np.eye(1, 20) == 0}), Path("one.json"))
+    command = [sys.executable, "-m", "selbench.regression.simulation", name]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("selbench: ")
+    assert ended.stderr.count("\n") == 1
