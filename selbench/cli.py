@@ -1,9 +1,14 @@
 """The command `selbench`. Heavy libraries are imported inside commands, so that --help is quick."""
 
+import io
+import os
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -34,6 +39,14 @@ from selbench.options import (
     split_words,
 )
 from selbench.plugins import load_plugins
+
+OUTPUT = 1  # the standard output's number
+
+# Exit codes; those of commands stand with them, and all in docs/faults.md.
+TO_MEND = 2
+OWN_ERROR = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # as shells say of SIGINT
+READER_LEFT = 141  # as shells say of SIGPIPE
 
 app = typer.Typer(
     name="selbench",
@@ -178,17 +191,93 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""
     warnings.formatwarning = lambda message, *place: f"selbench: {message}\n"
-    try:
-        code = app(standalone_mode=False)
-    except SelbenchError as problem:
-        code = _fail(str(problem), 2)
-    except UsageError as problem:
-        code = _fail(f"{problem.format_message().rstrip('.')}. See selbench --help.", 2)  # type: ignore[attr-defined]
-    except (typer.Abort, KeyboardInterrupt):
-        code = 130
-    if code == 130:
-        _fail("interrupted; the same command goes on where this one stopped", code)
+    with _streams():
+        code = _ended()
     sys.exit(code)
+
+
+def _ended() -> int:
+    """Run the command, and return the exit code once what went wrong is told."""
+    try:
+        code = _command()
+    except _ReaderLeftError:
+        return READER_LEFT
+    except SelbenchError as problem:
+        return _fail(str(problem), TO_MEND)
+    except UsageError as problem:
+        return _fail(f"{problem.format_message().rstrip('.')}. See selbench --help.", TO_MEND)  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except SystemExit as problem:  # of a plugin or a network: commands do not end in this way
+        return _fail(f"foreign code ended the program with sys.exit({problem.code})", TO_MEND)
+    except Exception:
+        traceback.print_exc()
+        return OWN_ERROR
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command goes on where this one stopped", code)
+    return code
+
+
+def _command() -> int:
+    if sys.stdout is None:
+        raise SelbenchError("the standard output is closed; send it to a file, or to /dev/null")
+    code: int = app(standalone_mode=False) or 0
+    sys.stdout.flush()
+    return code
+
+
+class _ReaderLeftError(SelbenchError):
+    """Whoever read the standard output has seen enough."""
+
+
+class _Stream(io.FileIO):
+    """The standard output or the standard error, which fails once and then takes everything.
+
+    That the output cannot be written is raised. What the standard error cannot take is dropped:
+    nobody could be told.
+    """
+
+    failed = False
+
+    def write(self, content: Any, /) -> int:
+        if not self.failed:
+            try:
+                return super().write(content)
+            except OSError as problem:
+                self.failed = True
+                if self.fileno() == OUTPUT:
+                    raise _unwritten(problem) from problem
+        return memoryview(content).nbytes
+
+
+def _unwritten(problem: OSError) -> SelbenchError:
+    if isinstance(problem, BrokenPipeError):
+        return _ReaderLeftError("the reader of the standard output has left")
+    return SelbenchError(
+        f"cannot write the standard output: {problem.strerror}; make room there, or send it "
+        "elsewhere"
+    )
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Have standard streams say what is wrong with them, and escape what their encoding lacks."""
+    before = sys.stdout, sys.stderr
+    if sys.stderr is None:
+        sys.stderr = _text(_Stream(os.devnull, "w"), "utf-8")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and stream is getattr(sys, f"__{name}__"):
+            setattr(sys, name, _text(_Stream(stream.fileno(), "w", closefd=False), stream.encoding))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _text(stream: _Stream, encoding: str) -> TextIO:
+    buffer = io.BufferedWriter(stream)
+    return io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True)
 
 
 def _fail(sentence: str, code: int) -> int:

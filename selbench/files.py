@@ -19,7 +19,8 @@ from selbench.errors import SelbenchError, damaged
 from selbench.urls import UrlPath
 
 _MARK = secrets.token_hex(4)  # processes of several machines may have one number
-ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights"  # how to choose a folder
+# How to choose a folder.
+ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights, its own option for any other"
 
 
 def home() -> Path:
@@ -55,7 +56,8 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part. What stops a write (no space, no
     permission) is raised as `SelbenchError`; `elsewhere` says how another folder is chosen.
-    What goes to a URL is written on this machine, and put there whole.
+    So is a path without a name, such as "" or ".". What goes to a URL is written on this machine,
+    and put there whole.
     """
     if isinstance(path, UrlPath):
         with tempfile.TemporaryDirectory() as folder:
@@ -64,6 +66,8 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
                 yield temporary
             path.put(near)
         return
+    if not path.name:
+        raise SelbenchError(f"cannot write {path}: it is a folder, or empty; name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{_MARK}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,15 +112,16 @@ def cannot_write(
     )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, elsewhere: str = ELSEWHERE) -> None:
+    """Write `text` to `path`, whole or not at all; `elsewhere` as of `replacing`."""
+    with replacing(path, elsewhere) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")  # equal bytes everywhere
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, elsewhere: str = ELSEWHERE) -> None:
     """Write `value` as indented JSON with sorted keys, so that equal values are equal bytes."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_text(path, text, elsewhere)
 
 
 def read_json(path: Path) -> Any:

@@ -107,7 +107,7 @@ def export(subject: Subject, path: Path, half: bool = False) -> None:
         name: (tensor.half() if half and tensor.ndim > 1 else tensor).contiguous()
         for name, tensor in subject.load().state_dict().items()
     }
-    with replacing(path) as temporary:
+    with replacing(path, "--output") as temporary:
         facts = {name: getattr(subject, name) for name in KEPT}
         # One text: several would be written in an order that changes from time to time.
         safetensors.torch.save_file(state, temporary, {ABOUT: json.dumps(facts)})

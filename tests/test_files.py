@@ -98,7 +98,7 @@ def test_full_disk_is_told_with_what_to_do(tmp_path, monkeypatch):
     message = (
         rf"^cannot write {tmp_path}/a.json: No space left on device; make room or permission "
         r"there, or choose another folder \(--store for results, SELBENCH_HOME for data and "
-        r"weights\)$"
+        r"weights, its own option for any other\)$"
     )
     with pytest.raises(SelbenchError, match=message):
         write_json(tmp_path / "a.json", {})
@@ -127,6 +127,19 @@ def test_folder_in_the_place_of_a_file_is_told(tmp_path):
     with pytest.raises(SelbenchError, match=rf"cannot write {tmp_path}/a.txt: Is a directory"):
         write_text(tmp_path / "a.txt", "")
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_path_without_a_name_is_told(path):
+    message = rf"^cannot write {Path(path)}: it is a folder, or empty; name a file$"
+    with pytest.raises(SelbenchError, match=message):
+        write_json(Path(path), {})
+
+
+def test_the_option_that_chooses_another_place_is_told(tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(SelbenchError, match=r"or choose another folder \(--output\)$"):
+        write_json(tmp_path / "taken" / "a.json", {}, "--output")
 
 
 # JSON.

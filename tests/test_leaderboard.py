@@ -3,6 +3,7 @@
 import json
 import math
 from io import StringIO
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -299,3 +300,10 @@ def test_terminal_table_fits_80_columns(store):
     assert "0.900" not in text
     assert "90.0 ± 63.5" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_caption_says_to_what_networks_without_a_seed_are_relative():
+    results = Path(__file__).parents[1] / "results"
+    caption = leaderboard(StudyStore(results, "cifar10-jpeg-methods")).caption
+    words = "mCE relative to alpha = 0 of the same seed, of networks without a seed to its mean"
+    assert words in caption

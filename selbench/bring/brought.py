@@ -38,8 +38,12 @@ def pair(specs: Sequence[str], weights: Sequence[Path], common: Brought) -> list
     Several files of weights belong to one spec, or each to the spec in its place.
 
     Raises:
-        SelbenchError: where it is not clear which weights belong to which spec.
+        SelbenchError: for an empty spec, and where it is not clear which weights belong to which.
     """
+    if "" in specs:
+        raise SelbenchError(
+            "--model is empty; name a network, such as torchvision:resnet18, or leave --model out"
+        )
     files: Sequence[Path | None] = weights or [None] * len(specs)
     if len(specs) == 1:
         specs = [*specs] * len(files)

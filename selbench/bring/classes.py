@@ -12,6 +12,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.types import Images, Logits
 
 Outputs = tuple[tuple[int, ...], ...]  # of each class, from 0
+DIGITS = 9  # of an output's number
 
 
 class MappedClasses(nn.Module):
@@ -47,11 +48,11 @@ def read_class_map(path: Path, classes: Sequence[str]) -> Outputs:
     for output, name in _pairs(path):
         if name not in found:
             raise unknown(f"class in {path}", name, classes)
-        if not output.isdecimal() or int(output) in seen:
-            wrong = "is there twice" if output.isdecimal() else "is no whole number from 0"
-            raise SelbenchError(f"{path}: the output {output!r} {wrong}; map each once, to a class")
-        seen.add(int(output))
-        found[name].append(int(output))
+        number = _number(path, output)
+        if number in seen:
+            raise SelbenchError(f"{path}: the output {output!r} is there twice; map it once")
+        seen.add(number)
+        found[name].append(number)
     empty = [name for name, outputs in found.items() if not outputs]
     if empty:
         raise SelbenchError(
@@ -61,23 +62,47 @@ def read_class_map(path: Path, classes: Sequence[str]) -> Outputs:
     return tuple(tuple(sorted(outputs)) for outputs in found.values())
 
 
+def _number(path: Path, output: str) -> int:
+    if not output.isdecimal() or len(output) > DIGITS:
+        raise SelbenchError(
+            f"{path}: the output {output!r:.40} is no whole number from 0 of up to {DIGITS} "
+            "digits; count the network's outputs from 0"
+        )
+    return int(output)
+
+
 def _pairs(path: Path) -> list[tuple[str, str]]:
     """Return (output, class) as written."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as problem:
         raise SelbenchError(f"cannot read the class map {path}: {problem}") from problem
-    if path.suffix.lower() == ".csv":
+    read = _pairs_of_csv if path.suffix.lower() == ".csv" else _pairs_of_json
+    return read(path, text)
+
+
+def _pairs_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
+    try:
         rows = list(csv.DictReader(text.splitlines()))
-        if not rows or not {"output", "class"} <= rows[0].keys():
-            raise SelbenchError(f"{path} needs a first line with output,class and rows below it")
-        return [(str(row["output"]).strip(), str(row["class"]).strip()) for row in rows]
+    except csv.Error as problem:
+        raise SelbenchError(f"{path} is not valid CSV: {problem}") from problem
+    if not rows or not {"output", "class"} <= rows[0].keys():
+        raise SelbenchError(f"{path} needs a first line with output,class and rows below it")
+    return [(str(row["output"]).strip(), str(row["class"]).strip()) for row in rows]
+
+
+def _pairs_of_json(path: Path, text: str) -> list[tuple[str, str]]:
     try:
         content = json.loads(text, object_pairs_hook=list)
-    except json.JSONDecodeError as problem:
+    except (ValueError, RecursionError) as problem:  # no JSON, endless numbers or nests
         raise SelbenchError(f"{path} is not valid JSON: {problem}") from problem
     if not isinstance(content, list) or not all(isinstance(each, tuple) for each in content):
         raise SelbenchError(
             f'{path} is no JSON object from output to class, such as {{"0": "cat", "1": "dog"}}'
         )
+    for output, name in content:
+        if isinstance(name, list):  # str() would follow its nests without end
+            raise SelbenchError(
+                f"{path}: the output {output!r:.40} has a list for a class; name one class"
+            )
     return [(output, str(name)) for output, name in content]

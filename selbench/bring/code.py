@@ -77,6 +77,8 @@ def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Mod
     try:
         with careful_loading():
             network = factory(**told)
+    except SystemExit as problem:
+        raise _ended(spec, problem) from problem
     except Exception as problem:  # it is the user's code
         raise SelbenchError(
             f"{spec} cannot be called ({_told(problem)}); it must work without arguments, or with "
@@ -105,6 +107,8 @@ def _module(where: str, spec: str) -> ModuleType:
         if not is_file and where.startswith(str(problem.name)):
             raise _unresolved(spec, where) from problem
         raise SelbenchError(f"{where} cannot be imported ({_told(problem)})") from problem
+    except SystemExit as problem:
+        raise _ended(where, problem) from problem
     except Exception as problem:  # it is the user's code
         raise SelbenchError(
             f"{where} cannot be imported ({_told(problem)}); mend it, or choose another --model"
@@ -141,7 +145,14 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _told(problem: Exception) -> str:
+def _ended(what: str, problem: SystemExit) -> SelbenchError:
+    return SelbenchError(
+        f"{what} ends the program ({_told(problem)}), as sys.exit and argparse do; leave that to "
+        "`if __name__ == '__main__':` at the end of the file"
+    )
+
+
+def _told(problem: BaseException) -> str:
     """Say what went wrong, and in which line."""
     trace = problem.__traceback__
     while trace is not None and trace.tb_next is not None:

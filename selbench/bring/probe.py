@@ -10,7 +10,7 @@ from selbench.bring.zoo import reason_of
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.training import to_images
-from selbench.types import Logits
+from selbench.types import Images, Logits
 
 
 def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
@@ -21,15 +21,11 @@ def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
             outputs) of finite numbers.
     """
     images = to_images(dataset.test.images[:2].cpu())
-    height, width = images.shape[-2:]
     try:
         with torch.no_grad():
             logits = network(images)
-    except Exception as problem:  # it is others' code, which raises whatever it likes
-        raise SelbenchError(
-            f"{name} cannot take images of {width} x {height} pixels ({reason_of(problem)}); say "
-            "with --input-size which side it takes, or bring a network for such images"
-        ) from problem
+    except (Exception, SystemExit) as problem:  # others' code raises whatever it likes
+        raise _refused(network, images, name, problem) from problem
     if not isinstance(logits, Tensor):
         raise SelbenchError(
             f"{name} returns a {type(logits).__name__}, not a tensor of logits; wrap it in a "
@@ -45,6 +41,23 @@ def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
             f"{name} returns logits that are not finite; look at its weights and normalisation"
         )
     return logits.float()
+
+
+def _refused(
+    network: nn.Module, images: Images, name: str, problem: BaseException
+) -> SelbenchError:
+    """Say that a network raised `problem` for images, and what to do."""
+    height, width = images.shape[-2:]
+    what, reason = f"images of {width} x {height} pixels", reason_of(problem)
+    advice = "say with --input-size which side it takes, or bring a network for such images"
+    dtypes = {each.dtype for each in network.parameters() if each.is_floating_point()}
+    if isinstance(problem, SystemExit):
+        advice = "take what calls sys.exit out of its forward pass"
+    elif others := dtypes - {images.dtype}:
+        dtype = str(min(others, key=str)).removeprefix("torch.")
+        what = f"images of float32, having weights of {dtype}"
+        advice = "convert it with network.float() where it is made"
+    return SelbenchError(f"{name} cannot take {what} ({reason}); {advice}")
 
 
 def check_logits(logits: Logits, outputs: Outputs | None, dataset: Dataset, name: str) -> None:

@@ -221,7 +221,7 @@ def _tell(report: "Report", format: str, junit: Path | None) -> None:
     from selbench.regression.report import headline, printable, to_json, to_junit, to_table
 
     if junit:
-        write_text(junit, to_junit(report))
+        write_text(junit, to_junit(report), "--junit")
     if format == "json":
         sys.stdout.write(to_json(report))
     elif format == "table":

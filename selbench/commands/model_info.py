@@ -39,5 +39,5 @@ def model_info(
         raise SelbenchError(f"the store {store} holds the studies {names}; name one of them")
     info = derive(studies[0], threat_model, subject, limit)
     path = (expanded(output) or output) / info.path
-    write_json(path, info.fields)
+    write_json(path, info.fields, "--output")
     typer.echo(f"{path} tells RobustBench of {info.fields['architecture']}")

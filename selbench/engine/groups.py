@@ -34,6 +34,7 @@ from selbench.suites import Analysis, Attack, Comparison, Condition, Recalibrati
 from selbench.types import Pixels
 
 OF_NETWORKS = (NotFiniteError, NegativeActivityError, NoReLUError, MissingOutcomesError)
+RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
 LONGEST = 300  # characters of a reason
 
 
@@ -98,11 +99,11 @@ def run_group(group: Sequence[Task], bench: Bench) -> None:
     """
     try:
         _run(group, bench)
-    except Exception as problem:  # networks raise whatever their code does
+    except RAISED as problem:
         _fail(group, problem, bench)
 
 
-def record_failure(tasks: Sequence[Task], problem: Exception, sink: Sink) -> None:
+def record_failure(tasks: Sequence[Task], problem: BaseException, sink: Sink) -> None:
     """Keep that tasks failed, and why; raise again what is no failure of theirs.
 
     That is what the user has to mend, and the end of a crew.
@@ -117,7 +118,7 @@ def record_failure(tasks: Sequence[Task], problem: Exception, sink: Sink) -> Non
     sink.fail([Failure(cell, reason, "".join(places)) for cell in cells])
 
 
-def _fail(tasks: Sequence[Task], problem: Exception, bench: Bench) -> None:
+def _fail(tasks: Sequence[Task], problem: BaseException, bench: Bench) -> None:
     record_failure(tasks, problem, bench.sink)
     check_alive(bench.split.labels.device)
 
@@ -162,7 +163,7 @@ def _run_each(run: Callable[[Task], None], group: Sequence[Task], bench: Bench) 
     def attempt(task: Task) -> None:
         try:
             run(task)
-        except Exception as problem:
+        except RAISED as problem:
             _fail([task], problem, bench)
 
     bench.run_all(attempt, group)
@@ -178,7 +179,7 @@ def _tested(
     """
     tasks = list(group)
     while tasks:
-        failed: dict[int, Exception] = {}
+        failed: dict[int, BaseException] = {}
         run_all = partial(_all_or_none, bench.run_all, failed)
         try:
             return tasks, run_condition(condition, bench.of(tasks), split, bench.step, run_all)
@@ -195,7 +196,7 @@ class _FailedError(Exception):
 
 def _all_or_none(
     run_all: Map[Any, Any],
-    failed: dict[int, Exception],
+    failed: dict[int, BaseException],
     function: Callable[[nn.Module], Any],
     networks: Sequence[nn.Module],
 ) -> list[Any]:
@@ -207,7 +208,7 @@ def _all_or_none(
             return function(network)
         except (SelbenchError, StoppedError):
             raise
-        except Exception as problem:
+        except RAISED as problem:
             failed[number] = problem
 
     results = run_all(attempt, list(enumerate(networks)))

@@ -12,7 +12,7 @@ from selbench.datasets import Dataset, limited
 from selbench.device import describe, deterministic
 from selbench.engine.claims import Claims, untried
 from selbench.engine.forward import prepare
-from selbench.engine.groups import Bench, record_failure, run_group
+from selbench.engine.groups import RAISED, Bench, record_failure, run_group
 from selbench.engine.plan import Task, length_of, plan
 from selbench.locks import BusyError
 from selbench.progress import SILENT, Progress
@@ -140,6 +140,6 @@ def networks_of(
     for weights, subject in subjects.items():
         try:
             networks[weights] = make(subject)
-        except Exception as problem:  # what a network's code raises, or for want of memory
+        except RAISED as problem:
             record_failure(needing[weights], problem, store)
     return networks

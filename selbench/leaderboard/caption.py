@@ -1,6 +1,6 @@
 """What stands below a leaderboard: what its numbers are over, and what was left out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -35,6 +35,7 @@ def caption(
         *(_sources(found.rows, counted) if measured else []),
         *_intervals(table),
         *looks_of(comparable(found.rows)),
+        *_not_finite(found),
     ]
     if reference is not None and networks["mce"].notna().any():
         parts.append(f"mCE relative to {compared_with(reference, found)}")
@@ -45,9 +46,9 @@ def caption(
         parts.append(f"{reason}: {', '.join(left_out)}")
     untested = networks.index[networks["mca"].isna()]
     if measured and len(untested):
-        parts.append(f"not tested on corruptions: {', '.join(untested)}")
+        parts.append(f"not tested on corruptions: {_named(untested)}")
     if found.diverged:
-        parts.append(f"diverged in training: {', '.join(found.diverged)}")
+        parts.append(f"diverged in training: {_named(found.diverged)}")
     return "; ".join(parts) + "."
 
 
@@ -64,9 +65,10 @@ def compared_with(reference: Reference, found: Compared) -> str:
     """Write "alpha = 0 of the same seed"."""
     if not reference.seeded:
         return written(reference)
-    several = found.rows["study"].nunique() > 1
-    other = ", of other studies to its mean" if several else ""
-    return f"{written(reference)} of the same seed{other}"
+    others = ["of other studies"] if found.rows["study"].nunique() > 1 else []
+    others += ["of networks without a seed"] if found.rows["seed"].isna().any() else []
+    mean = f", {' and '.join(others)} to its mean" if others else ""
+    return f"{written(reference)} of the same seed{mean}"
 
 
 def written(reference: Reference) -> str:
@@ -80,6 +82,25 @@ def _images(found: Compared) -> str:
     numbers = " to ".join(map(str, sorted({n.min(), n.max()})))
     which = " that every network has right while they are clean" if found.images else ""
     return f"{numbers} test images{which}" if len(n) else "no accuracies yet"
+
+
+def _not_finite(found: Compared) -> list[str]:
+    """Name the networks some of whose cells have an accuracy but no mean confidence.
+
+    Stores keep finite numbers alone, and a confidence is NaN where a network's outputs are not
+    finite. Accuracies that come from no store may stand alone.
+    """
+    counts = pd.crosstab(found.rows["subject"], found.rows["metric"])
+    counts = counts.reindex(columns=["accuracy", "confidence"], fill_value=0)
+    names = counts.index[counts["confidence"] < counts["accuracy"]]
+    if not (len(names) and found.stores):
+        return []
+    return [f"outputs that are NaN or infinite count as they come: {_named(names)}"]
+
+
+def _named(networks: Iterable[str]) -> str:
+    """List networks by names that every terminal and format can show."""
+    return ", ".join("".join(c if c.isprintable() else " " for c in name) for name in networks)
 
 
 def _sources(rows: pd.DataFrame, counted: Levels) -> list[str]:

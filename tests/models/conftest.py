@@ -62,6 +62,23 @@ def broken():
     raise KeyError("weights")
 
 
+def half():
+    return Small(3).half()
+
+
+class Ends(nn.Module):
+    def forward(self, images):
+        raise SystemExit(4)
+
+
+def ends():
+    return Ends()
+
+
+def leaves():
+    raise SystemExit(3)
+
+
 def picky(first):
     return Small(3)
 """

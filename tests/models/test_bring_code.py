@@ -103,6 +103,10 @@ WRONG = {
     "number": r"number returned a int, not a torch.nn.Module; name a function that builds the",
     "broken": r"broken cannot be called \(KeyError: 'weights'; networks.py, line \d+\); it must",
     "picky": r"picky cannot be called \(TypeError: .*\); it must work without arguments, or with",
+    "half": r"half cannot take images of float32, having weights of float16 \(RuntimeError: .*\); "
+    r"convert it with network.float\(\) where it is made$",
+    "ends": r"cannot take images of 32 x 32 pixels \(SystemExit: 4\); take what calls sys.exit out",
+    "leaves": r"networks.py:leaves ends the program \(SystemExit: 3; networks.py, line \d+\), as ",
     "smal": r"unknown factory in .*networks.py 'smal'; did you mean 'small'\?",
 }
 
@@ -130,6 +134,12 @@ def test_probabilities_are_said(taken, networks):
         ("import no_such_module_1", r"ModuleNotFoundError: No module named 'no_such_module_1'"),
         ("1 / 0", r"cannot be imported \(ZeroDivisionError: division by zero; networks.py, line 1"),
         ("def f(:", r"cannot be imported \(SyntaxError: "),
+        (
+            "import sys; sys.exit(0)",
+            r"networks.py ends the program \(SystemExit: 0; networks.py, line 1\), as sys.exit and "
+            r"argparse do; leave that to `if __name__ == '__main__':` at the end of the file$",
+        ),
+        ("import sys; sys.exit()", r"networks.py ends the program \(SystemExit; networks.py, line"),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_told(code, message, taken, networks):
@@ -175,15 +185,16 @@ def test_a_study_cannot_name_code(refused, tiny_study, edit, networks, match):
 FIVE_TO_THREE = '{"4": "digit-0", "0": "digit-1", "3": "digit-1", "1": "digit-2"}'
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("kind", ["json", "csv"])
-def test_a_class_map_reorders_and_joins_outputs(kind, taken, networks, tmp_path):
+def test_a_class_map_reorders_and_joins_outputs(kind, mark, taken, networks, tmp_path):
     path = tmp_path / f"map.{kind}"
     text = FIVE_TO_THREE
     if kind == "csv":
         text = "output,class\n" + "\n".join(re.findall(r'\d": "digit-\d', text)).replace(
             '": "', ","
         )
-    path.write_text(text)
+    path.write_text(mark + text, encoding="utf-8")
     mapped = taken(f"{networks}:five", class_map=path).load()
     images = torch.rand(2, 3, 32, 32)
     own = mapped.network(images)
@@ -200,6 +211,13 @@ def test_a_class_map_reorders_and_joins_outputs(kind, taken, networks, tmp_path)
         ('{"0": "digit-0", "0": "digit-1"}', "the output '0' is there twice"),
         ('["digit-0"]', "is no JSON object from output to class"),
         ("{", "is not valid JSON"),
+        ('{"0": ' * 100_000, r"map.json is not valid JSON: maximum recursion depth"),
+        (
+            '{"0": ' + "[" * 900 + "]" * 900 + "}",
+            r"the output '0' has a list for a class; name one",
+        ),
+        (f'{{"0": {"1" * 5000}}}', r"map.json is not valid JSON: Exceeds the limit"),
+        (f'{{"{"1" * 5000}": "digit-0"}}', r"the output '1+ is no whole number from 0 of up to 9"),
         ('{"0": "digit-0", "1": "digit-1", "5": "digit-2"}', "names the output 5, but .* has 5"),
     ],
 )
@@ -207,6 +225,13 @@ def test_a_class_map_that_does_not_serve_is_refused(text, message, taken, networ
     path = tmp_path / "map.json"
     path.write_text(text)
     with pytest.raises(SelbenchError, match=message):
+        taken(f"{networks}:five", class_map=path)
+
+
+def test_a_csv_class_map_of_endless_fields_is_refused(taken, networks, tmp_path):
+    path = tmp_path / "map.csv"
+    path.write_text("output,class\n0," + "x" * 200_000)
+    with pytest.raises(SelbenchError, match=r"map.csv is not valid CSV: field larger than"):
         taken(f"{networks}:five", class_map=path)
 
 

@@ -25,6 +25,7 @@ PROBLEMS = {
     "memory": MemoryError(),
     "its own": RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore of it"),
     "assertion": AssertionError("no such thing"),
+    "end of the program": SystemExit(0),
     "file": FileNotFoundError(2, "No such file or directory", "table.bin"),
 }
 
@@ -96,9 +97,12 @@ def test_a_condition_that_cannot_be_made_fails_for_all_and_the_next_goes_on(
     assert [each.cell.condition for each in store.failures(store.failed())] == ["huge", "huge"]
 
 
-def test_a_network_that_cannot_be_loaded_fails_alone(subject, dataset, store):
+@pytest.mark.parametrize(
+    "problem", [torch.cuda.OutOfMemoryError("CUDA out of memory"), SystemExit(3)]
+)
+def test_a_network_that_cannot_be_loaded_fails_alone(problem, subject, dataset, store):
     def load():
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise problem
 
     networks = [subject(0), dataclasses.replace(subject(1), load=load)]
     assert evaluate(networks, [CLEAN, noise()], dataset, store, CPU) == 2
@@ -119,12 +123,14 @@ def test_an_attack_that_fails_keeps_all_its_levels_as_failed(subject, dataset, s
     assert failures[0].reason.startswith("ValueError: images must lie in [0, 1]")
 
 
-def test_an_analysis_that_fails_leaves_the_other_networks(subject, dataset, store):
-    networks = [subject(0), subject(1, ZeroDivisionError("by zero"))]
+@pytest.mark.parametrize("problem", [ZeroDivisionError("by zero"), SystemExit("by zero")])
+def test_an_analysis_that_fails_leaves_the_other_networks(problem, subject, dataset, store):
+    networks = [subject(0), subject(1, problem)]
     (index,) = class_index(SMALL)
     assert evaluate(networks, [index], dataset, store, CPU) == 1
     (failure,) = store.failures(store.failed())
-    assert (failure.cell.suite, failure.reason) == (index.suite, "ZeroDivisionError: by zero")
+    reason = f"{type(problem).__name__}: by zero"
+    assert (failure.cell.suite, failure.reason) == (index.suite, reason)
 
 
 def test_what_is_made_of_outcomes_that_failed_fails_too_and_is_made_when_they_are(
@@ -141,6 +147,19 @@ def test_what_is_made_of_outcomes_that_failed_fails_too_and_is_made_when_they_ar
     mended = [subject(0), subject(1)]
     assert evaluate(mended, pieces, dataset, store, CPU, retry_failed=True) == 3
     assert store.failed() == set()
+
+
+def test_a_network_whose_outputs_are_nan_stands_in_the_caption(selbench, tiny_study):
+    Path("networks.py").write_text(NETWORKS)
+    models = ["--model", "networks.py:sound", "--model", "networks.py:fades"]
+    ended = selbench("run", tiny_study, *models, "--quiet")
+    assert ended.code == 0
+    told = "; outputs that are NaN or infinite count as they come: networks.py:fades."
+    assert told in " ".join(ended.out.split())
+    alone = selbench("run", tiny_study, *models[2:], "--quiet", "--store", "alone")
+    assert told in " ".join(alone.out.split())
+    sound = selbench("run", tiny_study, *models[:2], "--quiet", "--store", "sound")
+    assert "NaN" not in sound.out
 
 
 # What is no cell's failure.
@@ -257,6 +276,17 @@ class Fragile(Network):
         if len(images) > 4 and Path("fragile").exists():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return super().forward(images)
+
+
+class Fades(Network):
+    def forward(self, images):
+        outputs = super().forward(images)
+        outputs[2:] = float("nan")
+        return outputs
+
+
+def fades():
+    return Fades(2)
 
 
 def sound():
