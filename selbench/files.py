@@ -71,7 +71,10 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{_MARK}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # safetensors leaves files that nobody else can read
         temporary.replace(path)
     except (OSError, SafetensorError) as problem:  # the latter wraps what the disk says
         raise cannot_write(path, problem, elsewhere) from problem

@@ -2,9 +2,12 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from selbench import files
 from selbench.errors import SelbenchError
@@ -88,6 +91,17 @@ def test_failed_block_leaves_the_old_file_and_no_temporary_one(problem, tmp_path
         write()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_others_may_read_what_the_user_lets_them(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    before = os.umask(0o027)
+    try:
+        with replacing(path) as temporary:
+            save_file({"x": torch.zeros(2)}, temporary)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_full_disk_is_told_with_what_to_do(tmp_path, monkeypatch):
