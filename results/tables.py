@@ -62,10 +62,10 @@ def main() -> None:
         parser.error("--add takes the run of --from beside what is here; say both")
     if asked.run:
         take(asked.run, HERE / asked.run.name, add=asked.add)
-        for name, words in OF_A_RUN.items():
-            if not asked.add:  # there are no answers of the networks that were here
-                made = selbench(*words, str(asked.run.absolute()))
-                (HERE / asked.run.name / name).write_text(made)
+        # of all networks: those that are joined left their answers elsewhere
+        for name, words in OF_A_RUN.items() if not asked.add else ():
+            made = selbench(*words, str(asked.run.absolute()))
+            (HERE / asked.run.name / name).write_text(made)
     studies = sorted(path.parent for path in HERE.glob("*/manifest.json"))
     if asked.write or asked.run:
         for study in [HERE / asked.run.name] if asked.run else studies:

@@ -58,10 +58,11 @@ def p_of_rho(x: Sequence[float], y: Sequence[float], rho: float) -> float:
 
     Of rho = 0: the share of y's orders that go with x, or against it, at least as much; of all up
     to eight points, beyond that of 99,999 random ones. Of another: twice the share of as many
-    random networks, y = slope * rank of x + normal noise, whose rho is as far off; three points of
-    noise that is not normal change it little. Approximations (Student's t, Fisher's z) are too sure
-    by up to ten times where p is small and alphas have several seeds, which Holm's correction looks
-    at. Random numbers are always the same. Errors as of `spearman_trend`.
+    random networks, y = slope * rank of x + normal noise, whose rho is as far off; uniform noise,
+    and Student's t with three degrees of freedom, give nearly the same. Approximations (Student's
+    t, Fisher's z) are too sure by up to ten times where p is small and alphas have several seeds,
+    which Holm's correction looks at. Random numbers are always the same. Errors as of
+    `spearman_trend`.
 
     Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585, on the share.
     """
@@ -100,7 +101,7 @@ def _rhos(x: Ranks, ranks: Float64[np.ndarray, "_draws _points"]) -> Rhos:
     return rhos
 
 
-@lru_cache
+@lru_cache(maxsize=16)
 def _shuffled(x: Ranks, y: Ranks) -> Rhos:
     """Return the rho of every order of y, or of random ones."""
     if len(y) <= FEW:
@@ -111,7 +112,7 @@ def _shuffled(x: Ranks, y: Ranks) -> Rhos:
     return np.concatenate([_rhos(x, rng.permuted(tile, axis=1)) for tile in tiles])
 
 
-@lru_cache
+@lru_cache(maxsize=16)
 def _scattered(x: Ranks, rho: float) -> Rhos:
     """Return the rho of networks at these x whose rho, were they endless, is `rho`."""
     rng, step = np.random.default_rng(0), AT_ONCE // len(x)

@@ -51,6 +51,13 @@ def test_index_leaves_absent_classes_out():
     assert selectivity_index(means, present).item() == pytest.approx(0.5)
 
 
+def test_one_class_alone_tells_no_selectivity():
+    units, labels = torch.rand(6, 3, generator=torch.Generator().manual_seed(0)), torch.ones(6)
+    means, present = class_means(units, labels.long(), 4)
+    assert torch.equal(selectivity_index(means, present), torch.zeros(3))
+    assert mean_selectivity([units], labels.long(), 4) == 0
+
+
 def test_index_is_invariant_to_scale_and_class_order():
     means = torch.rand(4, 30, generator=torch.Generator().manual_seed(0)) + 0.1
     index = selectivity_index(means, ALL)
