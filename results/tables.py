@@ -12,6 +12,7 @@ import difflib
 import gzip
 import hashlib
 import json
+import re
 import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -36,6 +37,10 @@ TABLES = {
 }
 # Of the networks' answers to every image, which a run keeps and this folder does not.
 OF_A_RUN = {"correct-on-all.md": ("leaderboard", "--correct-on-all", "--format", "md")}
+# What README.md here quotes: between these marks is what the first one's command prints.
+QUOTED = re.compile(
+    r"(<!-- table: made by `selbench (?P<words>.+)` -->\n).*?(?=<!-- end of table -->\n)", re.DOTALL
+)
 FIGURES = (
     "tradeoff",
     "tradeoff-relative",
@@ -70,6 +75,7 @@ def main() -> None:
     if asked.write or asked.run:
         for study in [HERE / asked.run.name] if asked.run else studies:
             write(study)
+        (HERE / "README.md").write_text(quoted((HERE / "README.md").read_text()))
         return
     if not studies:
         sys.exit("there is no results/*/manifest.json to check")
@@ -78,6 +84,8 @@ def main() -> None:
         differing = [
             line for lines in pool.map(differences, *zip(*tables, strict=True)) for line in lines
         ]
+    page = (HERE / "README.md").read_text()
+    differing += compared(page, quoted(page), HERE / "README.md", "the commands it names")
     sys.stdout.writelines(differing)
     if differing:
         sys.exit("tables differ from their measurements: python results/tables.py --write")
@@ -142,9 +150,25 @@ def write(study: Path) -> None:
 def differences(study: Path, name: str) -> list[str]:
     """Return how a committed table of a study differs from its measurements'."""
     path, words = study / name, TABLES[name]
-    kept = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    made = selbench(*words, str(study.relative_to(HERE.parent))).splitlines(keepends=True)
-    return [*difflib.unified_diff(kept, made, str(path), f"selbench {words[0]}")]
+    kept = path.read_text() if path.is_file() else ""
+    made = selbench(*words, str(study.relative_to(HERE.parent)))
+    return compared(kept, made, path, f"selbench {words[0]}")
+
+
+def compared(kept: str, made: str, path: Path, maker: str) -> list[str]:
+    """Return the lines of a diff; none where both texts are equal."""
+    lines = (text.splitlines(keepends=True) for text in (kept, made))
+    return [*difflib.unified_diff(*lines, str(path), maker)]
+
+
+def quoted(page: str) -> str:
+    """Return a page with the tables that it quotes made anew, without their headings."""
+
+    def made(found: re.Match[str]) -> str:
+        _, table = selbench(*shlex.split(found["words"])).split("\n", 1)
+        return found[1] + table
+
+    return QUOTED.sub(made, page)
 
 
 def selbench(*words: str, lacks: int = 0) -> str:

@@ -29,7 +29,7 @@ def load_plugins() -> None:
 def _load(plugin: EntryPoint) -> None:
     try:
         plugin.load()
-    except Exception as problem:  # it is others' code, which raises whatever it likes
+    except (Exception, SystemExit) as problem:  # others' code raises whatever it likes
         package = f" of {plugin.dist.name}" if plugin.dist else ""
         reason = f"{type(problem).__name__}: {problem}".splitlines()[0]
         warnings.warn(

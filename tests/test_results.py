@@ -86,3 +86,14 @@ def test_runs_on_other_images_are_not_added(tables, tmp_path):
     with pytest.raises(SystemExit, match="differ in data: they cannot stand in one table"):
         tables.take(run, study, add=True)
     assert (study / "measurements.csv.gz").read_bytes() == before
+
+
+def test_tables_that_a_page_quotes_are_those_of_the_commands_it_names(tables):
+    words = ["leaderboard", "results/digits", "--columns", "clean", "--format", "md"]
+    mark = f"<!-- table: made by `selbench {' '.join(words)}` -->\n"
+    end = "<!-- end of table -->\nAfter.\n"
+    page = f"Before.\n\n{mark}| old |\n{end}"
+    made = tables.quoted(page)
+    assert made == page.replace("| old |\n", tables.selbench(*words).removeprefix("### digits\n"))
+    assert "| alpha | n | clean % |" in made
+    assert "-| old |\n" in tables.compared(page, made, RESULTS / "README.md", "its command")

@@ -89,6 +89,7 @@ def test_a_registry_that_is_looked_into_imports_plugins_once(installed):
     [
         ("import no_such_module_2", "ModuleNotFoundError: No module named 'no_such_module_2'"),
         ("def f(:", "SyntaxError: "),
+        ("import sys\nsys.exit('no licence')", "SystemExit: no licence"),
         (
             "from selbench.models import MODELS\n@MODELS\ndef resnet8(classes): ...",
             "ValueError: two models are named 'resnet8'",
