@@ -13,7 +13,7 @@ from selbench.urls import place
 
 StudyName = Annotated[
     str,
-    typer.Argument(metavar="[STUDY]", help="A shipped study's name, or the path of a TOML file."),
+    typer.Argument(metavar="STUDY", help="A shipped study's name, or the path of a TOML file."),
 ]
 OptionalStudyName = Annotated[
     str | None,
@@ -104,11 +104,11 @@ DatasetName = Annotated[
     typer.Option("--dataset", help="Evaluate a --model on this data set, without a study."),
 ]
 EngineName = Annotated[
-    str, typer.Option("--engine", help="local: this machine; ray: a Ray cluster (selbench[ray]).")
+    str, typer.Option("--engine", help="local: this machine; ray: a Ray cluster (the extra `ray`).")
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Of the Ray cluster: auto or HOST:PORT; without it, one on this machine."),
+    typer.Option(help="Of the Ray cluster: auto or HOST:PORT; without it RAY_ADDRESS, else this machine."),
 ]
 GpusPerTask = Annotated[
     float | None, typer.Option(help="How much of a GPU a Ray task gets, such as 0.25.")

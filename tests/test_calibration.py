@@ -168,6 +168,17 @@ def test_splines_mend_confidence_on_further_examples(power):
     assert abs(mended - true[rest]).mean() < 0.03
 
 
+def test_a_fit_to_more_examples_leaves_less_error():  # docs/calibration.md gives these numbers
+    def left(seed, n):
+        _, stated, correct = simulated(n + 5000, seed, power=2)
+        return ks_error(Spline.fit(stated[:n], correct[:n])(stated[n:]), correct[n:])
+
+    found = [np.mean([left(seed, n) for seed in range(20)]) for n in (50, 200, 1000, 5000)]
+    assert found == pytest.approx([0.066, 0.027, 0.015, 0.010], rel=0.1)
+    _, stated, correct = simulated(5000, power=2)
+    assert ks_error(stated, correct) == pytest.approx(0.08, rel=0.1)
+
+
 def test_splines_mend_a_temperature_over_ten_classes():
     logits, labels = dirichlet(6000, temperature=0.5)
     confidences, correct = top(logits, labels)

@@ -15,7 +15,7 @@ def leaderboard(
     places: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PLACES]...",
+            metavar="PLACES",
             help="Studies of the store, or folders of studies or stores; several make one table. "
             "Without one, every study of the store.",
         ),

@@ -16,9 +16,8 @@ def arranged(
 ) -> Leaderboard:
     """Return a leaderboard with the chosen columns, best rows first.
 
-    With `sort`, a column "rank" says how many rows are surely better, plus one: rows whose 95 %
-    intervals overlap share what the data cannot tell apart. A row without an interval is surely
-    worse than none. Where neither more nor less of a quantity is better, the largest come first.
+    With `sort`, a column "rank" says how many rows are surely better, plus one: those whose 95 %
+    intervals lie wholly on the better side. A row without an interval is surely worse than none. Where neither more nor less of a quantity is better, the largest come first.
     Flags of masked gradients stay beside what attacks leave.
 
     Args:

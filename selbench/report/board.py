@@ -36,7 +36,7 @@ GLOSSARY = {
     "cv_samples": "how much the norms of units' gradients vary over images",
     "cv_units": "how much they vary over units",
     "jacobian": "norm of the outputs' derivatives by the image",
-    "distance": "margin over the norm of its gradient: how far the decision is, to first order",
+    "distance": "how far the nearest boundary between classes is, to first order",
     "elasticity": "how much more a training step moves images of its own class than others",
 }
 
