@@ -108,7 +108,7 @@ EngineName = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Of the Ray cluster: auto or HOST:PORT; without it RAY_ADDRESS, else this machine."),
+    typer.Option(help="Of the Ray cluster: auto or HOST:PORT; else RAY_ADDRESS, or this machine."),
 ]
 GpusPerTask = Annotated[
     float | None, typer.Option(help="How much of a GPU a Ray task gets, such as 0.25.")

@@ -17,8 +17,9 @@ def arranged(
     """Return a leaderboard with the chosen columns, best rows first.
 
     With `sort`, a column "rank" says how many rows are surely better, plus one: those whose 95 %
-    intervals lie wholly on the better side. A row without an interval is surely worse than none. Where neither more nor less of a quantity is better, the largest come first.
-    Flags of masked gradients stay beside what attacks leave.
+    intervals lie wholly on the better side. A row without an interval is surely worse than none.
+    Where neither more nor less of a quantity is better, the largest come first. Flags of masked
+    gradients stay beside what attacks leave.
 
     Args:
         board: as derived.
