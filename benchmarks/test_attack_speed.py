@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional
 
 from selbench.attacks.folding import folded
-from selbench.attacks.gradient import CHUNK, pgd, pgd_curve, pgd_grid
+from selbench.attacks.gradient import pgd, pgd_curve, pgd_grid
 from selbench.attacks.norms import NORMS
+from selbench.chunks import CHUNK
 from selbench.models import build_model, load_weights
 from selbench.study import ModelSpec
 

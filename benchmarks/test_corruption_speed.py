@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from corruptions import CORRUPTIONS, corrupt
+from selbench.chunks import BATCH
 from selbench.engine import prepare
-from selbench.engine.forward import BATCH
 from selbench.models import build_model
 from selbench.study import ModelSpec
 from selbench.training import to_images

@@ -45,6 +45,7 @@ OUTPUT = 1  # the standard output's number
 # Exit codes; those of commands stand with them, and all in docs/faults.md.
 TO_MEND = 2
 OWN_ERROR = 70  # EX_SOFTWARE of sysexits.h
+NO_HOME = "Could not determine home directory."  # what pathlib says of ~nobody
 INTERRUPTED = 130  # as shells say of SIGINT
 READER_LEFT = 141  # as shells say of SIGPIPE
 
@@ -210,7 +211,9 @@ def _ended() -> int:
         code = INTERRUPTED
     except SystemExit as problem:  # of a plugin or a network: commands do not end in this way
         return _fail(f"foreign code ended the program with sys.exit({problem.code})", TO_MEND)
-    except Exception:
+    except Exception as problem:
+        if str(problem) == NO_HOME:
+            return _fail("a path begins with the ~ of no user here; write it in full", TO_MEND)
         traceback.print_exc()
         return OWN_ERROR
     if code == INTERRUPTED:

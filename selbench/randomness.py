@@ -4,11 +4,12 @@ Code of others draws from torch's global generators, which threads share: `dice`
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
 
 import torch
+from torch import Tensor
 
 _DICE = RLock()
 
@@ -19,6 +20,19 @@ def seeded(name: str, seed: int, device: torch.device | str = "cpu") -> torch.Ge
     generator = torch.Generator(device)
     generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return generator
+
+
+def rolls(function: Callable[[], object]) -> bool:
+    """Whether a function draws from torch's global generators, as networks with dropout do."""
+    with dice(0):
+        before = _states()
+        function()
+        return any(not torch.equal(*both) for both in zip(before, _states(), strict=True))
+
+
+def _states() -> list[Tensor]:
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *on_gpus]
 
 
 @contextmanager

@@ -93,7 +93,8 @@ def spatial_mean(maps: Tensor) -> Units:
     if maps.ndim == 3:
         return maps.mean(1, dtype=torch.float32)
     with torch.autocast(maps.device.type, enabled=False):  # it would copy the maps to float32 first
-        if maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last):
+        rowwise = maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last)
+        if rowwise and maps.dtype != torch.float16:  # whose range a sum leaves soon
             return _RowwiseMean.apply(maps)  # type: ignore[no-any-return]
         return maps.flatten(2).mean(2, dtype=torch.float32)
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selbench.analyses import layers as module
+from selbench import chunks
 from selbench.analyses.selectivity import ClassSums, class_selectivity, labelings_of
 from selbench.errors import SelbenchError
 from selbench.selectivity import RecordedUnits, selectivity_index
@@ -47,7 +47,7 @@ def brute_force(units, labels):
 
 @pytest.mark.parametrize("size", [7, 60])
 def test_the_index_equals_the_definition_whatever_the_batch_size(size, monkeypatch):
-    monkeypatch.setitem(module.BATCH, "cpu", size)
+    monkeypatch.setitem(chunks.BATCH, "cpu", size)
     generator = torch.Generator().manual_seed(5)
     model, images = Twice().eval(), torch.rand(60, 3, 8, 8, generator=generator)
     labels = torch.randint(10, (60,), generator=generator)
@@ -102,6 +102,8 @@ def test_one_class_has_no_selectivity():
     message = "^class selectivity needs images of at least 2 classes$"
     with pytest.raises(SelbenchError, match=message):
         class_selectivity(Identity(), torch.rand(5, 3, 2, 2), torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(SelbenchError, match=message):
+        class_selectivity(Identity(), torch.rand(0, 3, 2, 2), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(SelbenchError, match=message):
         ClassSums([], torch.zeros(1, 0, dtype=torch.int64), 2).measure()
 

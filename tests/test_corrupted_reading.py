@@ -254,6 +254,10 @@ def floats(folder):
     np.save(folder / "fog.npy", np.zeros((10, SIDE, SIDE, 3)))
 
 
+def zipped(folder):
+    (folder / "fog.npy").write_bytes(b"PK\x03\x04" + bytes(200))
+
+
 def grey(folder):
     np.save(folder / "fog.npy", np.zeros((5 * IMAGES, SIDE, SIDE, 1), np.uint8))
 
@@ -291,6 +295,7 @@ SPOILT = {
     not_numpy: r"fog\.npy is cut off or damaged \(.*\); get or make it again$",
     no_bytes: r"fog\.npy is cut off or damaged \(.*\); get or make it again$",
     pickled: r"fog\.npy is cut off or damaged \(.*\); get or make it again$",
+    zipped: r"fog\.npy is cut off or damaged \(.*\); get or make it again$",
     floats: r"fog\.npy holds no array of integers with 4 axes$",
     grey: r"fog\.npy holds uint8 of shape \(30, 8, 8, 1\); expected are uint8 of shape \(n, height",
     odd_number: r"fog\.npy holds uint8 of shape \(31, .*, n a multiple of the 5 severities$",

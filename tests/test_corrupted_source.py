@@ -1,10 +1,16 @@
 """Corrupted sets on disk as users meet them: runs that take their images from one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from selbench.corrupted.layout import read_about
+from selbench.corrupted.reading import CorruptedSet
+from selbench.datasets.dataset import make_split
 
 
 def write_set(root, names=("fog", "contrast")):
@@ -85,7 +91,6 @@ def test_a_set_on_disk_is_of_all_classes(refused, tiny_study, tmp_path, edit):
 @pytest.mark.parametrize("layout", ["npy", "folder"])
 def test_a_set_of_our_own_is_paired_with_the_test_images_in_their_order(selbench, layout):
     from corruptions import corrupt
-    from selbench.corrupted.reading import CorruptedSet
     from selbench.datasets import DATASETS
     from selbench.progress import SILENT
 
@@ -99,6 +104,31 @@ def test_a_set_of_our_own_is_paired_with_the_test_images_in_their_order(selbench
     made = corrupt(data.test.images, "brightness", 1, examples=data.test.examples)
     apart = (split.images.float() - made.float()).abs().mean((1, 2, 3))
     assert apart.max() < (1 if layout == "npy" else 10)  # JPEG
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat.png", "cat.flipped.png"),  # without suffixes they sort the other way round
+        ("cat.png", "cat.png.A.png"),  # so they do with both suffixes
+        ("cat.bmp", "cat.png"),  # without suffixes they are one
+    ],
+)
+def test_names_that_sort_otherwise_in_a_set_are_paired_all_the_same(selbench, tmp_path, names):
+    folder = tmp_path / "photos" / "cats"
+    folder.mkdir(parents=True)
+    greys = torch.tensor([50, 150], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 32, 32)
+    for name, image in zip(sorted(names), greys, strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name)
+    words = ("--corruption", "brightness", "--severity", "1", "--format", "folder")
+    assert selbench("corrupt", str(folder.parent), "set", *words).code == 0
+    test = replace(
+        make_split(greys, torch.zeros(2, dtype=torch.int64)), checksum=read_about(Path("set")).data
+    )
+    (stored,) = CorruptedSet(Path("set").absolute(), ("cats",), test).find("brightness")
+    assert stored.paired
+    apart = stored.load().images.float() - test.images.float()
+    assert apart.abs().mean((1, 2, 3)).max() < 60  # the other image is 100 apart
 
 
 def test_folders_that_lack_an_image_or_an_account_are_not_paired(selbench, refused, tiny_study):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selbench import chunks
 from selbench.analyses import dimensionality as module
 from selbench.analyses.dimension import components, participation_ratio, two_nn
 from selbench.analyses.dimensionality import dimensionality, perturbed_dimensionality
@@ -55,7 +56,7 @@ def same(found, points):
 @pytest.mark.parametrize("count", [60, 5])  # more and fewer samples than columns
 @pytest.mark.parametrize("batch", [7, 250])
 def test_units_dimensionality_equals_the_definition_whatever_the_batch(count, batch, monkeypatch):
-    monkeypatch.setitem(__import__("selbench.analyses.layers", fromlist=["x"]).BATCH, "cpu", batch)
+    monkeypatch.setitem(chunks.BATCH, "cpu", batch)
     model, images = Small(), pictures(count)
     for found, points in zip(dimensionality(model, images), recorded(model, images), strict=True):
         same(found, points)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from selbench import chunks
 from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, limited, make_split
 from selbench.engine import evaluate, forward, run_condition
@@ -99,8 +100,29 @@ def test_outcomes_do_not_depend_on_the_batch_size(dataset, monkeypatch):
     noise = collect(("corruptions",), SMALL)[2]
     assert isinstance(noise, Condition)
     whole = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
-    monkeypatch.setitem(forward.BATCH, "cpu", 70)
+    monkeypatch.setitem(chunks.BATCH, "cpu", 70)
     parts = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
+    for name, column in whole.items():
+        torch.testing.assert_close(parts[name], column, rtol=1e-4, atol=1e-3)
+
+
+class Crowded(Linear):
+    """Needs more memory than there is for more than 50 images."""
+
+    def forward(self, images):
+        if len(images) > 50:
+            raise torch.OutOfMemoryError
+        return super().forward(images)
+
+
+def test_batches_of_forward_passes_are_halved_where_memory_does_not_suffice(dataset, monkeypatch):
+    monkeypatch.setitem(chunks.BATCH, "cpu", 250)
+    plain = condition(lambda images, examples: images)
+    (whole,) = run_condition(plain, [Linear(0)], dataset.test, silent)
+    with pytest.warns(RuntimeWarning) as told:
+        (parts,) = run_condition(plain, [Crowded(0)], dataset.test, silent)
+    assert "31 images at once from now on instead of 62" in str(told[-1].message)
+    assert chunks.BATCH["cpu"] == 31
     for name, column in whole.items():
         torch.testing.assert_close(parts[name], column, rtol=1e-4, atol=1e-3)
 

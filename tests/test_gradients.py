@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selbench import chunks
 from selbench.analyses import derivatives, gradients
 from selbench.analyses.gradients import Estimate, gradient_norms, input_gradients
 from selbench.analyses.layers import recording, units_of
-from selbench.attacks import gradient
 from selbench.errors import SelbenchError
 
 SIDE = 6
@@ -182,7 +182,7 @@ def test_intervals_hold_the_exact_value_as_often_as_they_say(monkeypatch, distri
     prepared = gradients._prepared(network, images, None)
     monkeypatch.setattr(gradients, "_prepared", lambda *_: prepared)
     monkeypatch.setattr(gradients, "_slopes", slopes)
-    monkeypatch.setitem(gradient.CHUNK, "cpu", count * probes)  # all images in one call
+    monkeypatch.setitem(chunks.CHUNK, "cpu", count * probes)  # all images in one call
     options = {"estimator": "probes", "probes": probes, "distribution": distribution}
     found = [
         input_gradients(network, images, examples=torch.arange(count) + run * count, **options)
@@ -239,7 +239,7 @@ def test_estimates_depend_on_neither_batch_nor_order(monkeypatch, distribution):
     network, images, order = convolutions(), pictures(), torch.randperm(12)
     options = {"estimator": "probes", "probes": 4, "distribution": distribution}
     expected = input_gradients(network, images, **options)
-    monkeypatch.setitem(gradient.CHUNK, "cpu", 3)
+    monkeypatch.setitem(chunks.CHUNK, "cpu", 3)
     shuffled = input_gradients(network, images[order], examples=order, **options)
     for layer, other in zip(expected, shuffled, strict=True):
         torch.testing.assert_close(layer.unit_norms, other.unit_norms, rtol=1e-5, atol=0)
@@ -253,7 +253,7 @@ def test_estimates_depend_on_neither_batch_nor_order(monkeypatch, distribution):
 def test_exact_norms_do_not_depend_on_the_batch(monkeypatch, size):
     network, images = convolutions(), pictures(7)
     expected = gradient_norms(network, images)
-    monkeypatch.setitem(gradient.CHUNK, "cpu", size)
+    monkeypatch.setitem(chunks.CHUNK, "cpu", size)
     for part, other in zip(expected, gradient_norms(network, images), strict=True):
         torch.testing.assert_close(part, other, rtol=1e-5, atol=1e-7)
 

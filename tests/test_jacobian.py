@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selbench import chunks
 from selbench.analyses import jacobian
 from selbench.analyses.jacobian import jacobian_norms
-from selbench.attacks import gradient
 from selbench.errors import SelbenchError
 
 SIDE, CLASSES = 5, 6
@@ -28,6 +28,17 @@ class Linear(nn.Module):
 
     def forward(self, images):
         return images.flatten(1) @ self.weight.T
+
+
+class Half(Linear):
+    """Linear, with logits of float16 and bfloat16 such as autocast leaves."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, images):
+        return super().forward(images).to(self.dtype)
 
 
 class Scaled(nn.Module):
@@ -197,7 +208,7 @@ def test_norms_depend_on_neither_batch_nor_order(monkeypatch, projections, size)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
     options = {"projections": projections}
     found = jacobian_norms(network, images, **options)
-    monkeypatch.setitem(gradient.CHUNK, "cpu", size)
+    monkeypatch.setitem(chunks.CHUNK, "cpu", size)
     other = jacobian_norms(network, images[order], examples=order, **options)
     for name, values in values_of(other).items():
         torch.testing.assert_close(values, getattr(found, name)[order], rtol=1e-5, atol=1e-6)
@@ -271,3 +282,25 @@ def test_an_error_takes_two_projections():
     with pytest.raises(SelbenchError) as refused:
         jacobian_norms(Linear(), pictures(), projections=1)
     assert str(refused.value) == "standard errors take at least 2 projections, got 1"
+
+
+@each_way
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_logits_of_half_precision_are_taken(dtype, projections):
+    images = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    half = jacobian_norms(Half(dtype), images, projections=projections)
+    full = jacobian_norms(Linear(), images, projections=projections)
+    for name in FIELDS:
+        close = {"rtol": 0.02, "atol": 0.05}
+        torch.testing.assert_close(getattr(half, name), getattr(full, name), **close)
+
+
+def test_bytes_may_be_given_by_keyword():
+    pixels = (255 * torch.rand(4, 3, SIDE, SIDE)).to(torch.uint8)
+    named = jacobian_norms(model=Linear(), images=pixels)
+    assert torch.equal(named.frobenius, jacobian_norms(Linear(), pixels).frobenius)
+
+
+def test_no_images_are_refused():
+    with pytest.raises(SelbenchError, match=r"^the Jacobian needs an image, got none; give at"):
+        jacobian_norms(Linear(), torch.zeros(0, 3, SIDE, SIDE))

@@ -126,6 +126,12 @@ def test_spatial_mean_is_float32_even_for_bfloat16_maps():
     assert spatial_mean(maps).item() == pytest.approx(1 + 1 / 1024, abs=1e-6)
 
 
+def test_spatial_mean_of_float16_maps_does_not_leave_their_range():
+    maps = torch.full((1, 2, 112, 112), 1000.0, dtype=torch.float16)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert (spatial_mean(maps.contiguous(memory_format=layout)) == 1000).all()
+
+
 class Reused(nn.Module):
     """One ReLU module called twice, one functional call, one in place; the logits see none."""
 

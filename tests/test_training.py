@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from selbench.datasets import load_dataset
 from selbench.datasets.dataset import make_split
 from selbench.errors import SelbenchError
 from selbench.files import home
-from selbench.models import build_model
+from selbench.models import MODELS, build_model
 from selbench.randomness import seeded
 from selbench.study import DatasetSpec, ModelSpec, Recipe, Study
 from selbench.suites import Analysis, Setting
@@ -192,6 +193,26 @@ def test_the_same_seed_trains_the_same_network(digits, tmp_path, monkeypatch):
     first = train_or_find(STUDY, digits, 1.0, 0, CPU)
     monkeypatch.setenv("SELBENCH_HOME", str(tmp_path / "other"))
     assert weights(train_or_find(STUDY, digits, 1.0, 0, CPU)) == weights(first)
+
+
+def dropping(classes: int) -> nn.Module:
+    """A network with dropout."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(3 * 32 * 32, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, classes)
+    )
+
+
+def test_a_network_that_draws_at_random_trains_to_the_same_bytes(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(MODELS, "_functions", dict(MODELS._functions))
+    MODELS(dropping)
+    study = STUDY.model_copy(update={"model": ModelSpec(name="dropping")})
+    torch.manual_seed(1)
+    first = weights(train_or_find(study, digits, 1, 0, CPU))
+    monkeypatch.setenv("SELBENCH_HOME", str(tmp_path / "again"))
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert weights(train_or_find(study, digits, 1, 0, CPU)) == first
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_another_seed_or_alpha_trains_another_network(digits):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from selbench.analyses.layers import as_images, recording, units_of
 from selbench.attacks.folding import folded
-from selbench.attacks.gradient import CHUNK
+from selbench.chunks import CHUNK
 from selbench.types import Images
 
 Given = ParamSpec("Given")
@@ -31,14 +31,17 @@ def differentiable(function: Callable[Given, Result]) -> Callable[Given, Result]
     @wraps(function)
     def outside(*args: Given.args, **kwargs: Given.kwargs) -> Result:
         with torch.inference_mode(False), torch.enable_grad():
-            usual = (_usual(each) if isinstance(each, Tensor) else each for each in args)
-            return function(*usual, **kwargs)  # type: ignore[arg-type]  # tensors stay tensors
+            usual = (_usual(each) for each in args)
+            named = {name: _usual(each) for name, each in kwargs.items()}
+            return function(*usual, **named)  # type: ignore[arg-type]  # tensors stay tensors
 
     return outside
 
 
-def _usual(tensor: Tensor) -> Tensor:
-    tensor = tensor.clone() if tensor.is_inference() else tensor
+def _usual(given: object) -> object:
+    if not isinstance(given, Tensor):
+        return given
+    tensor = given.clone() if given.is_inference() else given
     return as_images(tensor) if tensor.dtype == torch.uint8 else tensor
 
 

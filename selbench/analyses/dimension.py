@@ -163,7 +163,8 @@ def _neighbour_ratios(points: Float64[Tensor, "samples columns"]) -> Float64[Ten
         distances[rows, rows + start] = torch.inf
         nearest = distances.topk(min(4, len(points) - 1), largest=False).indices
         # Exact for the few that matter: the short cut above loses digits between near points.
-        exact = (points[nearest] - own[:, None]).norm(dim=2).sort(1).values
+        exact = torch.stack([(points[each] - own).norm(dim=1) for each in nearest.T], 1)
+        exact = exact.sort(1).values
         ratios.append(exact[:, 1] / exact[:, 0])
     return torch.cat(ratios)
 

@@ -27,7 +27,7 @@ from selbench.analyses.derivatives import (
     quickened,
 )
 from selbench.analyses.layers import Layer, check_finite, find_layers, recording, units_of
-from selbench.attacks.gradient import CHUNK, in_chunks
+from selbench.chunks import CHUNK, in_chunks
 from selbench.errors import SelbenchError, unknown
 from selbench.types import Examples, Images
 

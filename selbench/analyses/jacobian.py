@@ -24,7 +24,7 @@ from selbench.analyses.derivatives import (
     quickened,
 )
 from selbench.analyses.gradients import Estimate
-from selbench.attacks.gradient import CHUNK, in_chunks
+from selbench.chunks import CHUNK, in_chunks
 from selbench.errors import NotFiniteError, SelbenchError
 from selbench.types import Examples, Images, Logits
 
@@ -112,15 +112,17 @@ def jacobian_norms(
     Args:
         model: a network; images in [0, 1] in, logits out. It stays as it is; a copy is run in
             evaluation mode.
-        images: any number of them.
+        images: at least 1.
         projections: for each image, at least 2; None for exact norms.
         examples: each image's position in its data set, which its projections depend on; None for
             0, 1, 2, ...
 
     Raises:
-        SelbenchError: for too few projections, fewer than 2 logits, and logits that are NaN or
-            infinite.
+        SelbenchError: for no images, too few projections, fewer than 2 logits, and logits that are
+            NaN or infinite.
     """
+    if not len(images):
+        raise SelbenchError("the Jacobian needs an image, got none; give at least 1")
     if projections is not None and projections < FEWEST_PROJECTIONS:
         raise SelbenchError(
             f"standard errors take at least {FEWEST_PROJECTIONS} projections, got {projections}"
@@ -242,7 +244,7 @@ def _logits(
         logits = network(points)
     if not logits.isfinite().all():
         raise NotFiniteError("the network returns NaN or infinity; has its training diverged?")
-    return points, logits
+    return points, logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _margins(logits: Logits) -> tuple[Float[Tensor, " batch"], Logits]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from selbench.chunks import BATCH, in_chunks
 from selbench.errors import NoReLUError, NotFiniteError, SelbenchError
 from selbench.selectivity import Keep, RecordedUnits, spatial_mean
 from selbench.training import to_images
@@ -22,7 +23,6 @@ from selbench.types import Images, Pixels, Units
 
 Columns = Literal["units", "maps"]
 COLUMNS: tuple[Columns, ...] = ("units", "maps")
-BATCH = {"cpu": 250, "cuda": 2000}
 PARTS = ("early", "middle", "late")  # thirds of a network's layers
 
 
@@ -140,9 +140,13 @@ def activations(
 ) -> Iterator[list[list[Tensor]]]:
     """Yield, batch by batch and for each of `sets` of images, the points of the `wanted` layers."""
     numbers = {layer.number for layer in wanted}
+
+    def points(images: Tensor) -> list[Tensor]:
+        return _points(model, as_images(images), layers, columns, numbers)
+
     size = BATCH[sets[0].device.type]
     for batch in zip(*(images.split(size) for images in sets), strict=True):
-        yield [_points(model, as_images(images), layers, columns, numbers) for images in batch]
+        yield [in_chunks(points, images, sizes=BATCH) for images in batch]
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from selbench.selectivity import selectivity_index
 from selbench.types import Images, Labels, Pixels
 
 SHUFFLES = 10  # of the labels, for the null
+FEW = "class selectivity needs images of at least 2 classes"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ClassSums:
         part = self._labelings[:, self.count : self.count + len(together)]
         members = F.one_hot(part, self._classes).double()  # labelings x batch x classes
         sums = members.transpose(1, 2) @ together
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._sums = sums if self._sums is None else self._sums.add_(sums)
         self._counts = self._counts.to(members.device) + members.sum(1)
         self.count += len(together)
 
@@ -73,7 +74,7 @@ class ClassSums:
             SelbenchError: for fewer than 2 classes, and for units with a negative mean.
         """
         if self._sums is None or (self._counts[0] > 0).sum() < 2:
-            raise SelbenchError("class selectivity needs images of at least 2 classes")
+            raise SelbenchError(FEW)
         means = self._sums / self._counts.clamp(min=1)[..., None]
         dead = (self._sums[0] == 0).all(0)
         widths = [layer.units for layer in self._layers]
@@ -115,6 +116,8 @@ def class_selectivity(
     """
     if len(labels) != len(images):
         raise SelbenchError(f"{len(images)} images have {len(labels)} labels; give one for each")
+    if not len(images):
+        raise SelbenchError(FEW)
     found = find_layers(model, images, layers)
     sums = ClassSums(found, labelings_of(labels, shuffles), int(labels.max()) + 1)
     for (units,) in activations(model, (images,), layers, "units", found):

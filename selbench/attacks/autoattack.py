@@ -170,13 +170,30 @@ def _fab(guarded: Guarded, norm: Norm, epsilon: float, iterations: int) -> Forei
 
 
 class _Square(SquareAttack):  # type: ignore[misc]
-    """Square whose random numbers are the same for all examples, and so not those of a batch."""
+    """Square with a generator of its own, so that networks can be attacked side by side.
+
+    Its random numbers are the same for all examples, and so not those of a batch.
+    """
+
+    generator: torch.Generator
 
     def random_choice(self, shape: list[int]) -> Tensor:
         """Draw signs for one example, and repeat them for the others."""
         one = [1, *shape[1:]] if len(shape) == 4 else shape
-        signs: Tensor = super().random_choice(one)
-        return signs.expand(shape)
+        return (2 * self._uniform(one) - 1).sign().expand(shape)
+
+    def random_int(self, low: int = 0, high: int = 1, shape: Sequence[int] = (1,)) -> Tensor:
+        """Draw from low to high - 1."""
+        return (low + (high - low) * self._uniform(shape)).long()
+
+    def eta(self, s: int) -> Tensor:
+        """Return the pattern of a square of L2, which lies on its side at random."""
+        with dice(0):  # it always draws that it stands
+            upright: Tensor = super().eta(s)
+        return upright.T if self._uniform([1]) > 0.5 else upright
+
+    def _uniform(self, shape: Sequence[int]) -> Tensor:
+        return torch.rand(*shape, generator=self.generator).to(self.device)
 
     def margin_and_loss(self, x: Images, y: Labels) -> tuple[Tensor, Tensor]:
         """Count a tie as an error; it does so itself, but for the start, after which it fails."""
@@ -190,8 +207,8 @@ def _square(guarded: Guarded, norm: Norm, epsilon: float, queries: int, seed: in
             guarded, NAMES[norm.name], n_queries=queries, eps=epsilon, resc_schedule=False
         )
         square.init_hyperparam(images)
-        with dice(seed):
-            _, found = square.attack_single_run(images, labels)
+        square.generator = torch.Generator().manual_seed(seed)
+        _, found = square.attack_single_run(images, labels)
         return found  # type: ignore[no-any-return]
 
     return attack

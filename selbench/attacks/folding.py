@@ -18,10 +18,10 @@ def folded(network: nn.Module, images: Images) -> nn.Module:
     for any module. Returns `network` itself where there is nothing to fold, or where the copy's
     logits are not the same.
     """
-    pairs = _pairs(network, images)
+    copied = copy.deepcopy(network)  # others may compute with `network` meanwhile
+    pairs = _pairs(copied, images)
     if not pairs:
         return network
-    copied = copy.deepcopy(network)
     for convolution_name, norm_name in pairs.items():
         convolution, norm = map(copied.get_submodule, (convolution_name, norm_name))
         assert isinstance(convolution, nn.Conv2d)
@@ -48,7 +48,7 @@ def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
             calls[name] = calls.get(name, 0) + 1
             if isinstance(module, nn.Conv2d):
                 made[id(output)] = name, output  # kept alive, so that its id stays its own
-            elif id(inputs[0]) in made and module.running_mean is not None:
+            elif inputs and id(inputs[0]) in made and module.running_mean is not None:
                 pairs[made[id(inputs[0])][0]] = name
 
         return module.register_forward_hook(hook)

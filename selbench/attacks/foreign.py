@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from selbench.attacks.gradient import NEVER, Attacked, check_inputs, in_chunks, logits_of
+from selbench.attacks.gradient import NEVER, Attacked, check_inputs, logits_of
 from selbench.attacks.norms import SLACK, Norm, inside
+from selbench.chunks import in_chunks
 from selbench.types import Examples, Images, Labels, Logits
 
 Foreign = Callable[[Images, Labels, Examples], Images]  # what it makes of a batch, unchecked

@@ -5,9 +5,8 @@ need no gradients. `goals` are the right labels, followed by the targets where t
 example falls when it is misclassified, as whatever.
 """
 
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -18,11 +17,10 @@ from torch import Tensor, nn
 from corruptions.draws import KeyedDraws
 from selbench.attacks.losses import Loss, cross_entropy
 from selbench.attacks.norms import Norm, inside
+from selbench.chunks import in_chunks
 from selbench.types import Examples, Images, Labels, Logits
 
 NEVER = -1  # steps of an example that did not fall
-CHUNK = {"cpu": 64, "cuda": 2000}  # images at once: what a processor's cache holds, a GPU fills;
-# halved for good where memory does not suffice
 
 Goals = tuple[Labels, ...]
 
@@ -296,26 +294,6 @@ def _merged(whole: Attacked, part: Attacked, places: Tensor) -> Attacked:
         put(whole.fallen, part.fallen),
         put(whole.steps, part.steps),
     )
-
-
-def in_chunks(
-    function: Callable[..., tuple[Tensor, ...]], images: Images, *others: Tensor
-) -> list[Tensor]:
-    """Map over rows in chunks, half as large as before where memory does not suffice."""
-    kind = images.device.type
-    while True:
-        size = CHUNK[kind]
-        try:
-            rows = zip(*(tensor.split(size) for tensor in (images, *others)), strict=True)
-            parts = [function(*chunk) for chunk in rows]
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-            CHUNK[kind] = size // 2
-            message = f"out of memory: {size // 2} images at once from now on instead of {size}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-        else:
-            return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
 def _laid_out(images: Images) -> Images:

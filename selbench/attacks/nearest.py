@@ -184,7 +184,8 @@ def _within(
 def _drawn_in(guarded: Guarded, images: Images, labels: Labels, errors: Images) -> Images:
     """Return errors as near as bisection finds them on the ways from images to `errors`.
 
-    They lie 0.1 % of the way beyond, so that rounding otherwise does not undo them.
+    They lie 0.1 % of the way beyond, so that rounding otherwise does not undo them; where there is
+    no error either, which a band of errors can be too thin for, `errors` are returned.
     """
     ways = errors - images
     low = torch.zeros_like(images[:, :1, :1, :1])
@@ -194,7 +195,8 @@ def _drawn_in(guarded: Guarded, images: Images, labels: Labels, errors: Images) 
         errs = (logits_of(guarded, images + middle * ways).argmax(1) != labels).view_as(low)
         low, high = torch.where(errs, low, middle), torch.where(errs, middle, high)
     drawn_in: Images = (images + (high + 2**-HALVINGS) * ways).clamp(0, 1)
-    return drawn_in
+    errs = logits_of(guarded, drawn_in).argmax(1) != labels
+    return torch.where(errs.view_as(high), drawn_in, errors)
 
 
 @torch.no_grad()

@@ -112,8 +112,8 @@ class Tree:
         _remove(self._folder / name)
 
     def place(self, name: str, severity: int, rows: range, images: Pixels) -> None:
-        for class_ in self._files:
-            (self._part(name, severity) / class_).mkdir(parents=True, exist_ok=True)
+        for folder in {self._paths[position].parent for position in rows}:
+            (self._part(name, severity) / folder).mkdir(parents=True, exist_ok=True)
         pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
         for position, image in zip(rows, pixels, strict=True):
             # Not saved to a path: Pillow does not notice when a full disk takes only a part.

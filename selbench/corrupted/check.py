@@ -178,7 +178,7 @@ def check(
         crew(True, device, step) as (run_all, safe_step),
     ):
         maker = _Maker(source, treatment, device, run_all, safe_step)
-        findings += [_check(maker, name, published, others) for name in names]
+        findings += [_check(maker, name, published and name in PUBLISHED, others) for name in names]
     return findings
 
 
@@ -278,10 +278,11 @@ def summary(findings: Sequence[Finding], against: Path | None) -> str:
     """Say in a sentence or two what was found of the corruptions."""
     made = [finding for finding in findings if finding.name != "labels"]
     sentences = []
-    if any(finding.published is not None for finding in made):
-        different = [finding.name for finding in made if not finding.published]
+    known = [finding for finding in made if finding.published is not None]
+    if known:
+        different = [finding.name for finding in known if not finding.published]
         sentences.append(
-            f"{len(made) - len(different)} of {len(made)} corruptions equal the published files "
+            f"{len(known) - len(different)} of {len(known)} corruptions equal the published files "
             "byte for byte" + (f" (not {', '.join(different)})" if different else "") + "."
         )
     cells = [(finding.name, each) for finding in made for each in finding.beside]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 
 from selbench.corrupted.layout import LABELS, PUBLISHED, SEVERITIES, About, read_about
 from selbench.datasets.dataset import Split, make_split
@@ -149,7 +150,7 @@ class CorruptedSet:
         return self.about is None or self.about.data == self.test.checksum
 
     def _source_of_array(self, path: Path, sums: list[str]) -> str:
-        published = [PUBLISHED[path.stem], PUBLISHED["labels"]]
+        published = [PUBLISHED.get(path.stem), PUBLISHED["labels"]]
         if sums == published:
             return "official"
         if self.strict:
@@ -251,14 +252,14 @@ def open_array(path: Path, axes: int) -> Array:
     Raises `SelbenchError` for a file that is missing, cut off, or holds something else.
     """
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: Array = open_memmap(path, mode="r")  # not np.load, which opens archives too
     except FileNotFoundError as problem:
         raise SelbenchError(f"{path} is missing; get the whole set") from problem
-    except (OSError, ValueError, EOFError) as problem:
+    except (OSError, ValueError) as problem:
         raise SelbenchError(
             f"{path} is cut off or damaged ({problem}); get or make it again"
         ) from problem
-    if not isinstance(array, np.ndarray) or array.ndim != axes or array.dtype.kind not in "ui":
+    if array.ndim != axes or array.dtype.kind not in "ui":
         raise SelbenchError(f"{path} holds no array of integers with {axes} axes")
     if not len(array):
         raise SelbenchError(f"{path} is empty; get or make it again")

@@ -196,9 +196,17 @@ def _check_name(folder: Path) -> None:
 
 
 def _distinct(files: list[Path]) -> list[str]:
-    """Name files without their suffixes where that tells them apart, on any file system."""
-    names = [path.stem for path in files]
-    return names if len({n.casefold() for n in names}) == len(names) else [p.name for p in files]
+    """Name files, so that a copy NAME.JPEG of each is another one and they sort as `files` do.
+
+    Without their suffixes where that serves, on any file system; else with them, or numbered.
+    """
+    width = len(str(len(files)))
+    numbered = [f"{number:0{width}}-{path.name}" for number, path in enumerate(files)]
+    for names in ([path.stem for path in files], [path.name for path in files]):
+        copies = [f"{name}.JPEG" for name in names]
+        if len({name.casefold() for name in names}) == len(names) and copies == sorted(copies):
+            return names
+    return numbered
 
 
 def _survey(paths: list[Path], labels: Labels | None, progress: Progress) -> Survey:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from selbench.attacks.folding import folded
+from selbench.chunks import BATCH, in_chunks
 from selbench.crew import Map, map_in_turn
 from selbench.datasets import Split, limited
 from selbench.outcomes import Columns, outcome
@@ -15,7 +16,6 @@ from selbench.suites import Attack, Condition
 from selbench.training import to_images
 from selbench.types import Images, Labels, Pixels
 
-BATCH = {"cpu": 250, "cuda": 2000}
 GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
 
 
@@ -46,7 +46,8 @@ def run_condition(
         def forward(
             network: nn.Module, images: Images = images, labels: Labels = labels
         ) -> Columns:
-            result = outcome(network(images), labels)
+            (logits,) = in_chunks(lambda part: (network(part),), images, sizes=BATCH)
+            result = outcome(logits, labels)
             step(len(labels), note)
             return result
 

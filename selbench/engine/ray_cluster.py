@@ -101,8 +101,9 @@ def _check_answer(address: str) -> None:
             connection.settimeout(SECONDS)
             connection.sendall(GREETING)
             answer = connection.recv(len(SETTINGS))
-    except OSError as problem:
-        raise _unreachable(address, str(problem.strerror or problem)) from problem
+    except (OSError, UnicodeError) as problem:  # the latter of names that none can have
+        reason = problem.strerror if isinstance(problem, OSError) else None
+        raise _unreachable(address, str(reason or problem)) from problem
     if answer[3:4] != SETTINGS[3:4]:
         raise _unreachable(address, "what answers there is not Ray")
 

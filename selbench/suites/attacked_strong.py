@@ -36,10 +36,10 @@ PASSES = {
     "noise-linf": Passes(1 + DRAWS * len(LINF_EPSILONS)),
     "noise-l2": Passes(1 + DRAWS * len(L2_EPSILONS)),
     "transfer-linf": Passes(1 + 2 * len(LINF_EPSILONS), 1 + STEPS * len(LINF_EPSILONS)),
-    "ddn-l2": Passes(HALVINGS + 1, 101),
-    "fmn-linf": Passes(HALVINGS + 1, 101),
-    "deepfool-l2": Passes(HALVINGS + 2, 451),
-    "hopskipjump-l2": Passes(QUERIES + HALVINGS + 1 + 5 * TRIES),
+    "ddn-l2": Passes(HALVINGS + 2, 101),
+    "fmn-linf": Passes(HALVINGS + 2, 101),
+    "deepfool-l2": Passes(HALVINGS + 3, 451),
+    "hopskipjump-l2": Passes(QUERIES + HALVINGS + 2 + 5 * TRIES),
     "autoattack-linf": _autoattack_passes(AUTOATTACK_LINF),
     "autoattack-l2": _autoattack_passes(AUTOATTACK_L2),
 }
@@ -55,17 +55,21 @@ def attacks_strong(setting: Setting) -> list[Work]:
         _piece("noise-l2", L2_EPSILONS, partial(noise, norm=l2)),
         _piece("transfer-linf", LINF_EPSILONS, transferred, transfer=True),
         *(
-            _piece(f"{name}-{norm}", EPSILONS[norm], partial(minimum_norm, name=name))
+            _piece(f"{name}-{norm}", EPSILONS[norm], partial(minimum_norm, name=name), version=2)
             for name, (norm, _) in MINIMUM_NORM.items()
         ),
-        _piece("hopskipjump-l2", L2_EPSILONS, hop_skip_jump),
+        _piece("hopskipjump-l2", L2_EPSILONS, hop_skip_jump, version=2),
         _piece("autoattack-linf", AUTOATTACK_LINF, partial(autoattack, norm=linf)),
         _piece("autoattack-l2", AUTOATTACK_L2, partial(autoattack, norm=l2)),
     ]
 
 
 def _piece(
-    name: str, levels: Levels, attack: Callable[..., Sequence[Attacked]], transfer: bool = False
+    name: str,
+    levels: Levels,
+    attack: Callable[..., Sequence[Attacked]],
+    transfer: bool = False,
+    version: int = 1,
 ) -> Attack:
     """Make a piece of work of an attack that takes epsilons after all else; `name` has its norm."""
     epsilons = tuple(level / 255 for level in levels)
@@ -74,5 +78,13 @@ def _piece(
         return list(attack(*given, epsilons))
 
     group = name.rpartition("-")[2]
-    suite, passes = "attacks-strong", PASSES[name]
-    return Attack(suite, name, levels, run, transfer=transfer, group=group, passes=passes)
+    return Attack(
+        "attacks-strong",
+        name,
+        levels,
+        run,
+        transfer=transfer,
+        group=group,
+        version=version,
+        passes=PASSES[name],
+    )

@@ -1,8 +1,9 @@
 """The training loop, to be read from top to bottom."""
 
+import copy
 import math
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +15,13 @@ from torch.optim import SGD
 from selbench.datasets import Split
 from selbench.device import has_bfloat16
 from selbench.errors import SelbenchError
-from selbench.randomness import seeded
+from selbench.randomness import dice, rolls, seeded
 from selbench.selectivity import RecordedUnits, mean_selectivity
 from selbench.study import Recipe
 from selbench.training.augment import augment
 from selbench.training.methods import Views, inconsistency, to_images, views
 from selbench.training.schedule import learning_rate
-from selbench.types import Labels
+from selbench.types import Labels, Pixels
 
 TRAINING_VERSION = 1  # in every network's key: raise it when a recipe trains otherwise
 
@@ -94,6 +95,7 @@ def train(
         )
     device = train_split.labels.device
     half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(device))
+    lent = _lent(model, train_split.images[: min(2, recipe.batch_size)])
     for number in range(first_epoch, recipe.epochs + 1):
         model.train()
         order = torch.randperm(len(train_split), generator=seeded(f"order/{number}", seed)).to(
@@ -101,19 +103,32 @@ def train(
         )
         generator = seeded(f"augment/{number}", seed, device)
         totals = torch.zeros(2, device=device)
-        for batch in range(batches):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, number - 1 + batch / batches)
-            part = train_split.take(order[batch * recipe.batch_size :][: recipe.batch_size])
-            pixels = augment(part.images, recipe.augment, generator)
-            shown = views(recipe.method, model, pixels, part.labels, generator, half)
-            totals += _step(model, optimizer, shown, part.labels, recipe, alpha, half)
+        with lent(seeded(f"layers/{number}", seed).initial_seed()):
+            for batch in range(batches):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(recipe, number - 1 + batch / batches)
+                part = train_split.take(order[batch * recipe.batch_size :][: recipe.batch_size])
+                pixels = augment(part.images, recipe.augment, generator)
+                shown = views(recipe.method, model, pixels, part.labels, generator, half)
+                totals += _step(model, optimizer, shown, part.labels, recipe, alpha, half)
         cross_entropy, selectivity = (totals / batches).tolist()
         yield Epoch(
             number, cross_entropy, selectivity if alpha else None, accuracy(model, validation)
         )
         if not math.isfinite(cross_entropy):
             return
+
+
+def _lent(model: nn.Module, images: Pixels) -> Callable[[int], AbstractContextManager[None]]:
+    """Return what lends a network torch's global generators for an epoch, if it draws from them."""
+    copied = copy.deepcopy(model).train()
+    with torch.no_grad():
+        drawing = rolls(lambda: copied(to_images(images)))
+
+    def lend(seed: int) -> AbstractContextManager[None]:
+        return dice(seed) if drawing else nullcontext()
+
+    return lend
 
 
 def _step(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from networks import (
     CLASSES,
+    SIDE,
     Detached,
     Diverged,
     Dropping,
@@ -23,11 +24,12 @@ from quick_attacks import (
     standing,
 )
 
-from selbench.attacks import gradient
+from selbench import chunks
 from selbench.attacks.autoattack import SQUARE, autoattack
-from selbench.attacks.foreign import Standing
+from selbench.attacks.foreign import Guarded, Standing
 from selbench.attacks.gradient import NEVER
 from selbench.attacks.masking import FLAGS
+from selbench.attacks.nearest import _drawn_in
 from selbench.attacks.norms import NORMS, inside
 
 
@@ -93,8 +95,28 @@ def test_where_all_is_of_one_class_all_stand(first, norm, attack):
         assert not found.fallen.any()
 
 
+class Band(Linear):
+    """Errs in a band so thin that a step beyond its edge is out of it again."""
+
+    def forward(self, images):
+        brightness = images.flatten(1).mean(1)
+        logits = torch.zeros(len(images), CLASSES)
+        logits[:, 1] = torch.where((brightness > 0.7) & (brightness < 0.70005), 1.0, -1.0)
+        return logits
+
+
+def test_an_error_in_a_thin_band_is_kept():
+    images, labels = torch.full((1, 3, SIDE, SIDE), 0.2), torch.zeros(1, dtype=torch.int64)
+    errors = torch.full_like(images, 0.70004)
+    network = Band()
+    assert network(errors).argmax(1) == 1
+    found = _drawn_in(Guarded(network), images, labels, errors)
+    assert network(found).argmax(1) == 1
+    assert (found <= errors).all()
+
+
 def test_what_memory_does_not_suffice_for_is_done_in_halves(monkeypatch, network):
-    monkeypatch.setattr(gradient, "CHUNK", {"cpu": 8})
+    monkeypatch.setitem(chunks.CHUNK, "cpu", 8)
     images, labels = pictures(12)
     left = Standing(network, images, labels, torch.arange(12))
 

@@ -19,6 +19,36 @@ def test_folding_changes_no_logit_beyond_rounding(foreign, real):
     assert any(isinstance(m, nn.BatchNorm2d) for m in foreign.modules())
 
 
+class Small(nn.Module):
+    """A convolution and a batch norm, called by keyword; says whether hooks watch it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.norm.running_mean.uniform_()
+        self.watched = []
+
+    def forward(self, images, keyword=False):
+        self.watched.append(bool(self.convolution._forward_hooks))
+        maps = self.convolution(images)
+        return (self.norm(input=maps) if keyword else self.norm(maps)).mean((2, 3))
+
+
+def test_folding_watches_a_copy_since_others_compute_with_the_network():
+    network = Small().eval()
+    quicker = folded(network, grey(2))
+    assert isinstance(quicker.norm, nn.Identity)
+    assert not any(network.watched)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_batch_norm_that_is_called_by_keyword_is_not_folded():
+    network = Small().eval()
+    network.forward = lambda images: Small.forward(network, images, keyword=True)
+    assert folded(network, grey(2)) is network
+
+
 def test_a_network_without_batch_norm_is_left_alone():
     network = Linear()
     assert folded(network, grey(2)) is network

@@ -6,7 +6,8 @@ import pytest
 import torch
 from networks import CLASSES, SIDE, Linear, grey, labels_of
 
-from selbench.attacks import gradient, losses
+from selbench import chunks
+from selbench.attacks import losses
 from selbench.attacks.gradient import NEVER, fgsm, gradients_of, logits_of, pgd, pgd_curve, pgd_grid
 from selbench.attacks.norms import NORMS, inside
 
@@ -252,7 +253,7 @@ class Large(Linear):
 
 
 def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
-    monkeypatch.setattr(gradient, "CHUNK", {"cpu": 64})
+    monkeypatch.setitem(chunks.CHUNK, "cpu", 64)
     images, small = grey(40), Linear()
     labels = labels_of(small, images)
     with pytest.warns(RuntimeWarning) as told:
@@ -260,7 +261,7 @@ def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
     sentences = [str(each.message) for each in told]
     assert len(sentences) == 3
     assert sentences[-1] == "out of memory: 8 images at once from now on instead of 16"
-    assert gradient.CHUNK == {"cpu": 8}
+    assert chunks.CHUNK["cpu"] == 8
     expected = pgd(small, images, (labels,), 0.1, NORMS["linf"], step=0.02, steps=5)
     assert torch.equal(found.fallen, expected.fallen)
     torch.testing.assert_close(found.images, expected.images)

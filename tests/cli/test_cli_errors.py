@@ -89,6 +89,17 @@ WRONG = {
         r"ddn-l2 is not in the suite attacks; add --suite attacks-strong",
     ),
     "scale of nothing": (["run", "--scale", "0"], r"--scale 0: input should be 32, 64 or 224$"),
+    "path of nobody": (
+        [
+            "figure",
+            "tradeoff",
+            "--output",
+            "~no-such-user/figure.svg",
+            "--store",
+            "~no-such-user/x",
+        ],
+        r"^a path begins with the ~ of no user here; write it in full$",
+    ),
     "source of nothing": (["run", "--source", ""], r"--source: string should have at least 1 ch"),
     "scale": (["run", "--scale", "48"], r"--scale 48: input should be 32, 64 or 224$"),
     "scale of images on disk": (

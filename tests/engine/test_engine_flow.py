@@ -162,6 +162,12 @@ def test_an_address_is_a_host_and_a_port(refused, address):
     )
 
 
+def test_an_address_that_no_host_can_have_is_refused(refused):
+    sentence = refused("run", "--engine", "ray", "--address", "10..0.1:6379")
+    assert "10..0.1:6379" in sentence
+    assert "label" in sentence  # Python's words for what is wrong with the name
+
+
 def test_without_ray_the_command_that_installs_it_is_told(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert refused("run", "--engine", "ray") == (
