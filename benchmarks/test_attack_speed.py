@@ -102,7 +102,7 @@ def test_pgd_grid_beside_a_peer(race, network, data, peer):
         found = pgd_grid(
             quick,
             images,
-            (labels,),
+            labels,
             EPSILONS,
             LINF,
             steps=STEPS,
@@ -129,10 +129,10 @@ def test_paper_curve_beside_one_run(race, network, data):
     options = {"epsilon": 16 / 255, "norm": LINF, "step": 1e-4, "steps": STEPS}
 
     def curve():
-        assert len(pgd_curve(quick, images, (labels,), **options)) == STEPS
+        assert len(pgd_curve(quick, images, labels, **options)) == STEPS
 
     def one_run():
-        pgd(quick, images, (labels,), **options)
+        pgd(quick, images, labels, **options)
 
     assert race(curve, one_run, rounds=5) >= 1 / 1.1
 
@@ -146,7 +146,7 @@ def test_step_beside_a_bare_step(race, network, data):
     forward = quick.forward
 
     def attack():
-        pgd(quick, images, (labels,), 0.5 / 255, LINF, step=0.125 / 255, steps=20)
+        pgd(quick, images, labels, 0.5 / 255, LINF, step=0.125 / 255, steps=20)
 
     quick.forward = lambda batch: alive.append(len(batch)) or forward(batch)
     attack()
@@ -174,7 +174,7 @@ def test_full_grid_on_a_gpu(benchmark, network, data):
             pgd_grid(
                 quick,
                 images,
-                (labels,),
+                labels,
                 EPSILONS,
                 norm,
                 steps=STEPS,

@@ -1,8 +1,8 @@
 """Attacks that follow a network's gradient: in one step (FGSM), or in many (PGD).
 
 A network here is in evaluation mode, takes images in [0, 1], returns logits, and its parameters
-need no gradients. `goals` are the right labels, followed by the targets where the loss has some; an
-example falls when it is misclassified, as whatever.
+need no gradients. Attacks climb the cross-entropy; an example falls when it is misclassified, into
+whatever class.
 """
 
 from collections import deque
@@ -21,8 +21,6 @@ from selbench.chunks import in_chunks
 from selbench.types import Examples, Images, Labels, Logits
 
 NEVER = -1  # steps of an example that did not fall
-
-Goals = tuple[Labels, ...]
 
 
 @dataclass(frozen=True)
@@ -68,21 +66,21 @@ def logits_of(network: nn.Module, images: Images) -> Logits:
 
 
 def gradients_of(
-    network: nn.Module, images: Images, goals: Goals, loss: Loss = cross_entropy
+    network: nn.Module, images: Images, labels: Labels, loss: Loss = cross_entropy
 ) -> tuple[Images, Logits]:
     """Return the gradient of each example's loss with respect to its image, and the logits.
 
     A slope that is not a number counts as none: a root has none at 0, where many pixels are.
     """
 
-    def backward(images: Images, *goals: Labels) -> tuple[Images, Logits]:
+    def backward(images: Images, labels: Labels) -> tuple[Images, Logits]:
         points = _laid_out(images.detach()).requires_grad_()
         with torch.enable_grad():
             outputs = network(points)
-            (gradient,) = torch.autograd.grad(loss(outputs, *goals).sum(), points)
+            (gradient,) = torch.autograd.grad(loss(outputs, labels).sum(), points)
         return gradient.nan_to_num_(), outputs.detach()
 
-    gradients, logits = in_chunks(backward, images, *goals)
+    gradients, logits = in_chunks(backward, images, labels)
     return gradients, logits
 
 
@@ -90,10 +88,9 @@ def gradients_of(
 def fgsm(
     network: nn.Module,
     images: Images,
-    goals: Goals,
+    labels: Labels,
     epsilons: Sequence[float],
     norm: Norm,
-    loss: Loss = cross_entropy,
 ) -> list[Attacked]:
     """Take one step as long as the ball is wide, for every epsilon along the same gradient.
 
@@ -101,14 +98,14 @@ def fgsm(
     step would make of it. Goodfellow, Shlens & Szegedy, 2015, arXiv:1412.6572.
     """
     check_inputs(images, epsilons)
-    gradients, clean = gradients_of(network, images, goals, loss)
-    wrong = clean.argmax(1) != goals[0]
+    gradients, clean = gradients_of(network, images, labels)
+    wrong = clean.argmax(1) != labels
     direction = norm.steepest(gradients).masked_fill_(wrong.view(-1, 1, 1, 1), 0)
     results = []
     for epsilon in epsilons:
         adversarials = (images + epsilon * direction).clamp_(0, 1)
         logits = logits_of(network, adversarials).where(~wrong[:, None], clean)
-        fallen = (logits.argmax(1) != goals[0]) & inside(images, adversarials, norm, epsilon)
+        fallen = (logits.argmax(1) != labels) & inside(images, adversarials, norm, epsilon)
         steps = torch.where(fallen, 1, NEVER).masked_fill_(wrong, 0)
         results.append(Attacked(adversarials, logits, fallen, steps))
     return results
@@ -118,14 +115,13 @@ def fgsm(
 def pgd(
     network: nn.Module,
     images: Images,
-    goals: Goals,
+    labels: Labels,
     epsilon: float,
     norm: Norm,
     *,
     step: float,
     steps: int,
     start: Images | None = None,
-    loss: Loss = cross_entropy,
     early: bool = True,
 ) -> Attacked:
     """Climb the loss in steps of a fixed length, projected onto the ball and onto [0, 1].
@@ -135,19 +131,18 @@ def pgd(
     Args:
         network: under attack.
         images: clean ones.
-        goals: the right labels, and the targets of a targeted loss.
+        labels: the right ones.
         epsilon: size of the ball.
         norm: of the ball.
         step: length of a step, in the same norm.
         steps: how many.
         start: images to start from, inside the ball; None for `images`.
-        loss: what is climbed.
         early: whether an example leaves as soon as it has fallen; else all take every step and
             the last point decides, as in foolbox.
     """
     check_inputs(images, [epsilon])
     start = images if start is None else start
-    states = _climb(network, images, goals, epsilon, norm, step, steps, start, loss, early)
+    states = _climb(network, images, labels, epsilon, norm, step, steps, start, early)
     return deque(states, maxlen=1)[0]
 
 
@@ -155,20 +150,19 @@ def pgd(
 def pgd_curve(
     network: nn.Module,
     images: Images,
-    goals: Goals,
+    labels: Labels,
     epsilon: float,
     norm: Norm,
     *,
     step: float,
     steps: int,
-    loss: Loss = cross_entropy,
 ) -> list[Attacked]:
     """Run PGD from the images once; return what there is after 1, 2, ..., `steps` steps.
 
     All results share their images, which are those of the end.
     """
     check_inputs(images, [epsilon])
-    states = _climb(network, images, goals, epsilon, norm, step, steps, images, loss, early=True)
+    states = _climb(network, images, labels, epsilon, norm, step, steps, images, early=True)
     kept = [
         Attacked(now.images, now.logits.clone(), now.fallen.clone(), now.steps.clone())
         for now in states
@@ -179,13 +173,12 @@ def pgd_curve(
 def _climb(
     network: nn.Module,
     images: Images,
-    goals: Goals,
+    labels: Labels,
     epsilon: float,
     norm: Norm,
     step: float,
     steps: int,
     points: Images,
-    loss: Loss,
     early: bool,
 ) -> Iterator[Attacked]:
     """Yield what there is after every step of PGD, from the start on, in the same tensors."""
@@ -194,17 +187,13 @@ def _climb(
     for number in range(steps + 1):
         last = number == steps
         gradients, logits = (
-            (points, logits_of(network, points))
-            if last
-            else gradients_of(network, points, goals, loss)
+            (points, logits_of(network, points)) if last else gradients_of(network, points, labels)
         )
         if state is None:
-            nobody = torch.zeros_like(goals[0], dtype=torch.bool)
-            state = Attacked(
-                points.clone(), logits.clone(), nobody, torch.full_like(goals[0], NEVER)
-            )
+            nobody = torch.zeros_like(labels, dtype=torch.bool)
+            state = Attacked(points.clone(), logits.clone(), nobody, torch.full_like(labels, NEVER))
         state.images[alive], state.logits[alive] = points, logits
-        fell = (logits.argmax(1) != goals[0]) & inside(images, points, norm, epsilon)
+        fell = (logits.argmax(1) != labels) & inside(images, points, norm, epsilon)
         if early or last:
             state.fallen[alive] = fell
             state.steps[alive[fell]] = number
@@ -213,8 +202,8 @@ def _climb(
             return
         if early and fell.any():
             left = ~fell
-            alive, images, points, gradients = (t[left] for t in (alive, images, points, gradients))
-            goals = tuple(goal[left] for goal in goals)
+            alive, images, labels = alive[left], images[left], labels[left]
+            points, gradients = points[left], gradients[left]
         moved = points + step * norm.steepest(gradients)
         points = (images + norm.project(moved - images, epsilon)).clamp_(0, 1)
 
@@ -223,7 +212,7 @@ def _climb(
 def pgd_grid(
     network: nn.Module,
     images: Images,
-    goals: Goals,
+    labels: Labels,
     epsilons: Sequence[float],
     norm: Norm,
     *,
@@ -232,7 +221,6 @@ def pgd_grid(
     restarts: int,
     examples: Examples,
     key: str,
-    loss: Loss = cross_entropy,
 ) -> list[Attacked]:
     """Run PGD for epsilons in rising order; what has fallen to one has fallen to all larger ones.
 
@@ -241,7 +229,7 @@ def pgd_grid(
     Args:
         network: under attack.
         images: clean ones.
-        goals: the right labels, and the targets of a targeted loss.
+        labels: the right ones.
         epsilons: sizes of the ball, rising.
         norm: of the ball.
         steps: of every run.
@@ -249,11 +237,10 @@ def pgd_grid(
         restarts: further runs, on what the runs before left.
         examples: each image's position in its data set, which its random points depend on.
         key: names the random numbers.
-        loss: what is climbed.
     """
     check_inputs(images, epsilons)
     logits = logits_of(network, images)
-    wrong = logits.argmax(1) != goals[0]
+    wrong = logits.argmax(1) != labels
     best = Attacked(images.clone(), logits, wrong, torch.where(wrong, 0, NEVER))
     results = []
     for epsilon in epsilons:
@@ -269,13 +256,12 @@ def pgd_grid(
             found = pgd(
                 network,
                 clean,
-                tuple(goal[left] for goal in goals),
+                labels[left],
                 epsilon,
                 norm,
                 step=relative_step * epsilon,
                 steps=steps,
                 start=start,
-                loss=loss,
             )
             best = _merged(best, found, left)
         results.append(best)

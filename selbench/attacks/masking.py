@@ -75,7 +75,7 @@ def examine(
     }
     if checks["no_gradients"]:
         return checks
-    gradients, _ = gradients_of(network, images, (labels,), loss=margin)
+    gradients, _ = gradients_of(network, images, labels, loss=margin)
     flat = gradients.flatten(1).abs().amax(1) == 0
     checks["zero_gradients"] = _share(flat & (logits.argmax(1) == labels))
 
@@ -83,7 +83,7 @@ def examine(
         found = pgd_grid(
             network,
             images,
-            (labels,),
+            labels,
             epsilons,
             LINF,
             steps=steps,
@@ -94,7 +94,7 @@ def examine(
         )
         return [_share(each.fallen) for each in found]
 
-    once = [_share(each.fallen) for each in fgsm(network, images, (labels,), epsilons, LINF)]
+    once = [_share(each.fallen) for each in fgsm(network, images, labels, epsilons, LINF)]
     place = min(range(len(epsilons)), key=lambda i: abs(once[i] - 0.5))
     fallen = {place: many_steps((epsilons[place],), 40, 1)[0]}
     while fallen[place] > 0.5 and place > 0:  # PGD fells more than FGSM: half of them sooner
@@ -118,7 +118,7 @@ def raised(checks: Mapping[str, float]) -> list[str]:
 def differentiable(network: nn.Module, images: Images, labels: Labels) -> bool:
     """Say whether logits depend on images in a way that can be differentiated."""
     try:
-        gradients_of(network, images, (labels,))
+        gradients_of(network, images, labels)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # what torch raises where nothing requires a gradient

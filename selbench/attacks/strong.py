@@ -92,7 +92,7 @@ def _pgd(source: nn.Module, norm: Norm, epsilon: float, key: str) -> Foreign:
         found = pgd(
             source,
             images,
-            (labels,),
+            labels,
             epsilon,
             norm,
             step=epsilon / 4,

@@ -56,7 +56,7 @@ def _fgsm() -> Attack:
     epsilons = _fractions(LINF_EPSILONS)
 
     def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
-        return fgsm(n, images, (labels,), epsilons, NORMS["linf"])
+        return fgsm(n, images, labels, epsilons, NORMS["linf"])
 
     passes = Passes(len(LINF_EPSILONS), 1)
     return _attack("fgsm-linf", LINF_EPSILONS, run, "linf", passes)
@@ -68,7 +68,7 @@ def _paper_pgd() -> Attack:
     def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
         epsilon = PAPER_EPSILON / 255
         norm, steps = NORMS["linf"], STEPS
-        return pgd_curve(n, images, (labels,), epsilon, norm, step=PAPER_STEP, steps=steps)
+        return pgd_curve(n, images, labels, epsilon, norm, step=PAPER_STEP, steps=steps)
 
     levels = tuple(float(step) for step in range(1, STEPS + 1))
     return _attack("paper-pgd", levels, run, "linf", Passes(1, STEPS))
@@ -81,7 +81,7 @@ def _pgd(norm: str, levels: tuple[float, ...]) -> Attack:
         return pgd_grid(
             n,
             images,
-            (labels,),
+            labels,
             _fractions(levels),
             NORMS[norm],
             steps=STEPS,

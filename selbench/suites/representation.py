@@ -137,7 +137,7 @@ def _measure_attacked(
         pgd(
             network,
             to_images(images),
-            (labels,),
+            labels,
             PAPER_EPSILON / 255,
             NORMS["linf"],
             step=PAPER_STEP,

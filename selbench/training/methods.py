@@ -75,7 +75,7 @@ def _adversarial(
     found = pgd(
         model,
         images,
-        (labels,),
+        labels,
         EPSILON,
         NORMS["linf"],
         step=STEP,

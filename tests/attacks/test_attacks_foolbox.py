@@ -68,10 +68,10 @@ def test_the_same_examples_fall_as_to_foolbox(ours, attack, foreign, real):
     _, _, expected = theirs(wrapped, images, labels, epsilons=epsilons)
     network = folded(foreign, images[:2])
     if ours == "fgsm":
-        found = fgsm(network, images, (labels,), epsilons, NORMS["linf"])
+        found = fgsm(network, images, labels, epsilons, NORMS["linf"])
     else:
         found = [
-            pgd(network, images, (labels,), e, NORMS[ours], step=e / 4, steps=10, early=False)
+            pgd(network, images, labels, e, NORMS[ours], step=e / 4, steps=10, early=False)
             for e in epsilons
         ]
     for each, theirs_fallen in zip(found, expected, strict=True):

@@ -35,8 +35,8 @@ def test_the_smallest_perturbation_of_a_linear_network_is_found(norm):
     low, high = exact.min().item() * 0.98, exact.max().item() * 1.04
     epsilons = [low * 1.03**i for i in range(100) if low * 1.03**i < high * 1.03]
     found = pgd_grid(
-        network, images, (labels,), epsilons, norm, steps=20, relative_step=0.25, restarts=0,
-        examples=torch.arange(len(images)), key="test", loss=losses.margin,
+        network, images, labels, epsilons, norm, steps=20, relative_step=0.25, restarts=0,
+        examples=torch.arange(len(images)), key="test",
     )  # fmt: skip
     fallen = torch.stack([each.fallen for each in found])
     assert fallen[-1].all()
@@ -48,8 +48,8 @@ def test_the_smallest_perturbation_of_a_linear_network_is_found(norm):
 def test_fgsm_on_a_linear_network_is_the_one_step_that_gains_most(norm):
     network, images = Linear(), grey(40)
     labels = labels_of(network, images)
-    (found,) = fgsm(network, images, (labels,), [0.01], norm)
-    gradient, _ = gradients_of(network, images, (labels,))
+    (found,) = fgsm(network, images, labels, [0.01], norm)
+    gradient, _ = gradients_of(network, images, labels)
     step = found.images - images
     torch.testing.assert_close(norm.size(step), torch.full((40,), 0.01))
     gained = (step * gradient).flatten(1).sum(1)
@@ -66,11 +66,11 @@ def test_every_adversarial_lies_in_the_ball_and_in_the_unit_cube(norm, epsilon):
     images = torch.rand(60, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     labels = labels_of(network, images)
     found = [
-        *fgsm(network, images, (labels,), [epsilon], norm),
-        pgd(network, images, (labels,), epsilon, norm, step=epsilon / 4, steps=10),
-        pgd_curve(network, images, (labels,), epsilon, norm, step=epsilon / 4, steps=3)[-1],
+        *fgsm(network, images, labels, [epsilon], norm),
+        pgd(network, images, labels, epsilon, norm, step=epsilon / 4, steps=10),
+        pgd_curve(network, images, labels, epsilon, norm, step=epsilon / 4, steps=3)[-1],
         *pgd_grid(
-            network, images, (labels,), [epsilon], norm, steps=5, relative_step=0.25, restarts=2,
+            network, images, labels, [epsilon], norm, steps=5, relative_step=0.25, restarts=2,
             examples=torch.arange(60), key="test",
         ),
     ]  # fmt: skip
@@ -107,13 +107,13 @@ def test_a_result_says_after_how_many_steps_an_example_fell():
     labels = labels_of(network, images)
     labels[0] = (labels[0] + 1) % CLASSES
     options = {"epsilon": 0.05, "norm": NORMS["linf"], "step": 0.002, "steps": 12}
-    found = pgd(network, images, (labels,), **options)
+    found = pgd(network, images, labels, **options)
     assert found.steps[0] == 0
     assert torch.equal(found.images[0], images[0])
     assert torch.equal(found.fallen, found.steps != NEVER)
     assert 0 < found.fallen.sum() < 40
     for number in range(1, 13):
-        shorter = pgd(network, images, (labels,), **(options | {"steps": number}))
+        shorter = pgd(network, images, labels, **(options | {"steps": number}))
         assert torch.equal(shorter.fallen, (found.steps != NEVER) & (found.steps <= number))
 
 
@@ -121,13 +121,13 @@ def test_a_curve_is_one_run_seen_after_every_step():
     network, images = Linear(scale=0.2), grey(40)
     labels = labels_of(network, images)
     options = {"norm": NORMS["linf"], "step": 0.002}
-    curve = pgd_curve(network, images, (labels,), 0.05, steps=12, **options)
+    curve = pgd_curve(network, images, labels, 0.05, steps=12, **options)
     assert len(curve) == 12
     for number, each in enumerate(curve, 1):
-        alone = pgd(network, images, (labels,), 0.05, steps=number, **options)
+        alone = pgd(network, images, labels, 0.05, steps=number, **options)
         assert torch.equal(each.fallen, alone.fallen)
         torch.testing.assert_close(each.logits, alone.logits)
-    all_fall = pgd_curve(network, images, (labels,), 0.5, NORMS["linf"], step=0.3, steps=6)
+    all_fall = pgd_curve(network, images, labels, 0.5, NORMS["linf"], step=0.3, steps=6)
     assert [each.fallen.all().item() for each in all_fall] == [True] * 6
 
 
@@ -138,7 +138,7 @@ def test_what_has_fallen_to_a_budget_has_fallen_to_larger_ones():
     watched = network.forward
     network.forward = lambda batch: calls.append(len(batch)) or watched(batch)
     found = pgd_grid(
-        network, images, (labels,), LARGE, NORMS["linf"], steps=4, relative_step=0.25,
+        network, images, labels, LARGE, NORMS["linf"], steps=4, relative_step=0.25,
         restarts=1, examples=torch.arange(40), key="test",
     )  # fmt: skip
     for smaller, larger in pairwise(found):
@@ -155,7 +155,7 @@ def test_random_starts_belong_to_the_example_not_to_its_batch():
 
     def attack(rows):
         return pgd_grid(
-            network, images[rows], (labels[rows],), LARGE, NORMS["linf"], steps=3,
+            network, images[rows], labels[rows], LARGE, NORMS["linf"], steps=3,
             relative_step=0.25, restarts=2, examples=examples[rows], key="test",
         )  # fmt: skip
 
@@ -168,40 +168,11 @@ def test_random_starts_belong_to_the_example_not_to_its_batch():
 
 def test_losses_are_their_definitions():
     logits = torch.tensor([[3.0, 1.0, 2.0, -1.0], [0.0, 4.0, 1.0, 2.0]])
-    labels, targets = torch.tensor([0, 0]), torch.tensor([1, 3])
+    labels = torch.tensor([0, 0])
     assert losses.margin(logits, labels).tolist() == [-1.0, 4.0]
-    ratio = losses.difference_of_logits_ratio(logits, labels)
-    torch.testing.assert_close(ratio, torch.tensor([-1 / 2, 4 / 3]))
     torch.testing.assert_close(
         losses.cross_entropy(logits, labels), -logits.log_softmax(1)[[0, 1], labels]
     )
-    torch.testing.assert_close(
-        losses.targeted_cross_entropy(logits, labels, targets),
-        logits.log_softmax(1)[[0, 1], targets],
-    )
-    assert losses.targeted_margin(logits, labels, targets).tolist() == [-2.0, -2.0]
-    torch.testing.assert_close(
-        losses.targeted_difference_of_logits_ratio(logits, labels, targets),
-        torch.tensor([(1 - 3) / 3.0, (2 - 0) / 3.5]),
-    )
-
-
-def test_the_ratio_does_not_change_with_the_scale_of_logits():
-    logits = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(20) % 6
-    ratio = losses.difference_of_logits_ratio
-    torch.testing.assert_close(ratio(logits * 7 + 3, labels), ratio(logits, labels))
-
-
-def test_a_targeted_attack_reaches_its_targets():
-    network, images = Linear(), grey(40)
-    labels = labels_of(network, images)
-    targets = (labels + 2) % CLASSES
-    found = pgd(
-        network, images, (labels, targets), 0.3, NORMS["linf"], step=0.05, steps=20, early=False,
-        loss=losses.targeted_margin,
-    )  # fmt: skip
-    assert torch.equal(found.logits.argmax(1), targets)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -223,10 +194,10 @@ def test_a_slope_that_is_not_a_number_does_not_stop_an_attack(norm):
     rooted, images = Rooted(), grey(20)
     images[:, :, 0] = 0  # where the root's slope is infinite, and times 0 not a number
     labels = rooted(images).argmax(1)
-    gradients, _ = gradients_of(rooted, images, (labels,))
+    gradients, _ = gradients_of(rooted, images, labels)
     assert gradients.isfinite().all()
     found = pgd(
-        rooted, images, (labels,), 0.5 if norm == "linf" else 4.0, NORMS[norm], step=0.1, steps=40
+        rooted, images, labels, 0.5 if norm == "linf" else 4.0, NORMS[norm], step=0.1, steps=40
     )
     assert found.fallen.all()
 
@@ -236,7 +207,7 @@ def test_fgsm_does_not_mend_what_was_wrong_from_the_start():
     own = labels_of(network, images)
     labels = network(images).argsort(1, descending=True)[:, 1]  # wrong, and nearly right
     labels[::2] = own[::2]
-    for found in fgsm(network, images, (labels,), LARGE, NORMS["linf"]):
+    for found in fgsm(network, images, labels, LARGE, NORMS["linf"]):
         assert found.fallen[1::2].all()
         assert torch.equal(found.images[1::2], images[1::2])
         assert (found.steps[1::2] == 0).all()
@@ -257,11 +228,11 @@ def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
     images, small = grey(40), Linear()
     labels = labels_of(small, images)
     with pytest.warns(RuntimeWarning) as told:
-        found = pgd(Large(), images, (labels,), 0.1, NORMS["linf"], step=0.02, steps=5)
+        found = pgd(Large(), images, labels, 0.1, NORMS["linf"], step=0.02, steps=5)
     sentences = [str(each.message) for each in told]
     assert len(sentences) == 3
     assert sentences[-1] == "out of memory: 8 images at once from now on instead of 16"
     assert chunks.CHUNK["cpu"] == 8
-    expected = pgd(small, images, (labels,), 0.1, NORMS["linf"], step=0.02, steps=5)
+    expected = pgd(small, images, labels, 0.1, NORMS["linf"], step=0.02, steps=5)
     assert torch.equal(found.fallen, expected.fallen)
     torch.testing.assert_close(found.images, expected.images)

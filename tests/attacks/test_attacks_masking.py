@@ -19,7 +19,7 @@ def test_an_undefended_network_falls_and_raises_no_flag(foreign, real):
     checks = examine(network, images, labels, torch.arange(25), EPSILONS)
     assert set(checks) == set(FLAGS) - {"gradient_free", "transfer"}
     assert raised(checks) == []
-    found = pgd(network, images, (labels,), 8 / 255, NORMS["linf"], step=2 / 255, steps=40)
+    found = pgd(network, images, labels, 8 / 255, NORMS["linf"], step=2 / 255, steps=40)
     assert found.fallen.all()
 
 
@@ -68,8 +68,8 @@ def test_attacks_are_compared_where_pgd_fells_nearest_to_half():
     checks = examine(network, images, labels, torch.arange(40), epsilons)
     shares = []
     for epsilon in epsilons:
-        many = pgd(network, images, (labels,), epsilon, norm, step=epsilon / 4, steps=40)
-        (once,) = fgsm(network, images, (labels,), [epsilon], norm)
+        many = pgd(network, images, labels, epsilon, norm, step=epsilon / 4, steps=40)
+        (once,) = fgsm(network, images, labels, [epsilon], norm)
         shares.append([each.fallen.double().mean().item() for each in (many, once)])
     many, once = min(shares, key=lambda pair: abs(pair[0] - 0.5))
     assert 0.2 < many < 0.8

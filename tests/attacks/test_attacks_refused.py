@@ -14,13 +14,13 @@ def attack_everyhow(network, images, labels, epsilons):
     examples = torch.arange(len(images))
     options = {"step": 0.01, "steps": 2}
     return {
-        "fgsm": lambda: fgsm(network, images, (labels,), epsilons, NORMS["linf"]),
-        "pgd": lambda: pgd(network, images, (labels,), epsilons[-1], NORMS["linf"], **options),
+        "fgsm": lambda: fgsm(network, images, labels, epsilons, NORMS["linf"]),
+        "pgd": lambda: pgd(network, images, labels, epsilons[-1], NORMS["linf"], **options),
         "curve": lambda: pgd_curve(
-            network, images, (labels,), epsilons[-1], NORMS["linf"], **options
+            network, images, labels, epsilons[-1], NORMS["linf"], **options
         ),
         "grid": lambda: pgd_grid(
-            network, images, (labels,), epsilons, NORMS["linf"], steps=2, relative_step=0.25,
+            network, images, labels, epsilons, NORMS["linf"], steps=2, relative_step=0.25,
             restarts=0, examples=examples, key="test",
         ),
         "examine": lambda: examine(network, images, labels, examples, tuple(epsilons)),

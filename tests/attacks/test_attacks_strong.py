@@ -121,7 +121,7 @@ def test_autoattack_leaves_no_more_than_pgd_does(norm, network):
         network, images, labels, examples, epsilons, NORMS[norm], iterations=40, queries=50
     )
     usual = pgd_grid(
-        network, images, (labels,), epsilons, NORMS[norm], steps=40, relative_step=0.25,
+        network, images, labels, epsilons, NORMS[norm], steps=40, relative_step=0.25,
         restarts=1, examples=examples, key="test",
     )  # fmt: skip
     assert all(s <= u for s, u in zip(standing(strong), standing(usual), strict=True))
@@ -178,7 +178,7 @@ def test_noise_is_weaker_than_pgd_and_as_large_as_it_may_be(norm, network):
     examples, epsilons = torch.arange(40), EPSILONS[norm]
     found = noise(network, images, labels, examples, epsilons, NORMS[norm])
     usual = pgd_grid(
-        network, images, (labels,), epsilons, NORMS[norm], steps=10, relative_step=0.25,
+        network, images, labels, epsilons, NORMS[norm], steps=10, relative_step=0.25,
         restarts=0, examples=examples, key="test",
     )  # fmt: skip
     assert all(n >= u for n, u in zip(standing(found), standing(usual), strict=True))
@@ -255,7 +255,7 @@ def test_a_real_network_falls_alike_to_all_that_follow_gradients(test_data, cifa
         for name in ("ddn", "deepfool")
     }
     usual = pgd_grid(
-        model, images, (labels,), levels, NORMS["l2"], steps=40, relative_step=0.25, restarts=0,
+        model, images, labels, levels, NORMS["l2"], steps=40, relative_step=0.25, restarts=0,
         examples=labels, key="test",
     )  # fmt: skip
     assert abs(counts["ddn"][0] - standing(usual)[0]) <= 1
