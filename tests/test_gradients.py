@@ -17,7 +17,6 @@ from selbench.errors import SelbenchError
 SIDE = 6
 QUANTITIES = ("norm", "cv_across_samples", "cv_across_units")
 
-each_distribution = pytest.mark.parametrize("distribution", gradients.DISTRIBUTIONS)
 each_estimator = pytest.mark.parametrize("estimator", ["exact", "probes"])
 
 
@@ -165,8 +164,7 @@ def test_probes_are_derivatives_along_their_directions():
     torch.testing.assert_close(slopes, torch.stack(expected), rtol=1e-6, atol=1e-9)
 
 
-@each_distribution
-def test_intervals_hold_the_exact_value_as_often_as_they_say(monkeypatch, distribution):
+def test_intervals_hold_the_exact_value_as_often_as_they_say(monkeypatch):
     """200 runs of 9 quantities each, on images enough for the variation to stand out of the noise.
 
     Runs take the network's Jacobian as it is, computed once, for its slopes along probes.
@@ -183,7 +181,7 @@ def test_intervals_hold_the_exact_value_as_often_as_they_say(monkeypatch, distri
     monkeypatch.setattr(gradients, "_prepared", lambda *_: prepared)
     monkeypatch.setattr(gradients, "_slopes", slopes)
     monkeypatch.setitem(chunks.CHUNK, "cpu", count * probes)  # all images in one call
-    options = {"estimator": "probes", "probes": probes, "distribution": distribution}
+    options = {"estimator": "probes", "probes": probes}
     found = [
         input_gradients(network, images, examples=torch.arange(count) + run * count, **options)
         for run in range(runs)
@@ -205,7 +203,7 @@ def test_means_and_variances_across_two_samples_have_no_bias(monkeypatch):
     normal = torch.randn(probes, 2, units, generator=generator)
     monkeypatch.setattr(gradients, "_slopes", lambda *_: normal * norms[:, None])
     network = gradients._prepared(Positive(), pictures(2), None)
-    sums = gradients._probed_sums(network, probes, "gaussian", pictures(2), torch.arange(2))
+    sums = gradients._probed_sums(network, probes, pictures(2), torch.arange(2))
     layer = gradients.Layer(1, "many", (units,))
     (found,) = gradients._by_layer([layer], *(each.sum(0) for each in sums), 2, probes)
     variances = (found.unit_cvs * found.unit_norms).square()
@@ -234,10 +232,9 @@ def test_a_variation_lost_in_the_noise_is_small_and_its_error_says_so():
         assert abs(found.value - true) < 3.5 * found.error
 
 
-@each_distribution
-def test_estimates_depend_on_neither_batch_nor_order(monkeypatch, distribution):
+def test_estimates_depend_on_neither_batch_nor_order(monkeypatch):
     network, images, order = convolutions(), pictures(), torch.randperm(12)
-    options = {"estimator": "probes", "probes": 4, "distribution": distribution}
+    options = {"estimator": "probes", "probes": 4}
     expected = input_gradients(network, images, **options)
     monkeypatch.setitem(chunks.CHUNK, "cpu", 3)
     shuffled = input_gradients(network, images[order], examples=order, **options)
@@ -338,11 +335,9 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(estimator):
     assert told == "standard errors over probes take at least 4 of them, got 3"
 
 
-def test_unknown_names_get_the_nearest_known_one():
+def test_an_unknown_estimator_gets_the_nearest_known_one():
     told = refusal(input_gradients, convolutions(), pictures(), estimator="probe")
     assert told == "unknown estimator 'probe'; did you mean 'probes'?"
-    told = refusal(input_gradients, convolutions(), pictures(), distribution="gauss")
-    assert told == "unknown distribution 'gauss'; did you mean 'gaussian'?"
 
 
 def test_half_widths_are_students():

@@ -41,17 +41,6 @@ Sums = Float64[Tensor, "chunks rows units"]
 Summed = Callable[[Images, Examples], tuple[Tensor, Tensor]]  # of g, of its square
 
 
-def _gaussian(draws: KeyedDraws, shape: tuple[int, ...]) -> Tensor:
-    return draws.normal(*shape)
-
-
-def _rademacher(draws: KeyedDraws, shape: tuple[int, ...]) -> Tensor:
-    return draws.uniform(-1, 1, *shape).sign_()  # a draw is never 0
-
-
-DISTRIBUTIONS = {"gaussian": _gaussian, "rademacher": _rademacher}
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A value with its standard error.
@@ -123,7 +112,6 @@ def input_gradients(
     *,
     estimator: str = "exact",
     probes: int = 64,
-    distribution: str = "gaussian",
     examples: Examples | None = None,
     layers: str | None = None,
 ) -> list[LayerGradients]:
@@ -145,24 +133,22 @@ def input_gradients(
         images: at least 2.
         estimator: "exact" or "probes".
         probes: how many for each image, at least 4.
-        distribution: of the probes' elements, "gaussian" or "rademacher" (-1 and 1). With the
-            latter J v is only nearly Gaussian, being a sum over many pixels.
         examples: each image's position in its data set, which its probes depend on; None for 0, 1,
             2, ...
         layers: a regular expression that matches the names of the modules to look at; None for
             all ReLUs.
 
     Raises:
-        SelbenchError: for too few images or probes, an unknown estimator or distribution, a layer
-            that returns NaN or infinity, a network that calls no ReLU.
+        SelbenchError: for too few images or probes, an unknown estimator, a layer that returns NaN
+            or infinity, a network that calls no ReLU.
     """
-    _check(images, estimator, probes, distribution)
+    _check(images, estimator, probes)
     network = _prepared(model, images, layers)
     if examples is None:
         examples = torch.arange(len(images), device=images.device)
     part: Summed = partial(_exact_sums, network)
     if estimator == "probes":
-        part = partial(_probed_sums, network, probes, distribution)
+        part = partial(_probed_sums, network, probes)
     else:
         probes = 0
     norms, squares = _added(part, images, examples)
@@ -192,11 +178,9 @@ def gradient_norms(
     return list(norms.split([layer.units for layer in network.layers], 1))
 
 
-def _check(images: Images, estimator: str, probes: int, distribution: str) -> None:
+def _check(images: Images, estimator: str, probes: int) -> None:
     if estimator not in ("exact", "probes"):
         raise unknown("estimator", estimator, ("exact", "probes"))
-    if distribution not in DISTRIBUTIONS:
-        raise unknown("distribution", distribution, DISTRIBUTIONS)
     if len(images) < FEWEST_IMAGES:
         raise SelbenchError(
             f"variation across samples takes at least {FEWEST_IMAGES} images, got {len(images)}"
@@ -251,13 +235,13 @@ def _layer_norms(
 
 
 def _probed_sums(
-    network: _Network, probes: int, distribution: str, images: Images, examples: Examples
+    network: _Network, probes: int, images: Images, examples: Examples
 ) -> tuple[Sums, Sums]:
     """Estimate norms from `probes` probes, and from all but one of them, for each left out."""
     size = max(1, CHUNK[images.device.type] // probes)
     norms, squares = [], []
     for few, numbers in zip(images.split(size), examples.split(size), strict=True):
-        slopes = _slopes(network, few, _drawn(probes, distribution, few, numbers)).double()
+        slopes = _slopes(network, few, _drawn(probes, few, numbers)).double()
         each = slopes.square()
         whole = each.sum(0, keepdim=True)
         square = torch.cat((whole / probes, (whole - each).clamp_(min=0) / (probes - 1)))
@@ -267,11 +251,10 @@ def _probed_sums(
 
 
 def _drawn(
-    probes: int, distribution: str, images: Images, examples: Examples
+    probes: int, images: Images, examples: Examples
 ) -> Float[Tensor, "probes batch 3 height width"]:
-    draws = KeyedDraws(f"input gradients/{distribution}", examples)
-    draw = DISTRIBUTIONS[distribution]
-    return torch.stack([draw(draws, tuple(images.shape[1:])) for _ in range(probes)]).to(images)
+    draws = KeyedDraws("input gradients/gaussian", examples)
+    return torch.stack([draws.normal(*images.shape[1:]) for _ in range(probes)]).to(images)
 
 
 def _slopes(
