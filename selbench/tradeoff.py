@@ -6,7 +6,6 @@ import pandas as pd
 
 from selbench.errors import UnmeasuredError
 from selbench.stats import Difference, seed_difference
-from selbench.study import exactly
 
 ATTACKS = ("fgsm-linf", "pgd-linf", "pgd-l2")
 REFERENCE = 0.0  # the alpha that others are compared with
@@ -76,8 +75,3 @@ def _change(values: pd.Series, own: pd.Series, alpha: float, name: str) -> Chang
     several = min(len(values), len(own)) > 1
     found = seed_difference(values.tolist(), own.tolist()) if several else None
     return Change(alpha, name, float(values.mean() - own.mean()), found)
-
-
-def at(change: Change) -> str:
-    """Write "alpha = -1"."""
-    return f"alpha = {exactly(change.alpha)}"

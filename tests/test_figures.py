@@ -1,11 +1,13 @@
 """Figures and the leaderboard's columns of the mechanism, from cells that are written here."""
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from selbench.errors import SelbenchError
 from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
+from selbench.figures.corruptions import _cells
 from selbench.leaderboard import current_rows, leaderboard
 from selbench.leaderboard.explained import MECHANISM
 from selbench.leaderboard.tables import FORMATS, to_table
@@ -117,6 +119,19 @@ def write(folder, seeds=1):
     made = {"data": "d", "training": "t", "study": {"dataset": {"validation": 50}}}
     store.finish({**made, "conditions": conditions, "subjects": subjects})
     return store
+
+
+def test_means_over_corruptions_are_over_those_that_all_groups_have():
+    rows = [("fog", "0", 0.5), ("snow", "0", 0.9), ("fog", "1", 0.4), ("snow", "1", 0.6)]
+    table = pd.DataFrame(rows, columns=["condition", "subject", "value"])
+    table = table.assign(suite="corruptions", metric="accuracy", level=1.0, seed=0)
+    table = table.assign(alpha=table["subject"].astype(float), subject="alpha=" + table["subject"])
+    assert _cells(table, "s")["alpha = 1"].loc["mean of all"].item() == pytest.approx(50)
+    less = table.drop(index=3)  # alpha = 1 has no snow
+    for name, mean in (("alpha = 0", 50), ("alpha = 1", 40)):
+        part = _cells(less, "s")[name]
+        assert part.loc["mean of common"].item() == pytest.approx(mean)
+        assert "mean of all" not in part.index
 
 
 @pytest.fixture

@@ -57,6 +57,33 @@ def test_the_table_holds_means_over_budgets_and_the_last_step_of_the_papers_pgd(
     assert table.loc["1", "masking"] == "zero gradients (1 of 1)"
 
 
+def add_unchecked(store, **accuracies):
+    """Add a network of alpha 2 on which masking was not checked."""
+    store.write([Result(cell("clean", None, 2, "clean"), [Measurement("accuracy", 0.9, 100)])])
+    for name, accuracy in accuracies.items():
+        measured = [Measurement("accuracy", accuracy, 100)]
+        store.write([Result(cell(name.replace("_", "-"), 1.0, 2), measured)])
+    made = store.manifest()
+    made["subjects"]["alpha=2 seed=0"] = {"weights": "w2", "training": "t", "diverged": False}
+    store.finish(made)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_network_without_checks_beside_one_with_them_has_a_dash(store, name):
+    add_unchecked(store)
+    board = leaderboard(store)
+    assert board.table.set_index("subject").loc["2", "masking"] is None
+    assert "zero gradients" in FORMATS[name]([board])
+    to_table(board)
+
+
+def test_fgsm_that_beats_pgd_is_a_flag_beside_networks_that_were_checked_too(store):
+    add_unchecked(store, fgsm_linf=0.1, pgd_linf=0.3)
+    flags = leaderboard(store).table.set_index("subject")["masking"]
+    assert flags["2"] == "one step beats many (1 of 1)"
+    assert "one step" not in flags["1"]
+
+
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from selbench.stats import Difference, holm, seed_difference, tost
-from selbench.trends import p_of_rho, spearman_trend
+from selbench.trends import DIGITS, p_of_rho, spearman_trend
 
 RHO, POINTS, SHARE, PLAIN = "rho", "points", "%", ""  # units of effects
 ROUNDING = 1e-12  # standard errors below it are of equal numbers
@@ -49,12 +49,14 @@ class Finding:
     """What a test, or all tests of a claim, come to.
 
     Attributes:
-        shown: the effect that decides: the one that agrees least with the claim.
+        shown: the effect that decides for the claim: the one that agrees least with it.
+        refuting: the one that decides against it.
         effects: all of them.
         certain: whether it is a count that no chance is in.
     """
 
     shown: Effect
+    refuting: Effect
     effects: tuple[Effect, ...]
     p_for: float
     p_against: float
@@ -133,14 +135,15 @@ def all_of(effects: Sequence[Effect]) -> Finding:
     p_for = max(each.p_for for each in effects)
     against = holm([each.p_against for each in effects])
     shown = max(effects, key=lambda each: (each.p_for, -each.p_against))
-    return Finding(shown, tuple(effects), p_for, min(against))
+    refuting = min(effects, key=lambda each: each.p_against)
+    return Finding(shown, refuting, tuple(effects), p_for, min(against))
 
 
 def any_of(effects: Sequence[Effect]) -> Finding:
     """Return what the best of the effects says: Holm counts for the choice, so none is biased."""
     p_for = min(holm([each.p_for for each in effects]))
     shown = min(effects, key=lambda each: (each.p_for, -each.p_against))
-    return Finding(shown, tuple(effects), p_for, max(each.p_against for each in effects))
+    return Finding(shown, shown, tuple(effects), p_for, max(each.p_against for each in effects))
 
 
 def labelled(finding: Finding, name: str) -> Finding:
@@ -148,8 +151,10 @@ def labelled(finding: Finding, name: str) -> Finding:
     effects = tuple(
         replace(each, label=", ".join(filter(None, [name, each.label]))) for each in finding.effects
     )
-    shown = effects[finding.effects.index(finding.shown)]
-    return replace(finding, shown=shown, effects=effects)
+    shown, refuting = (
+        effects[finding.effects.index(each)] for each in (finding.shown, finding.refuting)
+    )
+    return replace(finding, shown=shown, refuting=refuting, effects=effects)
 
 
 def together(findings: Sequence[Finding]) -> Finding:
@@ -161,6 +166,7 @@ def together(findings: Sequence[Finding]) -> Finding:
     effects = tuple(effect for each in findings for effect in each.effects)
     return Finding(
         weakest.shown,
+        min(findings, key=lambda each: each.p_against).refuting,
         effects,
         weakest.p_for,
         min(against),
@@ -172,7 +178,7 @@ def _no_trend_from(x: Sequence[float], y: Sequence[float]) -> str:
     """Say why there is no rho of these points; "" where there is one."""
     if len(x) < 4:
         return f"a trend needs four networks, there are {len(x)}"
-    if min(y) == max(y):
+    if len({float(f"{value:.{DIGITS}g}") for value in y}) == 1:
         return "all networks have the same value"
     return ""
 

@@ -41,7 +41,7 @@ def flags(rows: pd.DataFrame, test: Flags) -> Finding:
         reason=reason,
         detail="; ".join(f"{name}: {words}" for name, words in flagged.items()),
     )
-    return Finding(effect, (effect,), effect.p_for, effect.p_against, certain=True)
+    return Finding(effect, effect, (effect,), effect.p_for, effect.p_against, certain=True)
 
 
 def _check_complete(rows: pd.DataFrame, raised: pd.Series, alphas: pd.Series) -> None:

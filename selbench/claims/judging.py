@@ -11,7 +11,7 @@ import pandas as pd
 from corruptions import CORRUPTIONS
 from selbench.claims.claim import Choice, Claim, NoTrend, Reading, Trend
 from selbench.claims.effects import Effect, Finding, labelled, together
-from selbench.claims.kinds import found
+from selbench.claims.kinds import found, of
 from selbench.claims.naming import told_apart
 from selbench.claims.reading import (
     Need,
@@ -31,6 +31,7 @@ from selbench.study import exactly
 
 LEVEL = 0.05  # of error, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"
+NO_ALPHA = "its networks were brought, and claims are about networks trained with an alpha"
 STANDARD = "standard"  # the method of training that claims speak of
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
 BENCHMARK = sum(not corruption.extra for corruption in CORRUPTIONS.values())
@@ -156,7 +157,7 @@ def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgemen
     verdicts = []
     for place, (claim, result) in enumerate(zip(claims, tried, strict=True)):
         if isinstance(result, UntestedError):
-            command = about.command(result.need)
+            command = about.command(result.need) if result.need != Need() else ""
             rest = {"reason": str(result), "need": result.need, "command": command}
             verdicts.append(Verdict(claim, NOT_TESTED, about.own(claim), **rest))  # type: ignore[arg-type]
         else:
@@ -175,6 +176,8 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
         needs = [replace(need, alphas=()) for need in needs]
     if any(need.alphas or not need.words for need in needs):  # brought networks come last
         needs = [replace(need, words=()) for need in needs]
+    if merged(needs) == Need():
+        raise SelbenchError(f"no claim can be tested on the study {first.about.study}: {NO_ALPHA}")
     raise SelbenchError(
         f"none of {len(needs)} claims can be tested on the study {first.about.study}; make what "
         f"they read with `{first.about.command(merged(needs))}`"
@@ -183,6 +186,8 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
 
 def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | UntestedError:
     """Make all tests of a claim, or return what they lack."""
+    if of(claim.tests[0], rows).empty:
+        return UntestedError(NO_ALPHA, Need())
     findings, lacking = [], []
     for name, test in zip(told_apart(claim.tests), claim.tests, strict=True):
         try:
@@ -220,10 +225,11 @@ def _decided(
     family: int,
 ) -> Verdict:
     """Return the verdict that a p-value after Holm leaves; None decides by count."""
+    rows = of(claim.tests[0], rows)  # all tests of a claim are about the same networks
     p_for, p_against = finding.p_for, finding.p_against
     surely = (min(p_for, p_against) if p is None else p) <= LEVEL
     verdict = INCONCLUSIVE if not surely else SUPPORTED if p_for < p_against else REFUTED
-    shown = finding.shown if verdict != REFUTED else _against(finding)
+    shown = finding.shown if verdict != REFUTED else finding.refuting
     corruptions = _corruptions(rows, claim)
     reason = shown.reason or ("" if surely else _why_open(finding, family))
     return Verdict(
@@ -237,11 +243,6 @@ def _decided(
         _images(rows, claim),
         corruptions,
     )
-
-
-def _against(finding: Finding) -> Effect:
-    """Return the effect that refutes most surely."""
-    return min(finding.effects, key=lambda each: each.p_against)
 
 
 def _why_open(finding: Finding, family: int) -> str:

@@ -67,12 +67,12 @@ def found(rows: pd.DataFrame, test: Test, sizes: bool) -> Finding:
     """
     if not sizes and "at_least" in type(test).model_fields and not isinstance(test, Trend):
         test = test.model_copy(update={"at_least": 0.0})
-    return _KINDS[test.kind](rows if isinstance(test, Method) else _own(rows), test)
+    return _KINDS[test.kind](of(test, rows), test)
 
 
-def _own(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of networks that have an alpha."""
-    kept: pd.DataFrame = rows[rows["alpha"].notna()]
+def of(test: Test, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that a test is about: of networks that have an alpha, mostly."""
+    kept: pd.DataFrame = rows if isinstance(test, Method) else rows[rows["alpha"].notna()]
     return kept
 
 
@@ -115,7 +115,7 @@ def _strict(effect: Effect, table: pd.DataFrame, sign: int) -> Effect:
     return replace(
         effect,
         p_for=1.0,
-        p_against=min([effect.p_against, *holm(against)]),
+        p_against=min(holm([effect.p_against, *against])),
         reason=f"not at every step: not from {at(low)} to {at(high)}",
     )
 
@@ -313,7 +313,7 @@ def _no_alphas(reading: Reading, between: tuple[float, float], least: int) -> Un
     low, high = between
     if low == high:
         return UntestedError(f"there is no network of {at(low)}", needed(reading, (low,)))
-    alphas = (low, (low + high) / 2, high)[3 - least :] if least > 1 else (low, high)
+    alphas = (low, (low + high) / 2, high) if least > 1 else (low, high)
     number = {1: "one alpha", 3: "three alphas"}[least]
     reason = f"it takes networks of {number} between {low:g} and {high:g}"
     return UntestedError(reason, needed(reading, alphas))

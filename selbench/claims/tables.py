@@ -137,9 +137,7 @@ def effect_text(effect: Effect | None) -> str:
     label = f"{effect.label}: " if effect.label else ""
     if math.isnan(effect.value):
         return f"{label}-"
-    form = {RHO: "rho {:.2f}", POINTS: "{:+.1f} points", SHARE: "{:.1f} %"}.get(
-        effect.unit, "{:+.3g}"
-    )
+    form = FORMS[effect.unit]
     ends = form.replace("rho ", "").removesuffix(" points").removesuffix(" %")
     text = label + form.format(effect.value)
     if not math.isnan(effect.low):

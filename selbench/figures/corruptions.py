@@ -14,6 +14,7 @@ from selbench.figures.style import FIGURES, groups_of
 
 ACROSS = 5  # panels in a row
 ALL = "mean of all"
+COMMON = "mean of common"  # to all groups
 REFERENCE = "alpha = 0"  # what others are compared with
 DARK = 0.179  # relative luminance below which white is read better than black (WCAG 2)
 
@@ -52,9 +53,10 @@ def _cells(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
     for name in _ordered(chosen, groups):
         part = chosen[groups == name]
         table = 100 * part.pivot_table("value", "condition", "level", aggfunc="mean")
-        table = table.reindex(index=order, columns=sorted(chosen["level"].unique()))
-        table.loc[ALL] = table.mean()
-        tables[name] = table
+        tables[name] = table.reindex(index=order, columns=sorted(chosen["level"].unique()))
+    shared = [name for name in order if all(t.loc[name].notna().all() for t in tables.values())]
+    for table in tables.values():
+        table.loc[ALL if shared == order else COMMON] = table.loc[shared].mean()
     return tables
 
 

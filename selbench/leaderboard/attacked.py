@@ -61,6 +61,7 @@ def masked(rows: pd.DataFrame) -> pd.Series:
     curves = _curves(rows)
     for weaker, stronger, name in WEAKER:
         if weaker in curves and stronger in curves:
+            checks = checks.reindex(checks.index.union(curves[stronger].columns))
             ahead = (curves[stronger] - curves[weaker]).max()
             before = checks.get(name, ahead)
             checks[name] = pd.concat([before, ahead], axis=1).max(axis=1)

@@ -16,6 +16,7 @@ def caption(
     table: pd.DataFrame,
     counted: Levels,
     lacking: list[str],
+    fewer: list[str],
     relative: Relative,
 ) -> str:
     """Write the sentence below the table.
@@ -26,6 +27,7 @@ def caption(
         table: of the leaderboard.
         counted: the corrupted conditions that count.
         lacking: corruptions that only some of the networks have.
+        fewer: those of which only some of the networks have all severities.
         relative: mCE, what it is relative to, and what is not in it.
     """
     measured, reference = bool(counted), relative.reference
@@ -41,6 +43,8 @@ def caption(
         parts.append(f"mCE relative to {compared_with(reference, found)}")
     if lacking:
         parts.append(f"not counted, since some networks lack them: {', '.join(lacking)}")
+    if fewer:
+        parts.append(f"only at severities that all networks have: {', '.join(fewer)}")
     if reference is not None and left_out and measured:
         reason = f"not in mCE, since {written(reference)} makes no error"
         parts.append(f"{reason}: {', '.join(left_out)}")

@@ -99,11 +99,15 @@ def derived(
     networks = networks.assign(**relative.columns)
     halves = half_widths(found, _alone(networks), plan)
     board = _rows_over_networks(networks, halves)
-    lacking = [name for name in names if list(counted.get(name, ())) != plan[name][name]]
+    lacking = [name for name in names if name not in counted]
+    shares = {
+        name: (len(counted[name]), len(plan[name][name])) for name in names if name in counted
+    }
+    fewer = [f"{name} ({n} of {of})" for name, (n, of) in shares.items() if n < of]
     return Leaderboard(
         found.title,
         board,
-        caption(found, networks, board, counted, lacking, relative),
+        caption(found, networks, board, counted, lacking, fewer, relative),
         notes=note(relative),
         runs=found.runs,
     )
@@ -155,7 +159,9 @@ def _rows_over_networks(networks: pd.DataFrame, halves: pd.DataFrame) -> pd.Data
     order = [networks["study"].map(studies), networks["alpha"].fillna(np.inf), networks["row"]]
     rows = [_row(group, halves) for _, group in networks.groupby(order, sort=True)]
     names = [part for name in COLUMNS for part in (name, f"{name}_interval", f"{name}_n")]
-    return pd.DataFrame(rows, columns=[*FACTS, *names, MASKING])
+    board = pd.DataFrame(rows, columns=[*FACTS, *names, MASKING])
+    flags = [row[MASKING] for row in rows]  # None stays None: pandas would make NaN of it
+    return board.assign(**{MASKING: pd.Series(flags, board.index, object)})
 
 
 def _row(group: pd.DataFrame, halves: pd.DataFrame) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def choose(
     for severities in SEVERITIES:
         kept = [each for each in conditions if each.level in (None, *severities)]
         cost = sum(forward + (PIXEL * pixels if each.level else 0) for each in kept)
-        affordable = min(int(round(seconds / cost, 6)), examples)
+        affordable = min(int(round(seconds / cost, 6)), examples) if cost else examples
         if affordable >= min(ENOUGH, examples):
             return kept, affordable
     if affordable < min(LEAST, examples):

@@ -131,7 +131,8 @@ def compare(
         means = (_mean(before, perturbed), _mean(after, perturbed))
         (row,) = _rows([means[0]], [means[1]])
         changes = [_mean_change(means[0], means[1], row, tolerance), *changes]
-        detectable = _detectable(row, MEAN_SHARE / _caution(means), tolerance)
+        caution = 1.0 if max(map(len, means)) == 1 else _caution(means)
+        detectable = _detectable(row, MEAN_SHARE / caution, tolerance)
     networks = (len(before[names[0]]), len(after[names[0]]))
     examples = before[names[0]].shape[1]
     return Comparison(tuple(changes), tolerance, networks, examples, len(perturbed), detectable)

@@ -22,7 +22,7 @@ class Legend:
     metrics: tuple[str, ...] = ("accuracy",)
 
 
-BANDS = "Lines are means over seeds, bands their 95 % intervals"
+BANDS = "Lines are means over seeds, bands their 95 % intervals; of two seeds each is a thin line"
 LEGENDS = {
     "tradeoff": Legend(
         "index",
@@ -69,7 +69,7 @@ LEGENDS = {
         "Calibration under corruptions",
         "A calibrated network that is 80 % sure is right in 80 % of the cases; the error says how "
         f"far a network is from that. {BANDS}; dotted is what sampling alone gives.",
-        reads=("corruptions", "corruptions-extra"),
+        reads=("corruptions", "recalibration"),
         metrics=("ece", "ece_null", "ece_spline", "ece_spline_null"),
     ),
     "training": Legend(

@@ -71,7 +71,9 @@ def tested(evidence: Evidence) -> list[str]:
     if len(trained):
         alphas = sorted(set(trained["alpha"]))
         span = f"alpha = {', '.join(map(exactly, alphas))}"
-        each = f"with {_count(trained['seed'].nunique(), 'random seed')} each"
+        seeds = sorted(set(trained.groupby("alpha").size()))
+        few = f"{seeds[0]} to " if len(seeds) > 1 else ""
+        each = f"with {few}{_count(seeds[-1], 'random seed')} each"
         parts.append(
             f"{_count(len(trained), 'network')} of one kind ({model}) were trained on {data}, at "
             f"{span} {each}."
@@ -85,7 +87,8 @@ def tested(evidence: Evidence) -> list[str]:
     if images:
         under = f", under {' and '.join(kinds)}" if kinds else ""
         size = " to ".join(f"{n:,}" for n in dict.fromkeys((images[0], images[-1])))
-        parts.append(f"Each was tested on {size} images it had never seen: as they are{under}.")
+        never = "" if brought else " that training had not seen"
+        parts.append(f"They were tested on {size} images{never}: as they are{under}.")
     return parts
 
 

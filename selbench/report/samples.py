@@ -27,6 +27,7 @@ FOLDER = "images"
 ATTACKS = ("pgd-linf", "fgsm-linf", "pgd-l2", "paper-pgd")  # the first that there is
 LEVEL = 8.0  # of the budget; the nearest that there is
 IMAGES = 4
+MOST = 5  # networks
 FACTORS = (1, 2, 5, 10, 20, 50, 100)
 SMALL = 64  # pixels a side, up to which all severities are shown
 SIZE = 72  # CSS pixels that an image takes at least
@@ -152,7 +153,9 @@ def adversarial(evidence: Evidence, folder: Path) -> Panel:
         _called(subject): _opened(path)
         for subject, path in zip(chosen["subject"], chosen["path"], strict=True)
     }
-    level = _nearest(next(iter(files.values())))
+    level = _nearest(files)
+    if level is None:
+        return Panel("The networks kept adversarial images of different budgets.", [], [], "")
     most = max(float(_moved(tensors, level).abs().max()) for tensors in files.values())
     factor = max((f for f in FACTORS if f * most <= 0.5), default=1)  # grey, plus or minus half
     budget = f"after {level:g} steps" if attack == "paper-pgd" else f"epsilon {level:g}/255"
@@ -167,7 +170,8 @@ def adversarial(evidence: Evidence, folder: Path) -> Panel:
 
 def _chosen(files: dict[str, dict[str, Tensor]]) -> list[int]:
     """Return the places of a few images, of different classes where there are some."""
-    labels = next(iter(files.values()))["label"].tolist()
+    kept = min((tensors["label"] for tensors in files.values()), key=len)  # by all of them
+    labels = kept.tolist()
     first = [labels.index(label) for label in dict.fromkeys(labels)]
     rest = [number for number in range(len(labels)) if number not in first]
     return sorted([*first, *rest][:IMAGES])
@@ -196,10 +200,11 @@ def _moved(tensors: dict[str, Tensor], level: float) -> Tensor:
     return tensors[f"adversarial {level:g}"] - tensors["clean"]
 
 
-def _nearest(tensors: dict[str, Tensor]) -> float:
-    """Return the level nearest to `LEVEL` of which adversarials were kept."""
-    names = [name.split()[1] for name in tensors if name.startswith("adversarial ")]
-    return min(map(float, names), key=lambda level: (abs(level - LEVEL), level))
+def _nearest(files: dict[str, dict[str, Tensor]]) -> float | None:
+    """Return the level nearest to `LEVEL` of which all networks kept adversarials; None of none."""
+    common = set.intersection(*map(set, files.values()))
+    names = [name.split()[1] for name in common if name.startswith("adversarial ")]
+    return min(map(float, names), key=lambda level: (abs(level - LEVEL), level), default=None)
 
 
 def _called(subject: str) -> str:
@@ -227,8 +232,9 @@ def _kept(evidence: Evidence) -> pd.DataFrame:
 
 
 def _spread(part: pd.DataFrame) -> pd.DataFrame:
-    wanted = sorted(set(np.linspace(0, len(part) - 1, 5).round().astype(int)))
-    return part.iloc[wanted]
+    zero = [place for place, alpha in enumerate(part["alpha"]) if alpha == 0]
+    between = np.linspace(0, len(part) - 1, MOST).round().astype(int)
+    return part.iloc[sorted(list(dict.fromkeys([*zero, 0, len(part) - 1, *between]))[:MOST])]
 
 
 def _cells(rows: pd.DataFrame) -> list[Cell]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from selbench.claims.effects import any_of, difference_effect
+from selbench.claims.judging import NO_ALPHA
 from selbench.claims.tables import sizes_text
 
 SUPPORTED, REFUTED, OPEN, UNTESTED = "supported", "refuted", "inconclusive", "not tested"
@@ -147,6 +148,49 @@ def test_each_condition_must_follow(made, claim, verdict):
     refuted = verdict(rows(fog=rising, snow=falling), asked)
     assert (refuted.verdict, refuted.effect.label) == (REFUTED, "snow")
     assert [each.label for each in refuted.finding.effects] == ["fog", "snow"]
+
+
+def test_brought_networks_are_no_part_of_what_a_verdict_says(made, claim, verdict):
+    asked = claim("trend", reading={"suite": "corruptions"}, between=[-2, 2], direction="up")
+    rows = made({("corruptions", name, 1, "accuracy"): rising for name in ("fog", "frost")})
+    alone = verdict(rows, asked)
+    for condition in ("fog", "snow"):  # one of the others' conditions, or none
+        own = made({("corruptions", condition, 1, "accuracy"): flat}, alphas=[0], seeds=[9])
+        own = own.assign(subject="mine.pt", alpha=np.nan, n=7)
+        both = verdict(pd.concat([rows, own]), asked)
+        assert (both.verdict, both.reason) == (SUPPORTED, "of 2 of 15 corruptions alone")
+        assert (both.images, both.corruptions) == (alone.images, alone.corruptions) == (1000, 2)
+
+
+def test_a_study_of_brought_networks_alone_is_told_so(brought, claim, verdict):
+    found = verdict(brought("clean", "accuracy", {"a.pt": 0.9}), claim("flags"))
+    assert (found.verdict, found.command) == (UNTESTED, "")
+    assert found.reason == NO_ALPHA
+
+
+def test_values_that_differ_by_rounding_alone_have_no_trend(clean, claim, verdict):
+    rows = clean(lambda alpha: 0.1 + 0.2 if alpha < 0 else 0.3, seeds=[0], noise=0)
+    found = verdict(rows, claim("trend", between=[-2, 2], direction="up"))
+    assert (found.verdict, found.reason) == (OPEN, "all networks have the same value")
+
+
+def test_what_refutes_any_is_the_alpha_that_comes_nearest(clean, claim, verdict):
+    some = claim("difference", between=[-2, -1], direction="up", quantifier="any")
+    rows = clean(lambda alpha: {-2: 0.1, -1: 0.4}.get(alpha, 0.5))
+    found = verdict(rows, some)
+    assert found.verdict == REFUTED
+    assert found.effect.value == pytest.approx(-10, abs=0.5)
+
+
+def test_a_strict_trend_pays_for_its_ways_to_fail(clean, claim, verdict):
+    def stumbling(alpha):
+        return {-2: 0.1, -1: 0.2, 0: 0.3, 1: 0.29, 2: 0.5}[alpha]
+
+    strict = claim("trend", between=[-2, 2], direction="up", strict=True)
+    (effect,) = verdict(clean(stumbling), strict).finding.effects
+    groups = clean(stumbling).groupby("alpha")["value"].apply(list)
+    step = difference_effect(groups[1.0], groups[0.0], 1, 0.0).p_against
+    assert effect.p_against == pytest.approx(5 * step)  # four steps, and the trend
 
 
 @pytest.mark.parametrize(

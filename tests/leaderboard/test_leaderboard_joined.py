@@ -105,12 +105,12 @@ def test_means_are_over_the_conditions_that_all_studies_share(root):
     assert row(board, "other: alpha=0")["fog_n"] == 0
 
 
-def test_severities_that_some_networks_lack_are_not_counted_and_named(root):
+def test_corruptions_of_which_some_networks_lack_severities_are_named(root):
     fewer = {key: each for key, each in CONDITIONS.items() if key[1:] != ("fog", 2)}
     one, other = write_study(root, "one"), write_study(root, "other", conditions=fewer)
     board = leaderboard([one, other])
     assert "2 corruptions, with their severities 3 generated" in board.caption
-    assert "not counted, since some networks lack them: fog" in board.caption
+    assert "only at severities that all networks have: fog (1 of 2)" in board.caption
 
 
 def test_studies_without_a_common_corruption_say_so(root):

@@ -10,7 +10,7 @@ from studies import CONDITIONS, write_study
 from selbench.errors import SelbenchError
 from selbench.leaderboard import leaderboard
 from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.relative import Reference, relative_to
+from selbench.leaderboard.relative import Reference, relative_errors, relative_to
 from selbench.leaderboard.tables import FORMATS
 from selbench.store import StudyStore
 
@@ -160,3 +160,14 @@ def test_networks_that_have_nothing_right_have_no_ratio(root):
     assert math.isnan(row(board, "3")["ratio"])
     (content,) = json.loads(FORMATS["json"]([board]))
     assert "Infinity" not in json.dumps(content)
+
+
+def test_a_corruption_that_costs_the_reference_nothing_but_rounding_is_left_out():
+    names = ["a", "b"]
+    errors = pd.DataFrame([[1 - 594 / 597 + 1e-16, 0.2]], index=["brightness"], columns=names)
+    networks = pd.DataFrame(
+        {"study": "s", "name": ["alpha=0", "alpha=1"], "alpha": [0.0, 1.0], "seed": [0, 0]}, names
+    ).assign(clean=[594 / 597, 0.9])
+    found = relative_errors(errors, networks, None)
+    assert found.columns["relative_mce"].isna().all()
+    assert found.left_out["relative_mce"] == ["brightness"]

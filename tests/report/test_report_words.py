@@ -1,10 +1,15 @@
 """What the overview makes of numbers, from numbers that are made here."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from selbench.errors import UnmeasuredError
-from selbench.report.overview import headline
+from selbench.report.overview import headline, tested
+from selbench.report.samples import _chosen, _nearest, _spread
 from selbench.tradeoff import changes, positions
 
 
@@ -84,3 +89,33 @@ def test_a_store_without_both_says_what_makes_them():
     with pytest.raises(UnmeasuredError, match="the study s holds no networks under corr") as lacks:
         positions(only, "s")
     assert lacks.value.words == ("--suite", "corruptions", "--suite", "attacks")
+
+
+def test_networks_of_unequal_seeds_and_brought_ones_are_counted_as_they_are():
+    rows = [("alpha=0 seed=0", 0.0, 0), ("alpha=0 seed=1", 0.0, 1), ("alpha=1 seed=0", 1.0, 0)]
+    table = pd.DataFrame(rows, columns=["subject", "alpha", "seed"])
+    table = table.assign(metric="accuracy", n=9, suite="clean", condition="clean", level=pd.NA)
+    evidence = SimpleNamespace(rows=table, manifest={"study": {"dataset": {"name": "digits"}}})
+    first, last = tested(evidence)
+    assert "with 1 to 2 random seeds each" in first
+    assert last == "They were tested on 9 images that training had not seen: as they are."
+    strange = table.iloc[:1].assign(subject="mine.pt", alpha=np.nan, seed=pd.NA)
+    evidence.rows = pd.concat([table, strange])
+    assert tested(evidence)[-1] == "They were tested on 9 images: as they are."
+
+
+def test_the_networks_shown_are_the_outermost_ones_and_alpha_0():
+    for alphas in ([-5, -2, -1, -0.4, -0.2, -0.1, 0, 1], [*range(-5, 6), np.nan], [0], [1, 2]):
+        chosen = _spread(pd.DataFrame({"alpha": alphas}))["alpha"].tolist()
+        assert len(chosen) == min(5, len(alphas))
+        assert chosen[0] == alphas[0]
+        assert chosen[-1] == alphas[-1] or np.isnan(alphas[-1])
+        assert (0 in chosen) == (0 in alphas)
+
+
+def test_adversarials_of_different_numbers_and_budgets_are_shown_where_all_have_them():
+    few = {"label": torch.tensor([1, 2]), "adversarial 2": 0, "adversarial 8": 0}
+    many = {"label": torch.tensor([1, 2, 3]), "adversarial 2": 0}
+    assert _chosen({"a": many, "b": few}) == [0, 1]
+    assert _nearest({"a": many, "b": few}) == 2
+    assert _nearest({"a": many, "b": {"adversarial 8": 0}}) is None
