@@ -50,6 +50,10 @@ def test_few_examples_are_all_taken_under_all_conditions():
     assert levels(1, examples=60) == ([1, 2, 3, 4, 5], 60)
 
 
+def test_what_costs_nothing_that_is_counted_is_taken_whole():
+    assert levels(1, forward=0) == ([1, 2, 3, 4, 5], 10_000)
+
+
 def test_too_short_a_time_is_refused_with_one_that_is_enough():
     with pytest.raises(SelbenchError, match="too short for 50 examples under 3 conditions; give"):
         levels(0.1)
