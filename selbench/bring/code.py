@@ -77,6 +77,8 @@ def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Mod
     try:
         with careful_loading():
             network = factory(**told)
+            if isinstance(network, nn.Module):
+                network.cpu()  # where it is probed
     except SystemExit as problem:
         raise _ended(spec, problem) from problem
     except Exception as problem:  # it is the user's code

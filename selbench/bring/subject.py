@@ -1,14 +1,18 @@
 """Make a subject of a brought network, after looking whether it can be one."""
 
 import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from operator import itemgetter
 
 from pydantic import ValidationError
 from torch import nn
 
 from selbench.bring.brought import Brought
 from selbench.bring.classes import MappedClasses, Outputs, read_class_map
-from selbench.bring.code import from_code
+from selbench.bring.code import from_code, is_installed
 from selbench.bring.inputs import Inputs, Preprocess
 from selbench.bring.own import of_study
 from selbench.bring.probe import check_logits, probe
@@ -20,6 +24,8 @@ from selbench.models import Normalize
 from selbench.study import ModelSpec
 from selbench.subjects import Subject
 from selbench.training import weights_hash
+
+OF_TORCH = vars(nn.Module()).keys()  # attributes that every module has: its mode, hooks, ...
 
 
 def bring(brought: Brought, model: ModelSpec, dataset: Dataset) -> Subject:
@@ -60,20 +66,35 @@ def subject_of(model: nn.Module, name: str, dataset: Dataset) -> Subject:
     """Take a network from Python: images in [0, 1] in, logits out; it is used as it is."""
     network = _assembled(model, Inputs()).eval()
     check_logits(probe(network, dataset, name), None, dataset, name)
-    try:
-        code = inspect.getsource(type(model))
-    except (OSError, TypeError):  # typed at a prompt
-        code = ""
     return Subject(
         name=name,
         alpha=None,
         seed=None,
         training="",
         architecture=type(model).__name__,
-        weights=fingerprint([weights_hash(network.state_dict()), repr(model), code]),
+        weights=fingerprint([weights_hash(network.state_dict()), repr(model), *_made_of(model)]),
         load=lambda: network,
         about=_about(network, Inputs(), None, dataset),
     )
+
+
+def _made_of(model: nn.Module) -> Iterator[str]:
+    """Yield the code of a network's own classes, and the settings of its modules."""
+    modules = list(model.modules())
+    for kind in dict.fromkeys(kind for each in modules for kind in type(each).__mro__):
+        module = sys.modules.get(kind.__module__)
+        if kind is type(model) or module is None or not is_installed(module):
+            with suppress(OSError, TypeError):  # typed at a prompt
+                yield inspect.getsource(kind)
+    for each in modules:
+        every = {n: v for n, v in vars(each).items() if n not in OF_TORCH and _is_plain(v)}
+        yield repr(sorted(every.items(), key=itemgetter(0)))
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _checked(brought: Brought) -> Brought:

@@ -106,6 +106,7 @@ WRONG = {
     "half": r"half cannot take images of float32, having weights of float16 \(RuntimeError: .*\); "
     r"convert it with network.float\(\) where it is made$",
     "ends": r"cannot take images of 32 x 32 pixels \(SystemExit: 4\); take what calls sys.exit out",
+    "meta": r"meta cannot be called \(NotImplementedError: .*meta tensor",
     "leaves": r"networks.py:leaves ends the program \(SystemExit: 3; networks.py, line \d+\), as ",
     "smal": r"unknown factory in .*networks.py 'smal'; did you mean 'small'\?",
 }
@@ -115,6 +116,10 @@ WRONG = {
 def test_a_factory_that_does_not_serve_is_refused(factory, taken, networks):
     with pytest.raises(SelbenchError, match=WRONG[factory]):
         taken(f"{networks}:{factory}")
+
+
+def test_a_network_that_its_factory_puts_on_a_gpu_is_probed_on_the_cpu(taken, networks):
+    assert taken(f"{networks}:on_gpu").load()(torch.rand(2, 3, 32, 32)).shape == (2, 3)
 
 
 def test_images_that_do_not_fit_are_refused(taken, networks):

@@ -1,5 +1,8 @@
 """`selbench.evaluate`: any network from Python, the numbers of the command line."""
 
+import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +11,7 @@ import torch
 from torch import nn
 
 import selbench as package
+from selbench.bring import subject_of
 from selbench.datasets import load_dataset
 from selbench.errors import SelbenchError
 from selbench.models import build_model, load_weights
@@ -27,6 +31,21 @@ class Counting(nn.Module):
     def forward(self, images):
         self.calls += 1
         return self.head(self.relu(self.norm(images)).mean((2, 3)))
+
+
+class OnGpu(Counting):
+    """Refuses images until it has been moved, as a network on a GPU refuses those of the CPU."""
+
+    there = True
+
+    def _apply(self, fn, recurse=True):
+        self.there = False
+        return super()._apply(fn, recurse)
+
+    def forward(self, images):
+        if self.there:
+            raise RuntimeError("Input type (torch.FloatTensor) and weight type should be the same")
+        return super().forward(images)
 
 
 @pytest.fixture
@@ -58,6 +77,28 @@ def test_a_name_finds_the_data_and_the_store_is_optional():
     assert not list(Path().iterdir())
 
 
+def manifest(study):
+    return json.loads(Path("runs", study, "manifest.json").read_text())
+
+
+def test_a_shipped_data_set_that_is_loaded_is_of_the_study_of_its_name():
+    data = load_dataset(load_study("digits").dataset)
+    package.evaluate(Counting(10), "digits", "clean", store="runs", limit=20, name="one")
+    named = manifest("digits")
+    package.evaluate(Counting(10), data, "clean", store="runs", limit=20, name="two")
+    loaded = manifest("digits")
+    assert loaded["study"] == named["study"]
+    assert loaded["training"] == named["training"]  # or trained networks were taken for stale
+    assert set(loaded["subjects"]) == {"one", "two"}
+
+
+def test_another_data_set_called_like_a_shipped_one_is_the_user_s_own(digits):
+    package.evaluate(Counting(), replace(digits, name="digits"), "clean", store="runs")
+    assert manifest("digits")["study"]["model"]["name"] == "brought"
+    package.evaluate(Counting(), replace(digits, name="cifar10"), "clean", store="runs")  # absent
+    assert manifest("cifar10")["study"]["model"]["name"] == "brought"
+
+
 def test_only_what_was_asked_is_returned(digits, few_conditions):
     package.evaluate(Counting(), digits, "corruptions", store="runs")
     package.evaluate(Counting(), digits, "clean", store="runs", name="other")
@@ -82,6 +123,18 @@ def test_the_network_stays_as_it_is(digits):
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
 
 
+def test_a_network_on_a_gpu_is_probed_on_the_cpu(digits):
+    network = OnGpu()
+    found = package.evaluate(network, digits, "clean", limit=6)
+    assert set(found["n"]) == {6}
+    assert network.there  # it is the copy that is moved
+
+
+def test_a_network_without_weights_is_refused(digits):
+    with pytest.raises(SelbenchError, match=r"Counting cannot be copied \(.*meta.*state_dict"):
+        package.evaluate(Counting().to("meta"), digits)
+
+
 def test_the_same_network_is_evaluated_once(digits, monkeypatch):
     torch.manual_seed(0)
     network = Counting()
@@ -92,6 +145,51 @@ def test_the_same_network_is_evaluated_once(digits, monkeypatch):
         network.head.bias += 1
     with pytest.warns(RuntimeWarning, match="1 cell failed and is missing:\n.*TypeError"):
         package.evaluate(network, digits, "clean", store="runs")
+
+
+class Inner(nn.Module):
+    """Code that an outer network calls."""
+
+    def forward(self, logits):
+        return logits
+
+
+class OtherInner(Inner):
+    """The same `repr` where it is called Inner too, and other code."""
+
+    def forward(self, logits):
+        return logits.exp()
+
+
+OtherInner.__name__ = "Inner"
+
+
+class Tempered(nn.Module):
+    """Divides logits by a number that is no weight."""
+
+    def __init__(self, network, temperature=1.0, inner=Inner, **more):
+        super().__init__()
+        self.network, self.inner, self.temperature = network, inner(), temperature
+        vars(self).update(more)
+
+    def forward(self, images):
+        return self.inner(self.network(images)) / self.temperature
+
+
+def test_settings_and_the_code_of_inner_modules_tell_networks_apart(digits):
+    def identity(*given, **more):
+        whole = Tempered(deepcopy(network), *given, **more)  # it counts its calls
+        return subject_of(whole, "mine", digits).weights
+
+    network = Counting()
+    first = identity()
+    assert identity() == first
+    others = [identity(10.0), identity(1), identity(inner=OtherInner), identity(kind="a")]
+    others += [identity(sizes=(1, 2)), identity(sizes=[1, 2]), identity(sizes=((1,), (2,)))]
+    assert len({first, *others}) == 8
+    assert identity(kept={}, made=object()) == first  # nothing that can be compared
+    network.eval()
+    assert identity() == first
 
 
 def test_a_network_without_relus_is_left_out_of_selectivity_alone(digits, few_conditions):
