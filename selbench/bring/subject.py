@@ -1,6 +1,7 @@
 """Make a subject of a brought network, after looking whether it can be one."""
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -134,7 +135,9 @@ def _name(brought: Brought, found: Found) -> str:
     notes += [f"input size {brought.input_size}"] if brought.input_size else []
     notes += [f"classes of {brought.class_map.name}"] if brought.class_map else []
     parts = [brought.spec, str(brought.weights or ""), f"({', '.join(notes)})" if notes else ""]
-    return " ".join(part for part in parts if part)
+    name = " ".join(part for part in parts if part)
+    # A path may be any bytes, the tables are UTF-8.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _overridden(declared: Inputs, brought: Brought) -> Inputs:

@@ -12,6 +12,10 @@ from selbench.bring.zoo import ZOOS, Found, built, careful_loading, reason_of, r
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
 
+# Trained on images of another normalisation; they turn that of the preset into it when told to, as
+# torchvision tells them with its published weights.
+OTHERWISE = ("googlenet", "inception_v3")
+
 
 @ZOOS
 def torchvision(name: str, brought: Brought, dataset: Dataset, classes: int | None) -> Found:
@@ -33,11 +37,13 @@ def torchvision(name: str, brought: Brought, dataset: Dataset, classes: int | No
             raise _unavailable(brought.spec, published.url, place, problem) from problem
         return Found(network, inputs, "pretrained", name)
 
+    given = {"transform_input": True} if brought.weights and name in OTHERWISE else {}
+
     def make(number: int | None) -> nn.Module:
-        return models.get_model(name, **({"num_classes": number} if number else {}))  # type: ignore[no-any-return]
+        return models.get_model(name, **given, **({"num_classes": number} if number else {}))  # type: ignore[no-any-return]
 
     network = built(make, brought.weights, classes)
-    return Found(network, inputs, "" if brought.weights else "random", name)
+    return Found(network, inputs, "" if brought.weights else "random", name, "".join(given))
 
 
 def declared(published: Any) -> Inputs:

@@ -31,7 +31,7 @@ class Found:
         inputs: what its origin declares.
         note: what tells it from others of the same spec, such as "random" or "L2"; "" for nothing.
         architecture: name for tables.
-        source: hash of the code it was made by, where that is the user's.
+        source: what else its outputs depend on: a hash of the user's code that made it, an option.
     """
 
     network: nn.Module

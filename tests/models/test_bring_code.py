@@ -1,5 +1,6 @@
 """Networks from a user's code, on the command line and from Python."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -43,6 +44,12 @@ def test_file_and_module_give_the_same_network(taken, networks, monkeypatch):
     assert of_file.weights == of_module.weights
     assert of_file.name == f"{networks}:small"
     assert not of_file.load().training
+
+
+def test_weights_whose_path_is_not_utf_8_have_a_name_that_can_be_written(taken, networks):
+    path = Path(os.fsdecode(b"weights-\xff.pth"))
+    torch.save(taken(f"{networks}:three").load()[1].state_dict(), path)
+    assert taken(f"{networks}:three", weights=path).name == f"{networks}:three weights-\\xff.pth"
 
 
 def test_random_weights_are_the_same_each_time_and_leave_the_generator_alone(taken, networks):

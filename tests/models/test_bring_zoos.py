@@ -109,6 +109,24 @@ def test_weights_of_a_file_are_taken(taken, tmp_path):
     assert torch.allclose(found.load()(images), network.eval()(images), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_weights_of_a_file_are_given_images_as_torchvision_gives_them(name, monkeypatch):
+    made = {}
+
+    class Made(torch.nn.Identity):
+        def __init__(self, *, num_classes, transform_input=False):
+            super().__init__()
+            made["transform_input"] = transform_input
+
+    monkeypatch.setattr(models, "get_model", lambda name, **given: Made(**given))
+    monkeypatch.setattr("selbench.bring.zoo.load_weights", lambda network, path: None)
+    filled = torchvision_zoo.torchvision(name, Brought(weights=Path("mine.pth")), None, 10)
+    assert made == {"transform_input": True}
+    assert filled.source  # numbers of before are another network's
+    assert not torchvision_zoo.torchvision(name, Brought(), None, 10).source
+    assert made == {"transform_input": False}
+
+
 def test_weights_of_more_classes_need_a_class_map(taken, tmp_path):
     torch.save(models.shufflenet_v2_x0_5(num_classes=12).state_dict(), tmp_path / "twelve.pth")
     with pytest.raises(SelbenchError, match=r"twelve.pth does not fit .*fc.weight is \(12, 1024\)"):
