@@ -83,11 +83,12 @@ def studies_at(place: Path) -> list[StudyStore]:
 def verify(store: StudyStore) -> Findings:
     """Check every file of a study's results."""
     findings = Findings(store)
-    findings.busy = list(store.locks.held_by_others().values())
+    findings.busy = _at_work(store)
     findings.faults += _of_cells(findings)
     findings.faults += _of_adversarials(findings)
     findings.faults += _of_failures(findings)
     findings.faults += _of_tables(findings)
+    findings.busy = findings.busy or _at_work(store)  # that was minutes
     if not findings.busy:  # who is at work has files that look as if they were left
         findings.faults += _left_behind(store)
     return findings
@@ -104,9 +105,9 @@ def repair(findings: Findings) -> list[Fault]:
             where a link may lead.
     """
     store = findings.store
-    if findings.busy:
+    if busy := findings.busy or _at_work(store):
         raise SelbenchError(
-            f"{findings.busy[0]} is at work in {store.folder}; repair it when that has ended, or "
+            f"{busy[0]} is at work in {store.folder}; repair it when that has ended, or "
             f"remove {store.locks.folder} if it has"
         )
     for path in dict.fromkeys(path for each in findings.faults for path in each.remove):
@@ -119,6 +120,10 @@ def repair(findings: Findings) -> list[Fault]:
     if findings.faults and store.finished and store.begun:
         store.finish(store.manifest())
     return [each for each in findings.faults if not (each.remove or store.begun)]
+
+
+def _at_work(store: StudyStore) -> list[Holder]:
+    return list(store.locks.held_by_others().values())
 
 
 def _is_study(folder: Path) -> bool:

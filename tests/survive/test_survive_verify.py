@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from written import CELL as CLEAN
 from written import FACTS
 
+from selbench import verification
 from selbench.errors import SelbenchError
 from selbench.locks import Locks
 from selbench.store import Failure, Measurement, Result, StudyStore
@@ -196,6 +197,27 @@ def test_nothing_is_repaired_while_a_run_is_at_work(filled):
         repair(found)
     other.release("a")
     assert len(verify(filled).faults) == 2
+
+
+def test_a_run_that_begins_while_files_are_checked_is_seen(filled, monkeypatch):
+    left = filled.folder / "cells" / ".x.json.9-ab.tmp"
+    left.write_text("")
+    cut(only(filled.folder, "cells/*.parquet"))
+    before, other = verify(filled), Locks(filled.locks.folder)
+    assert len(before.faults) == 2
+    of_tables = verification._of_tables
+
+    def taking(findings):
+        other.take("a")
+        return of_tables(findings)
+
+    monkeypatch.setattr(verification, "_of_tables", taking)
+    found = verify(filled)
+    assert [each.process for each in found.busy] == [os.getpid()]
+    assert left not in [each.path for each in found.faults]
+    with pytest.raises(SelbenchError, match=r"^process \d+ on .* is at work in .*; repair it when"):
+        repair(before)
+    assert left.exists()
 
 
 def test_tables_that_are_older_than_the_cells_are_no_damage(filled):
