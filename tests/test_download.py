@@ -7,6 +7,7 @@ import re
 import tarfile
 import threading
 import zipfile
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import URLError
 
@@ -14,6 +15,7 @@ import pytest
 
 from selbench.datasets import DOWNLOADS, download
 from selbench.errors import SelbenchError
+from selbench.locks import Locks
 from selbench.progress import SILENT, Progress
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
@@ -207,7 +209,45 @@ def test_download_of_what_is_there_downloads_nothing(selbench, fresh_home):
     place = fresh_home / "datasets" / "tiny-imagenet-200"
     (place / "val").mkdir(parents=True)
     (place / "val" / "val_annotations.txt").touch()
+    (place / "train").mkdir()
     assert selbench("download", "tiny-imagenet").out == f"tiny-imagenet is in {place}\n"
+
+
+def test_a_tree_that_was_moved_in_part_is_unpacked_again(served, selbench, fresh_home):
+    files = {"val/val_annotations.txt": b"x", "train/n1/images/a.JPEG": b"a"}
+    served("TINY_IMAGENET", packed_zip({f"tiny-imagenet-200/{n}": c for n, c in files.items()}))
+    place = fresh_home / "datasets" / "tiny-imagenet-200"
+    (place / "val").mkdir(parents=True)
+    (place / "val" / "val_annotations.txt").write_bytes(b"x")
+    assert selbench("download", "tiny-imagenet").code == 0
+    assert (place / "train" / "n1" / "images" / "a.JPEG").read_bytes() == b"a"
+
+
+def test_of_two_downloads_at_once_the_second_finds_what_the_first_made(
+    served, server, selbench, fresh_home
+):
+    served("CIFAR10_C", packed_tar({"CIFAR-10-C/fog.npy": b"fog"}))
+    first, second = Locks(fresh_home / "locks"), []
+    assert first.take("download-cifar10-c") is None
+    place = fresh_home / "datasets" / "CIFAR-10-C"
+    waits = threading.Event()
+
+    class Waiting(Progress):
+        @contextmanager
+        def track(self, task, pieces, done=0):
+            yield lambda pieces=1, note="": waits.set() if "waits for process" in note else None
+
+    thread = threading.Thread(
+        target=lambda: second.append(DOWNLOADS["cifar10-c"](place.parent, Waiting()))
+    )
+    thread.start()
+    assert waits.wait(30)
+    place.mkdir(parents=True)
+    (place / download.RECEIPT).write_text("{}")
+    first.release("download-cifar10-c")
+    thread.join()
+    assert second == [place]
+    assert server.ranges == []
 
 
 @pytest.mark.parametrize("content", [b"half", b""])

@@ -63,12 +63,15 @@ def _read(name: str, path: Path, stamp: str) -> Dataset | None:
         tensors = safetensors.torch.load_file(path)
         classes = tuple(json.loads(about["classes"]))
         images, labels = ([tensors[f"{part}_{n}"] for part in PARTS] for n in ("images", "labels"))
-    except (SafetensorError, OSError, KeyError, ValueError):
-        return None
-    if {t.dtype for t in images} != {torch.uint8} or {t.dtype for t in labels} != {torch.int64}:
-        return None
-    train, test = (tensor.permute(0, 3, 1, 2) for tensor in images)
-    dataset = _dataset(name, Decoded(classes, train, labels[0], test, labels[1]))
+        if {t.dtype for t in images} != {torch.uint8} or {t.dtype for t in labels} != {torch.int64}:
+            return None
+        pairs = zip(images, labels, strict=True)
+        if any(i.shape[3:] != (3,) or i.shape[:1] != n.shape for i, n in pairs):
+            return None
+        train, test = (tensor.permute(0, 3, 1, 2) for tensor in images)
+        dataset = _dataset(name, Decoded(classes, train, labels[0], test, labels[1]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError):
+        return None  # another's file may hold anything
     return dataset if _checksums(dataset) == about.get("checksums") else None
 
 

@@ -4,14 +4,15 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from selbench.errors import SelbenchError
-from selbench.files import cannot_write, md5_of, write_json
+from selbench.files import cannot_write, home, md5_of, write_json
+from selbench.locks import Locks
 from selbench.progress import Progress
 from selbench.registry import Registry
 
@@ -45,7 +46,7 @@ def cifar10(folder: Path, progress: Progress) -> Path:
     from torchvision.datasets import CIFAR10
 
     place = folder / "cifar10"
-    with _told("cifar10"):
+    with _alone("cifar10", progress):
         if not (place / CIFAR10.base_folder).is_dir():
             fetch(CIFAR10.url, place / CIFAR10.filename, CIFAR10.tgz_md5, progress)
         CIFAR10(str(place), download=True)  # checks, and unpacks the archive it finds
@@ -56,8 +57,9 @@ def cifar10(folder: Path, progress: Progress) -> Path:
 def tiny_imagenet(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/tiny-imagenet-200 (248 MB); what is there is kept."""
     place = folder / "tiny-imagenet-200"
-    if not (place / "val" / "val_annotations.txt").is_file():
-        with _told("tiny-imagenet"):
+    with _alone("tiny-imagenet", progress):
+        # Unpacking moves one entry after the other.
+        if not (place / "val" / "val_annotations.txt").is_file() or not (place / "train").is_dir():
             _fill(place, [TINY_IMAGENET], progress)
     return place
 
@@ -66,7 +68,7 @@ def tiny_imagenet(folder: Path, progress: Progress) -> Path:
 def cifar10_c(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/CIFAR-10-C (2.9 GB); Zenodo 2535967."""
     place = folder / "CIFAR-10-C"
-    with _told("cifar10-c"):
+    with _alone("cifar10-c", progress):
         _fill(place, [CIFAR10_C], progress)
     return place
 
@@ -75,9 +77,23 @@ def cifar10_c(folder: Path, progress: Progress) -> Path:
 def tiny_imagenet_c(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/Tiny-ImageNet-C, the four extra corruptions included; Zenodo 8206060."""
     place = folder / "Tiny-ImageNet-C"
-    with _told("tiny-imagenet-c"):
+    with _alone("tiny-imagenet-c", progress):
         _fill(place, [TINY_IMAGENET_C, TINY_IMAGENET_C_EXTRA], progress)
     return place
+
+
+@contextmanager
+def _alone(name: str, progress: Progress) -> Iterator[None]:
+    """Have one process at a time download a data set, and say in a sentence why it failed."""
+    with ExitStack() as held:
+        with progress.track(f"download {name}", 1) as step:
+            held.enter_context(
+                Locks(home() / "locks").holding(
+                    f"download-{name}", lambda holder: step(0, f"waits for {holder}")
+                )
+            )
+        with _told(name):
+            yield
 
 
 @contextmanager

@@ -43,6 +43,8 @@ def _decode(folder: Path, progress: Progress) -> Decoded:
     annotations = folder / "val" / "val_annotations.txt"
     lines = annotations.read_text(encoding="utf-8").splitlines()
     test = [line.split("\t")[:2] for line in lines]
+    if not test:
+        raise SelbenchError(f"{annotations} is empty; unpack the archive again")
     for number, words in enumerate(test, 1):
         if len(words) < 2:
             raise SelbenchError(

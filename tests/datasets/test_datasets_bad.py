@@ -174,6 +174,14 @@ def test_tiny_imagenet_with_damaged_annotations_names_the_line(tiny_imagenet_tre
         load("tiny-imagenet", tiny_imagenet_tree)
 
 
+def test_tiny_imagenet_without_annotations_says_so(tiny_imagenet_tree, fresh_home):
+    (tiny_imagenet_tree / "val" / "val_annotations.txt").write_text("")
+    with pytest.raises(
+        SelbenchError, match=r"val_annotations\.txt is empty; unpack the archive again$"
+    ):
+        load("tiny-imagenet", tiny_imagenet_tree)
+
+
 def test_tiny_imagenet_without_a_test_image_names_it(tiny_imagenet_tree, fresh_home):
     path = tiny_imagenet_tree / "val" / "images" / "val_2.JPEG"
     path.unlink()

@@ -9,6 +9,7 @@ import torch
 from loading import CIFAR10_CLASSES, assert_equal, load
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from selbench.datasets import folder
 
@@ -152,6 +153,52 @@ def test_cache_with_another_header_is_made_anew(old, new, tree):
     cache = Path("images/.selbench.safetensors")
     assert old in cache.read_bytes()
     cache.write_bytes(cache.read_bytes().replace(old, new))
+    assert_equal(load("folder", Path("images")), tree)
+
+
+def classes_that_are_a_number(tensors, about):
+    about["classes"] = "5"
+
+
+def images_of_three_axes(tensors, about):
+    tensors["train_images"] = tensors["train_images"][0]
+
+
+def images_of_one_channel(tensors, about):
+    tensors["test_images"] = tensors["test_images"][..., :1].contiguous()
+
+
+def labels_of_two_axes(tensors, about):
+    tensors["test_labels"] = tensors["test_labels"][None]
+
+
+def fewer_labels(tensors, about):
+    tensors["train_labels"] = tensors["train_labels"][1:].clone()
+
+
+def no_images(tensors, about):
+    for name in tensors:
+        tensors[name] = tensors[name][:0].clone()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        classes_that_are_a_number,
+        images_of_three_axes,
+        images_of_one_channel,
+        labels_of_two_axes,
+        fewer_labels,
+        no_images,
+    ],
+)
+def test_cache_that_is_not_ours_is_made_anew(spoil, tree):
+    path = "images/.selbench.safetensors"
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    spoil(tensors, about)
+    save_file(tensors, path, about)
     assert_equal(load("folder", Path("images")), tree)
 
 
