@@ -28,7 +28,8 @@ def home() -> Path:
 
     It is the user's cache folder, or what the environment variable SELBENCH_HOME says.
     """
-    return Path(os.environ.get("SELBENCH_HOME") or platformdirs.user_cache_path("selbench"))
+    named = os.environ.get("SELBENCH_HOME")
+    return Path(named or platformdirs.user_cache_path("selbench")).expanduser()
 
 
 def fingerprint(value: Any) -> str:
@@ -143,7 +144,7 @@ def parse_json(path: Path, content: bytes) -> Any:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file that a user wrote; one that cannot be read raises `SelbenchError`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors write a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
     except OSError as problem:

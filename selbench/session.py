@@ -20,7 +20,7 @@ from selbench.engine import Engine, Local, data_of, helper_of, plan
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
-from selbench.store import Failure, StudyStore, condition_id
+from selbench.store import Failure, StudyStore, check_format, condition_id
 from selbench.study import (
     MAX_SEED,
     SOURCES,
@@ -190,6 +190,7 @@ class Session:
         save: int = 0,
     ) -> DryRun:
         """Return what `run` would do with these arguments, and about how long that takes."""
+        check_format(root)
         pieces = collect(suites or self.study.suites, self.setting(only))
         store, limit = StudyStore(root, self.study.name), self._limit(limit)
         study, dataset, engine, device = self.study, self.dataset, self.engine, self.device

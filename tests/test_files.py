@@ -11,7 +11,15 @@ from safetensors.torch import save_file
 
 from selbench import files
 from selbench.errors import SelbenchError
-from selbench.files import fingerprint, home, read_json, replacing, write_json, write_text
+from selbench.files import (
+    fingerprint,
+    home,
+    read_json,
+    read_toml,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def names(folder):
@@ -21,6 +29,12 @@ def names(folder):
 def test_home_is_where_the_variable_says(monkeypatch):
     monkeypatch.setenv("SELBENCH_HOME", "/data/selbench")
     assert home() == Path("/data/selbench")
+
+
+def test_home_may_be_below_the_user_s(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SELBENCH_HOME", "~/selbench")
+    assert home() == tmp_path / "selbench"
 
 
 @pytest.mark.parametrize("value", ["", None])
@@ -55,6 +69,14 @@ def test_fingerprints_of_different_values_differ(one, other):
 def test_fingerprint_refuses_what_is_no_number():
     with pytest.raises(ValueError, match="not JSON compliant"):
         fingerprint([float("nan")])
+
+
+# Reading.
+
+
+def test_toml_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "study.toml").write_bytes(b"\xef\xbb\xbfname = 'mine'\n")
+    assert read_toml(tmp_path / "study.toml") == {"name": "mine"}
 
 
 # Writing.

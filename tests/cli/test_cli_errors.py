@@ -231,11 +231,12 @@ def test_study_that_the_store_lacks_is_named(refused, selbench, tiny_study, matc
     )
 
 
-@pytest.mark.parametrize("command", ["run", "leaderboard"])
+@pytest.mark.parametrize("command", ["run", "dry-run", "leaderboard"])
 def test_store_of_another_version_is_refused(command, refused, tiny_study, match):
     Path("runs").mkdir()
     Path("runs/selbench.json").write_text('{"format": 99}')
-    words = ["run", tiny_study, "--quiet"] if command == "run" else ["leaderboard"]
+    more = ["--dry-run"] if command == "dry-run" else []
+    words = ["leaderboard"] if command == "leaderboard" else ["run", tiny_study, "--quiet", *more]
     match(
         r"the store runs has format 99, this version of selbench reads format 2;", refused(*words)
     )
