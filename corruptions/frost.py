@@ -93,7 +93,7 @@ def _find_folder() -> tuple[Path | None, str]:
     """Return where to look, and what to do where that was named but is incomplete."""
     if named := os.environ.get(FOLDER_VARIABLE):
         remedy = f"add them, or unset {FOLDER_VARIABLE} to use procedural frost"
-        return Path(named).absolute(), remedy
+        return Path(named).expanduser().absolute(), remedy
     for folder in _added:
         if folder.is_dir():
             return folder, "add them, or remove the folder to use procedural frost"
@@ -121,17 +121,26 @@ def _variant(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
     return f"photographs {digest[:8]}"
 
 
-@lru_cache(maxsize=16)
 def frost_pictures(
     source: Source, shrink: float, height: int, width: int, device: torch.device
 ) -> tuple[Float32[Tensor, "5 tallest widest 3"], Int64[Tensor, "5 2"]]:
     """Stack the shrunken pictures, padded with black, and list each one's height and width."""
+    sizes = [texture.shape[1:] for texture in _textures(source)]
+    least = [max((height + 1) / tall, (width + 1) / wide) for tall, wide in sizes]
+    return _stacked(source, tuple(max(shrink, each) for each in least), device)
+
+
+@lru_cache(maxsize=2)
+def _textures(source: Source) -> list[Texture]:
     folder = source.folder
-    textures = _procedural() if folder is None else [_read(folder / name) for name in PHOTOGRAPHS]
-    shrunken = []
-    for texture in textures:
-        least = max((height + 1) / texture.shape[1], (width + 1) / texture.shape[2])
-        shrunken.append(_resized(texture, max(shrink, least)))
+    return _procedural() if folder is None else [_read(folder / name) for name in PHOTOGRAPHS]
+
+
+@lru_cache(maxsize=2)  # many sizes of images share one; a large one takes hundreds of megabytes
+def _stacked(
+    source: Source, factors: tuple[float, ...], device: torch.device
+) -> tuple[Float32[Tensor, "5 tallest widest 3"], Int64[Tensor, "5 2"]]:
+    shrunken = [_resized(*each) for each in zip(_textures(source), factors, strict=True)]
     sizes = torch.tensor([texture.shape[1:] for texture in shrunken])
     tallest, widest = sizes.amax(0).tolist()
     stacked = torch.zeros(len(shrunken), tallest, widest, 3)

@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,12 @@ def test_without_photographs():
 def test_with_pictures_in_the_folder_named(folder):
     assert re.fullmatch("photographs [0-9a-f]{8}", variant())
     assert levels() == LEVELS  # all five occur
+
+
+def test_folder_named_may_be_below_the_user_s(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("SELBENCH_FROST", f"~/{folder.name}")
+    assert frost_source().folder == folder
 
 
 def test_published_photographs(test_data, monkeypatch, tmp_path):
@@ -169,6 +176,17 @@ def test_damaged_photograph(folder, content):
         variant()
     with pytest.raises(FrostError, match=message):
         corrupt(BLACK, "frost", 1, examples=EXAMPLES)
+
+
+def test_images_of_many_sizes_share_pictures(monkeypatch):
+    source = Source(None, "procedural")
+    device = torch.device("cpu")
+    first, _ = frost_pictures(source, 0.2, 32, 32, device)
+    monkeypatch.setattr("corruptions.frost._procedural", None)  # made once
+    assert frost_pictures(source, 0.2, 20, 48, device)[0] is first
+    larger = [weakref.ref(frost_pictures(source, 0.2, n, n, device)[0]) for n in (200, 300, 400)]
+    assert larger[0]() is None  # few are kept
+    assert torch.equal(frost_pictures(source, 0.2, 32, 32, device)[0], first)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (400, 300), (96, 700)])
