@@ -39,7 +39,8 @@ TABLES = {
 OF_A_RUN = {"correct-on-all.md": ("leaderboard", "--correct-on-all", "--format", "md")}
 # What README.md here quotes: between these marks is what the first one's command prints.
 QUOTED = re.compile(
-    r"(<!-- table: made by `selbench (?P<words>.+)` -->\n).*?(?=<!-- end of table -->\n)", re.DOTALL
+    r"(<!-- table: made by `selbench (?P<words>[^`\n]+)` -->\n).*?(?=<!-- end of table -->\n)",
+    re.DOTALL,
 )
 FIGURES = (
     "tradeoff",

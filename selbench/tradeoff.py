@@ -50,11 +50,24 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     return found
 
 
+def attacks(rows: pd.DataFrame) -> str:
+    """Name what `positions` averages as adversarial: "FGSM and PGD", or "FGSM"."""
+    accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
+    common = _common(accuracy[accuracy["condition"].isin(ATTACKS)]).index
+    names = (name.partition("-")[0].upper() for name in common.get_level_values("condition"))
+    return " and ".join(sorted(set(names)))
+
+
 def _means(part: pd.DataFrame) -> pd.Series:
     """Return each network's mean over levels, then conditions, of those that all have."""
-    cells = part.pivot(index=["condition", "level"], columns="subject", values="value").dropna()
-    means: pd.Series = cells.groupby(level="condition").mean().mean().astype(float)
+    means: pd.Series = _common(part).groupby(level="condition").mean().mean().astype(float)
     return means
+
+
+def _common(part: pd.DataFrame) -> pd.DataFrame:
+    """Return what all networks have: conditions and levels by networks."""
+    cells = part.pivot(index=["condition", "level"], columns="subject", values="value")
+    return cells.dropna()
 
 
 def changes(found: pd.DataFrame) -> list[Change]:

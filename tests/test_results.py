@@ -92,7 +92,7 @@ def test_tables_that_a_page_quotes_are_those_of_the_commands_it_names(tables):
     words = ["leaderboard", "results/digits", "--columns", "clean", "--format", "md"]
     mark = f"<!-- table: made by `selbench {' '.join(words)}` -->\n"
     end = "<!-- end of table -->\nAfter.\n"
-    page = f"Before.\n\n{mark}| old |\n{end}"
+    page = f"Before.\n\n{mark}| old |\n{end}{mark}| old |\n{end}"
     made = tables.quoted(page)
     assert made == page.replace("| old |\n", tables.selbench(*words).removeprefix("### digits\n"))
     assert "| alpha | n | clean % |" in made

@@ -21,7 +21,8 @@ def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
     order of alpha.
     """
     figure, axes = _drawn(rows, 100 * measured.positions(rows, study)[list(PLACES)])
-    axes.set_xlabel("accuracy under FGSM and PGD, %: mean over budgets, then attacks")
+    under = measured.attacks(rows)
+    axes.set_xlabel(f"accuracy under {under}, %: mean over budgets, then attacks")
     axes.set_ylabel("accuracy under corruptions, %")
     figure.suptitle(f"{study}: corruptions against attacks", x=0.01, ha="left")
     return figure
@@ -38,7 +39,7 @@ def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
     if found.empty:
         raise SelbenchError(f"no network of the study {study} has a clean image right")
     figure, axes = _drawn(rows, found[list(PLACES)].div(found["clean"], axis=0))
-    axes.set_xlabel("share of clean accuracy left by FGSM and PGD")
+    axes.set_xlabel(f"share of clean accuracy left by {measured.attacks(rows)}")
     axes.set_ylabel("share of clean accuracy left by corruptions")
     figure.suptitle(f"{study}: corruptions against attacks, by clean accuracy", x=0.01, ha="left")
     return figure

@@ -9,7 +9,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.leaderboard.columns import RELATIVE
 
 REFERENCE = 0.0  # the alpha that errors are relative to, unless another row is named
-DIGITS = 12  # of errors, beyond which there is rounding alone
+ROUNDING = 1e-12  # of errors
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def relative_errors(errors: pd.DataFrame, networks: pd.DataFrame, name: str | No
     reference = find_reference(networks, list(errors.columns), name)
     if reference is None:
         return Relative({name: pd.Series(dtype=float) for name in RELATIVE})
-    beyond = (errors - (1 - networks.loc[errors.columns, "clean"])).round(DIGITS)
+    beyond = errors - (1 - networks.loc[errors.columns, "clean"])
+    beyond = beyond.mask(beyond.abs() < ROUNDING, 0.0)
     columns, left_out = {}, {}
     for column, amounts in zip(RELATIVE, (errors, beyond), strict=True):
         columns[column] = relative_to(reference, amounts, networks).mean()

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from selbench.errors import UnmeasuredError
-from selbench.report.overview import headline, tested
+from selbench.report import overview
+from selbench.report.overview import headline
 from selbench.report.samples import _chosen, _nearest, _spread
-from selbench.tradeoff import changes, positions
+from selbench.tradeoff import attacks, changes, positions
 
 
 def found(low, zero, high, seeds=3, spread=0.001):
@@ -79,6 +80,8 @@ def test_positions_average_levels_then_conditions_that_all_networks_have():
     for cell in cells[1:8]:  # not clean
         cells.append(("d", 3.0, *cell[2:]))
     table = positions(rows(cells), "s")
+    assert attacks(rows(cells[:16])) == "FGSM and PGD"
+    assert attacks(rows(cells[:13] + cells[14:16])) == "FGSM"  # without b's PGD
     assert list(table.index) == ["a", "b"]
     assert table.loc["a", "corrupted"] == pytest.approx((0.6 + 0.2) / 2)
     assert table.loc["b", "adversarial"] == pytest.approx(0.6)
@@ -96,12 +99,12 @@ def test_networks_of_unequal_seeds_and_brought_ones_are_counted_as_they_are():
     table = pd.DataFrame(rows, columns=["subject", "alpha", "seed"])
     table = table.assign(metric="accuracy", n=9, suite="clean", condition="clean", level=pd.NA)
     evidence = SimpleNamespace(rows=table, manifest={"study": {"dataset": {"name": "digits"}}})
-    first, last = tested(evidence)
+    first, last = overview.tested(evidence)
     assert "with 1 to 2 random seeds each" in first
     assert last == "They were tested on 9 images that training had not seen: as they are."
     strange = table.iloc[:1].assign(subject="mine.pt", alpha=np.nan, seed=pd.NA)
     evidence.rows = pd.concat([table, strange])
-    assert tested(evidence)[-1] == "They were tested on 9 images: as they are."
+    assert overview.tested(evidence)[-1] == "They were tested on 9 images: as they are."
 
 
 def test_the_networks_shown_are_the_outermost_ones_and_alpha_0():
