@@ -175,7 +175,7 @@ def test_the_attacked_images_took_every_step(split):
     attacked = pgd(
         network(),
         images,
-        (split.labels,),
+        split.labels,
         16 / 255,
         NORMS["linf"],
         step=1e-4,

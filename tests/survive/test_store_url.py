@@ -268,7 +268,7 @@ def test_hundreds_of_cells_are_read_with_few_requests(store):
     table, asked = requests(opened.outcomes)
     assert (table.num_rows, asked) == (900, 23)
     found, asked = requests(lambda: verify(reopened(store)))
-    assert (found.faults, found.files, asked) == ([], 602, 41)
+    assert (found.faults, found.files, asked) == ([], 602, 42)
 
 
 @pytest.mark.parametrize("networks", [1, 4])
