@@ -134,6 +134,13 @@ def test_another_md5_is_a_finding(cifar10, monkeypatch):
     )
 
 
+def test_a_corruption_without_a_published_file_is_no_finding(cifar10, monkeypatch):
+    monkeypatch.delitem(checking.PUBLISHED, "contrast")
+    findings = run("cifar10", chosen=("contrast", "pixelate"))
+    assert {f.name: f.published for f in findings}["contrast"] is None
+    assert summary(findings, None) == "1 of 1 corruptions equal the published files byte for byte."
+
+
 def test_other_labels_are_refused_before_anything_is_made(cifar10, monkeypatch):
     monkeypatch.setitem(checking.PUBLISHED, "labels", "0" * 32)
     monkeypatch.setattr(Treatment, "apply", None)

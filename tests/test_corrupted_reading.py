@@ -356,3 +356,8 @@ def test_official_sets_belong_to_their_data_sets(fresh_home):
 
 def test_the_published_md5s_are_of_all_corruptions():
     assert set(PUBLISHED) == {*CORRUPTIONS, "labels"}
+
+
+def test_a_corruption_of_a_plugin_has_no_published_file(arrays):
+    (arrays / "fog.npy").rename(arrays / "darken.npy")
+    assert find(arrays, "darken", 2).source == "files"

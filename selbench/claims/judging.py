@@ -186,7 +186,7 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
 
 def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | UntestedError:
     """Make all tests of a claim, or return what they lack."""
-    if of(claim.tests[0], rows).empty:
+    if all(of(test, rows).empty for test in claim.tests):
         return UntestedError(NO_ALPHA, Need())
     findings, lacking = [], []
     for name, test in zip(told_apart(claim.tests), claim.tests, strict=True):
@@ -205,10 +205,13 @@ def _parts(rows: pd.DataFrame, claim: Claim, corruptions: int) -> list[str]:
     few = 0 < corruptions < BENCHMARK
     parts = [f"of {corruptions} of {BENCHMARK} corruptions alone"] if few else []
     trends = [test for test in claim.tests if isinstance(test, Trend | NoTrend)]
-    ends = {(alpha, test.reading) for test in trends for alpha in test.between}
-    alphas = alphas_of(rows)
-    lacking = sorted({a for a, r in ends if a not in set(alphas[read(rows, r).dropna().index])})
+    ends = {(alpha, test) for test in trends for alpha in test.between}
+    lacking = sorted({alpha for alpha, test in ends if alpha not in _alphas(of(test, rows), test)})
     return [*parts, f"without {' and '.join(map(at, lacking))}"] if lacking else parts
+
+
+def _alphas(rows: pd.DataFrame, test: Trend | NoTrend) -> set[float]:
+    return set(alphas_of(rows)[read(rows, test.reading).dropna().index])
 
 
 def _raw_p(result: Finding | UntestedError) -> float:
@@ -225,7 +228,6 @@ def _decided(
     family: int,
 ) -> Verdict:
     """Return the verdict that a p-value after Holm leaves; None decides by count."""
-    rows = of(claim.tests[0], rows)  # all tests of a claim are about the same networks
     p_for, p_against = finding.p_for, finding.p_against
     surely = (min(p_for, p_against) if p is None else p) <= LEVEL
     verdict = INCONCLUSIVE if not surely else SUPPORTED if p_for < p_against else REFUTED
@@ -253,16 +255,22 @@ def _why_open(finding: Finding, family: int) -> str:
 
 
 def _images(rows: pd.DataFrame, claim: Claim) -> int | None:
-    return min((images_of(rows, reading) for reading in _readings(claim)), default=None)
+    return min((images_of(*each) for each in _readings(rows, claim)), default=None)
 
 
 def _corruptions(rows: pd.DataFrame, claim: Claim) -> int:
-    counts = [corruptions_of(rows, reading) for reading in _readings(claim)]
+    counts = [corruptions_of(*each) for each in _readings(rows, claim)]
     return min(filter(None, counts), default=0)
 
 
-def _readings(claim: Claim) -> list[Reading]:
-    """Return all that a claim's tests read, also to choose an alpha or to compare with."""
-    parts = [part for test in claim.tests for _, part in test]
-    parts += [part.reading for part in parts if isinstance(part, Choice)]
-    return [part for part in parts if isinstance(part, Reading)]
+def _readings(rows: pd.DataFrame, claim: Claim) -> list[tuple[pd.DataFrame, Reading]]:
+    """Return all that a claim's tests read, also to choose an alpha or to compare with.
+
+    Each stands with the rows that its test is about.
+    """
+    found: list[tuple[pd.DataFrame, Reading]] = []
+    for test in claim.tests:
+        parts = [part for _, part in test]
+        parts += [part.reading for part in parts if isinstance(part, Choice)]
+        found += [(of(test, rows), part) for part in parts if isinstance(part, Reading)]
+    return found

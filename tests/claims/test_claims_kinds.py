@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from selbench.claims.effects import any_of, difference_effect
-from selbench.claims.judging import NO_ALPHA
 from selbench.claims.tables import sizes_text
 
 SUPPORTED, REFUTED, OPEN, UNTESTED = "supported", "refuted", "inconclusive", "not tested"
@@ -148,24 +147,6 @@ def test_each_condition_must_follow(made, claim, verdict):
     refuted = verdict(rows(fog=rising, snow=falling), asked)
     assert (refuted.verdict, refuted.effect.label) == (REFUTED, "snow")
     assert [each.label for each in refuted.finding.effects] == ["fog", "snow"]
-
-
-def test_brought_networks_are_no_part_of_what_a_verdict_says(made, claim, verdict):
-    asked = claim("trend", reading={"suite": "corruptions"}, between=[-2, 2], direction="up")
-    rows = made({("corruptions", name, 1, "accuracy"): rising for name in ("fog", "frost")})
-    alone = verdict(rows, asked)
-    for condition in ("fog", "snow"):  # one of the others' conditions, or none
-        own = made({("corruptions", condition, 1, "accuracy"): flat}, alphas=[0], seeds=[9])
-        own = own.assign(subject="mine.pt", alpha=np.nan, n=7)
-        both = verdict(pd.concat([rows, own]), asked)
-        assert (both.verdict, both.reason) == (SUPPORTED, "of 2 of 15 corruptions alone")
-        assert (both.images, both.corruptions) == (alone.images, alone.corruptions) == (1000, 2)
-
-
-def test_a_study_of_brought_networks_alone_is_told_so(brought, claim, verdict):
-    found = verdict(brought("clean", "accuracy", {"a.pt": 0.9}), claim("flags"))
-    assert (found.verdict, found.command) == (UNTESTED, "")
-    assert found.reason == NO_ALPHA
 
 
 def test_values_that_differ_by_rounding_alone_have_no_trend(clean, claim, verdict):
@@ -321,24 +302,6 @@ def test_two_readings_say_how_their_difference_goes_with_alpha(made, claim, verd
     assert [float(part) for part in match.groups()] == pytest.approx(
         [rising(-2) - flat(-2), -2, rising(2) - flat(2), 2], abs=0.003
     )
-
-
-@pytest.mark.parametrize(("shift", "expected"), [(-0.1, SUPPORTED), (0, OPEN), (0.1, REFUTED)])
-def test_networks_of_another_method(made, brought, claim, verdict, shift, expected):
-    asked = claim("method", reading=SI, method="augmix", direction="down")
-    values = {f"nets/AugMix-{n}.pth": 0.5 + shift + 0.001 * n for n in (-1, 0, 1)}
-    # Neither the folder's name counts, nor a part of a word.
-    others = {"augmix/standard.pth": 0.9, "nets/augmixed.pth": 0.9}
-    rows = pd.concat([made({INDEX: flat}), brought(*INDEX[::3], values | others)])
-    found = verdict(rows, asked)
-    assert (found.verdict, found.effect.networks) == (expected, 8)
-
-
-def test_no_network_of_another_method(made, claim, verdict):
-    asked = claim("method", reading=SI, method="augmix", direction="down")
-    found = verdict(made({INDEX: flat}), asked)
-    assert (found.verdict, found.reason) == (UNTESTED, "no network's file has augmix in its name")
-    assert found.command == "selbench run study --suite selectivity --checkpoint augmix.pth"
 
 
 @pytest.mark.parametrize(("cost", "expected"), [(0.1, SUPPORTED), (0, OPEN), (-0.1, REFUTED)])

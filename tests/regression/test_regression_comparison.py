@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2, ttest_ind
 
+from selbench.regression import comparison
 from selbench.regression.comparison import (
     CONDITION_SHARE,
     LEVEL,
@@ -138,6 +139,16 @@ def test_more_networks_detect_less():
         return compare(model, model).detectable
 
     assert detectable(3) > detectable(12) > 0.01
+
+
+def test_one_network_against_one_takes_no_caution_over_networks(monkeypatch):
+    rng = np.random.default_rng(4)
+    one, three = ({"corruptions/a/1": rng.random((n, 5000)) < 0.7} for n in (1, 3))
+    cautious = [compare(one, after).detectable for after in (one, three)]
+    monkeypatch.setattr(comparison, "LONE", 1.0)
+    bold = [compare(one, after).detectable for after in (one, three)]
+    assert cautious[0] == bold[0]
+    assert cautious[1] > bold[1]
 
 
 def test_nothing_below_the_tolerance_is_detected():

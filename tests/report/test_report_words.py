@@ -1,5 +1,6 @@
 """What the overview makes of numbers, from numbers that are made here."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import torch
 
 from selbench.errors import UnmeasuredError
+from selbench.leaderboard import current_rows
 from selbench.report import overview
+from selbench.report.legends import LEGENDS
 from selbench.report.overview import headline
 from selbench.report.samples import _chosen, _nearest, _spread
+from selbench.store import StudyStore
 from selbench.tradeoff import attacks, changes, positions
 
 
@@ -122,3 +126,11 @@ def test_adversarials_of_different_numbers_and_budgets_are_shown_where_all_have_
     assert _chosen({"a": many, "b": few}) == [0, 1]
     assert _nearest({"a": many, "b": few}) == 2
     assert _nearest({"a": many, "b": {"adversarial 8": 0}}) is None
+
+
+@pytest.mark.parametrize("name", [name for name, each in LEGENDS.items() if each.reads])
+def test_the_numbers_beside_a_figure_hold_what_it_draws(name):
+    results = Path(__file__).parents[2] / "results"
+    rows, legend = current_rows(StudyStore(results, "digits")), LEGENDS[name]
+    beside = rows[rows["suite"].isin(legend.reads)]
+    assert set(legend.metrics) <= set(beside["metric"])
