@@ -9,15 +9,15 @@ import sys
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
 from PIL import Image
 
 PACKAGES = ("selbench", "corruptions")
@@ -35,10 +35,19 @@ def modules_with_shapes():
     ]
 
 
+def outermost(function=None, decorate=jaxtyping.jaxtyped, **words):
+    """Decorate no function within a function: each call of the outer one would do so anew."""
+    if function is None:
+        return partial(outermost, decorate=decorate, **words)
+    inner = "<locals>" in function.__qualname__
+    return function if inner else decorate(function, **words)
+
+
 # Before their first import, and not for what has no shapes: decorating every module costs each
 # process ten seconds. The tower lets an int stand for a float, as type checkers do.
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-install_import_hook(modules_with_shapes(), CHECKER)
+jaxtyping.jaxtyped = outermost
+jaxtyping.install_import_hook(modules_with_shapes(), CHECKER)
 torch.set_num_threads(1)
 pytest.register_assert_rewrite("loading")  # a plain module of tests/datasets that asserts
 

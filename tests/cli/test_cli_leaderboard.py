@@ -40,13 +40,14 @@ def test_formats_hold_the_same_numbers(selbench, store, tmp_path):
     (tmp_path / "board.csv").write_text(shown("csv"))
     table = pd.read_csv("board.csv")
     rows = json.loads(shown("json"))[0]["rows"]
+    texts = [shown(name) for name in ("md", "latex", "table")]
     assert list(table["alpha"]) == [row["alpha"] for row in rows] == [0, 1]
     for name in ("clean", "mca", "mce", "selectivity"):
         assert list(table[name]) == pytest.approx([row[name] for row in rows])
         digits = 3 if name == "selectivity" else 1
         factor = 1 if name == "selectivity" else 100
         for value in table[name]:
-            for text in (shown("md"), shown("latex"), shown("table")):
+            for text in texts:
                 assert f"{value * factor:.{digits}f}" in text
 
 
