@@ -128,9 +128,14 @@ def test_adversarials_of_different_numbers_and_budgets_are_shown_where_all_have_
     assert _nearest({"a": many, "b": {"adversarial 8": 0}}) is None
 
 
-@pytest.mark.parametrize("name", [name for name, each in LEGENDS.items() if each.reads])
-def test_the_numbers_beside_a_figure_hold_what_it_draws(name):
+@pytest.fixture(scope="module")
+def digits():
     results = Path(__file__).parents[2] / "results"
-    rows, legend = current_rows(StudyStore(results, "digits")), LEGENDS[name]
-    beside = rows[rows["suite"].isin(legend.reads)]
+    return current_rows(StudyStore(results, "digits"))
+
+
+@pytest.mark.parametrize("name", [name for name, each in LEGENDS.items() if each.reads])
+def test_the_numbers_beside_a_figure_hold_what_it_draws(name, digits):
+    legend = LEGENDS[name]
+    beside = digits[digits["suite"].isin(legend.reads)]
     assert set(legend.metrics) <= set(beside["metric"])

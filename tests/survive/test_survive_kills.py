@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MOMENTS, SEED = 6, 5
+MOMENTS, SEED = 4, 5
 
 
 def test_killed_runs_end_as_an_undisturbed_one(tiny_study):
