@@ -57,6 +57,10 @@ FIGURES = (
 )
 
 
+class RefusedError(SystemExit):
+    """A command said that a study lacks what it needs."""
+
+
 def main() -> None:
     """Compare the tables, or write them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -135,25 +139,37 @@ def joined(study: Path, run: Path, manifest: dict[str, Any]) -> tuple[bytes, dic
 
 
 def write(study: Path) -> None:
-    """Write a study's tables, and the figures that it has measurements for."""
-    for name, words in TABLES.items():
-        (study / name).write_text(selbench(*words, str(study.relative_to(HERE.parent))))
+    """Write the tables and the figures that a study has measurements for."""
+    for name in TABLES:
+        (study / name).unlink(missing_ok=True)
+        if made := table(study, name):
+            (study / name).write_text(made)
     for name in FIGURES:
         for suffix in (".svg", ".png"):
             path = study / f"{name}{suffix}"
             path.unlink(missing_ok=True)
-            drawn = selbench(
-                "figure", name, str(study.relative_to(HERE.parent)), "--output", str(path), lacks=2
-            )
-            sys.stdout.write(drawn)
+            place = str(study.relative_to(HERE.parent))
+            try:
+                sys.stdout.write(selbench("figure", name, place, "--output", str(path)))
+            except RefusedError as refused:
+                sys.stdout.write(str(refused))
+
+
+def table(study: Path, name: str) -> str:
+    """Return a table of a study; nothing of claims where it can test none."""
+    try:
+        return selbench(*TABLES[name], str(study.relative_to(HERE.parent)))
+    except RefusedError:
+        if not name.startswith("claims"):
+            raise
+        return ""
 
 
 def differences(study: Path, name: str) -> list[str]:
     """Return how a committed table of a study differs from its measurements'."""
-    path, words = study / name, TABLES[name]
+    path = study / name
     kept = path.read_text() if path.is_file() else ""
-    made = selbench(*words, str(study.relative_to(HERE.parent)))
-    return compared(kept, made, path, f"selbench {words[0]}")
+    return compared(kept, table(study, name), path, f"selbench {TABLES[name][0]}")
 
 
 def compared(kept: str, made: str, path: Path, maker: str) -> list[str]:
@@ -172,8 +188,8 @@ def quoted(page: str) -> str:
     return QUOTED.sub(made, page)
 
 
-def selbench(*words: str, lacks: int = 0) -> str:
-    """Run a command; return what it prints, and why it cannot where it exits with `lacks`."""
+def selbench(*words: str) -> str:
+    """Run a command; return what it prints, or end with why it prints nothing."""
     said, complained = StringIO(), StringIO()
     with (
         patch.object(sys, "argv", ["selbench", *words]),
@@ -184,9 +200,10 @@ def selbench(*words: str, lacks: int = 0) -> str:
         try:
             command()
         except SystemExit as ended:
-            if ended.code not in (None, 0, lacks):
-                raise SystemExit(f"{shlex.join(words)}: {complained.getvalue()}") from ended
-    return said.getvalue() or complained.getvalue()
+            if ended.code:
+                kind = RefusedError if ended.code == 2 else SystemExit
+                raise kind(f"{shlex.join(words)}: {complained.getvalue()}") from ended
+    return said.getvalue()
 
 
 if __name__ == "__main__":

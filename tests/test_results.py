@@ -97,3 +97,13 @@ def test_tables_that_a_page_quotes_are_those_of_the_commands_it_names(tables):
     assert made == page.replace("| old |\n", tables.selbench(*words).removeprefix("### digits\n"))
     assert "| alpha | n | clean % |" in made
     assert "-| old |\n" in tables.compared(page, made, RESULTS / "README.md", "its command")
+
+
+def test_a_study_that_can_test_no_claim_has_no_table_of_them(tables):
+    study = RESULTS / "cifar10-jpeg-index-64"  # no network of alpha = 0
+    assert tables.table(study, "claims.md") == ""
+    assert tables.table(study, "leaderboard.md").startswith("### cifar10-jpeg-index-64")
+    assert tables.differences(study, "claims.md") == []
+    sentence = "leaderboard --columns nothing: selbench: unknown column 'nothing'"
+    with pytest.raises(tables.RefusedError, match=sentence):
+        tables.selbench("leaderboard", "--columns", "nothing")
