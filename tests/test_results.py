@@ -104,6 +104,6 @@ def test_a_study_that_can_test_no_claim_has_no_table_of_them(tables):
     assert tables.table(study, "claims.md") == ""
     assert tables.table(study, "leaderboard.md").startswith("### cifar10-jpeg-index-64")
     assert tables.differences(study, "claims.md") == []
-    sentence = "leaderboard --columns nothing: selbench: unknown column 'nothing'"
+    sentence = "leaderboard results/digits --columns nothing: selbench: unknown column 'nothing'"
     with pytest.raises(tables.RefusedError, match=sentence):
-        tables.selbench("leaderboard", "--columns", "nothing")
+        tables.selbench("leaderboard", "results/digits", "--columns", "nothing")
