@@ -32,7 +32,7 @@ def calibration(rows: pd.DataFrame, study: str) -> Figure:
     panels[0].set_ylabel("expected calibration error, %")
     panels[0].set_ylim(bottom=0)
     legend(panels[-1], rows)
-    about = "calibration under corruptions; dotted, a perfectly calibrated network"
+    about = "calibration under corruptions\ndotted, a perfectly calibrated network"
     figure.suptitle(f"{study}: {about}", x=0.01, ha="left")
     return figure
 

@@ -23,7 +23,7 @@ def described(figure: Figure) -> str:
     """Say in words what a figure shows: its title, and for every panel what stands out there."""
     legends = [axes.get_legend() for axes in figure.axes]
     by_alpha = any(each and each.get_title().get_text() == "alpha" for each in legends)
-    parts, unit = [f"{figure.get_suptitle()}."], ""
+    parts, unit = [f"{'; '.join(figure.get_suptitle().splitlines())}."], ""
     for axes in figure.axes:
         unit = axes.get_ylabel() or unit  # panels of a row share it
         told = _panel(axes, "alpha = " if by_alpha else "")

@@ -30,7 +30,8 @@ def narrow(figure: Figure) -> Figure:
         axes.tick_params(labelbottom=True, labelleft=True)
     above = _lift_legend(panels)
     figure.set_size_inches(WIDTH, sum(heights) + 0.4 + above)
-    title = "\n".join(textwrap.wrap(figure.get_suptitle(), LETTERS))
+    lines = figure.get_suptitle().splitlines()
+    title = "\n".join(part for each in lines for part in textwrap.wrap(each, LETTERS))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 

@@ -101,6 +101,13 @@ def test_dots_over_groups_are_told_by_their_means():
     assert described(figure) == "t. alpha = -1: 1.5, alpha = 0: 5."
 
 
+def test_a_title_s_second_line_stays_apart_in_words_and_on_a_phone(figure):
+    drawn = figure("calibration", seeds=1)
+    first, second = drawn.get_suptitle().splitlines()
+    assert described(drawn).startswith(f"{first}; {second}. ")
+    assert narrow(drawn).get_suptitle().splitlines()[-1] == second
+
+
 @pytest.mark.parametrize("name", ["attacks", "corruptions", "tradeoff"])
 def test_narrow_figures_stack_their_panels(name, figure):
     wide = figure(name)
