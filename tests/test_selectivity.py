@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from jaxtyping import TypeCheckError
 from torch import nn
 
 from selbench.errors import SelbenchError
@@ -15,6 +16,11 @@ from selbench.selectivity import (
 )
 
 ALL = torch.ones(4, dtype=torch.bool)
+
+
+def test_tests_check_the_shapes_that_annotations_say():
+    with pytest.raises(TypeCheckError, match=r"checking the parameters of .*class_means"):
+        class_means(torch.ones(6, 4), torch.zeros(5, dtype=torch.long), 3)
 
 
 def brute_force_index(units, labels):
