@@ -141,8 +141,9 @@ def joined(study: Path, run: Path, manifest: dict[str, Any]) -> tuple[bytes, dic
 def write(study: Path) -> None:
     """Write the tables and the figures that a study has measurements for."""
     for name in TABLES:
+        made = table(study, name)
         (study / name).unlink(missing_ok=True)
-        if made := table(study, name):
+        if made:
             (study / name).write_text(made)
     for name in FIGURES:
         for suffix in (".svg", ".png"):
