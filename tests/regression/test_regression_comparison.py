@@ -143,10 +143,10 @@ def test_more_networks_detect_less():
 
 def test_one_network_against_one_takes_no_caution_over_networks(monkeypatch):
     rng = np.random.default_rng(4)
-    one, three = ({"corruptions/a/1": rng.random((n, 5000)) < 0.7} for n in (1, 3))
-    cautious = [compare(one, after).detectable for after in (one, three)]
+    one, *others = ({"corruptions/a/1": rng.random((n, 5000)) < 0.7} for n in (1, 1, 3))
+    cautious = [compare(one, after, 0).detectable for after in others]
     monkeypatch.setattr(comparison, "LONE", 1.0)
-    bold = [compare(one, after).detectable for after in (one, three)]
+    bold = [compare(one, after, 0).detectable for after in others]
     assert cautious[0] == bold[0]
     assert cautious[1] > bold[1]
 
