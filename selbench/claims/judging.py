@@ -170,18 +170,20 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
     """Refuse studies of which nothing can be tested: the sentence says what to run."""
     if any(each.verdict != NOT_TESTED for found in judgements for each in found.verdicts):
         return
-    first = judgements[0]
-    needs = [each.need for each in first.verdicts]
+    about, verdicts = judgements[0].about, judgements[0].verdicts
+    needs = [each.need for each in verdicts]
     if not all(need.alphas for need in needs):  # suites first: alphas cost a training each
         needs = [replace(need, alphas=()) for need in needs]
     if any(need.alphas or not need.words for need in needs):  # brought networks come last
         needs = [replace(need, words=()) for need in needs]
-    if merged(needs) == Need():
-        raise SelbenchError(f"no claim can be tested on the study {first.about.study}: {NO_ALPHA}")
-    raise SelbenchError(
-        f"none of {len(needs)} claims can be tested on the study {first.about.study}; make what "
-        f"they read with `{first.about.command(merged(needs))}`"
-    )
+    alone, need = len(verdicts) == 1, merged(needs)
+    who = f"claim {verdicts[0].claim.id} cannot" if alone else f"none of {len(verdicts)} claims can"
+    what = f"{who} be tested on the study {about.study}"
+    if alone or need == Need():
+        what += f": {verdicts[0].reason}"
+    if need != Need():
+        what += f"; make what {'it reads' if alone else 'they read'} with `{about.command(need)}`"
+    raise SelbenchError(what)
 
 
 def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | UntestedError:

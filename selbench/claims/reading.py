@@ -123,7 +123,7 @@ def _cells(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     """Return what was measured: conditions and levels (-1 for none) by networks."""
     found = _chosen(rows, reading)
     if found.empty:
-        raise UntestedError(_absence(rows, reading), needed(reading))
+        raise _absence(rows, reading)
     found = found.assign(level=found["level"].fillna(-1))
     cells: pd.DataFrame = found.pivot(
         index=["condition", "level"], columns="subject", values="value"
@@ -131,18 +131,25 @@ def _cells(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     return cells
 
 
-def _absence(rows: pd.DataFrame, reading: Reading) -> str:
-    """Say what is missing: the suite, or one metric of it, which may be misspelt.
+def _absence(rows: pd.DataFrame, reading: Reading) -> UntestedError:
+    """Say what is missing: the suite, or conditions, levels or one metric of it.
 
-    Other suites measure some metrics of `selectivity`, so that a part of it may be there.
+    Other suites measure some metrics of `selectivity`, so that a part of it may be there. A metric
+    that is written as another one nearly is was misspelt, and no run measures it.
     """
-    metrics = sorted(set(rows.loc[rows["suite"] == reading.suite, "metric"]))
+    found = rows[rows["suite"] == reading.suite]
+    metrics = sorted(set(found["metric"]))
+    what = ""
     if metrics and reading.metric not in metrics:
-        if not difflib.get_close_matches(reading.metric, metrics, cutoff=TYPING_ERROR):
-            return f"{reading.metric} of {reading.suite} was not measured"
-        return str(unknown(f"metric of {reading.suite}", reading.metric, metrics))
-    what = f"{', '.join(reading.conditions)} of " if metrics and reading.conditions else ""
-    return f"{what}{reading.suite} was not measured"
+        if difflib.get_close_matches(reading.metric, metrics, cutoff=TYPING_ERROR):
+            misspelt = unknown(f"metric of {reading.suite}", reading.metric, metrics)
+            return UntestedError(str(misspelt), Need())
+        what = f"{reading.metric} of "
+    elif reading.conditions and not found["condition"].isin(reading.conditions).any():
+        what = f"{', '.join(reading.conditions)} of " if metrics else ""
+    elif reading.levels and metrics:
+        what = f"level {', '.join(map(exactly, reading.levels))} of "
+    return UntestedError(f"{what}{reading.suite} was not measured", needed(reading))
 
 
 def _clean(rows: pd.DataFrame) -> pd.Series:

@@ -202,6 +202,10 @@ def test_nothing_that_can_be_tested(store, refused):
         "`selbench run study --suite attacks --suite dimensionality`"
     )
     assert refused("claims", "--claim", "A4").endswith("--suite clean --alpha -100,-10,-5`")
+    assert refused("claims", "--claim", "D4") == (
+        "claim D4 cannot be tested on the study study: representation was not measured; make what "
+        "it reads with `selbench run study --suite dimensionality`"
+    )
 
 
 def test_an_unknown_claim_study_or_format(store, mine, refused):

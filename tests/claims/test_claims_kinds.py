@@ -380,11 +380,13 @@ def test_only_conditions_of_all_networks_count(made, claim, verdict):
             "unknown metric of clean 'accurasy'; did you mean 'accuracy'?",
         ),
         ({"suite": "clean", "metric": "acc_of_best"}, "acc_of_best of clean was not measured"),
+        ({"suite": "clean", "levels": [3, 4.5]}, "level 3, 4.5 of clean was not measured"),
     ],
 )
 def test_what_was_not_measured(clean, claim, verdict, reading, reason):
     found = verdict(clean(flat), claim("trend", reading=reading, between=[-2, 2], direction="up"))
     assert (found.verdict, found.reason) == (UNTESTED, reason)
+    assert bool(found.command) == ("did you mean" not in reason)  # what is misspelt no run measures
 
 
 def test_a_level_that_was_not_measured(made, claim, verdict):
