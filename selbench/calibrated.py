@@ -11,7 +11,7 @@ from selbench.leaderboard import Column, Groups, Leaderboard, current_rows
 from selbench.leaderboard.current import command, images_taken, naming_command
 from selbench.stats import mean_interval
 from selbench.store import StudyStore
-from selbench.study import exactly
+from selbench.study import count_of, exactly
 
 SCORES = {
     "accuracy": Column("{} accuracy %"),
@@ -150,7 +150,7 @@ def _caption(rows: pd.DataFrame, made: str) -> str:
     parts = [f"{numbers} test images"]
     conditions = by_condition(rows, "accuracy").index.get_level_values("condition").unique()
     if len(conditions):
-        parts.append(f"{len(conditions)} corruptions")
+        parts.append(count_of(len(conditions), "corruption"))
     if measured.groupby("alpha")["subject"].nunique().gt(1).any():
         parts.append("mean over seeds ± 95 % t interval")
     if not _measured(rows, "ece").empty:

@@ -14,7 +14,7 @@ from selbench.engine import Engine, plan, prepare
 from selbench.engine.plan import Task, length_of, tasks_of
 from selbench.probing import Pace, analysing, pace_of, perturbing, training
 from selbench.store import StudyStore
-from selbench.study import Study, exactly
+from selbench.study import Study, count_of, exactly
 from selbench.subjects import Subject, trained_subject
 from selbench.suites import (
     Analysis,
@@ -112,18 +112,15 @@ def described(plan: DryRun) -> list[str]:
         for suite, (left, kept) in plan.suites.items()
     ]
     bound = "at most " if plan.attacks else ""
-    lines = [f"{_networks(plan.networks)}, {plan.untrained:,} of them to train", *cells]
+    lines = [f"{count_of(plan.networks, 'network')}, {plan.untrained:,} of them to train", *cells]
     lines.append(f"{plan.passes.forward:,} images forward through networks, as far as is known")
     if plan.passes.backward:
         lines.append(f"{bound}{plan.passes.backward:,} images forward and back")
-    lines.append(f"{bound}about {_duration(plan.seconds)}, {_networks(plan.at_once)} at once")
+    at_once = count_of(plan.at_once, "network")
+    lines.append(f"{bound}about {_duration(plan.seconds)}, {at_once} at once")
     if plan.unknown:
         lines.append(f"and what is not known to take how long: {', '.join(plan.unknown)}")
     return lines
-
-
-def _networks(count: int) -> str:
-    return f"{count:,} {'network' if count == 1 else 'networks'}"
 
 
 def _duration(seconds: float) -> str:

@@ -184,6 +184,11 @@ def exactly(alpha: float) -> str:
     return repr(alpha).removesuffix(".0")
 
 
+def count_of(number: int, noun: str) -> str:
+    """Write how many there are of something: "1 network", "2 networks"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shipped_studies() -> dict[str, Path]:
     """Return the studies that come with selbench, by name."""
     folder = Path(str(resources.files("selbench") / "studies"))

@@ -137,7 +137,7 @@ def test_networks_are_compared_on_the_conditions_they_have_in_common(store):
     board = leaderboard(store)
     assert row(board, "2")["mca"] == pytest.approx(0.5)
     assert row(board, "0")["mca"] == pytest.approx(0.8)
-    assert "1 corruptions, with their severities 1 generated" in board.caption
+    assert "1 corruption, with their severities 1 generated" in board.caption
 
 
 def test_other_data_and_other_trainings_are_left_out(store):

@@ -22,6 +22,7 @@ from selbench.claims.judging import (
     Verdict,
 )
 from selbench.leaderboard.text import markdown
+from selbench.study import count_of
 
 FORMS = {RHO: "rho {:.2f}", POINTS: "{:+.1f} points", SHARE: "{:.1f} %", PLAIN: "{:+.3g}"}
 ANOTHER = "*"  # marks verdicts on another network than the claim's
@@ -155,7 +156,7 @@ def sizes_text(each: Verdict) -> str:
         "image": each.images,
         "corruption": each.corruptions,
     }
-    return ", ".join(f"{n} {noun}{'s' * (n > 1)}" for noun, n in counts.items() if n)
+    return ", ".join(count_of(n, noun) for noun, n in counts.items() if n)
 
 
 def marked(each: Verdict) -> str:
@@ -171,7 +172,8 @@ def caption_text(found: Judgement) -> str:
     ]
     family = max(each.family for each in found.verdicts)
     parts = [", ".join(counts)]
-    parts += [f"error {100 * LEVEL:g} % over {family} claims together (Holm)"] if family else []
+    together = f"error {100 * LEVEL:g} % over {count_of(family, 'claim')} together (Holm)"
+    parts += [together] if family else []
     others = any(ANOTHER in marked(each) for each in found.verdicts)
     parts += [f"{ANOTHER} {_other(found.about)}"] if others else []
     lost = found.about.diverged

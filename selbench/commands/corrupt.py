@@ -72,6 +72,7 @@ def corrupt(
     from selbench.corrupted.treatment import choose_corruptions as choose
     from selbench.corrupted.writing import describe, write_set
     from selbench.device import choose_device
+    from selbench.study import count_of
 
     names, scale, progress = (
         choose(split_words(corruption)),
@@ -102,7 +103,7 @@ def corrupt(
         typer.echo(f"{output} holds {describe(about)}")
     if preview:
         write_sheet(source, preview, treatment, where)
-        typer.echo(f"{preview} shows {len(names)} corruptions of {name}")
+        typer.echo(f"{preview} shows {count_of(len(names), 'corruption')} of {name}")
 
 
 def _to_corrupt(

@@ -32,6 +32,7 @@ from selbench.device import deterministic, versions
 from selbench.errors import SelbenchError
 from selbench.files import cannot_write, replacing
 from selbench.progress import SILENT, Progress, Step
+from selbench.study import count_of
 
 
 def write_set(
@@ -87,10 +88,9 @@ def _wanted(source: Source, treatment: Treatment, layout: str) -> About:
 def describe(about: About) -> str:
     """Say what a set holds, and which of its corruptions are not the published ones."""
     unlike = [f"{name} is {part.variant}" for name, part in about.parts.items() if part.variant]
-    return (
-        f"{len(about.parts)} corruptions at {len(about.severities)} severities of {about.images} "
-        f"images" + (f"; {', '.join(unlike)}" if unlike else "")
-    )
+    parts = count_of(len(about.parts), "corruption")
+    text = f"{parts} at {len(about.severities)} severities of {about.images} images"
+    return f"{text}; {', '.join(unlike)}" if unlike else text
 
 
 @contextmanager

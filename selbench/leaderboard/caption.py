@@ -8,6 +8,7 @@ from selbench.leaderboard.accuracies import CORRUPTED, Levels, ids
 from selbench.leaderboard.explained import comparable, looks_of
 from selbench.leaderboard.joined import Compared
 from selbench.leaderboard.relative import Reference, Relative
+from selbench.study import count_of
 
 
 def caption(
@@ -113,7 +114,7 @@ def _sources(rows: pd.DataFrame, counted: Levels) -> list[str]:
     used = corrupted[corrupted["id"].isin([each for part in counted.values() for each in part])]
     counts = used.drop_duplicates("id")["source"].value_counts().sort_index()
     sources = ", ".join(f"{count} {source}" for source, count in counts.items())
-    return [f"{len(counted)} corruptions, with their severities {sources}"]
+    return [f"{count_of(len(counted), 'corruption')}, with their severities {sources}"]
 
 
 def _intervals(table: pd.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ from selbench.claims.judging import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED
 from selbench.errors import SelbenchError
 from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
-from selbench.study import exactly
+from selbench.study import count_of, exactly
 from selbench.tradeoff import Change, changes, positions
 
 VERDICTS = (SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED)
@@ -73,14 +73,14 @@ def tested(evidence: Evidence) -> list[str]:
         span = f"alpha = {', '.join(map(exactly, alphas))}"
         seeds = sorted(set(trained.groupby("alpha").size()))
         few = f"{seeds[0]} to " if len(seeds) > 1 else ""
-        each = f"with {few}{_count(seeds[-1], 'random seed')} each"
+        each = f"with {few}{count_of(seeds[-1], 'random seed')} each"
         parts.append(
-            f"{_count(len(trained), 'network')} of one kind ({model}) were trained on {data}, at "
+            f"{count_of(len(trained), 'network')} of one kind ({model}) were trained on {data}, at "
             f"{span} {each}."
         )
     if brought := len(networks) - len(trained):
         were = "was" if brought == 1 else "were"
-        parts.append(f"{_count(brought, 'network')} {were} brought from elsewhere.")
+        parts.append(f"{count_of(brought, 'network')} {were} brought from elsewhere.")
     accuracy = rows[rows["metric"] == "accuracy"]
     images = sorted({int(n) for n in accuracy["n"]})
     kinds = [words for words in (_corrupted(accuracy), _attacked(accuracy)) if words]
@@ -96,17 +96,13 @@ def _corrupted(accuracy: pd.DataFrame) -> str:
     part = accuracy[accuracy["suite"].isin(["corruptions", "corruptions-extra"])]
     names, levels = part["condition"].nunique(), part["level"].nunique()
     severities = f"{levels} severities" if levels > 1 else "1 severity"
-    return f"{_count(names, 'corruption')} at {severities}" if names else ""
+    return f"{count_of(names, 'corruption')} at {severities}" if names else ""
 
 
 def _attacked(accuracy: pd.DataFrame) -> str:
     part = accuracy[accuracy["suite"].isin(["attacks", "attacks-strong"])]
     names = part["condition"].nunique()
-    return f"{_count(names, 'adversarial attack')} with growing budgets" if names else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{count_of(names, 'adversarial attack')} with growing budgets" if names else ""
 
 
 def headline(found: list[Change]) -> list[str]:

@@ -134,7 +134,7 @@ def test_other_corrupted_images_are_recalibrated_anew(selbench, tiny_study):
     selbench("run", tiny_study, *RUN)
     ended = selbench("run", tiny_study, *RUN, "--source", "set", "--corruption", "brightness")
     assert ended.code == 0, ended.err
-    assert "; 1 corruptions; " in caption(selbench)
+    assert "; 1 corruption; " in caption(selbench)
     assert not any("gaussian_noise" in name for name in manifest()["conditions"])
     sources = measurements().query("suite == 'recalibration'")["source"].unique()
     assert len(sources) == 3  # clean, generated, on disk

@@ -99,7 +99,7 @@ def test_means_are_over_the_conditions_that_all_studies_share(root):
     one, other = write_study(root, "one"), write_study(root, "other", conditions=fewer)
     board = leaderboard([one, other])
     assert row(board, "one: alpha=0")["mca"] == pytest.approx(0.65)  # 0.7 and 0.6 by seed
-    assert "1 corruptions, with their severities 2 generated" in board.caption
+    assert "1 corruption, with their severities 2 generated" in board.caption
     assert "not counted, since some networks lack them: fog" in board.caption
     assert row(board, "one: alpha=0")["fog"] == pytest.approx(0.45)
     assert row(board, "other: alpha=0")["fog_n"] == 0
