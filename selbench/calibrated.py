@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from selbench.errors import UnmeasuredError
-from selbench.leaderboard import Column, Groups, Leaderboard, current_rows
+from selbench.leaderboard import Column, Groups, Leaderboard, Remark, current_rows
 from selbench.leaderboard.current import command, images_taken, naming_command
 from selbench.stats import mean_interval
 from selbench.store import StudyStore
@@ -63,7 +63,7 @@ def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboar
         names += [name] if networks[name].notna().any() else []
     table = _over_networks(networks.reset_index(), names)
     table.insert(0, "study", store.study)
-    return Leaderboard(store.study, table, _caption(rows, made), groups=_groups(names))
+    return Leaderboard(store.study, table, _remarks(rows, made), groups=_groups(names))
 
 
 def by_network(rows: pd.DataFrame, metric: str, part: str) -> pd.Series:
@@ -144,7 +144,7 @@ def _groups(names: list[str]) -> Groups:
     return groups
 
 
-def _caption(rows: pd.DataFrame, made: str) -> str:
+def _remarks(rows: pd.DataFrame, made: str) -> tuple[Remark, ...]:
     measured = _measured(rows, "accuracy")
     numbers = " to ".join(map(str, sorted({measured["n"].min(), measured["n"].max()})))
     parts = [f"{numbers} test images"]
@@ -157,7 +157,7 @@ def _caption(rows: pd.DataFrame, made: str) -> str:
         parts.append("null: what a perfectly calibrated network would show on as many images")
     if not _measured(rows, "ece_spline").empty:
         parts.append("spline: recalibrated on each network's own validation images")
-    return "; ".join(parts + _left_out(rows, made)) + "."
+    return tuple(map(Remark, parts + _left_out(rows, made)))
 
 
 def _left_out(rows: pd.DataFrame, made: str) -> list[str]:

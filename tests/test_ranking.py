@@ -9,7 +9,7 @@ import pytest
 
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError
-from selbench.leaderboard import Leaderboard
+from selbench.leaderboard import Leaderboard, Remark
 from selbench.leaderboard.columns import COLUMNS
 from selbench.leaderboard.ranking import arranged
 from selbench.leaderboard.tables import FORMATS, to_table
@@ -29,7 +29,7 @@ def board(study="study", runs=(), **given):
         table[f"{name}_n"] = 3
     table = pd.DataFrame({**table, "masking": None})
     notes = {"relative_mce": "not in it: fog"}
-    return Leaderboard(study, table, "a caption.", notes=notes, runs=runs)
+    return Leaderboard(study, table, (Remark("a caption"),), notes=notes, runs=runs)
 
 
 def order(found):

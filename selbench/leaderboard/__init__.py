@@ -1,5 +1,6 @@
 """Leaderboards: from measurements of one study, or of several side by side, to tables."""
 
+from selbench.leaderboard.caption import Remark
 from selbench.leaderboard.columns import COLUMNS, MASKING, Column
 from selbench.leaderboard.current import current_rows
 from selbench.leaderboard.table import Groups, Leaderboard, derived, leaderboard
@@ -10,6 +11,7 @@ __all__ = [
     "Column",
     "Groups",
     "Leaderboard",
+    "Remark",
     "current_rows",
     "derived",
     "leaderboard",

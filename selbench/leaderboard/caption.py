@@ -1,17 +1,28 @@
 """What stands below a leaderboard: what its numbers are over, and what was left out."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
+from corruptions import CORRUPTIONS
 from selbench.leaderboard.accuracies import CORRUPTED, Levels, ids
+from selbench.leaderboard.columns import FAMILIES, RELATIVE
 from selbench.leaderboard.explained import comparable, looks_of
 from selbench.leaderboard.joined import Compared
 from selbench.leaderboard.relative import Reference, Relative
 from selbench.study import count_of
 
 
-def caption(
+@dataclass(frozen=True)
+class Remark:
+    """A part of a caption, and the columns that it is about; none for all."""
+
+    text: str
+    columns: frozenset[str] = frozenset()
+
+
+def remarks(
     found: Compared,
     networks: pd.DataFrame,
     table: pd.DataFrame,
@@ -19,8 +30,8 @@ def caption(
     lacking: list[str],
     fewer: list[str],
     relative: Relative,
-) -> str:
-    """Write the sentence below the table.
+) -> tuple[Remark, ...]:
+    """Write what stands below the table.
 
     Args:
         found: what is compared.
@@ -33,28 +44,30 @@ def caption(
     """
     measured, reference = bool(counted), relative.reference
     left_out = relative.left_out.get("mce")
+    corrupted = frozenset({"mca", "ratio", *RELATIVE, *FAMILIES, *CORRUPTIONS})
     parts = [
-        _images(found),
-        *(_sources(found.rows, counted) if measured else []),
-        *_intervals(table),
-        *looks_of(comparable(found.rows)),
-        *_not_finite(found),
+        Remark(_images(found)),
+        *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),
+        *map(Remark, (*_intervals(table), *looks_of(comparable(found.rows)), *_not_finite(found))),
     ]
     if reference is not None and networks["mce"].notna().any():
-        parts.append(f"mCE relative to {compared_with(reference, found)}")
+        text = f"mCE relative to {compared_with(reference, found)}"
+        parts.append(Remark(text, frozenset(RELATIVE)))
     if lacking:
-        parts.append(f"not counted, since some networks lack them: {', '.join(lacking)}")
+        text = f"not counted, since some networks lack them: {', '.join(lacking)}"
+        parts.append(Remark(text, corrupted))
     if fewer:
-        parts.append(f"only at severities that all networks have: {', '.join(fewer)}")
+        text = f"only at severities that all networks have: {', '.join(fewer)}"
+        parts.append(Remark(text, corrupted))
     if reference is not None and left_out and measured:
         reason = f"not in mCE, since {written(reference)} makes no error"
-        parts.append(f"{reason}: {', '.join(left_out)}")
+        parts.append(Remark(f"{reason}: {', '.join(left_out)}", frozenset({"mce"})))
     untested = networks.index[networks["mca"].isna()]
     if measured and len(untested):
-        parts.append(f"not tested on corruptions: {_named(untested)}")
+        parts.append(Remark(f"not tested on corruptions: {_named(untested)}", corrupted))
     if found.diverged:
-        parts.append(f"diverged in training: {_named(found.diverged)}")
-    return "; ".join(parts) + "."
+        parts.append(Remark(f"diverged in training: {_named(found.diverged)}"))
+    return tuple(parts)
 
 
 def note(relative: Relative) -> Mapping[str, str]:
@@ -108,13 +121,13 @@ def _named(networks: Iterable[str]) -> str:
     return ", ".join("".join(c if c.isprintable() else " " for c in name) for name in networks)
 
 
-def _sources(rows: pd.DataFrame, counted: Levels) -> list[str]:
+def _sources(rows: pd.DataFrame, counted: Levels) -> str:
     corrupted = rows[rows["suite"].isin(CORRUPTED)]
     corrupted = corrupted.assign(id=ids(corrupted))
     used = corrupted[corrupted["id"].isin([each for part in counted.values() for each in part])]
     counts = used.drop_duplicates("id")["source"].value_counts().sort_index()
     sources = ", ".join(f"{count} {source}" for source, count in counts.items())
-    return [f"{count_of(len(counted), 'corruption')}, with their severities {sources}"]
+    return f"{count_of(len(counted), 'corruption')}, with their severities {sources}"
 
 
 def _intervals(table: pd.DataFrame) -> list[str]:

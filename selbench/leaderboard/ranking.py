@@ -46,10 +46,7 @@ def arranged(
         flags = [MASKING] if {*ATTACKS, *MEDIANS} & set(columns) else []
         table = table[[*facts, *shown, *flags]]
     notes = {name: text for name, text in board.notes.items() if name in table}
-    told = [text for name, text in notes.items() if name in wanted]
-    caption = "; ".join([board.caption.removesuffix("."), *told]) + "."
-    sort = sort or ""
-    return replace(board, table=table, columns=columns, caption=caption, notes=notes, sort=sort)
+    return replace(board, table=table, columns=columns, notes=notes, sort=sort or "")
 
 
 def _check(board: Leaderboard, name: str) -> None:

@@ -12,7 +12,7 @@ from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
 from selbench.leaderboard.accuracies import CORRUPTED, accuracies, averaged, by_condition, planned
 from selbench.leaderboard.attacked import masked, medians
-from selbench.leaderboard.caption import caption, note
+from selbench.leaderboard.caption import Remark, note, remarks
 from selbench.leaderboard.columns import COLUMNS, MASKING, Column
 from selbench.leaderboard.correct_on_all import correct_on_all
 from selbench.leaderboard.explained import explained
@@ -37,7 +37,7 @@ class Leaderboard:
             of `COLUMNS` its mean over networks; with the suffix `_interval` the half width of its
             95 % interval, over networks, or over images where there is one network; with `_n`
             how many networks have it. Accuracies lie in [0, 1]; mce is 1 for the reference.
-        caption: what the numbers are over, and what was left out.
+        remarks: what the numbers are over, and what was left out.
         columns: the quantities that are shown, in this order; () for all that there are.
         groups: the tables of a board that has other quantities than `COLUMNS`.
         notes: what is to be known of a column, where it is shown.
@@ -47,12 +47,24 @@ class Leaderboard:
 
     study: str
     table: pd.DataFrame
-    caption: str
+    remarks: tuple[Remark, ...]
     columns: tuple[str, ...] = ()
     groups: Groups = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     sort: str = ""
     runs: tuple[str, ...] = ()
+
+    @property
+    def caption(self) -> str:
+        """All that is to be known of the columns that are shown."""
+        asked = {*self.columns, self.sort}
+        told = [
+            each.text
+            for each in self.remarks
+            if not (self.columns and each.columns) or asked & each.columns
+        ]
+        told += [text for name, text in self.notes.items() if name in asked]
+        return "; ".join(told) + "."
 
 
 def leaderboard(
@@ -107,7 +119,7 @@ def derived(
     return Leaderboard(
         found.title,
         board,
-        caption(found, networks, board, counted, lacking, fewer, relative),
+        remarks(found, networks, board, counted, lacking, fewer, relative),
         notes=note(relative),
         runs=found.runs,
     )

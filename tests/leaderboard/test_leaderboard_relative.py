@@ -122,6 +122,22 @@ def test_corruptions_that_give_nothing_to_divide_by_are_left_out_and_named(root)
     assert '"notes": {\n   "relative_mce": "not in relative mCE' in FORMATS["json"]([board])
 
 
+def test_the_caption_is_about_the_columns_that_are_shown(root):
+    board = leaderboard(write_study(root))
+    images, corruptions, *always, relative = board.caption.removesuffix(".").split("; ")
+    assert corruptions == "2 corruptions, with their severities 4 generated"
+    assert relative == "mCE relative to alpha = 0 of the same seed"
+    assert arranged(board).caption == arranged(board, sort="mce").caption == board.caption
+    for columns, about in {
+        ("mce", "clean"): [images, corruptions, *always, relative],
+        ("relative_mce",): [images, corruptions, *always, relative],
+        ("ratio",): [images, corruptions, *always],
+        ("fog", "clean"): [images, corruptions, *always],
+        ("clean",): [images, *always],
+    }.items():
+        assert arranged(board, columns).caption == "; ".join(about) + ".", columns
+
+
 def test_where_every_corruption_is_left_out_there_is_no_ratio(root):
     easy = {
         ("clean", "clean", None): ("", 9),
