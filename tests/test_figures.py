@@ -1,5 +1,8 @@
 """Figures and the leaderboard's columns of the mechanism, from cells that are written here."""
 
+from itertools import pairwise
+
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -12,6 +15,7 @@ from selbench.leaderboard import current_rows, leaderboard
 from selbench.leaderboard.explained import MECHANISM
 from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.study import exactly
 
 LEVELS = (1.0, 2.0, 4.0)
 ACCURACY = {0: (0.8, 0.5, 0.1), 1: (0.9, 0.7, 0.4)}  # by alpha, at the levels
@@ -216,6 +220,18 @@ def test_brought_networks_are_told_apart_by_their_files_names(store):
     colours = module.colours_of(rows)
     assert list(colours) == ["here/mine.pth", "there/mine.pth"]
     assert len(set(colours.values())) == 2
+
+
+@pytest.mark.parametrize("alphas", [[-5.0, -2, -1, -0.4, 0, 0.4, 1, 2], [-2.0, 0, 100], [1.0]])
+def test_alphas_are_told_apart_by_their_colours(alphas):
+    rows = pd.DataFrame({"alpha": alphas, "subject": list(map(exactly, alphas))})
+    colours = module.colours_of(rows)
+    assert list(colours) == list(map(exactly, alphas))
+    for (name, (red, green, blue, _)), alpha in zip(colours.items(), alphas, strict=True):
+        assert np.sign(round(red - blue, 2)) == np.sign(alpha), name
+        assert alpha or red == pytest.approx(green, abs=0.01), name
+    for one, other in pairwise(np.array(list(colours.values()))):
+        assert abs(one - other).sum() > 0.3  # of 3
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -36,6 +36,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
 }
 SHADES = ("#0b4f8a", "#7fb3d5", "#8c8c8c", "#f0a860", "#b34700")  # from alpha < 0 to alpha > 0
+LIGHT = 0.25  # of the way to the other end: the shade of the alpha nearest to 0
 BROUGHT = (  # in turn
     *("#000000", "#1b7837", "#7b3294", "#c51b7d", "#00838f"),
     *("#a6761d", "#66bd63", "#af8dc3", "#d6001c", "#5b6770"),
@@ -98,14 +99,16 @@ def groups_of(rows: pd.DataFrame) -> pd.Series:
 
 
 def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
-    """Give every alpha a colour, blue below 0, grey at 0, orange above; brought ones others."""
+    """Give every alpha a colour, blue below 0, grey at 0, orange above; brought ones others.
+
+    On either side shades are equally far apart, however far apart the alphas are.
+    """
     shades = sns.blend_palette(SHADES, as_cmap=True)
-    alphas = rows.loc[rows["alpha"].notna(), "alpha"]
-    most = alphas.abs().max() or 1.0
-    colours = {
-        exactly(alpha): shades(0.5 + 0.5 * np.sign(alpha) * (abs(alpha) / most) ** 0.5)
-        for alpha in sorted(set(alphas))
-    }
+    alphas = sorted(set(rows["alpha"].dropna()))
+    below, above = ([each for each in alphas if sign * each > 0] for sign in (-1, 1))
+    places = [*np.linspace(0, LIGHT, len(below)), *[0.5] * (0 in alphas)]
+    places += [*np.linspace(1, 1 - LIGHT, len(above))[::-1]]
+    colours = {exactly(alpha): shades(at) for alpha, at in zip(alphas, places, strict=True)}
     brought = sorted(groups_of(rows)[rows["alpha"].isna()].unique())
     return colours | dict(zip(brought, cycle(map(to_rgba, BROUGHT)), strict=False))
 
