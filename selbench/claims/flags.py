@@ -7,6 +7,7 @@ from selbench.claims.claim import Flags
 from selbench.claims.effects import SHARE, Effect, Finding
 from selbench.claims.reading import Need, UntestedError, alphas_of
 from selbench.leaderboard.attacked import masked
+from selbench.study import count_of
 
 CHECKS = ("attacks", "attacks-strong")  # the suites that have them
 # What else must not find more than PGD does: each network needs one of each group.
@@ -22,10 +23,11 @@ def flags(rows: pd.DataFrame, test: Flags) -> Finding:
     A count is certain of these networks; the interval (Clopper & Pearson, 1934,
     doi:10.1093/biomet/26.4.404) says what share of further ones may raise a flag.
     """
-    raised, alphas = masked(rows), alphas_of(rows)
-    _check_complete(rows, raised, alphas)
+    raised = masked(rows)
+    if raised.empty:
+        raise UntestedError("masking was not checked", Need(CHECKS))
     flagged = raised[raised != ""]
-    seeds = int(alphas[raised.index].value_counts().min())
+    seeds = int(alphas_of(rows)[raised.index].value_counts().min())
     share = binomtest(len(flagged), len(raised)).proportion_ci(method="exact")
     reason = "" if len(flagged) else _open(rows, raised, seeds)
     effect = Effect(
@@ -44,20 +46,10 @@ def flags(rows: pd.DataFrame, test: Flags) -> Finding:
     return Finding(effect, effect, (effect,), effect.p_for, effect.p_against, certain=True)
 
 
-def _check_complete(rows: pd.DataFrame, raised: pd.Series, alphas: pd.Series) -> None:
-    if raised.empty:
-        raise UntestedError("masking was not checked", Need(CHECKS))
-    missing = tuple(sorted(set(alphas) - set(alphas[raised.index])))
-    if missing:
-        named = ", ".join(f"{alpha:g}" for alpha in missing)
-        raise UntestedError(f"masking was not checked of alpha = {named}", Need(CHECKS, missing))
-    unchecked = set(rows.loc[rows["suite"].isin(CHECKS), "subject"]) - set(raised.index)
-    if unchecked:
-        raise UntestedError(f"masking was not checked of {min(unchecked)}", Need(CHECKS))
-
-
 def _open(rows: pd.DataFrame, raised: pd.Series, seeds: int) -> str:
     """Say what a count of no flags leaves open; "" for nothing."""
+    if unchecked := _unchecked(rows, raised):
+        return f"no flag, but masking was not checked of {count_of(len(unchecked), 'network')}"
     for what, attacks in FURTHER.items():
         lacking = set(raised.index) - set(rows.loc[rows["condition"].isin(attacks), "subject"])
         if lacking:
@@ -66,3 +58,11 @@ def _open(rows: pd.DataFrame, raised: pd.Series, seeds: int) -> str:
     if seeds < 2:
         return "no flag, of one network for each alpha"
     return ""
+
+
+def _unchecked(rows: pd.DataFrame, raised: pd.Series) -> set[str]:
+    """Return the networks under attack, and all of alphas of which none was checked, without."""
+    alphas = alphas_of(rows)
+    attacked = set(rows.loc[rows["suite"].isin(CHECKS), "subject"])
+    unseen = set(alphas.index[~alphas.isin(alphas[raised.index])])
+    return (attacked | unseen) - set(raised.index)

@@ -55,10 +55,12 @@ def test_further_attacks_on_one_network_support_nothing_of_others(made, claim, v
 def test_attacks_without_the_checks_support_nothing(made, claim, verdict):
     found = verdict(made({PGD: flat, NOISE: flat}, noise=0), claim("flags"))
     assert (found.verdict, found.reason) == (UNTESTED, "masking was not checked")
+    assert found.command.endswith("--suite attacks --suite attacks-strong")
     rows = made({**ALL, PGD: flat}, noise=0)
     rows = rows[(rows["condition"] != "masking") | (rows["subject"] != "alpha=-2 seed=3")]
     found = verdict(rows, claim("flags"))
-    assert found.reason == "masking was not checked of alpha=-2 seed=3"
+    assert found.verdict == OPEN
+    assert found.reason == "no flag, but masking was not checked of 1 network"
 
 
 def test_noise_that_beats_pgd_is_a_flag_without_the_checks_too(made, claim, verdict):
@@ -71,9 +73,17 @@ def test_neither_does_one_seed(made, claim, verdict):
     assert (found.verdict, found.reason) == (OPEN, "no flag, of one network for each alpha")
 
 
-def test_all_alphas_are_checked(made, claim, verdict):
+def test_networks_of_every_alpha_are_checked(made, claim, verdict):
     rows = made({**ALL, CELL: flat}, noise=0)
     rows = rows[(rows["suite"] == "clean") | (rows["alpha"] != 2)]
     found = verdict(rows, claim("flags"))
-    assert (found.verdict, found.reason) == (UNTESTED, "masking was not checked of alpha = 2")
-    assert found.command.endswith("--suite attacks --suite attacks-strong --alpha 2")
+    assert found.verdict == OPEN
+    assert found.reason == "no flag, but masking was not checked of 5 networks"
+
+
+def test_one_flag_refutes_whatever_was_not_checked(made, claim, verdict):
+    rows = made({CHECK: lambda a: 0, CELL: flat, PGD: flat}, noise=0)
+    rows.loc[rows["condition"] == "masking", "value"] = [0.1, *24 * [0]]
+    kept = (rows["condition"] != "masking") | (rows["alpha"] == -2)
+    found = verdict(rows[kept], claim("flags"))
+    assert (found.verdict, found.effect.networks) == (REFUTED, 5)
