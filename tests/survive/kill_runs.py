@@ -22,8 +22,9 @@ from itertools import count
 from pathlib import Path
 
 import torch
+import torch._dynamo  # an optimiser would import it in every fork
 
-import selbench.session  # noqa: F401  what `main` would import in every fork
+import selbench.session  # noqa: F401  and `main` this
 from selbench.cli import main
 from selbench.store import StudyStore
 from selbench.verification import studies_at, verify
