@@ -147,11 +147,15 @@ class Against(Frozen):
 
 
 class Difference(Against):
-    """The reading differs from that of alpha = 0: for all of the alphas, or for any."""
+    """The reading differs from that of alpha = 0: for all of the alphas, or for any.
+
+    `meant`: the sentence means `at_least` ("collapses"), which then counts of any network.
+    """
 
     kind: Literal["difference"]
     direction: Direction
     at_least: Size = 0.0
+    meant: bool = False
     quantifier: Literal["all", "any"] = "all"
 
 

@@ -50,6 +50,7 @@ from selbench.claims.reading import (
 from selbench.stats import holm
 
 REFERENCE = 0.0
+SIZED = Difference | Within | Method | Matched  # tests of a size in the reading's unit
 MATCHING = (-2.0, -1.0, -0.4, 0.1, 0.2, 0.4)  # alphas of which two may change it equally
 SMALLEST_CHANGE = 0.1  # of the logarithm of what `matched` matches: less is no change
 
@@ -60,12 +61,14 @@ def found(rows: pd.DataFrame, test: Test, sizes: bool) -> Finding:
     Args:
         rows: of one study's networks, as `selbench.leaderboard.current_rows` returns them.
         test: what to test.
-        sizes: whether the sizes of differences count, or their directions alone.
+        sizes: whether the sizes of differences count, or their directions alone; a size that the
+            claim's sentence means counts all the same.
 
     Raises:
         UntestedError: where the rows lack what the test reads.
     """
-    if not sizes and "at_least" in type(test).model_fields and not isinstance(test, Trend):
+    meant = isinstance(test, Difference) and test.meant
+    if isinstance(test, SIZED) and not (sizes or meant):
         test = test.model_copy(update={"at_least": 0.0})
     return _KINDS[test.kind](of(test, rows), test)
 

@@ -203,6 +203,8 @@ def test_another_network_is_asked_for_the_direction_alone(clean, claim, verdict)
     assert (own.verdict, own.own) == (REFUTED, True)
     other = verdict(rows, asked, "resnet8/digits")
     assert (other.verdict, other.own) == (SUPPORTED, False)
+    meant = asked.tests[0].model_copy(update={"meant": True})
+    assert verdict(rows, asked.model_copy(update={"tests": (meant,)})).verdict == REFUTED
 
 
 def test_all_alphas_or_any(clean, claim, verdict):
