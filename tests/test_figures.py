@@ -178,6 +178,15 @@ def test_attack_curves_begin_at_the_clean_accuracy_and_share_a_scale(store):
     assert zero.get_color() != one.get_color()
 
 
+def test_legends_name_what_is_drawn(store):
+    rows = current_rows(store)
+    clean = rows[(rows["suite"] == "clean") & (rows["alpha"] == 1)]
+    unattacked = clean.assign(subject="alpha=2 seed=0", alpha=2.0)
+    figure = FIGURES["attacks"](pd.concat([rows, unattacked]), "study")
+    legend = figure.axes[-1].get_legend()
+    assert [each.get_text() for each in legend.get_texts()] == ["0", "1"]
+
+
 def test_layers_are_on_x_and_a_line_is_an_alpha(store):
     clean, corrupted, pgd, *_ = drawn("dimensionality", store).axes
     for alpha, line in enumerate(clean.lines):

@@ -139,14 +139,17 @@ def line(
 
 
 def legend(axes: Axes, rows: pd.DataFrame) -> None:
-    """Put the legend of a row of panels beside the last one; long names widen the figure."""
+    """Put the legend of a figure's lines beside its last panel; long names widen the figure."""
     title = "alpha" if rows["alpha"].notna().all() else ""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # of axes that are drawn on
+    drawn = {each.get_label() for panel in figure.axes for each in panel.get_lines()}
     lines = [
         Line2D([], [], color=to_hex(colour), marker="o", markersize=3, label=name)
         for name, colour in colours_of(rows).items()
+        if name in drawn
     ]
-    figure, longest = axes.get_figure(root=True), max(len(str(each.get_label())) for each in lines)
-    assert figure is not None  # of axes that are drawn on
+    longest = max((len(str(each.get_label())) for each in lines), default=0)
     figure.set_figwidth(figure.get_figwidth() + LETTER * max(0, longest - SHORT))
     beside = (1.0, 0.5)
     axes.legend(handles=lines, title=title, frameon=False, loc="center left", bbox_to_anchor=beside)
