@@ -153,7 +153,7 @@ def test_every_figure_is_drawn_in_every_format(store, name, suffix, tmp_path):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("seeds", [2, 3])  # lines, bands
 def test_equal_stores_give_equal_figures(name, seeds, tmp_path):
     store = write(tmp_path / "runs", seeds)
     for path in ("a.svg", "b.svg"):

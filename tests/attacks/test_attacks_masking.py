@@ -14,9 +14,9 @@ EPSILONS = (0.25 / 255, 1 / 255, 4 / 255, 16 / 255)
 
 
 def test_an_undefended_network_falls_and_raises_no_flag(foreign, real):
-    images, labels = (part[::16] for part in real)
+    images, labels = (part[::28] for part in real)
     network = folded(foreign, images[:2])
-    checks = examine(network, images, labels, torch.arange(7), EPSILONS)
+    checks = examine(network, images, labels, torch.arange(4), EPSILONS)
     assert set(checks) == set(FLAGS) - {"gradient_free", "transfer"}
     assert raised(checks) == []
     found = pgd(network, images, labels, 8 / 255, NORMS["linf"], step=2 / 255, steps=40)

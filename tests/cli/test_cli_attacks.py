@@ -45,7 +45,7 @@ def test_attacks_are_run_shown_kept_and_drawn(attacked, selbench, tiny_study, mo
 
 
 def test_only_the_attacks_that_are_named_are_made(selbench, tiny_study):
-    words = ("run", tiny_study, "--suite", "attacks", "--limit", "6")
+    words = ("run", tiny_study, "--alpha", "0", "--suite", "attacks", "--limit", "6")
     ended = selbench(*words, "--attack", "fgsm-linf,pgd-l2")
     assert (ended.code, "PGD L2" in ended.out, "paper PGD" in ended.out) == (0, True, False)
     rows = pd.read_csv("runs/tiny/measurements.csv")
@@ -65,7 +65,7 @@ def test_a_later_run_of_something_else_keeps_what_was_transferred(selbench, tiny
 
 
 def test_a_later_run_of_something_else_keeps_corruptions_of_another_scale(selbench, tiny_study):
-    words = ("run", tiny_study, "--limit", "6", "--quiet")
+    words = ("run", tiny_study, "--alpha", "0", "--limit", "6", "--quiet")
     corrupted = ("--suite", "corruptions", "--corruption", "fog")
     for more in ((*corrupted, "--scale", "64"), ("--suite", "attacks", "--attack", "fgsm-linf")):
         assert selbench(*words, *more).code == 0
@@ -80,10 +80,11 @@ def test_a_later_run_of_something_else_keeps_corruptions_of_another_scale(selben
 def test_levels_that_an_attack_has_no_longer_leave_its_curve(selbench, tiny_study, monkeypatch):
     monkeypatch.setattr(suites, "STEPS", 2)
     monkeypatch.setattr(suites, "L2_EPSILONS", (8.0,))
+    words = ("run", tiny_study, "--alpha", "0", "--limit", "6")
     for levels in ((0.5, 1.0), (1.0, 2.0)):
         monkeypatch.setattr(suites, "LINF_EPSILONS", levels)
-        assert selbench("run", tiny_study, "--suite", "attacks", "--limit", "6").code == 0
-    assert selbench("run", tiny_study, "--suite", "clean", "--limit", "6").code == 0
+        assert selbench(*words, "--suite", "attacks").code == 0
+    assert selbench(*words, "--suite", "clean").code == 0
     rows = current_rows(StudyStore(Path("runs"), "tiny"))
     found = rows[rows["metric"] == "accuracy"].groupby("condition")["level"].unique()
     assert {name: list(levels) for name, levels in found.items() if "linf" in name} == {

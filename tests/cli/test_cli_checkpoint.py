@@ -63,10 +63,12 @@ def test_foreign_checkpoint_evaluates_as_published(
 
 
 @pytest.mark.usefixtures("fresh_home")
-def test_foreign_checkpoint_scores_81_percent_on_all_test_images(test_data, tmp_path):
+def test_foreign_checkpoint_scores_81_percent_on_every_fourth_test_image(test_data, tmp_path):
     with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
         tests = takewhile(lambda member: member.name.split("/")[0] == "test", archive)
-        archive.extractall(tmp_path, filter(tarfile.TarInfo.isfile, tests), filter="data")
+        images = list(filter(tarfile.TarInfo.isfile, tests))
+        assert len(images) == 10_000
+        archive.extractall(tmp_path, images[::4], filter="data")
     paths = sorted((tmp_path / "test").glob("*/*.jpg"))
     classes = sorted({path.parent.name for path in paths})
     labels = torch.tensor([classes.index(path.parent.name) for path in paths])
@@ -74,8 +76,8 @@ def test_foreign_checkpoint_scores_81_percent_on_all_test_images(test_data, tmp_
     moments = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     model = build_model(ModelSpec(name="resnet20"), 10, moments)
     load_weights(model, test_data / "weights" / "resnet20-cifar10.th")
-    assert len(split) == 10_000
-    assert accuracy(model, split) == pytest.approx(0.810, abs=0.001)
+    assert len(split) == 2_500
+    assert accuracy(model, split) == pytest.approx(0.810, abs=0.016)  # two standard errors
 
 
 def test_a_checkpoint_with_a_normalisation_of_its_own_keeps_it(selbench, tiny_study, shared_home):
