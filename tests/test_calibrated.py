@@ -8,7 +8,7 @@ import pytest
 
 from selbench.calibrated import METRICS, RECALIBRATED, by_network, calibration_board
 from selbench.errors import SelbenchError
-from selbench.figures import FIGURES
+from selbench.figures.style import drawn
 from selbench.leaderboard import current_rows
 from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
@@ -110,7 +110,7 @@ def test_a_store_without_recalibration_has_no_such_columns_and_says_what_makes_t
     assert not board.table.filter(like="spline").shape[1]
     made = f"`selbench run study --suite calibration --store {store.root}`"
     assert board.caption.endswith(f"without recalibration, which {made} makes.")
-    assert len(FIGURES["calibration"](current_rows(store), "study").axes) == 1
+    assert len(drawn("calibration", current_rows(store), "study").axes) == 1
 
 
 def test_a_store_of_an_earlier_version_shows_what_it_has(store):
@@ -126,7 +126,7 @@ def test_a_store_of_an_earlier_version_shows_what_it_has(store):
         f"`selbench run study --suite calibration --store {store.root}` with another --store makes."
     )
     with pytest.raises(SelbenchError, match=r"^an earlier version evaluated the study study, with"):
-        FIGURES["calibration"](current_rows(store), "study")
+        drawn("calibration", current_rows(store), "study")
 
 
 def test_networks_without_a_number_are_named(store):
@@ -180,7 +180,7 @@ def test_the_terminal_s_tables_fit_80_columns(store):
 
 def test_curves_begin_at_the_clean_images_and_the_null_is_dotted(store):
     write(store, *(trained(seed) for seed in range(3)))
-    before, after = FIGURES["calibration"](current_rows(store), "study").axes
+    before, after = drawn("calibration", current_rows(store), "study").axes
     for axes, metric in ((before, "ece"), (after, "ece_spline")):
         curve, null = axes.lines
         mean = [value_of(metric, "clean", None, 1)]
@@ -200,7 +200,7 @@ def test_networks_seen_on_clean_images_alone_have_a_point(store):
     write(store, (result for result in trained(0) if result.cell.level is None))
     board = calibration_board(store)
     assert not board.table.filter(like="corrupted").shape[1]
-    axes = FIGURES["calibration"](current_rows(store), "study").axes[0]
+    axes = drawn("calibration", current_rows(store), "study").axes[0]
     assert list(axes.lines[0].get_ydata()) == pytest.approx([100 * value_of("ece", "clean", None)])
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from selbench.errors import SelbenchError
@@ -130,6 +131,7 @@ def test_means_over_corruptions_are_over_those_that_all_groups_have():
     table = pd.DataFrame(rows, columns=["condition", "subject", "value"])
     table = table.assign(suite="corruptions", metric="accuracy", level=1.0, seed=0)
     table = table.assign(alpha=table["subject"].astype(float), subject="alpha=" + table["subject"])
+    table = table.assign(group=module.groups_of(table))
     assert _cells(table, "s")["alpha = 1"].loc["mean of all"].item() == pytest.approx(50)
     less = table.drop(index=3)  # alpha = 1 has no snow
     for name, mean in (("alpha = 0", 50), ("alpha = 1", 40)):
@@ -164,7 +166,7 @@ def test_equal_stores_give_equal_figures(name, seeds, tmp_path):
 
 
 def drawn(name, store):
-    figure = FIGURES[name](current_rows(store), "study")
+    figure = module.drawn(name, current_rows(store), "study")
     assert isinstance(figure, Figure)
     return figure
 
@@ -182,7 +184,7 @@ def test_legends_name_what_is_drawn(store):
     rows = current_rows(store)
     clean = rows[(rows["suite"] == "clean") & (rows["alpha"] == 1)]
     unattacked = clean.assign(subject="alpha=2 seed=0", alpha=2.0)
-    figure = FIGURES["attacks"](pd.concat([rows, unattacked]), "study")
+    figure = module.drawn("attacks", pd.concat([rows, unattacked]), "study")
     legend = figure.axes[-1].get_legend()
     assert [each.get_text() for each in legend.get_texts()] == ["0", "1"]
 
@@ -217,24 +219,56 @@ def test_networks_are_dots_over_their_alpha(tmp_path):
     assert [label.get_text() for label in ratio.get_xticklabels()] == ["0", "1"]
 
 
+def colours_of(rows):
+    return module.colours_of(rows.assign(group=module.groups_of(rows)))
+
+
+def lines_of(name, rows):
+    """Return the colour of each line and dash of a figure by its name."""
+    axes = module.drawn(name, rows, "study").axes
+    return {
+        each.get_label(): to_rgba(each.get_color()) for part in axes for each in part.get_lines()
+    }
+
+
+@pytest.mark.parametrize("name", ["attacks", "tradeoff", "gradients"])
+def test_an_alpha_has_one_colour_in_all_figures_of_a_study(store, name):
+    rows = current_rows(store)
+    own = rows[(rows["suite"] == "selectivity") & (rows["alpha"] == 1)]
+    rows = pd.concat([rows, own.assign(subject="alpha=5 seed=0", alpha=5.0)])
+    colours, others = lines_of("selectivity", rows), lines_of(name, rows)
+    assert colours["1"] == others["1"]
+    assert colours["1"] != colours["5"]
+    assert "5" not in others
+
+
+def test_a_network_has_one_name_in_all_panels(store):
+    rows = current_rows(store)
+    rows["alpha"] = np.nan
+    names = {"alpha=0 seed=0": "here/mine.pth", "alpha=1 seed=0": "there/mine.pth"}
+    rows["subject"] = rows["subject"].replace(names)
+    rows = rows[(rows["condition"] != "pgd-l2") | (rows["subject"] == "here/mine.pth")]
+    alone = module.drawn("attacks", rows, "study").axes[2]
+    assert [each.get_label() for each in alone.get_lines()] == ["here/mine.pth"]
+
+
 def test_brought_networks_are_told_apart_by_their_files_names(store):
     rows = current_rows(store)
     rows["alpha"] = rows["alpha"].where(rows["alpha"] != 1)
     rows["subject"] = rows["subject"].replace({"alpha=1 seed=0": "here/mine.pth"})
-    colours = module.colours_of(rows)
+    colours = colours_of(rows)
     assert set(colours) == {"0", "mine.pth"}
     assert colours["mine.pth"] == (0, 0, 0, 1)
     rows["alpha"] = None
     rows["subject"] = rows["subject"].replace({"alpha=0 seed=0": "there/mine.pth"})
-    colours = module.colours_of(rows)
+    colours = colours_of(rows)
     assert list(colours) == ["here/mine.pth", "there/mine.pth"]
     assert len(set(colours.values())) == 2
 
 
 @pytest.mark.parametrize("alphas", [[-5.0, -2, -1, -0.4, 0, 0.4, 1, 2], [-2.0, 0, 100], [1.0]])
 def test_alphas_are_told_apart_by_their_colours(alphas):
-    rows = pd.DataFrame({"alpha": alphas, "subject": list(map(exactly, alphas))})
-    colours = module.colours_of(rows)
+    colours = colours_of(pd.DataFrame({"alpha": alphas, "subject": list(map(exactly, alphas))}))
     assert list(colours) == list(map(exactly, alphas))
     for (name, (red, green, blue, _)), alpha in zip(colours.items(), alphas, strict=True):
         assert np.sign(round(red - blue, 2)) == np.sign(alpha), name

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend, line
+from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
 
 PANELS = {
     "fgsm-linf": "FGSM, L-inf",
@@ -31,7 +31,7 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
         raise UnmeasuredError(f"the study {study} holds no attacks", "--suite", "attacks")
     figure = Figure(figsize=(3.2 * len(present), 3.2), layout="constrained")
     panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
-    colours = colours_of(accuracy)
+    colours = colours_of(rows)
     for axes, name in zip(panels, present, strict=True):
         part = accuracy[accuracy["condition"] == name]
         _curves(axes, part, clean, colours)
@@ -40,7 +40,7 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
         sns.despine(ax=axes)
     panels[0].set_ylabel("accuracy, %")
     panels[0].set_ylim(0, 100)
-    legend(panels[-1], accuracy)
+    legend(panels[-1], rows)
     figure.suptitle(f"{study}: accuracy under attack", x=0.01, ha="left")
     return figure
 
@@ -50,7 +50,7 @@ def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str,
     levels = sorted(part["level"].unique())
     curves = part.pivot(index="subject", columns="level", values="value")[levels]
     curves.insert(0, 0.0, clean.reindex(curves.index))
-    groups = groups_of(part.drop_duplicates("subject")).set_axis(part["subject"].unique())
+    groups = group_of_each(part)
     places = np.arange(len(levels) + 1)
     for name, colour in colours.items():
         chosen = curves.loc[groups.index[groups == name]]

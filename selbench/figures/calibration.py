@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench.calibrated import by_condition, by_network, check_measured
-from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend, line
+from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
 
 PANELS = {"ece": "as trained", "ece_spline": "recalibrated on validation images"}
 
@@ -55,7 +55,7 @@ def _curves(
     null: bool = False,
 ) -> None:
     """Draw a line per group over severities."""
-    groups = groups_of(rows.drop_duplicates("subject")).set_axis(rows["subject"].unique())
+    groups = group_of_each(rows)
     places = np.arange(len(table.columns))
     for name, colour in colours.items():
         chosen = 100 * table.loc[groups.reindex(table.index) == name]

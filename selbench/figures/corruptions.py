@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from corruptions import CORRUPTIONS
 from selbench.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, groups_of
+from selbench.figures.style import FIGURES
 
 ACROSS = 5  # panels in a row
 ALL = "mean of all"
@@ -46,8 +46,7 @@ def _cells(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
     chosen = rows[rows["suite"].isin(suites) & (rows["metric"] == "accuracy")]
     if chosen.empty:
         raise UnmeasuredError(f"the study {study} holds no corruptions", "--suite", "corruptions")
-    groups = groups_of(chosen)
-    groups = groups.mask(chosen["alpha"].notna(), "alpha = " + groups)
+    groups = chosen["group"].mask(chosen["alpha"].notna(), "alpha = " + chosen["group"])
     order = [name for name in CORRUPTIONS if (chosen["condition"] == name).any()]
     tables = {}
     for name in _ordered(chosen, groups):

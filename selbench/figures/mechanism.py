@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selbench.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, colours_of, groups_of, legend, line
+from selbench.figures.style import FIGURES, colours_of, legend, line
 from selbench.leaderboard.explained import REPRESENTATION, comparable
 
 PGD = "paper-pgd"
@@ -56,7 +56,8 @@ def selectivity(rows: pd.DataFrame, study: str) -> Figure:
             "the best axis for each class", "selectivity_index_best_axis_held_out", condition="axes"
         ),
     ]
-    return _over_layers(rows[rows["suite"] == "selectivity"], study, "selectivity", [panels])
+    shown = rows[rows["suite"] == "selectivity"]
+    return _over_layers(rows, shown, study, "selectivity", [panels])
 
 
 @FIGURES
@@ -77,8 +78,8 @@ def dimensionality(rows: pd.DataFrame, study: str) -> Figure:
         corrupted = Panel(heads["change_"], f"change_{metric}", condition="")
         attacked = Panel(heads[PGD], f"change_{metric}", condition=PGD)
         grid.append([clean, corrupted, attacked])
-    chosen = rows[rows["suite"].isin(REPRESENTATION)]
-    return _over_layers(comparable(chosen), study, "dimensionality", grid)
+    shown = comparable(rows[rows["suite"].isin(REPRESENTATION)])
+    return _over_layers(rows, shown, study, "dimensionality", grid)
 
 
 @FIGURES
@@ -89,7 +90,8 @@ def gradients(rows: pd.DataFrame, study: str) -> Figure:
         Panel("over samples", "input_gradient_cv_samples", "coefficient of variation"),
         Panel("over units", "input_gradient_cv_units"),
     ]
-    return _over_layers(rows[rows["suite"] == "gradients"], study, "gradients", [panels])
+    shown = rows[rows["suite"] == "gradients"]
+    return _over_layers(rows, shown, study, "gradients", [panels])
 
 
 @FIGURES
@@ -100,7 +102,7 @@ def jacobian(rows: pd.DataFrame, study: str) -> Figure:
         Panel("Jacobian over margin", "jacobian_frobenius_relative_median", "median"),
         Panel("nearest boundary, linearised", "margin_distance_median", "L2 distance, median"),
     ]
-    return _over_alphas(rows[rows["suite"] == "jacobian"], study, "jacobian", panels)
+    return _over_alphas(rows, study, "jacobian", panels)
 
 
 @FIGURES
@@ -111,22 +113,27 @@ def elasticity(rows: pd.DataFrame, study: str) -> Figure:
         Panel("between classes", "elasticity_between"),
         Panel("within over between", "elasticity_ratio", "ratio"),
     ]
-    return _over_alphas(rows[rows["suite"] == "elasticity"], study, "elasticity", panels)
+    return _over_alphas(rows, study, "elasticity", panels)
 
 
 def _over_layers(
-    rows: pd.DataFrame, study: str, suite: str, grid: Sequence[Sequence[Panel]]
+    rows: pd.DataFrame,
+    shown: pd.DataFrame,
+    study: str,
+    suite: str,
+    grid: Sequence[Sequence[Panel]],
 ) -> Figure:
     """Draw a grid of panels with the layers' numbers on x, those columns that there is data for.
 
-    A row whose first panel alone has a unit shares its scale.
+    A row whose first panel alone has a unit shares its scale. `shown` are those of `rows` that
+    panels choose from.
     """
-    layered = rows[rows["layer"].notna()]
+    layered = shown[shown["layer"].notna()]
     _check(layered, study, suite)
     grid = _filled(layered, grid)
     height, width = len(grid), len(grid[0])
     figure = Figure(figsize=(3.2 * width, 2.6 * height + 0.4), layout="constrained")
-    colours = colours_of(layered)
+    colours = colours_of(rows)
     one_scale = all(not panel.unit for panels in grid for panel in panels[1:])
     everything = figure.subplots(
         height, width, squeeze=False, sharex=True, sharey="row" if one_scale else False
@@ -146,7 +153,7 @@ def _over_layers(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes, panel in zip(across, panels, strict=True):  # once all are drawn: they share it
             axes.set_ylim(bottom=None if panel.log else 0)
-    legend(figure.axes[width - 1], layered)
+    legend(figure.axes[width - 1], rows)
     figure.suptitle(f"{study}: {suite} over layers", x=0.01, ha="left")
     return figure
 
@@ -163,20 +170,21 @@ def _filled(rows: pd.DataFrame, grid: Sequence[Sequence[Panel]]) -> list[tuple[P
 
 def _over_alphas(rows: pd.DataFrame, study: str, suite: str, panels: Sequence[Panel]) -> Figure:
     """Draw a row of panels with the groups on x: every network as a dot, their mean as a dash."""
-    _check(rows, study, suite)
+    shown = rows[rows["suite"] == suite]
+    _check(shown, study, suite)
     figure = Figure(figsize=(3.2 * len(panels), 2.8), layout="constrained")
-    colours = colours_of(rows)
+    measured = shown["group"].unique()
+    colours = {name: each for name, each in colours_of(rows).items() if name in measured}
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        part = _chosen(rows, panel, panel.metric)
-        groups = groups_of(part)
+        part = _chosen(shown, panel, panel.metric)
         for place, (name, colour) in enumerate(colours.items()):
-            values = part.loc[groups == name, "value"]
+            values = part.loc[part["group"] == name, "value"]
             axes.plot([place] * len(values), values, "o", color=colour, markersize=4, alpha=0.7)
             axes.hlines(values.mean(), place - 0.3, place + 0.3, color=colour, linewidth=2)
         axes.set_xticks(range(len(colours)), list(colours))
         _dress(axes, panel)
         axes.set_ylim(0, None if part.empty else 1.08 * part["value"].max())
-        axes.set_xlabel("alpha" if rows["alpha"].notna().all() else "")
+        axes.set_xlabel("alpha" if shown["alpha"].notna().all() else "")
     figure.suptitle(f"{study}: {suite}", x=0.01, ha="left")
     return figure
 
@@ -196,7 +204,7 @@ def _chosen(rows: pd.DataFrame, panel: Panel, metric: str) -> pd.DataFrame:
 
 def _by_layer(part: pd.DataFrame, group: str) -> pd.DataFrame:
     """Return a group's networks by layers, averaged over conditions."""
-    own = part[groups_of(part) == group]
+    own = part[part["group"] == group]
     table: pd.DataFrame = own.pivot_table("value", "subject", "layer", aggfunc="mean")
     return table
 

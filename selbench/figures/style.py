@@ -63,10 +63,12 @@ def draw(name: str, store: StudyStore, limit: int | None, path: Path) -> None:
 def drawn(name: str, rows: pd.DataFrame, study: str) -> Figure:
     """Draw a figure of `FIGURES` in the style of all; raises `SelbenchError` as that figure does.
 
-    `rows` are a study's current measurements. Names of networks and studies are text, no formulas.
+    `rows` are a study's current measurements. The figure gets them with their `group`, whatever
+    part of them it shows: so names and colours are those of the study's other figures. Names of
+    networks and studies are text, no formulas.
     """
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):
-        figure = FIGURES[name](rows, study)
+        figure = FIGURES[name](rows.assign(group=groups_of(rows)), study)
     for text in _words(figure):
         text.set_parse_math(False)
     return figure
@@ -98,10 +100,16 @@ def groups_of(rows: pd.DataFrame) -> pd.Series:
     return rows["alpha"].map(exactly, na_action="ignore").astype(object).fillna(brought)
 
 
+def group_of_each(rows: pd.DataFrame) -> pd.Series:
+    """Return the `group` of each subject."""
+    return rows.drop_duplicates("subject").set_index("subject")["group"]
+
+
 def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
     """Give every alpha a colour, blue below 0, grey at 0, orange above; brought ones others.
 
-    On either side shades are equally far apart, however far apart the alphas are.
+    On either side shades are equally far apart, however far apart the alphas are. `rows` are all
+    of the study with their `group`, since shades depend on which alphas there are.
     """
     shades = sns.blend_palette(SHADES, as_cmap=True)
     alphas = sorted(set(rows["alpha"].dropna()))
@@ -109,7 +117,7 @@ def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
     places = [*np.linspace(0, LIGHT, len(below)), *[0.5] * (0 in alphas)]
     places += [*np.linspace(1, 1 - LIGHT, len(above))[::-1]]
     colours = {exactly(alpha): shades(at) for alpha, at in zip(alphas, places, strict=True)}
-    brought = sorted(groups_of(rows)[rows["alpha"].isna()].unique())
+    brought = sorted(rows.loc[rows["alpha"].isna(), "group"].unique())
     return colours | dict(zip(brought, cycle(map(to_rgba, BROUGHT)), strict=False))
 
 
@@ -140,10 +148,10 @@ def line(
 
 def legend(axes: Axes, rows: pd.DataFrame) -> None:
     """Put the legend of a figure's lines beside its last panel; long names widen the figure."""
-    title = "alpha" if rows["alpha"].notna().all() else ""
     figure = axes.get_figure(root=True)
     assert figure is not None  # of axes that are drawn on
     drawn = {each.get_label() for panel in figure.axes for each in panel.get_lines()}
+    title = "alpha" if rows.loc[rows["group"].isin(drawn), "alpha"].notna().all() else ""
     lines = [
         Line2D([], [], color=to_hex(colour), marker="o", markersize=3, label=name)
         for name, colour in colours_of(rows).items()

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from selbench import tradeoff as measured
 from selbench.errors import SelbenchError
-from selbench.figures.style import FIGURES, Colour, colours_of, groups_of, legend
+from selbench.figures.style import FIGURES, Colour, colours_of, legend
 from selbench.stats import mean_interval
 
 PLACES = ("adversarial", "corrupted")  # across and up
@@ -47,17 +47,18 @@ def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
 
 def _drawn(rows: pd.DataFrame, points: pd.DataFrame) -> tuple[Figure, Axes]:
     """Draw networks at their points, a cross for each alpha, and the line that joins these."""
-    facts = rows.drop_duplicates("subject").set_index("subject").loc[points.index].reset_index()
-    groups = groups_of(facts).set_axis(points.index)
+    facts = rows.drop_duplicates("subject").set_index("subject").loc[points.index]
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
     axes = figure.subplots()
-    trained = facts.set_axis(points.index)["alpha"].dropna().sort_values()
+    trained = facts["alpha"].dropna().sort_values()
     path = points.loc[trained.index].groupby(trained).mean()
     axes.plot(path["adversarial"], path["corrupted"], color="0.8", linewidth=1, zorder=1)
-    for name, colour in colours_of(facts).items():
-        _group(axes, points[groups == name], name, colour)
+    for name, colour in colours_of(rows).items():
+        own = points[facts["group"] == name]
+        if not own.empty:
+            _group(axes, own, name, colour)
     sns.despine(ax=axes)
-    legend(axes, facts)
+    legend(axes, rows)
     return figure, axes
 
 

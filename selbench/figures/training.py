@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from selbench.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, colours_of, groups_of, legend, line
+from selbench.figures.style import FIGURES, colours_of, group_of_each, legend, line
 from selbench.leaderboard.curves import SUITE
 
 PANELS = {
@@ -29,11 +29,11 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
         )
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     panels = figure.subplots(1, len(PANELS))
-    colours = colours_of(curves)
+    colours = colours_of(rows)
     for axes, (metric, title) in zip(panels, PANELS.items(), strict=True):
         part = curves[curves["metric"] == metric]
         values = part.pivot(index="subject", columns="level", values="value")
-        groups = groups_of(part.drop_duplicates("subject")).set_axis(part["subject"].unique())
+        groups = group_of_each(part)
         for name, colour in colours.items():
             own = values.loc[groups.index[groups == name]].dropna(axis="columns")
             if not own.empty:
@@ -43,6 +43,6 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
         axes.set_xlabel("epoch")
         sns.despine(ax=axes)
     panels[-1].set_ylim(0, 100)
-    legend(panels[-1], curves)
+    legend(panels[-1], rows)
     figure.suptitle(f"{study}: training", x=0.01, ha="left")
     return figure
