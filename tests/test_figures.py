@@ -205,6 +205,16 @@ def test_the_null_is_dotted_beside_the_index(store):
     assert [line.get_linestyle() for line in units.lines] == ["-", ":", "-", ":"]
 
 
+def test_the_axis_of_a_share_ends_at_one_where_intervals_go_on(tmp_path):
+    rows = current_rows(write(tmp_path / "runs", 3))
+    rows.loc[rows["metric"].str.contains("selectivity_index"), "value"] /= 8.2
+    rows.loc[rows["metric"].str.contains("dimension_fraction"), "value"] /= 100
+    high = [each.get_ylim()[1] for each in module.drawn("selectivity", rows, "study").axes]
+    assert high == [pytest.approx(1.02)] * 3  # means reach 0.99, intervals beyond 1
+    fraction, *_, intrinsic = module.drawn("dimensionality", rows, "study").axes
+    assert fraction.get_ylim()[1] < 1.02 < intrinsic.get_ylim()[1]
+
+
 def test_three_seeds_have_a_band_and_two_have_lines(tmp_path):
     three = drawn("gradients", write(tmp_path / "three", 3)).axes[1]
     assert (len(three.lines), len(three.collections)) == (2, 2)

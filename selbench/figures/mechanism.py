@@ -14,6 +14,7 @@ from selbench.figures.style import FIGURES, colours_of, legend, line
 from selbench.leaderboard.explained import REPRESENTATION, comparable
 
 PGD = "paper-pgd"
+WHOLE = 1.02  # where the axis of a share ends at the latest: intervals may reach further
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Panel:
             corruptions and severities.
         null: a metric drawn as dotted lines beside it.
         log: whether the axis is logarithmic.
+        share: whether it is at most 1.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Panel:
     condition: str = "clean"
     null: str = ""
     log: bool = False
+    share: bool = False
 
 
 @FIGURES
@@ -50,10 +53,19 @@ def selectivity(rows: pd.DataFrame, study: str) -> Figure:
             "selectivity_index",
             "selectivity index",
             null="selectivity_index_null",
+            share=True,
         ),
-        Panel("random rotations of the units", "selectivity_index_rotated", condition="axes"),
         Panel(
-            "the best axis for each class", "selectivity_index_best_axis_held_out", condition="axes"
+            "random rotations of the units",
+            "selectivity_index_rotated",
+            condition="axes",
+            share=True,
+        ),
+        Panel(
+            "the best axis for each class",
+            "selectivity_index_best_axis_held_out",
+            condition="axes",
+            share=True,
         ),
     ]
     shown = rows[rows["suite"] == "selectivity"]
@@ -74,9 +86,10 @@ def dimensionality(rows: pd.DataFrame, study: str) -> Figure:
     }
     grid = []
     for metric, unit in metrics.items():
-        clean = Panel(heads[""], metric, unit)
-        corrupted = Panel(heads["change_"], f"change_{metric}", condition="")
-        attacked = Panel(heads[PGD], f"change_{metric}", condition=PGD)
+        share = "fraction" in metric
+        clean = Panel(heads[""], metric, unit, share=share)
+        corrupted = Panel(heads["change_"], f"change_{metric}", condition="", share=share)
+        attacked = Panel(heads[PGD], f"change_{metric}", condition=PGD, share=share)
         grid.append([clean, corrupted, attacked])
     shown = comparable(rows[rows["suite"].isin(REPRESENTATION)])
     return _over_layers(rows, shown, study, "dimensionality", grid)
@@ -152,7 +165,8 @@ def _over_layers(
             axes.set_xlabel("layer" if panels is grid[-1] else "")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes, panel in zip(across, panels, strict=True):  # once all are drawn: they share it
-            axes.set_ylim(bottom=None if panel.log else 0)
+            top = axes.get_ylim()[1]
+            axes.set_ylim(None if panel.log else 0, min(top, WHOLE) if panel.share else None)
     legend(figure.axes[width - 1], rows)
     figure.suptitle(f"{study}: {suite} over layers", x=0.01, ha="left")
     return figure
