@@ -145,9 +145,9 @@ def store(tmp_path):
     return write(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
-def test_every_figure_is_drawn_in_every_format(store, name, suffix, tmp_path):
+@pytest.mark.parametrize("name", ["attacks", "corruptions"])
+@pytest.mark.parametrize("suffix", module.SUFFIXES)
+def test_figures_are_drawn_in_every_format(store, name, suffix, tmp_path):
     path = tmp_path / f"figure{suffix}"
     draw(name, store, None, path)
     begins = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
