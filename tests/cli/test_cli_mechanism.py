@@ -8,11 +8,12 @@ import pytest
 from kept import measurements
 
 # 18 images, a network of two epochs: some layers are constant under some corruptions.
+ONE = ("--alpha", "0")  # of the study's two networks, where one serves
 pytestmark = pytest.mark.filterwarnings("ignore:.* is the same for all:RuntimeWarning")
 
 
 def test_mechanism_runs_from_beginning_to_end_and_is_not_done_twice(selbench, tiny_study):
-    words = ("run", tiny_study, "--suite", "mechanism", "--corruption", "fog")
+    words = ("run", tiny_study, *ONE, "--suite", "mechanism", "--corruption", "fog")
     ended = selbench(*words)
     assert ended.code == 0
     for title in ("tiny: dimensionality", "tiny: gradients and elasticity"):
@@ -30,10 +31,10 @@ def test_mechanism_runs_from_beginning_to_end_and_is_not_done_twice(selbench, ti
 
 
 def test_how_networks_are_looked_at_stands_in_the_rows(selbench, tiny_study, edit):
-    selbench("run", tiny_study, "--suite", "gradients", "--estimator", "exact")
+    selbench("run", tiny_study, *ONE, "--suite", "gradients", "--estimator", "exact")
     assert set(measurements()["source"]) == {"original; exact"}
     edit(tiny_study, "[recipe]", '[mechanism]\nlayers = "layer3"\n\n[recipe]')
-    selbench("run", tiny_study, "--suite", "gradients")
+    selbench("run", tiny_study, *ONE, "--suite", "gradients")
     rows = measurements()
     assert set(rows["source"]) == {"original; exact", "original; layers layer3; probes"}
     chosen = rows[rows["source"].str.contains("layer3") & rows["layer"].notna()]
@@ -55,14 +56,14 @@ def test_flattened_maps_are_a_suite_of_their_own(selbench, tiny_study):
 @pytest.mark.parametrize("layout", ["npy", "folder"])
 def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(selbench, tiny_study, layout):
     selbench("corrupt", "images", "set", "--corruption", "fog,contrast", "--format", layout)
-    ended = selbench("run", tiny_study, "--suite", "dimensionality", "--source", "set")
+    words = ("run", tiny_study, *ONE, "--suite", "dimensionality")
+    ended = selbench(*words, "--source", "set")
     assert ended.code == 0, ended.err
     rows = measurements()
     stored = rows[rows["suite"].eq("representation") & rows["level"].notna()]
     assert set(stored["condition"]) == {"fog", "contrast"}
     own = stored.loc[stored["metric"] == "change_dimension_fraction_95"]
-    only = ("--corruption", "fog,contrast", "--store", "made")
-    selbench("run", tiny_study, "--suite", "dimensionality", *only)
+    selbench(*words, "--corruption", "fog,contrast", "--store", "made")
     made = measurements("made")
     key = ["subject", "condition", "level", "layer", "metric"]
     both = own.merge(made, on=key, suffixes=("", "_made"))
@@ -73,7 +74,7 @@ def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(selbench, tin
 
 def test_a_set_on_disk_that_changed_is_compared_anew(selbench, tiny_study):
     selbench("corrupt", "images", "set", "--corruption", "fog", "--format", "npy")
-    words = ("run", tiny_study, "--suite", "dimensionality", "--source", "set")
+    words = ("run", tiny_study, *ONE, "--suite", "dimensionality", "--source", "set")
     selbench(*words)
     before = changes_by_fog()
     images = np.load("set/fog.npy")
