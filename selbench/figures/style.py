@@ -92,12 +92,12 @@ def save(figure: Figure, path: Path) -> None:
 
 def groups_of(rows: pd.DataFrame) -> pd.Series:
     """Name the line that each row belongs to: its alpha, or a brought network's file."""
-    subjects = rows["subject"].unique()
-    files = {subject: Path(subject).name for subject in subjects}
+    alphas = rows.drop_duplicates("subject").set_index("subject")["alpha"]
+    files = {subject: Path(subject).name for subject in alphas.index}
     if len(set(files.values())) < len(files):  # files of one name in several folders
-        files = {subject: subject for subject in subjects}
-    brought = rows["subject"].map(files)
-    return rows["alpha"].map(exactly, na_action="ignore").astype(object).fillna(brought)
+        files = {subject: subject for subject in alphas.index}
+    names = alphas.map(exactly, na_action="ignore").astype(object).fillna(files)
+    return rows["subject"].map(names)
 
 
 def group_of_each(rows: pd.DataFrame) -> pd.Series:

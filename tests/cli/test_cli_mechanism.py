@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from kept import measurements
 
-# 18 images, a network of two epochs: some layers are constant under some corruptions.
 ONE = ("--alpha", "0")  # of the study's two networks, where one serves
+# 18 images, a network of two epochs: some layers are constant under some corruptions.
 pytestmark = pytest.mark.filterwarnings("ignore:.* is the same for all:RuntimeWarning")
 
 
