@@ -25,7 +25,7 @@ CIFAR_SIZE = """
     from selbench.engine import evaluate
     from selbench.store import StudyStore
     from selbench.study import DatasetSpec, ModelSpec, Recipe, Study
-    from selbench.subjects import trained_subject
+    from selbench.subjects import trained_network
     from selbench.suites import Setting, collect
     def split(n):
         pixels = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8)
@@ -37,7 +37,7 @@ CIFAR_SIZE = """
         recipe=Recipe(epochs=1, batch_size=256, learning_rate=0.1, augment=("flip", "crop")),
     )
     cpu = torch.device("cpu")
-    subject = trained_subject(study, dataset, 1.0, 0, cpu)
+    subject = trained_network(study, dataset, 1.0, 0, cpu)
     pieces = [p for p in collect(("corruptions-all",), Setting(32, 32)) if p.level in (None, 3)]
     evaluate([subject], pieces, dataset, StudyStore(Path("runs"), "memory"), cpu)
 """

@@ -16,7 +16,7 @@ from selbench.engine.on_ray import OnRay
 from selbench.progress import SILENT
 from selbench.session import Session
 from selbench.store import Measurement, Result, StudyStore
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import Condition, Setting, collect
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ class Tiny(nn.Module):
 
 
 def tiny(seed):
-    return Subject(f"alpha=0 seed={seed}", 0.0, seed, "t", "tiny", f"w{seed}", lambda: Tiny(seed))
+    return Network(f"alpha=0 seed={seed}", 0.0, seed, "t", "tiny", f"w{seed}", lambda: Tiny(seed))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from selbench.engine import evaluate
 from selbench.models import build_model
 from selbench.store import StudyStore
 from selbench.study import ModelSpec
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import Setting, collect
 
 NETWORKS, IMAGES, BATCH = 5, 500, 250
@@ -24,7 +24,7 @@ def network(seed):
 
 def subject(seed):
     model = network(seed)
-    return Subject(f"alpha=0 seed={seed}", 0.0, seed, "t", "resnet20", f"w{seed}", lambda: model)
+    return Network(f"alpha=0 seed={seed}", 0.0, seed, "t", "resnet20", f"w{seed}", lambda: model)
 
 
 def test_suite_beside_its_bare_forward_passes(race, tmp_path):

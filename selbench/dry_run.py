@@ -15,7 +15,7 @@ from selbench.engine.plan import Task, length_of, tasks_of
 from selbench.probing import Pace, analysing, pace_of, perturbing, training
 from selbench.store import StudyStore
 from selbench.study import Study, count_of, exactly
-from selbench.subjects import Subject, trained_subject
+from selbench.subjects import Network, trained_network
 from selbench.suites import (
     Analysis,
     Attack,
@@ -64,7 +64,7 @@ class DryRun:
 def dry_run(
     study: Study,
     dataset: Dataset,
-    brought: Sequence[Subject],
+    brought: Sequence[Network],
     pieces: Sequence[Work],
     store: StudyStore,
     engine: Engine,
@@ -155,7 +155,7 @@ class _Timing:
         own = sum(self._of_network(work, task.subject, images) for task in group)
         return Seconds(images * sum(map(self._perturbing, _conditions(work))), own)
 
-    def _of_network(self, work: Work, subject: Subject, images: int) -> float:
+    def _of_network(self, work: Work, subject: Network, images: int) -> float:
         if isinstance(work, Condition | Validation):
             return images * self._pace(subject).forward
         if isinstance(work, Attack):
@@ -170,7 +170,7 @@ class _Timing:
             return self._analysing(work, subject, name)
         return 0.0
 
-    def _analysing(self, work: Analysis | Comparison, subject: Subject, name: str) -> float:
+    def _analysing(self, work: Analysis | Comparison, subject: Network, name: str) -> float:
         network = self._network(subject)
         seconds = self._once(
             (name, subject.architecture),
@@ -191,13 +191,13 @@ class _Timing:
             self._known[key] = measure()
         return self._known[key]
 
-    def _network(self, subject: Subject) -> nn.Module:
+    def _network(self, subject: Network) -> nn.Module:
         """Return one network of the subject's architecture."""
         if subject.architecture not in self._networks:
             self._networks[subject.architecture] = prepare(subject.load(), self._device)
         return self._networks[subject.architecture]
 
-    def _pace(self, subject: Subject) -> Pace:
+    def _pace(self, subject: Network) -> Pace:
         name = subject.architecture
         if name not in self._paces:
             self._paces[name] = pace_of(self._network(subject), self._split)
@@ -211,22 +211,22 @@ def _conditions(work: Work) -> Sequence[Condition]:
     return [work] if isinstance(work, Condition) and work.group else []
 
 
-def _subjects(study: Study, dataset: Dataset, device: torch.device) -> tuple[list[Subject], int]:
+def _subjects(study: Study, dataset: Dataset, device: torch.device) -> tuple[list[Network], int]:
     """Return the study's networks, with stand-ins for those that are not trained, and how many."""
     pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
     missing = [pair for pair in pairs if find(study, dataset, *pair) is None]
     subjects = [
         _stand_in(study, dataset, *pair)
         if pair in missing
-        else trained_subject(study, dataset, *pair, device)
+        else trained_network(study, dataset, *pair, device)
         for pair in pairs
     ]
     return subjects, len(missing)
 
 
-def _stand_in(study: Study, dataset: Dataset, alpha: float, seed: int) -> Subject:
+def _stand_in(study: Study, dataset: Dataset, alpha: float, seed: int) -> Network:
     name = f"alpha={exactly(alpha)} seed={seed}"
-    return Subject(
+    return Network(
         name=name,
         alpha=alpha,
         seed=seed,
@@ -240,7 +240,7 @@ def _stand_in(study: Study, dataset: Dataset, alpha: float, seed: int) -> Subjec
 def _cells(
     groups: Sequence[Sequence[Task]],
     pieces: Sequence[Work],
-    subjects: Sequence[Subject],
+    subjects: Sequence[Network],
     split: Split,
     limit: int | None,
 ) -> dict[str, tuple[int, int]]:

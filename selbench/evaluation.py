@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from torch import nn
 
-from selbench.bring import adhoc_study, sized, subject_of, untrained_study
+from selbench.bring import adhoc_study, network_of, sized, untrained_study
 from selbench.datasets import Dataset, load_dataset
 from selbench.device import choose_device
 from selbench.errors import SelbenchError
@@ -20,7 +20,7 @@ from selbench.progress import SILENT
 from selbench.session import Session
 from selbench.store import StudyStore
 from selbench.study import Study, load_study, shipped_studies
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import Only, collect
 from selbench.urls import place
 
@@ -107,7 +107,7 @@ def _study_of(dataset: Dataset) -> Study:
     return untrained_study(dataset.name, dataset.name)
 
 
-def _subject(model: nn.Module, name: str, dataset: Dataset) -> Subject:
+def _subject(model: nn.Module, name: str, dataset: Dataset) -> Network:
     """Copy the network to the CPU, so that the user's stays as it is and where it is."""
     try:
         copied = copy.deepcopy(model).cpu()
@@ -115,7 +115,7 @@ def _subject(model: nn.Module, name: str, dataset: Dataset) -> Subject:
         raise SelbenchError(
             f"{name} cannot be copied ({problem}); build a new one and load its state_dict()"
         ) from problem
-    return subject_of(copied, name, dataset)
+    return network_of(copied, name, dataset)
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _folder(store: str | Path | None) -> Iterator[Path]:
 
 def _measured(
     session: Session,
-    subject: Subject,
+    subject: Network,
     root: Path,
     suites: tuple[str, ...],
     only: Only,

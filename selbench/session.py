@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from selbench.bring import Brought, bring, sized
+from selbench.bring import NetworkSpec, bring, sized
 from selbench.corrupted.reading import CorruptedSet, official_folder
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.device import choose_device, versions
@@ -30,7 +30,7 @@ from selbench.study import (
     check_alphas,
     load_study,
 )
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import ALL, Attack, Condition, Only, Setting, Work, collect, levels_of
 from selbench.suites.calibration import held_out
 from selbench.training import training_key
@@ -104,7 +104,7 @@ class Session:
         dataset = load_dataset(spec, progress)
         return cls(sized(study, dataset), dataset, chosen_device, progress, engine or Local())
 
-    def train(self) -> list[Subject]:
+    def train(self) -> list[Network]:
         """Train the study's networks, or find them trained."""
         study = self.study
         pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
@@ -115,7 +115,7 @@ class Session:
         root: Path,
         suites: tuple[str, ...],
         limit: int | None,
-        brought: Sequence[Subject],
+        brought: Sequence[Network],
         command: Sequence[str],
         only: Only = ALL,
         save: int = 0,
@@ -185,7 +185,7 @@ class Session:
         root: Path,
         suites: tuple[str, ...],
         limit: int | None,
-        brought: Sequence[Subject],
+        brought: Sequence[Network],
         only: Only = ALL,
         save: int = 0,
     ) -> DryRun:
@@ -218,7 +218,7 @@ class Session:
         return Setting(height, width, None, only, stored, mechanism, validation)
 
     def _outdated(
-        self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
+        self, subjects: Sequence[Network], pieces: Sequence[Work], store: StudyStore
     ) -> bool:
         """Say whether the manifest lacks what there is."""
         if not store.finished:
@@ -227,7 +227,7 @@ class Session:
         return kept != kept | self._state(subjects, pieces, store) | store.state
 
     def _state(
-        self, subjects: Sequence[Subject], pieces: Sequence[Work], store: StudyStore
+        self, subjects: Sequence[Network], pieces: Sequence[Work], store: StudyStore
     ) -> dict[str, Any]:
         """Return what tables read of the manifest: this run's, and what still holds of before."""
         training = training_key(self.study, self.dataset)
@@ -283,12 +283,12 @@ class Session:
             return {n: facts for n, facts in conditions.items() if not n.startswith(OF_CORRUPTIONS)}
         return conditions
 
-    def bring(self, each: Brought) -> Subject:
+    def bring(self, each: NetworkSpec) -> Network:
         """Take a user's network; `SelbenchError` where it does not fit."""
         return bring(each, self.study.model, self.dataset)
 
 
-def _earlier_helper(known: Mapping[str, Any], subject: Subject) -> str:
+def _earlier_helper(known: Mapping[str, Any], subject: Network) -> str:
     """Return the weights that transferred adversarials of these weights came from, if any did."""
     return str(known.get("helper", "")) if known.get("weights") == subject.weights else ""
 

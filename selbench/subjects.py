@@ -24,7 +24,7 @@ KEPT = ("alpha", "seed", "training", "diverged", "curves")  # attributes that ar
 
 
 @dataclass(frozen=True)
-class Subject:
+class Network:
     """One network under test; images in [0, 1] in, logits out.
 
     Attributes:
@@ -52,7 +52,7 @@ class Subject:
     curves: Sequence[Mapping[str, Any]] = ()
 
 
-def trained_subject(
+def trained_network(
     study: Study,
     dataset: Dataset,
     alpha: float,
@@ -60,7 +60,7 @@ def trained_subject(
     device: torch.device,
     step: Step = quiet,
     wait: bool = True,
-) -> Subject:
+) -> Network:
     """Train the study's network for `alpha` and `seed` on `device`, or find it trained.
 
     `step` is called with the number of epochs done, `recipe.epochs` in all. With `wait` false,
@@ -79,8 +79,8 @@ def _subject(
     seed: int,
     weights: str,
     path: Path,
-) -> Subject:
-    return Subject(
+) -> Network:
+    return Network(
         name=f"alpha={exactly(alpha)} seed={seed}",
         alpha=alpha,
         seed=seed,
@@ -97,7 +97,7 @@ def _load(spec: ModelSpec, dataset: Dataset, weights: Path) -> nn.Module:
     return model.eval()
 
 
-def export(subject: Subject, path: Path, half: bool = False) -> None:
+def export(subject: Network, path: Path, half: bool = False) -> None:
     """Write a trained network's weights as safetensors, for `exported` or any other use.
 
     With `half`, kernels and matrices are rounded to float16, which halves the file; normalisation
@@ -113,7 +113,7 @@ def export(subject: Subject, path: Path, half: bool = False) -> None:
         safetensors.torch.save_file(state, temporary, {ABOUT: json.dumps(facts)})
 
 
-def exported(folder: Path, study: Study, dataset: Dataset) -> list[Subject]:
+def exported(folder: Path, study: Study, dataset: Dataset) -> list[Network]:
     """Return the networks of a study that `export` wrote into a folder, by seed and alpha.
 
     Those of other alphas and seeds than the study's are left out.
@@ -133,7 +133,7 @@ def exported(folder: Path, study: Study, dataset: Dataset) -> list[Subject]:
     return chosen
 
 
-def _exported(path: Path, study: Study, dataset: Dataset) -> Subject:
+def _exported(path: Path, study: Study, dataset: Dataset) -> Network:
     state = read_state(path)
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata() or {}

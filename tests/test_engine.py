@@ -16,7 +16,7 @@ from selbench.engine import evaluate, forward, run_condition
 from selbench.outcomes import outcome
 from selbench.progress import Progress
 from selbench.store import StudyStore
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import Attack, Condition, Setting, collect
 from selbench.suites.index import class_index
 
@@ -44,7 +44,7 @@ class Diverged(Linear):
 
 
 def subject(seed):
-    return Subject(
+    return Network(
         name=f"alpha=0 seed={seed}",
         alpha=0.0,
         seed=seed,

@@ -24,7 +24,7 @@ from selbench.models import build_model
 from selbench.selectivity import RecordedUnits
 from selbench.store import Measurement, StudyStore
 from selbench.study import MechanismSpec, ModelSpec
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import SUITES, Analysis, Comparison, Only, Setting, collect
 from selbench.suites.layered import summarised
 from selbench.training import to_images
@@ -287,7 +287,7 @@ def test_a_suite_of_comparisons_is_evaluated_once_and_told_by_level(split, tmp_p
     dataset = Dataset("smooth", ("a", "b", "c", "d"), split, split)
     store = StudyStore(tmp_path, "study")
     subjects = [
-        Subject(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", lambda n=n: network(n))
+        Network(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", lambda n=n: network(n))
         for n in range(2)
     ]
     setting = Setting(32, 32, only=Only(("fog", "contrast")))
@@ -310,7 +310,7 @@ def test_a_diverged_network_is_left_out_and_the_others_are_measured(split, tmp_p
 
     dataset = Dataset("smooth", ("a", "b", "c", "d"), split, split)
     subjects = [
-        Subject(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", load)
+        Network(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", load)
         for n, load in enumerate((broken, network))
     ]
     pieces = [piece("jacobian"), piece("elasticity")]

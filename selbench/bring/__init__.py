@@ -2,21 +2,21 @@
 
 from selbench.bring import code, own, robustbench_zoo, timm_zoo, torchvision_zoo
 from selbench.bring.adhoc import adhoc_study, sized, untrained_study
-from selbench.bring.brought import Brought, pair
-from selbench.bring.subject import bring, subject_of
+from selbench.bring.brought import NetworkSpec, pair
+from selbench.bring.subject import bring, network_of
 from selbench.bring.zoo import ZOOS
 
 __all__ = [
     "ZOOS",
-    "Brought",
+    "NetworkSpec",
     "adhoc_study",
     "bring",
     "code",
+    "network_of",
     "own",
     "pair",
     "robustbench_zoo",
     "sized",
-    "subject_of",
     "timm_zoo",
     "torchvision_zoo",
     "untrained_study",

@@ -9,7 +9,7 @@ from selbench.study import Channels
 
 
 @dataclass(frozen=True)
-class Brought:
+class NetworkSpec:
     """A network that a user brings, in their words.
 
     Attributes:
@@ -32,7 +32,7 @@ class Brought:
     class_map: Path | None = None
 
 
-def pair(specs: Sequence[str], weights: Sequence[Path], common: Brought) -> list[Brought]:
+def pair(specs: Sequence[str], weights: Sequence[Path], common: NetworkSpec) -> list[NetworkSpec]:
     """Return the networks that a command names; all else they have in common.
 
     Several files of weights belong to one spec, or each to the spec in its place.

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from selbench.bring.brought import Brought
+from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
-from selbench.bring.zoo import ZOOS, Found, careful_loading, reason_of, refuse
+from selbench.bring.zoo import ZOOS, Resolved, careful_loading, reason_of, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
 from selbench.files import fingerprint
@@ -25,7 +25,7 @@ INSTALLED = [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib", "p
 NUMBER = ("classes", "num_classes")  # parameters of a factory that are told the number of outputs
 
 
-def from_code(brought: Brought, dataset: Dataset, classes: int | None) -> Found:
+def from_code(brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """Call `path/to/file.py:factory` or `package.module:factory`; it must return a module.
 
     A factory with a parameter `classes` or `num_classes` is given their number. It is called with
@@ -45,7 +45,7 @@ def from_code(brought: Brought, dataset: Dataset, classes: int | None) -> Found:
     if brought.weights:
         load_weights(network, brought.weights)
     inputs = Inputs(mean=brought.mean, std=brought.std)
-    return Found(network, inputs, "", type(network).__name__, _source(module, network))
+    return Resolved(network, inputs, "", type(network).__name__, _source(module, network))
 
 
 def _source(module: ModuleType, network: nn.Module) -> str:

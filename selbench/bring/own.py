@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from selbench.bring.brought import Brought
+from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
-from selbench.bring.zoo import ZOOS, Found, built, refuse
+from selbench.bring.zoo import ZOOS, Resolved, built, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.models import build_model, options_of, recognised_options
@@ -12,7 +12,7 @@ from selbench.study import ModelSpec
 
 
 @ZOOS
-def selbench(name: str, brought: Brought, dataset: Dataset, classes: int | None) -> Found:
+def selbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """Architectures of `selbench list`, with --weights; shortcuts and width are seen from these."""
     spec = ModelSpec(name=name, mean=brought.mean, std=brought.std)
     known = options_of(name)
@@ -26,7 +26,9 @@ def selbench(name: str, brought: Brought, dataset: Dataset, classes: int | None)
     return of_study(spec.model_copy(update={"options": options}), brought, dataset, classes)
 
 
-def of_study(spec: ModelSpec, brought: Brought, dataset: Dataset, classes: int | None) -> Found:
+def of_study(
+    spec: ModelSpec, brought: NetworkSpec, dataset: Dataset, classes: int | None
+) -> Resolved:
     """Build what a study describes, and fill it with the user's weights."""
     assert brought.weights is not None
     what = brought.spec or str(brought.weights)
@@ -43,4 +45,4 @@ def of_study(spec: ModelSpec, brought: Brought, dataset: Dataset, classes: int |
                 f"{brought.weights} carries the {name} {carried.tolist()}, not {list(given)}; "
                 "leave the normalisation to it"
             )
-    return Found(model, Inputs(), "", spec.name)
+    return Resolved(model, Inputs(), "", spec.name)

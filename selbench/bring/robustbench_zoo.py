@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from selbench.bring.brought import Brought
+from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
-from selbench.bring.zoo import ZOOS, Found, careful_loading, reason_of, refuse
+from selbench.bring.zoo import ZOOS, Resolved, careful_loading, reason_of, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
 from selbench.files import home
@@ -26,7 +26,7 @@ PREPROCESSINGS = {
 
 
 @ZOOS
-def robustbench(name: str, brought: Brought, dataset: Dataset, classes: int | None) -> Found:
+def robustbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """RobustBench's zoo: NAME, or ZOO/NAME for another than the data set's, and --threat-model."""
     refuse(brought.spec, mean=brought.mean, std=brought.std)
     zoo, _, model = name.rpartition("/")
@@ -42,7 +42,7 @@ def robustbench(name: str, brought: Brought, dataset: Dataset, classes: int | No
     else:
         network = _load(zoo, threat, model, entry, home() / "robustbench")
     inputs = PREPROCESSINGS[entry.get("preprocessing") or ""]
-    return Found(network, inputs, threat, f"{zoo}/{threat}/{model}")
+    return Resolved(network, inputs, threat, f"{zoo}/{threat}/{model}")
 
 
 @cache

@@ -11,25 +11,25 @@ from operator import itemgetter
 from pydantic import ValidationError
 from torch import nn
 
-from selbench.bring.brought import Brought
+from selbench.bring.brought import NetworkSpec
 from selbench.bring.classes import MappedClasses, Outputs, read_class_map
 from selbench.bring.code import from_code, is_installed
 from selbench.bring.inputs import Inputs, Preprocess
 from selbench.bring.own import of_study
 from selbench.bring.probe import check_logits, probe
-from selbench.bring.zoo import ZOOS, Found
+from selbench.bring.zoo import ZOOS, Resolved
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint
 from selbench.models import Normalize
 from selbench.study import ModelSpec
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.training import weights_hash
 
 OF_TORCH = vars(nn.Module()).keys()  # attributes that every module has: its mode, hooks, ...
 
 
-def bring(brought: Brought, model: ModelSpec, dataset: Dataset) -> Subject:
+def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
     """Take a user's network, checked on two test images.
 
     Args:
@@ -51,7 +51,7 @@ def bring(brought: Brought, model: ModelSpec, dataset: Dataset) -> Subject:
     check_logits(logits, outputs, dataset, name)
     whole: nn.Module = MappedClasses(network, outputs) if outputs else network
     about = _about(network, inputs, outputs, dataset)
-    return Subject(
+    return Network(
         name=name,
         alpha=None,
         seed=None,
@@ -63,11 +63,11 @@ def bring(brought: Brought, model: ModelSpec, dataset: Dataset) -> Subject:
     )
 
 
-def subject_of(model: nn.Module, name: str, dataset: Dataset) -> Subject:
+def network_of(model: nn.Module, name: str, dataset: Dataset) -> Network:
     """Take a network from Python: images in [0, 1] in, logits out; it is used as it is."""
     network = _assembled(model, Inputs()).eval()
     check_logits(probe(network, dataset, name), None, dataset, name)
-    return Subject(
+    return Network(
         name=name,
         alpha=None,
         seed=None,
@@ -98,7 +98,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _checked(brought: Brought) -> Brought:
+def _checked(brought: NetworkSpec) -> NetworkSpec:
     """Return `brought`, its normalisation checked."""
     try:
         ModelSpec(name="brought", mean=brought.mean, std=brought.std)
@@ -109,7 +109,9 @@ def _checked(brought: Brought) -> Brought:
     return replace(brought, weights=brought.weights and brought.weights.expanduser())
 
 
-def _found(brought: Brought, model: ModelSpec, dataset: Dataset, classes: int | None) -> Found:
+def _found(
+    brought: NetworkSpec, model: ModelSpec, dataset: Dataset, classes: int | None
+) -> Resolved:
     """Look where the spec says."""
     kind, _, name = brought.spec.partition(":")
     if not brought.spec:
@@ -129,7 +131,7 @@ def _found(brought: Brought, model: ModelSpec, dataset: Dataset, classes: int | 
     return from_code(brought, dataset, classes)
 
 
-def _name(brought: Brought, found: Found) -> str:
+def _name(brought: NetworkSpec, found: Resolved) -> str:
     """Name it after what the user said."""
     notes = [found.note] if found.note else []
     notes += [f"input size {brought.input_size}"] if brought.input_size else []
@@ -140,7 +142,7 @@ def _name(brought: Brought, found: Found) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _overridden(declared: Inputs, brought: Brought) -> Inputs:
+def _overridden(declared: Inputs, brought: NetworkSpec) -> Inputs:
     """Return what an origin declares, with what the user says instead."""
     if brought.spec.partition(":")[0] != "selbench" and brought.spec:  # its own layer normalises
         declared = replace(
@@ -167,7 +169,7 @@ def _about(network: nn.Module, inputs: Inputs, outputs: Outputs | None, dataset:
     return f"images in [0, 1], {inputs}; {len(dataset.classes)} logits{chosen}; evaluation mode"
 
 
-def _identity(network: nn.Module, found: Found, inputs: Inputs, outputs: Outputs | None) -> str:
+def _identity(network: nn.Module, found: Resolved, inputs: Inputs, outputs: Outputs | None) -> str:
     """Hash what the logits depend on: weights, what is done before and after, the user's code."""
     weights = weights_hash(network.state_dict())
     if inputs == Inputs() and outputs is None and not found.source:

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import nn
 
-from selbench.bring.brought import Brought
+from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import INTERPOLATIONS, Inputs
-from selbench.bring.zoo import ZOOS, Found, built, careful_loading, reason_of, refuse
+from selbench.bring.zoo import ZOOS, Resolved, built, careful_loading, reason_of, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
 
 
 @ZOOS
-def timm(name: str, brought: Brought, dataset: Dataset, classes: int | None) -> Found:
+def timm(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """Classifiers of timm: --pretrained, with --weights, or with random weights."""
     refuse(brought.spec, threat_model=brought.threat_model)
     library = _library()
@@ -30,7 +30,7 @@ def timm(name: str, brought: Brought, dataset: Dataset, classes: int | None) -> 
         network = built(make, brought.weights, classes)
     note = "pretrained" if brought.pretrained else "" if brought.weights else "random"
     config = library.data.resolve_model_data_config(network, use_test_size=brought.pretrained)
-    return Found(network, _declared(config), note, name)
+    return Resolved(network, _declared(config), note, name)
 
 
 def _library() -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from selbench.bring.brought import Brought
+from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import INTERPOLATIONS, Inputs
-from selbench.bring.zoo import ZOOS, Found, built, careful_loading, reason_of, refuse
+from selbench.bring.zoo import ZOOS, Resolved, built, careful_loading, reason_of, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
 
@@ -18,7 +18,7 @@ OTHERWISE = ("googlenet", "inception_v3")
 
 
 @ZOOS
-def torchvision(name: str, brought: Brought, dataset: Dataset, classes: int | None) -> Found:
+def torchvision(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """Classifiers of torchvision: --pretrained, with --weights, or with random weights."""
     from torchvision import models
 
@@ -35,7 +35,7 @@ def torchvision(name: str, brought: Brought, dataset: Dataset, classes: int | No
                 network = models.get_model(name, weights=published)
         except Exception as problem:  # of the network, the disk, or the file's contents
             raise _unavailable(brought.spec, published.url, place, problem) from problem
-        return Found(network, inputs, "pretrained", name)
+        return Resolved(network, inputs, "pretrained", name)
 
     given = {"transform_input": True} if brought.weights and name in OTHERWISE else {}
 
@@ -43,7 +43,7 @@ def torchvision(name: str, brought: Brought, dataset: Dataset, classes: int | No
         return models.get_model(name, **given, **({"num_classes": number} if number else {}))  # type: ignore[no-any-return]
 
     network = built(make, brought.weights, classes)
-    return Found(network, inputs, "" if brought.weights else "random", name, "".join(given))
+    return Resolved(network, inputs, "" if brought.weights else "random", name, "".join(given))
 
 
 def declared(published: Any) -> Inputs:

@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 
 from torch import nn
 
-from selbench.bring.brought import Brought
+from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
@@ -23,7 +23,7 @@ SAFE, UNSAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOA
 
 
 @dataclass(frozen=True)
-class Found:
+class Resolved:
     """A network as a zoo gives it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Found:
 
 # From what follows the colon, what the user says, the data set and the number of outputs; None
 # stands for the zoo's own number, where a class map chooses among them.
-Zoo = Callable[[str, Brought, Dataset, int | None], Found]
+Zoo = Callable[[str, NetworkSpec, Dataset, int | None], Resolved]
 ZOOS = Registry[Zoo]("kind of model")
 
 

@@ -166,12 +166,12 @@ def _dataset(session: "Session") -> str:
 
 def _model(session: "Session", checkpoint: Sequence[Path] | None) -> "Model":
     """Train the model's networks, or find them trained, or take checkpoints."""
-    from selbench.bring import Brought
+    from selbench.bring import NetworkSpec
     from selbench.regression.evaluation import Model
     from selbench.study import exactly
 
     study = session.study
-    brought = [session.bring(Brought(path.expanduser())) for path in checkpoint or []]
+    brought = [session.bring(NetworkSpec(path.expanduser())) for path in checkpoint or []]
     subjects = brought or session.train()
     # The file is committed: of a path it holds the last part only.
     names = [Path(each.name).name if brought else each.name for each in subjects]

@@ -43,12 +43,12 @@ from selbench.options import (
 )
 
 if TYPE_CHECKING:
-    from selbench.bring import Brought
+    from selbench.bring import NetworkSpec
     from selbench.dry_run import DryRun as Plan
     from selbench.leaderboard import Leaderboard
     from selbench.session import Ran, Session
     from selbench.study import Study
-    from selbench.subjects import Subject
+    from selbench.subjects import Network
 
 INCOMPLETE = 3  # exit code of a run some of whose cells failed
 
@@ -205,9 +205,9 @@ def _study(
 
 def _brought(
     models: Sequence[str], checkpoints: Sequence[Path], common: dict[str, Any], trains: bool
-) -> "list[Brought]":
+) -> "list[NetworkSpec]":
     """Return the networks that the user brings, in the order of the command line."""
-    from selbench.bring import Brought, pair
+    from selbench.bring import NetworkSpec, pair
 
     if trains and (models or checkpoints):
         option = "--model" if models else "--checkpoint"
@@ -215,8 +215,8 @@ def _brought(
     _refuse_idle(common, bool(models), bool(checkpoints))
     mean, std = (parse_channels(f"--{name}", common[name]) for name in ("mean", "std"))
     size = common["input_size"]
-    own = [Brought(path, mean, std, input_size=size) for path in checkpoints]
-    said = Brought(
+    own = [NetworkSpec(path, mean, std, input_size=size) for path in checkpoints]
+    said = NetworkSpec(
         mean=mean,
         std=std,
         pretrained=common["pretrained"],
@@ -249,7 +249,7 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
         )
 
 
-def _taken(session: "Session", brought: "Sequence[Brought]", quiet: bool) -> "list[Subject]":
+def _taken(session: "Session", brought: "Sequence[NetworkSpec]", quiet: bool) -> "list[Network]":
     """Look at every network before any is evaluated, and say what was found."""
     subjects = [session.bring(each) for each in brought]
     names = [each.name for each in subjects]

@@ -13,7 +13,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.progress import SILENT, Progress
 from selbench.store import StudyStore
 from selbench.study import Study
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import Work
 
 ENGINES = ("local", "ray")
@@ -41,13 +41,13 @@ class Engine(Protocol):
         pairs: Sequence[tuple[float, int]],
         device: torch.device,
         progress: Progress,
-    ) -> list[Subject]:
+    ) -> list[Network]:
         """Train the study's networks for pairs of alpha and seed, or find them trained."""
         ...
 
     def evaluate(
         self,
-        subjects: Sequence[Subject],
+        subjects: Sequence[Network],
         pieces: Sequence[Work],
         dataset: Dataset,
         store: StudyStore,

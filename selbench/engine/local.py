@@ -18,15 +18,15 @@ from selbench.locks import BusyError
 from selbench.progress import SILENT, Progress
 from selbench.store import StudyStore
 from selbench.study import Study
-from selbench.subjects import Subject, trained_subject
+from selbench.subjects import Network, trained_network
 from selbench.suites import Recalibration, Work
 from selbench.training import untrained
 
-Network = TypeVar("Network")
+Made = TypeVar("Made")
 
 
 def evaluate(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Network],
     pieces: Sequence[Work],
     dataset: Dataset,
     store: StudyStore,
@@ -99,13 +99,13 @@ class Local:
         pairs: Sequence[tuple[float, int]],
         device: torch.device,
         progress: Progress,
-    ) -> list[Subject]:
+    ) -> list[Network]:
         """Train networks, or find them trained; those that another command trains come last."""
         small = is_small(untrained(study, dataset, 0), dataset.train.images[0, 0].numel())
 
-        def subject(pair: tuple[float, int], wait: bool = True) -> Subject | None:
+        def subject(pair: tuple[float, int], wait: bool = True) -> Network | None:
             try:
-                return trained_subject(study, dataset, *pair, device, safe_step, wait)
+                return trained_network(study, dataset, *pair, device, safe_step, wait)
             except BusyError:
                 return None
 
@@ -123,14 +123,14 @@ class Local:
 
 
 def networks_of(
-    tasks: Sequence[Task], make: Callable[[Subject], Network], store: StudyStore
-) -> dict[str, Network]:
+    tasks: Sequence[Task], make: Callable[[Network], Made], store: StudyStore
+) -> dict[str, Made]:
     """Return what `make` makes of the networks that tasks need, by the hash of their weights.
 
     Tasks whose networks cannot be loaded are kept as failed.
     """
     needing: dict[str, list[Task]] = {}
-    subjects: dict[str, Subject] = {}
+    subjects: dict[str, Network] = {}
     for task in tasks:
         for each in (task.subject, task.helper):
             if each is not None and not isinstance(task.work, Recalibration):

@@ -29,7 +29,7 @@ from selbench.locks import POLL
 from selbench.progress import SILENT, Progress, Step
 from selbench.store import StudyStore
 from selbench.study import Study
-from selbench.subjects import Subject, trained_subject
+from selbench.subjects import Network, trained_network
 from selbench.suites import Analysis, Attack, Recalibration, Work
 from selbench.training import adopt, find, untrained
 
@@ -62,7 +62,7 @@ class OnRay:
 
     def train(
         self, study: Study, dataset: Dataset, pairs: Pairs, device: torch.device, progress: Progress
-    ) -> list[Subject]:
+    ) -> list[Network]:
         """Train the networks for pairs of alpha and seed, one a task, or find them trained.
 
         Raises:
@@ -76,11 +76,11 @@ class OnRay:
                 pixels = dataset.train.images[0, 0].numel()
                 small = is_small(untrained(study, dataset, 0), pixels)
                 _train(study, dataset, missing, share(small, self._gpus(device)), step)
-        return [trained_subject(study, dataset, *pair, device) for pair in pairs]
+        return [trained_network(study, dataset, *pair, device) for pair in pairs]
 
     def evaluate(
         self,
-        subjects: Sequence[Subject],
+        subjects: Sequence[Network],
         pieces: Sequence[Work],
         dataset: Dataset,
         store: StudyStore,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from selbench.datasets import Split
 from selbench.files import fingerprint
 from selbench.store import Cell, StudyStore
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import (
     Attack,
     Comparison,
@@ -26,13 +26,13 @@ class Task:
     """
 
     work: Work
-    subject: Subject
+    subject: Network
     cells: list[Cell]
-    helper: Subject | None = None
+    helper: Network | None = None
 
 
 def plan(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Network],
     pieces: Sequence[Work],
     split: Split,
     limit: int | None,
@@ -57,7 +57,7 @@ def plan(
 
 
 def tasks_of(
-    work: Work, subjects: Sequence[Subject], split: Split, limit: int | None
+    work: Work, subjects: Sequence[Network], split: Split, limit: int | None
 ) -> Iterator[Task]:
     """Yield the tasks of a piece of work: one for each subject that it can be done on."""
     transfer = isinstance(work, Attack) and work.transfer
@@ -72,10 +72,10 @@ def tasks_of(
         yield Task(work, subject, cells, helper)
 
 
-def helper_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
+def helper_of(subject: Network, subjects: Sequence[Network]) -> Network | None:
     """Return the subject most like `subject`: of the same alpha if there is one, or the nearest."""
 
-    def distance(other: Subject) -> tuple[float, int, str]:
+    def distance(other: Network) -> tuple[float, int, str]:
         apart = abs((other.alpha or 0.0) - (subject.alpha or 0.0))
         seeds = abs((other.seed or 0) - (subject.seed or 0))
         return apart, seeds, other.name
@@ -97,8 +97,8 @@ def data_of(work: Work) -> str:
 def cell_of(
     work: Work,
     level: float | None,
-    subject: Subject,
-    helper: Subject | None,
+    subject: Network,
+    helper: Network | None,
     split: Split,
     limit: int | None,
 ) -> Cell:

@@ -22,7 +22,7 @@ from selbench.engine.ray_cluster import Share, import_ray
 from selbench.engine.ray_worker import Seat, generated
 from selbench.errors import SelbenchError
 from selbench.store import StudyStore
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import Comparison, Condition, Validation, Work
 
 
@@ -66,7 +66,7 @@ class Networks:
     def put(cls, tasks: Sequence[Task], pixels: int, store: StudyStore) -> "Networks":
         """Send those that tasks need; tasks whose networks cannot be loaded are kept as failed."""
 
-        def send(subject: Subject) -> tuple[Any, bool]:
+        def send(subject: Network) -> tuple[Any, bool]:
             network = prepare(subject.load(), on("cpu"))
             return _put(network, subject), is_small(network, pixels)
 
@@ -80,7 +80,7 @@ class Networks:
         return FetchNetworks({s.weights: self.references[s.weights] for s in subjects})
 
 
-def _put(network: nn.Module, subject: Subject) -> Any:
+def _put(network: nn.Module, subject: Network) -> Any:
     ray = import_ray()
     for module in {type(each).__module__ for each in network.modules()}:
         if not is_installed(sys.modules[module]):  # the user's file, which other nodes lack
@@ -105,7 +105,7 @@ def sendable(group: Sequence[Task], limit: int | None) -> list[Task]:
     """Return tasks whose images are in the object store, in the place of what reads them here."""
     work = _sendable(group[0], group, limit)
 
-    def light(subject: Subject) -> Subject:
+    def light(subject: Network) -> Network:
         return replace(subject, load=_left_behind)
 
     return [

@@ -19,7 +19,7 @@ FORMAT = 1
 Count = Annotated[int, Field(ge=1)]
 
 
-class Network(Frozen):
+class RecordedNetwork(Frozen):
     """One network of the model: its name, and the hash of its weights."""
 
     name: str
@@ -67,7 +67,7 @@ class Baseline(Frozen):
     test: Count
     examples: Count
     suites: Annotated[tuple[str, ...], Field(min_length=1)]
-    networks: Annotated[tuple[Network, ...], Field(min_length=1)]
+    networks: Annotated[tuple[RecordedNetwork, ...], Field(min_length=1)]
     conditions: Annotated[dict[str, Recorded], Field(min_length=1)]
 
     def correct(self) -> dict[str, Correct]:

@@ -11,7 +11,7 @@ from selbench import __version__
 from selbench.datasets import Split, limited
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT, Progress
-from selbench.regression.baseline import Baseline, Network, facts
+from selbench.regression.baseline import Baseline, RecordedNetwork, facts
 from selbench.regression.budget import choose, forward_seconds
 from selbench.regression.comparison import TOLERANCE, Comparison, Correct, compare
 from selbench.regression.evaluation import Facts, Model, comparable, correctness, facts_of
@@ -59,7 +59,7 @@ def record(
         test=len(test),
         examples=chosen.examples,
         suites=chosen.suites,
-        networks=tuple(Network(name=name, weights=weights) for name, weights in networks),
+        networks=tuple(RecordedNetwork(name=name, weights=weights) for name, weights in networks),
         conditions=facts(made, facts_of(chosen.pieces)),
     )
 

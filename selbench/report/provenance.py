@@ -30,7 +30,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkFacts:
     """A network under test, and the hash of its weights."""
 
     name: str
@@ -51,14 +51,14 @@ class Provenance:
 
     facts: dict[str, str]
     runs: list[Run]
-    networks: list[Network]
+    networks: list[NetworkFacts]
 
 
 def provenance(evidence: Evidence) -> Provenance:
     """Read how a study's numbers came about."""
     manifest = evidence.manifest
     networks = [
-        Network(
+        NetworkFacts(
             name,
             facts["weights"],
             facts.get("training", "not recorded"),

@@ -3,7 +3,7 @@
 from selbench.training.loop import TRAINING_VERSION, Epoch, accuracy, make_optimizer, train
 from selbench.training.methods import to_images
 from selbench.training.run import (
-    TrainedNetwork,
+    TrainedFiles,
     adopt,
     find,
     train_and_validation,
@@ -16,7 +16,7 @@ from selbench.training.run import (
 __all__ = [
     "TRAINING_VERSION",
     "Epoch",
-    "TrainedNetwork",
+    "TrainedFiles",
     "accuracy",
     "adopt",
     "find",

@@ -26,7 +26,7 @@ from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, trai
 
 
 @dataclass(frozen=True)
-class TrainedNetwork:
+class TrainedFiles:
     """A network of the cache: where its weights lie, and the manifest of its training."""
 
     weights: Path
@@ -59,7 +59,7 @@ def train_or_find(
     device: torch.device,
     step: Step = quiet,
     wait: bool = True,
-) -> TrainedNetwork:
+) -> TrainedFiles:
     """Return the study's network for `alpha` and `seed`, trained now unless the cache holds it.
 
     `step` is called with the number of epochs done, `recipe.epochs` in all. While another process
@@ -85,7 +85,7 @@ def train_or_find(
     return _read(folder)
 
 
-def find(study: Study, dataset: Dataset, alpha: float, seed: int) -> TrainedNetwork | None:
+def find(study: Study, dataset: Dataset, alpha: float, seed: int) -> TrainedFiles | None:
     """Return the study's network for `alpha` and `seed` if the cache holds it."""
     folder = _folder(training_key(study, dataset), alpha, seed)
     return _read(folder) if _intact(folder) else None
@@ -110,8 +110,8 @@ def _folder(training: str, alpha: float, seed: int) -> Path:
     return home() / "weights" / fingerprint([training, alpha, seed])
 
 
-def _read(folder: Path) -> TrainedNetwork:
-    return TrainedNetwork(folder / "weights.safetensors", read_json(folder / "manifest.json"))
+def _read(folder: Path) -> TrainedFiles:
+    return TrainedFiles(folder / "weights.safetensors", read_json(folder / "manifest.json"))
 
 
 @dataclass

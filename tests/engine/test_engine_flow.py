@@ -18,7 +18,7 @@ from selbench.engine.plan import tasks_of
 from selbench.engine.ray_cluster import Share, places_of, room_for, share
 from selbench.engine.ray_flow import as_done
 from selbench.errors import SelbenchError
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import (
     Analysis,
     Attack,
@@ -234,7 +234,7 @@ def test_networks_that_share_nothing_are_apart_and_all_tasks_are_there():
         *collect(("corruptions", "attacks", "mechanism"), Setting(32, 32, only=Only(("fog",)))),
         Validation(HeldOut("v", 3, lambda seed: None)),
     ]
-    subjects = [Subject(f"{s}", 0.0, s, "t", "resnet8", f"w{s}", lambda: None) for s in range(3)]
+    subjects = [Network(f"{s}", 0.0, s, "t", "resnet8", f"w{s}", lambda: None) for s in range(3)]
     split = make_split(torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.arange(6) % 3)
     groups = [list(tasks_of(work, subjects, split, None)) for work in pieces]
     parted = apart(groups)

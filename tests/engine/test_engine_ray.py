@@ -24,7 +24,7 @@ from selbench.errors import NotFiniteError, SelbenchError
 from selbench.files import home
 from selbench.progress import Progress
 from selbench.store import Measurement, StudyStore
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import (
     Analysis,
     Attack,
@@ -53,7 +53,7 @@ class Linear(nn.Module):
 
 
 def subject(seed):
-    return Subject(
+    return Network(
         name=f"alpha=0 seed={seed}",
         alpha=0.0,
         seed=seed,

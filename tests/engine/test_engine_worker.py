@@ -17,7 +17,7 @@ from selbench.errors import SelbenchError
 from selbench.models import build_model
 from selbench.store import Failure, StudyStore
 from selbench.study import ModelSpec
-from selbench.subjects import Subject
+from selbench.subjects import Network
 from selbench.suites import Condition, Only, Setting, collect
 
 MODEL = ModelSpec(name="resnet8", options={"width": 4})
@@ -44,7 +44,7 @@ def fetch(names):
 
 
 def subject(weights="w"):
-    return Subject("mine", None, None, "", "resnet8", weights, network)
+    return Network("mine", None, None, "", "resnet8", weights, network)
 
 
 def job(split, pieces, **changes):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from selbench.bring import ZOOS, Brought, bring
+from selbench.bring import ZOOS, NetworkSpec, bring
 from selbench.datasets import load_dataset
 from selbench.errors import SelbenchError
 from selbench.study import load_study
@@ -25,7 +25,7 @@ def taken(study):
     """Return a function that brings a network to three digits of 32 x 32 pixels."""
 
     def take(spec, **more):
-        return bring(Brought(spec=spec, **more), study.model, load_dataset(study.dataset))
+        return bring(NetworkSpec(spec=spec, **more), study.model, load_dataset(study.dataset))
 
     return take
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision import models
 
-from selbench.bring import Brought, bring, robustbench_zoo, timm_zoo, torchvision_zoo
+from selbench.bring import NetworkSpec, bring, robustbench_zoo, timm_zoo, torchvision_zoo
 from selbench.bring.inputs import Inputs, Preprocess
 from selbench.bring.zoo import careful_loading
 from selbench.datasets import load_dataset
@@ -35,7 +35,7 @@ def taken(ten):
     """Return a function that brings a network to ten digits of 32 x 32 pixels."""
 
     def take(spec, **more):
-        return bring(Brought(spec=spec, **more), ten.model, load_dataset(ten.dataset))
+        return bring(NetworkSpec(spec=spec, **more), ten.model, load_dataset(ten.dataset))
 
     return take
 
@@ -120,10 +120,10 @@ def test_weights_of_a_file_are_given_images_as_torchvision_gives_them(name, monk
 
     monkeypatch.setattr(models, "get_model", lambda name, **given: Made(**given))
     monkeypatch.setattr("selbench.bring.zoo.load_weights", lambda network, path: None)
-    filled = torchvision_zoo.torchvision(name, Brought(weights=Path("mine.pth")), None, 10)
+    filled = torchvision_zoo.torchvision(name, NetworkSpec(weights=Path("mine.pth")), None, 10)
     assert made == {"transform_input": True}
     assert filled.source  # numbers of before are another network's
-    assert not torchvision_zoo.torchvision(name, Brought(), None, 10).source
+    assert not torchvision_zoo.torchvision(name, NetworkSpec(), None, 10).source
     assert made == {"transform_input": False}
 
 

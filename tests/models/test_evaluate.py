@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import selbench as package
-from selbench.bring import subject_of
+from selbench.bring import network_of
 from selbench.datasets import load_dataset
 from selbench.errors import SelbenchError
 from selbench.models import build_model, load_weights
@@ -179,7 +179,7 @@ class Tempered(nn.Module):
 def test_settings_and_the_code_of_inner_modules_tell_networks_apart(digits):
     def identity(*given, **more):
         whole = Tempered(deepcopy(network), *given, **more)  # it counts its calls
-        return subject_of(whole, "mine", digits).weights
+        return network_of(whole, "mine", digits).weights
 
     network = Counting()
     first = identity()

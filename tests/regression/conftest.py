@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from selbench.models import build_model
-from selbench.regression.baseline import Baseline, Network, facts, read_baseline, write_baseline
+from selbench.regression.baseline import (
+    Baseline,
+    RecordedNetwork,
+    facts,
+    read_baseline,
+    write_baseline,
+)
 from selbench.study import ModelSpec
 
 MOMENTS = ((0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
@@ -43,7 +49,9 @@ def made():
     def make(conditions, **others):
         first = next(iter(conditions.values()))
         known = dict.fromkeys(conditions, ("generated", 1, ""))
-        networks = tuple(Network(name=f"seed={n}", weights=str(n)) for n in range(len(first)))
+        networks = tuple(
+            RecordedNetwork(name=f"seed={n}", weights=str(n)) for n in range(len(first))
+        )
         values = {
             "selbench": "0.1.0",
             "torch": "2.11",

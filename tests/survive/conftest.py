@@ -9,7 +9,7 @@ from torch import nn
 from selbench import locks as locks_module
 from selbench.datasets.dataset import Dataset, make_split
 from selbench.store import StudyStore
-from selbench.subjects import Subject
+from selbench.subjects import Network
 
 CLASSES = 5
 
@@ -34,7 +34,7 @@ def subject():
     """Return a function that makes a network to be tested, which may raise a problem."""
 
     def make(seed, problem=None):
-        return Subject(
+        return Network(
             name=f"alpha=0 seed={seed}",
             alpha=0.0,
             seed=seed,
