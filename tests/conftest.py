@@ -7,11 +7,12 @@ import shutil
 import signal
 import sys
 import tarfile
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 
 import jaxtyping
@@ -72,6 +73,41 @@ batch_size = 12
 learning_rate = 0.1
 precision = "float32"
 """
+
+
+LONG = 15  # seconds of a file that should begin early
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a file in one process, for its fixtures, and files in their order."""
+    from xdist.scheduler import LoadFileScheduling
+
+    if config.getvalue("dist") not in ("load", "loadfile"):
+        return None
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that all processes end at the same time."""
+
+    def seconds(item):
+        mark = item.get_closest_marker("long")
+        return mark.args[0] if mark else 0
+
+    items.sort(key=seconds, reverse=True)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name files that have become long without the mark that has them begin early."""
+    seconds = Counter()
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport) and "long" not in report.keywords:
+            seconds[report.nodeid.split("::")[0]] += report.duration
+    for file, taken in seconds.most_common():
+        if taken > LONG:
+            terminalreporter.write_line(f"{file} takes {taken:.0f} s: mark it `long`")
 
 
 def pytest_sessionstart():

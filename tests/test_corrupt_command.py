@@ -1,6 +1,5 @@
 """`selbench corrupt` on the command line."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
 from sets import content
 
 from corruptions import CORRUPTIONS, corrupt
@@ -191,10 +191,8 @@ def test_second_command_into_a_folder_is_refused(refused, images, selbench):
 
 def test_killed_command_goes_on(selbench, images):
     selbench("corrupt", images, "whole", *FEW)
-    command = [sys.executable, "-c", KILLED, "corrupt", str(images), "set", *FEW]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, capture_output=True, check=False, env=environment)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    code, _, err = Forked("corrupt", images, "set", *FEW, code=KILLED).ended()
+    assert code == -signal.SIGKILL, err
     assert not list(Path("set").glob("[!.]*fog.npy"))
     (part,) = read_about(Path("set")).parts.values()
     assert part.finished == (1,)

@@ -1,11 +1,10 @@
 """A command that is interrupted or killed goes on where it stopped, to the same numbers."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from selbench.store import StudyStore
 from selbench.training import run as training_run
@@ -39,9 +38,8 @@ def test_killed_run_goes_on_to_the_same_numbers(
     selbench, tiny_study, few_conditions, evaluated, fresh_home, monkeypatch
 ):
     words = ["run", str(tiny_study), "--suite", "corruptions", "--store"]
-    process = [sys.executable, "-c", KILLED, *words, "killed"]
-    killed = subprocess.run(process, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    code, _, err = Forked(*words, "killed", code=KILLED).ended()
+    assert code == -signal.SIGKILL, err
     assert len(StudyStore(Path("killed"), "tiny").keys()) == 6
     assert not Path("killed/tiny/manifest.json").exists()
 

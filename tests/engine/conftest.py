@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+from selbench.engine.ray_cluster import connected
+
+NODE = {
+    "num_cpus": 1,
+    "object_store_memory": 80 * 2**20,
+    "include_dashboard": False,
+    "include_log_monitor": False,
+    "no_monitor": True,  # no autoscaler
+}
 NOTICED = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # dead nodes
 
 
@@ -17,15 +25,14 @@ def _cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("SELBENCH_HOME", str(home))  # the nodes' own, not the command's
-        import ray
+        patch.setenv("RAY_gcs_server_port_wait_time_s", "20")  # connecting would set it for good
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(initialize_head=True, head_node_args=NODE | {"_system_config": NOTICED})
         cluster.add_node(**NODE)
-        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield home, cluster
-    ray.shutdown()
-    cluster.shutdown()
+        with connected(cluster.address):
+            yield home, cluster
+        cluster.shutdown()
 
 
 @pytest.fixture
@@ -38,16 +45,17 @@ def cluster(_cluster, request, monkeypatch):
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[request.module.__name__])
     monkeypatch.setattr("selbench.engine.ray_cluster.RETRIES", 0)  # workers take long to start
-    home, _ = _cluster
+    home, nodes = _cluster
+    if not nodes.worker_nodes:  # a test before lost it
+        nodes.add_node(**NODE)
     return home
 
 
 @pytest.fixture
 def node_to_lose(cluster, _cluster, monkeypatch):
-    """Return the second node, which is replaced after the test; what it was at is tried again."""
+    """Return the second node, which ends with the test; what it was at is tried again."""
     monkeypatch.setattr("selbench.engine.ray_cluster.RETRIES", 1)
     _, nodes = _cluster
     (node,) = nodes.worker_nodes
     yield node
     nodes.remove_node(node, allow_graceful=False)
-    nodes.add_node(**NODE)

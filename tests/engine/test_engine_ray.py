@@ -108,24 +108,28 @@ def both(subjects, pieces, dataset, stores, **options):
     return counts[0]
 
 
-def run_on(address, *words):
-    """Run the command in a process of its own: checked shapes are not for sending."""
+def run_apart(*words):
+    """Run the command in a process of its own, which connects to the cluster itself."""
+    command = [sys.executable, "-c", "from selbench.cli import main; main()", *words]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_a_run_trains_and_evaluates_to_the_same_bytes_on_two_nodes(
+    apart, cluster, selbench, tiny_study, monkeypatch
+):
     import ray
 
-    command = [sys.executable, "-c", "from selbench.cli import main; main()", *words]
-    options = ["--engine", "ray", "--address", address or ray.get_runtime_context().gcs_address]
-    return subprocess.run([*command, *options], capture_output=True, check=False, text=True)
-
-
-def test_a_run_trains_and_evaluates_to_the_same_bytes_on_two_nodes(
-    cluster, selbench, tiny_study, monkeypatch
-):
-    words = ["run", str(tiny_study), *RUN, "--limit", "6"]
+    words = ["run", str(tiny_study), *RUN, "--limit", "6", "--store"]
+    options = ["--engine", "ray", "--address", ray.get_runtime_context().gcs_address]
     monkeypatch.setenv("SELBENCH_HOME", "home-local")
-    assert selbench(*words, "--store", "local").code == 0
+    assert selbench(*words, "local").code == 0
     monkeypatch.setenv("SELBENCH_HOME", "home-ray")
-    ended = run_on(None, *words, "--store", "ray")
-    assert ended.returncode == 0, ended.stderr
+    if apart:
+        run_apart(*words, "ray", *options)
+    else:
+        assert selbench(*words, "ray", *options).code == 0
     found = content("ray/tiny")
     assert found == content("local/tiny")
     assert {Path(name).suffix for name in found} == {".csv", ".parquet"}
@@ -276,6 +280,13 @@ def test_a_cluster_without_gpus_says_so(cluster):
         engine.__enter__()
 
 
+def test_limited_images_are_those_of_the_whole_set(cluster, dataset, stores):
+    assert both([subject(0)], [Condition("clean", "clean")], dataset, stores, limit=20) == 1
+    kept = stores["ray"].outcomes()["example"].to_pylist()
+    assert kept == limited(dataset.test, 20).examples.tolist()
+    assert home() != cluster
+
+
 @pytest.fixture
 def pipes(tmp_path):
     """Make two named pipes, over which tasks that are at work at the same time can meet."""
@@ -348,10 +359,3 @@ def test_a_run_goes_on_without_the_worker_and_the_node_that_were_killed(
     assert not stores["ray"].failed()
     assert not list((stores["ray"].folder / "locks").glob("*.lock"))
     assert [name for name, _ in node_to_lose.dead_processes()] == ["raylet"]
-
-
-def test_limited_images_are_those_of_the_whole_set(cluster, dataset, stores):
-    assert both([subject(0)], [Condition("clean", "clean")], dataset, stores, limit=20) == 1
-    kept = stores["ray"].outcomes()["example"].to_pylist()
-    assert kept == limited(dataset.test, 20).examples.tolist()
-    assert home() != cluster

@@ -144,18 +144,23 @@ def tried(folder, words, moment, delay, whole):
     }
 
 
-if __name__ == "__main__":
-    folder, moments, seed, *words = sys.argv[1:]
-    folder = Path(folder).resolve()
+def kills(folder, moments, seed, words):
+    """Kill a run at moments drawn with a seed, and write what came of them."""
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(2)  # so that networks are trained and evaluated side by side
     status, touches, _ = run(folder, folder / "whole", folder / "home-whole", words)
     assert status == 0, (folder / "log.txt").read_text()
     whole = numbers(folder / "whole")
     cells = len(state_of(folder / "whole")[0])
-    drawn, rows = random.Random(int(seed)), []
-    for _ in range(int(moments)):
+    drawn, rows = random.Random(seed), []
+    for _ in range(moments):
         moment, delay = drawn.randint(1, touches), drawn.choice([0, drawn.uniform(0, LATEST)])
         rows.append(tried(folder, words, moment, delay, whole))
         found = {"touches": touches, "cells": cells, "rows": rows}
         (folder / "moments.json").write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    folder, moments, seed, *words = sys.argv[1:]
+    kills(Path(folder), int(moments), int(seed), words)

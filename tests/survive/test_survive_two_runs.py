@@ -1,13 +1,12 @@
 """Two runs on one store at once share the work, and leave what one would have left."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Lock
 
 import pytest
 import torch
+from forked import Forked
 
 from selbench.datasets import load_dataset
 from selbench.engine import evaluate
@@ -196,21 +195,13 @@ def test_another_runs_networks_are_left_for_the_end(tiny_study, selbench, monkey
 
 
 def test_two_commands_at_once_leave_what_one_leaves(tiny_study, selbench, fresh_home):
-    code = "import torch; torch.set_num_threads(1); from selbench.cli import main; main()"
     words = ["run", str(tiny_study), "--suite", "corruptions", "--corruption", "brightness", "-q"]
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    outs = [each.communicate() for each in runs]
-    assert [each.returncode for each in runs] == [0, 0], outs
-    assert outs[0] == outs[1]
-    assert selbench(*words).out == outs[0][0]
+    runs = [Forked(*words) for _ in range(2)]
+    first, second = [each.ended() for each in runs]
+    code, out, _ = first
+    assert code == 0, first
+    assert first == second
+    assert selbench(*words).out == out
     assert selbench("verify").out.endswith("none is damaged\n")
     cells = StudyStore(Path("runs"), "tiny").cells()
     files = list(Path("runs/tiny/cells").glob("*.json"))
