@@ -204,7 +204,7 @@ def test_lost_outcomes_are_made_anew(selbench, tiny_study):
 
 def test_wrong_words_are_one_sentence(selbench, refused, tiny_study):
     assert refused("calibration").startswith("there are no results in runs; make some with")
-    selbench("run", tiny_study, "--suite", "selectivity", "--corruption", "brightness")
+    selbench("run", tiny_study, "--alpha", "0", "--suite", "jacobian")
     message = (
         f"the study tiny holds no calibration; run `selbench run {tiny_study} --suite calibration`"
     )

@@ -62,6 +62,7 @@ def test_foreign_checkpoint_evaluates_as_published(
     assert accuracy == pytest.approx(0.81, abs=0.03)  # 0.810 on all 10,000
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("fresh_home")
 def test_foreign_checkpoint_scores_81_percent_on_every_fourth_test_image(test_data, tmp_path):
     with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
