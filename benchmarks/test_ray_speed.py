@@ -105,7 +105,7 @@ def test_a_large_plan_is_made_in_a_moment(two_images, tmp_path):
     seconds = []
     for left in (95, 0):
         began = time.perf_counter()
-        groups = plan(subjects, pieces, two_images.test, None, store)
+        groups = plan(subjects, pieces, two_images.test, store)
         seconds.append(time.perf_counter() - began)
         assert len(groups) == left
         for group in groups:

@@ -17,11 +17,11 @@ from selbench.errors import SelbenchError
 from selbench.leaderboard import current_rows
 from selbench.missing import missing
 from selbench.progress import SILENT
+from selbench.request import Request
 from selbench.session import Session
 from selbench.store import StudyStore
 from selbench.study import Study, load_study, shipped_studies
 from selbench.subjects import Network
-from selbench.suites import Only, collect
 from selbench.urls import place
 
 
@@ -69,17 +69,21 @@ def evaluate(
     if limit is not None and limit < 1:
         raise SelbenchError(f"limit is a number of test images, at least 1, got {limit}")
     session = _session(dataset, device, data)
-    subject = _subject(model, name or type(model).__name__, session.dataset)
-    names = (suites,) if isinstance(suites, str) else tuple(suites)
+    network = _network(model, name or type(model).__name__, session.dataset)
+    request = Request(
+        suites=(suites,) if isinstance(suites, str) else tuple(suites),
+        limit=limit,
+        corruptions=tuple(corruptions),
+        attacks=tuple(attacks),
+        retry=retry_failed,
+    )
     with _folder(store) as root:
-        made_by = ["selbench.evaluate"]
-        only = Only(tuple(corruptions), tuple(attacks))
-        ran = session.run(root, names, limit, [subject], made_by, only, retry_failed=retry_failed)
+        ran = session.run(root, request, [network], ["selbench.evaluate"])
         if ran.failures:
             again = "selbench.evaluate(..., store=..., retry_failed=True)"
             told = missing(ran.failures, ran.earlier, root / session.study.name, again)
             warnings.warn(told, RuntimeWarning, stacklevel=2)
-        return _measured(session, subject, root, names, only, limit)
+        return _measured(session, network, root, request)
 
 
 def _session(dataset: str | Dataset, device: str, data: str | Path | None) -> Session:
@@ -107,7 +111,7 @@ def _study_of(dataset: Dataset) -> Study:
     return untrained_study(dataset.name, dataset.name)
 
 
-def _subject(model: nn.Module, name: str, dataset: Dataset) -> Network:
+def _network(model: nn.Module, name: str, dataset: Dataset) -> Network:
     """Copy the network to the CPU, so that the user's stays as it is and where it is."""
     try:
         copied = copy.deepcopy(model).cpu()
@@ -127,18 +131,10 @@ def _folder(store: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _measured(
-    session: Session,
-    subject: Network,
-    root: Path,
-    suites: tuple[str, ...],
-    only: Only,
-    limit: int | None,
-) -> pd.DataFrame:
-    """Return what the suites measured of the subject."""
-    whole = limit is None or limit >= len(session.dataset.test)
-    rows = current_rows(StudyStore(root, session.study.name), None if whole else limit)
-    pieces = {(work.suite, work.name) for work in collect(suites, session.setting(only))}
-    own = rows[rows["subject"] == subject.name]
+def _measured(session: Session, network: Network, root: Path, request: Request) -> pd.DataFrame:
+    """Return what the request measured of the network."""
+    rows = current_rows(StudyStore(root, session.study.name), session.fitted(request).limit)
+    pieces = {(work.suite, work.name) for work in session.pieces(request)}
+    own = rows[rows["subject"] == network.name]
     asked = [pair in pieces for pair in zip(own["suite"], own["condition"], strict=True)]
     return own[asked].reset_index(drop=True)

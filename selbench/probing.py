@@ -1,36 +1,59 @@
 """How long things take: measured on a few images, which are as many as a moment allows."""
 
+import copy
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from selbench.attacks.gradient import fgsm
 from selbench.attacks.masking import differentiable
-from selbench.datasets import Dataset, Split, limited
-from selbench.errors import SelbenchError
+from selbench.attacks.norms import NORMS
+from selbench.datasets import Dataset, Split
 from selbench.study import Recipe
-from selbench.suites import Analysis, Comparison, Condition
+from selbench.suites import Condition, Passes
+from selbench.suites.attacked import LINF_EPSILONS
 from selbench.training import make_optimizer, to_images, train
 from selbench.types import Examples
 
 SIZES = (8, 64, 250)  # images
 ENOUGH = 0.2  # seconds that tell how long the rest takes
-EXAMINED = 100  # images of an analysis: it does not do with fewer
+HALF = 0.5
+STEPPED = 64  # images of which one step tells how many stand under attack
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a network takes for an image: forward, and forward and back if it can."""
+    """Seconds that a network takes for an image.
+
+    Attributes:
+        forward: and no way back.
+        backward: forward and back; None where the network cannot be differentiated.
+        double: forward in float64.
+        standing: the share of images that stand under attack, mean over usual budgets.
+    """
 
     forward: float
     backward: float | None
+    double: float
+    standing: float
+
+    def seconds(self, passes: Passes) -> float | None:
+        """Return how long passes take; None where the network cannot be differentiated."""
+        if passes.backward and self.backward is None:
+            return None
+        forward, double = passes.forward * self.forward, passes.double * self.double
+        return forward + double + passes.backward * (self.backward or 0.0)
 
 
-def pace_of(network: nn.Module, split: Split) -> Pace:
-    """Time a network that is on the device of `split`, in evaluation mode."""
+def pace_of(network: nn.Module, split: Split, trained: bool = True) -> Pace:
+    """Time a network that is on the device of `split`, in evaluation mode.
+
+    Of one that is not `trained` half of the images are taken to stand under attack.
+    """
+    precise = copy.deepcopy(network).double()
 
     @torch.inference_mode()
     def forward(part: Split) -> None:
@@ -41,9 +64,26 @@ def pace_of(network: nn.Module, split: Split) -> Pace:
         images = to_images(part.images).requires_grad_()
         network(images).logsumexp(1).sum().backward()
 
-    first = split.take(_first(1, split))
-    both_ways = differentiable(network, to_images(first.images), first.labels)
-    return Pace(per_image(forward, split), per_image(backward, split) if both_ways else None)
+    @torch.inference_mode()
+    def double(part: Split) -> None:
+        precise(to_images(part.images).double()).argmax(1).cpu()
+
+    few = split.take(_first(STEPPED, split))
+    if not differentiable(network, to_images(few.images[:1]), few.labels[:1]):
+        return Pace(per_image(forward, split), None, per_image(double, split), 1.0)
+    return Pace(
+        per_image(forward, split),
+        per_image(backward, split),
+        per_image(double, split),
+        _standing(network, few) if trained else HALF,
+    )
+
+
+def _standing(network: nn.Module, few: Split) -> float:
+    """Return the share of images that one step does not fell, mean over usual budgets."""
+    epsilons = tuple(level / 255 for level in LINF_EPSILONS)
+    found = fgsm(network, to_images(few.images), few.labels, epsilons, NORMS["linf"])
+    return 1 - torch.stack([each.fallen for each in found]).double().mean().item()
 
 
 def perturbing(condition: Condition, split: Split) -> float:
@@ -62,25 +102,6 @@ def training(model: nn.Module, recipe: Recipe, dataset: Dataset) -> float:
         list(train(model, optimizer, part, part, recipe.model_copy(update=once), alpha=1.0, seed=0))
 
     return per_image(epoch, dataset.train)
-
-
-def analysing(
-    work: Analysis | Comparison, network: nn.Module, split: Split, classes: int
-) -> float | None:
-    """Return the seconds that an analysis of all images takes; None where it does not work."""
-    few = limited(split, EXAMINED)
-    began = time.perf_counter()
-    with warnings.catch_warnings():  # of what is told when it is done in earnest
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            if isinstance(work, Analysis):
-                work.measure(network, few, classes)
-            else:
-                work.measure(network, few, [few.images] * len(work.levels), classes)
-        except (SelbenchError, RuntimeError):  # the latter of torch, where there are no gradients
-            return None
-    most = len(split) if isinstance(work, Comparison) else min(work.most or len(split), len(split))
-    return (time.perf_counter() - began) * max(1.0, most / len(few))
 
 
 def per_image(call: Callable[[Split], object], split: Split) -> float:

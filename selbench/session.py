@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -16,11 +16,13 @@ from selbench.corrupted.reading import CorruptedSet, official_folder
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.device import choose_device, versions
 from selbench.dry_run import DryRun, dry_run
-from selbench.engine import Engine, Local, data_of, helper_of, plan
+from selbench.engine import Engine, Local, plan
 from selbench.errors import SelbenchError
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
-from selbench.store import Failure, StudyStore, check_format, condition_id
+from selbench.record import manifest_of
+from selbench.request import ANYTHING, Request
+from selbench.store import Failure, StudyStore, check_format
 from selbench.study import (
     MAX_SEED,
     SOURCES,
@@ -31,15 +33,12 @@ from selbench.study import (
     load_study,
 )
 from selbench.subjects import Network
-from selbench.suites import ALL, Attack, Condition, Only, Setting, Work, collect, levels_of
+from selbench.suites import Setting, Work, collect
 from selbench.suites.calibration import held_out
-from selbench.training import training_key
-
-OF_CORRUPTIONS = ("corruptions", "representation", "recalibration")  # how their suites begin
 
 
 @dataclass(frozen=True)
-class Ran:
+class RunResult:
     """What a run came to.
 
     Attributes:
@@ -111,31 +110,19 @@ class Session:
         return self.engine.train(study, self.dataset, pairs, self.device, self.progress)
 
     def run(
-        self,
-        root: Path,
-        suites: tuple[str, ...],
-        limit: int | None,
-        brought: Sequence[Network],
-        command: Sequence[str],
-        only: Only = ALL,
-        save: int = 0,
-        retry_failed: bool = False,
-    ) -> Ran:
+        self, root: Path, request: Request, brought: Sequence[Network], command: Sequence[str]
+    ) -> RunResult:
         """Train or take the networks, evaluate what the store lacks, and derive the leaderboard.
 
         Args:
             root: the store.
-            suites: names; none for the study's.
-            limit: number of test images; None for all.
+            request: what to do.
             brought: networks to evaluate instead of training, as `bring` returns them; none to
                 train.
             command: the words of the command line, for the manifest.
-            only: the corruptions and attacks to take of those in the suites.
-            save: keep the adversarials of so many images.
-            retry_failed: try again what failed before.
         """
-        test, limit = self.dataset.test, self._limit(limit)
-        pieces = collect(suites or self.study.suites, self.setting(only))
+        request = self.fitted(request)
+        pieces = self.pieces(request)
         made = {
             "command": list(command),
             "device": self.engine.describe(self.device),
@@ -145,68 +132,103 @@ class Session:
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
-        subjects = list(brought) or self.train()
-        before = set() if retry_failed else store.failed()
+        networks = list(brought) or self.train()
+        before = set() if request.retry else store.failed()
         evaluated = self.engine.evaluate(
-            subjects,
-            pieces,
-            self.dataset,
-            store,
-            self.device,
-            limit=limit,
-            save=save,
-            retry_failed=retry_failed,
-            progress=self.progress,
+            networks, pieces, self.dataset, store, self.device, request, self.progress
         )
         seconds = round(time.perf_counter() - began, 3)
-        facts = made | {"seconds": seconds, "evaluated": evaluated}
-        if evaluated or self._outdated(subjects, pieces, store):
-            with store.locks.holding("finish"):  # of two runs that end at once, the later sees all
-                store.finish(self._state(subjects, pieces, store) | facts)
-        left = plan(subjects, pieces, limited(test, limit), limit, store) if store.failed() else []
-        keys = [cell.key for group in left for task in group for cell in task.cells]
-        failures = store.failures(keys)
-        extra = any(piece.suite == "corruptions-extra" for piece in pieces)
-        shown = {piece.name for piece in pieces if isinstance(piece, Condition)}
+        self._finish(store, networks, pieces, request, made, evaluated, seconds)
+        failures = self._failures(store, networks, pieces, request)
         earlier = sum(each.cell.key in before for each in failures)
-        columns = [name for name in only.corruptions if name in shown]
-        nothing = Ran(None, failures, earlier)
-        if failures and store.measurements().empty:
-            return nothing
-        try:
-            return Ran(leaderboard(store, limit, extra, columns), failures, earlier)
-        except SelbenchError:
-            if not failures:
-                raise
-            return nothing
+        return RunResult(self._board(store, pieces, request, bool(failures)), failures, earlier)
 
-    def dry_run(
+    def _finish(
         self,
-        root: Path,
-        suites: tuple[str, ...],
-        limit: int | None,
-        brought: Sequence[Network],
-        only: Only = ALL,
-        save: int = 0,
-    ) -> DryRun:
+        store: StudyStore,
+        networks: Sequence[Network],
+        pieces: Sequence[Work],
+        request: Request,
+        made: dict[str, Any],
+        evaluated: int,
+        seconds: float,
+    ) -> None:
+        """Write tables and manifest, unless these say already what there is."""
+
+        def facts() -> dict[str, Any]:
+            return manifest_of(self.study, self.dataset, networks, pieces, store, request)
+
+        if not evaluated and store.finished:
+            kept, state = store.manifest(), facts()
+            if kept == kept | state | {"request": kept["request"]} | store.state:
+                return
+        with store.locks.holding("finish"):  # of two runs that end at once, the later sees all
+            store.finish(facts() | made | {"seconds": seconds, "evaluated": evaluated})
+
+    def _failures(
+        self,
+        store: StudyStore,
+        networks: Sequence[Network],
+        pieces: Sequence[Work],
+        request: Request,
+    ) -> list[Failure]:
+        """Return the failures among the cells that were asked for."""
+        if not store.failed():
+            return []
+        split = limited(self.dataset.test, request.limit)
+        asked = request.model_copy(update={"save": 0})
+        left = plan(networks, pieces, split, store, asked)
+        return store.failures([cell.key for group in left for task in group for cell in task.cells])
+
+    def _board(
+        self, store: StudyStore, pieces: Sequence[Work], request: Request, failed: bool
+    ) -> Leaderboard | None:
+        """Return the leaderboard; None where cells failed and nothing is left to show."""
+        extra = any(piece.suite == "corruptions-extra" for piece in pieces)
+        shown = {piece.name for piece in pieces if piece.comparable}
+        columns = [name for name in request.corruptions if name in shown]
+        if failed and store.measurements().empty:
+            return None
+        try:
+            return leaderboard(store, request.limit, extra, columns)
+        except SelbenchError:
+            if not failed:
+                raise
+            return None
+
+    def dry_run(self, root: Path, request: Request, brought: Sequence[Network]) -> DryRun:
         """Return what `run` would do with these arguments, and about how long that takes."""
         check_format(root)
-        pieces = collect(suites or self.study.suites, self.setting(only))
-        store, limit = StudyStore(root, self.study.name), self._limit(limit)
+        request = self.fitted(request)
+        pieces, store = self.pieces(request), StudyStore(root, self.study.name)
         study, dataset, engine, device = self.study, self.dataset, self.engine, self.device
-        return dry_run(study, dataset, brought, pieces, store, engine, device, limit, save)
+        return dry_run(study, dataset, brought, pieces, store, engine, device, request)
 
-    def _limit(self, limit: int | None) -> int | None:
-        """Return None where a limit leaves nothing out."""
-        return None if limit is None or limit >= len(self.dataset.test) else limit
+    def fitted(self, request: Request) -> Request:
+        """Return a request without a limit that leaves nothing out."""
+        if request.limit is None or request.limit < len(self.dataset.test):
+            return request
+        return request.model_copy(update={"limit": None})
 
-    def setting(self, only: Only = ALL) -> Setting:
+    def pieces(self, request: Request) -> list[Work]:
+        """Return the work that a request asks for; `SelbenchError` for unknown names."""
+        return collect(request.suites or self.study.suites, self.setting(request))
+
+    def setting(self, request: Request = ANYTHING) -> Setting:
         """Return what suites are made for, and what is to be taken of them."""
         height, width = self.dataset.test.images.shape[-2:]
-        mechanism, validation = self.study.mechanism, held_out(self.study, self.dataset)
         source, scale = self.study.corruptions.source, self.study.corruptions.scale
+        made = Setting(
+            height,
+            width,
+            scale,
+            request.corruptions,
+            request.attacks,
+            mechanism=self.study.mechanism,
+            validation=held_out(self.study, self.dataset),
+        )
         if source == "generated":
-            return Setting(height, width, scale, only, None, mechanism, validation)
+            return made
         if self.study.dataset.classes is not None:
             raise SelbenchError(
                 f"corrupted images of {source} are of all classes; leave out dataset.classes, or "
@@ -215,82 +237,11 @@ class Session:
         official = source == "official"
         folder = official_folder(self.dataset.name) if official else Path(source)
         stored = CorruptedSet(folder, self.dataset.classes, self.dataset.test, strict=official)
-        return Setting(height, width, None, only, stored, mechanism, validation)
-
-    def _outdated(
-        self, subjects: Sequence[Network], pieces: Sequence[Work], store: StudyStore
-    ) -> bool:
-        """Say whether the manifest lacks what there is."""
-        if not store.finished:
-            return True
-        kept = store.manifest()
-        return kept != kept | self._state(subjects, pieces, store) | store.state
-
-    def _state(
-        self, subjects: Sequence[Network], pieces: Sequence[Work], store: StudyStore
-    ) -> dict[str, Any]:
-        """Return what tables read of the manifest: this run's, and what still holds of before."""
-        training = training_key(self.study, self.dataset)
-        before = store.manifest() if store.finished else {"subjects": {}, "conditions": {}}
-        kept = {n: f for n, f in before["subjects"].items() if f.get("training") in (training, "")}
-        made = {
-            condition_id(p.suite, p.name, level): [p.source, p.version, data_of(p)]
-            for p in pieces
-            for level in levels_of(p)
-        }
-        transfers = any(isinstance(piece, Attack) and piece.transfer for piece in pieces)
-        networks = {
-            each.name: {
-                "weights": each.weights,
-                "training": each.training,
-                "diverged": each.diverged,
-                "helper": (
-                    getattr(helper_of(each, subjects), "weights", "")
-                    if transfers
-                    else _earlier_helper(before["subjects"].get(each.name, {}), each)
-                ),
-                **({"about": each.about} if each.about else {}),
-                **({"curves": list(each.curves)} if each.curves else {}),
-            }
-            for each in subjects
-        }
-        study = self.study.model_dump(mode="json")
-        if before.get("study") and not any(p.suite.startswith(OF_CORRUPTIONS) for p in pieces):
-            study["corruptions"] = before["study"]["corruptions"]
-        return {
-            "study": study,
-            "data": self.dataset.test.checksum,
-            "training": training,
-            "conditions": self._comparable(before, pieces) | made,
-            "subjects": kept | networks,
-        }
-
-    def _comparable(self, before: dict[str, Any], pieces: Sequence[Work]) -> dict[str, Any]:
-        """Return the earlier run's conditions that can stand beside those of `pieces`.
-
-        Neither an attack's other levels, which its curve has no longer, nor corrupted images that
-        came from elsewhere.
-        """
-        again = tuple(
-            condition_id(p.suite, p.name, None) + "/" for p in pieces if isinstance(p, Attack)
-        )
-        conditions = {
-            n: facts for n, facts in before["conditions"].items() if not n.startswith(again)
-        }
-        study = before.get("study")
-        others = not study or study["corruptions"] != self.study.corruptions.model_dump(mode="json")
-        if others and any(piece.suite.startswith(OF_CORRUPTIONS) for piece in pieces):
-            return {n: facts for n, facts in conditions.items() if not n.startswith(OF_CORRUPTIONS)}
-        return conditions
+        return replace(made, scale=None, stored=stored)
 
     def bring(self, each: NetworkSpec) -> Network:
         """Take a user's network; `SelbenchError` where it does not fit."""
         return bring(each, self.study.model, self.dataset)
-
-
-def _earlier_helper(known: Mapping[str, Any], subject: Network) -> str:
-    """Return the weights that transferred adversarials of these weights came from, if any did."""
-    return str(known.get("helper", "")) if known.get("weights") == subject.weights else ""
 
 
 def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:

@@ -51,6 +51,17 @@ class Network:
     about: str = ""
     curves: Sequence[Mapping[str, Any]] = ()
 
+    def most_alike(self, networks: "Sequence[Network]") -> "Network | None":
+        """Return the other network most like this: of the nearest alpha, then the nearest seed."""
+
+        def distance(other: Network) -> tuple[float, int, str]:
+            apart = abs((other.alpha or 0.0) - (self.alpha or 0.0))
+            seeds = abs((other.seed or 0) - (self.seed or 0))
+            return apart, seeds, other.name
+
+        others = [other for other in networks if other.weights != self.weights]
+        return min(others, key=distance, default=None)
+
 
 def trained_network(
     study: Study,

@@ -1,6 +1,7 @@
 """What `--dry-run` says: the cells that a run then evaluates, and passes that attacks keep to."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from torch import nn
 
 from selbench.datasets.dataset import make_split
 from selbench.dry_run import DryRun, described
-from selbench.probing import EXAMINED, analysing, per_image
-from selbench.store import Measurement, StudyStore
-from selbench.suites import Analysis, Attack, Passes, Setting, collect
+from selbench.probing import Pace, per_image
+from selbench.store import StudyStore
+from selbench.study import MechanismSpec
+from selbench.suites import SUITES, Attack, HeldOut, Passes, Setting, collect
+
+HELD_OUT = HeldOut("checksum", 100, lambda seed: None)
 
 
 def cells(text):
@@ -28,7 +32,7 @@ def test_it_tells_the_cells_that_the_run_then_evaluates(
     assert before.code == 0
     assert before.out.startswith("2 networks, 2 of them to train\n")
     assert cells(before.out) == {"selectivity": (2, 0), "clean": (2, 0), "corruptions": (8, 0)}
-    assert f"{2 * 5 * 18} images forward through networks" in before.out
+    assert f"{2 * (1 + 1 + 4) * 18} images forward through networks" in before.out
     assert not Path("runs").exists()
     assert not (fresh_home / "weights").exists()
 
@@ -55,10 +59,13 @@ def test_it_tells_what_is_left_of_networks_some_of_which_are_trained(
 def test_it_times_attacks_and_analyses(selbench, tiny_study, few_conditions):
     words = ["--suite", "attacks", "--suite", "dimensionality", "--limit", "6", "--dry-run"]
     told = selbench("run", tiny_study, *words).out
-    # FGSM, the papers' 40 steps, 40 steps from two points for 7 + 5 budgets; a check before each.
-    passes = 1 + 40 + 2 * 40 * 12 + 4
+    # FGSM, the papers' 40 steps, 40 steps from two points for 7 + 5 budgets; a check before each;
+    # checks for masked gradients; PGD of the representations.
+    passes = 1 + 40 + 2 * 40 * 12 + 4 + 220 + 40
     assert f"at most {2 * 6 * passes:,} images forward and back" in told
-    assert re.search(r"^at most about \d+ (s|min), 1 network at once$", told, re.MULTILINE), told
+    duration = r"\d+ (s|min)"
+    line = rf"^about {duration} \(at most {duration}, if no image falls\), 1 network at once$"
+    assert re.search(line, told, re.MULTILINE), told
     assert not Path("runs").exists()
 
 
@@ -83,16 +90,12 @@ def test_what_a_network_without_gradients_does_not_allow_is_not_known(selbench, 
     told = selbench("run", tiny_study, *words, "--limit", "6", "--dry-run")
     assert told.code == 0, told.err
     last = told.out.splitlines()[-1]
-    assert last.startswith("and what is not known to take how long: ")
-    assert last.endswith(" fgsm-linf, paper-pgd, pgd-linf, pgd-l2")
+    assert last == "not known how long: fgsm-linf, paper-pgd, pgd-linf, pgd-l2, masking"
 
 
 def test_what_takes_how_long_is_not_known_is_named():
-    plan = DryRun({"mine": (7, 0)}, 1, 0, Passes(10), 0, ("odd", "new"), 7500.0, 2)
-    assert described(plan)[-2:] == [
-        "about 2 h, 2 networks at once",
-        "and what is not known to take how long: odd, new",
-    ]
+    plan = DryRun({"mine": (7, 0)}, 1, 0, Passes(10), ("odd", "new"), 7500.0, 7500.0, 2)
+    assert described(plan)[-2:] == ["about 2 h, 2 networks at once", "not known how long: odd, new"]
 
 
 class Counting(nn.Module):
@@ -125,15 +128,15 @@ def test_an_attack_passes_no_more_often_than_it_says(attack):
     network = Counting().eval()
     images, labels = torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
     networks = [network, network] if attack.transfer else [network]
-    attack.run(*networks, images, labels, torch.arange(2))
-    assert network.forwards <= 2 * attack.passes.forward
-    assert network.backs <= 2 * attack.passes.backward
-    assert network.backs >= 1.5 * (attack.passes.backward - 1)  # and they are no wild guesses
+    attack.attack(*networks, images, labels, torch.arange(2))
+    assert network.forwards <= 2 * attack.each.forward
+    assert network.backs <= 2 * attack.each.backward
+    assert network.backs >= 1.5 * (attack.each.backward - 1)  # and they are no wild guesses
 
 
 def test_every_attack_says_how_often_it_passes():
     pieces = collect(("attacks-strong",), Setting(32, 32))
-    assert all(piece.passes for piece in pieces if isinstance(piece, Attack))
+    assert all(piece.each for piece in pieces if isinstance(piece, Attack))
 
 
 @pytest.fixture
@@ -141,19 +144,20 @@ def split():
     return make_split(torch.zeros(400, 3, 8, 8, dtype=torch.uint8), torch.arange(400) % 2)
 
 
-def test_an_analysis_is_timed_on_few_images_and_no_more_than_it_takes(split, monkeypatch):
-    clock = iter(range(100))
-    monkeypatch.setattr("selbench.probing.time.perf_counter", lambda: float(next(clock)))
-    seen = []
+def test_every_suite_says_how_often_its_images_pass(split):
+    network = Counting()
+    setting = Setting(32, 32, mechanism=MechanismSpec(estimator="exact"), validation=HELD_OUT)
+    for piece in collect(tuple(SUITES), setting):
+        passes = piece.passes(network, split, 10, None)
+        assert passes is not None, piece.name
+        assert passes.forward + passes.backward > 0 or piece.reads_outcomes, piece.name
 
-    def measure(model, few, classes):
-        seen.append(len(few))
-        return [Measurement("m", 1.0, len(few))]
 
-    assert analysing(Analysis("s", measure), nn.Identity(), split, 2) == 400 / EXAMINED
-    assert analysing(Analysis("s", measure, most=150), nn.Identity(), split, 2) == 1.5
-    assert analysing(Analysis("s", measure, most=10), nn.Identity(), split, 2) == 1.0
-    assert seen == [EXAMINED] * 3
+def test_a_pace_tells_the_seconds_of_passes_that_a_network_can_make():
+    pace = Pace(forward=1.0, backward=3.0, double=5.0, standing=0.5)
+    assert pace.seconds(Passes(2, 1, 1) + Passes(1) * 4) == 2 + 3 + 5 + 4
+    assert replace(pace, backward=None).seconds(Passes(2, 1)) is None
+    assert replace(pace, backward=None).seconds(Passes(2)) == 2
 
 
 def test_batches_grow_until_they_take_a_moment(split, monkeypatch):

@@ -12,12 +12,14 @@ from torch import nn
 from selbench import chunks
 from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, limited, make_split
-from selbench.engine import evaluate, forward, run_condition
+from selbench.engine import evaluate
 from selbench.outcomes import outcome
 from selbench.progress import Progress
+from selbench.request import Request
 from selbench.store import StudyStore
 from selbench.subjects import Network
-from selbench.suites import Attack, Condition, Setting, collect
+from selbench.suites import Attack, Condition, Setting, bench, collect
+from selbench.suites.bench import run_condition
 from selbench.suites.index import class_index
 
 CPU = torch.device("cpu")
@@ -99,9 +101,9 @@ def test_margin_is_positive_exactly_where_the_prediction_is_right():
 def test_outcomes_do_not_depend_on_the_batch_size(dataset, monkeypatch):
     noise = collect(("corruptions",), SMALL)[2]
     assert isinstance(noise, Condition)
-    whole = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
+    whole = run_condition(noise.perturb, [Linear(0)], dataset.test, silent)[0]
     monkeypatch.setitem(chunks.BATCH, "cpu", 70)
-    parts = run_condition(noise, [Linear(0)], dataset.test, silent)[0]
+    parts = run_condition(noise.perturb, [Linear(0)], dataset.test, silent)[0]
     for name, column in whole.items():
         torch.testing.assert_close(parts[name], column, rtol=1e-4, atol=1e-3)
 
@@ -118,9 +120,9 @@ class Crowded(Linear):
 def test_batches_of_forward_passes_are_halved_where_memory_does_not_suffice(dataset, monkeypatch):
     monkeypatch.setitem(chunks.BATCH, "cpu", 250)
     plain = condition(lambda images, examples: images)
-    (whole,) = run_condition(plain, [Linear(0)], dataset.test, silent)
+    (whole,) = run_condition(plain.perturb, [Linear(0)], dataset.test, silent)
     with pytest.warns(RuntimeWarning) as told:
-        (parts,) = run_condition(plain, [Crowded(0)], dataset.test, silent)
+        (parts,) = run_condition(plain.perturb, [Crowded(0)], dataset.test, silent)
     assert "31 images at once from now on instead of 62" in str(told[-1].message)
     assert chunks.BATCH["cpu"] == 31
     for name, column in whole.items():
@@ -134,7 +136,7 @@ def test_each_perturbed_batch_is_made_once_for_all_networks(dataset):
         made.append(len(examples))
         return images
 
-    run_condition(condition(perturb), [Linear(seed) for seed in range(4)], dataset.test, silent)
+    run_condition(perturb, [Linear(seed) for seed in range(4)], dataset.test, silent)
     assert sum(made) == len(dataset.test)
 
 
@@ -159,15 +161,15 @@ def test_only_what_is_missing_is_evaluated(dataset, store):
     clean = collect(("clean",), SMALL)
     evaluate([subject(0)], clean, dataset, store, CPU)
     assert evaluate([subject(0), subject(1)], clean, dataset, store, CPU) == 1
-    assert evaluate([subject(0)], clean, dataset, store, CPU, limit=100) == 1
+    assert evaluate([subject(0)], clean, dataset, store, CPU, Request(limit=100)) == 1
 
 
 def test_adding_a_network_later_gives_the_numbers_of_evaluating_it_at_once(dataset, tmp_path):
     pieces = collect(("corruptions",), SMALL)[:12]
     together, apart = (StudyStore(tmp_path / name, "study") for name in ("together", "apart"))
-    evaluate([subject(0), subject(1)], pieces, dataset, together, CPU, limit=60)
+    evaluate([subject(0), subject(1)], pieces, dataset, together, CPU, Request(limit=60))
     for each in (subject(0), subject(1)):
-        evaluate([each], pieces, dataset, apart, CPU, limit=60)
+        evaluate([each], pieces, dataset, apart, CPU, Request(limit=60))
     assert together.measurements().equals(apart.measurements())
 
 
@@ -215,7 +217,7 @@ def test_a_limit_takes_nested_stratified_subsets(dataset):
 def test_a_limited_run_corrupts_each_image_as_the_whole_run_does(dataset, store):
     noise = collect(("corruptions",), SMALL)[2]
     evaluate([subject(0)], [noise], dataset, store, CPU)
-    evaluate([subject(0)], [noise], dataset, store, CPU, limit=100)
+    evaluate([subject(0)], [noise], dataset, store, CPU, Request(limit=100))
     losses = store.outcomes().to_pandas().groupby("example")["loss"]
     twice = losses.agg(["count", "min", "max"]).query("count == 2")
     assert len(twice) == 100
@@ -265,7 +267,9 @@ def an_attack(**facts):
     def run(network, images, labels, examples):
         return fell(images, labels, levels)
 
-    return Attack(**({"suite": "attacks", "name": "test", "levels": levels, "run": run} | facts))
+    return Attack(
+        **({"suite": "attacks", "name": "test", "budgets": levels, "attack": run} | facts)
+    )
 
 
 def test_an_attack_makes_a_cell_for_every_level(dataset, store):
@@ -293,8 +297,8 @@ def test_an_attack_sees_the_images_in_groups_and_in_order(dataset, store, monkey
         seen.append((examples.tolist(), images.dtype, images.max() <= 1))
         return fell(images, labels, (1.0,))
 
-    monkeypatch.setattr(forward, "GROUP", 250)
-    evaluate([subject(0)], [an_attack(run=run, levels=(1.0,))], dataset, store, CPU)
+    monkeypatch.setattr(bench, "GROUP", 250)
+    evaluate([subject(0)], [an_attack(attack=run, budgets=(1.0,))], dataset, store, CPU)
     assert [each for examples, *_ in seen for each in examples] == list(range(600))
     assert [len(examples) for examples, *_ in seen] == [250, 250, 100]
     assert all(dtype == torch.float32 and small for _, dtype, small in seen)
@@ -304,7 +308,7 @@ def test_an_interrupted_run_loses_the_attack_in_flight_only(dataset, store):
     def interrupted(network, images, labels, examples):
         raise KeyboardInterrupt
 
-    pieces = [an_attack(), an_attack(name="other", run=interrupted)]
+    pieces = [an_attack(), an_attack(name="other", attack=interrupted)]
     with pytest.raises(KeyboardInterrupt):
         evaluate([subject(0)], pieces, dataset, store, CPU)
     assert len(store.keys()) == 3
@@ -313,7 +317,7 @@ def test_an_interrupted_run_loses_the_attack_in_flight_only(dataset, store):
 
 def test_saved_adversarials_lie_beside_their_clean_images(dataset, store):
     evaluate([subject(0)], [an_attack()], dataset, store, CPU)
-    assert evaluate([subject(0)], [an_attack()], dataset, store, CPU, save=4) == 3
+    assert evaluate([subject(0)], [an_attack()], dataset, store, CPU, request=Request(save=4)) == 3
     (path,) = (store.folder / "adversarials").iterdir()
     saved = load_file(path)
     clean = dataset.test.images[:4].float() / 255
@@ -322,7 +326,7 @@ def test_saved_adversarials_lie_beside_their_clean_images(dataset, store):
     labels = dataset.test.labels[:4]
     assert torch.equal(saved["label"], labels)
     assert (saved["prediction 2"] != labels).tolist() == [True, True, False, False]
-    assert evaluate([subject(0)], [an_attack()], dataset, store, CPU, save=4) == 0
+    assert evaluate([subject(0)], [an_attack()], dataset, store, CPU, request=Request(save=4)) == 0
 
 
 def test_a_transfer_attack_takes_the_network_most_like_the_subject(dataset, store):
@@ -333,7 +337,7 @@ def test_a_transfer_attack_takes_the_network_most_like_the_subject(dataset, stor
         return fell(images, labels, (1.0,))
 
     other = dataclasses.replace(subject(2), alpha=1.0, name="alpha=1 seed=2")
-    piece = an_attack(run=run, levels=(1.0,), transfer=True)
+    piece = an_attack(attack=run, budgets=(1.0,), transfer=True)
     evaluate([subject(0), subject(1), other], [piece], dataset, store, CPU)
     first = [Linear(seed).weight[0, 0].item() for seed in range(3)]
     assert pairs == [(first[0], first[1]), (first[1], first[0]), (first[2], first[1])]
@@ -345,13 +349,13 @@ def test_a_transfer_attack_on_the_only_subject_is_left_out(dataset, store):
 
 
 def test_more_adversarials_or_those_of_other_images_are_made_when_asked_for(dataset, store):
-    options = {"subjects": [subject(0)], "pieces": [an_attack()], "dataset": dataset}
+    options = {"networks": [subject(0)], "pieces": [an_attack()], "dataset": dataset}
     options |= {"store": store, "device": CPU}
-    assert evaluate(**options, save=4) == 3
-    assert evaluate(**options, save=3) == 0
-    assert evaluate(**options, save=5) == 3
-    assert evaluate(**options, save=5, limit=50) == 3
+    assert evaluate(**options, request=Request(save=4)) == 3
+    assert evaluate(**options, request=Request(save=3)) == 0
+    assert evaluate(**options, request=Request(save=5)) == 3
+    assert evaluate(**options, request=Request(save=5, limit=50)) == 3
     files = list((store.folder / "adversarials").iterdir())
     assert sorted(len(load_file(path)["label"]) for path in files) == [5, 5]
-    assert evaluate(**options, save=99, limit=50) == 3  # there are no more than 50
-    assert evaluate(**options, save=99, limit=50) == 0
+    assert evaluate(**options, request=Request(save=99, limit=50)) == 3  # there are no more than 50
+    assert evaluate(**options, request=Request(save=99, limit=50)) == 0

@@ -21,11 +21,12 @@ from selbench.datasets.dataset import Dataset, limited, make_split
 from selbench.engine import evaluate
 from selbench.errors import SelbenchError
 from selbench.models import build_model
+from selbench.request import Request
 from selbench.selectivity import RecordedUnits
 from selbench.store import Measurement, StudyStore
 from selbench.study import MechanismSpec, ModelSpec
 from selbench.subjects import Network
-from selbench.suites import SUITES, Analysis, Comparison, Only, Setting, collect
+from selbench.suites import SUITES, Analysis, Comparison, Setting, collect
 from selbench.suites.layered import summarised
 from selbench.training import to_images
 
@@ -149,7 +150,7 @@ def test_dimensionality_is_told_of_every_layer(split):
 
 @pytest.mark.parametrize("columns", ["units", "maps"])
 def test_a_comparison_is_that_of_the_corrupted_images(split, columns):
-    setting = Setting(32, 32, only=Only(("fog",)), mechanism=MechanismSpec(columns=columns))
+    setting = Setting(32, 32, corruptions=("fog",), mechanism=MechanismSpec(columns=columns))
     work = piece("dimensionality", "fog", Comparison, setting)
     sets = [corrupt(split.images, "fog", level, examples=split.examples) for level in (1, 5)]
     levels = work.measure(network(), split, sets, 4)
@@ -269,7 +270,7 @@ def test_a_network_without_relus_says_how_to_name_layers(split, suite):
 
 
 def test_named_layers_are_looked_at_instead(split):
-    setting = Setting(32, 32, only=Only(("fog",)), mechanism=MechanismSpec(layers="gelu"))
+    setting = Setting(32, 32, corruptions=("fog",), mechanism=MechanismSpec(layers="gelu"))
     for suite in ("dimensionality", "gradients", "elasticity"):
         work = piece(suite, setting=setting)
         assert work.source.startswith("original; layers gelu")
@@ -290,7 +291,7 @@ def test_a_suite_of_comparisons_is_evaluated_once_and_told_by_level(split, tmp_p
         Network(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", lambda n=n: network(n))
         for n in range(2)
     ]
-    setting = Setting(32, 32, only=Only(("fog", "contrast")))
+    setting = Setting(32, 32, corruptions=("fog", "contrast"))
     pieces = collect(("dimensionality",), setting)
     # Of two networks: clean, PGD, and five severities of two corruptions.
     assert evaluate(subjects, pieces, dataset, store, torch.device("cpu")) == 2 * (2 + 10)
@@ -314,10 +315,11 @@ def test_a_diverged_network_is_left_out_and_the_others_are_measured(split, tmp_p
         for n, load in enumerate((broken, network))
     ]
     pieces = [piece("jacobian"), piece("elasticity")]
+    store, cpu = StudyStore(tmp_path, "s"), torch.device("cpu")
     with pytest.warns(RuntimeWarning, match="^alpha=0 seed=0 is left out of ") as warned:
-        evaluate(subjects, pieces, dataset, StudyStore(tmp_path, "s"), torch.device("cpu"), limit=8)
+        evaluate(subjects, pieces, dataset, store, cpu, Request(limit=8))
     assert len(warned) == 2
-    rows = StudyStore(tmp_path, "s").measurements()
+    rows = store.measurements()
     assert set(rows["subject"]) == {"alpha=0 seed=1"}
     assert set(rows["suite"]) == {"jacobian", "elasticity"}
 

@@ -5,7 +5,7 @@ import torch
 
 from corruptions import CORRUPTIONS, corrupt
 from selbench.errors import SelbenchError
-from selbench.suites import SUITES, Condition, HeldOut, Only, Recalibration, Setting, collect
+from selbench.suites import SUITES, Condition, HeldOut, Recalibration, Setting, collect
 
 MAIN = 15
 HELD_OUT = HeldOut("checksum", 10, lambda seed: pytest.fail("no image is needed to plan"))
@@ -119,34 +119,34 @@ def test_a_scale_says_whose_constants_are_used():
 
 
 def test_only_the_corruptions_asked_for_are_taken():
-    pieces = collect(("corruptions-all",), Setting(32, 32, only=Only(("fog", "saturate"))))
+    pieces = collect(("corruptions-all",), Setting(32, 32, corruptions=("fog", "saturate")))
     assert [piece.name for piece in pieces] == ["clean"] * 2 + ["fog"] * 5 + ["saturate"] * 5
 
 
 def test_an_unknown_corruption_gets_the_nearest_name():
     with pytest.raises(SelbenchError, match="unknown corruption 'frog'; did you mean 'fog'"):
-        collect(("corruptions",), Setting(32, 32, only=Only(("frog",))))
+        collect(("corruptions",), Setting(32, 32, corruptions=("frog",)))
 
 
 def test_a_corruption_that_no_suite_holds_is_refused():
     message = "^spatter is not in the suite corruptions; add --suite corruptions-all$"
     with pytest.raises(SelbenchError, match=message):
-        collect(("corruptions",), Setting(32, 32, only=Only(("fog", "spatter"))))
+        collect(("corruptions",), Setting(32, 32, corruptions=("fog", "spatter")))
 
 
 def test_only_the_attacks_asked_for_are_made():
-    setting = Setting(32, 32, only=Only(("fog",), ("pgd-l2", "noise-linf")))
+    setting = Setting(32, 32, corruptions=("fog",), attacks=("pgd-l2", "noise-linf"))
     pieces = collect(("corruptions", "attacks-strong"), setting)
     assert [piece.name for piece in pieces] == ["clean"] * 2 + ["fog"] * 5 + [
         "pgd-l2",
         "noise-linf",
     ]
-    masking = collect(("attacks",), Setting(32, 32, only=Only(attacks=("masking",))))
+    masking = collect(("attacks",), Setting(32, 32, attacks=("masking",)))
     assert [piece.name for piece in masking] == ["clean", "clean", "masking"]
 
 
 def test_naming_attacks_leaves_what_is_measured_of_attacked_representations():
-    named = Setting(32, 32, only=Only(attacks=("fgsm-linf",)))
+    named = Setting(32, 32, attacks=("fgsm-linf",))
     suites = ("dimensionality", "attacks")
     pieces = [(piece.suite, piece.name) for piece in collect(suites, named)]
     assert ("representation", "paper-pgd") in pieces
@@ -165,9 +165,7 @@ def test_naming_attacks_leaves_what_is_measured_of_attacked_representations():
 )
 def test_an_attack_that_is_not_there_is_refused(attack, message):
     with pytest.raises(SelbenchError, match=message):
-        collect(
-            ("attacks", "dimensionality"), Setting(32, 32, only=Only(attacks=("pgd-linf", attack)))
-        )
+        collect(("attacks", "dimensionality"), Setting(32, 32, attacks=("pgd-linf", attack)))
 
 
 def test_calibration_is_of_every_condition_and_needs_images_that_were_held_out():

@@ -31,6 +31,7 @@ from selbench.chunks import CHUNK, in_chunks
 from selbench.errors import SelbenchError, unknown
 from selbench.types import Examples, Images
 
+PROBES = 64  # of each image
 FEWEST_IMAGES = 2  # for a standard deviation
 FEWEST_PROBES = 4  # for a standard error over them
 CLEAR = 1.0  # standard error that a square must be above 0, for its root to be corrected
@@ -111,7 +112,7 @@ def input_gradients(
     images: Images,
     *,
     estimator: str = "exact",
-    probes: int = 64,
+    probes: int = PROBES,
     examples: Examples | None = None,
     layers: str | None = None,
 ) -> list[LayerGradients]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,12 @@ from rich.console import Console
 
 from selbench.errors import SelbenchError, unknown
 from selbench.options import Data, Device, Quiet, Seeds, StudyName, expanded, shown, split_words
+from selbench.urls import place
 
 if TYPE_CHECKING:
     from selbench.regression.baseline import Baseline
     from selbench.regression.comparison import Comparison
-    from selbench.regression.evaluation import Model
+    from selbench.regression.evaluation import Candidate, Place
     from selbench.regression.report import Report
     from selbench.session import Session
 
@@ -33,6 +35,15 @@ SubjectName = Annotated[
     str | None,
     typer.Option("--subject", help='The model, where a study has several: such as "alpha=0".'),
 ]
+Outcomes = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        parser=place,
+        metavar="PATH",
+        help="Keep outcomes in this store, so that an interrupted command resumes; also a run's.",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take so many test images.")]
 
 
@@ -46,6 +57,7 @@ def baseline(
     seed: Seeds = None,
     checkpoint: Checkpoints = None,
     limit: Limit = None,
+    store: Outcomes = None,
     device: Device = "auto",
     data: Data = None,
     quiet: Quiet = False,
@@ -60,10 +72,9 @@ def baseline(
     from selbench.regression.report import summary
 
     session = _open(study, subject, None, seed, checkpoint, device, data, quiet)
-    test, suites = session.dataset.test, suite or session.study.suites
-    chosen = plan_baseline(suites, session.setting(), test, limit)
-    model = _model(session, checkpoint)
-    made = record(model, chosen, test, session.device, session.progress)
+    suites = suite or session.study.suites
+    chosen = plan_baseline(suites, session.setting(), session.dataset.test, limit)
+    made = record(_candidate(session, checkpoint), chosen, _place(session, store))
     output = output.expanduser()
     write_baseline(made, output)
     typer.echo(f"{output} {summary(made)}")
@@ -86,6 +97,7 @@ def check(
     seed: Seeds = None,
     checkpoint: Checkpoints = None,
     limit: Limit = None,
+    store: Outcomes = None,
     format: Annotated[str, typer.Option(help="table, json or github.")] = "table",
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     device: Device = "auto",
@@ -105,8 +117,11 @@ def check(
     check_tolerance(tolerance)
     recorded = _read(baseline)
     session = _open(study, subject, recorded, seed, checkpoint, device, data, quiet)
-    model, found = _compare(session, recorded, suite, tolerance, budget, checkpoint, limit)
-    report = Report(found, recorded, model.subject)
+    where = _place(session, store)
+    candidate, found = _compare(
+        session, recorded, suite, tolerance, budget, checkpoint, limit, where
+    )
+    report = Report(found, recorded, candidate.subject)
     _tell(report, format, expanded(junit))
     if report.failed:
         raise typer.Exit(1)
@@ -164,23 +179,26 @@ def _dataset(session: "Session") -> str:
     return session.dataset.name if root is None else f"{session.dataset.name} {root.name}"
 
 
-def _model(session: "Session", checkpoint: Sequence[Path] | None) -> "Model":
+def _place(session: "Session", store: Path | None) -> "Place":
+    from selbench.regression.evaluation import Place
+
+    return Place(session.dataset, session.device, session.progress, store)
+
+
+def _candidate(session: "Session", checkpoint: Sequence[Path] | None) -> "Candidate":
     """Train the model's networks, or find them trained, or take checkpoints."""
     from selbench.bring import NetworkSpec
-    from selbench.regression.evaluation import Model
+    from selbench.regression.evaluation import Candidate
     from selbench.study import exactly
 
     study = session.study
     brought = [session.bring(NetworkSpec(path.expanduser())) for path in checkpoint or []]
-    subjects = brought or session.train()
     # The file is committed: of a path it holds the last part only.
-    names = [Path(each.name).name if brought else each.name for each in subjects]
-    return Model(
-        subject=", ".join(names) if brought else f"alpha={exactly(study.alphas[0])}",
-        networks=[each.load() for each in subjects],
-        names=names,
-        weights=[each.weights for each in subjects],
-        training=subjects[0].training,
+    networks = [replace(each, name=Path(each.name).name) for each in brought] or session.train()
+    names = ", ".join(each.name for each in networks)
+    return Candidate(
+        subject=names if brought else f"alpha={exactly(study.alphas[0])}",
+        networks=networks,
         architecture={"name": study.model.name, **study.model.options},
         study=study.name,
         dataset=_dataset(session),
@@ -195,7 +213,8 @@ def _compare(
     budget: str | None,
     checkpoint: Sequence[Path] | None,
     limit: int | None,
-) -> "tuple[Model, Comparison]":
+    where: "Place",
+) -> "tuple[Candidate, Comparison]":
     """Refuse what cannot be compared, then train, then compare."""
     from selbench.regression import check as regression
     from selbench.regression.budget import seconds_of
@@ -204,14 +223,10 @@ def _compare(
     seconds = None if budget is None else seconds_of(budget)
     regression.check_data(recorded, _dataset(session), test, limit)
     chosen = regression.plan(recorded, suites, session.setting(), limit)
-    model = _model(session, checkpoint)
+    candidate = _candidate(session, checkpoint)
     if seconds is not None:
-        chosen = regression.within(seconds, chosen, model, test)
-    where, progress = session.device, session.progress
-    found = regression.run(
-        model, recorded, chosen, test, where, tolerance=tolerance, progress=progress
-    )
-    return model, found
+        chosen = regression.within(seconds, chosen, candidate, test)
+    return candidate, regression.run(candidate, recorded, chosen, where, tolerance)
 
 
 def _tell(report: "Report", format: str, junit: Path | None) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from selbench.bring import NetworkSpec
     from selbench.dry_run import DryRun as Plan
     from selbench.leaderboard import Leaderboard
-    from selbench.session import Ran, Session
+    from selbench.session import RunResult, Session
     from selbench.study import Study
     from selbench.subjects import Network
 
@@ -114,9 +114,9 @@ def run(
     devices, such as cuda:0,cuda:1, one process each shares the work.
     """
     from selbench.engine import also_on, opened
+    from selbench.request import Request, said
     from selbench.session import Session
     from selbench.subjects import exported
-    from selbench.suites import Only
 
     common = {
         "weights": weights,
@@ -135,25 +135,35 @@ def run(
     meant = _study(study, dataset, data, bool(brought))
     alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
-    suites, words = tuple(suite or ()), sys.argv[1:]
-    only = Only(tuple(split_words(corruption) or ()), tuple(split_words(attack) or ()))
+    request = Request(
+        suites=tuple(suite or ()),
+        limit=limit,
+        corruptions=tuple(split_words(corruption) or ()),
+        attacks=tuple(split_words(attack) or ()),
+        save=save_adversarials,
+        retry=retry_failed,
+        study=(
+            *([study] if study else []),
+            *said(data=data, source=source, scale=scale, trained=trained, **mechanism),
+        ),
+        networks=said(model=model, checkpoint=checkpoint, dataset=dataset, **common),
+    )
+    words = sys.argv[1:]
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
         session = Session.open(
             meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen
         )
         own = exported(trained.expanduser(), session.study, session.dataset) if trained else []
-        subjects = own or _taken(session, brought, quiet)
+        networks = own or _taken(session, brought, quiet)
         if dry_run:
-            show_plan(session.dry_run(store, suites, limit, subjects, only, save_adversarials))
+            show_plan(session.dry_run(store, request, networks))
             return
         with also_on(others, words):
-            ran = session.run(
-                store, suites, limit, subjects, words, only, save_adversarials, retry_failed
-            )
+            ran = session.run(store, request, networks, words)
     _tell(ran, store / session.study.name, words, quiet)
 
 
-def _tell(ran: "Ran", folder: Path, words: Sequence[str], quiet: bool) -> None:
+def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> None:
     """Print what a run came to; where cells failed, end with that exit code."""
     from selbench.missing import missing
 

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from selbench.engine.plan import Task
 from selbench.locks import POLL
 from selbench.progress import Step
 from selbench.store import StudyStore
-from selbench.suites import Attack, Recalibration
+from selbench.suites import Task
 
 
 class Claims:
@@ -33,8 +32,8 @@ class Claims:
     ) -> int:
         """Call `run` with the tasks of every group once they are free, until none is left.
 
-        What other runs do meanwhile is left to them. Recalibrations wait for whatever they may be
-        made of.
+        What other runs do meanwhile is left to them. Work that reads outcomes waits for whatever
+        it may read.
 
         Returns:
             how many cells `run` evaluated.
@@ -43,7 +42,7 @@ class Claims:
         while pending:
             busy: list[list[Task]] = []
             for group in pending:
-                if busy and isinstance(group[0].work, Recalibration):
+                if busy and group[0].work.reads_outcomes:
                     busy.append(list(group))
                     continue
                 with self.of(group) as (own, others):
@@ -83,7 +82,7 @@ class Claims:
         return holder is None
 
     def _lacks(self, task: Task, done: set[str]) -> bool:
-        wanted = self._save if isinstance(task.work, Attack) else 0
+        wanted = task.work.saves(self._save)
         lacking = wanted and self._store.saved(task.cells[0]) < wanted
         return bool(lacking) or not done.issuperset(cell.key for cell in task.cells)
 

@@ -11,6 +11,7 @@ from selbench.datasets import Dataset
 from selbench.engine.local import Local
 from selbench.errors import SelbenchError, unknown
 from selbench.progress import SILENT, Progress
+from selbench.request import ANYTHING, Request
 from selbench.store import StudyStore
 from selbench.study import Study
 from selbench.subjects import Network
@@ -47,15 +48,12 @@ class Engine(Protocol):
 
     def evaluate(
         self,
-        subjects: Sequence[Network],
+        networks: Sequence[Network],
         pieces: Sequence[Work],
         dataset: Dataset,
         store: StudyStore,
         device: torch.device,
-        *,
-        limit: int | None = None,
-        save: int = 0,
-        retry_failed: bool = False,
+        request: Request = ANYTHING,
         progress: Progress = SILENT,
     ) -> int:
         """Do what `selbench.engine.evaluate` does."""

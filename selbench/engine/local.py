@@ -6,75 +6,76 @@ from functools import partial
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from selbench.crew import crew, is_small
 from selbench.datasets import Dataset, limited
 from selbench.device import describe, deterministic
 from selbench.engine.claims import Claims, untried
-from selbench.engine.forward import prepare
-from selbench.engine.groups import RAISED, Bench, record_failure, run_group
-from selbench.engine.plan import Task, length_of, plan
+from selbench.engine.plan import plan
 from selbench.locks import BusyError
 from selbench.progress import SILENT, Progress
+from selbench.request import ANYTHING, Request
 from selbench.store import StudyStore
 from selbench.study import Study
 from selbench.subjects import Network, trained_network
-from selbench.suites import Recalibration, Work
+from selbench.suites import Task, Work
+from selbench.suites.bench import RAISED, Bench, record_failure
 from selbench.training import untrained
 
 Made = TypeVar("Made")
 
 
 def evaluate(
-    subjects: Sequence[Network],
+    networks: Sequence[Network],
     pieces: Sequence[Work],
     dataset: Dataset,
     store: StudyStore,
     device: torch.device,
-    *,
-    limit: int | None = None,
-    save: int = 0,
-    retry_failed: bool = False,
+    request: Request = ANYTHING,
     progress: Progress = SILENT,
 ) -> int:
-    """Evaluate every subject under every piece of work that the store does not hold yet.
+    """Evaluate every network under every piece of work that the store does not hold yet.
 
     Cells are written as soon as their condition is done, so that an interruption loses the
     condition in flight and no more. What fails is kept as failed, and not tried again; what
     another run is at is waited for.
 
     Args:
-        subjects: networks under test.
+        networks: under test.
         pieces: conditions, analyses and attacks, as `selbench.suites.collect` returns them.
         dataset: whose test images are used.
         store: where results go.
         device: where networks and images are put.
-        limit: take so many test images, in the classes' proportions; None for all.
-        save: keep the adversarials of so many images.
-        retry_failed: try again what failed before.
+        request: how many test images and adversarials, and whether to retry what failed.
         progress: told of every batch.
 
     Returns:
         the number of cells evaluated.
     """
-    split = limited(dataset.test, limit)
-    pending = untried(plan(subjects, pieces, split, limit, store, save), store, retry_failed)
-    networks = networks_of(
+    split, limit = limited(dataset.test, request.limit), request.limit
+    pending = untried(plan(networks, pieces, split, store, request), store, request.retry)
+    prepared = networks_of(
         [task for group in pending for task in group],
-        lambda subject: prepare(subject.load(), device),
+        lambda network: prepare(network.load(), device),
         store,
     )
     pending, split = untried(pending, store), split.to(device)
-    small = all(is_small(network, split.images[0, 0].numel()) for network in networks.values())
-    images = sum(length_of(task.work, split, limit) for group in pending for task in group)
+    small = all(is_small(network, split.images[0, 0].numel()) for network in prepared.values())
+    images = sum(task.work.images(split, limit) for group in pending for task in group)
     with (
         progress.track("evaluate", images) as step,
         crew(small, device, step) as (run_all, safe_step),
     ):
         classes = len(dataset.classes)
-        bench = Bench(networks, split, classes, limit, save, store, safe_step, run_all)
-        claims = Claims(store, min(save, len(split)))
-        return claims.work_off(pending, partial(run_group, bench=bench), safe_step)
+        bench = Bench(prepared, split, classes, limit, request.save, store, safe_step, run_all)
+        claims = Claims(store, min(request.save, len(split)))
+        return claims.work_off(pending, bench.do, safe_step)
+
+
+def prepare(model: nn.Module, device: torch.device) -> nn.Module:
+    """Put a network on `device` in evaluation mode, its weights frozen."""
+    return model.to(device).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Local:
         """Train networks, or find them trained; those that another command trains come last."""
         small = is_small(untrained(study, dataset, 0), dataset.train.images[0, 0].numel())
 
-        def subject(pair: tuple[float, int], wait: bool = True) -> Network | None:
+        def trained(pair: tuple[float, int], wait: bool = True) -> Network | None:
             try:
                 return trained_network(study, dataset, *pair, device, safe_step, wait)
             except BusyError:
@@ -114,9 +115,9 @@ class Local:
             progress.track("train", len(pairs) * study.recipe.epochs) as step,
             crew(small, device, step) as (run_all, safe_step),
         ):
-            found = dict(zip(pairs, run_all(partial(subject, wait=False), pairs), strict=True))
+            found = dict(zip(pairs, run_all(partial(trained, wait=False), pairs), strict=True))
             late = [pair for pair in pairs if found[pair] is None]
-            found |= zip(late, run_all(subject, late), strict=True)
+            found |= zip(late, run_all(trained, late), strict=True)
         return [each for each in found.values() if each is not None]
 
     evaluate = staticmethod(evaluate)
@@ -130,16 +131,15 @@ def networks_of(
     Tasks whose networks cannot be loaded are kept as failed.
     """
     needing: dict[str, list[Task]] = {}
-    subjects: dict[str, Network] = {}
+    known: dict[str, Network] = {}
     for task in tasks:
-        for each in (task.subject, task.helper):
-            if each is not None and not isinstance(task.work, Recalibration):
-                needing.setdefault(each.weights, []).append(task)
-                subjects[each.weights] = each
+        for each in task.networks:
+            needing.setdefault(each.weights, []).append(task)
+            known[each.weights] = each
     networks = {}
-    for weights, subject in subjects.items():
+    for weights, network in known.items():
         try:
-            networks[weights] = make(subject)
+            networks[weights] = make(network)
         except RAISED as problem:
             record_failure(needing[weights], problem, store)
     return networks

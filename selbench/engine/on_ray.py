@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +16,8 @@ import torch
 from selbench.crew import is_small, map_in_turn
 from selbench.datasets import Dataset, limited
 from selbench.engine.claims import Claims, untried
-from selbench.engine.groups import Bench, record_failure, run_group
 from selbench.engine.packed import PackedSplit
-from selbench.engine.plan import Task, length_of, plan
+from selbench.engine.plan import plan
 from selbench.engine.ray_cluster import Share, describe, import_ray, places_of, room_for, share
 from selbench.engine.ray_flow import as_done, received
 from selbench.engine.ray_objects import Networks, seat_of, sendable
@@ -27,10 +25,12 @@ from selbench.engine.ray_worker import Job, Written, run_elsewhere, train_elsewh
 from selbench.errors import SelbenchError
 from selbench.locks import POLL
 from selbench.progress import SILENT, Progress, Step
+from selbench.request import ANYTHING, Request
 from selbench.store import StudyStore
 from selbench.study import Study
 from selbench.subjects import Network, trained_network
-from selbench.suites import Analysis, Attack, Recalibration, Work
+from selbench.suites import Task, Work
+from selbench.suites.bench import Bench, record_failure
 from selbench.training import adopt, find, untrained
 
 Pairs = Sequence[tuple[float, int]]
@@ -80,37 +80,33 @@ class OnRay:
 
     def evaluate(
         self,
-        subjects: Sequence[Network],
+        networks: Sequence[Network],
         pieces: Sequence[Work],
         dataset: Dataset,
         store: StudyStore,
         device: torch.device,
-        *,
-        limit: int | None = None,
-        save: int = 0,
-        retry_failed: bool = False,
+        request: Request = ANYTHING,
         progress: Progress = SILENT,
     ) -> int:
         """Evaluate what the store lacks; as `selbench.engine.local.evaluate`, to the same bytes."""
-        split = limited(dataset.test, limit)
-        pending = untried(plan(subjects, pieces, split, limit, store, save), store, retry_failed)
-        away = apart([g for g in pending if not isinstance(g[0].work, Recalibration)])
-        here = [group for group in pending if isinstance(group[0].work, Recalibration)]
-        claims = Claims(store, min(save, len(split)))
-        images = sum(length_of(task.work, split, limit) for group in away for task in group)
+        split, limit = limited(dataset.test, request.limit), request.limit
+        pending = untried(plan(networks, pieces, split, store, request), store, request.retry)
+        away = apart([g for g in pending if not g[0].work.reads_outcomes])
+        here = [group for group in pending if group[0].work.reads_outcomes]
+        claims = Claims(store, min(request.save, len(split)))
+        images = sum(task.work.images(split, limit) for group in away for task in group)
         with progress.track("evaluate", images) as step:
             classes = len(dataset.classes)
-            bench = Bench({}, split, classes, limit, save, store, step, map_in_turn)
+            bench = Bench({}, split, classes, limit, request.save, store, step, map_in_turn)
             evaluated = _evaluate(away, bench, claims, store, self._gpus(device))
-            return evaluated + claims.work_off(here, partial(run_group, bench=bench), step)
+            return evaluated + claims.work_off(here, bench.do, step)
 
 
 def apart(groups: Sequence[Group]) -> list[Group]:
     """Part the groups that make nothing for all of their networks, so that these spread."""
     found: list[Group] = []
     for group in groups:
-        alone = isinstance(group[0].work, Analysis | Attack)
-        found += [[task] for task in group] if alone else [group]
+        found += [group] if group[0].work.shares else [[task] for task in group]
     return found
 
 
@@ -229,5 +225,5 @@ class _Run:
             evaluated = written.unload(bench.sink)
             for message in written.warned:
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
-        bench.step(length_of(work, bench.split, bench.limit) * len(group), work.name)
+        bench.step(work.images(bench.split, bench.limit) * len(group), work.name)
         return evaluated

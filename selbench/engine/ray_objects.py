@@ -12,18 +12,16 @@ from torch import nn
 from selbench.bring.code import is_installed
 from selbench.corrupted.treatment import find_variants
 from selbench.crew import is_small
-from selbench.datasets import Split, limited
+from selbench.datasets import Split
 from selbench.device import versions
-from selbench.engine.forward import prepare
-from selbench.engine.local import networks_of
+from selbench.engine.local import networks_of, prepare
 from selbench.engine.packed import PackedNetwork, PackedSplit
-from selbench.engine.plan import Task
 from selbench.engine.ray_cluster import Share, import_ray
 from selbench.engine.ray_worker import Seat, generated
 from selbench.errors import SelbenchError
 from selbench.store import StudyStore
 from selbench.subjects import Network
-from selbench.suites import Comparison, Condition, Validation, Work
+from selbench.suites import Task, Work
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,9 @@ class Networks:
     def put(cls, tasks: Sequence[Task], pixels: int, store: StudyStore) -> "Networks":
         """Send those that tasks need; tasks whose networks cannot be loaded are kept as failed."""
 
-        def send(subject: Network) -> tuple[Any, bool]:
-            network = prepare(subject.load(), on("cpu"))
-            return _put(network, subject), is_small(network, pixels)
+        def send(network: Network) -> tuple[Any, bool]:
+            model = prepare(network.load(), on("cpu"))
+            return _put(model, network), is_small(model, pixels)
 
         sent = networks_of(tasks, send, store)
         references = {weights: reference for weights, (reference, _) in sent.items()}
@@ -76,21 +74,21 @@ class Networks:
 
     def of(self, tasks: Sequence[Task]) -> FetchNetworks:
         """Return what brings the networks of tasks."""
-        subjects = [each for task in tasks for each in (task.subject, task.helper) if each]
-        return FetchNetworks({s.weights: self.references[s.weights] for s in subjects})
+        weights = {each.weights for task in tasks for each in task.networks}
+        return FetchNetworks({name: self.references[name] for name in weights})
 
 
-def _put(network: nn.Module, subject: Network) -> Any:
+def _put(model: nn.Module, network: Network) -> Any:
     ray = import_ray()
-    for module in {type(each).__module__ for each in network.modules()}:
+    for module in {type(each).__module__ for each in model.modules()}:
         if not is_installed(sys.modules[module]):  # the user's file, which other nodes lack
             ray.cloudpickle.register_pickle_by_value(sys.modules[module])
     try:
-        return ray.put(PackedNetwork.of(network))
+        return ray.put(PackedNetwork.of(model))
     except (TypeError, AttributeError, ValueError, RuntimeError, pickle.PicklingError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0].rstrip(".")
         raise SelbenchError(
-            f"{subject.name} cannot be sent to other processes ({reason}); take --engine local"
+            f"{network.name} cannot be sent to other processes ({reason}); take --engine local"
         ) from problem
 
 
@@ -103,37 +101,20 @@ def seat_of(share: Share, pieces: Sequence[Work]) -> Seat:
 
 def sendable(group: Sequence[Task], limit: int | None) -> list[Task]:
     """Return tasks whose images are in the object store, in the place of what reads them here."""
-    work = _sendable(group[0], group, limit)
+    work = group[0].work.sent(_put_splits, limit, {task.network.seed or 0 for task in group})
 
-    def light(subject: Network) -> Network:
-        return replace(subject, load=_left_behind)
+    def light(network: Network) -> Network:
+        return replace(network, load=_left_behind)
 
     return [
-        Task(work, light(task.subject), task.cells, task.helper and light(task.helper))
+        Task(work, light(task.network), task.cells, task.helper and light(task.helper))
         for task in group
     ]
 
 
-def _sendable(first: Task, group: Sequence[Task], limit: int | None) -> Work:
-    work = first.work
-    if isinstance(work, Condition):
-        return _sent(work, limit)
-    if isinstance(work, Comparison):
-        conditions = tuple(_sent(condition, limit) for condition in work.conditions)
-        return replace(work, conditions=conditions)
-    if isinstance(work, Validation):
-        held_out, ray = work.held_out, import_ray()
-        seeds = {task.subject.seed or 0 for task in group}
-        found = {seed: ray.put(PackedSplit.of(held_out.load(seed))) for seed in seeds}
-        return replace(work, held_out=replace(held_out, load=FetchSplit(found)))
-    return work
-
-
-def _sent(condition: Condition, limit: int | None) -> Condition:
-    if condition.stored is None:
-        return condition
-    reference = import_ray().put(PackedSplit.of(limited(condition.stored.load(), limit)))
-    return replace(condition, stored=replace(condition.stored, load=FetchSplit({0: reference})))
+def _put_splits(splits: Mapping[int, Split]) -> FetchSplit:
+    ray = import_ray()
+    return FetchSplit({seed: ray.put(PackedSplit.of(split)) for seed, split in splits.items()})
 
 
 def _left_behind() -> nn.Module:

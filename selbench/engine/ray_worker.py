@@ -16,16 +16,15 @@ from selbench.corrupted.treatment import find_variants
 from selbench.crew import map_in_turn
 from selbench.datasets import Dataset
 from selbench.device import deterministic, versions
-from selbench.engine.forward import prepare
-from selbench.engine.groups import Bench, Sink, run_group
+from selbench.engine.local import prepare
 from selbench.engine.packed import PackedNetwork, PackedSplit
-from selbench.engine.plan import Task
 from selbench.errors import SelbenchError
 from selbench.plugins import load_plugins
 from selbench.progress import quiet
 from selbench.store import Cell, Failure, Result
 from selbench.study import Study
-from selbench.suites import Comparison, Condition, Work
+from selbench.suites import Task, Work
+from selbench.suites.bench import Bench, Sink
 from selbench.training import train_or_find
 
 
@@ -59,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Written:
-    """Results on their way to a store: a `selbench.engine.groups.Sink`.
+    """Results on their way to a store: a `selbench.suites.bench.Sink`.
 
     Attributes:
         results: what was written together, with the outcomes behind it.
@@ -115,7 +114,7 @@ def run_elsewhere(
         split = job.split.split().to(device)
         limit, save = job.limit, job.save
         bench = Bench(own, split, job.classes, limit, save, written, quiet, map_in_turn)
-        run_group(group, bench)
+        bench.do(group)
     return written
 
 
@@ -125,8 +124,7 @@ def _prepared(
     device: torch.device,
 ) -> dict[str, nn.Module]:
     """Return a group's networks by the hash of their weights, and forget all others."""
-    subjects = [each for task in group for each in (task.subject, task.helper) if each]
-    names = list(dict.fromkeys(each.weights for each in subjects))
+    names = list(dict.fromkeys(each.weights for task in group for each in task.networks))
     for name in _networks.keys() - set(names):
         del _networks[name]
     missing = [name for name in names if name not in _networks]
@@ -198,6 +196,4 @@ def _check_variants(seat: Seat, work: Work) -> None:
 
 def generated(work: Work) -> list[str]:
     """Return the corruptions that a piece of work makes of images, each once."""
-    conditions: Sequence[Work] = work.conditions if isinstance(work, Comparison) else [work]
-    own = [each for each in conditions if isinstance(each, Condition) and each.stored is None]
-    return list(dict.fromkeys(each.name for each in own if each.name in CORRUPTIONS))
+    return list(dict.fromkeys(each.name for each in work.makes if each.name in CORRUPTIONS))

@@ -10,17 +10,11 @@ import pandas as pd
 
 from selbench.errors import SelbenchError, UnmeasuredError
 from selbench.leaderboard.curves import with_curves
+from selbench.request import Request
 from selbench.store import StudyStore, condition_id
 
 RUNS = Path("runs")  # where results are, unless --store says otherwise
-# Options of `selbench run`: what say what a study is, what bring networks, what take no value.
-OF_STUDIES = {"--data", "--source", "--scale", "--trained", "--layers", "--columns", "--estimator"}
-OF_BROUGHT = {
-    *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
-    *("--mean", "--std", "--input-size", "--class-map"),
-}
 CONDITION = ["suite", "condition", "level", "source", "version", "data"]  # columns that tell it
-FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--quiet", "-q"}
 
 
 def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
@@ -66,19 +60,7 @@ def study_words(study: str, manifest: dict[str, Any]) -> list[str]:
     As its latest run did; what that was to measure, and where, is left out.
     """
     trained = any(facts.get("training") for facts in manifest.get("subjects", {}).values())
-    kept = OF_STUDIES if trained else {*OF_STUDIES, *OF_BROUGHT}
-    named: list[str] = []
-    options: list[str] = []
-    words = manifest.get("command", [])[1:]
-    while words:
-        word, *words = words
-        if not word.startswith("-"):
-            named = [word]
-            continue
-        value = [] if "=" in word or word in FLAGS else words[:1]
-        words = words[len(value) :]
-        options += [word, *value] if word.split("=")[0] in kept else []
-    return [*(named or ([] if "--model" in options else [study])), *options]
+    return Request.model_validate(manifest["request"]).words(study, trained)
 
 
 def images_taken(rows: pd.DataFrame) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from selbench.regression import check
 from selbench.regression.baseline import read_baseline, write_baseline
 from selbench.regression.budget import seconds_of
 from selbench.regression.comparison import TOLERANCE
-from selbench.regression.evaluation import Model
+from selbench.regression.evaluation import Candidate, Place
 from selbench.regression.report import Report, basis, headline, sentence
+from selbench.subjects import Network
 from selbench.suites import Setting
 from selbench.training import weights_hash
 
@@ -49,21 +51,22 @@ def assert_robust(
     _check_limit(limit)
     seconds = None if budget is None else seconds_of(budget)
     names = (suites,) if isinstance(suites, str) else tuple(suites)
-    dataset, place = _dataset(data), choose_device(device)
+    dataset = _dataset(data)
+    place = Place(dataset, choose_device(device))
     height, width = dataset.test.images.shape[-2:]
     setting = Setting(height, width, choose_scale(scale))
-    tested = _model(model, name, dataset)
+    candidate = _candidate(model, name, dataset)
     if update:
         chosen = check.plan_baseline(names, setting, dataset.test, limit)
-        write_baseline(check.record(tested, chosen, dataset.test, place), baseline)
+        write_baseline(check.record(candidate, chosen, place), baseline)
         return None
     recorded = read_baseline(baseline, REMEDY)
     check.check_data(recorded, dataset.name, dataset.test, limit)
     chosen = check.plan(recorded, names, setting, limit)
     if seconds is not None:
-        chosen = check.within(seconds, chosen, tested, dataset.test)
-    found = check.run(tested, recorded, chosen, dataset.test, place, tolerance=tolerance)
-    return _passed(Report(found, recorded, tested.subject))
+        chosen = check.within(seconds, chosen, candidate, dataset.test)
+    found = check.run(candidate, recorded, chosen, place, tolerance)
+    return _passed(Report(found, recorded, candidate.subject))
 
 
 def _passed(report: Report) -> Report:
@@ -114,21 +117,26 @@ def _split(data: object) -> Split:
     return make_split(images.cpu(), labels.cpu())
 
 
-def _model(model: object, name: str, dataset: Dataset) -> Model:
-    networks = [_copied(each) for each in _networks(model)]
-    names = [f"{name} {number}" for number in range(len(networks))]
-    for network, own in zip(networks, names, strict=True):
-        _check_outputs(network, own, dataset)
-    return Model(
+def _candidate(model: object, name: str, dataset: Dataset) -> Candidate:
+    modules = [_copied(each) for each in _networks(model)]
+    kind = type(modules[0]).__name__
+    networks = []
+    for number, module in enumerate(modules):
+        own = f"{name} {number}"
+        _check_outputs(module, own, dataset)
+        weights = weights_hash(module.state_dict())
+        networks.append(Network(own, None, None, "", kind, weights, partial(_itself, module)))
+    return Candidate(
         subject=name,
         networks=networks,
-        names=names,
-        weights=[weights_hash(network.state_dict()) for network in networks],
-        training="",
-        architecture={"name": type(networks[0]).__name__},
+        architecture={"name": kind},
         study="",
         dataset=dataset.name,
     )
+
+
+def _itself(module: nn.Module) -> nn.Module:
+    return module
 
 
 def _networks(model: object) -> list[nn.Module]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from selbench.errors import SelbenchError
-from selbench.suites import Attack, Condition
+from selbench.suites import Work
 
 SPEED = 2e10  # floating-point operations of a network's forward pass, per second
 PIXEL = 2e-7  # seconds to corrupt one pixel, mean over the 19 corruptions
@@ -42,12 +42,12 @@ def forward_seconds(network: nn.Module, height: int, width: int) -> float:
 
 
 def choose(
-    pieces: Sequence[Condition | Attack],
+    pieces: Sequence[Work],
     examples: int,
     seconds: float,
     forward: float,
     pixels: int,
-) -> tuple[list[Condition], int]:
+) -> tuple[list[Work], int]:
     """Return the conditions to compare and the number of examples.
 
     Clean images and all corruptions are kept. As long as each has `ENOUGH` examples there are more
@@ -64,7 +64,7 @@ def choose(
     Raises:
         SelbenchError: where there are attacks only, or the time is too short.
     """
-    conditions = [piece for piece in pieces if isinstance(piece, Condition)]
+    conditions = [piece for piece in pieces if not piece.is_attack]
     if not conditions:
         raise SelbenchError("--budget chooses among corruptions, there are attacks only")
     for severities in SEVERITIES:

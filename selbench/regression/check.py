@@ -5,18 +5,23 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
-import torch
 
 from selbench import __version__
 from selbench.datasets import Split, limited
 from selbench.errors import SelbenchError
-from selbench.progress import SILENT, Progress
 from selbench.regression.baseline import Baseline, RecordedNetwork, facts
 from selbench.regression.budget import choose, forward_seconds
 from selbench.regression.comparison import TOLERANCE, Comparison, Correct, compare
-from selbench.regression.evaluation import Facts, Model, comparable, correctness, facts_of
+from selbench.regression.evaluation import (
+    Candidate,
+    Facts,
+    Place,
+    comparable,
+    correctness,
+    facts_of,
+)
 from selbench.store import condition_id
-from selbench.suites import Attack, Condition, Setting, levels_of
+from selbench.suites import Setting, Work
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Plan:
     """
 
     suites: tuple[str, ...]
-    pieces: list[Condition | Attack]
+    pieces: list[Work]
     examples: int
 
 
@@ -37,29 +42,23 @@ def plan_baseline(suites: Sequence[str], setting: Setting, test: Split, limit: i
     return Plan(names, comparable(names, setting), _taken(limit, len(test)))
 
 
-def record(
-    model: Model,
-    chosen: Plan,
-    test: Split,
-    device: torch.device,
-    progress: Progress = SILENT,
-) -> Baseline:
+def record(candidate: Candidate, chosen: Plan, place: Place) -> Baseline:
     """Evaluate a model, and return the baseline that says what it could do."""
-    made = correctness(model, chosen.pieces, test, chosen.examples, device, progress)
-    networks = zip(model.names, model.weights, strict=True)
+    made, test = correctness(candidate, chosen.pieces, chosen.examples, place), place.dataset.test
+    networks = candidate.networks
     return Baseline(
         selbench=__version__,
         torch=version("torch"),
-        study=model.study,
-        subject=model.subject,
-        model=model.architecture,
-        training=model.training,
-        dataset=model.dataset,
+        study=candidate.study,
+        subject=candidate.subject,
+        model=candidate.architecture,
+        training=candidate.networks[0].training,
+        dataset=candidate.dataset,
         data=test.checksum,
         test=len(test),
         examples=chosen.examples,
         suites=chosen.suites,
-        networks=tuple(RecordedNetwork(name=name, weights=weights) for name, weights in networks),
+        networks=tuple(RecordedNetwork(name=n.name, weights=n.weights) for n in networks),
         conditions=facts(made, facts_of(chosen.pieces)),
     )
 
@@ -139,27 +138,24 @@ def _said(made: Facts) -> str:
     return f"version {number} ({source}{', ' + data if data else ''})"
 
 
-def within(seconds: float, chosen: Plan, model: Model, test: Split) -> Plan:
+def within(seconds: float, chosen: Plan, candidate: Candidate, test: Split) -> Plan:
     """Return as much of a plan as fits in so many nominal seconds."""
     height, width = test.images.shape[-2:]
-    forward = sum(forward_seconds(network, height, width) for network in model.networks)
+    forward = sum(forward_seconds(network.load(), height, width) for network in candidate.networks)
     kept, examples = choose(chosen.pieces, chosen.examples, seconds, forward, height * width)
     return replace(chosen, pieces=[*kept], examples=examples)
 
 
 def run(
-    model: Model,
+    candidate: Candidate,
     baseline: Baseline,
     chosen: Plan,
-    test: Split,
-    device: torch.device,
-    *,
+    place: Place,
     tolerance: float = TOLERANCE,
-    progress: Progress = SILENT,
 ) -> Comparison:
     """Evaluate a model as a plan says, and compare it with the baseline."""
-    after = correctness(model, chosen.pieces, test, chosen.examples, device, progress)
-    before = _same(baseline, chosen, test)
+    after = correctness(candidate, chosen.pieces, chosen.examples, place)
+    before = _same(baseline, chosen, place.dataset.test)
     return compare({name: before[name] for name in after}, after, tolerance)
 
 
@@ -168,5 +164,5 @@ def _same(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correct]:
     held, wanted = (limited(test, n).examples.numpy() for n in (baseline.examples, chosen.examples))
     places = np.searchsorted(held, wanted)  # a larger limit holds the examples of a smaller one
     correct = baseline.correct()
-    names = [condition_id(p.suite, p.name, level) for p in chosen.pieces for level in levels_of(p)]
+    names = [condition_id(p.suite, p.name, level) for p in chosen.pieces for level in p.levels]
     return {name: correct[name][:, places] for name in names}

@@ -1,58 +1,75 @@
-"""Who is right on which example: networks under conditions and attacks, in memory."""
+"""Which examples networks classify correctly: what a run of them keeps, read from its store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from selbench.crew import crew, is_small
-from selbench.datasets import Split, limited
-from selbench.engine import data_of, prepare, run_attack, run_condition
+from selbench.datasets import Dataset
+from selbench.engine import evaluate
 from selbench.errors import NotFiniteError, SelbenchError
-from selbench.outcomes import Columns
+from selbench.outcomes import Columns, from_table
 from selbench.progress import SILENT, Progress
 from selbench.regression.baseline import repeated
-from selbench.regression.comparison import Correct
-from selbench.store import condition_id
-from selbench.suites import Attack, Condition, Setting, Work, collect, levels_of
+from selbench.regression.comparison import CLEAN, Correct
+from selbench.request import Request
+from selbench.store import StudyStore, condition_id
+from selbench.subjects import Network
+from selbench.suites import Setting, Task, Work, collect
 from selbench.suites.work import once
 
 Facts = tuple[str, int, str]  # source, version and data of a condition
 
 
 @dataclass(frozen=True)
-class Model:
-    """The model under test, on a whole test split.
+class Candidate:
+    """The model under test: one network, or several that differ by their seed.
 
     Attributes:
         subject: its name, such as "alpha=0".
-        networks: it, trained with one seed or several.
-        names, weights: of each network, and the hash of its weights.
-        training: fingerprint of how it was trained, or "".
+        networks: each with another seed.
         architecture: name and options.
-        study, dataset: names.
+        study: name of the study, "" where there is none.
+        dataset: name of the data set.
     """
 
     subject: str
-    networks: Sequence[nn.Module]
-    names: Sequence[str]
-    weights: Sequence[str]
-    training: str
+    networks: Sequence[Network]
     architecture: dict[str, Any]
     study: str
     dataset: str
 
     def __post_init__(self) -> None:
         """Refuse a network that is there twice: it would hide the spread between seeds."""
-        twice = repeated(self.names, self.weights)
+        names, weights = zip(*((each.name, each.weights) for each in self.networks), strict=True)
+        twice = repeated(names, weights)
         if twice:
             raise SelbenchError(f"{twice}; name each network once")
 
 
-def comparable(suites: Sequence[str], setting: Setting) -> list[Condition | Attack]:
+@dataclass(frozen=True)
+class Place:
+    """Where a candidate is evaluated.
+
+    Attributes:
+        dataset: whose test images are used.
+        device: where networks and images are put.
+        progress: told of every batch.
+        store: a folder that keeps outcomes, so that an interrupted check resumes; None keeps none.
+    """
+
+    dataset: Dataset
+    device: torch.device
+    progress: Progress = SILENT
+    store: Path | None = None
+
+
+def comparable(suites: Sequence[str], setting: Setting) -> list[Work]:
     """Return what has an outcome per example that depends on one network alone, each piece once.
 
     Raises:
@@ -60,16 +77,11 @@ def comparable(suites: Sequence[str], setting: Setting) -> list[Condition | Atta
     """
     if not suites:
         raise SelbenchError("there is no suite to compare; name one, such as corruptions")
-    pieces = [piece for name in suites for piece in _comparable(name, setting)]
-    return [piece for piece in once(pieces) if isinstance(piece, Condition | Attack)]
+    return once(piece for name in suites for piece in _comparable(name, setting))
 
 
-def _comparable(suite: str, setting: Setting) -> list[Condition | Attack]:
-    kept = [
-        piece
-        for piece in collect((suite,), setting)
-        if isinstance(piece, Condition) or (isinstance(piece, Attack) and not piece.transfer)
-    ]
+def _comparable(suite: str, setting: Setting) -> list[Work]:
+    kept = [piece for piece in collect((suite,), setting) if piece.comparable]
     if not kept:
         raise SelbenchError(
             f"the suite {suite} tells of no example whether it is recognised; compare "
@@ -81,83 +93,93 @@ def _comparable(suite: str, setting: Setting) -> list[Condition | Attack]:
 def facts_of(pieces: Sequence[Work]) -> dict[str, Facts]:
     """Return how every condition is made, by its id."""
     return {
-        condition_id(piece.suite, piece.name, level): (piece.source, piece.version, data_of(piece))
+        condition_id(piece.suite, piece.name, level): (piece.source, piece.version, piece.data)
         for piece in pieces
-        for level in levels_of(piece)
+        for level in piece.levels
     }
 
 
 def correctness(
-    model: Model,
-    pieces: Sequence[Condition | Attack],
-    test: Split,
-    limit: int,
-    device: torch.device,
-    progress: Progress = SILENT,
+    candidate: Candidate, pieces: Sequence[Work], limit: int, place: Place
 ) -> dict[str, Correct]:
-    """Return networks x examples for every condition, in the order of `pieces`.
+    """Evaluate a candidate as `selbench run` does, and return what it has right.
 
     Args:
-        model: its networks take images in [0, 1] and return logits.
+        candidate: the model.
         pieces: as `comparable` returns them.
-        test: the whole test split.
-        limit: take so many of its examples.
-        device: where networks and images are put.
-        progress: told of every batch.
+        limit: take so many of the test images.
+        place: the images, the device and the store.
+
+    Returns:
+        networks x examples for every condition, in the order of `pieces`.
 
     Raises:
         NotFiniteError: for a network whose outputs on clean images are not finite.
+        SelbenchError: for a network that fails under a condition.
     """
-    split = limited(test, limit).to(device)
-    ready = [prepare(network, device) for network in model.networks]
-    small = all(is_small(network, split.images[0, 0].numel()) for network in ready)
-    found: dict[str, Correct] = {}
-    with (
-        progress.track("compare", len(pieces) * len(split)) as step,
-        crew(small, device, step) as (run_all, safe_step),
-    ):
-        for piece in pieces:
-            if isinstance(piece, Attack):
-                columns = [run_attack(piece, [network], split)[0] for network in ready]
-                safe_step(len(split), piece.name)
-            else:
-                own = split if piece.stored is None else limited(piece.stored.load(), limit)
-                outcomes = run_condition(piece, ready, own.to(device), safe_step, run_all)
-                if piece.suite == "clean":
-                    _check_finite(model, outcomes)
-                columns = [[each] for each in outcomes]
-            found |= _named(piece, columns, len(split))
-    return found
+    test = place.dataset.test
+    request = Request(limit=limit if limit < len(test) else None, retry=True)
+    with _folder(place.store) as root:
+        store = StudyStore(root, candidate.study or "model", {"command": ["selbench.check"]})
+        store.prepare()
+        evaluate(
+            candidate.networks, pieces, place.dataset, store, place.device, request, place.progress
+        )
+        # Only the checksum of the whole test split is in a cell: no image is taken for its key.
+        tasks = [t for p in pieces for t in p.tasks(candidate.networks, test, request.limit)]
+        _check_done(store, tasks)
+        outcomes = from_table(store.outcomes({cell.key for task in tasks for cell in task.cells}))
+    return _bits(tasks, outcomes, min(limit, len(test)))
 
 
-def _check_finite(model: Model, outcomes: Sequence[Columns]) -> None:
-    for name, columns in zip(model.names, outcomes, strict=True):
-        finite = columns["confidence"].isfinite()
-        if not finite.all():
-            raise NotFiniteError(
-                f"{name} returns logits that are not finite for {int((~finite).sum())} of "
-                f"{len(finite)} clean images; look at its weights and normalisation"
-            )
+@contextmanager
+def _folder(store: Path | None) -> Iterator[Path]:
+    if store is not None:
+        yield store
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _check_done(store: StudyStore, tasks: Sequence[Task]) -> None:
+    failures = store.failures({cell.key for task in tasks for cell in task.cells})
+    if failures:
+        cell = failures[0].cell
+        name = condition_id(cell.suite, cell.condition, cell.level)
+        raise SelbenchError(
+            f"{cell.subject} failed under {name} ({failures[0].reason.rstrip('.')}); mend the "
+            "network, or leave the suite out"
+        )
+
+
+def _bits(
+    tasks: Sequence[Task], outcomes: Mapping[str, Columns], examples: int
+) -> dict[str, Correct]:
+    rows: dict[str, list[np.ndarray]] = {}
+    for task in tasks:
+        for cell in task.cells:
+            name, columns = condition_id(cell.suite, cell.condition, cell.level), outcomes[cell.key]
+            if name == CLEAN:
+                _check_finite(cell.subject, columns)
+            if len(columns["label"]) != examples:
+                raise SelbenchError(
+                    f"{name} has {len(columns['label'])} images on disk, not {examples} as the "
+                    "data set; take --limit, or a whole set"
+                )
+            rows.setdefault(name, []).append(_right(columns))
+    return {name: np.stack(bits) for name, bits in rows.items()}
+
+
+def _check_finite(name: str, columns: Columns) -> None:
+    finite = columns["confidence"].isfinite()
+    if not finite.all():
+        raise NotFiniteError(
+            f"{name} returns logits that are not finite for {int((~finite).sum())} of "
+            f"{len(finite)} clean images; look at its weights and normalisation"
+        )
 
 
 def _right(columns: Columns) -> np.ndarray:
     """Return where the label is predicted; logits that are not finite predict nothing."""
     right = columns["prediction"] == columns["label"]
     return (right & columns["confidence"].isfinite()).numpy()
-
-
-def _named(
-    piece: Condition | Attack, columns: Sequence[Sequence[Columns]], examples: int
-) -> dict[str, Correct]:
-    """Return the bits of a piece's levels, by condition id; `columns` is networks x levels."""
-    named = {}
-    for place, level in enumerate(levels_of(piece)):
-        name = condition_id(piece.suite, piece.name, level)
-        rows = [_right(each[place]) for each in columns]
-        if len(rows[0]) != examples:
-            raise SelbenchError(
-                f"{name} has {len(rows[0])} images on disk, not {examples} as the data set; take "
-                "--limit, or a whole set"
-            )
-        named[name] = np.stack(rows)
-    return named

@@ -5,6 +5,7 @@ from typing import Any
 
 from selbench.errors import damaged
 from selbench.files import read_json
+from selbench.request import Request, request_of
 from selbench.store.kinds import check_record
 
 FACTS = {"data": "text", "training": "text", "device": "text?", "cells": "text?"}
@@ -25,6 +26,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise damaged(path, problem, "delete it and run the study again") from problem
     manifest: dict[str, Any] = content
+    if "request" not in manifest:  # an earlier version wrote it
+        manifest["request"] = request_of(manifest.get("command", [])).model_dump(mode="json")
     return manifest
 
 
@@ -53,3 +56,4 @@ def _check(content: Any) -> None:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise TypeError("its command is no list of words")
     check_record(content.get("versions", {}), {}, "what it says of versions")
+    Request.model_validate(content.get("request", {}))

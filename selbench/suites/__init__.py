@@ -1,5 +1,7 @@
 """Suites: what is done to the images, or computed of a network."""
 
+from collections.abc import Sequence
+
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
 from selbench.suites import (
@@ -14,36 +16,27 @@ from selbench.suites import (
     representation,
     selectivity,
 )
-from selbench.suites.work import (
-    ALL,
-    SUITES,
+from selbench.suites.pieces import (
     Analysis,
     Attack,
     Comparison,
     Condition,
-    HeldOut,
-    Only,
-    Passes,
     Recalibration,
-    Setting,
     Validation,
-    Work,
-    levels_of,
-    once,
 )
+from selbench.suites.work import SUITES, HeldOut, Passes, Setting, Task, Work, once
 
 __all__ = [
-    "ALL",
     "SUITES",
     "Analysis",
     "Attack",
     "Comparison",
     "Condition",
     "HeldOut",
-    "Only",
     "Passes",
     "Recalibration",
     "Setting",
+    "Task",
     "Validation",
     "Work",
     "attacked",
@@ -54,7 +47,6 @@ __all__ = [
     "corrupted",
     "elasticity",
     "gradients",
-    "levels_of",
     "mechanism",
     "representation",
     "selectivity",
@@ -68,12 +60,11 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
         SelbenchError: for an unknown suite, corruption or attack, one that is in none of the
             suites, and images or sets on disk that do not serve.
     """
-    only = setting.only
     attacks = _names(SUITES["attacks-strong"](setting), attacking=True)
     pieces = [work for name in names for work in SUITES[name](setting)]
     for what, chosen, known, whole in (
-        ("corruption", only.corruptions, [*CORRUPTIONS], "corruptions-all"),
-        ("attack", only.attacks, attacks, "attacks-strong"),
+        ("corruption", setting.corruptions, [*CORRUPTIONS], "corruptions-all"),
+        ("attack", setting.attacks, attacks, "attacks-strong"),
     ):
         held = _names(pieces, attacking=what == "attack")
         for name in chosen:
@@ -83,14 +74,14 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
                 raise SelbenchError(
                     f"{name} is not in the suite {', '.join(names)}; add --suite {whole}"
                 )
-    left_out = set(attacks) - set(only.attacks or attacks)
+    left_out = set(attacks) - set(setting.attacks or attacks)
     return [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]
 
 
-def _names(pieces: list[Work], attacking: bool) -> list[str]:
+def _names(pieces: Sequence[Work], attacking: bool) -> list[str]:
     return [work.name for work in pieces if _attacks(work) == attacking]
 
 
 def _attacks(work: Work) -> bool:
     """Say whether it is an attack, or checks for masked gradients with some."""
-    return isinstance(work, Attack) or work.suite == "attacks"
+    return work.is_attack or work.suite == "attacks"

@@ -17,7 +17,8 @@ from selbench.attacks.nearest import (
 from selbench.attacks.norms import NORMS
 from selbench.attacks.strong import DRAWS, STEPS, noise, transferred
 from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, attacks
-from selbench.suites.work import SUITES, Attack, Passes, Setting, Work
+from selbench.suites.pieces import Attack
+from selbench.suites.work import SUITES, Passes, Setting, Work
 
 Levels = tuple[float, ...]  # epsilons in 255ths, rising
 
@@ -86,5 +87,5 @@ def _piece(
         transfer=transfer,
         group=group,
         version=version,
-        passes=PASSES[name],
+        each=PASSES[name],
     )

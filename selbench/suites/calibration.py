@@ -8,15 +8,8 @@ from selbench.errors import SelbenchError
 from selbench.files import fingerprint
 from selbench.study import Study
 from selbench.suites.corrupted import corruptions
-from selbench.suites.work import (
-    SUITES,
-    Condition,
-    HeldOut,
-    Recalibration,
-    Setting,
-    Validation,
-    Work,
-)
+from selbench.suites.pieces import Condition, Recalibration, Validation
+from selbench.suites.work import SUITES, HeldOut, Setting, Work
 from selbench.training import train_and_validation
 
 METHOD = f"spline of {KNOTS} knots"
@@ -36,7 +29,7 @@ def calibration(setting: Setting) -> list[Work]:
             f"dataset.validation = {held_out.images} is too few to fit a recalibration to; hold at "
             f"least {FEWEST} images out, or take --suite corruptions"
         )
-    pieces, validation = corruptions(setting), Validation(held_out)
+    pieces, validation = corruptions(setting), Validation(held_out=held_out)
     conditions = [piece for piece in pieces if isinstance(piece, Condition)]
     fits = [
         _recalibration(tuple(group), validation)

@@ -1,6 +1,7 @@
 """The suite without a perturbation."""
 
-from selbench.suites.work import SUITES, Condition, Setting, Work
+from selbench.suites.pieces import Condition
+from selbench.suites.work import SUITES, Setting, Work
 
 
 @SUITES

@@ -7,7 +7,8 @@ from selbench.corrupted.treatment import find_variants
 from selbench.errors import SelbenchError
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
-from selbench.suites.work import SUITES, Condition, Setting, Work
+from selbench.suites.pieces import Condition
+from selbench.suites.work import SUITES, Setting, Work
 from selbench.types import Examples, Pixels
 
 
@@ -31,7 +32,7 @@ def corruptions_all(setting: Setting) -> list[Work]:
 
 def every_corruption(setting: Setting) -> list[Condition]:
     """Return all 19 corruptions at their severities; of a set on disk, those that it holds."""
-    only, stored = setting.only.corruptions, setting.stored
+    only, stored = setting.corruptions, setting.stored
     chosen = [
         corruption
         for name, corruption in CORRUPTIONS.items()
@@ -44,8 +45,7 @@ def _corrupted(setting: Setting, extra: bool) -> list[Condition]:
     chosen = [
         corruption
         for corruption in CORRUPTIONS.values()
-        if corruption.extra == extra
-        and corruption.name in (setting.only.corruptions or CORRUPTIONS)
+        if corruption.extra == extra and corruption.name in (setting.corruptions or CORRUPTIONS)
     ]
     return _conditions(setting, chosen)
 

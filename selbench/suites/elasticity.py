@@ -8,7 +8,8 @@ from selbench.analyses.elasticity import clusterings, contrast, correlation, loc
 from selbench.datasets import Split, limited
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at
-from selbench.suites.work import SUITES, Analysis, Setting, Work
+from selbench.suites.pieces import Analysis
+from selbench.suites.work import SUITES, Passes, Setting, Work
 from selbench.training import to_images
 
 IMAGES = 100  # at most, or 2 of each class: the cost grows with their square
@@ -19,7 +20,13 @@ def elasticity(setting: Setting) -> list[Work]:
     """Local elasticity: what a step on one image does to others, within and between classes."""
     measure = partial(_measure_elasticity, layers=setting.mechanism.layers)
     source = looked_at("original", setting)
-    return [Analysis("elasticity", measure, source=source, most=IMAGES)]
+    return [Analysis("elasticity", "clean", measure, _passes, IMAGES, source=source)]
+
+
+def _passes(model: nn.Module, split: Split, classes: int) -> Passes:
+    """Count a step on each image, after which all pass again; clusterings look once more."""
+    images = min(len(split), max(IMAGES, 2 * classes))
+    return Passes(forward=1, backward=1, double=1 + images)
 
 
 def _measure_elasticity(

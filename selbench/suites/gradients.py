@@ -1,20 +1,24 @@
 """Suites of how networks' units and logits depend on the image: gradients and the Jacobian."""
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import nn
 
-from selbench.analyses.gradients import Estimate, LayerGradients, input_gradients
-from selbench.analyses.jacobian import jacobian_norms
+from selbench.analyses.gradients import PROBES, Estimate, LayerGradients, input_gradients
+from selbench.analyses.jacobian import STEPS, jacobian_norms
+from selbench.analyses.layers import find_layers
 from selbench.datasets import Split, limited
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
-from selbench.suites.work import SUITES, Analysis, Setting, Work
+from selbench.suites.pieces import Analysis
+from selbench.suites.work import SUITES, Passes, Setting, Work
 from selbench.training import to_images
 
 IMAGES = 1000  # at most: each costs as much as many forward passes
 CLASSES = 20  # with more of them, the Jacobian's norms are estimated
 PROJECTIONS = 20  # of the logits, then
+BACK = 0.6  # of a pass forward and back, the way back
 
 
 @SUITES
@@ -23,13 +27,27 @@ def gradients(setting: Setting) -> list[Work]:
     layers, estimator = setting.mechanism.layers, setting.mechanism.estimator
     measure = partial(_measure_gradients, layers=layers, estimator=estimator)
     source = looked_at("original", setting, estimator=estimator)
-    return [Analysis("gradients", measure, source=source, version=2, most=IMAGES)]
+    each: Passes | Callable[..., Passes] = Passes(forward=1, backward=PROBES)
+    if estimator == "exact":
+        each = partial(_exact_passes, layers)
+    return [Analysis("gradients", "clean", measure, each, IMAGES, source=source, version=2)]
 
 
 @SUITES
 def jacobian(setting: Setting) -> list[Work]:
     """Norms of the input-output Jacobian: as they are, and with the logits' scale taken out."""
-    return [Analysis("jacobian", _measure_jacobian, version=2, most=IMAGES)]
+    return [Analysis("jacobian", "clean", _measure_jacobian, _jacobian_passes, IMAGES, version=2)]
+
+
+def _exact_passes(layers: str | None, model: nn.Module, split: Split, classes: int) -> Passes:
+    """Count the way back for each unit; the units share the pass forward."""
+    return Passes(1, BACK * sum(each.units for each in find_layers(model, split.images, layers)))
+
+
+def _jacobian_passes(model: nn.Module, split: Split, classes: int) -> Passes:
+    """Count the way back for each class or projection; they share the pass forward."""
+    back = classes if classes <= CLASSES else PROJECTIONS + 2 * STEPS
+    return Passes(1, BACK * back)
 
 
 def _measure_gradients(

@@ -11,7 +11,8 @@ from selbench.datasets import Split
 from selbench.stats import prediction_interval
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
-from selbench.suites.work import Analysis, Setting, Work
+from selbench.suites.pieces import Analysis
+from selbench.suites.work import Passes, Setting, Work
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the index over a layer's units
 
@@ -19,9 +20,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the index over a layer's units
 def class_index(setting: Setting) -> list[Work]:
     """Return the measurement of the index on the clean images, which other suites have too."""
     measure = partial(_measure_index, layers=setting.mechanism.layers)
-    return [
-        Analysis("selectivity", measure, source=looked_at("original", setting), version=2),
-    ]
+    source = looked_at("original", setting)
+    return [Analysis("selectivity", "clean", measure, Passes(1), source=source, version=2)]
 
 
 def _measure_index(

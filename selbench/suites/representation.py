@@ -20,7 +20,8 @@ from selbench.store import Measurement
 from selbench.suites.attacked import PAPER_EPSILON, PAPER_STEP, STEPS
 from selbench.suites.corrupted import every_corruption
 from selbench.suites.layered import looked_at, of_layer, summarised
-from selbench.suites.work import SUITES, Analysis, Comparison, Condition, Setting, Work
+from selbench.suites.pieces import Analysis, Comparison, Condition
+from selbench.suites.work import SUITES, Passes, Setting, Work
 from selbench.training import to_images
 
 PGD = "paper-pgd"
@@ -32,7 +33,7 @@ def dimensionality(setting: Setting) -> list[Work]:
     columns, layers = setting.mechanism.columns, setting.mechanism.layers
     measure = partial(_measure_clean, layers=layers, columns=columns)
     source = looked_at("original", setting, columns)
-    clean = Analysis("dimensionality", measure, source=source)
+    clean = Analysis("dimensionality", "clean", measure, Passes(1), source=source)
     return [clean, *representations(setting, columns)]
 
 
@@ -56,11 +57,20 @@ def representations(setting: Setting, columns: Columns = "units") -> list[Work]:
         measure = partial(_measure_perturbed, what=name, layers=layers, columns=columns)
         source = looked_at(first.source, setting, columns)
         pieces.append(
-            Comparison(suite, name, conditions, measure, None, first.group, source, first.version)
+            Comparison(
+                suite,
+                name,
+                conditions,
+                measure,
+                group=first.group,
+                source=source,
+                version=first.version,
+            )
         )
     attacked = partial(_measure_attacked, layers=layers, columns=columns)
     source = looked_at("attack", setting, columns)
-    return [*pieces, Analysis(suite, attacked, PGD, group="linf", source=source)]
+    each = Passes(forward=2, backward=STEPS)
+    return [*pieces, Analysis(suite, PGD, attacked, each, group="linf", source=source)]
 
 
 def _check_pairs(condition: Condition, setting: Setting) -> None:

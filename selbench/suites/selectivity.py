@@ -13,8 +13,9 @@ from selbench.stats import prediction_interval
 from selbench.store import Measurement
 from selbench.suites.index import class_index
 from selbench.suites.layered import looked_at, of_layer, summarised
+from selbench.suites.pieces import Analysis
 from selbench.suites.representation import representations
-from selbench.suites.work import SUITES, Analysis, Setting, Work
+from selbench.suites.work import SUITES, Passes, Setting, Work
 
 ROTATIONS = 20
 EXAMINED = 2000  # images on which other axes are tried
@@ -27,7 +28,7 @@ def selectivity(setting: Setting) -> list[Work]:
     source = looked_at("original", setting)
     return [
         *class_index(setting),
-        Analysis("selectivity", axes, "axes", source=source, most=EXAMINED),
+        Analysis("selectivity", "axes", axes, Passes(1), EXAMINED, source=source),
         *representations(setting),
     ]
 

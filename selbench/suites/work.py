@@ -1,22 +1,29 @@
-"""What suites consist of, what they are made for, and where they are registered."""
+"""What a suite consists of: pieces of work, each of which says all that engines need to know."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from selbench.attacks.gradient import Attacked
-from selbench.corrupted.reading import CorruptedSet, Stored
+from selbench.corrupted.reading import CorruptedSet
 from selbench.datasets import Split
 from selbench.registry import Registry
-from selbench.store import Measurement
+from selbench.store import Cell
 from selbench.study import MechanismSpec
-from selbench.types import Examples, Pixels
+from selbench.subjects import Network
+
+if TYPE_CHECKING:
+    from selbench.suites.bench import Bench
+    from selbench.suites.pieces import Condition
+
+Put = Callable[[Mapping[int, Split]], Callable[..., Split]]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The training images that networks were not trained on, drawn anew for each seed.
+    """The training images that networks were not trained on, drawn separately for each seed.
 
     Attributes:
         checksum: identifies the images of all seeds.
@@ -30,24 +37,13 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Only:
-    """What is taken of suites: names of corruptions, and of attacks; () for all."""
-
-    corruptions: tuple[str, ...] = ()
-    attacks: tuple[str, ...] = ()
-
-
-ALL = Only()
-
-
-@dataclass(frozen=True)
 class Setting:
     """What suites are made for.
 
     Attributes:
         height, width: of the images, in pixels.
         scale: the image size whose corruption constants are used; None for the images' own.
-        only: the corruptions and attacks to take of those in a suite.
+        corruptions, attacks: the names to take of those in a suite; () for all.
         stored: a set on disk to take corrupted images from, instead of making them.
         mechanism: how the analyses look at networks.
         validation: the training images that were held out; None where there are none.
@@ -56,158 +52,168 @@ class Setting:
     height: int
     width: int
     scale: int | None = None
-    only: Only = ALL
+    corruptions: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
     stored: CorruptedSet | None = None
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
     validation: HeldOut | None = None
 
 
-def unchanged(images: Pixels, examples: Examples) -> Pixels:
-    """Return the images as they are."""
-    return images
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What happens to the images before every network sees them.
-
-    Attributes are the columns of the same names of `selbench.store.Cell`; `perturb` maps uint8
-    images, and their positions in the data set, to images of the same shape. A condition whose
-    images lie on disk has them in `stored`, in place of the data set's.
-    """
-
-    suite: str
-    name: str
-    perturb: Callable[[Pixels, Examples], Pixels] = unchanged
-    level: int | None = None
-    group: str = ""
-    source: str = "original"
-    version: int = 1
-    stored: Stored | None = None
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What is computed of one network on a whole split: `measure(model, split, classes)`.
-
-    `most` is how many of the images it looks at if there are more, None for all.
-    """
-
-    suite: str
-    measure: Callable[[nn.Module, Split, int], list[Measurement]]
-    name: str = "clean"
-    level: int | None = None
-    group: str = ""
-    source: str = "original"
-    version: int = 1
-    most: int | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is computed of one network on images and on what conditions make of them.
-
-    Attributes are the columns of the same names of `selbench.store.Cell`, and:
-        conditions: what happens to the images, one for each of `levels`.
-        measure: from (model, split, perturbed images of every level, classes) to the measurements
-            of every level.
-    """
-
-    suite: str
-    name: str
-    conditions: tuple[Condition, ...]
-    measure: Callable[[nn.Module, Split, Sequence[Pixels], int], list[list[Measurement]]]
-    level: None = None
-    group: str = ""
-    source: str = "generated"
-    version: int = 1
-
-    @property
-    def levels(self) -> tuple[float | None, ...]:
-        """Those of the conditions."""
-        return tuple(condition.level for condition in self.conditions)
-
-
 @dataclass(frozen=True)
 class Passes:
-    """How often images go through a network: forward, and forward and back for gradients."""
+    """How often images go through a network: forward, forward and back, forward in float64."""
 
-    forward: int = 0
-    backward: int = 0
+    forward: float = 0
+    backward: float = 0
+    double: float = 0
+
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.double + other.double,
+        )
+
+    def __mul__(self, times: float) -> "Passes":
+        return Passes(times * self.forward, times * self.backward, times * self.double)
 
 
 @dataclass(frozen=True)
-class Attack:
-    """What happens to the images with the help of the network under test.
+class Work(ABC):
+    """One thing that is done to images or computed of networks: one or several cells of each.
 
-    Attributes are the columns of the same names of `selbench.store.Cell`, and:
-        levels: of the budget, rising: epsilons in 255ths, or numbers of steps.
-        run: attacks (network, images, labels, examples); returns one result per level.
-        transfer: whether `run` takes another subject's network too, before the images.
-        passes: of each image at most, where it never falls; None where that is not known.
+    Attributes are the columns of the same names of `selbench.store.Cell`; `name` is its condition.
+    What differs between kinds of work is a member of this class, so that nobody has to ask which
+    kind it is:
+
+    Attributes:
+        reads_outcomes: whether it reads outcomes in the store instead of looking at networks.
+        shares: whether it makes something of the images that serves all networks.
+        is_attack: whether it is an attack.
     """
 
     suite: str
     name: str
-    levels: tuple[float, ...]
-    run: Callable[..., list[Attacked]]
-    transfer: bool = False
-    level: None = None
-    group: str = ""
-    source: str = "attack"
-    version: int = 1
-    passes: Passes | None = None
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Each network on the images that were held out of its own training, all of them.
-
-    Its outcomes are kept to fit on, but measured in no table: the network was chosen by them.
-    One whose seed is not known, such as a brought one, is left out.
-    """
-
-    held_out: HeldOut
-    suite: str = "validation"
-    name: str = "clean"
-    level: None = None
-    group: str = ""
-    source: str = "held out"
-    version: int = 1
-
-
-@dataclass(frozen=True)
-class Recalibration:
-    """What a fit to `validation` makes of the outcomes under `conditions`, one for each level.
-
-    It needs no network: the outcomes are those that the store holds. Attributes are the columns of
-    the same names of `selbench.store.Cell`.
-    """
-
-    conditions: tuple[Condition, ...]
-    validation: Validation
-    suite: str
-    name: str
-    level: None = None
+    _: KW_ONLY
+    level: float | None = None
     group: str = ""
     source: str = "original"
     version: int = 1
 
+    reads_outcomes: ClassVar[bool] = False
+    shares: ClassVar[bool] = True
+    is_attack: ClassVar[bool] = False
+
     @property
     def levels(self) -> tuple[float | None, ...]:
-        """Those of the conditions."""
-        return tuple(condition.level for condition in self.conditions)
+        """Those of the cells that it makes of a network."""
+        return (self.level,)
+
+    @property
+    def data(self) -> str:
+        """The checksum of the images that it brings; "" where it takes the test images."""
+        return ""
+
+    @property
+    def makes(self) -> "Sequence[Condition]":
+        """The conditions whose images it makes of the test images."""
+        return ()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it has an outcome of each test image that depends on one network alone."""
+        return False
+
+    def images(self, split: Split, limit: int | None) -> int:
+        """Return how many images it takes; `split` has `limit` of the test images."""
+        return len(split)
+
+    @abstractmethod
+    def passes(
+        self, model: nn.Module, split: Split, classes: int, limit: int | None
+    ) -> Passes | None:
+        """Return how often its images pass a network, at most; None where that is not known."""
+
+    def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
+        """Yield the networks that it can be done on, each with the one that helps."""
+        yield from ((network, None) for network in networks)
+
+    def saves(self, images: int) -> int:
+        """Return of how many images adversarials are kept, where `images` are asked for."""
+        return 0
+
+    def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Work":
+        """Return it for another machine: images of its own come from where `put` leaves them.
+
+        Args:
+            put: leaves splits, by seed, and returns what brings them (without a seed, that of 0).
+            limit: how many of the images are needed; None for all.
+            seeds: of the networks that it is done on.
+        """
+        return self
+
+    @abstractmethod
+    def run(self, tasks: "Sequence[Task]", bench: "Bench") -> None:
+        """Do it on the networks of tasks, and keep what comes of it."""
+
+    def tasks(
+        self, networks: Sequence[Network], split: Split, limit: int | None
+    ) -> "Iterator[Task]":
+        """Yield a task for each network that it can be done on."""
+        for network, helper in self.partners(networks):
+            cells = [self.cell(level, network, split, limit, helper) for level in self.levels]
+            yield Task(self, network, cells, helper)
+
+    def cell(
+        self,
+        level: float | None,
+        network: Network,
+        split: Split,
+        limit: int | None,
+        helper: Network | None = None,
+    ) -> Cell:
+        """Return the cell that it makes of a network at one of its levels."""
+        return Cell(
+            suite=self.suite,
+            condition=self.name,
+            level=level,
+            group=self.group,
+            source=self.source,
+            version=self.version,
+            data=self.data or split.checksum,
+            limit=limit,
+            subject=network.name,
+            alpha=network.alpha,
+            seed=network.seed,
+            training=network.training,
+            architecture=network.architecture,
+            weights=network.weights,
+            helper=helper.weights if helper else "",
+        )
 
 
-Work = Condition | Analysis | Comparison | Attack | Validation | Recalibration
-SUITES = Registry[Callable[[Setting], list[Work]]]("suite")
+@dataclass(frozen=True)
+class Task:
+    """A piece of work on one network: the cells it makes, one for each level.
+
+    `helper` is the network whose adversarials are tried, where an attack is transferred.
+    """
+
+    work: Work
+    network: Network
+    cells: list[Cell]
+    helper: Network | None = None
+
+    @property
+    def networks(self) -> list[Network]:
+        """The network and its helper, as far as the work looks at them."""
+        needed = [] if self.work.reads_outcomes else [self.network, self.helper]
+        return [each for each in needed if each is not None]
 
 
-def levels_of(work: Work) -> tuple[float | None, ...]:
-    """Return the levels of the cells that a piece of work makes."""
-    return work.levels if isinstance(work, Attack | Comparison | Recalibration) else (work.level,)
+SUITES = Registry[Callable[[Setting], Sequence[Work]]]("suite")
 
 
 def once(pieces: Iterable[Work]) -> list[Work]:
     """Return each piece of work once, in order."""
-    return list({(work.suite, work.name, levels_of(work)): work for work in pieces}.values())
+    return list({(work.suite, work.name, work.levels): work for work in pieces}.values())

@@ -98,7 +98,7 @@ def test_the_suite_gets_by_with_a_network_that_cannot_be_attacked(kind):
     pieces = [p for p in collect(("attacks",), Setting(SIDE, SIDE)) if isinstance(p, Attack)]
     assert len(pieces) == 4
     for piece in pieces:
-        results = piece.run(network, images, labels, torch.arange(6))
+        results = piece.attack(network, images, labels, torch.arange(6))
         assert len(results) == len(piece.levels)
         for each in results:
             wrong = labels_of(network, images) != labels

@@ -231,7 +231,7 @@ def test_the_suite_is_the_usual_attacks_and_these():
         assert piece.transfer == (piece.name == "transfer-linf")
         networks = [network, Linear(scale=2.0)] if piece.transfer else [network]
         slow = piece.name.startswith(("autoattack", "hopskipjump"))  # unless nothing is left
-        found = piece.run(*networks, images, (labels + slow) % CLASSES, torch.arange(3))
+        found = piece.attack(*networks, images, (labels + slow) % CLASSES, torch.arange(3))
         for level, each in zip(piece.levels, found, strict=True):
             assert inside(images, each.images, NORMS[piece.group], level / 255).all()
             assert each.fallen.all() or not slow

@@ -26,7 +26,6 @@ from selbench.datasets.dataset import make_split
 from selbench.models import build_model
 from selbench.study import ModelSpec
 from selbench.suites import SUITES, Analysis, Comparison, HeldOut, Setting
-from selbench.suites.work import levels_of
 
 CLAIMS = {claim.id: claim for claim in shipped_claims()}
 SETTING = Setting(32, 32, validation=HeldOut("", 100, lambda seed: None))
@@ -54,7 +53,7 @@ def test_suites_conditions_and_levels_exist():
     made = defaultdict(set)
     for suite in set(MADE_BY.values()):
         for piece in SUITES[suite](SETTING):
-            made[piece.suite, piece.name] |= set(levels_of(piece))
+            made[piece.suite, piece.name] |= set(piece.levels)
     assert {suite for suite, _ in made} - {"validation"} == set(MADE_BY)  # it measures nothing
     for suite, maker in MADE_BY.items():
         assert suite in {piece.suite for piece in SUITES[maker](SETTING)}

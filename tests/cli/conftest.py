@@ -2,18 +2,18 @@
 
 import pytest
 
-from selbench.engine import groups
+from selbench.suites import Condition
 
 
 @pytest.fixture
 def evaluated(monkeypatch):
     """Record the name and level of every condition that is evaluated."""
     seen = []
-    genuine = groups.run_condition
+    genuine = Condition.run
 
     def recording(condition, *rest):
         seen.append((condition.name, condition.level))
         return genuine(condition, *rest)
 
-    monkeypatch.setattr(groups, "run_condition", recording)
+    monkeypatch.setattr(Condition, "run", recording)
     return seen

@@ -14,7 +14,6 @@ from selbench.datasets.dataset import make_split
 from selbench.engine import ray_cluster, ray_flow
 from selbench.engine.engines import opened
 from selbench.engine.on_ray import apart
-from selbench.engine.plan import tasks_of
 from selbench.engine.ray_cluster import Share, places_of, room_for, share
 from selbench.engine.ray_flow import as_done
 from selbench.errors import SelbenchError
@@ -25,7 +24,6 @@ from selbench.suites import (
     Comparison,
     Condition,
     HeldOut,
-    Only,
     Setting,
     Validation,
     collect,
@@ -231,12 +229,12 @@ def test_a_machine_on_which_ray_does_not_start_is_one_sentence(refused, refusing
 
 def test_networks_that_share_nothing_are_apart_and_all_tasks_are_there():
     pieces = [
-        *collect(("corruptions", "attacks", "mechanism"), Setting(32, 32, only=Only(("fog",)))),
-        Validation(HeldOut("v", 3, lambda seed: None)),
+        *collect(("corruptions", "attacks", "mechanism"), Setting(32, 32, corruptions=("fog",))),
+        Validation(held_out=HeldOut("v", 3, lambda seed: None)),
     ]
     subjects = [Network(f"{s}", 0.0, s, "t", "resnet8", f"w{s}", lambda: None) for s in range(3)]
     split = make_split(torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.arange(6) % 3)
-    groups = [list(tasks_of(work, subjects, split, None)) for work in pieces]
+    groups = [list(work.tasks(subjects, split, None)) for work in pieces]
     parted = apart(groups)
     assert [task for group in parted for task in group] == [t for group in groups for t in group]
     lengths = {type(group[0].work): len(group) for group in parted}

@@ -23,6 +23,7 @@ from selbench.engine.on_ray import OnRay
 from selbench.errors import NotFiniteError, SelbenchError
 from selbench.files import home
 from selbench.progress import Progress
+from selbench.request import ANYTHING, Request
 from selbench.store import Measurement, StudyStore
 from selbench.subjects import Network
 from selbench.suites import (
@@ -95,10 +96,10 @@ def weights(folder):
     return {path.parent.name: path.read_bytes() for path in Path(folder).glob("weights/*/*.s*")}
 
 
-def both(subjects, pieces, dataset, stores, **options):
+def both(subjects, pieces, dataset, stores, request=ANYTHING):
     """Evaluate on this machine and on the cluster; return how many cells it were."""
     counts = [
-        engine(subjects, pieces, dataset, stores[name], CPU, **options)
+        engine(subjects, pieces, dataset, stores[name], CPU, request)
         for name, engine in (("local", evaluate), ("ray", OnRay().evaluate))
     ]
     for store in stores.values():
@@ -153,10 +154,10 @@ def test_images_that_lie_here_are_sent_to_the_nodes(cluster, dataset, stores):
 
     comparison = Comparison("representation", "negative", (condition,), measure)
     held_out = HeldOut("v", 40, lambda seed: dataset.train.take(torch.arange(seed, seed + 40)))
-    validation = Validation(held_out)
-    fit = Recalibration((condition,), validation, "recalibration", "negative")
+    validation = Validation(held_out=held_out)
+    fit = Recalibration("recalibration", "negative", (condition,), validation)
     pieces = [condition, comparison, validation, fit]
-    assert both([subject(0), subject(1)], pieces, dataset, stores, limit=45) == 8
+    assert both([subject(0), subject(1)], pieces, dataset, stores, Request(limit=45)) == 8
     metrics = set(stores["ray"].measurements()["metric"])
     assert {"mean", "ks_error_spline", "accuracy"} <= metrics
 
@@ -173,7 +174,7 @@ def test_a_transfer_attack_has_its_helper_and_keeps_its_images(cluster, dataset,
         return fell(images, labels, (1.0, 2.0))
 
     attack = Attack("attacks", "test", (1.0, 2.0), run, transfer=True)
-    assert both([subject(0), subject(1)], [attack], dataset, stores, save=3) == 4
+    assert both([subject(0), subject(1)], [attack], dataset, stores, Request(save=3)) == 4
     (path, _) = sorted((stores["ray"].folder / "adversarials").iterdir())
     assert torch.equal(load_file(path)["clean"], dataset.test.images[:3] / 255)
 
@@ -199,7 +200,7 @@ def dies(model, split, classes):
 
 
 def test_a_lost_worker_costs_its_network_s_cells_alone(cluster, dataset, stores):
-    pieces = [Analysis("clean", dies, "deadly"), Condition("clean", "clean")]
+    pieces = [Analysis("clean", "deadly", dies), Condition("clean", "clean")]
     subjects, store = [subject(0), subject(1)], stores["ray"]
     assert OnRay().evaluate(subjects, pieces, dataset, store, CPU) == 3
     rows = store.measurements()
@@ -220,7 +221,7 @@ def faulty(model, split, classes):
 
 
 def test_what_networks_do_is_told_here(cluster, dataset, stores):
-    pieces = [Analysis("clean", not_finite, "wild"), Analysis("clean", faulty, "faulty")]
+    pieces = [Analysis("clean", "wild", not_finite), Analysis("clean", "faulty", faulty)]
     with pytest.warns(RuntimeWarning, match="alpha=0 seed=0 is left out of clean: its activity"):
         assert OnRay().evaluate([subject(0)], pieces, dataset, stores["ray"], CPU) == 1
     (failure,) = stores["ray"].failures(stores["ray"].failed())
@@ -233,7 +234,7 @@ def mendable(model, split, classes):
 
 
 def test_what_the_user_can_mend_ends_the_run(cluster, dataset, stores):
-    pieces = [Analysis("clean", mendable, "bad")]
+    pieces = [Analysis("clean", "bad", mendable)]
     with pytest.raises(SelbenchError, match="the photograph is damaged; replace it"):
         OnRay().evaluate([subject(0)], pieces, dataset, stores["ray"], CPU)
     assert not stores["ray"].failed()
@@ -281,7 +282,8 @@ def test_a_cluster_without_gpus_says_so(cluster):
 
 
 def test_limited_images_are_those_of_the_whole_set(cluster, dataset, stores):
-    assert both([subject(0)], [Condition("clean", "clean")], dataset, stores, limit=20) == 1
+    pieces = [Condition("clean", "clean")]
+    assert both([subject(0)], pieces, dataset, stores, Request(limit=20)) == 1
     kept = stores["ray"].outcomes()["example"].to_pylist()
     assert kept == limited(dataset.test, 20).examples.tolist()
     assert home() != cluster
@@ -312,7 +314,7 @@ def test_networks_of_one_analysis_are_on_both_nodes_at_the_same_time(
         met = meet(*pipes) if first else meet(*reversed(pipes))
         return [Measurement("met", float(met), len(split))]
 
-    pieces = [Analysis("clean", measure)]
+    pieces = [Analysis("clean", "clean", measure)]
     OnRay().evaluate([subject(0), subject(1)], pieces, dataset, stores["ray"], CPU)
     assert stores["ray"].measurements()["value"].tolist() == [1.0, 1.0]
 
@@ -349,7 +351,7 @@ def test_a_run_goes_on_without_the_worker_and_the_node_that_were_killed(
                 os.kill(os.getpid(), signal.SIGKILL)
         return [Measurement("alive", 1.0, len(split))]
 
-    pieces = [Condition("corruptions", "negative", perturb, 1), Analysis("clean", measure)]
+    pieces = [Condition("corruptions", "negative", perturb, 1), Analysis("clean", "clean", measure)]
     subjects = [subject(0), subject(1)]
     assert OnRay().evaluate(subjects, pieces, dataset, stores["ray"], CPU) == 4
     assert evaluate(subjects, pieces, dataset, stores["local"], CPU) == 4  # nobody is killed now

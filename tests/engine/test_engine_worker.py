@@ -9,7 +9,6 @@ from selbench.datasets.dataset import make_split
 from selbench.device import versions
 from selbench.engine import ray_worker
 from selbench.engine.packed import PackedNetwork, PackedSplit
-from selbench.engine.plan import tasks_of
 from selbench.engine.ray_cluster import Share
 from selbench.engine.ray_objects import seat_of
 from selbench.engine.ray_worker import Job, generated, run_elsewhere
@@ -18,7 +17,7 @@ from selbench.models import build_model
 from selbench.store import Failure, StudyStore
 from selbench.study import ModelSpec
 from selbench.subjects import Network
-from selbench.suites import Condition, Only, Setting, collect
+from selbench.suites import Condition, Setting, collect
 
 MODEL = ModelSpec(name="resnet8", options={"width": 4})
 
@@ -53,7 +52,7 @@ def job(split, pieces, **changes):
 
 
 def group(piece, split, *subjects):
-    return list(tasks_of(piece, subjects or [subject()], split, None))
+    return list(piece.tasks(subjects or [subject()], split, None))
 
 
 @pytest.mark.parametrize("name", ["torch", "selbench"])
@@ -65,7 +64,7 @@ def test_a_node_with_another_version_is_refused(split, name):
 
 
 def test_a_node_with_other_pictures_of_frost_is_refused(split):
-    pieces = collect(("corruptions",), Setting(32, 32, only=Only(("frost", "fog"))))
+    pieces = collect(("corruptions",), Setting(32, 32, corruptions=("frost", "fog")))
     frost, fog = (
         next(piece for piece in pieces if piece.name == name) for name in ("frost", "fog")
     )
@@ -76,7 +75,7 @@ def test_a_node_with_other_pictures_of_frost_is_refused(split):
 
 
 def test_every_generated_corruption_is_looked_at_for_its_pictures():
-    setting = Setting(32, 32, only=Only(("frost",)))
+    setting = Setting(32, 32, corruptions=("frost",))
     for suite in ("corruptions", "dimensionality", "selectivity"):
         pieces = collect((suite,), setting)
         assert {name for piece in pieces for name in generated(piece)} == {"frost"}

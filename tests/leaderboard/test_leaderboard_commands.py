@@ -3,9 +3,15 @@
 import pytest
 
 from selbench.leaderboard.current import study_words
+from selbench.request import request_of
 
 TRAINED = {"alpha=0 seed=0": {"training": "t"}}
 BROUGHT = {"mine.pth": {"training": ""}}
+
+
+def made(command, subjects):
+    """Return a manifest of an earlier version, which holds no request, as it is read."""
+    return {"request": request_of(command).model_dump(mode="json"), "subjects": subjects}
 
 
 @pytest.mark.parametrize(
@@ -28,12 +34,12 @@ BROUGHT = {"mine.pth": {"training": ""}}
     ],
 )
 def test_a_command_says_which_study_and_leaves_out_what_was_measured(given, words):
-    assert study_words("study", {"command": given, "subjects": TRAINED}) == words
+    assert study_words("study", made(given, TRAINED)) == words
 
 
 def test_of_brought_networks_it_says_which():
     given = ["run", "--model", "my.py:build", "--pretrained", "--dataset", "digits"]
-    manifest = {"command": [*given, "--suite", "clean"], "subjects": BROUGHT}
+    manifest = made([*given, "--suite", "clean"], BROUGHT)
     assert study_words("digits", manifest) == given[1:]
-    manifest = {"command": ["run", "a.toml", "--checkpoint", "mine.pth"], "subjects": BROUGHT}
+    manifest = made(["run", "a.toml", "--checkpoint", "mine.pth"], BROUGHT)
     assert study_words("a", manifest) == ["a.toml", "--checkpoint", "mine.pth"]

@@ -139,7 +139,7 @@ def test_the_same_network_is_evaluated_once(digits, monkeypatch):
     torch.manual_seed(0)
     network = Counting()
     first = package.evaluate(network, digits, "clean", store="runs")
-    monkeypatch.setattr("selbench.engine.groups.run_condition", None)
+    monkeypatch.setattr("selbench.suites.bench.run_condition", None)
     pd.testing.assert_frame_equal(package.evaluate(network, digits, "clean", store="runs"), first)
     with torch.no_grad():
         network.head.bias += 1

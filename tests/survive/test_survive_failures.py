@@ -9,14 +9,22 @@ import torch
 import selbench as package
 from selbench import chunks
 from selbench.crew import StoppedError
-from selbench.engine import evaluate, groups
-from selbench.engine.groups import record_failure
-from selbench.engine.plan import Task, cell_of
+from selbench.engine import evaluate
 from selbench.errors import SelbenchError
+from selbench.request import Request
 from selbench.store import Failure, Result, StudyStore
-from selbench.suites import Attack, Condition, Setting
+from selbench.suites import (
+    Attack,
+    Condition,
+    HeldOut,
+    Recalibration,
+    Setting,
+    Task,
+    Validation,
+    bench,
+)
+from selbench.suites.bench import record_failure
 from selbench.suites.index import class_index
-from selbench.suites.work import HeldOut, Recalibration, Validation
 
 CPU = torch.device("cpu")
 SMALL = Setting(32, 32)
@@ -140,15 +148,15 @@ def test_what_is_made_of_outcomes_that_failed_fails_too_and_is_made_when_they_ar
     subject, dataset, store
 ):
     held_out = HeldOut("h", 20, lambda seed: dataset.test)
-    validation = Validation(held_out)
-    pieces = [CLEAN, validation, Recalibration((CLEAN,), validation, "recalibration", "clean")]
+    validation = Validation(held_out=held_out)
+    pieces = [CLEAN, validation, Recalibration("recalibration", "clean", (CLEAN,), validation)]
     networks = [subject(0), subject(1, MemoryError())]
     assert evaluate(networks, pieces, dataset, store, CPU) == 3
     reasons = {each.cell.suite: each.reason for each in store.failures(store.failed())}
     assert reasons["clean"] == reasons["validation"] == "MemoryError"
     assert reasons["recalibration"].startswith("MissingOutcomesError: ")
     mended = [subject(0), subject(1)]
-    assert evaluate(mended, pieces, dataset, store, CPU, retry_failed=True) == 3
+    assert evaluate(mended, pieces, dataset, store, CPU, Request(retry=True)) == 3
     assert store.failed() == set()
 
 
@@ -191,7 +199,7 @@ def test_a_full_disk_is_no_failure_of_the_network(subject, dataset, store, room_
 def test_a_reason_is_one_short_line(subject, dataset, store):
     evaluate([subject(0, ValueError("x" * 9999))], [CLEAN], dataset, store, CPU)
     (failure,) = store.failures(store.failed())
-    assert len(failure.reason) == groups.LONGEST
+    assert len(failure.reason) == bench.LONGEST
 
 
 def test_the_end_of_a_crew_is_no_failure(subject, store):
@@ -204,10 +212,10 @@ def test_a_gpu_that_is_broken_ends_the_run(monkeypatch):
         raise RuntimeError("CUDA error: device-side assert triggered\nmore")
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    groups.check_alive(CPU)
+    bench.check_alive(CPU)
     message = r"^cuda cannot be used any more by this process \(CUDA error: .*triggered\); what was"
     with pytest.raises(SelbenchError, match=message):
-        groups.check_alive(torch.device("cuda"))
+        bench.check_alive(torch.device("cuda"))
 
 
 # Again.
@@ -220,14 +228,14 @@ def test_a_second_run_does_not_try_again_unless_it_is_told_to(subject, dataset, 
         calls.append(1)
         raise ValueError("NaN")
 
-    options = {"subjects": [subject(0)], "pieces": [attack(run)], "dataset": dataset}
+    options = {"networks": [subject(0)], "pieces": [attack(run)], "dataset": dataset}
     options |= {"store": store, "device": CPU}
     assert evaluate(**options) == 0
     assert evaluate(**options) == 0
     assert len(calls) == 1
     unloaded = dataclasses.replace(subject(0), load=lambda: pytest.fail("it is loaded"))
-    assert evaluate(**(options | {"subjects": [unloaded]})) == 0
-    assert evaluate(**options, retry_failed=True) == 0
+    assert evaluate(**(options | {"networks": [unloaded]})) == 0
+    assert evaluate(**options, request=Request(retry=True)) == 0
     assert len(calls) == 2
     assert len(store.failed()) == 2
 
@@ -235,13 +243,13 @@ def test_a_second_run_does_not_try_again_unless_it_is_told_to(subject, dataset, 
 def test_what_was_retried_with_success_is_no_failure_any_more(subject, dataset, store):
     evaluate([subject(0, MemoryError())], [CLEAN], dataset, store, CPU)
     assert evaluate([subject(0)], [CLEAN], dataset, store, CPU) == 0
-    assert evaluate([subject(0)], [CLEAN], dataset, store, CPU, retry_failed=True) == 1
+    assert evaluate([subject(0)], [CLEAN], dataset, store, CPU, Request(retry=True)) == 1
     assert store.failed() == set()
     assert len(store.keys()) == 1
 
 
 def test_a_cell_that_is_evaluated_after_all_is_no_failure(subject, dataset, store):
-    cell = cell_of(CLEAN, None, subject(0), None, dataset.test, None)
+    cell = CLEAN.cell(None, subject(0), dataset.test, None)
     store.fail([Failure(cell, "MemoryError")])
     assert store.failed() == {cell.key}
     store.write([Result(cell, [])])
@@ -250,7 +258,7 @@ def test_a_cell_that_is_evaluated_after_all_is_no_failure(subject, dataset, stor
 
 def test_only_what_is_asked_for_is_tried_again(subject, dataset, store):
     evaluate([subject(0, MemoryError())], [CLEAN, noise()], dataset, store, CPU)
-    assert evaluate([subject(0)], [CLEAN], dataset, store, CPU, retry_failed=True) == 1
+    assert evaluate([subject(0)], [CLEAN], dataset, store, CPU, Request(retry=True)) == 1
     assert [each.cell.condition for each in store.failures(store.failed())] == ["noise"]
 
 

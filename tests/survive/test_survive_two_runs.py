@@ -11,11 +11,10 @@ from forked import Forked
 from selbench.datasets import load_dataset
 from selbench.engine import evaluate
 from selbench.engine.claims import Claims
-from selbench.engine.plan import Task, cell_of
 from selbench.locks import BusyError, Holder, Locks
 from selbench.store import StudyStore
 from selbench.study import load_study
-from selbench.suites import Condition
+from selbench.suites import Condition, Task
 from selbench.training import run as training_run
 from selbench.training import train_or_find
 
@@ -86,14 +85,13 @@ def test_networks_that_both_have_are_done_once_and_the_others_at_once(subject, d
         free = Condition("corruptions", "test", lambda images, examples: images.flip(2), level=0)
         split = dataset.test
         tasks = [
-            Task(free, each, [cell_of(free, 0, each, None, split, None)])
-            for each in (subject(1), subject(2))
+            Task(free, each, [free.cell(0, each, split, None)]) for each in (subject(1), subject(2))
         ]
         seen = []
         claims = Claims(reopened(store))
         evaluated = claims.work_off([tasks], seen.append, step)
         assert first.result() == 2
-    assert [[task.subject.name for task in own] for own in seen] == [["alpha=0 seed=2"]]
+    assert [[task.network.name for task in own] for own in seen] == [["alpha=0 seed=2"]]
     assert evaluated == 1
     assert told[0].startswith("waits for process ")
 

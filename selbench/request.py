@@ -1,0 +1,95 @@
+"""What a run is asked to do, from the command line to the engine and into the manifest."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from selbench.study import Frozen
+
+
+class Request(Frozen):
+    """What a run is asked to do, beside what its study says.
+
+    Attributes:
+        suites: their names; () for the study's.
+        limit: number of test images, in the classes' proportions; None for all.
+        corruptions, attacks: the names to take of those in the suites; () for all.
+        save: keep the adversarials of so many images.
+        retry: try again what failed before.
+        study: the words of the command line that name the study and its data.
+        networks: those that bring networks; () where the study's are trained.
+    """
+
+    suites: tuple[str, ...] = ()
+    limit: Annotated[int, Field(ge=1)] | None = None
+    corruptions: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+    save: Annotated[int, Field(ge=0)] = 0
+    retry: bool = False
+    study: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+
+    def words(self, study: str, trained: bool) -> list[str]:
+        """Return how a command line names the study called so, and its networks.
+
+        Args:
+            study: its name, where the request does not say more.
+            trained: whether the study's own networks are among those in question.
+        """
+        brought = [] if trained else self.networks
+        named = self.study[:1] if self.study and not self.study[0].startswith("-") else ()
+        name = named or (() if "--model" in brought else (study,))
+        return [*name, *self.study[len(named) :], *brought]
+
+
+ANYTHING = Request()
+
+
+def said(**options: object) -> tuple[str, ...]:
+    """Return the words of a command line that give these options; those without a value are none.
+
+    A flag is True; an option that is given several times is a list.
+    """
+    words: list[str] = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list):
+            words += [word for each in value for word in (option, str(each))]
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return tuple(words)
+
+
+# Of commands in manifests that hold no request: options that say what a study is, that bring
+# networks, and that take no value.
+OF_STUDIES = {"--data", "--source", "--scale", "--trained", "--layers", "--columns", "--estimator"}
+OF_NETWORKS = {
+    *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
+    *("--mean", "--std", "--input-size", "--class-map"),
+}
+FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--quiet", "-q"}
+
+
+def request_of(command: Sequence[str]) -> Request:
+    """Return what an earlier version's manifest says of its request, in the words of its command.
+
+    Only what names the study and its networks is read.
+    """
+    words = list(command[1:])
+    named: list[str] = []
+    study: list[str] = []
+    networks: list[str] = []
+    while words:
+        word, *words = words
+        if not word.startswith("-"):
+            named = [word]
+            continue
+        value = [] if "=" in word or word in FLAGS else words[:1]
+        words = words[len(value) :]
+        option = word.split("=")[0]
+        kept = study if option in OF_STUDIES else networks if option in OF_NETWORKS else []
+        kept += [word, *value]
+    return Request(study=(*named, *study), networks=tuple(networks))

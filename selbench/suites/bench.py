@@ -1,0 +1,302 @@
+"""Where work is done: networks and images on a device, and a sink for what comes of them.
+
+A network that fails, for want of memory or by any error of its own, takes no other with it: its
+cells are kept as failed, with the reason. What the user has to mend ends the work.
+"""
+
+import traceback
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from selbench.attacks.folding import folded
+from selbench.attacks.gradient import Attacked
+from selbench.chunks import BATCH, in_chunks
+from selbench.crew import Map, StoppedError, map_in_turn
+from selbench.datasets import Split
+from selbench.errors import (
+    MissingOutcomesError,
+    NegativeActivityError,
+    NoReLUError,
+    NotFiniteError,
+    SelbenchError,
+)
+from selbench.outcomes import Columns, outcome, summary, to_table
+from selbench.progress import Step
+from selbench.store import Cell, Failure, Measurement, Result
+from selbench.suites.work import Task
+from selbench.training import to_images
+from selbench.types import Examples, Images, Labels, Pixels
+
+OF_NETWORKS = (NotFiniteError, NegativeActivityError, NoReLUError, MissingOutcomesError)
+RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
+LONGEST = 300  # characters of a reason
+GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
+
+
+Perturb = Callable[[Pixels, Examples], Pixels]  # uint8 images, and their positions
+Attacking = Callable[..., list[Attacked]]  # (networks, images, labels, examples), by budget
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where results go: a `selbench.store.StudyStore`, or what brings them to one."""
+
+    def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None: ...
+
+    def fail(self, failed: Sequence[Failure]) -> None: ...
+
+    def save(self, cell: Cell, tensors: dict[str, Tensor]) -> None: ...
+
+    def outcomes(self, keys: Collection[str] | None = None) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What tasks are done with.
+
+    Attributes:
+        networks: prepared, by the hash of their weights.
+        split: the test images, on the networks' device.
+        classes: how many there are.
+        limit: how many of the test images `split` has; None for all.
+        save: keep the adversarials of so many images.
+        sink: takes results.
+        step: told of every batch.
+        run_all: maps over tasks or networks, in turn or side by side.
+    """
+
+    networks: Mapping[str, nn.Module]
+    split: Split
+    classes: int
+    limit: int | None
+    save: int
+    sink: Sink
+    step: Step
+    run_all: Map[Any, Any]
+
+    def do(self, tasks: Sequence[Task]) -> None:
+        """Do the tasks of one piece of work; what it makes of the images is made once for all.
+
+        Tasks that fail are kept as failed.
+
+        Raises:
+            SelbenchError: for what the user has to mend, such as images that cannot be read or a
+                disk that is full.
+        """
+        try:
+            tasks[0].work.run(tasks, self)
+        except RAISED as problem:
+            self.fail(tasks, problem)
+
+    def each(self, run: Callable[[Task], None], tasks: Sequence[Task]) -> None:
+        """Do tasks apart, so that one that fails leaves the others alone."""
+
+        def attempt(task: Task) -> None:
+            try:
+                run(task)
+            except RAISED as problem:
+                self.fail([task], problem)
+
+        self.run_all(attempt, tasks)
+
+    def fail(self, tasks: Sequence[Task], problem: BaseException) -> None:
+        """Keep that tasks failed, and why; raise again what is no failure of theirs."""
+        record_failure(tasks, problem, self.sink)
+        check_alive(self.split.labels.device)
+
+    def tested(
+        self, perturb: Perturb, note: str, tasks: Sequence[Task], split: Split
+    ) -> tuple[list[Task], list[Columns]]:
+        """Test all networks at once; those that fail are left out, and kept so.
+
+        Args:
+            perturb: what happens to each batch of images.
+            note: what a progress bar calls that.
+            tasks: of the networks.
+            split: the images.
+
+        Returns:
+            the tasks of the others, with their outcomes.
+        """
+        left, step = list(tasks), partial(self.step, note=note)
+        while left:
+            failed: dict[int, BaseException] = {}
+            run_all = partial(_all_or_none, self.run_all, failed)
+            networks = [self.networks[task.network.weights] for task in left]
+            try:
+                return left, run_condition(perturb, networks, split, step, run_all)
+            except _FailedError:
+                for number, problem in failed.items():
+                    self.fail([left[number]], problem)
+                left = [task for number, task in enumerate(left) if number not in failed]
+        return [], []
+
+    def attacked(self, attack: Attacking, task: Task) -> None:
+        """Attack a network, and write what is left of it at each budget."""
+        networks = [self.networks[each.weights] for each in task.networks]
+        budgets = [float(cell.level or 0) for cell in task.cells]
+        outcomes, saved = run_attack(attack, budgets, networks, self.split, self.save)
+        if self.save:
+            self.sink.save(task.cells[0], saved)
+        self.keep([task], outcomes)
+        self.step(len(self.split), task.work.name)
+
+    def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
+        """Write a task's cells; without measurements where a network's outputs allow none."""
+        try:
+            rows = measure(self.networks[task.network.weights])
+        except (NotFiniteError, NegativeActivityError, NoReLUError) as problem:
+            message = f"{task.network.name} is left out of {task.work.suite}: {problem}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            rows = [[] for _ in task.cells]
+        self.sink.write([Result(cell, own) for cell, own in zip(task.cells, rows, strict=True)])
+        self.step(task.work.images(self.split, self.limit), task.work.name)
+
+    def keep(
+        self, tasks: Sequence[Task], outcomes: Sequence[Columns], measured: bool = True
+    ) -> None:
+        """Write the cells of tasks with their outcomes, and with what these come to."""
+        cells = [cell for task in tasks for cell in task.cells]
+        if not cells:
+            return
+        pairs = zip(cells, outcomes, strict=True)
+        results = [summary(*pair) if measured else Result(pair[0], []) for pair in pairs]
+        self.sink.write(results, to_table(cells, outcomes))
+
+
+def record_failure(tasks: Sequence[Task], problem: BaseException, sink: Sink) -> None:
+    """Keep that tasks failed, and why; raise again what is no failure of theirs.
+
+    That is what the user has to mend, and the end of a crew.
+    """
+    if isinstance(problem, SelbenchError | StoppedError) and not isinstance(problem, OF_NETWORKS):
+        raise problem
+    first = next(iter(str(problem).strip().splitlines()), "")
+    reason = f"{type(problem).__name__}: {first}".removesuffix(": ")[:LONGEST]
+    frames = traceback.extract_tb(problem.__traceback__)[-1:]
+    places = [f"{Path(each.filename).name}:{each.lineno} in {each.name}" for each in frames]
+    cells = [cell for task in tasks for cell in task.cells]
+    sink.fail([Failure(cell, reason, "".join(places)) for cell in cells])
+
+
+def check_alive(device: torch.device) -> None:
+    """Raise `SelbenchError` for a GPU on which, after an error, everything would fail."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as problem:
+        reason = str(problem).splitlines()[0].rstrip(".")
+        raise SelbenchError(
+            f"{device} cannot be used any more by this process ({reason}); what was done is kept, "
+            "and the same command goes on with the next piece of work"
+        ) from problem
+
+
+def run_condition(
+    perturb: Perturb,
+    networks: Sequence[nn.Module],
+    split: Split,
+    step: Step,
+    run_all: Map[Any, Any] = map_in_turn,
+) -> list[Columns]:
+    """Return each network's outcomes on perturbed images: columns of len(split) rows, on the CPU.
+
+    Each batch is perturbed once for all networks; `run_all` maps over these, in turn or side by
+    side.
+    """
+    size = BATCH[split.labels.device.type]
+    parts: list[list[Columns]] = [[] for _ in networks]
+    for start in range(0, len(split), size):
+        labels, examples = (t[start : start + size] for t in (split.labels, split.examples))
+        images = to_images(perturb(split.images[start : start + size], examples))
+
+        @torch.inference_mode()
+        def forward(
+            network: nn.Module, images: Images = images, labels: Labels = labels
+        ) -> Columns:
+            (logits,) = in_chunks(lambda part: (network(part),), images, sizes=BATCH)
+            result = outcome(logits, labels)
+            step(len(labels))
+            return result
+
+        for kept, result in zip(parts, run_all(forward, networks), strict=True):
+            kept.append({"example": examples, "label": labels, **result})
+    return [_joined(kept) for kept in parts]
+
+
+def run_attack(
+    attack: Attacking,
+    budgets: Sequence[float],
+    networks: Sequence[nn.Module],
+    split: Split,
+    save: int = 0,
+) -> tuple[list[Columns], dict[str, Tensor]]:
+    """Attack the first of `networks`, with the help of the others if there are any.
+
+    Returns:
+        its outcomes at each budget, columns of len(split) rows; and of the first `save` images:
+        clean, label, example, and for every budget with images of its own the adversarial and
+        the prediction, by name.
+    """
+    parts: list[list[Columns]] = [[] for _ in budgets]
+    saved: dict[str, Tensor] = {}
+    first = to_images(split.images[:2])
+    networks = [folded(network, first) for network in networks]
+    for start in range(0, len(split), GROUP):
+        rows = slice(start, start + GROUP)
+        images, labels = to_images(split.images[rows]), split.labels[rows]
+        examples = split.examples[rows]
+        found = attack(*networks, images, labels, examples)
+        for level, kept, result in zip(budgets, parts, found, strict=True):
+            columns = outcome(result.logits, labels)
+            columns |= {f"masking_{name}": holds for name, holds in result.checks.items()}
+            assert ((columns["prediction"] != labels) == result.fallen).all()
+            kept.append({"example": examples, "label": labels, **columns})
+            if not start and (result is found[-1] or result.images is not found[-1].images):
+                saved[f"adversarial {level:g}"] = result.images[:save]
+                saved[f"prediction {level:g}"] = columns["prediction"][:save]
+        if not start:
+            saved |= {"clean": images[:save], "label": labels[:save], "example": examples[:save]}
+    plain = torch.contiguous_format
+    kept_images = {name: t.cpu().clone(memory_format=plain) for name, t in saved.items()}
+    return [_joined(kept) for kept in parts], kept_images
+
+
+class _FailedError(Exception):
+    """Some of several networks failed."""
+
+
+def _all_or_none(
+    run_all: Map[Any, Any],
+    failed: dict[int, BaseException],
+    function: Callable[[nn.Module], Any],
+    networks: Sequence[nn.Module],
+) -> list[Any]:
+    """Map over networks; those that fail are put into `failed` once all have ended."""
+
+    def attempt(numbered: tuple[int, nn.Module]) -> Any:
+        number, network = numbered
+        try:
+            return function(network)
+        except (SelbenchError, StoppedError):
+            raise
+        except RAISED as problem:
+            failed[number] = problem
+
+    results = run_all(attempt, list(enumerate(networks)))
+    if failed:
+        raise _FailedError
+    return results
+
+
+def _joined(parts: Sequence[Columns]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
