@@ -18,6 +18,7 @@ from selbench.store import Failure, StudyStore
 from selbench.study import ModelSpec
 from selbench.subjects import Network
 from selbench.suites import Condition, Setting, collect
+from selbench.suites.bench import Bench
 
 MODEL = ModelSpec(name="resnet8", options={"width": 4})
 
@@ -85,9 +86,7 @@ def test_every_generated_corruption_is_looked_at_for_its_pictures():
 def test_a_task_computes_with_its_threads_and_gives_them_back(split, monkeypatch):
     (clean,) = collect(("clean",), Setting(32, 32))
     counts = []
-    monkeypatch.setattr(
-        ray_worker, "run_group", lambda group, bench: counts.append(torch.get_num_threads())
-    )
+    monkeypatch.setattr(Bench, "do", lambda bench, tasks: counts.append(torch.get_num_threads()))
     run_elsewhere(job(split, [clean], threads=3), group(clean, split), fetch)
     assert counts == [3]
     assert torch.get_num_threads() == 1
