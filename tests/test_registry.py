@@ -1,7 +1,14 @@
 """Registries: names to functions; an unknown name gets the nearest known one."""
 
-import pytest
+import ast
+import json
+from pathlib import Path
 
+import pytest
+from forked import Forked
+
+import corruptions
+import selbench
 from corruptions import CORRUPTIONS
 from selbench.datasets import DATASETS, DOWNLOADS
 from selbench.errors import SelbenchError, unknown
@@ -90,6 +97,40 @@ def test_every_entry_is_described_in_one_line(registry):
 @each_registry
 def test_names_are_in_lower_case_with_dashes(registry):
     assert all(name == name.lower() and "_" not in name and " " not in name for name in registry)
+
+
+REGISTERED = """
+import json
+import selbench.session
+from corruptions import CORRUPTIONS
+from selbench.datasets import DATASETS, DOWNLOADS
+from selbench.figures import FIGURES
+from selbench.models import MODELS
+from selbench.suites import SUITES
+functions = [each for name in (DATASETS, DOWNLOADS, FIGURES, MODELS, SUITES) for each in name.values()]
+functions += [each.function for each in CORRUPTIONS.values()]
+print(json.dumps([f"{each.__module__}.{each.__name__}" for each in functions]))
+"""
+DECORATORS = {"DATASETS", "DOWNLOADS", "FIGURES", "MODELS", "SUITES", "corruption"}
+
+
+def decorated(package):
+    """Return the functions that a package's modules register, by the decorators in their text."""
+    root = Path(package.__file__).parent
+    for file in root.rglob("*.py"):
+        module = ".".join(file.relative_to(root.parent).with_suffix("").parts)
+        for each in ast.parse(file.read_text()).body:
+            for decorator in getattr(each, "decorator_list", []):
+                if getattr(getattr(decorator, "func", decorator), "id", "") in DECORATORS:
+                    yield f"{module}.{each.name}"
+
+
+def test_nothing_that_a_module_registers_is_left_out_of_a_run():
+    code, out, err = Forked(code=REGISTERED).ended()
+    assert code == 0, err
+    found = {*decorated(selbench), *decorated(corruptions)}
+    assert set(json.loads(out)) == found
+    assert len(found) > len(CORRUPTIONS)
 
 
 def test_corruptions_do_not_clash_with_suites():

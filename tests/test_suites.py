@@ -17,24 +17,6 @@ def images(side=32, batch=4):
     return torch.randint(256, (batch, 3, side, side), generator=generator, dtype=torch.uint8)
 
 
-def test_the_suites_are_these():
-    assert set(SUITES) == {
-        "clean",
-        "selectivity",
-        "corruptions",
-        "corruptions-extra",
-        "corruptions-all",
-        "attacks",
-        "attacks-strong",
-        "dimensionality",
-        "gradients",
-        "jacobian",
-        "elasticity",
-        "mechanism",
-        "calibration",
-    }
-
-
 @pytest.mark.parametrize("name", SUITES)
 @pytest.mark.parametrize("side", [32, 64])
 def test_every_suite_names_each_piece_of_work_once(name, side):
