@@ -107,7 +107,8 @@ from selbench.datasets import DATASETS, DOWNLOADS
 from selbench.figures import FIGURES
 from selbench.models import MODELS
 from selbench.suites import SUITES
-functions = [each for name in (DATASETS, DOWNLOADS, FIGURES, MODELS, SUITES) for each in name.values()]
+registries = (DATASETS, DOWNLOADS, FIGURES, MODELS, SUITES)
+functions = [each for registry in registries for each in registry.values()]
 functions += [each.function for each in CORRUPTIONS.values()]
 print(json.dumps([f"{each.__module__}.{each.__name__}" for each in functions]))
 """

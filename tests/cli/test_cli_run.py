@@ -29,9 +29,7 @@ def test_version_is_the_package_s(selbench):
 
 def test_every_command_has_a_help_text(selbench):
     commands = [command.name or command.callback.__name__ for command in app.registered_commands]
-    first = {"run", "train", "leaderboard", "figure", "list", "download", "corrupt", "model-info"}
-    later = {"calibration", "claims", "baseline", "check", "report", "verify"}
-    assert first | later == set(commands)
+    assert {"run", "leaderboard", "check"} < set(commands)
     for command in commands:
         assert selbench(command, "--help").code == 0
         assert command in selbench("--help").out
