@@ -134,6 +134,21 @@ def test_trained_weights_are_those_that_run_evaluates(selbench, tiny_study):
     assert set(measurements()["weights"]) == trained
 
 
+def test_manifest_holds_the_request(selbench, tiny_study, checkpoint):
+    words = ["--suite", "clean", "--limit", "6", "--checkpoint", checkpoint, "--data", "images"]
+    assert selbench("run", tiny_study, *words, "--mean", "0,0,0", "--std", "1,1,1").code == 0
+    assert manifest()["request"] == {
+        "suites": ["clean"],
+        "limit": 6,
+        "corruptions": [],
+        "attacks": [],
+        "save": 0,
+        "retry": False,
+        "study": [str(tiny_study), "--data", "images"],
+        "networks": ["--checkpoint", str(checkpoint), "--mean", "0,0,0", "--std", "1,1,1"],
+    }
+
+
 def test_manifest_tells_how_the_numbers_were_made(selbench, tiny_study):
     selbench("run", tiny_study, "--limit", "9")
     facts = manifest()

@@ -57,6 +57,33 @@ def test_a_baseline_knows_the_outcomes_of_run(selbench, tiny_study):
     assert kept[kept["metric"] == "accuracy"]["value"].item() == clean.mean()
 
 
+@pytest.fixture
+def nothing_is_evaluated(monkeypatch):
+    """Return a function after which every condition that is evaluated fails the test."""
+    return lambda: monkeypatch.setattr(suites.Condition, "run", lambda *_: pytest.fail("it runs"))
+
+
+def test_an_interrupted_check_resumes_from_its_store(selbench, recorded, nothing_is_evaluated):
+    words = ("check", *recorded, "--store", "kept", "--format", "json")
+    first = selbench(*words)
+    assert first.code == 0, first.err
+    nothing_is_evaluated()
+    assert selbench(*words).out == first.out
+
+
+def test_a_baseline_takes_from_a_store_what_a_run_measured(
+    selbench, tiny_study, nothing_is_evaluated
+):
+    words = (tiny_study, "--suite", "corruptions", "-q")
+    assert selbench("run", *words, "--alpha", "0").code == 0
+    selbench("baseline", *words, "--subject", "alpha=0", "-o", "alone.json")
+    before = selbench("leaderboard").out
+    nothing_is_evaluated()
+    selbench("baseline", *words, "--subject", "alpha=0", "--store", "runs", "-o", "kept.json")
+    assert Path("kept.json").read_bytes() == Path("alone.json").read_bytes()
+    assert selbench("leaderboard").out == before
+
+
 def test_the_same_model_passes(selbench, recorded):
     ended = selbench("check", *recorded)
     assert ended.code == 0

@@ -117,6 +117,17 @@ def test_a_network_without_logits_of_the_classes_is_refused(data, answer, expect
         assert_robust(Answers(answer), data, "b.json", update=True)
 
 
+def test_a_network_that_fails_under_a_condition_is_refused_with_the_reason(data):
+    def answer(images):
+        if len(images) > 20:  # not the few that are looked at before
+            raise RuntimeError("too wild\nfor me")
+        return torch.stack([brightness(images)] * 3, 1)
+
+    with pytest.raises(SelbenchError, match=r"model 0 failed under .* \(RuntimeError: too wild\)"):
+        assert_robust(Answers(answer), data, "b.json", update=True)
+    assert not Path("b.json").exists()
+
+
 @pytest.mark.parametrize("model", [None, "net.pt", [None]])
 def test_what_is_no_network_is_refused(data, model):
     with pytest.raises(SelbenchError, match=r"model is a torch.nn.Module, or a list of several"):
