@@ -1,5 +1,6 @@
 """What every test stands on: checked shapes, its own folders, small real images."""
 
+import gc
 import os
 import re
 import resource
@@ -97,6 +98,11 @@ def pytest_collection_modifyitems(items):
         return mark.args[0] if mark else 0
 
     items.sort(key=seconds, reverse=True)
+
+
+def pytest_collection_finish():
+    """Spare the collector of garbage what has been imported."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):

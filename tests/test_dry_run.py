@@ -15,6 +15,8 @@ from selbench.store import StudyStore
 from selbench.study import MechanismSpec
 from selbench.suites import SUITES, Attack, HeldOut, Passes, Setting, collect
 
+pytestmark = pytest.mark.long(12)
+
 HELD_OUT = HeldOut("checksum", 100, lambda seed: None)
 
 

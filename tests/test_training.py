@@ -22,6 +22,8 @@ from selbench.training.augment import augment
 from selbench.training.loop import make_optimizer, train
 from selbench.training.schedule import learning_rate
 
+pytestmark = pytest.mark.long(12)
+
 CPU = torch.device("cpu")
 MOMENTS = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 RECIPE = Recipe(epochs=3, batch_size=100, learning_rate=0.05, precision="float32")

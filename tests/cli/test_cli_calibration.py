@@ -20,7 +20,7 @@ RUN = ("--suite", "calibration")
 VALIDATION = 12  # images that the tiny study holds out
 CONDITIONS = 5  # clean, and two corruptions at two severities
 
-pytestmark = pytest.mark.usefixtures("few_conditions")
+pytestmark = [pytest.mark.long(12), pytest.mark.usefixtures("few_conditions")]
 
 
 def kept(folder="runs"):

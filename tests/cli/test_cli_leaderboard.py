@@ -10,6 +10,8 @@ from kept import measurements
 
 from selbench.leaderboard.tables import FORMATS
 
+pytestmark = pytest.mark.long(15)
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -9,9 +9,18 @@ from kept import measurements
 
 ONE = ("--alpha", "0")  # of the study's two networks, where one serves
 # 18 images, a network of two epochs: some layers are constant under some corruptions.
-pytestmark = pytest.mark.filterwarnings("ignore:.* is the same for all:RuntimeWarning")
+pytestmark = [
+    pytest.mark.long(12),
+    pytest.mark.filterwarnings("ignore:.* is the same for all:RuntimeWarning"),
+]
 
 
+@pytest.fixture
+def few_severities(monkeypatch):
+    monkeypatch.setattr("selbench.suites.corrupted.SEVERITIES", (1, 5))
+
+
+@pytest.mark.usefixtures("few_severities")
 def test_mechanism_runs_from_beginning_to_end_and_is_not_done_twice(selbench, tiny_study):
     words = ("run", tiny_study, *ONE, "--suite", "mechanism", "--corruption", "fog")
     ended = selbench(*words)
@@ -41,16 +50,17 @@ def test_how_networks_are_looked_at_stands_in_the_rows(selbench, tiny_study, edi
     assert chosen["layer_name"].str.startswith("network.layer3").all()
 
 
+@pytest.mark.usefixtures("few_severities")
 def test_flattened_maps_are_a_suite_of_their_own(selbench, tiny_study):
-    words = ("run", tiny_study, "--suite", "dimensionality", "--corruption", "fog")
+    words = ("run", tiny_study, *ONE, "--suite", "dimensionality", "--corruption", "fog")
     selbench(*words)
     ended = selbench(*words, "--columns", "maps")
     assert "dim. %" in ended.out
     rows = measurements()
     assert set(rows["suite"]) == {"dimensionality", "representation", "representation-maps"}
     columns = rows[(rows["metric"] == "columns") & (rows["layer"] == 1)].set_index("source")
-    assert set(columns.loc["original", "value"]) == {4}
-    assert set(columns.loc["original; flattened maps", "value"]) == {4 * 32 * 32}
+    assert set(columns.loc[["original"], "value"]) == {4}
+    assert set(columns.loc[["original; flattened maps"], "value"]) == {4 * 32 * 32}
 
 
 @pytest.mark.parametrize("layout", ["npy", "folder"])
@@ -86,10 +96,10 @@ def test_a_set_on_disk_that_changed_is_compared_anew(selbench, tiny_study):
 
 
 def test_images_from_elsewhere_leave_the_comparisons_made_before(selbench, tiny_study):
-    words = ("run", tiny_study, "--suite", "dimensionality", "--corruption", "fog")
+    words = ("run", tiny_study, *ONE, "--suite", "dimensionality", "--corruption", "fog")
     selbench(*words)
     selbench("corrupt", "images", "set", "--corruption", "contrast")
-    selbench("run", tiny_study, "--suite", "dimensionality", "--source", "set")
+    selbench("run", tiny_study, *ONE, "--suite", "dimensionality", "--source", "set")
     conditions = json.loads(Path("runs/tiny/manifest.json").read_text())["conditions"]
     compared = {name for name in conditions if name.startswith("representation/")}
     assert compared - {"representation/paper-pgd"} == {

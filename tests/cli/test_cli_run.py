@@ -22,6 +22,8 @@ from selbench.study import shipped_studies
 from selbench.suites import SUITES
 from selbench.training import run as training_run
 
+pytestmark = pytest.mark.long(12)
+
 
 def test_version_is_the_package_s(selbench):
     assert selbench("--version").out == f"selbench {package.__version__}\n"

@@ -36,6 +36,8 @@ from selbench.suites import (
     Validation,
 )
 
+pytestmark = pytest.mark.long(40)
+
 CPU = torch.device("cpu")
 CLASSES = 3
 RUN = ["--suite=corruptions", "--suite=dimensionality", "--corruption=gaussian_noise", "--quiet"]
