@@ -1,5 +1,7 @@
 """Networks to attack that show something at once, and images for them."""
 
+from functools import cache
+
 import torch
 from torch import nn
 
@@ -74,6 +76,7 @@ def pictures(batch, seed=0):
     return (0.5 + 0.08 * patterns[labels] + 0.15 * dirt).clamp(0, 1), labels
 
 
+@cache
 def trained(seed):
     """Return a small convolutional network that was trained on `pictures`."""
     with torch.random.fork_rng():

@@ -19,7 +19,7 @@ ATTACKS = {
     **{
         f"autoattack-{norm}": (
             norm,
-            partial(autoattack, norm=NORMS[norm], iterations=15, queries=60),
+            partial(autoattack, norm=NORMS[norm], iterations=6, queries=20),
         )
         for norm in NORMS
     },
@@ -27,7 +27,7 @@ ATTACKS = {
         f"{name}-{norm}": (norm, partial(minimum_norm, name=name))
         for name, (norm, _) in MINIMUM_NORM.items()
     },
-    "hopskipjump-l2": ("l2", partial(hop_skip_jump, steps=2)),
+    "hopskipjump-l2": ("l2", partial(hop_skip_jump, steps=1)),
     **{f"noise-{norm}": (norm, partial(noise, norm=NORMS[norm])) for norm in NORMS},
 }
 GRADIENT_FREE = {"autoattack-linf", "autoattack-l2", "hopskipjump-l2", "noise-linf", "noise-l2"}
