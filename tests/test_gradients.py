@@ -164,12 +164,13 @@ def test_probes_are_derivatives_along_their_directions():
     torch.testing.assert_close(slopes, torch.stack(expected), rtol=1e-6, atol=1e-9)
 
 
-def test_intervals_hold_the_exact_value_as_often_as_they_say(monkeypatch):
-    """200 runs of 9 quantities each, on images enough for the variation to stand out of the noise.
+@pytest.mark.parametrize("runs", [80, pytest.param(200, marks=pytest.mark.soak)])
+def test_intervals_hold_the_exact_value_as_often_as_they_say(runs, monkeypatch):
+    """Of 9 quantities each, on images enough for the variation to stand out of the noise.
 
     Runs take the network's Jacobian as it is, computed once, for its slopes along probes.
     """
-    count, probes, runs = 60, 16, 200
+    count, probes = 60, 16
     network, images = convolutions(), pictures(count)
     exact = torch.tensor(values_of(input_gradients(network, images)))
     jacobian = full_jacobian(network, images)
@@ -189,7 +190,8 @@ def test_intervals_hold_the_exact_value_as_often_as_they_say(monkeypatch):
     off = torch.tensor([values_of(each) for each in found]) - exact
     half = torch.tensor([values_of(each, Estimate.half_width) for each in found])
     errors = torch.tensor([values_of(each, lambda e: e.error) for each in found])
-    assert 0.93 <= (off.abs() <= half).double().mean() <= 0.97
+    slack = 0.02 * (200 / runs) ** 0.5
+    assert abs((off.abs() <= half).double().mean() - 0.95) <= slack
     bias = off.mean(0) / (off.std(0) / runs**0.5)
     assert bias.abs().max() < 3.5, bias
     ratio = errors.square().mean(0).sqrt() / off.std(0)
@@ -225,7 +227,7 @@ def test_a_variation_lost_in_the_noise_is_small_and_its_error_says_so():
     network, images = Positive(), pictures(60)
     (exact,) = input_gradients(network, images)
     true, options = exact.cv_across_samples.value, {"estimator": "probes", "probes": 16}
-    for start in range(0, 600, 60):
+    for start in range(0, 240, 60):
         (layer,) = input_gradients(network, images, examples=torch.arange(60) + start, **options)
         found = layer.cv_across_samples
         assert found.value >= 0

@@ -16,6 +16,15 @@ UNSEEDED = "impulse_noise"  # its published draws come from a generator without 
 # but with sigma 0.5, where exp(-2) was one bit smaller on the machine that made the files: there
 # some even areas lie a level higher.
 NEARLY_EQUAL = {("gaussian_blur", 64): 0.995, ("glass_blur", 64): 0.996}
+SEVERITIES = range(1, 6)
+
+# All severities take minutes; one tells what is wrong too, if less surely.
+PARTS = {"one": ((3,), ()), "all": (SEVERITIES, pytest.mark.soak)}
+
+each_part = pytest.mark.parametrize(
+    "severities",
+    [pytest.param(each, id=part, marks=marks) for part, (each, marks) in PARTS.items()],
+)
 
 
 @pytest.fixture
@@ -29,21 +38,23 @@ def test_oracle_has_every_corruption_of_the_benchmark():
     assert benchmark < set(ORACLE) <= set(CORRUPTIONS)
 
 
+@each_part
 @pytest.mark.parametrize("size", FILES)
 @pytest.mark.parametrize("name", sorted(ORACLE.keys() - {UNSEEDED}))
-def test_oracle_makes_the_published_images(golden, name, size):
+def test_oracle_makes_the_published_images(golden, name, size, severities):
     clean, published = golden(size)["clean"], golden(size)[name]
-    for severity in range(1, 6):
+    for severity in severities:
         made = [corrupted(image, name, severity, RandomState(i)) for i, image in enumerate(clean)]
         apart = np.stack(made).astype(int) - published[severity - 1]
         assert abs(apart).max() <= ((name, size) in NEARLY_EQUAL)
         assert (apart == 0).mean() >= NEARLY_EQUAL.get((name, size), 1)
 
 
+@each_part
 @pytest.mark.parametrize("size", FILES)
-def test_oracle_hits_as_many_values_as_published_with_impulses(golden, size):
+def test_oracle_hits_as_many_values_as_published_with_impulses(golden, size, severities):
     clean, published = golden(size)["clean"], golden(size)[UNSEEDED]
-    for severity in range(1, 6):
+    for severity in severities:
         random = RandomState(severity)
         made = np.stack([corrupted(image, UNSEEDED, severity, random) for image in clean])
         for extreme in (0, 255):
@@ -69,14 +80,25 @@ def photographs(test_data):
     return images.reshape(5, 150, 32, 32, 3), labels.reshape(5, 150)
 
 
-@pytest.fixture(scope="module", params=CORRUPTIONS)
+CASES = [
+    pytest.param((name, severities), id=f"{name}-{part}", marks=marks)
+    for name in ORACLE
+    for part, (severities, marks) in PARTS.items()
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def case(request, photographs, test_data):
-    clean, labels = photographs
+    name, severities = request.param
+    clean, labels = (part[[severity - 1 for severity in severities]] for part in photographs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SELBENCH_FROST", str(test_data / "frost"))
-        made = [versions(clean[i], request.param, i + 1, draw=0) for i in range(5)]
+        made = [
+            versions(images, name, severity, draw=0)
+            for images, severity in zip(clean, severities, strict=True)
+        ]
     ours, theirs = map(np.stack, zip(*made, strict=True))
-    return Case(CORRUPTIONS[request.param].random, clean, labels, ours, theirs)
+    return Case(CORRUPTIONS[name].random, clean, labels, ours, theirs)
 
 
 def standard_errors(differences):
@@ -99,7 +121,7 @@ def test_images_look_alike(case):
 
 
 def look(images, clean):
-    """Describe each image by its colour, its change, and how rough it is: (5, images, 8)."""
+    """Describe each image by its colour, its change, and roughness: (severities, images, 8)."""
     images, change = images.astype(float), images.astype(float) - clean
     axes = (2, 3, 4)
     return np.stack(
