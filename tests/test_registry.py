@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from selbench.registry import Registry
 from selbench.suites import SUITES
 
 REGISTRIES = {"models": MODELS, "datasets": DATASETS, "downloads": DOWNLOADS, "suites": SUITES}
+DOCS = Path(__file__).parents[1] / "docs"
 
 each_registry = pytest.mark.parametrize("registry", REGISTRIES.values(), ids=REGISTRIES)
 
@@ -97,6 +99,12 @@ def test_every_entry_is_described_in_one_line(registry):
 @each_registry
 def test_names_are_in_lower_case_with_dashes(registry):
     assert all(name == name.lower() and "_" not in name and " " not in name for name in registry)
+
+
+@each_registry
+def test_every_name_is_in_the_docs(registry):
+    words = set(re.findall(r"[\w-]+", "\n".join(page.read_text() for page in DOCS.glob("*.md"))))
+    assert set(registry) <= words
 
 
 REGISTERED = """

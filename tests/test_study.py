@@ -46,8 +46,11 @@ def load(tmp_path):
 # Shipped studies.
 
 
-def test_shipped_are_these():
-    assert set(shipped_studies()) == {"digits", "cifar10", "tiny-imagenet"}
+def test_each_of_the_studies_that_ship_is_in_the_docs():
+    page = (OF_DOCS[0].parents[1] / "studies.md").read_text()
+    assert shipped_studies()
+    for name in shipped_studies():
+        assert f"`{name}`" in page
 
 
 @pytest.mark.parametrize(
