@@ -1,5 +1,7 @@
 """Selectivity along other axes: codes whose best directions are known, and what must not change."""
 
+from functools import cache
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,6 +36,12 @@ def hidden_code(spread=0.05):
 def unrelated(samples=SAMPLES):
     """Return units that know nothing of the classes."""
     return torch.rand(samples, UNITS, generator=seeded("unrelated", 0)), labels_of(samples)
+
+
+@cache
+def found_in(make):
+    """Return the best axes of a code, looked for once for all tests."""
+    return best_axes(*make(), CLASSES)
 
 
 def half_index(units, labels, half):
@@ -124,13 +132,13 @@ def test_units_that_respond_to_one_class_alone_are_best_and_perfect():
 def test_directions_find_a_code_that_no_unit_shows():
     units, labels = hidden_code()
     assert selectivity_index(*class_means(units, labels, CLASSES)).max() < 0.3
-    best = best_axes(units, labels, CLASSES)
+    best = found_in(hidden_code)
     assert best.in_sample.min() > 0.99
     assert best.held_out.min() > 0.97
 
 
 def test_units_that_know_no_class_are_selective_in_sample_only():
-    few, many = (best_axes(*unrelated(samples), CLASSES) for samples in (SAMPLES, 4000))
+    few, many = found_in(unrelated), best_axes(*unrelated(4000), CLASSES)
     assert few.in_sample.min() > 0.2
     assert few.in_sample.mean() > 1.5 * many.in_sample.mean()
     assert abs(many.held_out.mean().item()) < 0.1
@@ -162,7 +170,7 @@ def test_the_difference_of_means_is_a_start_that_what_classes_share_does_not_sil
 @pytest.mark.parametrize("make", [hidden_code, unrelated])
 def test_directions_have_the_index_that_is_reported(make):
     units, labels = make()
-    best = best_axes(units, labels, CLASSES)
+    best = found_in(make)
     responses = (units.double() @ best.directions.T).relu()
     torch.testing.assert_close(best.directions.norm(dim=1), torch.ones(CLASSES).double())
     for half, reported in ((0, best.in_sample), (1, best.held_out)):

@@ -1,5 +1,6 @@
 """Figures and the leaderboard's columns of the mechanism, from cells that are written here."""
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -140,9 +141,15 @@ def test_means_over_corruptions_are_over_those_that_all_groups_have():
         assert "mean of all" not in part.index
 
 
-@pytest.fixture
-def store(tmp_path):
-    return write(tmp_path / "runs")
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Return a function that returns a store of so many seeds, written once for all tests."""
+    return cache(lambda seeds: write(tmp_path_factory.mktemp("stored") / "runs", seeds))
+
+
+@pytest.fixture(scope="module")
+def store(stored):
+    return stored(1)
 
 
 @pytest.mark.parametrize("name", ["attacks", "corruptions"])
@@ -155,14 +162,24 @@ def test_figures_are_drawn_in_every_format(store, name, suffix, tmp_path):
 
 
 @pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn(name, stored, tmp_path):
+    draw(name, stored(3), None, tmp_path / "a.svg")
+    assert "study: " in (tmp_path / "a.svg").read_text()
+
+
+QUICK = "tradeoff"  # to draw; drawing all of them, twice, takes minutes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == QUICK else pytest.mark.soak) for name in FIGURES],
+)
 @pytest.mark.parametrize("seeds", [2, 3])  # lines, bands
-def test_equal_stores_give_equal_figures(name, seeds, tmp_path):
-    store = write(tmp_path / "runs", seeds)
+def test_equal_stores_give_equal_figures(name, seeds, stored, tmp_path):
+    store = stored(seeds)
     for path in ("a.svg", "b.svg"):
         draw(name, store, None, tmp_path / path)
-    text = (tmp_path / "a.svg").read_text()
-    assert text == (tmp_path / "b.svg").read_text()
-    assert "study: " in text
+    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
 
 
 def drawn(name, store):
@@ -205,8 +222,8 @@ def test_the_null_is_dotted_beside_the_index(store):
     assert [line.get_linestyle() for line in units.lines] == ["-", ":", "-", ":"]
 
 
-def test_the_axis_of_a_share_ends_at_one_where_intervals_go_on(tmp_path):
-    rows = current_rows(write(tmp_path / "runs", 3))
+def test_the_axis_of_a_share_ends_at_one_where_intervals_go_on(stored):
+    rows = current_rows(stored(3))
     rows.loc[rows["metric"].str.contains("selectivity_index"), "value"] /= 8.2
     rows.loc[rows["metric"].str.contains("dimension_fraction"), "value"] /= 100
     high = [each.get_ylim()[1] for each in module.drawn("selectivity", rows, "study").axes]
@@ -215,15 +232,15 @@ def test_the_axis_of_a_share_ends_at_one_where_intervals_go_on(tmp_path):
     assert fraction.get_ylim()[1] < 1.02 < intrinsic.get_ylim()[1]
 
 
-def test_three_seeds_have_a_band_and_two_have_lines(tmp_path):
-    three = drawn("gradients", write(tmp_path / "three", 3)).axes[1]
+def test_three_seeds_have_a_band_and_two_have_lines(stored):
+    three = drawn("gradients", stored(3)).axes[1]
     assert (len(three.lines), len(three.collections)) == (2, 2)
-    two = drawn("gradients", write(tmp_path / "two", 2)).axes[1]
+    two = drawn("gradients", stored(2)).axes[1]
     assert (len(two.lines), len(two.collections)) == (2 + 4, 0)
 
 
-def test_networks_are_dots_over_their_alpha(tmp_path):
-    ratio = drawn("elasticity", write(tmp_path / "runs", 3)).axes[2]
+def test_networks_are_dots_over_their_alpha(stored):
+    ratio = drawn("elasticity", stored(3)).axes[2]
     dots = [list(line.get_ydata()) for line in ratio.lines]
     assert dots == [[1, 2, 3], [2, 3, 4]]
     assert [label.get_text() for label in ratio.get_xticklabels()] == ["0", "1"]
@@ -299,14 +316,15 @@ def test_a_store_without_what_is_to_be_drawn_says_how_to_make_it(tmp_path, name)
 
 
 def test_wrong_words_are_one_sentence(store, refused):
-    assert refused("figure", "attack") == "unknown figure 'attack'; did you mean 'attacks'?"
+    there = ("--store", store.root)
+    assert refused("figure", "attack", *there) == "unknown figure 'attack'; did you mean 'attacks'?"
     assert "unknown suffix of a figure's file '.jpg'" in refused(
-        "figure", "attacks", "--output", "x.jpg"
+        "figure", "attacks", "--output", "x.jpg", *there
     )
 
 
-def test_the_leaderboard_has_the_mechanism_over_seeds_and_corruptions(tmp_path):
-    table = leaderboard(write(tmp_path / "runs", 3)).table.set_index("subject")
+def test_the_leaderboard_has_the_mechanism_over_seeds_and_corruptions(stored):
+    table = leaderboard(stored(3)).table.set_index("subject")
     middle = 2.5  # mean of the layers' numbers
     assert table.loc["1", "dimension"] == pytest.approx(2 * middle + 0.1)
     assert table.loc["1", "change_corrupted"] == pytest.approx(2 * middle + 0.1 + 15)

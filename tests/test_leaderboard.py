@@ -71,9 +71,8 @@ def write(store, which, error, n=100):
     store.write([Result(which, [Measurement("accuracy", 1 - error, n)])])
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = StudyStore(tmp_path / "runs", "study")
+def filled(root):
+    store = StudyStore(root, "study")
     store.prepare()
     for alpha in (0, 1):
         for seed in (0, 1):
@@ -89,12 +88,29 @@ def store(tmp_path):
     return store
 
 
+@pytest.fixture
+def store(tmp_path):
+    return filled(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory):
+    """Return the board of a store, and that of another object for the same store."""
+    store = filled(tmp_path_factory.mktemp("read") / "runs")
+    return leaderboard(store), leaderboard(StudyStore(store.folder.parent, "study"))
+
+
+@pytest.fixture(scope="module")
+def board(boards):
+    return boards[0]
+
+
 def row(board, subject):
     return board.table.set_index("subject").loc[subject]
 
 
-def test_numbers_are_those_of_the_definitions(store):
-    one = row(leaderboard(store), "1")
+def test_numbers_are_those_of_the_definitions(board):
+    one = row(board, "1")
     assert one["networks"] == 2
     assert one["selectivity"] == 0.5
     assert one["clean"] == pytest.approx(0.9)
@@ -109,12 +125,12 @@ def test_numbers_are_those_of_the_definitions(store):
     assert math.isnan(one["blur"])
 
 
-def test_the_reference_has_mce_one(store):
-    assert row(leaderboard(store), "0")["mce"] == pytest.approx(1)
+def test_the_reference_has_mce_one(board):
+    assert row(board, "0")["mce"] == pytest.approx(1)
 
 
-def test_interval_is_students_over_seeds(store):
-    one = row(leaderboard(store), "1")
+def test_interval_is_students_over_seeds(board):
+    one = row(board, "1")
     assert one["clean_interval"] == pytest.approx(
         12.7062 * 0.1 / math.sqrt(2) / math.sqrt(2), rel=1e-4
     )
@@ -257,15 +273,13 @@ def test_close_alphas_have_a_row_each(store):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_equal_stores_give_equal_bytes(store, format):
-    render = FORMATS[format]
-    assert render([leaderboard(store)]) == render(
-        [leaderboard(StudyStore(store.folder.parent, "study"))]
-    )
+def test_equal_stores_give_equal_bytes(boards, format):
+    first, second = boards
+    assert FORMATS[format]([first]) == FORMATS[format]([second])
 
 
-def test_markdown_shows_means_and_intervals(store):
-    text = FORMATS["md"]([leaderboard(store)])
+def test_markdown_shows_means_and_intervals(board):
+    text = FORMATS["md"]([board])
     header, rule, zero, one = (line.split("|")[1:-1] for line in text.splitlines()[2:6])
     assert [head.strip() for head in header][:4] == ["alpha", "n", "selectivity", "clean %"]
     assert len(header) == len(rule) == len(zero) == len(one)
@@ -273,8 +287,7 @@ def test_markdown_shows_means_and_intervals(store):
     assert one[3].strip() == "90.0 ± 63.5"
 
 
-def test_csv_and_json_hold_full_numbers(store, tmp_path):
-    board = leaderboard(store)
+def test_csv_and_json_hold_full_numbers(board, tmp_path):
     (tmp_path / "board.csv").write_text(FORMATS["csv"]([board]))
     read = pd.read_csv(tmp_path / "board.csv")
     assert read["mca"].tolist() == pytest.approx(board.table["mca"].tolist(), rel=1e-12)
@@ -292,9 +305,9 @@ def test_latex_escapes_what_latex_would_take_for_commands(store):
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
 
 
-def test_terminal_table_fits_80_columns(store):
+def test_terminal_table_fits_80_columns(board):
     console = Console(width=80, record=True, file=StringIO())
-    console.print(to_table(leaderboard(store)))
+    console.print(to_table(board))
     text = console.export_text()
     assert "…" not in text
     assert "0.900" not in text

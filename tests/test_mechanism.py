@@ -52,6 +52,12 @@ def split():
     return make_split((255 * smooth).to(torch.uint8), torch.arange(40) % 4)
 
 
+@pytest.fixture(scope="module")
+def few(split):
+    """Return four images of each class, for what looks at each image again and again."""
+    return limited(split, 16)
+
+
 def piece(suite, name="clean", kind=Analysis, setting=SMALL):
     (found,) = (p for p in SUITES[suite](setting) if p.name == name and isinstance(p, kind))
     return found
@@ -170,13 +176,13 @@ def test_a_comparison_is_that_of_the_corrupted_images(split, columns):
             assert of_layers(rows, "selectivity_index") == pytest.approx(index, rel=1e-4)
 
 
-def test_the_attacked_images_took_every_step(split):
-    rows = piece("dimensionality", "paper-pgd").measure(network(), split, 4)
-    images = to_images(split.images)
+def test_the_attacked_images_took_every_step(few):
+    rows = piece("dimensionality", "paper-pgd").measure(network(), few, 4)
+    images = to_images(few.images)
     attacked = pgd(
         network(),
         images,
-        split.labels,
+        few.labels,
         16 / 255,
         NORMS["linf"],
         step=1e-4,
@@ -189,13 +195,17 @@ def test_the_attacked_images_took_every_step(split):
     assert found == pytest.approx([each.participation_ratio for each in change], rel=0.05)
 
 
+@pytest.fixture(scope="module")
+def exact(few):
+    return input_gradients(network(), to_images(few.images), estimator="exact")
+
+
 @pytest.mark.parametrize("estimator", ["probes", "exact"])
-def test_gradients_are_told_of_every_layer_with_their_error(split, estimator):
+def test_gradients_are_told_of_every_layer_with_their_error(few, exact, estimator):
     setting = Setting(32, 32, mechanism=MechanismSpec(estimator=estimator))
     work = piece("gradients", setting=setting)
     assert work.source == f"original; {estimator}"
-    rows = work.measure(network(), split, 4)
-    exact = input_gradients(network(), to_images(split.images), estimator="exact")
+    rows = work.measure(network(), few, 4)
     for metric, attribute in (
         ("input_gradient_norm", "norm"),
         ("input_gradient_cv_samples", "cv_across_samples"),
@@ -211,10 +221,10 @@ def test_gradients_are_told_of_every_layer_with_their_error(split, estimator):
 
 
 def test_networks_are_probed_side_by_side(split):
-    few, work = limited(split, 8), piece("gradients")
-    networks = [network(seed) for seed in range(4)]
+    few, work = limited(split, 4), piece("gradients")
+    networks = [network(seed) for seed in range(2)]
     alone = [work.measure(each, few, 4) for each in networks]
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         together = list(pool.map(lambda each: work.measure(each, few, 4), networks))
     assert together == alone
 
@@ -269,23 +279,23 @@ def test_a_network_without_relus_says_how_to_name_layers(split, suite):
         piece(suite).measure(Gelu(), split, 4)
 
 
-def test_named_layers_are_looked_at_instead(split):
+def test_named_layers_are_looked_at_instead(few):
     setting = Setting(32, 32, corruptions=("fog",), mechanism=MechanismSpec(layers="gelu"))
     for suite in ("dimensionality", "gradients", "elasticity"):
         work = piece(suite, setting=setting)
         assert work.source.startswith("original; layers gelu")
-        assert work.measure(Gelu(), split, 4)
+        assert work.measure(Gelu(), few, 4)
     work = piece("dimensionality", "fog", Comparison, setting)
-    (rows,) = work.measure(Gelu(), split, [255 - split.images], 4)
+    (rows,) = work.measure(Gelu(), few, [255 - few.images], 4)
     metrics = {row.metric for row in rows}
     assert "dimension_fraction_95" in metrics
     assert "selectivity_index" not in metrics  # GELU's outputs can be negative
     with pytest.raises(SelbenchError, match=r"^layer 1 \(gelu\): unit \d responds with -"):
-        piece("selectivity", setting=setting).measure(Gelu(), split, 4)
+        piece("selectivity", setting=setting).measure(Gelu(), few, 4)
 
 
-def test_a_suite_of_comparisons_is_evaluated_once_and_told_by_level(split, tmp_path):
-    dataset = Dataset("smooth", ("a", "b", "c", "d"), split, split)
+def test_a_suite_of_comparisons_is_evaluated_once_and_told_by_level(few, tmp_path):
+    dataset = Dataset("smooth", ("a", "b", "c", "d"), few, few)
     store = StudyStore(tmp_path, "study")
     subjects = [
         Network(f"alpha=0 seed={n}", 0.0, n, "t", "resnet8", f"w{n}", lambda n=n: network(n))

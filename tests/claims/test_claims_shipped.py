@@ -67,10 +67,11 @@ def test_suites_conditions_and_levels_exist():
 def metrics():
     """Return the metrics of whole networks by suite and condition, as suites measure them."""
     torch.manual_seed(0)
-    model = build_model(ModelSpec(name="resnet8"), 4, ((0.5,) * 3, (0.25,) * 3))
-    low = torch.rand(24, 3, 4, 4)
-    smooth = F.interpolate(low, size=(32, 32), mode="bilinear")
-    split = make_split((255 * smooth).to(torch.uint8), torch.arange(24) % 4)
+    spec = ModelSpec(name="resnet8", options={"width": 4})
+    model = build_model(spec, 4, ((0.5,) * 3, (0.25,) * 3))
+    low = torch.rand(12, 3, 4, 4)
+    smooth = F.interpolate(low, size=(16, 16), mode="bilinear")
+    split = make_split((255 * smooth).to(torch.uint8), torch.arange(12) % 4)
     found = {}
     for suite in ("selectivity", "dimensionality", "gradients", "jacobian"):
         for piece in SUITES[suite](SETTING):

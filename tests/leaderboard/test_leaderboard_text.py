@@ -21,9 +21,10 @@ NAMES = [
 ]
 
 
-@pytest.fixture
-def board(tmp_path):
-    return leaderboard(write_study(tmp_path / "<i>runs", "<u>study|", brought=NAMES))
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    root = tmp_path_factory.mktemp("text") / "<i>runs"
+    return leaderboard(write_study(root, "<u>study|", brought=NAMES))
 
 
 class Text(HTMLParser):

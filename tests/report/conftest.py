@@ -51,11 +51,13 @@ def written(tmp_path):
 
 @pytest.fixture
 def few_figures(monkeypatch):
-    """Draw one figure only, so that a report takes a moment."""
+    """Draw one figure and judge few claims, so that a report takes a moment."""
+    from selbench.claims.loading import shipped_claims
     from selbench.figures import FIGURES
 
-    chosen = {"tradeoff": FIGURES["tradeoff"]}
+    chosen, claims = {"tradeoff": FIGURES["tradeoff"]}, shipped_claims()[::8]
     monkeypatch.setattr("selbench.report.drawings.FIGURES", chosen)
+    monkeypatch.setattr("selbench.report.evidence.shipped_claims", lambda: claims)
 
 
 @pytest.fixture(scope="session")

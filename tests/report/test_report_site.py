@@ -1,54 +1,17 @@
-"""The report's pages, read as text."""
+"""The report's pages, read as text, and in a browser."""
 
 import gzip
 import json
 import re
-import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import pages, read
 from PIL import Image
 
 from selbench.figures import FIGURES
-
-BAD = "<script>alert(1)"
-
-
-class Reader(HTMLParser):
-    """Collects a page's elements, and its text."""
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.text = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def every(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def read(path):
-    reader = Reader()
-    reader.feed(path.read_text())
-    reader.text = re.sub(r"\s+", " ", "".join(reader.text))
-    return reader
-
-
-def pages(site):
-    found = sorted(site.rglob("*.html"))
-    assert found
-    return found
-
-
-def everything(site):
-    return {path.relative_to(site): path.read_bytes() for path in site.rglob("*") if path.is_file()}
 
 
 def test_every_link_image_and_script_is_in_the_report(site):
@@ -177,111 +140,6 @@ def test_provenance_has_commands_versions_hashes_and_checksums(site, ran):
     assert rows.startswith("suite,condition,level")
 
 
-def test_provenance_names_a_folder_of_images(written, few_figures, selbench, tmp_path):
-    root = written(study={"dataset": {"name": "folder", "root": "/of/flowers", "validation": 9}})
-    assert selbench("report", "--store", root).code == 0
-    assert "folder flowers" in read(tmp_path / "site/provenance.html").text
-
-
-def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
-    for name in ("one", "other"):
-        assert selbench("report", "--store", ran, "-o", name).code == 0
-    one, other = everything(tmp_path / "one"), everything(tmp_path / "other")
-    assert one == other
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_names_are_text(several, written, few_figures, selbench, tmp_path):
-    root = written(BAD, brought=[f"/tmp/{BAD}.pth", "$\\frac$ & _.pth"])
-    if several:
-        written("other")
-    ended = selbench("report", "--store", root)
-    assert (ended.code, ended.err) == (0, "")
-    shown = 0
-    for page in pages(tmp_path / "site"):
-        assert "<script>" not in page.read_text()
-        shown += BAD in read(page).text
-    assert shown == (6 if several else 5)
-    drawn = [path.read_text() for path in (tmp_path / "site").rglob("*.svg")]
-    assert not [text for text in drawn if "<script" in text]
-    assert len([text for text in drawn if "$\\frac$" in text]) == 2  # wide and narrow
-
-
-def test_several_studies_have_a_folder_each_and_a_common_index(
-    written, few_figures, selbench, tmp_path
-):
-    written("one")
-    root = written("other", suites=("clean",))
-    assert selbench("report", "--store", root).code == 0
-    site = tmp_path / "site"
-    links = [each["href"] for each in read(site / "index.html").every("a")]
-    assert {"1-one/index.html", "2-other/index.html"} <= set(links)
-    assert "6 networks of one kind" in read(site / "index.html").text
-    for page in pages(site):
-        for each in read(page).every("script"):
-            assert (page.parent / each["src"]).is_file()
-    assert selbench("report", "other", "--store", root).code == 0
-    assert not (site / "1-one").exists()
-    assert read(site / "index.html").text.count("Robustness of other") == 1
-
-
-def test_a_store_of_clean_accuracies_says_what_else_to_run(written, selbench, tmp_path):
-    root = written(suites=("clean",), alphas=(0.0,))
-    assert selbench("report", "--store", root).code == 0
-    text = read(tmp_path / "site/index.html").text
-    assert f"selbench run study.toml --suite corruptions --suite attacks --store {root}" in text
-    images = read(tmp_path / "site/images.html").text
-    assert "the manifest does not say which data set was used" in images
-    assert "selbench report study --data FOLDER --output site" in images
-    assert "--suite attacks --save-adversarials 8" in images
-
-
-def test_a_network_of_one_s_own_is_reported_alone(written, few_figures, selbench, tmp_path):
-    root = written(alphas=(), brought=["mine.pth"])
-    assert selbench("report", "--store", root).code == 0
-    text = read(tmp_path / "site/index.html").text
-    assert "1 network was brought from elsewhere." in text
-    assert "there are none here" in text
-
-
-def test_test_images_that_are_not_there_are_told(ran, few_figures, selbench, tmp_path, edit):
-    shutil.copytree(ran, tmp_path / "moved")
-    manifest = tmp_path / "moved/little/manifest.json"
-    edit(manifest, '"name": "digits"', '"name": "folder"')
-    edit(manifest, '"root": null', '"root": "/gone"')
-    assert selbench("report", "--store", "moved").code == 0
-    text = read(tmp_path / "site/images.html").text
-    assert "The test images cannot be shown: " in text
-    assert "/gone" in text
-    assert "Attack pgd-linf" in text
-
-
-def test_other_test_images_are_refused(ran, few_figures, selbench, tmp_path):
-    shutil.copytree(ran, tmp_path / "moved")
-    manifest = tmp_path / "moved/little/manifest.json"
-    content = json.loads(manifest.read_text())
-    manifest.write_text(manifest.read_text().replace(content["data"], "0" * 16))
-    for path in (tmp_path / "moved/little/cells").glob("*.json"):
-        path.write_text(path.read_text().replace(content["data"], "0" * 16))
-    assert selbench("report", "--store", "moved").code == 0
-    text = read(tmp_path / "site/images.html").text
-    assert f"are others than those that were measured (checksum {content['data']}, not 0000" in text
-    assert "No adversarial images were kept." in text
-
-
-def test_bad_stores_and_folders_are_one_sentence(written, refused, tmp_path):
-    assert "there are no results in runs" in refused("report")
-    root = written()
-    assert "unknown study" in refused("report", "stduy", "--store", root)
-    assert "holds no results on 7 test images" in refused("report", "--store", root, "--limit", 7)
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/thesis.tex").write_text("years of work")
-    assert refused("report", "--store", root) == (
-        "the folder site holds 'thesis.tex', which no report wrote; empty the folder, or choose "
-        "another one with --output"
-    )
-
-
 def test_every_column_of_the_leaderboard_is_explained():
     from selbench.leaderboard import COLUMNS
     from selbench.report.board import GLOSSARY
@@ -305,3 +163,103 @@ def test_a_bundle_becomes_a_plain_script():
 
     made = classic("var a=1;export{a as A,b as default};\n/* licences */")
     assert made == "var selbenchTables=(()=>{var a=1;\nreturn{A:a,default:b};})();\n/* licences */"
+
+
+# In a browser, from disk.
+
+PAGES = ("index", "leaderboard", "corruptions", "attacks", "mechanism", "claims", "images")
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+
+
+@pytest.fixture
+def visit(browser, site):
+    """Return a function that opens a page, and fails where that page complains or asks outside."""
+    opened = []
+
+    def visit(name, size=DESKTOP):
+        page = browser.new_page(viewport=size)
+        opened.append(page)
+        complaints, asked = [], []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda problem: complaints.append(str(problem)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / f"{name}.html").as_uri())
+        page.wait_for_load_state("load")
+        assert complaints == []
+        assert asked
+        assert all(url.startswith(("file:", "data:")) for url in asked)
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()
+
+
+@pytest.mark.parametrize("name", [*PAGES, "provenance"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_pages_load_whole_and_fit(name, size, visit):
+    page = visit(name, size)
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) == 0
+    page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
+    # not wait_for_function, which the page's policy forbids where it has to look twice
+    page.evaluate("Promise.all([...document.images].map(i => i.decode().catch(() => null)))")
+    broken = "[...document.images].filter(i => !i.naturalWidth || !i.alt).map(i => i.src)"
+    assert page.evaluate(broken) == []
+    assert page.evaluate("getComputedStyle(document.querySelector('header')).position") == "sticky"
+
+
+def first_column(page, column=1):
+    return page.eval_on_selector_all(
+        f"table tbody tr > :nth-child({column})", "cells => cells.map(c => c.innerText.trim())"
+    )
+
+
+def test_a_click_on_a_heading_sorts(visit):
+    page = visit("leaderboard")
+    assert first_column(page) == ["-1", "0", "1"]
+    heading = page.locator("table thead th", has_text="clean %").first
+    column = 1 + page.locator("table thead th").all_inner_texts().index("clean %")
+    for word, sign in (("ascending", 1), ("descending", -1)):
+        heading.click()
+        page.locator(f"th[aria-sort={word}]", has_text="clean %").wait_for()
+        numbers = [float(cell.split()[0]) for cell in first_column(page, column)]
+        assert numbers == sorted(numbers, key=lambda number: sign * number)
+    first = page.locator("table thead th").first
+    first.click()
+    page.locator("th[aria-sort=ascending]", has_text="alpha").wait_for()
+    first.click()
+    page.locator("th[aria-sort=descending]", has_text="alpha").wait_for()
+    assert first_column(page) == ["1", "0", "-1"]
+
+
+def test_the_filter_filters(visit):
+    page = visit("claims")
+    everything = first_column(page)
+    assert len(everything) > 20
+    page.get_by_label("Filter claims").fill("AutoAttack")
+    assert first_column(page) == ["C3"]
+    page.get_by_label("Filter claims").fill("")
+    assert first_column(page) == everything
+
+
+def test_a_phone_gets_figures_of_its_width(visit):
+    phone, desktop = (visit("attacks", size) for size in (PHONE, DESKTOP))
+    shown = "document.querySelector('#attacks img').currentSrc"
+    assert phone.evaluate(shown).endswith("attacks-narrow.svg")
+    assert desktop.evaluate(shown).endswith("attacks.svg")
+
+
+def test_a_policy_stops_what_a_page_would_fetch(visit):
+    page = visit("index")
+    blocked = """async () => {
+        const image = new Image();
+        const answer = new Promise(done => {
+            document.addEventListener(
+                'securitypolicyviolation', event => done(event.effectiveDirective));
+            image.onerror = () => setTimeout(() => done('asked'), 500);
+        });
+        image.src = 'http://127.0.0.1:9/x.png';
+        return await answer;
+    }"""
+    assert page.evaluate(blocked) == "img-src"

@@ -1,0 +1,114 @@
+"""Reports of stores that are made for one test each, read as text."""
+
+import json
+import shutil
+
+import pytest
+from pages import everything, pages, read
+
+BAD = "<script>alert(1)"
+
+
+def test_provenance_names_a_folder_of_images(written, few_figures, selbench, tmp_path):
+    root = written(study={"dataset": {"name": "folder", "root": "/of/flowers", "validation": 9}})
+    assert selbench("report", "--store", root).code == 0
+    assert "folder flowers" in read(tmp_path / "site/provenance.html").text
+
+
+def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
+    for name in ("one", "other"):
+        assert selbench("report", "--store", ran, "-o", name).code == 0
+    one, other = everything(tmp_path / "one"), everything(tmp_path / "other")
+    assert one == other
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_names_are_text(several, written, few_figures, selbench, tmp_path):
+    root = written(BAD, brought=[f"/tmp/{BAD}.pth", "$\\frac$ & _.pth"])
+    if several:
+        written("other")
+    ended = selbench("report", "--store", root)
+    assert (ended.code, ended.err) == (0, "")
+    shown = 0
+    for page in pages(tmp_path / "site"):
+        assert "<script>" not in page.read_text()
+        shown += BAD in read(page).text
+    assert shown == (6 if several else 5)
+    drawn = [path.read_text() for path in (tmp_path / "site").rglob("*.svg")]
+    assert not [text for text in drawn if "<script" in text]
+    assert len([text for text in drawn if "$\\frac$" in text]) == 2  # wide and narrow
+
+
+def test_several_studies_have_a_folder_each_and_a_common_index(
+    written, few_figures, selbench, tmp_path
+):
+    written("one")
+    root = written("other", suites=("clean",))
+    assert selbench("report", "--store", root).code == 0
+    site = tmp_path / "site"
+    links = [each["href"] for each in read(site / "index.html").every("a")]
+    assert {"1-one/index.html", "2-other/index.html"} <= set(links)
+    assert "6 networks of one kind" in read(site / "index.html").text
+    for page in pages(site):
+        for each in read(page).every("script"):
+            assert (page.parent / each["src"]).is_file()
+    assert selbench("report", "other", "--store", root).code == 0
+    assert not (site / "1-one").exists()
+    assert read(site / "index.html").text.count("Robustness of other") == 1
+
+
+def test_a_store_of_clean_accuracies_says_what_else_to_run(written, selbench, tmp_path):
+    root = written(suites=("clean",), alphas=(0.0,))
+    assert selbench("report", "--store", root).code == 0
+    text = read(tmp_path / "site/index.html").text
+    assert f"selbench run study.toml --suite corruptions --suite attacks --store {root}" in text
+    images = read(tmp_path / "site/images.html").text
+    assert "the manifest does not say which data set was used" in images
+    assert "selbench report study --data FOLDER --output site" in images
+    assert "--suite attacks --save-adversarials 8" in images
+
+
+def test_a_network_of_one_s_own_is_reported_alone(written, few_figures, selbench, tmp_path):
+    root = written(alphas=(), brought=["mine.pth"])
+    assert selbench("report", "--store", root).code == 0
+    text = read(tmp_path / "site/index.html").text
+    assert "1 network was brought from elsewhere." in text
+    assert "there are none here" in text
+
+
+def test_test_images_that_are_not_there_are_told(ran, few_figures, selbench, tmp_path, edit):
+    shutil.copytree(ran, tmp_path / "moved")
+    manifest = tmp_path / "moved/little/manifest.json"
+    edit(manifest, '"name": "digits"', '"name": "folder"')
+    edit(manifest, '"root": null', '"root": "/gone"')
+    assert selbench("report", "--store", "moved").code == 0
+    text = read(tmp_path / "site/images.html").text
+    assert "The test images cannot be shown: " in text
+    assert "/gone" in text
+    assert "Attack pgd-linf" in text
+
+
+def test_other_test_images_are_refused(ran, few_figures, selbench, tmp_path):
+    shutil.copytree(ran, tmp_path / "moved")
+    manifest = tmp_path / "moved/little/manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(manifest.read_text().replace(content["data"], "0" * 16))
+    for path in (tmp_path / "moved/little/cells").glob("*.json"):
+        path.write_text(path.read_text().replace(content["data"], "0" * 16))
+    assert selbench("report", "--store", "moved").code == 0
+    text = read(tmp_path / "site/images.html").text
+    assert f"are others than those that were measured (checksum {content['data']}, not 0000" in text
+    assert "No adversarial images were kept." in text
+
+
+def test_bad_stores_and_folders_are_one_sentence(written, refused, tmp_path):
+    assert "there are no results in runs" in refused("report")
+    root = written()
+    assert "unknown study" in refused("report", "stduy", "--store", root)
+    assert "holds no results on 7 test images" in refused("report", "--store", root, "--limit", 7)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/thesis.tex").write_text("years of work")
+    assert refused("report", "--store", root) == (
+        "the folder site holds 'thesis.tex', which no report wrote; empty the folder, or choose "
+        "another one with --output"
+    )
