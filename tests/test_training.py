@@ -306,6 +306,11 @@ def test_weights_are_those_of_the_best_epoch(trained):
     assert all(accuracy < max(accuracies) for accuracy in accuracies[best:])
 
 
+def test_of_epochs_that_are_equally_good_the_latest_is_kept(digits, monkeypatch):
+    monkeypatch.setattr(loop, "accuracy", lambda model, split: 0.5)
+    assert train_or_find(STUDY, digits, 1.0, 0, CPU).manifest["best_epoch"] == RECIPE.epochs
+
+
 def test_a_diverged_network_is_kept_and_marked(digits):
     recipe = RECIPE.model_copy(update={"learning_rate": 1e30})
     network = train_or_find(STUDY.model_copy(update={"recipe": recipe}), digits, 1.0, 0, CPU)
