@@ -19,6 +19,8 @@ from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.study import exactly
 
+pytestmark = pytest.mark.long(11)
+
 LEVELS = (1.0, 2.0, 4.0)
 ACCURACY = {0: (0.8, 0.5, 0.1), 1: (0.9, 0.7, 0.4)}  # by alpha, at the levels
 LAYERS = 4

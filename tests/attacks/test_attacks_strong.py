@@ -20,6 +20,8 @@ from selbench.attacks.norms import NORMS, inside
 from selbench.attacks.strong import noise, transferred
 from selbench.suites import SUITES, Attack, Setting
 
+pytestmark = pytest.mark.long(12)
+
 
 @pytest.fixture(scope="module")
 def once(network):

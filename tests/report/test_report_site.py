@@ -13,6 +13,8 @@ from PIL import Image
 
 from selbench.figures import FIGURES
 
+pytestmark = pytest.mark.long(10)
+
 
 def test_every_link_image_and_script_is_in_the_report(site):
     for page in pages(site):

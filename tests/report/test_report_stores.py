@@ -6,6 +6,8 @@ import shutil
 import pytest
 from pages import everything, pages, read
 
+pytestmark = pytest.mark.long(12)
+
 BAD = "<script>alert(1)"
 
 
