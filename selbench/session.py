@@ -1,7 +1,7 @@
 """One command's work from a study to its leaderboard."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
 from selbench.record import manifest_of
 from selbench.request import ANYTHING, Request
-from selbench.store import Failure, StudyStore, check_format
+from selbench.store import FINISH, FORMAT, Failure, StudyStore, check_format
 from selbench.study import (
     MAX_SEED,
     SOURCES,
@@ -134,51 +134,41 @@ class Session:
         began = time.perf_counter()
         networks = list(brought) or self.train()
         before = set() if request.retry else store.failed()
-        evaluated = self.engine.evaluate(
-            networks, pieces, self.dataset, store, self.device, request, self.progress
-        )
-        seconds = round(time.perf_counter() - began, 3)
-        self._finish(store, networks, pieces, request, made, evaluated, seconds)
-        failures = self._failures(store, networks, pieces, request)
+        left, evaluated = self._left(store, networks, pieces, request), 0
+
+        def finish() -> None:
+            facts = made | {"seconds": round(time.perf_counter() - began, 3)}
+            with store.locks.holding(FINISH):  # of two runs that end at once, the later sees all
+                store.finish(state() | facts | {"evaluated": evaluated}, complete=not left)
+
+        def state() -> dict[str, Any]:
+            return manifest_of(self.study, self.dataset, networks, pieces, store, request)
+
+        if not before.issuperset(left):
+            with store.begin(state() | made):
+                evaluated = self.engine.evaluate(
+                    networks, pieces, self.dataset, store, self.device, request, self.progress
+                )
+                asked = request.model_copy(update={"save": 0})
+                left = self._left(store, networks, pieces, asked)
+                finish()
+        elif _outdated(store, state):
+            finish()
+        failures = store.failures(left)
         earlier = sum(each.cell.key in before for each in failures)
         return RunResult(self._board(store, pieces, request, bool(failures)), failures, earlier)
 
-    def _finish(
+    def _left(
         self,
         store: StudyStore,
         networks: Sequence[Network],
         pieces: Sequence[Work],
         request: Request,
-        made: dict[str, Any],
-        evaluated: int,
-        seconds: float,
-    ) -> None:
-        """Write tables and manifest, unless these say already what there is."""
-
-        def facts() -> dict[str, Any]:
-            return manifest_of(self.study, self.dataset, networks, pieces, store, request)
-
-        if not evaluated and store.finished:
-            kept, state = store.manifest(), facts()
-            if kept == kept | state | {"request": kept["request"]} | store.state:
-                return
-        with store.locks.holding("finish"):  # of two runs that end at once, the later sees all
-            store.finish(facts() | made | {"seconds": seconds, "evaluated": evaluated})
-
-    def _failures(
-        self,
-        store: StudyStore,
-        networks: Sequence[Network],
-        pieces: Sequence[Work],
-        request: Request,
-    ) -> list[Failure]:
-        """Return the failures among the cells that were asked for."""
-        if not store.failed():
-            return []
+    ) -> list[str]:
+        """Return the keys of the cells that were asked for and are not there."""
         split = limited(self.dataset.test, request.limit)
-        asked = request.model_copy(update={"save": 0})
-        left = plan(networks, pieces, split, store, asked)
-        return store.failures([cell.key for group in left for task in group for cell in task.cells])
+        groups = plan(networks, pieces, split, store, request)
+        return [cell.key for group in groups for task in group for cell in task.cells]
 
     def _board(
         self, store: StudyStore, pieces: Sequence[Work], request: Request, failed: bool
@@ -198,7 +188,7 @@ class Session:
 
     def dry_run(self, root: Path, request: Request, brought: Sequence[Network]) -> DryRun:
         """Return what `run` would do with these arguments, and about how long that takes."""
-        check_format(root)
+        check_format(root, FORMAT)
         request = self.fitted(request)
         pieces, store = self.pieces(request), StudyStore(root, self.study.name)
         study, dataset, engine, device = self.study, self.dataset, self.engine, self.device
@@ -242,6 +232,14 @@ class Session:
     def bring(self, each: NetworkSpec) -> Network:
         """Take a user's network; `SelbenchError` where it does not fit."""
         return bring(each, self.study.model, self.dataset)
+
+
+def _outdated(store: StudyStore, state: Callable[[], dict[str, Any]]) -> bool:
+    """Return whether the manifest lacks what there is, whichever of its requests was the latest."""
+    if not store.finished or store.cut_off:
+        return True
+    kept = store.manifest()
+    return kept != kept | state() | {"request": kept["request"]} | store.state
 
 
 def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:

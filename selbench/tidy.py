@@ -26,12 +26,9 @@ NAMES = ("measurements.csv", "measurements.csv.gz")
 def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """Return these columns of rows as a table: numbers as numbers, sorted by all of them."""
     # Missing whole numbers would make floats of the others, which round the largest seeds.
-    whole = {
-        name: pd.array([row[name] for row in rows], dtype="Int64")
-        for name in WHOLE
-        if name in columns
-    }
-    return _typed(pd.DataFrame(rows, columns=[*columns]).assign(**whole), columns)
+    lists = {name: [row.get(name) for row in rows] for name in columns}
+    whole = {name: pd.array(lists[name], dtype="Int64") for name in WHOLE if name in columns}
+    return _typed(pd.DataFrame(lists, columns=[*columns]).assign(**whole), columns)
 
 
 def find_tidy(folder: Path) -> Path | None:

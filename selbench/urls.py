@@ -7,7 +7,7 @@ is told in one sentence.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PosixPath
 from typing import Any
@@ -95,6 +95,11 @@ class UrlPath(PosixPath):
             if not missing_ok:
                 raise
 
+    def unlink_with(self, paths: Sequence[Path]) -> None:
+        """Remove files on the server of this one, all with one request if its driver can."""
+        with self._asked() as (server, _), suppress(FileNotFoundError):
+            server.rm([server._strip_protocol(str(path)) for path in paths])
+
     def put(self, file: Path) -> None:
         """Take the content of a file of this machine, whole or not at all."""
         with self._asked(all_there=True) as (server, path):
@@ -178,6 +183,18 @@ def read_all(paths: Sequence[Path], at_once: int = AT_ONCE) -> Iterator[bytes]:
             yield from batch[0].read_with(batch)
         else:
             yield from map(_content, batch)
+
+
+def remove_all(paths: Sequence[Path]) -> None:
+    """Remove files of one folder, those that are there."""
+    if paths and isinstance(paths[0], UrlPath):
+        known = paths[0].parent.sizes()
+        there = [path for path in paths if path.name in known]
+        if there:
+            paths[0].unlink_with(there)
+        return
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def file_names(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ Nothing is believed that cannot be checked, and nothing is mended by guessing: w
 removed, and the run that made it makes it anew.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,27 @@ from typing import Any
 from selbench.errors import DamagedError, SelbenchError
 from selbench.files import cannot_write
 from selbench.locks import Holder
-from selbench.store import CELL, MARK, MEASURED, StudyStore, adversarials, failures
+from selbench.store import (
+    CELL,
+    FORMAT,
+    MARK,
+    MEASURED,
+    StudyStore,
+    adversarials,
+    failures,
+    packs,
+    write_mark,
+)
+from selbench.store.manifest import COMPLETE
 from selbench.store.records import (
-    LARGE,
+    UNLIKE,
     Kept,
-    cell_files,
     cell_in,
-    digest_of,
+    is_current,
+    outcomes_in,
     parse_cells,
-    parse_outcomes,
     read_files,
+    read_outcomes,
     sha256,
 )
 from selbench.tidy import find_tidy, read_tidy
@@ -55,12 +66,14 @@ class Findings:
         unsigned: how many of them were written by a version that kept no digests: they can be read,
             and that is all that is known.
         faults: what is wrong.
+        earlier: names of the files of cells that are laid out as an earlier version did it.
         busy: who is at work there.
     """
 
     store: StudyStore
     files: int = 0
     unsigned: int = 0
+    earlier: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     busy: list[Holder] = field(default_factory=list)
 
@@ -82,15 +95,19 @@ def studies_at(place: Path) -> list[StudyStore]:
 
 def verify(store: StudyStore) -> Findings:
     """Check every file of a study's results."""
+    return store.steadily(lambda paths: _checked(store, paths))
+
+
+def _checked(store: StudyStore, cells: Sequence[Path]) -> Findings:
     findings = Findings(store)
     findings.busy = _at_work(store)
-    findings.faults += _of_cells(findings)
+    findings.faults += _of_cells(findings, cells)
     findings.faults += _of_adversarials(findings)
     findings.faults += _of_failures(findings)
     findings.faults += _of_tables(findings)
     findings.busy = findings.busy or _at_work(store)  # that was minutes
     if not findings.busy:  # who is at work has files that look as if they were left
-        findings.faults += _left_behind(store)
+        findings.faults += _left_behind(store, {path.stem for path in cells})
     return findings
 
 
@@ -105,11 +122,7 @@ def repair(findings: Findings) -> list[Fault]:
             where a link may lead.
     """
     store = findings.store
-    if busy := findings.busy or _at_work(store):
-        raise SelbenchError(
-            f"{busy[0]} is at work in {store.folder}; repair it when that has ended, or "
-            f"remove {store.locks.folder} if it has"
-        )
+    _refuse_busy(findings)
     for path in dict.fromkeys(path for each in findings.faults for path in each.remove):
         if not path.parent.resolve().is_relative_to(store.root.resolve()):
             raise SelbenchError(f"{path} lies outside of {store.root}; remove it yourself")
@@ -117,9 +130,50 @@ def repair(findings: Findings) -> list[Fault]:
             path.unlink(missing_ok=True)
         except OSError as problem:
             raise cannot_write(path, problem) from problem
+    lost = any(each.remove and not each.harmless for each in findings.faults)
     if findings.faults and store.finished and store.begun:
-        store.finish(store.manifest())
+        _finish(store, lost)
+    elif lost and store.finished:
+        store.lacks()
     return [each for each in findings.faults if not (each.remove or store.begun)]
+
+
+def migrate(checked: Sequence[Findings]) -> None:
+    """Give a store the present format, all of whose studies were checked and found whole.
+
+    What is written meanwhile can be read at every moment. The mark comes first: versions that know
+    the earlier format alone refuse the store from then on.
+
+    Raises:
+        SelbenchError: while a run is at work there, and for a folder that is no store.
+    """
+    root = checked[0].store.root
+    if not (root / "selbench.json").is_file():
+        raise SelbenchError(f"{root} is no store of runs; tables in it are read as they are")
+    for findings in checked:
+        _refuse_busy(findings)
+    write_mark(root)
+    for findings in checked:
+        store = findings.store
+        if store.begun:
+            store.pack(findings.earlier)
+            if store.finished and store.format != FORMAT:
+                _finish(store, lost=bool(store.failed()))
+
+
+def _finish(store: StudyStore, lost: bool) -> None:
+    """Write the tables of a study whose latest run ended before."""
+    manifest = store.manifest()
+    store.finish(manifest, manifest.get("state", COMPLETE) == COMPLETE and not lost)
+
+
+def _refuse_busy(findings: Findings) -> None:
+    store = findings.store
+    if busy := findings.busy or _at_work(store):
+        raise SelbenchError(
+            f"{busy[0]} is at work in {store.folder}; repair it when that has ended, or "
+            f"remove {store.locks.folder} if it has"
+        )
 
 
 def _at_work(store: StudyStore) -> list[Holder]:
@@ -130,10 +184,10 @@ def _is_study(folder: Path) -> bool:
     return (folder / MARK).is_file() or (folder / "cells").is_dir()
 
 
-def _of_cells(findings: Findings) -> Iterator[Fault]:
+def _of_cells(findings: Findings, paths: Sequence[Path]) -> Iterator[Fault]:
     """Yield what is wrong with files of cells and with their outcomes."""
-    tested = []
-    for path, text, size in read_files(cell_files(findings.store.folder / "cells")):
+    files = []
+    for path, text, size in read_files(paths):
         findings.files += 1
         try:
             kept = parse_cells(path, text, size)
@@ -142,8 +196,22 @@ def _of_cells(findings: Findings) -> Iterator[Fault]:
             continue
         findings.unsigned += kept.digest is None
         findings.files += kept.has_outcomes
-        if flaw := _flaw(kept):
-            yield Fault(path, flaw, (path, kept.parquet))
+        findings.earlier += [] if is_current(text) else [path.name]
+        files.append(kept)
+    yield from _of_contents(files, findings.busy)
+
+
+def _of_contents(files: Sequence[Kept], busy: Collection[Holder]) -> Iterator[Fault]:
+    """Yield what is wrong with the content of files of cells, each of which can be read."""
+    waste = packs.needless({kept.path.name: kept.keys for kept in files if kept.whole})
+    tested = []
+    for kept in files:
+        if any(cell_in(record).key != record["key"] for record in kept.cells):
+            flaw = "a cell in it is not the one that its key says"
+            yield Fault(kept.path, flaw, (kept.path, kept.parquet))
+        elif kept.path.name in waste and not busy:
+            flaw = "its cells are in another file too"
+            yield Fault(kept.path, flaw, (kept.path, kept.parquet), harmless=True)
         elif kept.has_outcomes:
             tested.append(kept)
     yield from _of_outcomes(tested)
@@ -151,31 +219,21 @@ def _of_cells(findings: Findings) -> Iterator[Fault]:
 
 def _of_outcomes(tested: Sequence[Kept]) -> Iterator[Fault]:
     """Yield what is wrong with the outcomes of files of cells, which are whole themselves."""
-    there = [kept.parquet for kept in tested if kept.size is not None]
-    contents = read_all(there, LARGE)
+    contents = read_outcomes([kept for kept in tested if kept.size is not None])
     for kept in tested:
         missing = kept.size is None
         if flaw := "it is missing" if missing else _flaw_of_outcomes(kept, next(contents)):
             yield Fault(kept.parquet, flaw, (kept.path, kept.parquet))
 
 
-def _flaw(kept: Kept) -> str:
-    if kept.digest not in (None, digest_of(kept.content)):
-        return "its content is not what was written"
-    if any(cell_in(record).key != record["key"] for record in kept.cells):
-        return "a cell in it is not the one that its key says"
-    return ""
-
-
 def _flaw_of_outcomes(kept: Kept, content: bytes) -> str:
     if kept.outcomes is not None:
-        same = kept.outcomes["sha256"] == sha256(content)
-        return "" if same else "its content is not what was written"
+        return "" if kept.outcomes["sha256"] == sha256(content) else UNLIKE
     try:
-        keys = set(parse_outcomes(kept.parquet, content, None)["key"].unique().to_pylist())
+        keys = {*outcomes_in(kept, content, None)["key"].unique().to_pylist()}
     except DamagedError as problem:
         return _reason(problem)
-    lacks = {record["key"] for record in kept.cells} - keys
+    lacks = {*kept.keys} - keys
     return f"it lacks the outcomes of {len(lacks)} cells" if lacks else ""
 
 
@@ -209,14 +267,14 @@ def _of_tables(findings: Findings) -> Iterator[Fault]:
             yield Fault(path, _reason(problem), (path,))
     table = find_tidy(store.folder)
     if table is None:
-        if store.finished:
+        if store.finished and ("measurements" in manifest or "state" not in manifest):
             yield Fault(store.folder / "measurements.csv", "it is missing")
         return
     findings.files += 1
     said, whole = manifest.get("measurements"), not findings.faults
     current = store.begun and whole and manifest.get("cells") == store.state["cells"]
     if table.suffix == ".csv" and said is not None and said != sha256(table.read_bytes()):
-        yield Fault(table, "its content is not what was written")
+        yield Fault(table, UNLIKE)
     elif not (current and said) and (flaw := _flaw_of_table(store, table, comparable=whole)):
         # Cells that came later, or another version's table: they are made anew of whole cells.
         yield Fault(table, flaw, harmless=store.begun and whole and not current)
@@ -236,12 +294,14 @@ def _flaw_of_table(store: StudyStore, table: Path, comparable: bool) -> str:
     return "it is not what the cells say; the same run brings it up to date"
 
 
-def _left_behind(store: StudyStore) -> Iterator[Fault]:
-    """Yield what runs that were cut off left: nothing believes it, or waits for it."""
+def _left_behind(store: StudyStore, known: Collection[str]) -> Iterator[Fault]:
+    """Yield what runs that were cut off left: nothing believes it, or waits for it.
+
+    `known` are the names of the files of cells, without suffix.
+    """
     temporary = [*store.folder.rglob(".*.tmp"), *store.root.glob(".selbench.json.*.tmp")]
     for path in sorted(temporary):
         yield Fault(path, "a run was cut off while it wrote it", (path,), harmless=True)
-    known = {path.stem for path in cell_files(store.folder / "cells")}
     for path in sorted((store.folder / "cells").glob("*.parquet")):
         if path.stem not in known:
             yield Fault(path, "a run was cut off before it wrote the cells", (path,), harmless=True)

@@ -230,7 +230,8 @@ def test_store_of_another_version_is_refused_and_left_as_it_is(content, store, t
     marker.parent.mkdir()
     marker.write_text(content)
     message = (
-        rf"runs has format .*, this version of selbench reads format {FORMAT}; use the version that"
+        rf"runs has format .*, this version of selbench reads format 2 and {FORMAT}; use the "
+        "version that"
     )
     with pytest.raises(SelbenchError, match=message):
         store.prepare()

@@ -25,6 +25,13 @@ def verify(
         bool,
         typer.Option("--repair", help="Remove what is damaged, so that a run makes it anew."),
     ] = False,
+    migrate: Annotated[
+        bool,
+        typer.Option(
+            "--migrate",
+            help="Give a store of an earlier version the present format, if it is whole.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Check every file of a store against what was written; exit with 1 where one is damaged.
@@ -33,23 +40,30 @@ def verify(
     command that made it makes it anew.
     """
     from selbench.store import check_format
+    from selbench.verification import migrate as migrate_store
     from selbench.verification import repair as repair_study
     from selbench.verification import studies_at
     from selbench.verification import verify as verify_study
 
-    damaged = False
-    for study in studies_at(store):
+    studies = studies_at(store)
+    if migrate:  # a store has one format
+        studies = studies_at(studies[0].root)
+    found, damaged = [], False
+    for study in studies:
         check_format(study.root)
-        found = verify_study(study)
-        if not quiet or found.faults:
-            typer.echo(told(found))
-        lasting = [each for each in found.faults if not each.harmless]
-        if repair and found.faults:
-            lasting = repair_study(found)
+        found.append(verify_study(study))
+        if not quiet or found[-1].faults:
+            typer.echo(told(found[-1]))
+        lasting = [each for each in found[-1].faults if not each.harmless]
+        if repair and found[-1].faults:
+            lasting = repair_study(found[-1])
             typer.echo(f"{study.folder} is repaired; run again what made it")
         damaged |= bool(lasting)
     if damaged:
         raise typer.Exit(DAMAGED)
+    if migrate:
+        migrate_store(found)
+        typer.echo(f"{studies[0].root} has the present format")
 
 
 def told(found: "Findings") -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from selbench.files import fingerprint
 from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
-from selbench.store import FORMAT
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def provenance(evidence: Evidence) -> Provenance:
         "test images": "all" if limit is None else f"{limit}, the first of a fixed random order",
         "model": str(study.get("model", {}).get("name", "not recorded")),
         "fingerprint of the training": manifest["training"],
-        "format of the store": str(FORMAT),
+        "format of the store": str(evidence.store.format),
         "latest run": str(manifest.get("began", "not recorded")),
         "hash of the claims": claims_hash(evidence),
         "hash of the study": fingerprint(study),
@@ -92,8 +91,8 @@ def claims_hash(evidence: Evidence) -> str:
 def _runs(evidence: Evidence) -> list[Run]:
     """Return who wrote the files of cells; those without a record are counted too."""
     made: Counter[tuple[str, str, str, str]] = Counter()
-    for each in evidence.store.written():
-        made[_written(each)] += 1
+    for each, files in evidence.store.written():
+        made[_written(each)] += files
     runs = [Run(*words, count) for words, count in made.items()]
     return sorted(runs, key=lambda run: (run.began, run.command))
 

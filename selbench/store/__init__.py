@@ -26,10 +26,11 @@ from selbench.store.cells import (
 )
 from selbench.store.manifest import check_curves
 from selbench.store.opening import open_places, open_studies
-from selbench.store.study_store import FORMAT, MARK, StudyStore, check_format
+from selbench.store.study_store import FINISH, FORMAT, MARK, StudyStore, check_format, write_mark
 
 __all__ = [
     "CELL",
+    "FINISH",
     "FORMAT",
     "MARK",
     "MEASURED",
@@ -43,4 +44,5 @@ __all__ = [
     "condition_id",
     "open_places",
     "open_studies",
+    "write_mark",
 ]

@@ -1,12 +1,20 @@
-"""The manifest of a study's results: how they were made, and which of them count."""
+"""The manifest of a study's results: how they were made, and which of them count.
+
+Since format 3 it also says what the latest run was asked for (`request`), whether that is there
+(`state`), and what itself must be (`digest`). One without a state is of an earlier version, which
+wrote manifests at the end of runs alone.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from selbench.errors import damaged
-from selbench.files import read_json
+from selbench.files import read_json, write_json
 from selbench.request import Request, request_of
-from selbench.store.kinds import check_record
+from selbench.store.kinds import check_made, check_record
+from selbench.store.records import UNLIKE, digest_of
+
+RUNNING, COMPLETE, INCOMPLETE = "running", "complete", "incomplete"
 
 FACTS = {"data": "text", "training": "text", "device": "text?", "cells": "text?"}
 SUBJECT = {"weights": "text", "training": "text?", "helper": "text?", "about": "text?"}
@@ -19,16 +27,27 @@ STUDY = ("dataset", "model", "recipe", "corruptions", "mechanism")  # its tables
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest; one that lacks what tables are made of raises `SelbenchError`."""
+    """Read a manifest.
+
+    Raises:
+        DamagedError: where it lacks what tables are made of, or is not what was written.
+    """
     content = read_json(path)
     try:
         _check(content)
+        if content.get("digest") != (digest_of(content) if "state" in content else None):
+            raise ValueError(UNLIKE)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise damaged(path, problem, "delete it and run the study again") from problem
     manifest: dict[str, Any] = content
     if "request" not in manifest:  # an earlier version wrote it
         manifest["request"] = request_of(manifest.get("command", [])).model_dump(mode="json")
     return manifest
+
+
+def write_manifest(path: Path, content: dict[str, Any]) -> None:
+    """Write a manifest with its digest."""
+    write_json(path, content | {"digest": digest_of(content)})
 
 
 def check_curves(curves: Any) -> None:
@@ -52,8 +71,7 @@ def _check(content: Any) -> None:
     check_record(study, {}, "its study")
     for name in STUDY:
         check_record(study.get(name, {}), {}, f"{name} of its study")
-    words = content.get("command", [])
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise TypeError("its command is no list of words")
-    check_record(content.get("versions", {}), {}, "what it says of versions")
+    check_made(content)
     Request.model_validate(content.get("request", {}))
+    if content.get("state", COMPLETE) not in (RUNNING, COMPLETE, INCOMPLETE):
+        raise ValueError(f"its state is {content['state']!r:.40}")

@@ -2,24 +2,26 @@
 
 The JSON file is written last. It says of itself (`digest`) and of its outcomes (their length and
 sha256) what they must be, so that damage is found, and what is half is taken for nothing. Files
-of earlier versions say neither.
+of earlier versions say neither. The digest stands in the first line, and is that of the bytes
+behind it with a "{" before them, so that a reader need not write the content again to check it.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selbench.errors import damaged
-from selbench.files import fingerprint, parse_json, replacing, write_json
+from selbench.files import fingerprint, parse_json, replacing, write_text
 from selbench.store.cells import CELL, Cell, Result
-from selbench.store.kinds import check_record
+from selbench.store.kinds import check_made, check_record
 from selbench.urls import file_names, read_all, sizes
 
 TEXT = ("suite", "condition", "group", "source", "data", "subject", "training", "architecture")
@@ -37,10 +39,16 @@ MEASURED_KINDS = {
     "layer_name": "text?",
     "error": "number?",
 }
-LARGE = 16  # files of outcomes that are held in memory together
+FULL = 2**25  # bytes of files that are held in memory together
+HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')  # of a file of cells
+SEPARATORS = frozenset("/\\\0")
+Name = TypeVar("Name")
+KEY = pa.dictionary(pa.int32(), pa.string())  # of the column of outcomes that names their cells
+OF_OUTCOMES = "delete it and the .json file beside it, and run the same command again"
+UNLIKE = "its content is not what was written"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kept:
     """A file of cells as it was read.
 
@@ -72,6 +80,21 @@ class Kept:
     def digest(self) -> str | None:
         """Of everything else in the file; None where an earlier version wrote it."""
         return self.content.get("digest")
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of its cells."""
+        return [record["key"] for record in self.cells]
+
+    @property
+    def writers(self) -> list[dict[str, Any]]:
+        """Who wrote the cells: how they were "made", and in how many "files".
+
+        They were several where the cells were packed since.
+        """
+        alone = {"made": self.content.get("made", {}), "files": 1}
+        found: list[dict[str, Any]] = self.content.get("writers") or [alone]
+        return found
 
     @property
     def parquet(self) -> Path:
@@ -113,10 +136,33 @@ def write_cells(
     if outcomes is not None:
         with replacing(path.with_suffix(".parquet")) as temporary:
             pq.write_table(outcomes, temporary, compression="zstd")
-            written = temporary.read_bytes()
-            content["outcomes"] = {"bytes": len(written), "sha256": sha256(written)}
-    write_json(path, content | {"digest": digest_of(content)})
+            content["outcomes"] = facts_of(temporary)
+    write_content(path, content)
     return path
+
+
+def facts_of(outcomes: Path) -> dict[str, Any]:
+    """Return what a file of cells says of the file of its outcomes, which is on this machine."""
+    with outcomes.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": outcomes.stat().st_size, "sha256": digest}
+
+
+def write_content(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of cells, its digest in the first line."""
+    text = _canonical(content, allow_nan=False)
+    write_text(path, f'{{"digest":"{sha256(text.encode())}",\n{text[1:]}\n')
+
+
+def once_each(files: Sequence[Kept]) -> Iterator[tuple[Kept, list[dict[str, Any]]]]:
+    """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
+    keys = [key for kept in files for key in kept.keys]
+    if len(set(keys)) < len(keys):
+        files = sorted(files, key=lambda kept: not kept.whole)
+    seen: set[str] = set()
+    for kept in files:
+        yield kept, [record for record in kept.cells if record["key"] not in seen]
+        seen.update(kept.keys)
 
 
 def cell_files(folder: Path) -> list[Path]:
@@ -130,26 +176,75 @@ def read_files(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes, int | None]
     return zip(paths, read_all(paths), lengths, strict=True)
 
 
+def read_outcomes(files: Sequence[Kept]) -> Iterator[bytes]:
+    """Yield the content of files of outcomes, which are there; few of them are held in memory."""
+    for group in bundles([kept.parquet for kept in files], [kept.size or 0 for kept in files]):
+        yield from read_all(group)
+
+
+def bundles(names: Sequence[Name], weights: Sequence[int]) -> list[list[Name]]:
+    """Return names of files in groups, in their order, of at most `FULL` bytes or of one file."""
+    groups: list[list[Name]] = []
+    room = 0
+    for name, weight in zip(names, weights, strict=True):
+        if not groups or weight > room:
+            groups.append([])
+            room = FULL
+        groups[-1].append(name)
+        room -= weight
+    return groups
+
+
 def parse_cells(path: Path, text: bytes, size: int | None) -> Kept:
-    """Return what a file of cells holds; one that holds no cells raises `DamagedError`."""
+    """Return what a file of cells holds.
+
+    Raises:
+        DamagedError: where it holds no cells, or not those that were written.
+    """
     content = parse_json(path, text)
     try:
         _check_content(content)
     except (KeyError, TypeError, ValueError) as problem:
         raise damaged(path, problem) from problem
+    if not (is_current(text) or content.get("digest") in (None, digest_of(content))):
+        raise damaged(path, UNLIKE)
     return Kept(path, content, size)
+
+
+def is_current(text: bytes) -> bool:
+    """Say whether a file is laid out as this version does it, and holds what was written."""
+    head = HEAD.match(text)
+    if head is None or text[-1:] != b"\n":
+        return False
+    digest = hashlib.sha256(b"{")
+    digest.update(memoryview(text)[head.end() : -1])
+    return digest.hexdigest().encode() == head[1]
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
     """Return the sha256 of what a file of cells holds, its "digest" apart."""
     rest = {name: value for name, value in content.items() if name != "digest"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(_canonical(rest).encode())
 
 
 def sha256(content: bytes) -> str:
     """Return the sha256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _canonical(content: Mapping[str, Any], allow_nan: bool = True) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan)
+
+
+def outcomes_in(kept: Kept, content: bytes, wanted: Iterable[str] | None) -> pa.Table:
+    """Return the outcomes of a file of cells whose key is wanted; all of them with None.
+
+    Raises:
+        DamagedError: where they are not what was written.
+    """
+    if kept.outcomes is not None and sha256(content) != kept.outcomes["sha256"]:
+        raise damaged(kept.parquet, UNLIKE, OF_OUTCOMES)
+    return parse_outcomes(kept.parquet, content, wanted)
 
 
 def parse_outcomes(path: Path, content: bytes, wanted: Iterable[str] | None) -> pa.Table:
@@ -158,10 +253,16 @@ def parse_outcomes(path: Path, content: bytes, wanted: Iterable[str] | None) -> 
     try:
         table = pq.read_table(pa.BufferReader(content), filters=filters, partitioning=None)
         _check_outcomes(table)
+        return table.set_column(table.column_names.index("key"), "key", coded(table["key"]))
     except (pa.ArrowException, OSError, KeyError, TypeError) as problem:
-        advice = "delete it and the .json file beside it, and run the same command again"
-        raise damaged(path, problem, advice) from problem
-    return table
+        raise damaged(path, problem, OF_OUTCOMES) from problem
+
+
+def coded(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return keys as numbers of few words, in whichever way a file keeps them."""
+    if keys.type != KEY:
+        keys = keys.cast(pa.string()).dictionary_encode().cast(KEY)
+    return keys
 
 
 def _check_outcomes(table: pa.Table) -> None:
@@ -175,21 +276,31 @@ def _check_outcomes(table: pa.Table) -> None:
 def cell_in(record: Mapping[str, Any]) -> Cell:
     """Return the cell that a record tells of; KeyError, TypeError or ValueError for no such one."""
     cell = record["cell"]
+    _check_cell(cell)
+    return Cell(**{name: cell[name] for name in CELL})
+
+
+def _check_cell(cell: Any) -> None:
     check_record(cell, CELL_KINDS, "a cell")
     for name in ("suite", "condition"):  # they become parts of the names of files
-        if set(cell[name]) & set("/\\\0"):
+        if not SEPARATORS.isdisjoint(cell[name]):
             raise ValueError(f"{name} of a cell is {cell[name]!r:.40}")
-    return Cell(**{name: cell[name] for name in CELL})
 
 
 def _check_content(content: Any) -> None:
     """Raise KeyError, TypeError or ValueError unless `content` is that of a file of cells."""
     check_record(content, {"digest": "text?"}, "it")
+    writers = content.get("writers", [{"made": content.get("made", {}), "files": 1}])
+    for writer in writers:
+        check_record(writer, {"files": "whole"}, "a writer")
+        check_made(writer["made"])
     if not isinstance(content["cells"], list):
         raise TypeError("its cells are no list")
     for record in content["cells"]:
-        check_record(record, {"key": "text"}, "a cell")
-        cell_in(record)
+        check_record(record, {"key": "text", "writer": "whole?"}, "a cell")
+        if not 0 <= (record.get("writer") or 0) < len(writers):
+            raise ValueError("a cell has no writer")
+        _check_cell(record["cell"])
         for measurement in record["measurements"]:
             check_record(measurement, MEASURED_KINDS, "a measurement")
         found = {(each["metric"], each.get("layer")) for each in record["measurements"]}

@@ -1,8 +1,11 @@
 """The results of one study: what is kept of its cells, and the tables made of them."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -11,23 +14,26 @@ from torch import Tensor
 from selbench.errors import MissingOutcomesError, SelbenchError
 from selbench.files import fingerprint, read_json, write_json, write_text
 from selbench.locks import Locks
-from selbench.store import adversarials, failures
+from selbench.store import adversarials, failures, packs
 from selbench.store.cells import CELL, MEASURED, Cell, Failure, Result
-from selbench.store.manifest import read_manifest
+from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, read_manifest, write_manifest
 from selbench.store.records import (
-    LARGE,
     Kept,
     cell_files,
+    once_each,
+    outcomes_in,
     parse_cells,
-    parse_outcomes,
     read_files,
+    read_outcomes,
     sha256,
     write_cells,
 )
 from selbench.tidy import find_tidy, read_tidy, tidy
-from selbench.urls import read_all
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, FORMAT)  # formats that tables are made of
+FINISH = "finish"  # the lock of whoever writes the tables
+T = TypeVar("T")
 MARK = "manifest.json"  # a folder that has it holds the results of a study
 
 
@@ -48,12 +54,18 @@ class StudyStore:
         self._failed = self.folder / failures.FOLDER
         self._adversarials = self.folder / adversarials.FOLDER
         self._whole: dict[str, tuple[frozenset[str], str]] = {}  # keys and digests, by file
+        self._leave: Callable[[], None] | None = None  # where this is at work: ends that
         self.root = root
 
     @property
     def finished(self) -> bool:
-        """Whether a run came to its end here."""
+        """Whether there is a manifest: a run came to its end here, or began its work."""
         return (self.folder / MARK).is_file()
+
+    @property
+    def format(self) -> int:
+        """The format of the results, which a manifest tells by what it says."""
+        return FORMAT if "state" in self.manifest() else READ[0]
 
     @property
     def begun(self) -> bool:
@@ -67,10 +79,9 @@ class StudyStore:
 
     def prepare(self) -> None:
         """Mark the folder as a store; one that cannot be written or read is a `SelbenchError`."""
-        check_format(self.root)
-        marker = self.root / "selbench.json"
-        if not marker.is_file():  # so that a store that lacks nothing may be read-only
-            write_json(marker, {"format": FORMAT})
+        check_format(self.root, FORMAT)
+        if not (self.root / "selbench.json").is_file():  # a store that lacks nothing is not touched
+            write_mark(self.root)
 
     def keys(self) -> set[str]:
         """Return the keys of all cells that were evaluated; those of half files are not among them.
@@ -78,14 +89,43 @@ class StudyStore:
         Asked again, it reads only what was written since.
         """
         paths = cell_files(self._cells)
-        fresh = [path for path in paths if path.name not in self._whole]
-        for each in read_files(fresh):
+        names, known = {path.name for path in paths}, {*self._whole}
+        if known and names > known:
+            try:
+                self._look(paths)
+            except SelbenchError:
+                self.steadily(self._look)
+        elif names != known:  # files were packed, maybe while they were listed
+            self.steadily(self._look, paths)
+        return set().union(*(keys for keys, _ in self._whole.values()))
+
+    def _look(self, paths: Sequence[Path]) -> None:
+        """Learn which cells the files hold that came since."""
+        for each in read_files([path for path in paths if path.name not in self._whole]):
             if (kept := parse_cells(*each)).whole:
-                keys = frozenset(record["key"] for record in kept.cells)
-                self._whole[kept.path.name] = (keys, kept.digest or "")
+                self._whole[kept.path.name] = (frozenset(kept.keys), kept.digest or "")
         names = {path.name for path in paths}
         self._whole = {name: each for name, each in self._whole.items() if name in names}
-        return set().union(*(keys for keys, _ in self._whole.values()))
+
+    def steadily(
+        self, read: Callable[[Sequence[Path]], T], listed: Sequence[Path] | None = None
+    ) -> T:
+        """Return what `read` makes of the files of cells, `listed` or as they are.
+
+        It begins again where another run packed them meanwhile.
+        """
+        paths = cell_files(self._cells) if listed is None else listed
+        while True:
+            problem = None
+            try:
+                found = read(paths)
+            except SelbenchError as error:
+                problem = error
+            before, paths = paths, cell_files(self._cells)
+            if problem is None and packs.packs_in(before) == packs.packs_in(paths):
+                return found
+            if problem is not None and {*paths}.issuperset(before):
+                raise problem
 
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
         """Keep cells that were evaluated together; `outcomes` are the rows behind them, if any."""
@@ -156,15 +196,7 @@ class StudyStore:
         Raises:
             SelbenchError: where outcomes of one of `keys` are not there.
         """
-        chosen: dict[Path, set[str] | None] = {}  # keys in each file; None for all that it has
-        for kept, records in self._contents():
-            own = {record["key"] for record in records}
-            wanted = own if keys is None else own.intersection(keys)
-            if wanted and kept.size is not None:
-                chosen[kept.parquet] = None if len(wanted) == len(kept.cells) else wanted
-        contents = zip(chosen, read_all([*chosen], LARGE), strict=True)
-        tables = [parse_outcomes(path, content, chosen[path]) for path, content in contents]
-        table = pa.concat_tables(tables or [pa.table({"key": []})], promote_options="default")
+        table = self.steadily(lambda paths: self._outcomes(paths, keys))
         if keys is not None:
             lacking = set(keys) - set(table["key"].unique().to_pylist())
             if lacking:
@@ -175,12 +207,79 @@ class StudyStore:
                 )
         return table
 
-    def finish(self, manifest: dict[str, Any]) -> None:
-        """Write `measurements.csv` and then the manifest, which says what they were made of."""
+    @contextmanager
+    def begin(self, facts: dict[str, Any]) -> Iterator[None]:
+        """Say in the manifest that a run is at work, while the block runs or until it finishes.
+
+        `facts` are what `finish` will get. Of tables and cells nothing is said until then.
+        """
+        locks, name = self.locks, f"run-{token_hex(4)}"
+        locks.take(name)
+        self._leave = partial(locks.release, name)
+        try:
+            self._running(facts)
+            yield
+        finally:
+            self._left()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other runs are at work here."""
+        return bool({*self.locks.held_by_others()} - {FINISH})
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the latest run did not come to its end, and none is at work."""
+        return self.manifest().get("state") == RUNNING and not self.shared
+
+    def finish(self, manifest: dict[str, Any], complete: bool = True) -> None:
+        """Pack the cells, and write `measurements.csv` and then the manifest.
+
+        Whoever runs holds the lock `FINISH` meanwhile. While others run, the state is theirs.
+
+        Args:
+            manifest: what the tables were made of.
+            complete: whether all that the run was asked for is there.
+        """
+        self._left()  # before another run may ask who is at work, in order to finish
+        shared = self.shared
+        self.pack()
+        if not shared:
+            packs.remove_lone_outcomes(self._cells)
         content, table = self.state, self.measurements().to_csv(index=False)
+        content["measurements"] = sha256(table.encode())
+        content["state"] = RUNNING if shared else COMPLETE if complete else INCOMPLETE
+        if self.finished:  # a kill in between leaves no table that is not what the manifest says
+            self._running(manifest)
         write_text(self.folder / "measurements.csv", table)
-        said = {"measurements": sha256(table.encode())}
-        write_json(self.folder / MARK, manifest | content | said)
+        write_manifest(self.folder / MARK, manifest | content)
+
+    def _running(self, facts: dict[str, Any]) -> None:
+        said = {name: facts[name] for name in facts if name not in ("cells", "measurements")}
+        write_manifest(self.folder / MARK, said | {"state": RUNNING})
+
+    def lacks(self) -> None:
+        """Say in the manifest that cells are missing; tables that are there stay."""
+        write_manifest(self.folder / MARK, self.manifest() | {"state": INCOMPLETE})
+
+    def _left(self) -> None:
+        """Be no longer at work, if this was."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+    def pack(self, chosen: Collection[str] = ()) -> None:
+        """Pack small files of cells; those `chosen` in any case, which are named."""
+        self.keys()
+        keys = {name: own for name, (own, _) in self._whole.items()}
+        waste = packs.needless(keys)
+        known = set().union(*keys.values())
+        waste += [each.path.name for each in self._files(but=keys) if known.issuperset(each.keys)]
+        packs.remove([self._cells / name for name in waste])
+        paths = [self._cells / name for name in keys if name not in waste]
+        for group in packs.due(packs.weights_of(paths), chosen):
+            found = [parse_cells(*each) for each in read_files([self._cells / n for n in group])]
+            packs.remove(packs.write_pack(self._cells, found))
 
     @property
     def state(self) -> dict[str, str]:
@@ -188,39 +287,59 @@ class StudyStore:
         self.keys()
         return {"cells": fingerprint({name: digest for name, (_, digest) in self._whole.items()})}
 
-    def written(self) -> Iterator[dict[str, Any]]:
-        """Yield how each file of cells came about: what its writer said on opening the store."""
+    def written(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield how files of cells came about, as their writer said, and how many they are."""
         for kept in self._files():
-            yield kept.content.get("made", {})
+            yield from ((writer["made"], writer["files"]) for writer in kept.writers)
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of the latest run; a damaged one raises `SelbenchError`."""
         return read_manifest(self.folder / MARK)
 
+    def _outcomes(self, paths: Sequence[Path], keys: Collection[str] | None) -> pa.Table:
+        """Return the outcomes of the cells with these keys in files of cells; of all with None."""
+        chosen: dict[Kept, set[str] | None] = {}  # keys in each file; None for all that it has
+        for kept, records in once_each(_parsed(paths)):
+            own = {record["key"] for record in records}
+            wanted = own if keys is None else own.intersection(keys)
+            if wanted and kept.size is not None:
+                chosen[kept] = None if len(wanted) == len(kept.cells) else wanted
+        contents = zip(chosen.items(), read_outcomes([*chosen]), strict=True)
+        tables = [outcomes_in(kept, content, wanted) for (kept, wanted), content in contents]
+        return pa.concat_tables(tables or [pa.table({"key": []})], promote_options="default")
+
     def _contents(self) -> Iterator[tuple[Kept, list[dict[str, Any]]]]:
         """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
-        files = self._files()
-        keys = [record["key"] for kept in files for record in kept.cells]
-        if len(set(keys)) < len(keys):
-            files.sort(key=lambda kept: not kept.whole)
-        seen: set[str] = set()
-        for kept in files:
-            yield kept, [record for record in kept.cells if record["key"] not in seen]
-            seen.update(record["key"] for record in kept.cells)
+        return once_each(self._files())
 
-    def _files(self) -> list[Kept]:
-        return [parse_cells(*each) for each in read_files(cell_files(self._cells))]
+    def _files(self, but: Collection[str] = ()) -> list[Kept]:
+        """Return what the files of cells hold, but for those of some names."""
+        return self.steadily(lambda paths: _parsed([p for p in paths if p.name not in but]))
 
 
-def check_format(root: Path) -> None:
-    """Raise `SelbenchError` where another version made the store."""
+def _parsed(paths: Sequence[Path]) -> list[Kept]:
+    return [parse_cells(*each) for each in read_files(paths)]
+
+
+def write_mark(root: Path) -> None:
+    """Say of a folder that it is a store, and of which format."""
+    write_json(root / "selbench.json", {"format": FORMAT})
+
+
+def check_format(root: Path, *wanted: int) -> None:
+    """Raise `SelbenchError` where a store has another format; all are wanted that can be read."""
     marker = root / "selbench.json"
     if not marker.exists():
         return
     content = read_json(marker)
     found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
+    if found in READ and found not in (wanted or READ):
         raise SelbenchError(
-            f"the store {root} has format {found}, this version of selbench reads format {FORMAT}; "
-            "use the version that wrote it, or another folder with --store"
+            f"the store {root} has format {found}, which tables are made of but runs do not go on "
+            f"with; give it format {FORMAT} with `selbench verify {root} --migrate`"
+        )
+    if found not in READ:
+        raise SelbenchError(
+            f"the store {root} has format {found}, this version of selbench reads format "
+            f"{READ[0]} and {FORMAT}; use the version that wrote it, or another folder with --store"
         )

@@ -8,7 +8,7 @@ from torch import nn
 
 from selbench import locks as locks_module
 from selbench.datasets.dataset import Dataset, make_split
-from selbench.store import StudyStore
+from selbench.store import StudyStore, packs
 from selbench.subjects import Network
 
 CLASSES = 5
@@ -58,6 +58,12 @@ def dataset():
 @pytest.fixture
 def store(tmp_path):
     return StudyStore(tmp_path / "runs", "study", {"command": ["run"]})
+
+
+@pytest.fixture
+def unpacked(monkeypatch):
+    """Leave files of cells as runs write them, as if they were not small."""
+    monkeypatch.setattr(packs, "SMALL", 0)
 
 
 @pytest.fixture

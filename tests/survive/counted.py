@@ -12,7 +12,7 @@ from written import CELL, FACTS
 from selbench.store import Measurement, Result, StudyStore
 from selbench.urls import place
 
-ASKED = ("info", "ls", "cat_file", "cat", "put_file", "pipe_file", "rm_file")
+ASKED = ("info", "ls", "cat_file", "cat", "put_file", "pipe_file", "rm_file", "rm")
 
 
 class Counted(MemoryFileSystem):

@@ -35,8 +35,8 @@ def outcomes(cells, n=3):
 
 
 @pytest.fixture
-def filled(store):
-    """Fill a store with cells, adversarials, a failure and tables, and return it."""
+def filled(store, unpacked):
+    """Fill a store with files of cells, adversarials, a failure and tables, and return it."""
     store.prepare()
     for level in (1.0, 2.0):
         cells = [dataclasses.replace(CELL, level=level, weights=weights) for weights in "ab"]
@@ -351,7 +351,7 @@ def test_a_place_without_a_store_is_one_sentence(refused, filled):
 
 
 def test_a_damaged_run_repaired_and_run_again_has_the_same_numbers(
-    selbench, tiny_study, few_conditions
+    selbench, tiny_study, few_conditions, unpacked
 ):
     words = ["run", tiny_study, "--suite", "corruptions", "-q"]
     selbench(*words)

@@ -1,0 +1,193 @@
+"""Finished cells are packed: of many small files of cells a few large ones are made.
+
+A pack is a file of cells like any other, whose outcomes lie beside it. It is written before the
+files that it is made of are removed, so that at no moment a cell is lost. Between the two its cells
+are there twice, which readers count once; whoever packs next removes the rest.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from selbench.errors import DamagedError
+from selbench.files import cannot_write, fingerprint, replacing
+from selbench.store.records import (
+    FULL,
+    KEY,
+    Kept,
+    bundles,
+    coded,
+    facts_of,
+    once_each,
+    outcomes_in,
+    read_outcomes,
+    sha256,
+    write_content,
+)
+from selbench.urls import file_names, remove_all, sizes
+
+PREFIX = "pack-"
+SMALL = 2**20  # bytes up to which files are packed again at any time
+ROWS = 2**17  # outcomes that are written together
+
+
+def needless(keys: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the names of files all of whose cells are in the others, given the keys in each.
+
+    Larger ones are kept: the small ones are what a pack was made of.
+    """
+    seen: set[str] = set()
+    found = []
+    for name, own in sorted(keys.items(), key=lambda item: (-len([*item[1]]), item[0])):
+        if seen.issuperset(own):
+            found.append(name)
+        seen.update(own)
+    return found
+
+
+def due(weights: Mapping[str, int], chosen: Collection[str] = ()) -> list[list[str]]:
+    """Return the names of files that are to make one pack each, given the bytes of all.
+
+    A file is written again together with others that come to as much as it does, so that what a
+    store holds is written a few times, however many runs add to it. Those `chosen` always are.
+    """
+    names = [*chosen]
+    total = 0
+    for name, weight in sorted(weights.items(), key=lambda item: (item[1], item[0])):
+        if weight > min(max(total, SMALL), FULL // 2):
+            break
+        names.append(name)
+        total += weight
+    names = sorted({*names})
+    groups = bundles(names, [weights[name] for name in names])
+    return [group for group in groups if len(group) > 1 or group[0] in chosen]
+
+
+def weights_of(paths: Sequence[Path]) -> dict[str, int]:
+    """Return the bytes of files of cells and of the outcomes beside them, by the files' names."""
+    both = zip(sizes(paths), sizes([path.with_suffix(".parquet") for path in paths]), strict=True)
+    found = [sum(size or 0 for size in pair) for pair in both]
+    return {path.name: size for path, size in zip(paths, found, strict=True)}
+
+
+def packs_in(paths: Sequence[Path]) -> set[str]:
+    """Return the names of packs."""
+    return {path.name for path in paths if path.name.startswith(PREFIX)}
+
+
+def remove_lone_outcomes(folder: Path) -> None:
+    """Remove outcomes without cells, which runs that were cut off left, where none is at work."""
+    names = {*file_names(folder)}
+    lone = [name for name in names if name.endswith(".parquet")]
+    remove_all(
+        [folder / name for name in lone if f"{name.removesuffix('.parquet')}.json" not in names]
+    )
+
+
+def write_pack(folder: Path, files: Sequence[Kept]) -> list[Path]:
+    """Write one pack of files of cells, and return those that it holds all of.
+
+    Files whose outcomes are not what was written are left out, for `selbench verify` to find.
+    """
+    contents = _outcomes_of(files)
+    files = [kept for kept in files if kept in contents or not kept.has_outcomes]
+    if not files:
+        return []
+    fresh = [*once_each(files)]
+    keys = sorted(record["key"] for _, records in fresh for record in records)
+    path = folder / f"{PREFIX}{fingerprint(keys)}.json"
+    content = _merged(fresh)
+    tables = [(contents[kept], _wanted(kept, own)) for kept, own in fresh if kept in contents]
+    if tables:
+        with replacing(path.with_suffix(".parquet")) as temporary:
+            _write_tables(temporary, tables)
+            content["outcomes"] = facts_of(temporary)
+    write_content(path, content)
+    return [kept.path for kept in files]
+
+
+def _wanted(kept: Kept, records: Sequence[Mapping[str, Any]]) -> set[str] | None:
+    """Return the keys of some cells of a file; None for all of them."""
+    return None if len(records) == len(kept.cells) else {record["key"] for record in records}
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Remove files of cells, and then the outcomes beside them, which nobody believes alone."""
+    try:
+        remove_all(paths)
+        remove_all([path.with_suffix(".parquet") for path in paths])
+    except OSError as problem:
+        raise cannot_write(paths[0].parent, problem) from problem
+
+
+def _outcomes_of(files: Sequence[Kept]) -> dict[Kept, bytes]:
+    """Return the content of the files of outcomes that are what was written."""
+    there = [kept for kept in files if kept.has_outcomes and kept.whole]
+    found = {}
+    for kept, content in zip(there, read_outcomes(there), strict=True):
+        with suppress(DamagedError):
+            if kept.outcomes is None:
+                table = outcomes_in(kept, content, None)
+                whole = {*kept.keys} <= {*table["key"].unique().to_pylist()}
+            else:
+                whole = kept.outcomes["sha256"] == sha256(content)
+            if whole:
+                found[kept] = content
+    return found
+
+
+def _merged(fresh: Sequence[tuple[Kept, Sequence[dict[str, Any]]]]) -> dict[str, Any]:
+    """Return the content of a pack: cells of files, and who wrote them, each once."""
+    places: dict[str, int] = {}
+    writers: list[dict[str, Any]] = []
+    cells = []
+    for kept, records in fresh:
+        own = []  # the places of this file's writers
+        for writer in kept.writers:
+            place = places.setdefault(fingerprint(writer["made"]), len(writers))
+            if place == len(writers):
+                writers.append({"made": writer["made"], "files": 0})
+            writers[place]["files"] += writer["files"]
+            own.append(place)
+        cells += [record | {"writer": own[record.get("writer", 0)]} for record in records]
+    return {"cells": cells, "writers": writers}
+
+
+def _write_tables(path: Path, tables: Sequence[tuple[bytes, set[str] | None]]) -> None:
+    """Write outcomes one after another, few of them in memory; of some only those of a few keys."""
+    schema = _schema([pq.read_schema(pa.BufferReader(content)) for content, _ in tables])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        held: list[pa.Table] = []
+        for table in _pieces(tables, schema):
+            held.append(table)
+            if sum(map(len, held)) >= ROWS:
+                writer.write_table(pa.concat_tables(held).unify_dictionaries())
+                held = []
+        if held:
+            writer.write_table(pa.concat_tables(held).unify_dictionaries())
+
+
+def _pieces(tables: Sequence[tuple[bytes, set[str] | None]], schema: pa.Schema) -> Iterator[Any]:
+    for content, keys in tables:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        for batch in file.iter_batches(ROWS):
+            table = pa.Table.from_batches([batch])
+            if keys is not None:
+                table = table.filter(pc.is_in(table["key"].cast(pa.string()), pa.array([*keys])))
+            lacking = [name for name in schema.names if name not in table.column_names]
+            for name in lacking:
+                table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+            table = table.select(schema.names)
+            yield table.set_column(0, "key", coded(table["key"])).cast(schema)
+
+
+def _schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return the columns of all outcomes, the key first."""
+    fields = [[each for each in schema if each.name != "key"] for schema in schemas]
+    others = pa.unify_schemas([pa.schema(each) for each in fields], promote_options="permissive")
+    return pa.schema([pa.field("key", KEY), *others])
