@@ -15,6 +15,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from io import StringIO
 from multiprocessing import get_context
@@ -26,6 +27,7 @@ import pandas as pd
 
 from selbench.cli import main as command
 from selbench.store import StudyStore
+from selbench.store.records import digest_of
 
 HERE = Path(__file__).parent
 TABLES = {
@@ -112,12 +114,22 @@ def take(run: Path, study: Path, add: bool = False) -> None:
     if "--store" in words:
         place = words.index("--store")
         words = words[:place] + words[place + 2 :]
-    manifest["command"] = [Path(w).name if Path(w).is_absolute() else w for w in words]
+    manifest["command"] = without_folders(words)
+    if request := manifest.get("request"):
+        named = {name: without_folders(request[name]) for name in ("study", "networks")}
+        manifest["request"] = request | named
     if add:
         table, manifest = joined(study, run, manifest)
+    if "state" in manifest:  # it says of itself what it must be
+        manifest["digest"] = digest_of(manifest)
     (study / "measurements.csv.gz").write_bytes(gzip.compress(table, mtime=0))
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     (study / "manifest.json").write_text(text + "\n")
+
+
+def without_folders(words: Sequence[str]) -> list[str]:
+    """Return words with the names of absolute paths alone."""
+    return [Path(word).name if Path(word).is_absolute() else word for word in words]
 
 
 def joined(study: Path, run: Path, manifest: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from selbench.store.records import digest_of
+
 RESULTS = Path(__file__).parents[1] / "results"
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/manifest.json"))
 
@@ -42,13 +44,18 @@ def test_taking_a_run_keeps_its_measurements_and_leaves_folders_out(tables, tmp_
     run.mkdir(parents=True)
     (run / "measurements.csv").write_text("subject\na\n")
     command = ["run", "docs/mine.toml", "--data", "/far/images", "--store", "/far/runs", "--quiet"]
-    facts = {"study": {"dataset": {"root": "/far/images"}}, "command": command}
+    request = {"study": command[1:4], "networks": ["--model", "/far/net.py:make"]}
+    facts = {"study": {"dataset": {"root": "/far/images"}}, "command": command, "request": request}
+    facts |= {"state": "complete", "digest": "of the run's own"}
     (run / "manifest.json").write_text(json.dumps(facts))
     tables.take(run, study)
     assert gzip.decompress((study / "measurements.csv.gz").read_bytes()) == b"subject\na\n"
     kept = json.loads((study / "manifest.json").read_text())
     assert kept["study"]["dataset"]["root"] == "images"
     assert kept["command"] == ["run", "docs/mine.toml", "--data", "images", "--quiet"]
+    assert kept["request"]["study"] == ["docs/mine.toml", "--data", "images"]
+    assert kept["request"]["networks"] == ["--model", "net.py:make"]
+    assert kept["digest"] == digest_of(kept)
 
 
 def part_of(study, folder, seeds):

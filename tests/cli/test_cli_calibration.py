@@ -169,7 +169,8 @@ def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(selbench, tin
         old = ("accuracy", "confidence", "cross_entropy")
         for record in content["cells"]:
             record["measurements"] = [m for m in record["measurements"] if m["metric"] in old]
-        path.write_text(json.dumps({"made": content["made"], "cells": content["cells"]}))
+        made = content["writers"][0]["made"]
+        path.write_text(json.dumps({"made": made, "cells": content["cells"]}))
     assert selbench("run", tiny_study, *RUN).code == 0
     outcomes = kept()
     late = outcomes["suite"] == "validation"

@@ -238,7 +238,8 @@ def test_store_of_another_version_is_refused(command, refused, tiny_study, match
     more = ["--dry-run"] if command == "dry-run" else []
     words = ["leaderboard"] if command == "leaderboard" else ["run", tiny_study, "--quiet", *more]
     match(
-        r"the store runs has format 99, this version of selbench reads format 2;", refused(*words)
+        r"the store runs has format 99, this version of selbench reads format 2 and 3;",
+        refused(*words),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from forked import Forked
+from kept import manifest
 
 from selbench.store import StudyStore
 from selbench.training import run as training_run
@@ -41,7 +42,7 @@ def test_killed_run_goes_on_to_the_same_numbers(
     code, _, err = Forked(*words, "killed", code=KILLED).ended()
     assert code == -signal.SIGKILL, err
     assert len(StudyStore(Path("killed"), "tiny").keys()) == 6
-    assert not Path("killed/tiny/manifest.json").exists()
+    assert manifest("killed")["state"] == "running"
 
     assert selbench(*words, "killed").code == 0
     assert evaluated == CONDITIONS[2:]
@@ -49,6 +50,7 @@ def test_killed_run_goes_on_to_the_same_numbers(
     assert selbench(*words, "whole").code == 0
     files = [Path(store, "tiny", "measurements.csv") for store in ("killed", "whole")]
     assert files[0].read_bytes() == files[1].read_bytes()
+    assert manifest("killed")["state"] == manifest("whole")["state"] == "complete"
 
 
 def interrupt_after(monkeypatch, owner, name):
