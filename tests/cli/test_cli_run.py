@@ -1,6 +1,5 @@
 """The command line: what commands do and keep, and which options they refuse."""
 
-import json
 from pathlib import Path
 
 import pytest
