@@ -7,42 +7,29 @@ import numpy as np
 import pandas as pd
 
 from selbench.errors import UnmeasuredError
-from selbench.leaderboard import Column, Groups, Leaderboard, Remark, current_rows
+from selbench.leaderboard import Groups, Leaderboard, Remark, current_rows
 from selbench.leaderboard.current import command, images_taken, naming_command
-from selbench.stats import mean_interval
+from selbench.leaderboard.means import cells, mean, over_seeds
+from selbench.metrics import METRICS, Metric
 from selbench.store import StudyStore
 from selbench.study import count_of, exactly
+from selbench.suites.calibration import BOARD, RECALIBRATED
 
-SCORES = {
-    "accuracy": Column("{} accuracy %"),
-    "confidence": Column("{} confidence %", better=0),
-    "cross_entropy": Column("{} NLL", 1, 3, better=-1),
-    "brier": Column("{} Brier", 1, 3, better=-1),
-}
-NULL = Column("null", interval=False, better=0)
-ERRORS = {
-    "ece": Column("{} ECE %", better=-1),
-    "ece_null": NULL,
-    "ks_error": Column("{} KS %", better=-1),
-    "ks_error_null": NULL,
-}
-RECALIBRATED = {
-    "ece_spline": Column("spline ECE %", better=-1),
-    "ece_spline_null": NULL,
-    "ks_error_spline": Column("spline KS %", better=-1),
-    "ks_error_spline_null": NULL,
-}
-METRICS = SCORES | ERRORS | RECALIBRATED
 SUITE = ("--suite", "calibration")
 PARTS = {"clean": "clean", "corrupted": "corr."}  # and how headings call them
+
+
+def metrics() -> dict[str, Metric]:
+    """Return the metrics that tables of calibration show, by name."""
+    return {name: each for name, each in METRICS.items() if each.board == BOARD}
 
 
 def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboard:
     """Derive the table of calibration of a study from its store.
 
-    One row per alpha or brought network, as in the leaderboard; columns are those of `METRICS`,
-    after "clean_" and "corrupted_". Means over corruptions are over severities, then corruptions,
-    of the conditions that all networks have in common.
+    One row per alpha or brought network, as in the leaderboard; columns are the metrics of
+    calibration, after "clean_" and "corrupted_". Means over corruptions are over severities, then
+    corruptions, of the conditions that all networks have in common.
 
     Args:
         store: the study's results.
@@ -57,7 +44,7 @@ def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboar
         check_measured(rows, store.study, "accuracy")
     networks = rows[["subject", "alpha"]].drop_duplicates().set_index("subject")
     names = []
-    for part, metric in product(PARTS, METRICS):
+    for part, metric in product(PARTS, metrics()):
         name = f"{part}_{metric}"
         networks[name] = by_network(rows, metric, part)
         names += [name] if networks[name].notna().any() else []
@@ -72,9 +59,7 @@ def by_network(rows: pd.DataFrame, metric: str, part: str) -> pd.Series:
         chosen = _measured(rows, metric)
         values: pd.Series = chosen[chosen["level"].isna()].set_index("subject")["value"]
         return values
-    cells = by_condition(rows, metric)
-    means: pd.Series = cells.groupby(level="condition").mean().mean()
-    return means.where(cells.notna().all())
+    return mean(by_condition(rows, metric))
 
 
 def by_condition(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -101,18 +86,12 @@ def check_measured(rows: pd.DataFrame, study: str, metric: str) -> None:
 
 
 def _measured(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    suites = ["recalibration"] if metric in RECALIBRATED else ["clean", "corruptions"]
-    found: pd.DataFrame = rows[rows["suite"].isin(suites) & (rows["metric"] == metric)]
-    return found
+    return METRICS[metric].reads.chosen(rows)
 
 
 def _pivoted(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     chosen = _measured(rows, metric)
-    chosen = chosen[chosen["level"].notna()]
-    cells: pd.DataFrame = chosen.pivot(
-        index=["condition", "level"], columns="subject", values="value"
-    )
-    return cells
+    return cells(chosen[chosen["level"].notna()])
 
 
 def _over_networks(networks: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -123,25 +102,32 @@ def _over_networks(networks: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     for (alpha, subject), group in networks.groupby([networks["alpha"].fillna(np.inf), "subject"]):
         row = {"subject": subject, "alpha": alpha, "networks": len(group)}
         for name in names:
-            row[name], row[f"{name}_interval"] = mean_interval(group[name].tolist())
-            row[f"{name}_n"] = int(group[name].notna().sum())
+            row |= over_seeds(group[name], name)
         rows.append(row)
     return pd.DataFrame(rows).replace({"alpha": {np.inf: np.nan}})
 
 
 def _groups(names: list[str]) -> Groups:
-    """Return the tables for people: scores and calibration errors, of clean, then corrupted."""
-    groups = {}
+    """Return the tables for people: of clean images, then of corrupted ones."""
+    groups: dict[str, dict[str, Metric]] = {}
     for part, short in PARTS.items():
-        for title, metrics in (("", SCORES), (", calibration errors", ERRORS | RECALIBRATED)):
-            columns = {
-                f"{part}_{metric}": replace(column, heading=column.heading.format(short))
-                for metric, column in metrics.items()
-                if f"{part}_{metric}" in names
-            }
-            if columns:
-                groups[f"{part} images{title}"] = columns
+        for metric in metrics().values():
+            title = f"{part} images, {metric.table}".removesuffix(", ")
+            if f"{part}_{metric.name}" in names:
+                table = groups.setdefault(title, {})
+                table[f"{part}_{metric.name}"] = _heading(metric, short)
     return groups
+
+
+def _heading(metric: Metric, part: str) -> Metric:
+    """Return how a table calls a metric: what chance gives of one stands beside it."""
+    if metric.null_of:
+        return replace(metric, label="null", unit=replace(metric.unit, name=""))
+    return (
+        metric
+        if metric.reads.suites == RECALIBRATED
+        else replace(metric, label=f"{part} {metric.label}")
+    )
 
 
 def _remarks(rows: pd.DataFrame, made: str) -> tuple[Remark, ...]:

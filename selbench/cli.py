@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -39,6 +39,9 @@ from selbench.options import (
     split_words,
 )
 from selbench.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from selbench.metrics import Metric
 
 OUTPUT = 1  # the standard output's number
 
@@ -112,14 +115,14 @@ def figure(
 
 @app.command(name="list")
 def list_() -> None:
-    """Show the studies, suites, corruptions, models, data sets, figures and columns there are."""
+    """Show the studies, suites, corruptions, models, data sets, figures and metrics there are."""
     from corruptions import CORRUPTIONS
     from selbench.datasets import DATASETS
     from selbench.figures import FIGURES
     from selbench.leaderboard.columns import COLUMNS
     from selbench.models import MODELS
     from selbench.study import load_study, shipped_studies
-    from selbench.suites import SUITES
+    from selbench.suites import METRICS, SUITES
 
     console = Console(highlight=False)
     studies = {name: load_study(name).description for name in shipped_studies()}
@@ -131,12 +134,18 @@ def list_() -> None:
     described = {
         noun: {n: first_line(f) for n, f in each.items()} for noun, each in registries.items()
     }
-    columns = {name: column.heading for name, column in COLUMNS.items() if name not in CORRUPTIONS}
-    everything = {"studies": studies, "corruptions": corruptions, **described, "columns": columns}
+    columns = {n: _said(each) for n, each in COLUMNS.items() if n not in CORRUPTIONS}
+    metrics = {n: _said(each) for n, each in METRICS.items() if n not in COLUMNS}
+    everything = {"studies": studies, "corruptions": corruptions, **described}
+    everything |= {"columns": columns, "metrics": metrics}
     for noun, things in everything.items():
         console.print(noun, style="bold")
         for name, description in things.items():
             console.print(f"  {name:<18} {description}", soft_wrap=True, markup=False)
+
+
+def _said(metric: "Metric") -> str:
+    return f"{metric.heading}: {metric.meaning} ({metric.source})"
 
 
 @app.command()

@@ -1,16 +1,16 @@
 """Names to things: adding a data set, a model or a suite is one function under one decorator."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from selbench.errors import unknown
 from selbench.plugins import load_plugins
 
-F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
-class Registry(Mapping[str, F]):
-    """Functions by name; an unknown name raises `SelbenchError` with the nearest known one.
+class Registry(Mapping[str, T]):
+    """Things by name; an unknown name raises `SelbenchError` with the nearest known one.
 
     A function's `__name__`, with dashes for underscores, is its name on the command line, in the
     store, in the tables and in the tests. What other packages add is there too, since their plugins
@@ -19,17 +19,22 @@ class Registry(Mapping[str, F]):
 
     def __init__(self, noun: str) -> None:
         self.noun = noun
-        self._functions: dict[str, F] = {}
+        self._functions: dict[str, T] = {}
 
-    def __call__(self, function: F) -> F:
-        """Register `function`; used as a decorator."""
-        name = function.__name__.replace("_", "-")
+    def __call__(self, thing: T) -> T:
+        """Register a thing; used as a decorator of functions."""
+        name = self.name_of(thing)
         if name in self._functions:
             raise ValueError(f"two {self.noun}s are named {name!r}")
-        self._functions[name] = function
-        return function
+        self._functions[name] = thing
+        return thing
 
-    def __getitem__(self, name: str) -> F:
+    def name_of(self, thing: Any) -> str:
+        """Return what a thing is called."""
+        name: str = thing.__name__
+        return name.replace("_", "-")
+
+    def __getitem__(self, name: str) -> T:
         load_plugins()
         if name not in self._functions:
             raise unknown(self.noun, name, self._functions)

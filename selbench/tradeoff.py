@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from selbench.errors import UnmeasuredError
+from selbench.leaderboard.means import cells, mean
 from selbench.stats import Difference, seed_difference
 
 ATTACKS = ("fgsm-linf", "pgd-linf", "pgd-l2")
@@ -36,12 +37,12 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     kinds = {
-        "corrupted": accuracy[accuracy["suite"] == "corruptions"],
-        "adversarial": accuracy[accuracy["condition"].isin(ATTACKS)],
+        "corrupted": cells(accuracy[accuracy["suite"] == "corruptions"]).dropna(),
+        "adversarial": _attacked(accuracy),
     }
     table = rows[["subject", "alpha", "seed"]].drop_duplicates().set_index("subject")
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
-    columns = {"clean": clean} | {name: _means(part) for name, part in kinds.items()}
+    columns = {"clean": clean} | {name: mean(part).astype(float) for name, part in kinds.items()}
     found = table.join(pd.DataFrame(columns).rename_axis("subject"))
     found = found.dropna(subset=["clean", *kinds])
     if found.empty:
@@ -53,21 +54,13 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
 def attacks(rows: pd.DataFrame) -> str:
     """Name what `positions` averages as adversarial: "FGSM and PGD", or "FGSM"."""
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
-    common = _common(accuracy[accuracy["condition"].isin(ATTACKS)]).index
-    names = (name.partition("-")[0].upper() for name in common.get_level_values("condition"))
-    return " and ".join(sorted(set(names)))
+    common = _attacked(accuracy).index.get_level_values("condition")
+    return " and ".join(sorted({name.partition("-")[0].upper() for name in common}))
 
 
-def _means(part: pd.DataFrame) -> pd.Series:
-    """Return each network's mean over levels, then conditions, of those that all have."""
-    means: pd.Series = _common(part).groupby(level="condition").mean().mean().astype(float)
-    return means
-
-
-def _common(part: pd.DataFrame) -> pd.DataFrame:
-    """Return what all networks have: conditions and levels by networks."""
-    cells = part.pivot(index=["condition", "level"], columns="subject", values="value")
-    return cells.dropna()
+def _attacked(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return what all networks have under attacks: conditions and levels by networks."""
+    return cells(accuracy[accuracy["condition"].isin(ATTACKS)]).dropna()
 
 
 def changes(found: pd.DataFrame) -> list[Change]:

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from selbench.calibrated import METRICS, RECALIBRATED, by_network, calibration_board
+from selbench.calibrated import by_network, calibration_board, metrics
 from selbench.errors import SelbenchError
 from selbench.figures.style import drawn
 from selbench.leaderboard import current_rows
 from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
 
+METRICS = metrics()
+RECALIBRATED = {name for name, each in METRICS.items() if each.suite == "calibration"}
 CONDITIONS = {"clean": (None,), "fog": (1.0, 2.0), "snow": (1.0, 2.0)}
 PLACES = {"fog": 0.1, "snow": 0.3}
 

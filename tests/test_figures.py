@@ -14,7 +14,7 @@ from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
 from selbench.figures.corruptions import _cells
 from selbench.leaderboard import current_rows, leaderboard
-from selbench.leaderboard.explained import MECHANISM
+from selbench.leaderboard.columns import COLUMNS, WIDE
 from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.study import exactly
@@ -334,7 +334,8 @@ def test_the_leaderboard_has_the_mechanism_over_seeds_and_corruptions(stored):
     assert table.loc["0", "jacobian"] == pytest.approx(2)
     assert table.loc["0", "selectivity"] == pytest.approx(middle + 0.1)
     assert table.loc["0", "elasticity_interval"] > 0
-    assert table[list(MECHANISM)].notna().all(axis=None)
+    named = [name for name, each in COLUMNS.items() if each.table in WIDE["mechanism"]]
+    assert table[named].notna().all(axis=None)
 
 
 @pytest.mark.parametrize("name", FORMATS)

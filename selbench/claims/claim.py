@@ -9,23 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from selbench.errors import unknown
 from selbench.files import fingerprint
+from selbench.metrics import Rows
 from selbench.study import Frozen
+from selbench.suites import METRICS, SUITES
 
-# The suite that makes the measurements of each suite of the store; None: every run does.
-MADE_BY = {
-    "attacks": "attacks",
-    "attacks-strong": "attacks-strong",
-    "clean": "clean",
-    "corruptions": "corruptions",
-    "corruptions-extra": "corruptions-extra",
-    "dimensionality": "dimensionality",
-    "elasticity": "elasticity",
-    "gradients": "gradients",
-    "jacobian": "jacobian",
-    "recalibration": "calibration",
-    "representation": "dimensionality",
-    "selectivity": "selectivity",
-}
 UNKNOWN = "not known"  # a published magnitude
 SIGNS = {"up": 1, "down": -1}
 
@@ -36,9 +23,18 @@ def _plain(text: str) -> str:
     return text
 
 
+def makers() -> dict[str, str]:
+    """Return what `selbench run --suite` makes the measurements of each suite of the store with.
+
+    Of those that a metric reads.
+    """
+    read = {suite: each.suite for each in METRICS.values() for suite in each.reads.suites}
+    return {name: name if name in SUITES else read[name] for name in sorted(read) if read[name]}
+
+
 def _known(suite: str) -> str:
-    if suite not in MADE_BY:
-        raise ValueError(str(unknown("suite of measurements", suite, MADE_BY)))
+    if suite not in makers():
+        raise ValueError(str(unknown("suite of measurements", suite, makers())))
     return suite
 
 
@@ -80,6 +76,11 @@ class Reading(Frozen):
     without: tuple[Line, ...] = ()
     levels: tuple[float, ...] = ()
     over_clean: bool = False
+
+    @property
+    def rows(self) -> Rows:
+        """What is read, at whatever level."""
+        return Rows((self.suite,), self.metric, self.conditions, self.without)
 
     @property
     def points(self) -> bool:

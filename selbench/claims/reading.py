@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from corruptions import CORRUPTIONS
-from selbench.claims.claim import MADE_BY, Reading
+from selbench.claims.claim import Reading, makers
 from selbench.errors import unknown
+from selbench.leaderboard import means
 from selbench.study import exactly
 
 TYPING_ERROR = 0.8  # how alike two names are, by difflib, of which one is the other misspelt
@@ -56,21 +57,21 @@ def by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     cells = _cells(rows, reading)
     common = cells.dropna(axis=0)
     asked = reading.conditions or sorted(set(cells.index.get_level_values("condition")))
-    found = set(common.index.get_level_values("condition"))
-    lacking = [name for name in asked if name not in found] if reading.conditions else []
+    present = set(common.index.get_level_values("condition"))
+    lacking = [name for name in asked if name not in present] if reading.conditions else []
     levels = set(common.index.get_level_values("level"))
     lacking += [f"level {level:g}" for level in reading.levels if level not in levels]
     if common.empty or lacking:
         what = ", ".join(lacking) or "what all networks have in common"
         raise UntestedError(f"{what} of {reading.suite} was not measured", needed(reading))
-    means: pd.DataFrame = common.groupby(level="condition").mean()
-    return means.div(_clean(rows).reindex(means.columns)) if reading.over_clean else means
+    found = means.by_condition(common)
+    return found.div(_clean(rows).reindex(found.columns)) if reading.over_clean else found
 
 
 def read(rows: pd.DataFrame, reading: Reading) -> pd.Series:
     """Return the reading of each network, by its name; mean over levels, then over conditions."""
-    means: pd.Series = by_condition(rows, reading).mean()
-    return means
+    found: pd.Series = by_condition(rows, reading).mean()
+    return found
 
 
 def alphas_of(rows: pd.DataFrame) -> pd.Series:
@@ -94,7 +95,7 @@ def corruptions_of(rows: pd.DataFrame, reading: Reading) -> int:
 
 def needed(reading: Reading, alphas: tuple[float, ...] = ()) -> Need:
     """Return what makes a reading, for these alphas beside those that there are."""
-    suites = (MADE_BY[reading.suite], *(("clean",) if reading.over_clean else ()))
+    suites = (makers()[reading.suite], *(("clean",) if reading.over_clean else ()))
     return Need(suites, alphas)
 
 
@@ -109,14 +110,8 @@ def at(alpha: float) -> str:
 
 
 def _chosen(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    kept = (rows["suite"] == reading.suite) & (rows["metric"] == reading.metric)
-    kept &= ~rows["condition"].isin(reading.without)
-    if reading.conditions:
-        kept &= rows["condition"].isin(reading.conditions)
-    if reading.levels:
-        kept &= rows["level"].isin(reading.levels)
-    found: pd.DataFrame = rows[kept]
-    return found
+    found = reading.rows.chosen(rows)
+    return found[found["level"].isin(reading.levels)] if reading.levels else found
 
 
 def _cells(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
@@ -124,11 +119,7 @@ def _cells(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     found = _chosen(rows, reading)
     if found.empty:
         raise _absence(rows, reading)
-    found = found.assign(level=found["level"].fillna(-1))
-    cells: pd.DataFrame = found.pivot(
-        index=["condition", "level"], columns="subject", values="value"
-    )
-    return cells
+    return means.cells(found)
 
 
 def _absence(rows: pd.DataFrame, reading: Reading) -> UntestedError:

@@ -8,13 +8,7 @@ from matplotlib.figure import Figure
 
 from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
-
-PANELS = {
-    "fgsm-linf": "FGSM, L-inf",
-    "pgd-linf": "PGD, L-inf",
-    "pgd-l2": "PGD, L2",
-    "paper-pgd": "the papers' PGD",
-}
+from selbench.suites import METRICS
 
 
 @FIGURES
@@ -26,17 +20,17 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
-    present = [name for name in PANELS if (accuracy["condition"] == name).any()]
+    shown = [(each, each.reads.chosen(accuracy)) for each in METRICS.drawn_in("attacks")]
+    present = [(metric.shown, part) for metric, part in shown if not part.empty]
     if not present:
         raise UnmeasuredError(f"the study {study} holds no attacks", "--suite", "attacks")
     figure = Figure(figsize=(3.2 * len(present), 3.2), layout="constrained")
     panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
     colours = colours_of(rows)
-    for axes, name in zip(panels, present, strict=True):
-        part = accuracy[accuracy["condition"] == name]
+    for axes, (panel, part) in zip(panels, present, strict=True):
         _curves(axes, part, clean, colours)
-        axes.set_title(PANELS[name])
-        axes.set_xlabel("steps of 0.0001" if name == "paper-pgd" else "epsilon, in 255ths")
+        axes.set_title(panel.title)
+        axes.set_xlabel(panel.axis)
         sns.despine(ax=axes)
     panels[0].set_ylabel("accuracy, %")
     panels[0].set_ylim(0, 100)

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 
 from selbench.calibrated import by_condition, by_network, check_measured
 from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
-
-PANELS = {"ece": "as trained", "ece_spline": "recalibrated on validation images"}
+from selbench.suites import METRICS
 
 
 @FIGURES
@@ -19,17 +18,19 @@ def calibration(rows: pd.DataFrame, study: str) -> Figure:
     The mean over corruptions, then seeds. Dotted: what a perfectly calibrated network would show.
     """
     check_measured(rows, study, "ece")
-    present = [metric for metric in PANELS if (rows["metric"] == metric).any()]
+    shown = METRICS.drawn_in("calibration")
+    present = [metric for metric in shown if (rows["metric"] == metric.reads.metric).any()]
     figure = Figure(figsize=(1.2 + 3.4 * len(present), 3.4), layout="constrained")
     panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
     colours = colours_of(rows)
     for axes, metric in zip(panels, present, strict=True):
-        _curves(axes, _by_severity(rows, metric), rows, colours)
-        _curves(axes, _by_severity(rows, f"{metric}_null"), rows, colours, null=True)
-        axes.set_title(PANELS[metric])
+        _curves(axes, _by_severity(rows, metric.name), rows, colours)
+        if null := METRICS.null_of(metric):
+            _curves(axes, _by_severity(rows, null.name), rows, colours, null=True)
+        axes.set_title(metric.shown.title)
         axes.set_xlabel("severity")
         sns.despine(ax=axes)
-    panels[0].set_ylabel("expected calibration error, %")
+    panels[0].set_ylabel(present[0].shown.axis)
     panels[0].set_ylim(bottom=0)
     legend(panels[-1], rows)
     about = "calibration under corruptions\ndotted, a perfectly calibrated network"

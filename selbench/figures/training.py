@@ -7,12 +7,7 @@ from matplotlib.figure import Figure
 from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, group_of_each, legend, line
 from selbench.leaderboard.curves import SUITE
-
-PANELS = {
-    "training_cross_entropy": "cross-entropy, training images",
-    "training_selectivity": "selectivity index of the batches",
-    "validation_accuracy": "accuracy on validation images, %",
-}
+from selbench.metrics import METRICS
 
 
 @FIGURES
@@ -28,18 +23,18 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
             f"the study {study} holds no training curves, which brought networks have not"
         )
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
-    panels = figure.subplots(1, len(PANELS))
+    metrics = METRICS.drawn_in("training")
+    panels = figure.subplots(1, len(metrics))
     colours = colours_of(rows)
-    for axes, (metric, title) in zip(panels, PANELS.items(), strict=True):
-        part = curves[curves["metric"] == metric]
+    for axes, metric in zip(panels, metrics, strict=True):
+        part = metric.reads.chosen(curves)
         values = part.pivot(index="subject", columns="level", values="value")
         groups = group_of_each(part)
         for name, colour in colours.items():
             own = values.loc[groups.index[groups == name]].dropna(axis="columns")
             if not own.empty:
-                shown = 100 * own if title.endswith("%") else own
-                line(axes, own.columns, shown, name, colour, marker="")
-        axes.set_title(title)
+                line(axes, own.columns, metric.unit.factor * own, name, colour, marker="")
+        axes.set_title(metric.shown.title)
         axes.set_xlabel("epoch")
         sns.despine(ax=axes)
     panels[-1].set_ylim(0, 100)

@@ -1,14 +1,13 @@
 """Leaderboards: from measurements of one study, or of several side by side, to tables."""
 
 from selbench.leaderboard.caption import Remark
-from selbench.leaderboard.columns import COLUMNS, MASKING, Column
+from selbench.leaderboard.columns import COLUMNS, MASKING
 from selbench.leaderboard.current import current_rows
 from selbench.leaderboard.table import Groups, Leaderboard, derived, leaderboard
 
 __all__ = [
     "COLUMNS",
     "MASKING",
-    "Column",
     "Groups",
     "Leaderboard",
     "Remark",

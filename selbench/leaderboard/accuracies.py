@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from selbench.leaderboard.columns import BUDGETS, FAMILIES
+from selbench.leaderboard.columns import COLUMNS
+from selbench.leaderboard.means import CONDITION, by_condition, common, mean
 from selbench.store import condition_id
+from selbench.suites.corrupted import CORRUPTED
 
 ATTACKED = ("attacks", "attacks-strong")
-CORRUPTED = ("corruptions", "corruptions-extra")
 Levels = Mapping[str, list[str]]  # by condition: the ids of its levels, rising
 Plan = Mapping[str, Levels]  # by column: what it averages
 
@@ -26,7 +27,7 @@ def ids(rows: pd.DataFrame) -> list[str]:
 
 
 def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> dict[str, Levels]:
-    """Return what each column of accuracies averages.
+    """Return what each column of accuracies averages, and each corruption that was measured.
 
     Args:
         rows: current measurements.
@@ -36,19 +37,17 @@ def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> di
     """
     found = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     found = found.assign(id=ids(found)).drop_duplicates("id").sort_values("level", kind="stable")
-    corrupted = found[found["suite"].isin(CORRUPTED)]
-    counted = corrupted[corrupted["condition"].isin(names)]
-    common = _common(table.loc[counted["id"]])
-    counted = counted[counted["id"].isin(common)]
-    attacked = _levels(found[found["suite"].isin(ATTACKED)])
-    plan = {
-        "clean": _levels(found[found["suite"] == "clean"]),
-        "mca": _levels(counted),
-        **{family: _levels(counted[counted["group"] == family]) for family in FAMILIES},
-        **{name: {name: levels} for name, levels in _levels(corrupted).items()},
-        **{column: _one(attacked, attack) for column, attack in BUDGETS.items()},
-        "paper_pgd": {name: levels[-1:] for name, levels in _one(attacked, "paper-pgd").items()},
-    }
+    corrupted = found["suite"].isin(CORRUPTED)
+    counted = _common(table, found[corrupted & found["condition"].isin(names)])
+    every = pd.concat([found[~corrupted], counted])
+    plan = {name: {name: levels} for name, levels in _levels(found[corrupted]).items()}
+    for name, metric in COLUMNS.items():
+        if metric.reads.metric != "accuracy" or metric.average not in ("mean", "last"):
+            continue
+        named = bool(metric.reads.conditions)
+        part = metric.reads.chosen(found) if named else _common(table, metric.reads.chosen(every))
+        last = slice(-1, None) if metric.average == "last" else slice(None)
+        plan[name] = {each: levels[last] for each, levels in _levels(part).items()}
     return {column: levels for column, levels in plan.items() if levels}
 
 
@@ -63,26 +62,25 @@ def averaged(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     Returns:
         networks, or images, by columns.
     """
-    means = {name: by_condition(table, levels).mean(skipna=False) for name, levels in plan.items()}
+    means = {name: mean(_cells(table, levels), plain=True) for name, levels in plan.items()}
     return pd.DataFrame(means, index=table.columns)
 
 
-def by_condition(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
+def by_corruption(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
     """Return means over levels: conditions by what the table has as columns."""
-    means = {
-        name: table.reindex(chosen).mean(skipna=False) for name, chosen in sorted(levels.items())
-    }
-    return pd.DataFrame(means, index=table.columns).T
+    return by_condition(_cells(table, levels), plain=True)
 
 
-def _common(cells: pd.DataFrame) -> "pd.Index[str]":
-    """Return the conditions of every network that has any of them."""
-    return cells.dropna(axis=1, how="all").dropna(axis=0).index
+def _cells(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
+    places = [(name, each) for name, chosen in levels.items() for each in chosen]
+    names = pd.MultiIndex.from_arrays([*zip(*places, strict=True)] or [[], []])
+    return table.reindex([each for _, each in places]).set_axis(names.set_names([CONDITION, "id"]))
+
+
+def _common(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the conditions of every network that has any of them."""
+    return rows[rows["id"].isin(common(table.loc[rows["id"]]).index)]
 
 
 def _levels(rows: pd.DataFrame) -> dict[str, list[str]]:
     return {str(name): list(part["id"]) for name, part in rows.groupby("condition", sort=True)}
-
-
-def _one(levels: Levels, name: str) -> dict[str, list[str]]:
-    return {name: levels[name]} if name in levels else {}

@@ -5,7 +5,7 @@ import pandas as pd
 
 from selbench.attacks.masking import raised
 from selbench.leaderboard.accuracies import ATTACKED
-from selbench.leaderboard.columns import MASKING, MEDIANS
+from selbench.leaderboard.columns import COLUMNS, MASKING
 
 # What must never leave less than PGD does: attack, PGD of the same norm, and the flag it raises.
 WEAKER = (
@@ -18,15 +18,14 @@ WEAKER = (
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of `MEDIANS`: networks by columns, of PGD in the same norm."""
-    curves, clean = _curves(rows), _clean(rows)
-    found = {
-        name: pd.concat([clean.reindex(columns=curves[attack].columns), curves[attack]]).apply(
-            median_perturbation
-        )
-        for name in MEDIANS
-        if (attack := name.replace("median_", "pgd-")) in curves
-    }
+    """Return the columns that are median perturbations: networks by columns."""
+    clean, found = _clean(rows), {}
+    for name, metric in COLUMNS.items():
+        part = metric.reads.chosen(rows) if metric.average == "half" else rows[:0]
+        if not part.empty:
+            curve = _curve(part)
+            whole = pd.concat([clean.reindex(columns=curve.columns), curve])
+            found[name] = whole.apply(median_perturbation)
     return pd.DataFrame(found).rename_axis("subject")
 
 
@@ -82,7 +81,8 @@ def _clean(rows: pd.DataFrame) -> pd.DataFrame:
 def _curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the accuracies that each attack leaves: levels by networks."""
     chosen = rows[rows["suite"].isin(ATTACKED) & (rows["metric"] == "accuracy")]
-    return {
-        str(name): part.pivot(index="level", columns="subject", values="value").sort_index()
-        for name, part in chosen.groupby("condition")
-    }
+    return {str(name): _curve(part) for name, part in chosen.groupby("condition")}
+
+
+def _curve(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.pivot(index="level", columns="subject", values="value").sort_index()

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from corruptions import CORRUPTIONS
-from selbench.leaderboard.accuracies import CORRUPTED, Levels, ids
-from selbench.leaderboard.columns import FAMILIES, RELATIVE
+from selbench.leaderboard.accuracies import Levels, ids
+from selbench.leaderboard.columns import COLUMNS, of_corrupted
 from selbench.leaderboard.explained import comparable, looks_of
 from selbench.leaderboard.joined import Compared
-from selbench.leaderboard.relative import Reference, Relative
+from selbench.leaderboard.relative import RELATIVE, Reference, Relative
 from selbench.study import count_of
+from selbench.suites.corrupted import CORRUPTED
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def remarks(
     """
     measured, reference = bool(counted), relative.reference
     left_out = relative.left_out.get("mce")
-    corrupted = frozenset({"mca", "ratio", *RELATIVE, *FAMILIES, *CORRUPTIONS})
+    corrupted = frozenset(name for name, each in COLUMNS.items() if of_corrupted(each))
     parts = [
         Remark(_images(found)),
         *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),

@@ -5,13 +5,40 @@ from typing import Any
 
 import pandas as pd
 
+from selbench.metrics import AMOUNT, METRICS, NUMBER, PERCENT, SHARE, Metric, Panel, Rows
+
 SUITE = "training"
 # What an epoch says, and how its rows name it: those of other images are no `accuracy`.
-METRICS = {
+NAMES = {
     "cross_entropy": "training_cross_entropy",
     "selectivity": "training_selectivity",
     "accuracy": "validation_accuracy",
 }
+_SHOWN = (
+    ("cross_entropy", "training NLL", "cross-entropy of an epoch's batches", NUMBER, AMOUNT),
+    ("selectivity", "training selectivity", "the index of an epoch's batches", NUMBER, SHARE),
+    ("accuracy", "validation", "accuracy on the images held out of training", PERCENT, SHARE),
+)
+_TITLES = {
+    "cross_entropy": "cross-entropy, training images",
+    "selectivity": "selectivity index of the batches",
+    "accuracy": "accuracy on validation images, %",
+}
+for _what, _label, _meaning, _unit, _bounds in _SHOWN:
+    METRICS(
+        Metric(
+            NAMES[_what],
+            _label,
+            f"{_meaning}, epoch by epoch",
+            "",
+            Rows((SUITE,), NAMES[_what]),
+            unit=_unit,
+            better={"cross_entropy": -1, "selectivity": 0, "accuracy": 1}[_what],
+            bounds=_bounds,
+            board="",
+            panel=Panel("training", _TITLES[_what]),
+        )
+    )
 
 
 def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -28,10 +55,10 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
     )
     if epochs.empty:
         return rows
-    long = epochs.rename(columns={"number": "level", **METRICS})
+    long = epochs.rename(columns={"number": "level", **NAMES})
     long = long.melt(["subject", "level"], var_name="metric").dropna()
     held_out = manifest["study"]["dataset"]["validation"]
-    long["n"] = held_out * (long["metric"] == METRICS["accuracy"])
+    long["n"] = held_out * (long["metric"] == NAMES["accuracy"])
     kept = ["subject", "alpha", "seed", "training", "architecture", "weights", "data", "limit"]
     networks = rows[kept].drop_duplicates("subject")
     made = long.merge(networks).assign(suite=SUITE, condition="epoch", group="", helper="")

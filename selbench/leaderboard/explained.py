@@ -5,32 +5,39 @@ from collections.abc import Sequence
 import pandas as pd
 
 from corruptions import CORRUPTIONS
+from selbench.leaderboard.columns import COLUMNS
+from selbench.leaderboard.means import cells, common, mean, pooled
+from selbench.metrics import Metric
+from selbench.suites.corrupted import CORRUPTED
 
 REPRESENTATION = ("dimensionality", "representation", "representation-maps")
 LAYERED = (*REPRESENTATION, "selectivity", "gradients", "elasticity")
-# By column: suite, condition ("" for all corruptions) and metric.
-MECHANISM = {
-    "dimension": ("dimensionality", "clean", "dimension_fraction_95"),
-    "change_corrupted": ("representation", "", "change_dimension_fraction_95"),
-    "change_attacked": ("representation", "paper-pgd", "change_dimension_fraction_95"),
-    "cv_samples": ("gradients", "clean", "input_gradient_cv_samples"),
-    "cv_units": ("gradients", "clean", "input_gradient_cv_units"),
-    "jacobian": ("jacobian", "clean", "jacobian_frobenius"),
-    "distance": ("jacobian", "clean", "margin_distance_median"),
-    "elasticity": ("elasticity", "clean", "elasticity_ratio"),
-}
 
 
 def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the columns of `MECHANISM`, networks by columns."""
+    """Return the columns that are means of other measurements than accuracies, by networks."""
     whole = comparable(rows[rows["layer"].isna()], extra, only)
-    suites = whole["suite"].str.removesuffix("-maps")
-    columns = {}
-    for column, (suite, condition, metric) in MECHANISM.items():
-        chosen = whole[(suites == suite) & (whole["metric"] == metric)]
-        wanted = (chosen["condition"] == condition) if condition else chosen["level"].notna()
-        columns[column] = chosen[wanted].groupby("subject")["value"].mean()
+    whole = whole.assign(suite=whole["suite"].str.removesuffix("-maps"))
+    whole = whole[~whole["suite"].isin(CORRUPTED) | whole["condition"].isin(_counted(extra, only))]
+    columns = {
+        name: _mean(metric, whole)
+        for name, metric in COLUMNS.items()
+        if metric.reads.metric != "accuracy" and metric.average in ("mean", "pooled")
+    }
     return pd.DataFrame(columns).rename_axis("subject")
+
+
+def _mean(metric: Metric, rows: pd.DataFrame) -> pd.Series:
+    """Return a metric of each network; of conditions that are not named, those that all have."""
+    chosen = metric.reads.chosen(rows)
+    if metric.average == "pooled":
+        return pooled(chosen)
+    table = cells(chosen)
+    return mean(table if metric.reads.conditions else common(table))
+
+
+def _counted(extra: bool, only: Sequence[str]) -> list[str]:
+    return list(only) or [name for name, each in CORRUPTIONS.items() if extra or not each.extra]
 
 
 def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
@@ -49,9 +56,8 @@ def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()
     clean = looks[rows["suite"] == "dimensionality"]
     wanted = clean.iloc[0] if len(clean) else looks[representation].min()
     compared = rows["suite"].isin(REPRESENTATION) & rows["level"].notna()
-    names = only or [name for name, each in CORRUPTIONS.items() if extra or not each.extra]
-    kept = (~representation | (looks == wanted)) & (~compared | rows["condition"].isin(names))
-    rows = rows[kept]
+    counted = rows["condition"].isin(_counted(extra, only))
+    rows = rows[(~representation | (looks == wanted)) & (~compared | counted)]
     compared = rows["suite"].isin(REPRESENTATION) & rows["level"].notna()
     cells = rows[compared].groupby(["condition", "level"])["subject"].nunique()
     networks = rows.loc[compared, "subject"].nunique()

@@ -1,15 +1,15 @@
 """Leaderboards as lines of text: what stands in which table, and how numbers are written."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from pandas.api.typing import NAType
 
-from selbench.leaderboard.columns import ATTACKS, COLUMNS, FAMILIES, MASKING, MEDIANS, Column
-from selbench.leaderboard.explained import MECHANISM
+from selbench.leaderboard.columns import COLUMNS, MASKING, TABLES, WIDE, attacked
 from selbench.leaderboard.table import Groups, Leaderboard
+from selbench.metrics import Metric
 from selbench.study import exactly
 
 RANK = "rank"
@@ -25,9 +25,9 @@ def tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
         groups = {"": {name: COLUMNS[name] for name in board.columns}}
     else:
         groups = _groups(board, narrow)
-    attacked = [title for title, columns in groups.items() if {*ATTACKS, *MEDIANS} & set(columns)]
+    flagged = [title for title, columns in groups.items() if any(map(attacked, columns.values()))]
     return {
-        title: _lines(board.table, columns, flagged=title in attacked[-1:])
+        title: _lines(board.table, columns, flagged=title in flagged[-1:])
         for title, columns in groups.items()
         if columns
     }
@@ -40,30 +40,38 @@ def one_line(text: str) -> str:
 
 def _groups(board: Leaderboard, narrow: bool) -> Groups:
     """Return the tables of a leaderboard: the columns that have numbers, by their titles."""
-    others = (*FAMILIES, *ATTACKS, *MEDIANS, *MECHANISM)
-    shown = [name for name in COLUMNS if not COLUMNS[name].asked or name == board.sort]
-    main, explained = [name for name in shown if name not in others], list(MECHANISM)
-    if narrow:
-        long = max(map(len, board.table["subject"]), default=0) > ROOM
-        aside = ["selectivity", "null"] if long else []
-        names = {
-            "": [name for name in main if name not in aside],
-            "selectivity": aside,
-            "accuracy by family": [*FAMILIES],
-            "attacks": [*ATTACKS],
-            "smallest perturbations": [*MEDIANS],
-            "dimensionality": explained[:3],
-            "gradients and elasticity": explained[3:],
-        }
-    else:
-        names = {"": [*main, *FAMILIES], "attacks": [*ATTACKS, *MEDIANS], "mechanism": explained}
+    shown = {
+        name: column
+        for name, column in COLUMNS.items()
+        if (not column.asked or name == board.sort) and board.table[name].notna().any()
+    }
+    others = [column.table for column in shown.values() if column.table not in TABLES]
+    parts = _narrow(board) if narrow else WIDE
     return {
-        title: {name: COLUMNS[name] for name in part if board.table[name].notna().any()}
-        for title, part in names.items()
+        title: _of_tables(shown, names)
+        for title, names in {**parts, **{each: (each,) for each in others}}.items()
     }
 
 
-def _lines(table: pd.DataFrame, columns: Mapping[str, Column], flagged: bool) -> Lines:
+def _of_tables(shown: Mapping[str, Metric], names: Sequence[str]) -> dict[str, Metric]:
+    """Return the columns of these tables, one table after another."""
+    own = [column for table in names for column in shown.values() if column.table == table]
+    return {column.name: column for column in sorted(own, key=lambda each: _place(each, names))}
+
+
+def _place(column: Metric, tables: Sequence[str]) -> tuple[int, int]:
+    return tables.index(column.table), column.place
+
+
+def _narrow(board: Leaderboard) -> Mapping[str, tuple[str, ...]]:
+    """Return tables for a terminal: names of rows that are long leave less room for columns."""
+    first, *rest = TABLES
+    long = max(map(len, board.table["subject"]), default=0) > ROOM
+    aside = {"": ("",), first: (first,)} if long else {"": (first, "")}
+    return aside | {title: (title,) for title in rest if title}
+
+
+def _lines(table: pd.DataFrame, columns: Mapping[str, Metric], flagged: bool) -> Lines:
     """Return a table; `flagged` has the flags of masked gradients, if there are any, beside it."""
     flagged = flagged and bool(table[MASKING].notna().any())
     first = [*([RANK] if RANK in table else []), _noun(table), "n"]
@@ -88,16 +96,17 @@ def _rank(value: int | NAType) -> str:
     return "-" if isinstance(value, NAType) else str(value)
 
 
-def quantity(row: pd.Series, name: str, column: Column) -> str:
+def quantity(row: pd.Series, name: str, column: Metric) -> str:
     """Write a quantity for people: "97.1 ± 0.4"; "-" where it is missing.
 
     Where only some of a row's networks have it, how many follows: "97.1 ± 0.4 (n = 2)".
     """
-    value, interval = row[name] * column.factor, row[f"{name}_interval"] * column.factor
+    unit = column.unit
+    value, interval = row[name] * unit.factor, row[f"{name}_interval"] * unit.factor
     if np.isnan(value):
         return "-"
-    text = f"{value:.{column.decimals}f}"
-    if not np.isnan(interval) and column.interval:
-        text = f"{text} ± {interval:.{column.decimals}f}"
+    text = f"{value:.{unit.decimals}f}"
+    if not np.isnan(interval) and not column.null_of:
+        text = f"{text} ± {interval:.{unit.decimals}f}"
     n = row.get(f"{name}_n", row["networks"])
     return text if n == row["networks"] else f"{text} (n = {n})"

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pandas as pd
 
 from selbench.errors import SelbenchError, unknown
-from selbench.leaderboard.columns import ATTACKS, COLUMNS, MASKING, MEDIANS, RELATIVE
+from selbench.leaderboard.columns import COLUMNS, MASKING, attacked
 from selbench.leaderboard.lines import RANK
+from selbench.leaderboard.relative import RELATIVE
 from selbench.leaderboard.table import FACTS, Leaderboard
 
 
@@ -43,7 +44,7 @@ def arranged(
     if columns:
         shown = [part for name in columns for part in (name, f"{name}_interval", f"{name}_n")]
         facts = [name for name in ("study", RANK, *FACTS[1:]) if name in table]
-        flags = [MASKING] if {*ATTACKS, *MEDIANS} & set(columns) else []
+        flags = [MASKING] if any(attacked(COLUMNS[name]) for name in columns) else []
         table = table[[*facts, *shown, *flags]]
     notes = {name: text for name, text in board.notes.items() if name in table}
     return replace(board, table=table, columns=columns, notes=notes, sort=sort or "")

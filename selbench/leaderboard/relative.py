@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from selbench.errors import SelbenchError, unknown
-from selbench.leaderboard.columns import RELATIVE
 
+RELATIVE = ("mce", "relative_mce")  # the columns that are computed here
 REFERENCE = 0.0  # the alpha that errors are relative to, unless another row is named
 ROUNDING = 1e-12  # of errors
 

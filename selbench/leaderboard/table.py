@@ -10,20 +10,21 @@ import pandas as pd
 
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
-from selbench.leaderboard.accuracies import CORRUPTED, accuracies, averaged, by_condition, planned
+from selbench.leaderboard.accuracies import accuracies, averaged, by_corruption, planned
 from selbench.leaderboard.attacked import masked, medians
 from selbench.leaderboard.caption import Remark, note, remarks
-from selbench.leaderboard.columns import COLUMNS, MASKING, Column
+from selbench.leaderboard.columns import COLUMNS, MASKING
 from selbench.leaderboard.correct_on_all import correct_on_all
 from selbench.leaderboard.explained import explained
 from selbench.leaderboard.joined import Compared, compared
+from selbench.leaderboard.means import over_seeds
 from selbench.leaderboard.over_images import half_widths
 from selbench.leaderboard.relative import relative_errors
-from selbench.stats import mean_interval
+from selbench.metrics import Metric
 from selbench.store import StudyStore
+from selbench.suites.corrupted import CORRUPTED
 
-Groups = Mapping[str, Mapping[str, Column]]  # tables by their titles: columns by their names
-INDEX = {"selectivity": "selectivity_index", "null": "selectivity_index_null"}
+Groups = Mapping[str, Mapping[str, Metric]]  # tables by their titles: columns by their names
 FACTS = ("study", "subject", "alpha", "networks", "images")
 
 
@@ -105,7 +106,7 @@ def derived(
     plan = planned(found.rows, table, names)
     networks = _quantities(found.rows, averaged(table, plan), extra, only)
     counted = plan.get("mca", {})
-    errors = 1 - by_condition(table, counted)
+    errors = 1 - by_corruption(table, counted)
     tested = networks.index[networks["mca"].notna()]
     relative = relative_errors(errors[tested], networks, reference)
     networks = networks.assign(**relative.columns)
@@ -149,10 +150,6 @@ def _quantities(
     networks = rows[facts].drop_duplicates().set_index("subject")
     accuracy = rows[rows["metric"] == "accuracy"]
     networks["images"] = accuracy.groupby("subject")["n"].min().astype("Int64")
-    index = rows[(rows["suite"] == "selectivity") & (rows["condition"] == "clean")]
-    index = index[index["layer"].isna()]
-    for name, metric in INDEX.items():
-        networks[name] = index[index["metric"] == metric].set_index("subject")["value"]
     networks = networks.join([means, medians(rows), explained(rows, extra, only)])
     networks = networks.join(masked(rows))
     networks = networks.reindex(columns=[*dict.fromkeys([*networks, *COLUMNS])])
@@ -181,11 +178,9 @@ def _row(group: pd.DataFrame, halves: pd.DataFrame) -> dict[str, Any]:
     facts = [first["study"], first["row"], first["alpha"], len(group), group["images"].min()]
     row = dict(zip(FACTS, facts, strict=True))
     for name in COLUMNS:
-        values = group[name].astype(float)
-        mean, half = mean_interval(values.tolist())
+        row |= over_seeds(group[name], name)
         if name in halves and group.index[0] in halves.index:
-            half = float(halves.loc[group.index[0], name])
-        row |= {name: mean, f"{name}_interval": half, f"{name}_n": int(values.notna().sum())}
+            row[f"{name}_interval"] = float(halves.loc[group.index[0], name])
     return row | {MASKING: _flags(group[MASKING].dropna())}
 
 

@@ -5,40 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from selbench.leaderboard import COLUMNS, MASKING, Column, Leaderboard
+from selbench.leaderboard import COLUMNS, MASKING, Leaderboard
 from selbench.leaderboard.lines import quantity
-
-GLOSSARY = {
-    "selectivity": "class selectivity index, averaged over units, then over layers: 0 where units "
-    "respond to all classes alike, 1 where each responds to one class alone",
-    "null": "what the index would be without any selectivity: labels shuffled",
-    "clean": "accuracy on the test images as they are",
-    "mca": "mean corrupted accuracy: over severities, then over corruptions",
-    "mce": "mean corruption error: the error on each corruption divided by that of the reference "
-    "(alpha = 0 of the same seed), averaged; below 100 is better than the reference",
-    "relative_mce": "the same, of what corruptions add to the clean error",
-    "ratio": "how much of its clean accuracy a network keeps under corruptions",
-    "noise": "accuracy under noise",
-    "blur": "accuracy under blur",
-    "weather": "accuracy under weather",
-    "digital": "accuracy under digital corruptions",
-    "fgsm": "accuracy under FGSM (one step, L-inf), averaged over budgets",
-    "pgd_linf": "accuracy under PGD (40 steps, L-inf), averaged over budgets",
-    "pgd_l2": "accuracy under PGD (40 steps, L2), averaged over budgets",
-    "paper_pgd": "accuracy under the papers' PGD after its last step",
-    "autoattack_linf": "accuracy under AutoAttack (L-inf), averaged over budgets",
-    "autoattack_l2": "accuracy under AutoAttack (L2), averaged over budgets",
-    "median_linf": "the budget (L-inf, 255ths) at which PGD fools half of the images",
-    "median_l2": "the budget (L2, 255ths) at which PGD fools half of the images",
-    "dimension": "share of units that are principal components for 95 % of the variance",
-    "change_corrupted": "the same, of what corruptions change in activations",
-    "change_attacked": "the same, of what the papers' PGD changes",
-    "cv_samples": "how much the norms of units' gradients vary over images",
-    "cv_units": "how much they vary over units",
-    "jacobian": "norm of the outputs' derivatives by the image",
-    "distance": "how far the nearest boundary between classes is, to first order",
-    "elasticity": "how much more a training step moves images of its own class than others",
-}
+from selbench.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -76,11 +45,11 @@ def to_boards(board: Leaderboard) -> dict[str, Board]:
     return {"": _board(board.table, shown)}
 
 
-def _board(table: pd.DataFrame, columns: Mapping[str, Column]) -> Board:
+def _board(table: pd.DataFrame, columns: Mapping[str, Metric]) -> Board:
     names = [name for name in columns if name in table and table[name].notna().any()]
     flagged = MASKING in table and bool(table[MASKING].notna().any())
     headings = [Heading("alpha or network"), Heading("n", "networks, one per seed")]
-    headings += [Heading(columns[name].heading, GLOSSARY.get(name, "")) for name in names]
+    headings += [Heading(columns[name].heading, columns[name].meaning) for name in names]
     headings += [Heading("masking flags", "signs that gradients mislead")] if flagged else []
     lines = []
     for _, row in table.iterrows():
@@ -93,6 +62,6 @@ def _board(table: pd.DataFrame, columns: Mapping[str, Column]) -> Board:
     return Board(headings, lines)
 
 
-def _entry(row: pd.Series, name: str, column: Column) -> Entry:
-    value = row[name] * column.factor
+def _entry(row: pd.Series, name: str, column: Metric) -> Entry:
+    value = row[name] * column.unit.factor
     return Entry(quantity(row, name, column), "" if pd.isna(value) else repr(float(value)))

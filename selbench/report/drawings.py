@@ -12,8 +12,10 @@ from selbench.figures.described import described
 from selbench.figures.narrow import narrow
 from selbench.figures.style import drawn, save
 from selbench.files import write_text
+from selbench.metrics import Rows
 from selbench.report.evidence import Evidence
 from selbench.report.legends import LEGENDS, Legend, legend_of
+from selbench.suites import METRICS
 
 FOLDER = "figures"
 POINT = 96 / 72  # CSS pixels
@@ -80,9 +82,10 @@ def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
         save(figure, folder / path)
     phone = f"{FOLDER}/{name}-narrow.svg"
     save(narrow(figure), folder / phone)
-    if legend.reads:
+    behind = _behind(evidence.rows, name, legend)
+    if behind is not None:
         own["CSV"] = f"{FOLDER}/{name}.csv"
-        write_text(folder / own["CSV"], _behind(evidence.rows, legend).to_csv(index=False))
+        write_text(folder / own["CSV"], behind.to_csv(index=False))
     command = evidence.command("figure", name, evidence.study, "--output", f"{name}.svg")
     wide, small = (_image(folder, path) for path in (own["SVG"], phone))
     return Drawing(name, legend, command, words, wide, small, own)
@@ -93,9 +96,16 @@ def _sentence(problem: SelbenchError) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _behind(rows: pd.DataFrame, legend: Legend) -> pd.DataFrame:
-    """Return the measurements that a figure is made of."""
-    kept = rows["suite"].isin(["clean", *legend.reads]) & rows["metric"].isin(legend.metrics)
+def _behind(rows: pd.DataFrame, name: str, legend: Legend) -> pd.DataFrame | None:
+    """Return the measurements that a figure is made of; None where that is not known."""
+    drawn_here = METRICS.drawn_in(name)
+    nulls = [null for metric in drawn_here if (null := METRICS.null_of(metric))]
+    reads = [each.reads for each in (*drawn_here, *nulls)] or [Rows((s,)) for s in legend.reads]
+    if not reads:
+        return None
+    suites = {"clean", *(suite for each in reads for suite in each.suites)}
+    own = rows["suite"].str.removesuffix("-maps").isin(suites)
+    kept = own & rows["metric"].isin([each.metric for each in reads])
     chosen: pd.DataFrame = rows.loc[kept, COLUMNS]
     return chosen
 

@@ -11,15 +11,14 @@ class Legend:
         page: that it belongs to.
         heading: above it.
         text: how to read it.
-        reads: suites of the measurements that it is made of, beside clean ones.
-        metrics: of these.
+        reads: suites of the accuracies that it is made of, beside clean ones; () where it draws
+            metrics that say so themselves.
     """
 
     page: str
     heading: str
     text: str
     reads: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ("accuracy",)
 
 
 BANDS = "Lines are means over seeds, bands their 95 % intervals; of two seeds each is a thin line"
@@ -62,15 +61,12 @@ LEGENDS = {
         "Budgets grow to the right: how far an attack may move an image. L-inf bounds the change "
         "of every pixel, L2 that of the whole image, both in 255ths of the full range. "
         f"{BANDS}; the higher a line stays, the more robust the network.",
-        ("attacks",),
     ),
     "calibration": Legend(
         "calibration",
         "Calibration under corruptions",
         "A calibrated network that is 80 % sure is right in 80 % of the cases; the error says how "
         f"far a network is from that. {BANDS}; dotted is what sampling alone gives.",
-        reads=("corruptions", "recalibration"),
-        metrics=("ece", "ece_null", "ece_spline", "ece_spline_null"),
     ),
     "training": Legend(
         "mechanism",
@@ -78,62 +74,36 @@ LEGENDS = {
         "How the networks came about. The regulariser sees the selectivity of each batch, which "
         "sampling makes larger than that of the test images; with alpha = 0 nothing looks at it. "
         f"{BANDS}.",
-        reads=("training",),
-        metrics=("training_cross_entropy", "training_selectivity", "validation_accuracy"),
     ),
     "selectivity": Legend(
         "mechanism",
         "Class selectivity, layer by layer",
         "How differently units respond to different classes: 0 alike, 1 to one class alone. "
         f"{BANDS}; dotted is what sampling alone gives.",
-        ("selectivity",),
-        (
-            "selectivity_index",
-            "selectivity_index_null",
-            "selectivity_index_rotated",
-            "selectivity_index_best_axis_held_out",
-        ),
     ),
     "dimensionality": Legend(
         "mechanism",
         "Dimensionality, layer by layer",
         "How many directions the activations fill: of clean images, of what corruptions change in "
         f"them, and of what an attack changes. {BANDS}.",
-        ("dimensionality", "representation", "representation-maps"),
-        (
-            "dimension_fraction_95",
-            "two_nn",
-            "change_dimension_fraction_95",
-            "change_two_nn",
-        ),
     ),
     "gradients": Legend(
         "mechanism",
         "Gradients of units by the image",
         "How strongly units react to small changes of the image, and how much that varies from "
         f"image to image and from unit to unit. {BANDS}.",
-        ("gradients",),
-        ("input_gradient_norm", "input_gradient_cv_samples", "input_gradient_cv_units"),
     ),
     "jacobian": Legend(
         "mechanism",
         "The Jacobian",
         "How strongly the outputs react to small changes of the image; divided by the margin, "
         "whether a small change can turn the decision. Dots are networks, dashes their means.",
-        ("jacobian",),
-        (
-            "jacobian_frobenius",
-            "jacobian_frobenius_relative_median",
-            "margin_distance_median",
-        ),
     ),
     "elasticity": Legend(
         "mechanism",
         "Local elasticity",
         "Does a training step on one image move the outputs for images of its class alone (a "
         "ratio far above 1), or for all alike (1)? Dots are networks, dashes their means.",
-        ("elasticity",),
-        ("elasticity_within", "elasticity_between", "elasticity_ratio"),
     ),
 }
 

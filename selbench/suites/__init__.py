@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
+from selbench.metrics import METRICS
 from selbench.suites import (
     attacked,
     attacked_strong,
@@ -27,6 +28,7 @@ from selbench.suites.pieces import (
 from selbench.suites.work import SUITES, HeldOut, Passes, Setting, Task, Work, once
 
 __all__ = [
+    "METRICS",
     "SUITES",
     "Analysis",
     "Attack",

@@ -11,6 +11,7 @@ from selbench.attacks.gradient import NEVER, Attacked, fgsm, logits_of, pgd_curv
 from selbench.attacks.masking import differentiable, examine
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
+from selbench.metrics import METRICS, Metric, Panel, Rows, Unit
 from selbench.randomness import seeded
 from selbench.store import Measurement
 from selbench.suites.clean import clean
@@ -116,3 +117,59 @@ def _masking(model: nn.Module, split: Split, classes: int) -> list[Measurement]:
 
 def _fractions(levels: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(level / 255 for level in levels)
+
+
+EPSILON = "epsilon, in 255ths"
+TABLE = "attacks"
+METRICS(
+    Metric(
+        "fgsm",
+        "FGSM",
+        "accuracy under FGSM (one step, L-inf), averaged over budgets",
+        "attacks",
+        Rows(("attacks",), conditions=("fgsm-linf",)),
+        source="arXiv:1412.6572",
+        table=TABLE,
+        panel=Panel("attacks", "FGSM, L-inf", EPSILON),
+    )
+)
+METRICS(
+    Metric(
+        "paper_pgd",
+        "paper PGD",
+        "accuracy under the papers' PGD after its last step",
+        "attacks",
+        Rows(("attacks",), conditions=("paper-pgd",)),
+        "last",
+        source="arXiv:2010.07693",
+        table=TABLE,
+        place=1,
+        panel=Panel("attacks", "the papers' PGD", f"steps of {PAPER_STEP:.4f}"),
+    )
+)
+for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
+    METRICS(
+        Metric(
+            f"pgd_{_norm}",
+            f"PGD {_short}",
+            f"accuracy under PGD ({STEPS} steps, {_words}), averaged over budgets",
+            "attacks",
+            Rows(("attacks",), conditions=(f"pgd-{_norm}",)),
+            source="arXiv:1706.06083",
+            table=TABLE,
+            panel=Panel("attacks", f"PGD, {_words}", EPSILON),
+        )
+    )
+    METRICS(
+        Metric(
+            f"median_{_norm}",
+            f"median {_short}",
+            f"the budget ({_words}, 255ths) at which PGD fools half of the images",
+            "attacks",
+            Rows(("attacks",), conditions=(f"pgd-{_norm}",)),
+            "half",
+            unit=Unit(decimals=2),
+            bounds=(0, max(LINF_EPSILONS + L2_EPSILONS)),
+            table="smallest perturbations",
+        )
+    )

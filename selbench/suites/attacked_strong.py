@@ -16,7 +16,8 @@ from selbench.attacks.nearest import (
 )
 from selbench.attacks.norms import NORMS
 from selbench.attacks.strong import DRAWS, STEPS, noise, transferred
-from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, attacks
+from selbench.metrics import METRICS, Metric, Rows
+from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, TABLE, attacks
 from selbench.suites.pieces import Attack
 from selbench.suites.work import SUITES, Passes, Setting, Work
 
@@ -88,4 +89,18 @@ def _piece(
         group=group,
         version=version,
         each=PASSES[name],
+    )
+
+
+for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
+    METRICS(
+        Metric(
+            f"autoattack_{_norm}",
+            f"AutoAttack {_short}",
+            f"accuracy under AutoAttack ({_words}), averaged over budgets",
+            "attacks-strong",
+            Rows(("attacks-strong",), conditions=(f"autoattack-{_norm}",)),
+            source="arXiv:2003.01690",
+            table=TABLE,
+        )
     )

@@ -6,6 +6,7 @@ from selbench.calibration import FEWEST, KNOTS
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows
 from selbench.study import Study
 from selbench.suites.corrupted import corruptions
 from selbench.suites.pieces import Condition, Recalibration, Validation
@@ -64,3 +65,97 @@ def held_out(study: Study, dataset: Dataset) -> HeldOut | None:
         images=count,
         load=lambda seed: train_and_validation(study, dataset, seed)[1],
     )
+
+
+BOARD, TABLE = "calibration", "calibration errors"
+_MEASURED, RECALIBRATED = ("clean", "corruptions"), ("recalibration",)
+METRICS(
+    Metric(
+        "accuracy",
+        "accuracy",
+        "share of images that are classified correctly",
+        "corruptions",
+        Rows(_MEASURED),
+        board=BOARD,
+        table="",
+    )
+)
+METRICS(
+    Metric(
+        "confidence",
+        "confidence",
+        "mean probability of what networks predict",
+        "corruptions",
+        Rows(_MEASURED, "confidence"),
+        better=0,
+        board=BOARD,
+        table="",
+    )
+)
+METRICS(
+    Metric(
+        "cross_entropy",
+        "NLL",
+        "mean negative logarithm of the right class's probability",
+        "corruptions",
+        Rows(_MEASURED, "cross_entropy"),
+        unit=NUMBER,
+        better=-1,
+        bounds=AMOUNT,
+        board=BOARD,
+        table="",
+    )
+)
+METRICS(
+    Metric(
+        "brier",
+        "Brier",
+        "squared error of the probabilities, summed over classes",
+        "corruptions",
+        Rows(_MEASURED, "brier"),
+        unit=NUMBER,
+        better=-1,
+        bounds=(0, 2),
+        source="Brier, 1950",
+        board=BOARD,
+        table="",
+    )
+)
+for _suffix, _of, _suite, _suites, _title in (
+    ("", "", "corruptions", _MEASURED, "as trained"),
+    ("_spline", "spline ", "calibration", RECALIBRATED, "recalibrated on validation images"),
+):
+    for _name, _label, _meaning, _source in (
+        ("ece", "ECE", "expected calibration error in bins of equal width", "arXiv:1706.04599"),
+        ("ks_error", "KS", "largest gap of cumulative confidence and accuracy", "arXiv:2006.12800"),
+    ):
+        _after = ", after recalibration" if _suffix else ""
+        METRICS(
+            Metric(
+                f"{_name}{_suffix}",
+                f"{_of}{_label}",
+                f"{_meaning}{_after}",
+                _suite,
+                Rows(_suites, f"{_name}{_suffix}"),
+                better=-1,
+                source=_source,
+                board=BOARD,
+                table=TABLE,
+                panel=Panel("calibration", _title, "expected calibration error, %")
+                if _name == "ece"
+                else None,
+            )
+        )
+        METRICS(
+            Metric(
+                f"{_name}{_suffix}_null",
+                f"{_of}{_label} null",
+                f"what a perfectly calibrated network would show of that on as many images{_after}",
+                _suite,
+                Rows(_suites, f"{_name}{_suffix}_null"),
+                better=0,
+                board=BOARD,
+                table=TABLE,
+                null_of=f"{_name}{_suffix}",
+            )
+        )

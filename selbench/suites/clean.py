@@ -1,5 +1,6 @@
 """The suite without a perturbation."""
 
+from selbench.metrics import METRICS, Metric, Rows
 from selbench.suites.pieces import Condition
 from selbench.suites.work import SUITES, Setting, Work
 
@@ -8,3 +9,15 @@ from selbench.suites.work import SUITES, Setting, Work
 def clean(setting: Setting) -> list[Work]:
     """The images as they are."""
     return [Condition("clean", "clean")]
+
+
+METRICS(
+    Metric(
+        "clean",
+        "clean",
+        "accuracy on the test images as they are",
+        "clean",
+        Rows(("clean",), conditions=("clean",)),
+        table="",
+    )
+)

@@ -1,10 +1,12 @@
 """Suites of corruptions: made from the test images, or taken from a set on disk."""
 
 from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, corrupt
+from corruptions.registry import FAMILIES
 from selbench.corrupted.layout import SEVERITIES
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.treatment import find_variants
 from selbench.errors import SelbenchError
+from selbench.metrics import AMOUNT, INFINITE, METRICS, NUMBER, Metric, Rows
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.pieces import Condition
@@ -111,3 +113,88 @@ def _generated(corruption: Corruption, severity: int, variant: str, setting: Set
 
 def _suite(corruption: Corruption) -> str:
     return "corruptions-extra" if corruption.extra else "corruptions"
+
+
+CORRUPTED = ("corruptions", "corruptions-extra")
+HENDRYCKS = "arXiv:1903.12261"
+METRICS(
+    Metric(
+        "mca",
+        "corrupted",
+        "mean corrupted accuracy: over severities, then over corruptions",
+        "corruptions",
+        Rows(CORRUPTED),
+        source=HENDRYCKS,
+        table="",
+    )
+)
+METRICS(
+    Metric(
+        "mce",
+        "mCE",
+        "mean corruption error: the error on each corruption divided by that of the reference "
+        "(alpha = 0 of the same seed), averaged; below 100 is better than the reference",
+        "corruptions",
+        Rows(CORRUPTED),
+        "derived",
+        better=-1,
+        bounds=AMOUNT,
+        source=HENDRYCKS,
+        table="",
+    )
+)
+METRICS(
+    Metric(
+        "relative_mce",
+        "relative mCE",
+        "the same, of what corruptions add to the clean error",
+        "corruptions",
+        Rows(CORRUPTED),
+        "derived",
+        better=-1,
+        bounds=(-INFINITE, INFINITE),
+        source=HENDRYCKS,
+        table="",
+        asked=True,
+    )
+)
+METRICS(
+    Metric(
+        "ratio",
+        "corr./clean",
+        "how much of its clean accuracy a network keeps under corruptions",
+        "corruptions",
+        Rows(CORRUPTED),
+        "derived",
+        unit=NUMBER,
+        bounds=AMOUNT,
+        table="",
+    )
+)
+for _family in FAMILIES:
+    METRICS(
+        Metric(
+            _family,
+            _family,
+            f"accuracy under {'digital corruptions' if _family == 'digital' else _family}",
+            "corruptions",
+            Rows(CORRUPTED, groups=(_family,)),
+            source=HENDRYCKS,
+            table="accuracy by family",
+        )
+    )
+
+
+def accuracy_under(name: str) -> Metric:
+    """Return the metric of one corruption, averaged over its severities."""
+    words = name.replace("_", " ")
+    return Metric(
+        name,
+        words,
+        f"accuracy under {words}",
+        "corruptions-extra" if CORRUPTIONS[name].extra else "corruptions",
+        Rows(CORRUPTED, conditions=(name,)),
+        source=HENDRYCKS,
+        table="",
+        asked=True,
+    )

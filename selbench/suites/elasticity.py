@@ -6,7 +6,9 @@ from torch import nn
 
 from selbench.analyses.elasticity import clusterings, contrast, correlation, local_elasticity
 from selbench.datasets import Split, limited
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
 from selbench.store import Measurement
+from selbench.suites.gradients import TABLE
 from selbench.suites.layered import looked_at
 from selbench.suites.pieces import Analysis
 from selbench.suites.work import SUITES, Passes, Setting, Work
@@ -46,3 +48,41 @@ def _measure_elasticity(
         **{f"clustering_{name}": accuracy for name, accuracy in accuracies.items()},
     }
     return [Measurement(metric, value, len(split)) for metric, value in values.items()]
+
+
+_SUITE, _CLEAN = ("elasticity",), ("clean",)
+_SOURCE = "arXiv:1910.06943"
+for _where, _title, _axis in (
+    ("within", "within a class", "relative change of the logits"),
+    ("between", "between classes", ""),
+):
+    METRICS(
+        Metric(
+            f"elasticity_{_where}",
+            f"change {_title}",
+            f"how much a training step on one image moves the logits of others {_title}",
+            "elasticity",
+            Rows(_SUITE, f"elasticity_{_where}", _CLEAN),
+            unit=NUMBER,
+            better=0,
+            bounds=AMOUNT,
+            source=_SOURCE,
+            board="",
+            panel=Panel("elasticity", _title, _axis),
+        )
+    )
+METRICS(
+    Metric(
+        "elasticity",
+        "elasticity",
+        "how much more a training step moves images of its own class than others",
+        "elasticity",
+        Rows(_SUITE, "elasticity_ratio", _CLEAN),
+        unit=Unit(decimals=2),
+        better=0,
+        bounds=AMOUNT,
+        source=_SOURCE,
+        table=TABLE,
+        panel=Panel("elasticity", "within over between", "ratio"),
+    )
+)

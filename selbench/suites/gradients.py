@@ -9,6 +9,7 @@ from selbench.analyses.gradients import PROBES, Estimate, LayerGradients, input_
 from selbench.analyses.jacobian import STEPS, jacobian_norms
 from selbench.analyses.layers import find_layers
 from selbench.datasets import Split, limited
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis
@@ -106,3 +107,96 @@ def _measure_jacobian(model: nn.Module, split: Split, classes: int) -> list[Meas
 
 def _error(estimate: Estimate) -> float | None:
     return estimate.error if estimate.freedom else None
+
+
+TABLE = "gradients and elasticity"
+_GRADIENTS, _JACOBIAN = ("gradients",), ("jacobian",)
+_CLEAN = ("clean",)
+METRICS(
+    Metric(
+        "gradient_norm",
+        "gradient norm",
+        "how strongly units react to small changes of the image, averaged over layers",
+        "gradients",
+        Rows(_GRADIENTS, "input_gradient_norm", _CLEAN),
+        unit=NUMBER,
+        better=0,
+        bounds=AMOUNT,
+        source="arXiv:2010.07693",
+        board="",
+        panel=Panel("gradients", "mean norm", "d unit / d image, L2 norm", log=True),
+    )
+)
+METRICS(
+    Metric(
+        "cv_samples",
+        "CV samples",
+        "how much the norms of units' gradients vary over images",
+        "gradients",
+        Rows(_GRADIENTS, "input_gradient_cv_samples", _CLEAN),
+        unit=NUMBER,
+        better=0,
+        bounds=AMOUNT,
+        source="arXiv:2010.07693",
+        table=TABLE,
+        panel=Panel("gradients", "over samples", "coefficient of variation"),
+    )
+)
+METRICS(
+    Metric(
+        "cv_units",
+        "CV units",
+        "how much they vary over units",
+        "gradients",
+        Rows(_GRADIENTS, "input_gradient_cv_units", _CLEAN),
+        unit=NUMBER,
+        better=0,
+        bounds=AMOUNT,
+        source="arXiv:2010.07693",
+        table=TABLE,
+        panel=Panel("gradients", "over units"),
+    )
+)
+METRICS(
+    Metric(
+        "jacobian",
+        "Jacobian",
+        "norm of the outputs' derivatives by the image",
+        "jacobian",
+        Rows(_JACOBIAN, "jacobian_frobenius", _CLEAN),
+        unit=Unit(decimals=1),
+        better=-1,
+        bounds=AMOUNT,
+        source="arXiv:1908.02729",
+        table=TABLE,
+        panel=Panel("jacobian", "Jacobian", "Frobenius norm, mean"),
+    )
+)
+METRICS(
+    Metric(
+        "relative_jacobian",
+        "Jacobian / margin",
+        "norm of the outputs' derivatives by the image, divided by the margin",
+        "jacobian",
+        Rows(_JACOBIAN, "jacobian_frobenius_relative_median", _CLEAN),
+        unit=NUMBER,
+        better=-1,
+        bounds=AMOUNT,
+        board="",
+        panel=Panel("jacobian", "Jacobian over margin", "median"),
+    )
+)
+METRICS(
+    Metric(
+        "distance",
+        "margin dist.",
+        "how far the nearest boundary between classes is, to first order",
+        "jacobian",
+        Rows(_JACOBIAN, "margin_distance_median", _CLEAN),
+        unit=NUMBER,
+        bounds=AMOUNT,
+        source="arXiv:1511.04599",
+        table=TABLE,
+        panel=Panel("jacobian", "nearest boundary, linearised", "L2 distance, median"),
+    )
+)

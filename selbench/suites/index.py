@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from selbench.analyses.selectivity import LayerSelectivity, class_selectivity
 from selbench.datasets import Split
+from selbench.metrics import METRICS, NUMBER, Metric, Panel, Rows
 from selbench.stats import prediction_interval
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
@@ -68,3 +69,33 @@ def _null_interval(nulls: Sequence[Tensor]) -> tuple[float, float]:
     """Return where the mean over units, then over layers, of a shuffled labeling's index lies."""
     means = torch.stack([null.mean(1) for null in nulls]).mean(0)
     return prediction_interval(means.tolist())
+
+
+METRICS(
+    Metric(
+        "selectivity",
+        "selectivity",
+        "class selectivity index, averaged over units, then over layers: 0 where units respond to "
+        "all classes alike, 1 where each responds to one class alone",
+        "selectivity",
+        Rows(("selectivity",), "selectivity_index", ("clean",)),
+        unit=NUMBER,
+        better=0,
+        source="arXiv:1803.06959",
+        table="selectivity",
+        panel=Panel("selectivity", "units (dotted: by sampling alone)", "selectivity index"),
+    )
+)
+METRICS(
+    Metric(
+        "null",
+        "null",
+        "what the index would be without any selectivity: labels shuffled",
+        "selectivity",
+        Rows(("selectivity",), "selectivity_index_null", ("clean",)),
+        unit=NUMBER,
+        better=0,
+        table="selectivity",
+        null_of="selectivity",
+    )
+)

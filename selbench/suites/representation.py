@@ -1,6 +1,7 @@
 """What perturbations make of representations: of their dimensionality, and of selectivity."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
@@ -16,6 +17,7 @@ from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
 from selbench.errors import NegativeActivityError, SelbenchError
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows
 from selbench.store import Measurement
 from selbench.suites.attacked import PAPER_EPSILON, PAPER_STEP, STEPS
 from selbench.suites.corrupted import every_corruption
@@ -186,3 +188,57 @@ def _selectivity(total: ClassSums) -> list[Measurement]:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}"
+
+
+_LOOKED_AT = (  # what a dimension is of: its name, rows of the store, and the panel's title
+    ("", Rows(("dimensionality",), conditions=("clean",)), "clean images"),
+    ("change_corrupted", Rows(("representation",), without=(PGD,)), "change by corruptions"),
+    ("change_attacked", Rows(("representation",), conditions=(PGD,)), "change by the papers' PGD"),
+)
+_SHARES = {
+    "": ("dim.", "share of units that are principal components for 95 % of the variance"),
+    "change_corrupted": (
+        "change dim.",
+        "the same, of what corruptions change in activations",
+    ),
+    "change_attacked": ("PGD change dim.", "the same, of what the papers' PGD changes"),
+}
+for _name, _rows, _title in _LOOKED_AT:
+    _label, _meaning = _SHARES[_name]
+    _prefix = "change_" if _name else ""
+    METRICS(
+        Metric(
+            _name or "dimension",
+            _label,
+            _meaning,
+            "dimensionality",
+            replace(_rows, metric=f"{_prefix}dimension_fraction_95"),
+            "mean" if _rows.conditions else "pooled",
+            better=0,
+            source="arXiv:2010.07693",
+            table="dimensionality",
+            panel=Panel(
+                "dimensionality",
+                _title,
+                "" if _name else "components for 95 % of the\nvariance, share of columns",
+            ),
+        )
+    )
+    METRICS(
+        Metric(
+            f"two_nn_{_name}".rstrip("_"),
+            f"TwoNN, {_title}",
+            f"intrinsic dimension of activations by two nearest neighbours: {_title}",
+            "dimensionality",
+            replace(_rows, metric=f"{_prefix}two_nn"),
+            "mean" if _rows.conditions else "pooled",
+            unit=NUMBER,
+            better=0,
+            bounds=AMOUNT,
+            source="arXiv:1803.06992",
+            board="",
+            panel=Panel(
+                "dimensionality", _title, "" if _name else "intrinsic dimension, TwoNN", row=1
+            ),
+        )
+    )

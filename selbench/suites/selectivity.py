@@ -8,6 +8,7 @@ from torch import nn
 from selbench.analyses.axes import best_axes, rotated_selectivity
 from selbench.analyses.layers import activations, check_finite, find_layers
 from selbench.datasets import Split, limited
+from selbench.metrics import METRICS, NUMBER, Metric, Panel, Rows
 from selbench.randomness import seeded
 from selbench.stats import prediction_interval
 from selbench.store import Measurement
@@ -58,3 +59,32 @@ def _measure_axes(
         }
         rows += of_layer(layer, values, len(split))
     return summarised(rows)
+
+
+METRICS(
+    Metric(
+        "selectivity_rotated",
+        "rotated selectivity",
+        "the index of random rotations of the units",
+        "selectivity",
+        Rows(("selectivity",), "selectivity_index_rotated", ("axes",)),
+        unit=NUMBER,
+        better=0,
+        board="",
+        panel=Panel("selectivity", "random rotations of the units"),
+    )
+)
+METRICS(
+    Metric(
+        "selectivity_best_axis",
+        "best-axis selectivity",
+        "the index of the direction that is most selective for each class, on images that did not "
+        "choose it",
+        "selectivity",
+        Rows(("selectivity",), "selectivity_index_best_axis_held_out", ("axes",)),
+        unit=NUMBER,
+        better=0,
+        board="",
+        panel=Panel("selectivity", "the best axis for each class"),
+    )
+)

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 from selbench.claims.claim import (
     KINDS,
-    MADE_BY,
     SIGNS,
     Difference,
     Equivalence,
@@ -20,6 +19,7 @@ from selbench.claims.claim import (
     Reading,
     Trend,
     Within,
+    makers,
 )
 from selbench.claims.loading import shipped_claims
 from selbench.datasets.dataset import make_split
@@ -49,13 +49,13 @@ def test_all_of_the_protocol_are_there():
 
 
 def test_suites_conditions_and_levels_exist():
-    assert set(MADE_BY.values()) <= set(SUITES)
+    assert set(makers().values()) <= set(SUITES)
     made = defaultdict(set)
-    for suite in set(MADE_BY.values()):
+    for suite in set(makers().values()):
         for piece in SUITES[suite](SETTING):
             made[piece.suite, piece.name] |= set(piece.levels)
-    assert {suite for suite, _ in made} - {"validation"} == set(MADE_BY)  # it measures nothing
-    for suite, maker in MADE_BY.items():
+    assert {suite for suite, _ in made} - {"validation"} == set(makers())  # it measures nothing
+    for suite, maker in makers().items():
         assert suite in {piece.suite for piece in SUITES[maker](SETTING)}
     for each in (reading for claim in CLAIMS.values() for reading in readings(claim)):
         for name in (*each.conditions, *each.without):

@@ -142,15 +142,6 @@ def test_provenance_has_commands_versions_hashes_and_checksums(site, ran):
     assert rows.startswith("suite,condition,level")
 
 
-def test_every_column_of_the_leaderboard_is_explained():
-    from selbench.leaderboard import COLUMNS
-    from selbench.report.board import GLOSSARY
-
-    asked = {name for name, column in COLUMNS.items() if column.asked}
-    assert set(GLOSSARY) | asked >= set(COLUMNS)
-    assert set(COLUMNS) >= set(GLOSSARY)
-
-
 def test_the_package_of_templates_is_complete():
     from selbench import report
     from selbench.report.site import PAGES
