@@ -1,5 +1,9 @@
 """What other installed packages add to the registries."""
 
+import json
+from io import StringIO
+
+import pandas as pd
 import pytest
 
 from corruptions import CORRUPTIONS
@@ -7,7 +11,7 @@ from corruptions import registry as entered
 from selbench import plugins
 from selbench.datasets import DATASETS
 from selbench.models import MODELS
-from selbench.suites import SUITES
+from selbench.suites import METRICS, SUITES
 
 MODULE = '''\
 """A plugin."""
@@ -43,11 +47,48 @@ def darken(images, stops):
 '''
 
 
+MEASURING = '''\
+"""A plugin with a suite and its metrics."""
+from selbench.metrics import METRICS, NUMBER, Metric, Rows
+from selbench.store import Measurement
+from selbench.suites import SUITES, Analysis, Condition
+
+def weigh(model, split, classes):
+    norm = sum(float(each.square().sum()) for each in model.parameters()) ** 0.5
+    return [Measurement("weight_norm", norm, len(split))]
+
+@SUITES
+def inverted(setting):
+    """White on black."""
+    white_on_black = Condition("inverted", "inverted", lambda images, examples: 255 - images)
+    return [white_on_black, Analysis("weights", "clean", measure=weigh)]
+
+METRICS(Metric("inverted", "inverted", "accuracy on white <i>on</i> black", "inverted",
+               Rows(("inverted",))))
+METRICS(Metric("norm", "weight norm", "norm of all parameters", "inverted",
+               Rows(("weights",), "weight_norm", ("clean",)), unit=NUMBER, better=-1,
+               bounds=(0, 1e9)))
+'''
+CLAIM = """\
+[[claim]]
+id = "mine"
+sentence = "Selectivity makes weights grow."
+source = "a guess"
+sure = "ours"
+
+[[claim.tests]]
+kind = "difference"
+reading = { suite = "weights", metric = "weight_norm" }
+between = [1, 1]
+direction = "up"
+"""
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """Return a function that installs a package with a plugin, for one test."""
     known = dict(entered._registered)
-    for registry in (MODELS, DATASETS, SUITES):
+    for registry in (MODELS, DATASETS, SUITES, METRICS):
         monkeypatch.setattr(registry, "_functions", dict(registry._functions))
     monkeypatch.setattr(plugins, "_seen", set())
 
@@ -75,6 +116,37 @@ def test_a_package_adds_models_data_sets_suites_and_corruptions(installed, selbe
     ended = selbench("run", *words, "corruptions-extra", "--corruption", "darken")
     assert ended.code == 0, ended.err
     assert "results in runs/numbers" in ended.err
+
+
+def test_a_metric_of_a_package_is_shown_everywhere_and_can_be_claimed(
+    installed, selbench, refused, tiny_study, tmp_path
+):
+    installed("measuring_package", MEASURING)
+    listed = selbench("list").out
+    assert "  norm               weight norm: norm of all parameters (ours)\n" in listed
+    ran = selbench("run", tiny_study, "--suite", "inverted")
+    assert ran.code == 0, ran.err
+    assert "further measurements" in ran.out
+    assert "inverted %" in ran.out
+    ended = selbench(
+        "leaderboard", "--columns", "inverted,norm", "--sort", "norm", "--format", "csv"
+    )
+    table = pd.read_csv(StringIO(ended.out))
+    assert table["norm"].is_monotonic_increasing  # less is better
+    assert table["norm"].gt(0).all()
+    assert table["inverted"].between(0, 1).all()
+    (tmp_path / "mine.toml").write_text(CLAIM)
+    words = ["--claims", tmp_path / "mine.toml", "--format", "json"]
+    (verdict,) = json.loads(selbench("claims", *words).out)[0]["verdicts"]
+    assert verdict["verdict"] == "inconclusive"  # of one seed
+    assert verdict["effect"]["value"] != 0
+    (tmp_path / "mine.toml").write_text(CLAIM.replace('"weights"', '"wieghts"'))
+    sentence = "unknown suite of measurements 'wieghts'; did you mean 'weights'?"
+    assert sentence in refused("claims", *words)
+    selbench("report", "--output", tmp_path / "site")
+    page = (tmp_path / "site/leaderboard.html").read_text()
+    assert "weight norm" in page
+    assert "accuracy on white &lt;i&gt;on&lt;/i&gt; black" in page
 
 
 def test_a_registry_that_is_looked_into_imports_plugins_once(installed):

@@ -1,0 +1,162 @@
+"""Laws over all metrics: what is said of each, and that committed results keep to it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from selbench.claims.claim import makers
+from selbench.figures import FIGURES
+from selbench.leaderboard import COLUMNS
+from selbench.leaderboard.means import by_condition, cells, mean, over_seeds, pooled
+from selbench.metrics import NUMBER, Metric, Metrics, Panel, Rows
+from selbench.suites import METRICS, SUITES
+
+ROOT = Path(__file__).parents[1]
+DOCS = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
+EVERY = {**METRICS, **COLUMNS}
+each_metric = pytest.mark.parametrize("metric", EVERY.values(), ids=EVERY)
+
+
+@each_metric
+def test_a_metric_says_what_it_means_in_one_sentence(metric):
+    assert metric.meaning
+    assert ". " not in metric.meaning
+    assert not metric.meaning.endswith(".")
+    assert metric.meaning.isprintable()
+    assert metric.source
+
+
+@each_metric
+def test_a_metric_names_what_there_is(metric):
+    assert not metric.suite or metric.suite in SUITES
+    assert not metric.null_of or metric.null_of in METRICS
+    assert metric.panel is None or metric.panel.figure in FIGURES
+    assert metric.bounds[0] < metric.bounds[1]
+    assert metric.board in ("leaderboard", "calibration", "")
+
+
+def test_metrics_that_tables_show_are_in_the_documentation():
+    shown = [each for each in METRICS.values() if each.board and not each.null_of]
+    assert [each.name for each in shown if f"`{each.name}`" not in DOCS] == []
+
+
+def test_headings_are_unique():
+    assert len({metric.heading for metric in EVERY.values()}) == len(EVERY)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("results/*/leaderboard.csv")), ids=lambda path: path.parent.name
+)
+def test_columns_of_committed_results_are_within_bounds(path):
+    table = pd.read_csv(path)
+    for name, metric in COLUMNS.items():
+        low, high = metric.bounds
+        assert table[name].dropna().between(low, high).all(), name
+
+
+def test_measurements_of_committed_results_are_within_bounds():
+    names = ["suite", "condition", "group", "metric", "value"]
+    rows = pd.read_csv(ROOT / "results/digits/measurements.csv.gz", usecols=names)
+    seen = set()
+    for name, metric in METRICS.items():
+        values = metric.reads.chosen(rows)["value"]
+        if metric.average in ("mean", "pooled", "last") and len(values):
+            seen.add(name)
+            assert values.dropna().between(*metric.bounds).all(), name
+    assert seen >= {"accuracy", "selectivity", "two_nn", "jacobian"}
+
+
+def test_what_claims_read_is_made_by_a_suite():
+    known = makers()
+    assert set(known.values()) <= set(SUITES)
+    assert known["recalibration"] == "calibration"
+    assert known["representation"] == "dimensionality"
+    assert "training" not in known  # every run has it, and no suite makes it
+
+
+def test_a_metric_is_refused_that_cannot_be_shown():
+    for wrong, reason in (
+        ({"name": "two words"}, "letters"),
+        ({"better": 2}, "better of the metric m is 1, -1 or 0, not 2"),
+        ({"average": "median"}, "average of the metric m is none of mean, "),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            Metric(**{"name": "m", "label": "", "meaning": "", "suite": "", "reads": ROWS} | wrong)
+
+
+ROWS = Rows(("own",), "thing")
+
+
+def metric(name, **given):
+    return Metric(name, name, "a meaning", "clean", ROWS, **given)
+
+
+def test_figures_find_their_metrics_and_what_chance_gives():
+    found = Metrics("metric")
+    for each in (
+        metric("late", place=1, panel=Panel("f", "late")),
+        metric("low", panel=Panel("f", "low", row=1)),
+        metric("first", panel=Panel("f", "first")),
+        metric("other", panel=Panel("g", "other")),
+        metric("null", null_of="first"),
+    ):
+        found(each)
+    assert [each.name for each in found.drawn_in("f")] == ["first", "late", "low"]
+    assert found.null_of(found["first"]) is found["null"]
+    assert found.null_of(found["late"]) is None
+    with pytest.raises(ValueError, match="two metrics are named 'low'"):
+        found(metric("low"))
+
+
+def test_rows_are_chosen_by_all_that_is_said():
+    rows = pd.DataFrame(
+        [
+            ("own", "a", "noise", "thing"),
+            ("own", "b", "blur", "thing"),
+            ("own", "c", "noise", "another"),
+            ("other", "a", "noise", "thing"),
+        ],
+        columns=["suite", "condition", "group", "metric"],
+    )
+    for given, wanted in (
+        ({}, [0, 1]),
+        ({"conditions": ("b",)}, [1]),
+        ({"without": ("b",)}, [0]),
+        ({"groups": ("blur",)}, [1]),
+    ):
+        assert list(Rows(("own",), "thing", **given).chosen(rows).index) == wanted
+
+
+@pytest.fixture
+def table():
+    """Return cells of two networks: of unlike numbers of levels, one of which one lacks."""
+    rows = [("fog", 1.0, 0.2), ("fog", 2.0, 0.4), ("snow", 1.0, 0.9), ("clean", None, 0.5)]
+    both = [(*row, "a") for row in rows] + [(*row, "b") for row in rows[:2]]
+    return pd.DataFrame(both, columns=["condition", "level", "value", "subject"])
+
+
+def test_means_are_over_levels_then_conditions_and_missing_where_a_cell_is(table):
+    for plain in (True, False):
+        assert by_condition(cells(table), plain)["a"].to_dict() == pytest.approx(
+            {"fog": 0.3, "snow": 0.9, "clean": 0.5}
+        )
+        means = mean(cells(table), plain)
+        assert means["a"] == pytest.approx((0.3 + 0.9 + 0.5) / 3)
+        assert pd.isna(means["b"])
+
+
+def test_pooled_means_are_over_the_cells_that_all_have(table):
+    assert pooled(table).to_dict() == pytest.approx({"a": 0.3, "b": 0.3})
+
+
+def test_seeds_are_averaged_with_an_interval_and_a_count():
+    found = over_seeds(pd.Series([1.0, 3.0, float("nan")]), "x")
+    assert found["x"] == 2
+    assert found["x_n"] == 2
+    assert found["x_interval"] == pytest.approx(12.706, abs=1e-3)  # t of one degree of freedom
+
+
+def test_headings_have_their_unit():
+    assert metric("speed").heading == "speed %"
+    assert metric("speed", unit=NUMBER).heading == "speed"
