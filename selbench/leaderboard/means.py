@@ -39,7 +39,7 @@ def by_condition(table: pd.DataFrame, plain: bool = False) -> pd.DataFrame:
 
 def mean(table: pd.DataFrame, plain: bool = False) -> pd.Series:
     """Return means over levels, then over conditions; NaN where one of the cells is missing."""
-    means: pd.Series = by_condition(table, plain).mean()
+    means: pd.Series = by_condition(table, plain).mean(skipna=not plain)
     return means.where(table.notna().all())
 
 
