@@ -35,7 +35,7 @@ class Condition(Work):
     """
 
     perturb: Perturb = unchanged
-    stored: Stored | None = None
+    stored: Stored | None = field(default=None, kw_only=True)
 
     @property
     def data(self) -> str:
