@@ -353,7 +353,10 @@ def test_a_run_goes_on_without_the_worker_and_the_node_that_were_killed(
                 os.kill(os.getpid(), signal.SIGKILL)
         return [Measurement("alive", 1.0, len(split))]
 
-    pieces = [Condition("corruptions", "negative", perturb, level=1), Analysis("clean", "clean", measure)]
+    pieces = [
+        Condition("corruptions", "negative", perturb, level=1),
+        Analysis("clean", "clean", measure),
+    ]
     subjects = [subject(0), subject(1)]
     assert OnRay().evaluate(subjects, pieces, dataset, stores["ray"], CPU) == 4
     assert evaluate(subjects, pieces, dataset, stores["local"], CPU) == 4  # nobody is killed now
