@@ -1,19 +1,47 @@
 """Quick runs of the command line, and what they evaluate."""
 
+import shutil
+
 import pytest
 
-from selbench.suites import Condition
+from selbench.suites import Condition, Validation
 
 
 @pytest.fixture
 def evaluated(monkeypatch):
     """Record the name and level of every condition that is evaluated."""
     seen = []
-    genuine = Condition.run
 
-    def recording(condition, *rest):
-        seen.append((condition.name, condition.level))
-        return genuine(condition, *rest)
+    def record(kind):
+        genuine = kind.run
 
-    monkeypatch.setattr(Condition, "run", recording)
+        def recording(work, *rest):
+            seen.append((work.name, work.level))
+            return genuine(work, *rest)
+
+        monkeypatch.setattr(kind, "run", recording)
+
+    for kind in (Condition, Validation):
+        record(kind)
     return seen
+
+
+@pytest.fixture(scope="module")
+def _runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs"), {}
+
+
+@pytest.fixture
+def ran(_runs, selbench, tiny_study):
+    """Return a function that runs the tiny study, once in a module, and copies what is kept."""
+    folder, made = _runs
+
+    def ran(*words, store="runs"):
+        kept = folder / "-".join(words)
+        if words not in made:
+            made[words] = selbench("run", tiny_study, *words, "--store", kept)
+            assert made[words].code == 0
+        shutil.copytree(kept, store)
+        return made[words]
+
+    return ran

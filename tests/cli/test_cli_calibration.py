@@ -39,8 +39,8 @@ def caption(selbench, *words):
     return json.loads(selbench("calibration", *words, "--format", "json").out)[0]["caption"]
 
 
-def test_the_suite_measures_what_the_outcomes_say(selbench, tiny_study):
-    assert selbench("run", tiny_study, *RUN).code == 0
+def test_the_suite_measures_what_the_outcomes_say(ran):
+    ran(*RUN)
     outcomes, rows = kept(), measurements()
     assert set(rows["suite"]) == {"selectivity", "clean", "corruptions", "recalibration"}
     for subject in ("alpha=0 seed=0", "alpha=1 seed=0"):
@@ -89,9 +89,9 @@ def test_every_network_is_fitted_to_the_images_held_out_of_its_own_training(selb
 
 
 def test_it_goes_on_where_another_suite_stopped_and_is_not_done_twice(
-    selbench, tiny_study, evaluated
+    ran, selbench, tiny_study, evaluated
 ):
-    selbench("run", tiny_study, "--suite", "corruptions")
+    ran("--suite", "corruptions")
     before = selbench("leaderboard", "--format", "csv").out
     evaluated.clear()
     selbench("run", tiny_study, *RUN)
@@ -106,10 +106,10 @@ def test_it_goes_on_where_another_suite_stopped_and_is_not_done_twice(
     assert (Path("runs") / "tiny" / "manifest.json").read_bytes() == stamp
 
 
-def test_a_subset_of_networks_and_then_all_equals_all_at_once(selbench, tiny_study):
+def test_a_subset_of_networks_and_then_all_equals_all_at_once(ran, selbench, tiny_study):
     selbench("run", tiny_study, *RUN, "--alpha", "1", "--corruption", "brightness")
     selbench("run", tiny_study, *RUN)
-    selbench("run", tiny_study, *RUN, "--store", "other")
+    ran(*RUN, store="other")
     key = ["suite", "condition", "level", "subject", "layer", "metric"]
     one, other = (measurements(s).sort_values(key, ignore_index=True) for s in ("runs", "other"))
     np.testing.assert_array_equal(one["value"], other["value"])
@@ -129,9 +129,9 @@ def test_a_limit_is_of_test_images_and_all_validation_images_are_taken(selbench,
     assert caption(selbench, "--limit", "6").endswith(f"recalibration, which {command} makes.")
 
 
-def test_other_corrupted_images_are_recalibrated_anew(selbench, tiny_study):
+def test_other_corrupted_images_are_recalibrated_anew(ran, selbench, tiny_study):
     selbench("corrupt", "images", "set", "--corruption", "brightness,gaussian_noise")
-    selbench("run", tiny_study, *RUN)
+    ran(*RUN)
     ended = selbench("run", tiny_study, *RUN, "--source", "set", "--corruption", "brightness")
     assert ended.code == 0, ended.err
     assert "; 1 corruption; " in caption(selbench)
@@ -148,8 +148,8 @@ def test_a_brought_network_is_measured_and_not_recalibrated(selbench, tiny_study
     assert "spline" not in selbench("calibration", "--format", "md").out
 
 
-def test_the_table_and_the_figure(selbench, tiny_study):
-    selbench("run", tiny_study, *RUN)
+def test_the_table_and_the_figure(ran, selbench):
+    ran(*RUN)
     for name in ("table", "md", "csv", "json", "latex", "html"):
         ended = selbench("calibration", "tiny", "--format", name)
         assert ended.code == 0
@@ -160,8 +160,8 @@ def test_the_table_and_the_figure(selbench, tiny_study):
     assert selbench("figure", "calibration", "--output", "c.png").code == 0
 
 
-def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(selbench, tiny_study):
-    selbench("run", tiny_study, "--suite", "corruptions")
+def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(ran, selbench, tiny_study):
+    ran("--suite", "corruptions")
     for path in Path("runs/tiny/cells").glob("*.parquet"):
         pq.write_table(pq.read_table(path).drop(["brier"]), path)
     for path in Path("runs/tiny/cells").glob("*.json"):
@@ -194,8 +194,8 @@ def test_too_few_validation_images_are_one_sentence(refused, tiny_study, edit):
     )
 
 
-def test_lost_outcomes_are_made_anew(selbench, tiny_study):
-    selbench("run", tiny_study, "--suite", "corruptions")
+def test_lost_outcomes_are_made_anew(ran, selbench, tiny_study):
+    ran("--suite", "corruptions")
     before = kept()
     for path in Path("runs/tiny/cells").glob("*.parquet"):
         path.unlink()

@@ -64,16 +64,18 @@ def test_flattened_maps_are_a_suite_of_their_own(selbench, tiny_study):
 
 
 @pytest.mark.parametrize("layout", ["npy", "folder"])
-def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(selbench, tiny_study, layout):
+def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(
+    ran, selbench, tiny_study, layout
+):
     selbench("corrupt", "images", "set", "--corruption", "fog,contrast", "--format", layout)
-    words = ("run", tiny_study, *ONE, "--suite", "dimensionality")
-    ended = selbench(*words, "--source", "set")
+    words = (*ONE, "--suite", "dimensionality")
+    ended = selbench("run", tiny_study, *words, "--source", "set")
     assert ended.code == 0, ended.err
     rows = measurements()
     stored = rows[rows["suite"].eq("representation") & rows["level"].notna()]
     assert set(stored["condition"]) == {"fog", "contrast"}
     own = stored.loc[stored["metric"] == "change_dimension_fraction_95"]
-    selbench(*words, "--corruption", "fog,contrast", "--store", "made")
+    ran(*words, "--corruption", "fog,contrast", store="made")
     made = measurements("made")
     key = ["subject", "condition", "level", "layer", "metric"]
     both = own.merge(made, on=key, suffixes=("", "_made"))
