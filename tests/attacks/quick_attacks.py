@@ -19,7 +19,7 @@ ATTACKS = {
     **{
         f"autoattack-{norm}": (
             norm,
-            partial(autoattack, norm=NORMS[norm], iterations=6, queries=20),
+            partial(autoattack, norm=NORMS[norm], iterations=6, queries=60),
         )
         for norm in NORMS
     },

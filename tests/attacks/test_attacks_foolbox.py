@@ -61,7 +61,7 @@ def test_the_same_examples_fall_as_to_foolbox(ours, attack, foreign, real):
     import foolbox
 
     images, labels = (part[::8] for part in real)
-    epsilons = [1 / 255, 0.15] if ours == "l2" else [0.25 / 255, 0.5 / 255]
+    epsilons = [1 / 255, 0.06] if ours == "l2" else [0.25 / 255, 0.5 / 255]
     options = {} if ours == "fgsm" else {"rel_stepsize": 0.25, "steps": 10, "random_start": False}
     theirs = getattr(foolbox.attacks, attack)(**options)
     wrapped = foolbox.PyTorchModel(foreign, bounds=(0, 1))
