@@ -101,8 +101,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Spare the collector of garbage what has been imported."""
+    """Spare the collector of garbage what has been imported, until the end."""
     gc.freeze()
+
+
+def pytest_unconfigure():
+    """Let libraries that count what they leave find nothing."""
+    gc.unfreeze()
 
 
 def pytest_terminal_summary(terminalreporter):
