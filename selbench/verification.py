@@ -157,7 +157,7 @@ def migrate(checked: Sequence[Findings]) -> None:
         store = findings.store
         if store.begun:
             store.pack(findings.earlier)
-            if store.finished and store.format != FORMAT:
+            if store.finished and (findings.earlier or store.format != FORMAT):
                 _finish(store, lost=bool(store.failed()))
 
 

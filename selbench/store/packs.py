@@ -56,7 +56,7 @@ def due(weights: Mapping[str, int], chosen: Collection[str] = ()) -> list[list[s
     A file is written again together with others that come to as much as it does, so that what a
     store holds is written a few times, however many runs add to it. Those `chosen` always are.
     """
-    names = [*chosen]
+    names = [name for name in chosen if name in weights]
     total = 0
     for name, weight in sorted(weights.items(), key=lambda item: (item[1], item[0])):
         if weight > min(max(total, SMALL), FULL // 2):

@@ -246,12 +246,14 @@ class StudyStore:
         self.pack()
         if not shared:
             packs.remove_lone_outcomes(self._cells)
-        content, table = self.state, self.measurements().to_csv(index=False)
-        content["measurements"] = sha256(table.encode())
+        content, table = self.state, self.measurements().to_csv(index=False).encode()
+        content["measurements"] = sha256(table)
         content["state"] = RUNNING if shared else COMPLETE if complete else INCOMPLETE
-        if self.finished:  # a kill in between leaves no table that is not what the manifest says
-            self._running(manifest)
-        write_text(self.folder / "measurements.csv", table)
+        path = self.folder / "measurements.csv"
+        if not (path.is_file() and path.read_bytes() == table):
+            if self.finished:  # a kill in between leaves no other table than the manifest says
+                self._running(manifest)
+            write_text(path, table.decode())
         write_manifest(self.folder / MARK, manifest | content)
 
     def _running(self, facts: dict[str, Any]) -> None:

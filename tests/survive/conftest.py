@@ -1,9 +1,12 @@
 """Quick networks, some of which fail, and stores that runs leave."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from counted import begin_empty
+from stopped import KilledError
 from torch import nn
 
 from selbench import locks as locks_module
@@ -64,6 +67,32 @@ def store(tmp_path):
 def unpacked(monkeypatch):
     """Leave files of cells as runs write them, as if they were not small."""
     monkeypatch.setattr(packs, "SMALL", 0)
+
+
+@pytest.fixture
+def stops(monkeypatch):
+    """Return a function that makes the touch with a number the last; it counts them from 0."""
+    genuine = {name: getattr(Path, name) for name in ("replace", "unlink")}
+    state = {"left": -1, "seen": 0}
+
+    def touching(name):
+        def touch(path, *arguments, **options):
+            if (path.suffix != ".lock" and path.name[0] != ".") or name == "replace":
+                state["seen"] += 1
+            if 0 <= state["left"] < state["seen"]:
+                raise KilledError
+            return genuine[name](path, *arguments, **options)
+
+        return touch
+
+    for name in genuine:
+        monkeypatch.setattr(Path, name, touching(name))
+
+    def stop(at):
+        state.update(left=at, seen=0)
+        return state
+
+    return stop
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import dataclasses
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from stopped import KilledError
 from written import CELL, FACTS
 
 from selbench.errors import DamagedError, SelbenchError
@@ -130,36 +130,6 @@ def test_each_file_is_written_again_a_few_times_however_many_runs_add(monkeypatc
 
 
 # Kills.
-
-
-class KilledError(Exception):
-    """A stop at a touch of the disk."""
-
-
-@pytest.fixture
-def stops(monkeypatch):
-    """Return a function that makes the touch with a number the last; it counts them from 0."""
-    genuine = {name: getattr(Path, name) for name in ("replace", "unlink")}
-    state = {"left": -1, "seen": 0}
-
-    def touching(name):
-        def touch(path, *arguments, **options):
-            if (path.suffix != ".lock" and path.name[0] != ".") or name == "replace":
-                state["seen"] += 1
-            if 0 <= state["left"] < state["seen"]:
-                raise KilledError
-            return genuine[name](path, *arguments, **options)
-
-        return touch
-
-    for name in genuine:
-        monkeypatch.setattr(Path, name, touching(name))
-
-    def stop(at):
-        state.update(left=at, seen=0)
-        return state
-
-    return stop
 
 
 @pytest.mark.parametrize("further", [0, pytest.param(2, marks=pytest.mark.soak)])
