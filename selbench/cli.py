@@ -35,6 +35,7 @@ from selbench.options import (
     StudyName,
     expanded,
     first_line,
+    opened,
     shown,
     split_words,
 )
@@ -102,9 +103,8 @@ def figure(
 ) -> None:
     """Draw a figure from a store."""
     from selbench.figures import draw
-    from selbench.store import open_places
 
-    studies = open_places([place] if place else [], store)
+    studies = opened([place] if place else [], store)
     if len(studies) > 1:
         names = ", ".join(each.study for each in studies)
         raise SelbenchError(f"{place or store} holds the studies {names}; name one of them")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from selbench.store import Failure, condition_id
+from selbench.store import INCOMPLETE, RUNNING, Failure, StudyStore, condition_id
 
 LINES = 10  # reasons that are told; the rest lie in the store
 NAMES = 4  # conditions that are named of each
@@ -33,6 +33,16 @@ def missing(failures: Sequence[Failure], earlier: int, folder: Path, command: st
         lines[LINES:] = [f"  and {len(lines) - LINES} others"]
     tail = f"the others are kept; {folder / 'failed'} says more; try again with `{command}`"
     return "\n".join([f"{head}:", *lines, tail])
+
+
+def unfinished(stores: Sequence[StudyStore]) -> list[str]:
+    """Return a sentence for each study whose latest run did not evaluate all it was asked for."""
+    said = {
+        RUNNING: "a run is at work there or was cut off, these are the results so far",
+        INCOMPLETE: "its latest run lacks cells, these are the results without them",
+    }
+    states = [(store, store.manifest().get("state")) for store in stores]
+    return [f"{store.folder}: {said[state]}" for store, state in states if state in said]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,6 +10,9 @@ from rich.console import Console
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT, Progress
 from selbench.urls import place
+
+if TYPE_CHECKING:
+    from selbench.store import StudyStore
 
 StudyName = Annotated[
     str,
@@ -137,6 +140,17 @@ def expanded(path: Path | None) -> Path | None:
 def split_words(words: list[str] | None) -> list[str] | None:
     """Split `--alpha -1,0 --alpha 1` to its words."""
     return None if words is None else [part.strip() for word in words for part in word.split(",")]
+
+
+def opened(places: Sequence[str], root: Path) -> list["StudyStore"]:
+    """Return the studies of places, as `open_places`; a warning says which are not complete."""
+    from selbench.missing import unfinished
+    from selbench.store import open_places
+
+    studies = open_places(places, root)
+    for sentence in unfinished(studies):
+        typer.echo(sentence, err=True)
+    return studies
 
 
 def parse_channels(option: str, text: str | None) -> tuple[float, float, float] | None:

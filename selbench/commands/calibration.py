@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from selbench.errors import unknown
-from selbench.options import Place, Store
+from selbench.options import Place, Store, opened
 
 
 def calibration(
@@ -23,13 +23,10 @@ def calibration(
     """
     from selbench.calibrated import calibration_board
     from selbench.leaderboard.tables import FORMATS, to_table
-    from selbench.store import open_places
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
-    boards = [
-        calibration_board(each, limit) for each in open_places([place] if place else [], store)
-    ]
+    boards = [calibration_board(each, limit) for each in opened([place] if place else [], store)]
     if format != "table":
         sys.stdout.write(FORMATS[format](boards))
         return

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from selbench.errors import unknown
-from selbench.options import Place, Store, expanded, split_words
+from selbench.options import Place, Store, expanded, opened, split_words
 
 
 def claims(
@@ -31,13 +31,12 @@ def claims(
     from selbench.claims.loading import chosen, load_claims, shipped_claims
     from selbench.claims.tables import FORMATS, to_table
     from selbench.leaderboard.current import root_of_runs
-    from selbench.store import open_places
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
     own = expanded(claims)
     asked = chosen(load_claims(own) if own else shipped_claims(), split_words(claim))
-    studies = open_places([place] if place else [], store)
+    studies = opened([place] if place else [], store)
     judgements = [judge_study(each, asked, limit, root_of_runs(each)) for each in studies]
     check_tested(judgements)
     if format != "table":

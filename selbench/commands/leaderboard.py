@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from selbench.errors import unknown
-from selbench.options import Corruptions, Store, split_words
+from selbench.options import Corruptions, Store, opened, split_words
 
 
 def leaderboard(
@@ -56,12 +56,11 @@ def leaderboard(
     from selbench.leaderboard import leaderboard as derive
     from selbench.leaderboard.ranking import arranged
     from selbench.leaderboard.tables import FORMATS, to_table
-    from selbench.store import open_places
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
     only, chosen = split_words(corruption) or [], split_words(columns)
-    studies = open_places(places or [], store)
+    studies = opened(places or [], store)
     sets = [studies] if join or len(places or []) > 1 else [[each] for each in studies]
     boards = [
         arranged(derive(each, limit, extra, only, reference, correct_on_all), chosen, sort)

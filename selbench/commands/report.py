@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from selbench.options import Place, Store, expanded
+from selbench.options import Place, Store, expanded, opened
 
 
 def report(
@@ -21,7 +21,6 @@ def report(
 ) -> None:
     """Write a store's results as a web site that works from disk, offline."""
     from selbench.report.site import write_report
-    from selbench.store import open_places
 
-    write_report(open_places([place] if place else [], store), output, limit, expanded(data))
+    write_report(opened([place] if place else [], store), output, limit, expanded(data))
     typer.echo(f"open {output / 'index.html'} in a browser")

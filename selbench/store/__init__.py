@@ -24,7 +24,7 @@ from selbench.store.cells import (
     Result,
     condition_id,
 )
-from selbench.store.manifest import check_curves
+from selbench.store.manifest import INCOMPLETE, RUNNING, check_curves
 from selbench.store.opening import open_places, open_studies
 from selbench.store.study_store import FINISH, FORMAT, MARK, StudyStore, check_format, write_mark
 
@@ -32,8 +32,10 @@ __all__ = [
     "CELL",
     "FINISH",
     "FORMAT",
+    "INCOMPLETE",
     "MARK",
     "MEASURED",
+    "RUNNING",
     "Cell",
     "Failure",
     "Measurement",

@@ -378,3 +378,21 @@ def test_pids_of_the_dead_do_not_make_a_store_shared(loose):
     assert content["process"] == os.getpid()
     (loose.locks.folder / "run-0.lock").write_text(json.dumps(content | {"started": "1"}))
     assert not loose.shared
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("complete", ""),
+        ("incomplete", "runs/study: its latest run lacks cells, these are the results without"),
+        ("running", "runs/study: a run is at work there or was cut off, these are the results so"),
+    ],
+)
+def test_tables_of_a_study_that_is_not_complete_say_so(state, told, loose, selbench):
+    loose.finish(FACTS, complete=state == "complete")
+    if state == "running":
+        with pytest.raises(KeyboardInterrupt), loose.begin(FACTS):
+            raise KeyboardInterrupt
+    ended = selbench("leaderboard")
+    assert ended.err.startswith(told)
+    assert bool(told) == bool(ended.err)
