@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,15 +12,22 @@ import pyarrow as pa
 import pytest
 from written import CELL, FACTS
 
-from selbench.store import Measurement, Result, StudyStore
+from selbench.store import Measurement, Result, StudyStore, packs
 
 CELLS = 10_000
 VERIFY, OPEN = 10.0, 5.0  # seconds
+PACK, PACKED = 30.0, 1.0
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """Write a study of 10,000 cells, each in files of its own, with 100 outcomes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "SMALL", 0)  # as a run that was cut off leaves them
+        return _written(tmp_path_factory)
+
+
+def _written(tmp_path_factory):
     store = StudyStore(tmp_path_factory.mktemp("large"), "study", {"command": ["run"]})
     store.prepare()
     for number in range(CELLS):
@@ -61,3 +69,22 @@ def test_ten_thousand_cells_are_opened(large: StudyStore):
     sys.stderr.write(f"\nkeys of {CELLS} cells: {seconds[0]:.2f} s, again {seconds[1]:.2f} s\n")
     assert seconds[0] < OPEN
     assert seconds[1] < seconds[0] / 5
+
+
+def test_ten_thousand_cells_are_packed_and_opened(large: StudyStore, tmp_path: Path):
+    """Targets: under 30 s to pack them at the end of a run, 1 s until what they hold is known."""
+    shutil.copytree(large.root, tmp_path / "runs")
+    began = time.perf_counter()
+    StudyStore(tmp_path / "runs", large.study).finish(FACTS)
+    seconds = [time.perf_counter() - began]
+    store = StudyStore(tmp_path / "runs", large.study)
+    began = time.perf_counter()
+    assert len(store.keys()) == CELLS
+    seconds.append(time.perf_counter() - began)
+    files = len([*store.folder.glob("cells/*")])
+    sys.stderr.write(
+        f"\n{CELLS} cells packed in {seconds[0]:.1f} s to {files} files, keys {seconds[1]:.2f} s\n"
+    )
+    assert files <= 6
+    assert seconds[0] < PACK
+    assert seconds[1] < PACKED

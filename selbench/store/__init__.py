@@ -5,14 +5,16 @@ A store is a folder, here or at a URL, with one folder per study:
     runs/selbench.json                    the store's format
     runs/<study>/cells/<key>.json         cells that were evaluated together: facts, measurements
     runs/<study>/cells/<key>.parquet      their outcomes, one row per subject and example
+    runs/<study>/cells/pack-<key>.*       the same of many such files, packed at the end of a run
     runs/<study>/failed/<key>.json        a cell that could not be evaluated, and why
     runs/<study>/locks/                   what runs are working on at the moment
     runs/<study>/adversarials/            images that networks err on, where they are asked for
     runs/<study>/measurements.csv         every measurement, tidy; made from the cells
-    runs/<study>/manifest.json            how they were made; written last
+    runs/<study>/manifest.json            what was asked for, how it was made, whether all is there
 
 A cell is one subject under one condition. Its key is a content hash of everything that its numbers
-depend on, so a cell is evaluated once, and an interrupted run goes on where it stopped.
+depend on, so a cell is evaluated once, and an interrupted run goes on where it stopped. Files of
+cells and the manifest say of themselves what they must be, which whoever reads them checks.
 """
 
 from selbench.store.cells import (
