@@ -175,7 +175,7 @@ def _write_tables(path: Path, tables: Sequence[tuple[bytes, set[str] | None]]) -
 def _pieces(tables: Sequence[tuple[bytes, set[str] | None]], schema: pa.Schema) -> Iterator[Any]:
     for content, keys in tables:
         file = pq.ParquetFile(pa.BufferReader(content))
-        for batch in file.iter_batches(ROWS):
+        for batch in file.iter_batches(ROWS, use_threads=False):
             table = pa.Table.from_batches([batch])
             if keys is not None:
                 table = table.filter(pc.is_in(table["key"].cast(pa.string()), pa.array([*keys])))
