@@ -10,8 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Shaped
-from scipy.interpolate import CubicSpline
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from selbench.errors import SelbenchError
@@ -112,6 +110,8 @@ class Spline:
         Raises:
             SelbenchError: for fewer than `FEWEST` examples, and confidences that are none.
         """
+        from scipy.optimize import isotonic_regression
+
         scores, hits = _checked(confidences, correct)
         if len(scores) < FEWEST:
             raise SelbenchError(
@@ -141,6 +141,8 @@ def _least_squares(
     x: Float64[np.ndarray, " points"], y: Float64[np.ndarray, " points"], knots: int
 ) -> Float64[np.ndarray, " points"]:
     """Return at `x` the natural cubic spline nearest to `y`, through its first and last point."""
+    from scipy.interpolate import CubicSpline
+
     places = np.linspace(0, 1, knots)
     basis = CubicSpline(places, np.eye(knots), bc_type="natural")(x)
     fixed = basis[:, [0, -1]] @ y[[0, -1]]

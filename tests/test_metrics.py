@@ -1,5 +1,7 @@
 """Laws over all metrics: what is said of each, and that committed results keep to it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -65,6 +67,15 @@ def test_measurements_of_committed_results_are_within_bounds():
             seen.add(name)
             assert values.dropna().between(*metric.bounds).all(), name
     assert seen >= {"accuracy", "selectivity", "two_nn", "jacobian"}
+
+
+def test_reading_tables_loads_no_library_that_only_measuring_needs():
+    code = "import selbench.leaderboard.tables, sys; print(*sys.modules)"
+    words = [sys.executable, "-c", code]
+    loaded = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"foolbox", "sklearn", "scipy.interpolate", "scipy.stats", "matplotlib", "torchvision"}
+    assert heavy & set(loaded) == set()
+    assert "selbench.suites" in loaded
 
 
 def test_what_claims_read_is_made_by_a_suite():
