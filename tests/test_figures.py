@@ -16,6 +16,7 @@ from selbench.figures.corruptions import _cells
 from selbench.leaderboard import current_rows, leaderboard
 from selbench.leaderboard.columns import COLUMNS, WIDE
 from selbench.leaderboard.tables import FORMATS, to_table
+from selbench.metrics import METRICS, Metric, Panel, Rows
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.study import exactly
 
@@ -379,3 +380,14 @@ def test_training_curves_are_drawn_epoch_by_epoch_and_without_selectivity_at_zer
     assert list(selectivity.lines[0].get_xdata()) == [1, 2, 3]
     assert list(selectivity.lines[0].get_ydata()) == pytest.approx([0.1, 0.2, 0.3])
     assert list(accuracy.lines[1].get_ydata()) == pytest.approx([60, 70, 80])
+
+
+def test_a_metric_of_a_plugin_has_a_panel_in_one_row_alone(store, monkeypatch):
+    monkeypatch.setattr(METRICS, "_functions", dict(METRICS._functions))
+    rows = Rows(("dimensionality",), "two_nn", ("clean",))
+    panel = Panel("dimensionality", "once more")
+    METRICS(Metric("again", "again", "the same again", "dimensionality", rows, panel=panel))
+    figure = drawn("dimensionality", store)
+    titles = [axes.get_title() for axes in figure.axes if axes.axison]
+    assert "once more" in titles
+    assert len(titles) == len(figure.axes) - 1

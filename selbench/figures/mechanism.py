@@ -1,7 +1,7 @@
 """What in networks moves with alpha, layer by layer."""
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 import pandas as pd
 import seaborn as sns
@@ -63,7 +63,7 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
     layered = layered[layered["layer"].notna()]
     _check(layered, study, name)
     grid = _filled(layered, metrics)
-    height, width = len(grid), len(grid[0])
+    height, width = len(grid), max(map(len, grid))
     figure = Figure(figsize=(3.2 * width, 2.6 * height + 0.4), layout="constrained")
     colours = colours_of(rows)
     one_scale = all(not metric.shown.axis for across in grid for metric in across[1:])
@@ -71,7 +71,9 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
         height, width, squeeze=False, sharex=True, sharey="row" if one_scale else False
     )
     for across, of in zip(everything, grid, strict=True):
-        for axes, metric in zip(across, of, strict=True):
+        for axes in across[len(of) :]:
+            axes.set_axis_off()
+        for axes, metric in zip(across, of, strict=False):
             part = metric.reads.chosen(layered)
             for group, colour in colours.items():
                 line_of = _by_layer(part, group)
@@ -84,7 +86,7 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
             _dress(axes, metric.shown)
             axes.set_xlabel("layer" if of is grid[-1] else "")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axes, metric in zip(across, of, strict=True):  # once all are drawn: they share it
+        for axes, metric in zip(across, of, strict=False):  # once all are drawn: they share it
             top = axes.get_ylim()[1]
             whole = min(top, WHOLE) if metric.bounds[1] == 1 else None
             axes.set_ylim(None if metric.shown.log else 0, whole)
@@ -108,10 +110,10 @@ def _filled(rows: pd.DataFrame, metrics: Sequence[Metric]) -> list[tuple[Metric,
     grid = [list(part) for _, part in groupby(metrics, key=lambda each: each.shown.row)]
     columns = [
         column
-        for column in zip(*grid, strict=True)
-        if any(len(metric.reads.chosen(rows)) for metric in column)
+        for column in zip_longest(*grid)  # a plugin may have a panel in one of the rows alone
+        if any(len(metric.reads.chosen(rows)) for metric in column if metric)
     ]
-    return list(zip(*columns, strict=True))
+    return [tuple(filter(None, across)) for across in zip(*columns, strict=True)]
 
 
 def _over_alphas(rows: pd.DataFrame, study: str, name: str) -> Figure:
