@@ -25,7 +25,7 @@ class _Columns(Mapping[str, Metric]):
             return METRICS[name]
         if name not in CORRUPTIONS:
             raise KeyError(name)
-        return accuracy_under(name)
+        return accuracy_under(CORRUPTIONS[name])
 
     def __iter__(self) -> Iterator[str]:
         own = [each for each in METRICS.values() if each.board == "leaderboard"]

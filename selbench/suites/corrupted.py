@@ -185,15 +185,15 @@ for _family in FAMILIES:
     )
 
 
-def accuracy_under(name: str) -> Metric:
+def accuracy_under(corruption: Corruption) -> Metric:
     """Return the metric of one corruption, averaged over its severities."""
-    words = name.replace("_", " ")
+    words = corruption.name.replace("_", " ")
     return Metric(
-        name,
+        corruption.name,
         words,
         f"accuracy under {words}",
-        "corruptions-extra" if CORRUPTIONS[name].extra else "corruptions",
-        Rows(CORRUPTED, conditions=(name,)),
+        "corruptions-extra" if corruption.extra else "corruptions",
+        Rows(CORRUPTED, conditions=(corruption.name,)),
         source=HENDRYCKS,
         table="",
         asked=True,
