@@ -17,6 +17,8 @@ from selbench.verification import repair, verify
 
 NUMBER = 3  # files of two cells
 
+pytestmark = pytest.mark.long(12)
+
 
 def fill(store, first=0, number=NUMBER, n=3):
     """Write files of two cells each, all but the last with outcomes."""
