@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from selbench.leaderboard.columns import COLUMNS
-from selbench.leaderboard.means import CONDITION, by_condition, common, mean
+from selbench.leaderboard.means import CONDITION, by_condition, mean
 from selbench.store import condition_id
 from selbench.suites.corrupted import CORRUPTED
 
@@ -72,14 +72,15 @@ def by_corruption(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
 
 
 def _cells(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
-    places = [(name, each) for name, chosen in levels.items() for each in chosen]
-    names = pd.MultiIndex.from_arrays([*zip(*places, strict=True)] or [[], []])
-    return table.reindex([each for _, each in places]).set_axis(names.set_names([CONDITION, "id"]))
+    names = [name for name, chosen in levels.items() for _ in chosen]
+    ids = [each for chosen in levels.values() for each in chosen]
+    return table.reindex(ids).set_axis(pd.Index(names, name=CONDITION))
 
 
 def _common(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the conditions of every network that has any of them."""
-    return rows[rows["id"].isin(common(table.loc[rows["id"]]).index)]
+    there = table.notna().to_numpy()[table.index.get_indexer(pd.Index(rows["id"]))]
+    return rows[there[:, there.any(axis=0)].all(axis=1)]
 
 
 def _levels(rows: pd.DataFrame) -> dict[str, list[str]]:

@@ -31,7 +31,8 @@ def by_condition(table: pd.DataFrame, plain: bool = False) -> pd.DataFrame:
     """
     groups = table.groupby(level=CONDITION)
     if plain:
-        means = {name: part.mean(skipna=False) for name, part in groups}
+        values = table.to_numpy()
+        means = {name: values[own].mean(axis=0) for name, own in sorted(groups.indices.items())}
         return pd.DataFrame(means, index=table.columns).T
     found: pd.DataFrame = groups.mean()
     return found
