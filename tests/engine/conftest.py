@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, which all tests share."""
+"""A Ray cluster of two nodes on this machine, which all tests of a module share."""
 
 import importlib.util
 import sys
@@ -17,7 +17,7 @@ NODE = {
 NOTICED = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # dead nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # other modules test a command that is not connected
 def _cluster(tmp_path_factory):
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs Ray: pip install 'selbench[ray]'")
