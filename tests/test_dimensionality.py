@@ -49,7 +49,7 @@ def same(found, points):
     counts, ratio, neighbours = brute_force(points)
     assert list(found.components.values()) == counts
     assert found.participation_ratio == pytest.approx(ratio, rel=1e-5)
-    assert found.two_nn == pytest.approx(neighbours, rel=1e-5)
+    assert found.two_nn == pytest.approx(neighbours, rel=1e-4)  # of distances in float32
     assert (found.samples, found.columns) == tuple(points.shape)
 
 

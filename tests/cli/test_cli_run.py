@@ -14,11 +14,11 @@ from selbench.datasets import DATASETS
 from selbench.figures import FIGURES
 from selbench.leaderboard import COLUMNS
 from selbench.leaderboard.current import current_rows
-from selbench.leaderboard.curves import METRICS
+from selbench.leaderboard.curves import NAMES
 from selbench.models import MODELS
 from selbench.store import StudyStore
 from selbench.study import shipped_studies
-from selbench.suites import SUITES
+from selbench.suites import METRICS, SUITES
 from selbench.training import run as training_run
 
 pytestmark = pytest.mark.long(12)
@@ -38,9 +38,10 @@ def test_every_command_has_a_help_text(selbench):
 
 def test_list_names_everything_registered(selbench):
     listed = {line.split()[0] for line in selbench("list").out.splitlines()}
-    registered = {*shipped_studies(), *SUITES, *CORRUPTIONS, *MODELS, *DATASETS, *FIGURES, *COLUMNS}
+    registered = {*shipped_studies(), *CORRUPTIONS, *COLUMNS}
+    registered.update(SUITES, METRICS, MODELS, DATASETS, FIGURES)
     assert registered <= listed
-    headings = {"studies", "models", "datasets", "suites", "figures", "columns"}
+    headings = {"studies", "models", "datasets", "suites", "figures", "columns", "metrics"}
     assert listed - registered == headings
 
 
@@ -166,13 +167,13 @@ def test_training_curves_are_kept_beside_the_measurements(ran):
     facts = manifest()["subjects"]["alpha=1 seed=0"]["curves"]
     assert [epoch["number"] for epoch in facts] == [1, 2]
     own = curves.loc["alpha=1 seed=0"]
-    for metric, name in METRICS.items():
+    for metric, name in NAMES.items():
         assert own.loc[name, "value"].tolist() == [epoch[metric] for epoch in facts]
     held_out = manifest()["study"]["dataset"]["validation"]
-    assert own.loc[METRICS["accuracy"], "n"].tolist() == [held_out, held_out]
+    assert own.loc[NAMES["accuracy"], "n"].tolist() == [held_out, held_out]
     assert set(curves.loc["alpha=0 seed=0"].index.get_level_values("metric")) == {
-        METRICS["cross_entropy"],
-        METRICS["accuracy"],
+        NAMES["cross_entropy"],
+        NAMES["accuracy"],
     }
 
 
