@@ -1,5 +1,6 @@
 """What a run would do, and about how long it would take: passes times a measured pace."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,20 +66,23 @@ def dry_run(
     small = is_small(networks[0].load(), split.images[0, 0].numel())
     pieces_at_once, networks_at_once = engine.at_once(small, device)
     with _threads(1 if small else torch.get_num_threads()):
-        costs = _Costs(split.to(device), len(dataset.classes), request.limit, missing == 0)
+        # Networks of one piece of work wait for each other, where pieces are done in turn.
+        lanes, spread = (networks_at_once, 1) if pieces_at_once == 1 else (1, networks_at_once)
+        costs = _Costs(split.to(device), len(dataset.classes), request.limit, missing == 0, lanes)
         for group in groups:
             costs.count(group)
         shared = costs.perturbing(groups, pieces)
-        alone = missing * _training(study, dataset, device) if missing else 0.0
-    rest = shared / pieces_at_once + alone / networks_at_once
+        rounds = math.ceil(missing / networks_at_once)
+        train = rounds * _training(study, dataset, device) if missing else 0.0
+    rest = shared / pieces_at_once + train
     return DryRun(
         _cells(groups, pieces, networks, dataset, request),
         len(networks),
         missing,
         costs.passes,
         tuple(dict.fromkeys(costs.unknown)),
-        rest + costs.seconds / networks_at_once,
-        rest + costs.most / networks_at_once,
+        rest + costs.seconds / spread,
+        rest + costs.most / spread,
         networks_at_once,
     )
 
@@ -121,10 +125,14 @@ class _Costs:
         classes: how many there are.
         limit: how many of the test images `split` has; None for all.
         trained: whether the networks are.
+        lanes: how many networks do one piece of work at the same time.
     """
 
-    def __init__(self, split: Split, classes: int, limit: int | None, trained: bool) -> None:
-        self._split, self._classes, self._limit, self._trained = split, classes, limit, trained
+    def __init__(
+        self, split: Split, classes: int, limit: int | None, trained: bool, lanes: int
+    ) -> None:
+        self._split, self._classes, self._limit = split, classes, limit
+        self._trained, self._lanes = trained, lanes
         self._models: dict[str, tuple[nn.Module, Pace]] = {}
         self.passes = Passes()
         self.seconds = self.most = 0.0
@@ -141,8 +149,9 @@ class _Costs:
                 self.unknown.append(work.name)
                 continue
             self.passes += passes
-            self.most += seconds
-            self.seconds += seconds * (pace.standing if work.is_attack else 1.0)
+            lane = seconds * math.ceil(len(tasks) / self._lanes) / len(tasks)
+            self.most += lane
+            self.seconds += lane * (pace.standing if work.is_attack else 1.0)
 
     def perturbing(self, groups: Sequence[Sequence[Task]], pieces: Sequence[Work]) -> float:
         """Return how long it takes to make the images of all groups, once for all networks.

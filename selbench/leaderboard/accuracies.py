@@ -74,7 +74,9 @@ def by_corruption(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
 def _cells(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
     names = [name for name, chosen in levels.items() for _ in chosen]
     ids = [each for chosen in levels.values() for each in chosen]
-    return table.reindex(ids).set_axis(pd.Index(names, name=CONDITION))
+    cells: pd.DataFrame = table.reindex(ids)
+    cells.index = pd.Index(names, name=CONDITION)
+    return cells
 
 
 def _common(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
