@@ -82,7 +82,7 @@ def _cells(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
 def _common(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the conditions of every network that has any of them."""
     there = table.notna().to_numpy()[table.index.get_indexer(pd.Index(rows["id"]))]
-    return rows[there[:, there.any(axis=0)].all(axis=1)]
+    return rows.loc[there[:, there.any(axis=0)].all(axis=1)]
 
 
 def _levels(rows: pd.DataFrame) -> dict[str, list[str]]:
