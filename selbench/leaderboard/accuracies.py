@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from selbench.leaderboard.columns import COLUMNS
@@ -82,7 +83,7 @@ def _cells(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
 def _common(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the conditions of every network that has any of them."""
     there = table.notna().to_numpy()[table.index.get_indexer(pd.Index(rows["id"]))]
-    return rows.loc[there[:, there.any(axis=0)].all(axis=1)]
+    return rows.iloc[np.flatnonzero(there[:, there.any(axis=0)].all(axis=1))]
 
 
 def _levels(rows: pd.DataFrame) -> dict[str, list[str]]:
