@@ -120,7 +120,7 @@ def _groups(names: list[str]) -> Groups:
 
 
 def _heading(metric: Metric, part: str) -> Metric:
-    """Return how a table calls a metric: what chance gives of one stands beside it."""
+    """Return how a table calls a metric; a chance level follows its metric."""
     if metric.null_of:
         return replace(metric, label="null", unit=replace(metric.unit, name=""))
     return (

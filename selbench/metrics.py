@@ -106,7 +106,7 @@ class Metric:
         table: the title of the one among them.
         place: there and in the figure, lower ones first; equal ones as they were entered.
         asked: whether tables for people show it only where it is asked for.
-        null_of: the metric that it stands beside, where it is what chance alone gives of it.
+        null_of: the metric of which it is the chance level; "" for none.
         panel: where a figure shows it.
     """
 

@@ -59,7 +59,7 @@ class Place:
     Attributes:
         dataset: whose test images are used.
         device: where networks and images are put.
-        progress: told of every batch.
+        progress: called after every batch.
         store: a folder that keeps outcomes, so that an interrupted check resumes; None keeps none.
     """
 

@@ -69,7 +69,7 @@ class Bench:
         limit: how many of the test images `split` has; None for all.
         save: keep the adversarials of so many images.
         sink: takes results.
-        step: told of every batch.
+        step: called after every batch.
         run_all: maps over tasks or networks, in turn or side by side.
     """
 

@@ -25,7 +25,7 @@ def reopened(store):
 
 
 def said(store):
-    """Return all that readers are told of a store's cells."""
+    """Return all that readers see of a store's cells."""
     again = reopened(store)
     outcomes = again.outcomes().to_pandas().astype({"key": str})
     return {
