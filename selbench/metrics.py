@@ -23,6 +23,7 @@ AVERAGES = {
     "half": "the level at which half of the images have fallen",
     "derived": "computed of other columns",
 }
+READ = ("suite", "metric", "condition", "group")  # the columns that `Rows.chosen` asks
 Average = Literal["mean", "pooled", "last", "half", "derived"]
 
 
@@ -59,8 +60,9 @@ class Rows:
 
     def chosen(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return those of a store's rows."""
-        kept = rows["suite"].isin(self.suites) & (rows["metric"] == self.metric)
-        kept &= ~rows["condition"].isin(self.without)
+        kept = (rows["metric"] == self.metric) & rows["suite"].isin(self.suites)
+        if self.without:
+            kept &= ~rows["condition"].isin(self.without)
         for column, names in (("condition", self.conditions), ("group", self.groups)):
             if names:
                 kept &= rows[column].isin(names)

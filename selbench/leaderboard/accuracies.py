@@ -7,6 +7,7 @@ import pandas as pd
 
 from selbench.leaderboard.columns import COLUMNS
 from selbench.leaderboard.means import CONDITION, by_condition, mean
+from selbench.metrics import READ
 from selbench.store import condition_id
 from selbench.suites.corrupted import CORRUPTED
 
@@ -36,8 +37,11 @@ def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> di
         names: the corruptions that count; of their severities, those of every network that was
             tested under any of them.
     """
-    found = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
-    found = found.assign(id=ids(found)).drop_duplicates("id").sort_values("level", kind="stable")
+    # One row per condition, of few columns: it is asked once for every metric.
+    found = rows.loc[(rows["metric"] == "accuracy") & rows["layer"].isna(), [*READ, "level"]]
+    found = found.drop_duplicates(["suite", "condition", "level"])
+    found = found.sort_values("level", kind="stable").astype(dict.fromkeys(READ, object))
+    found["id"] = ids(found)
     corrupted = found["suite"].isin(CORRUPTED)
     counted = _common(table, found[corrupted & found["condition"].isin(names)])
     every = pd.concat([found[~corrupted], counted])
@@ -87,4 +91,7 @@ def _common(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _levels(rows: pd.DataFrame) -> dict[str, list[str]]:
-    return {str(name): list(part["id"]) for name, part in rows.groupby("condition", sort=True)}
+    found: dict[str, list[str]] = {}
+    for name, each in zip(rows["condition"], rows["id"], strict=True):
+        found.setdefault(name, []).append(each)
+    return dict(sorted(found.items()))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from selbench.leaderboard.accuracies import Levels, ids
 from selbench.leaderboard.columns import COLUMNS, of_corrupted
-from selbench.leaderboard.explained import comparable, looks_of
+from selbench.leaderboard.explained import looks_of
 from selbench.leaderboard.joined import Compared
 from selbench.leaderboard.relative import RELATIVE, Reference, Relative
 from selbench.study import count_of
@@ -48,7 +48,7 @@ def remarks(
     parts = [
         Remark(_images(found)),
         *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),
-        *map(Remark, (*_intervals(table), *looks_of(comparable(found.rows)), *_not_finite(found))),
+        *map(Remark, (*_intervals(table), *looks_of(found.rows), *_not_finite(found))),
     ]
     if reference is not None and networks["mce"].notna().any():
         text = f"mCE relative to {compared_with(reference, found)}"

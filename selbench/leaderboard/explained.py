@@ -7,16 +7,18 @@ import pandas as pd
 from corruptions import CORRUPTIONS
 from selbench.leaderboard.columns import COLUMNS
 from selbench.leaderboard.means import cells, common, mean, pooled
-from selbench.metrics import Metric
+from selbench.metrics import READ, Metric
 from selbench.suites.corrupted import CORRUPTED
 
 REPRESENTATION = ("dimensionality", "representation", "representation-maps")
+SHOWN = ("level", "subject", "source", "value")
 LAYERED = (*REPRESENTATION, "selectivity", "gradients", "elasticity")
 
 
 def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
     """Return the columns that are means of other measurements than accuracies, by networks."""
-    whole = comparable(rows[rows["layer"].isna()], extra, only)
+    whole = rows.loc[rows["layer"].isna() & (rows["metric"] != "accuracy"), [*READ, *SHOWN]]
+    whole = comparable(whole.astype(dict.fromkeys([*READ, "subject", "source"], object)), extra, only)
     whole = whole.assign(suite=whole["suite"].str.removesuffix("-maps"))
     whole = whole[~whole["suite"].isin(CORRUPTED) | whole["condition"].isin(_counted(extra, only))]
     columns = {
@@ -77,7 +79,7 @@ def look(source: str) -> str:
 
 def looks_of(rows: pd.DataFrame) -> list[str]:
     """Say of every suite what it looked at, if that is not the units of all ReLUs."""
-    layered = rows.loc[rows["suite"].isin(LAYERED), ["suite", "source"]].drop_duplicates()
+    layered = comparable(rows[rows["suite"].isin(LAYERED)])[["suite", "source"]].drop_duplicates()
     marks = layered["source"].map(look).str.split("; ").map(_unusual)
     pairs = sorted(set(zip(layered["suite"], marks, strict=True)))
     return [f"{suite} of {mark}" for suite, mark in pairs if mark]

@@ -29,19 +29,21 @@ def by_condition(table: pd.DataFrame, plain: bool = False) -> pd.DataFrame:
             lost digits are carried along, as claims and calibration always did. The last digit of
             committed numbers hangs on it.
     """
-    groups = table.groupby(level=CONDITION)
-    if plain:
-        values = table.to_numpy()
-        means = {name: values[own].mean(axis=0) for name, own in sorted(groups.indices.items())}
-        return pd.DataFrame(means, index=table.columns).T
-    found: pd.DataFrame = groups.mean()
-    return found
+    if not plain:
+        found: pd.DataFrame = table.groupby(level=CONDITION).mean()
+        return found
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(table.index.get_level_values(CONDITION)):
+        places.setdefault(name, []).append(place)
+    values = table.to_numpy()
+    means = {name: values[own].mean(axis=0) for name, own in sorted(places.items())}
+    return pd.DataFrame(means, index=table.columns).T
 
 
 def mean(table: pd.DataFrame, plain: bool = False) -> pd.Series:
     """Return means over levels, then over conditions; NaN where one of the cells is missing."""
     means: pd.Series = by_condition(table, plain).mean(skipna=not plain)
-    return means.where(table.notna().all())
+    return means if plain else means.where(table.notna().all())  # plain sums carry NaN along
 
 
 def pooled(rows: pd.DataFrame) -> pd.Series:
