@@ -18,7 +18,9 @@ LAYERED = (*REPRESENTATION, "selectivity", "gradients", "elasticity")
 def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
     """Return the columns that are means of other measurements than accuracies, by networks."""
     whole = rows.loc[rows["layer"].isna() & (rows["metric"] != "accuracy"), [*READ, *SHOWN]]
-    whole = comparable(whole.astype(dict.fromkeys([*READ, "subject", "source"], object)), extra, only)
+    whole = comparable(
+        whole.astype(dict.fromkeys([*READ, "subject", "source"], object)), extra, only
+    )
     whole = whole.assign(suite=whole["suite"].str.removesuffix("-maps"))
     whole = whole[~whole["suite"].isin(CORRUPTED) | whole["condition"].isin(_counted(extra, only))]
     columns = {
