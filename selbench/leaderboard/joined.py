@@ -9,6 +9,7 @@ from selbench.errors import SelbenchError
 from selbench.leaderboard.current import command, current_rows, images_taken
 from selbench.store import StudyStore, condition_id
 from selbench.study import exactly
+from selbench.tidy import plain_text
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,13 @@ def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     """Return measurements of one study with the columns that `Compared` adds."""
     alphas = rows["alpha"].map(exactly, na_action="ignore")
     trained = rows["alpha"].notna()
-    return rows.assign(
-        study=study,
-        own=rows["subject"],
-        row=rows["subject"].where(~trained, alphas),
-        name=rows["subject"].where(~trained, "alpha=" + alphas.astype(object).fillna("")),
-    )
+    with plain_text():
+        return rows.assign(
+            study=study,
+            own=rows["subject"],
+            row=rows["subject"].where(~trained, alphas),
+            name=rows["subject"].where(~trained, "alpha=" + alphas.astype(object).fillna("")),
+        )
 
 
 def check_alike(stores: Sequence[StudyStore], tables: Sequence[pd.DataFrame]) -> None:
