@@ -5,13 +5,14 @@ Morcos, 2020, arXiv:2003.01262. A unit is one map of a ReLU's output, its activi
 spatial mean. Every call of a ReLU is a layer, so a module called twice makes two; logits are none.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from selbench.errors import NegativeActivityError
@@ -33,13 +34,15 @@ class RecordedUnits(TorchFunctionMode):
             logits = model(images)
         recorded.layers  # one (batch, units) float32 tensor for each ReLU call, differentiable
 
-    `keep` makes of a ReLU's output what is collected, if it is not to be its units.
+    `keep` makes of a ReLU's output what is collected, if it is not to be its units. With `wanted`
+    only so many calls are collected: those of these places, from 0.
     """
 
-    def __init__(self, keep: Keep | None = None) -> None:
+    def __init__(self, keep: Keep | None = None, wanted: Collection[int] | None = None) -> None:
         super().__init__()
         self.layers: list[Any] = []
-        self._keep = keep or spatial_mean
+        self._keep, self._wanted = keep or spatial_mean, wanted
+        self._calls = 0
 
     def __torch_function__(
         self,
@@ -51,8 +54,32 @@ class RecordedUnits(TorchFunctionMode):
         """Call `function` as it would have been, and keep its units if it is a ReLU."""
         output = function(*args, **(kwargs or {}))
         if function in _RELUS:
-            self.layers.append(self._keep(output))
+            if self._wanted is None or self._calls in self._wanted:
+                self.layers.append(self._keep(output))
+            self._calls += 1
         return output
+
+
+@contextmanager
+def running(model: nn.Module) -> Iterator[list[str]]:
+    """Yield the names of the modules that are running, the innermost last, whenever `model` runs.
+
+    The network itself is called "(network)".
+    """
+    path: list[str] = []
+
+    def leave(*_: Any) -> None:
+        path.pop()
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+
+            def enter(*_: Any, name: str = name or "(network)") -> None:
+                path.append(name)
+
+            stack.callback(module.register_forward_pre_hook(enter).remove)
+            stack.callback(module.register_forward_hook(leave).remove)
+        yield path
 
 
 class _RowwiseMean(torch.autograd.Function):
@@ -138,7 +165,9 @@ def selectivity_index(
 
 
 def _index(
-    means: Float[Tensor, "classes units"], present: Bool[Tensor, " classes"], epsilon: float
+    means: Float[Tensor, "classes units"],
+    present: Bool[Tensor, " classes"],
+    epsilon: float | Tensor,
 ) -> Float[Tensor, " units"]:
     absent = ~present[:, None]
     largest = means.masked_fill(absent, -torch.inf).amax(0)
@@ -149,7 +178,10 @@ def _index(
 
 
 def mean_selectivity(
-    layers: Sequence[Float[Tensor, "batch _"]], labels: Labels, classes: int
+    layers: Sequence[Float[Tensor, "batch _"]],
+    labels: Labels,
+    classes: int,
+    relative: float | None = None,
 ) -> Float[Tensor, ""]:
     """Average the index over the units of each layer, then over the layers; differentiable.
 
@@ -157,6 +189,16 @@ def mean_selectivity(
     first keeps wide layers from dominating. The training loss is cross-entropy minus alpha times
     this (Leavitt & Morcos, 2020, arXiv:2003.01262). The smaller the batch, the more of the index is
     sampling noise: a unit that knows nothing of the classes still scores above zero.
+
+    With `relative` the denominator's epsilon is that share of the layer's mean activity, at least
+    `EPSILON`, and no gradient runs through it.
     """
-    index = _index(*class_means(torch.cat(list(layers), 1), labels, classes), EPSILON)
-    return torch.stack([part.mean() for part in index.split([u.shape[1] for u in layers])]).mean()
+    widths = [units.shape[1] for units in layers]
+    means, present = class_means(torch.cat(list(layers), 1), labels, classes)
+    epsilon: float | Tensor = EPSILON
+    if relative is not None:
+        activity = means.detach().sum(0) / present.sum()
+        each = [part.mean().expand(len(part)) for part in activity.split(widths)]
+        epsilon = (relative * torch.cat(each)).clamp(min=EPSILON)
+    index = _index(means, present, epsilon)
+    return torch.stack([part.mean() for part in index.split(widths)]).mean()

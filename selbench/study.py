@@ -25,6 +25,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def compiled(pattern: str | None) -> str | None:
+    """Return a regular expression as it is; raises `ValueError` where it is none."""
+    try:
+        re.compile(pattern or "")
+    except re.error as problem:
+        raise ValueError(f"is no regular expression ({problem})") from problem
+    return pattern
+
+
 class DatasetSpec(Frozen):
     """Which images, and how many training images are held out for validation.
 
@@ -91,11 +100,7 @@ class MechanismSpec(Frozen):
     @field_validator("layers")
     @classmethod
     def _compiles(cls, layers: str | None) -> str | None:
-        try:
-            re.compile(layers or "")
-        except re.error as problem:
-            raise ValueError(f"is no regular expression ({problem})") from problem
-        return layers
+        return compiled(layers)
 
 
 class Recipe(Frozen):
@@ -105,6 +110,15 @@ class Recipe(Frozen):
         method: what is made of images before they are learnt from (`selbench.training.methods`).
         index_batch: over how many images of a batch the class means of the index are taken; None
             for all. The index of few images is mostly noise.
+        layers: which ReLUs the regulariser sees: "first 3" or "last 3" of them in calling order, or
+            a regular expression, searched for in the names of the modules that call them; None for
+            all. The papers' controls are the first three and the last three.
+        epsilon: in the index's denominator, as a share of the layer's mean activity; None for the
+            fixed 1e-7 of `selbench.selectivity.EPSILON`. Ours.
+        ramp_epochs: over which alpha rises linearly from 0, a control of the papers; None for none.
+        clip_norm: of the loss's gradient, at most; None for no limit. Ours.
+        gradients: whether curves tell the norms of both losses' gradients, for one or two further
+            passes back in each epoch.
     """
 
     epochs: int = Field(ge=1)
@@ -123,7 +137,17 @@ class Recipe(Frozen):
         default="standard", exclude_if=lambda method: method == "standard"
     )
     index_batch: int | None = Field(default=None, ge=2, exclude_if=lambda size: size is None)
+    layers: str | None = Field(default=None, min_length=1, exclude_if=lambda text: text is None)
+    epsilon: float | None = Field(default=None, gt=0, exclude_if=lambda share: share is None)
+    ramp_epochs: float | None = Field(default=None, gt=0, exclude_if=lambda number: number is None)
+    clip_norm: float | None = Field(default=None, gt=0, exclude_if=lambda norm: norm is None)
+    gradients: bool = Field(default=False, exclude_if=lambda asked: not asked)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @field_validator("layers")
+    @classmethod
+    def _compiles(cls, layers: str | None) -> str | None:
+        return compiled(layers)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -132,6 +156,10 @@ class Recipe(Frozen):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs = {self.warmup_epochs:g} leaves none of {self.epochs} epochs"
+            )
+        if self.ramp_epochs and self.ramp_epochs > self.epochs:
+            raise ValueError(
+                f"ramp_epochs = {self.ramp_epochs:g} is more than the {self.epochs} epochs"
             )
         if self.index_batch and self.batch_size % self.index_batch:
             raise ValueError(

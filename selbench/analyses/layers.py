@@ -6,18 +6,17 @@ Layers are numbered from 1 in the order in which an image passes them.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from selbench.chunks import BATCH, in_chunks
 from selbench.errors import NoReLUError, NotFiniteError, SelbenchError
-from selbench.selectivity import Keep, RecordedUnits, spatial_mean
+from selbench.selectivity import Keep, RecordedUnits, running, spatial_mean
 from selbench.training import to_images
 from selbench.types import Images, Pixels, Units
 
@@ -56,19 +55,13 @@ def find_layers(
         SelbenchError: where the network calls no ReLU, or has no module that `pattern` matches.
     """
     calls: list[str] = []
-    path: list[str] = []
 
     def keep(output: Tensor) -> Tensor:
         calls.append(path[-1])
         return output
 
-    with evaluating(model), recording(model, pattern, keep) as outputs, ExitStack() as stack:
-        for (
-            name,
-            module,
-        ) in model.named_modules():  # after the recording's hooks, whose names these are
-            for handle in _follow(path, name, module):
-                stack.callback(handle.remove)
+    # The names' hooks come after those of the recording, which ask for them.
+    with evaluating(model), recording(model, pattern, keep) as outputs, running(model) as path:
         model(as_images(images[:2]))
     if not outputs:
         missing = NoReLUError if pattern is None else SelbenchError
@@ -201,19 +194,6 @@ def thirds(count: int) -> dict[str, range]:
 
 def _numbered(name: str, before: int) -> str:
     return f"{name}:{before + 1}" if before else name
-
-
-def _follow(path: list[str], name: str, module: nn.Module) -> Iterator[RemovableHandle]:
-    """Have `name` at the end of `path` while `module` runs."""
-
-    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        path.append(name or "(network)")
-
-    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        path.pop()
-
-    yield module.register_forward_pre_hook(enter)
-    yield module.register_forward_hook(leave)
 
 
 def _watch(name: str, kept: list[Any], keep: Keep) -> Callable[..., None]:

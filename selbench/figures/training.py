@@ -7,24 +7,27 @@ from matplotlib.figure import Figure
 from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, group_of_each, legend, line
 from selbench.leaderboard.curves import SUITE
-from selbench.metrics import METRICS
+from selbench.metrics import METRICS, PERCENT
 
 
 @FIGURES
 def training(rows: pd.DataFrame, study: str) -> Figure:
     """Training curves of each alpha: loss, selectivity and validation accuracy after each epoch.
 
-    The mean over seeds with its 95 % interval. Where alpha is 0, training does not look at
-    selectivity.
+    Below, where it is known, why units die: how many are dead, and norms of the gradients of
+    cross-entropy and of the regulariser. The mean over seeds with its 95 % interval. Where alpha is
+    0, training does not look at selectivity.
     """
     curves = rows[rows["suite"] == SUITE]
     if curves.empty:
         raise UnmeasuredError(
             f"the study {study} holds no training curves, which brought networks have not"
         )
-    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
-    metrics = METRICS.drawn_in("training")
-    panels = figure.subplots(1, len(metrics))
+    known = set(curves["metric"])
+    metrics = [each for each in METRICS.drawn_in("training") if each.reads.metric in known]
+    height = len({metric.shown.row for metric in metrics})  # earlier versions know one row alone
+    figure = Figure(figsize=(9.6, 3.2 * height), layout="constrained")
+    panels = list(figure.subplots(height, len(metrics) // height, squeeze=False).flat)
     colours = colours_of(rows)
     for axes, metric in zip(panels, metrics, strict=True):
         part = metric.reads.chosen(curves)
@@ -36,8 +39,10 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
                 line(axes, own.columns, metric.unit.factor * own, name, colour, marker="")
         axes.set_title(metric.shown.title)
         axes.set_xlabel("epoch")
+        axes.set_yscale("log" if metric.shown.log else "linear")
+        if metric.unit is PERCENT:
+            axes.set_ylim(0, 100)
         sns.despine(ax=axes)
-    panels[-1].set_ylim(0, 100)
     legend(panels[-1], rows)
     figure.suptitle(f"{study}: training", x=0.01, ha="left")
     return figure

@@ -5,25 +5,38 @@ from typing import Any
 
 import pandas as pd
 
-from selbench.metrics import AMOUNT, METRICS, NUMBER, PERCENT, SHARE, Metric, Panel, Rows
+from selbench.metrics import AMOUNT, METRICS, NUMBER, PERCENT, SHARE, Metric, Panel, Rows, Unit
 
 SUITE = "training"
+UNITS = Unit(decimals=0)
+PULLS = ("dead", "gradient", "pull")  # why units die, in the figure's second row
+LOGARITHMIC = ("gradient", "pull")
 # What an epoch says, and how its rows name it: those of other images are no `accuracy`.
 NAMES = {
     "cross_entropy": "training_cross_entropy",
     "selectivity": "training_selectivity",
     "accuracy": "validation_accuracy",
+    "dead": "training_dead_units",
+    "gradient": "training_gradient",
+    "pull": "training_pull",
 }
 _SHOWN = (
     ("cross_entropy", "training NLL", "cross-entropy of an epoch's batches", NUMBER, AMOUNT),
     ("selectivity", "training selectivity", "the index of an epoch's batches", NUMBER, SHARE),
     ("accuracy", "validation", "accuracy on the images held out of training", PERCENT, SHARE),
+    ("dead", "dead units", "units that respond to no image held out of training", UNITS, AMOUNT),
+    ("gradient", "gradient", "norm of cross-entropy's gradient on a last batch", NUMBER, AMOUNT),
+    ("pull", "pull", "norm of the regulariser's gradient on a last batch", NUMBER, AMOUNT),
 )
 _TITLES = {
     "cross_entropy": "cross-entropy, training images",
     "selectivity": "selectivity index of the batches",
     "accuracy": "accuracy on validation images, %",
+    "dead": "dead units",
+    "gradient": "norm of cross-entropy's gradient",
+    "pull": "norm of the regulariser's gradient",
 }
+_BETTER = {"cross_entropy": -1, "accuracy": 1, "dead": -1}
 for _what, _label, _meaning, _unit, _bounds in _SHOWN:
     METRICS(
         Metric(
@@ -33,23 +46,24 @@ for _what, _label, _meaning, _unit, _bounds in _SHOWN:
             "",
             Rows((SUITE,), NAMES[_what]),
             unit=_unit,
-            better={"cross_entropy": -1, "selectivity": 0, "accuracy": 1}[_what],
+            better=_BETTER.get(_what, 0),
             bounds=_bounds,
             board="",
-            panel=Panel("training", _TITLES[_what]),
+            panel=Panel("training", _TITLES[_what], row=_what in PULLS, log=_what in LOGARITHMIC),
         )
     )
 
 
 def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Return measurements with three rows for each epoch of the networks that are among them.
+    """Return measurements with rows for each epoch of the networks that are among them.
 
-    They are of suite "training", condition "epoch" and level 1, 2, ...; the first two metrics are
-    means over the epoch's batches of augmented training images, whose number is not kept (n = 0),
-    the third is of the validation images. Networks that were not trained here have none.
+    They are of suite "training", condition "epoch" and level 1, 2, ...; cross-entropy and
+    selectivity are means over the epoch's batches of augmented training images, whose number is not
+    kept (n = 0), gradients are of the last of them, accuracy and dead units of the validation
+    images. Networks that were not trained here have none.
     """
     epochs = pd.DataFrame(
-        {"subject": name, **epoch}
+        {"subject": name, **epoch, **({"dead": sum(epoch["dead"])} if "dead" in epoch else {})}
         for name, facts in manifest["subjects"].items()
         for epoch in facts.get("curves", [])
     )
@@ -58,7 +72,7 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
     long = epochs.rename(columns={"number": "level", **NAMES})
     long = long.melt(["subject", "level"], var_name="metric").dropna()
     held_out = manifest["study"]["dataset"]["validation"]
-    long["n"] = held_out * (long["metric"] == NAMES["accuracy"])
+    long["n"] = held_out * long["metric"].isin([NAMES["accuracy"], NAMES["dead"]])
     kept = ["subject", "alpha", "seed", "training", "architecture", "weights", "data", "limit"]
     networks = rows[kept].drop_duplicates("subject")
     made = long.merge(networks).assign(suite=SUITE, condition="epoch", group="", helper="")

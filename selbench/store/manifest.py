@@ -11,7 +11,7 @@ from typing import Any
 from selbench.errors import damaged
 from selbench.files import read_json, write_json
 from selbench.request import Request, request_of
-from selbench.store.kinds import check_made, check_record
+from selbench.store.kinds import LARGEST, check_made, check_record
 from selbench.store.records import UNLIKE, digest_of
 
 RUNNING, COMPLETE, INCOMPLETE = "running", "complete", "incomplete"
@@ -20,7 +20,7 @@ FACTS = {"data": "text", "training": "text", "device": "text?", "cells": "text?"
 SUBJECT = {"weights": "text", "training": "text?", "helper": "text?", "about": "text?"}
 EPOCH = {
     "number": "whole",
-    **dict.fromkeys(("cross_entropy", "selectivity", "accuracy"), "number?"),
+    **dict.fromkeys(("cross_entropy", "selectivity", "accuracy", "gradient", "pull"), "number?"),
 }
 CONDITION = {"source": "text", "version": "whole", "data": "text"}
 STUDY = ("dataset", "model", "recipe", "corruptions", "mechanism")  # its tables
@@ -56,8 +56,13 @@ def check_curves(curves: Any) -> None:
         raise TypeError("its curves are no list")
     for epoch in curves:
         check_record(epoch, EPOCH, "an epoch")
-        if odd := set(epoch) - set(EPOCH):
+        if odd := set(epoch) - {*EPOCH, "dead"}:
             raise ValueError(f"an epoch has {min(odd)!r:.40}")
+        dead = epoch.get("dead", [])
+        if not isinstance(dead, list) or not all(
+            type(n) is int and 0 <= n <= LARGEST for n in dead
+        ):
+            raise ValueError(f"dead of an epoch is {dead!r:.40}")
 
 
 def _check(content: Any) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import SGD
 
@@ -16,10 +15,11 @@ from selbench.datasets import Split
 from selbench.device import has_bfloat16
 from selbench.errors import SelbenchError
 from selbench.randomness import dice, rolls, seeded
-from selbench.selectivity import RecordedUnits, mean_selectivity
+from selbench.selectivity import RecordedUnits, spatial_mean
 from selbench.study import Recipe
 from selbench.training.augment import augment
 from selbench.training.methods import Views, inconsistency, to_images, views
+from selbench.training.regulariser import Regulariser, relu_calls
 from selbench.training.schedule import learning_rate
 from selbench.types import Labels, Pixels
 
@@ -36,23 +36,46 @@ class Epoch:
         selectivity: mean over the batches of the index that the regulariser sees; None where
             alpha is 0 and nothing is recorded.
         accuracy: on the validation images, after the epoch.
+        dead: how many units of each ReLU, in calling order, respond to none of these.
+        gradient: norm of cross-entropy's gradient on the epoch's last batch, before its step; None
+            unless the recipe asks for it.
+        pull: norm there of the gradient of alpha times selectivity; None where alpha is 0, too.
     """
 
     number: int
     cross_entropy: float
     selectivity: float | None
     accuracy: float
+    dead: tuple[int, ...] = ()
+    gradient: float | None = None
+    pull: float | None = None
+
+
+def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
+    """Return the fraction of `split` that `model`, in evaluation mode, classifies correctly."""
+    return examine(model, split, batch_size)[0]
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
-    """Return the fraction of `split` that `model`, in evaluation mode, classifies correctly."""
+def examine(
+    model: nn.Module, split: Split, batch_size: int = 1000
+) -> tuple[float, tuple[int, ...]]:
+    """Return the accuracy on `split`, and how many units of each ReLU respond to none of it."""
     model.eval()
     hits = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    silent: list[Tensor] = []
     for start in range(0, len(split), batch_size):
         part = slice(start, start + batch_size)
-        hits += (model(to_images(split.images[part])).argmax(1) == split.labels[part]).sum()
-    return hits.item() / len(split)
+        with RecordedUnits(_silent) as recorded:
+            logits = model(to_images(split.images[part]))
+        hits += (logits.argmax(1) == split.labels[part]).sum()
+        before = silent or recorded.layers
+        silent = [one & other for one, other in zip(before, recorded.layers, strict=True)]
+    return hits.item() / len(split), tuple(int(units.sum()) for units in silent)
+
+
+def _silent(maps: Tensor) -> Tensor:
+    return spatial_mean(maps).sum(0) == 0
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> SGD:
@@ -95,7 +118,8 @@ def train(
         )
     device = train_split.labels.device
     half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(device))
-    lent = _lent(model, train_split.images[: min(2, recipe.batch_size)])
+    calls, lent = _probed(model, train_split.images[: min(2, recipe.batch_size)])
+    regulariser = Regulariser(recipe, alpha, calls)
     for number in range(first_epoch, recipe.epochs + 1):
         model.train()
         order = torch.randperm(len(train_split), generator=seeded(f"order/{number}", seed)).to(
@@ -103,67 +127,87 @@ def train(
         )
         generator = seeded(f"augment/{number}", seed, device)
         totals = torch.zeros(2, device=device)
+        gradient = pull = None
         with lent(seeded(f"layers/{number}", seed).initial_seed()):
             for batch in range(batches):
+                epoch = number - 1 + batch / batches
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(recipe, number - 1 + batch / batches)
+                    group["lr"] = learning_rate(recipe, epoch)
                 part = train_split.take(order[batch * recipe.batch_size :][: recipe.batch_size])
                 pixels = augment(part.images, recipe.augment, generator)
                 shown = views(recipe.method, model, pixels, part.labels, generator, half)
-                totals += _step(model, optimizer, shown, part.labels, recipe, alpha, half)
+                strength = regulariser.strength(epoch)
+                losses = _losses(model, shown, part.labels, regulariser, half)
+                if recipe.gradients and batch == batches - 1:
+                    gradient = _norm(model, losses.cross_entropy)
+                    pull = abs(strength) * _norm(model, losses.selectivity) if alpha else None
+                optimizer.zero_grad()
+                losses.total(strength).backward()
+                if recipe.clip_norm:
+                    nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+                optimizer.step()
+                totals += torch.stack([losses.cross_entropy, losses.selectivity]).detach()
         cross_entropy, selectivity = (totals / batches).tolist()
         yield Epoch(
-            number, cross_entropy, selectivity if alpha else None, accuracy(model, validation)
+            number,
+            cross_entropy,
+            selectivity if alpha else None,
+            *examine(model, validation),
+            gradient,
+            pull,
         )
         if not math.isfinite(cross_entropy):
             return
 
 
-def _lent(model: nn.Module, images: Pixels) -> Callable[[int], AbstractContextManager[None]]:
-    """Return what lends a network torch's global generators for an epoch, if it draws from them."""
-    copied = copy.deepcopy(model).train()
-    with torch.no_grad():
-        drawing = rolls(lambda: copied(to_images(images)))
+def _probed(
+    model: nn.Module, images: Pixels
+) -> tuple[list[str], Callable[[int], AbstractContextManager[None]]]:
+    """Return which modules call a ReLU, and what lends a network torch's global generators.
+
+    They are lent for an epoch, if the network draws from them.
+    """
+    copied, calls = copy.deepcopy(model).train(), list[str]()
+    drawing = rolls(lambda: calls.extend(relu_calls(copied, to_images(images))))
 
     def lend(seed: int) -> AbstractContextManager[None]:
         return dice(seed) if drawing else nullcontext()
 
-    return lend
+    return calls, lend
 
 
-def _step(
-    model: nn.Module,
-    optimizer: SGD,
-    shown: Views,
-    labels: Labels,
-    recipe: Recipe,
-    alpha: float,
-    half: bool,
-) -> Tensor:
-    """Take one step; return the batch's cross-entropy and selectivity (0 where not recorded).
+@dataclass(frozen=True)
+class _Losses:
+    """The parts of a batch's loss: of the first view of each image, whatever the method."""
 
-    Both are those of the first view of each image, and those of one batch whatever the method.
-    """
+    cross_entropy: Tensor
+    selectivity: Tensor  # 0 where it is not recorded
+    inconsistency: Tensor
+
+    def total(self, strength: float) -> Tensor:
+        return self.cross_entropy - strength * self.selectivity + self.inconsistency
+
+
+def _losses(
+    model: nn.Module, shown: Views, labels: Labels, regulariser: Regulariser, half: bool
+) -> _Losses:
     batch = len(labels)
     with (
         torch.autocast(shown.device.type, torch.bfloat16, enabled=half),
-        RecordedUnits() if alpha else nullcontext() as recorded,
+        regulariser.recorded() as recorded,
     ):
         logits = model(shown)
     cross_entropy = F.cross_entropy(logits[:batch].float(), labels)
     selectivity = torch.zeros_like(cross_entropy)
-    if recorded:
+    if regulariser.alpha:
         layers = [units[:batch] for units in recorded.layers]
-        selectivity = _selectivity(layers, labels, logits.shape[1], recipe.index_batch or batch)
-    optimizer.zero_grad()
-    (cross_entropy - alpha * selectivity + inconsistency(logits, batch)).backward()
-    optimizer.step()
-    return torch.stack([cross_entropy, selectivity]).detach()
+        selectivity = regulariser.selectivity(layers, labels, logits.shape[1])
+    return _Losses(cross_entropy, selectivity, inconsistency(logits, batch))
 
 
-def _selectivity(
-    layers: list[Float[Tensor, "batch _"]], labels: Labels, classes: int, size: int
-) -> Tensor:
-    """Average the index of `size` images at a time."""
-    parts = zip(labels.split(size), *(units.split(size) for units in layers), strict=True)
-    return torch.stack([mean_selectivity(part, own, classes) for own, *part in parts]).mean()
+def _norm(model: nn.Module, loss: Tensor) -> float:
+    """Return the norm of a loss's gradient; its graph stays."""
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    squares = [each.double().square().sum() for each in found if each is not None]
+    return float(torch.stack(squares).sum().sqrt())

@@ -1,0 +1,78 @@
+"""The regulariser: which layers it sees, how strong it is, and what it says of a batch."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from selbench.errors import SelbenchError
+from selbench.selectivity import RecordedUnits, mean_selectivity, running
+from selbench.study import Recipe
+from selbench.types import Images, Labels
+
+_ENDS = re.compile(r"(first|last) ([1-9]\d*)")
+
+
+class Regulariser:
+    """Mean class selectivity of a batch, times alpha (Leavitt & Morcos, 2020, arXiv:2003.01262).
+
+    Args:
+        recipe: what of it is used: layers, epsilon, index_batch and ramp_epochs.
+        alpha: its strength; negative to discourage selectivity. With 0 nothing is recorded.
+        calls: the names of the modules that call a ReLU, in calling order.
+
+    Raises:
+        SelbenchError: where `recipe.layers` names none of them.
+    """
+
+    def __init__(self, recipe: Recipe, alpha: float, calls: Sequence[str]) -> None:
+        self.alpha = alpha
+        self._recipe = recipe
+        self._places = None if recipe.layers is None else _places(recipe.layers, calls)
+
+    def recorded(self) -> RecordedUnits:
+        """Return what collects, inside a `with` block, the units that `selectivity` takes."""
+        return RecordedUnits(wanted=self._places if self.alpha else ())
+
+    def strength(self, epoch: float) -> float:
+        """Return alpha at `epoch`, a fraction within an epoch included, counted from 0."""
+        ramp = self._recipe.ramp_epochs
+        return self.alpha * min(1.0, epoch / ramp) if ramp else self.alpha
+
+    def selectivity(
+        self, layers: Sequence[Float[Tensor, "batch _"]], labels: Labels, classes: int
+    ) -> Float[Tensor, ""]:
+        """Return the batch's mean index, or that of its parts of `index_batch` images."""
+        size = self._recipe.index_batch or len(labels)
+        parts = zip(labels.split(size), *(units.split(size) for units in layers), strict=True)
+        epsilon = self._recipe.epsilon
+        return torch.stack(
+            [mean_selectivity(part, own, classes, epsilon) for own, *part in parts]
+        ).mean()
+
+
+@torch.no_grad()
+def relu_calls(model: nn.Module, images: Images) -> list[str]:
+    """Return the names of the modules that call a ReLU as `images` pass, in calling order."""
+    calls: list[str] = []
+    with running(model) as path, RecordedUnits(lambda _: calls.append(path[-1])):
+        model(images)
+    return calls
+
+
+def _places(wanted: str, calls: Sequence[str]) -> list[int]:
+    places = list(range(len(calls)))
+    if ends := _ENDS.fullmatch(wanted):
+        number = int(ends[2])
+        found = places[:number] if ends[1] == "first" else places[-number:]
+    else:
+        found = [place for place in places if re.search(wanted, calls[place])]
+    if not found:
+        known = ", ".join(dict.fromkeys(calls)) or "none"
+        raise SelbenchError(
+            f"recipe.layers = {wanted!r} is none of the network's ReLUs; choose among {known}, "
+            'or "first 3" or "last 3" of them'
+        )
+    return found
