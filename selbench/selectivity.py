@@ -97,7 +97,7 @@ class _RowwiseMean(torch.autograd.Function):
         # Asking this large sum for float32 would copy bfloat16 maps first. Rounding its results
         # to their precision, as the maps were, costs the mean of `width` of them next to nothing.
         columns = rows.sum(1).view(batch, width, units)
-        mean: Tensor = columns.sum(1, dtype=torch.float32) / (height * width)
+        mean: Tensor = columns.sum(1, dtype=_at_least_float32(maps)) / (height * width)
         return mean
 
     @staticmethod
@@ -110,20 +110,24 @@ class _RowwiseMean(torch.autograd.Function):
 
 
 def spatial_mean(maps: Tensor) -> Units:
-    """Average a layer's output over space, in float32 whatever the precision of the maps.
+    """Average a layer's output over space, in float32 or, where the maps are, in float64.
 
     Args:
         maps: (batch, units), (batch, tokens, units) or (batch, units, height, width).
     """
     if maps.ndim == 2:
-        return maps.float().clone()  # what comes next may work in place
+        return maps.to(_at_least_float32(maps)).clone()  # what comes next may work in place
     if maps.ndim == 3:
-        return maps.mean(1, dtype=torch.float32)
+        return maps.mean(1, dtype=_at_least_float32(maps))
     with torch.autocast(maps.device.type, enabled=False):  # it would copy the maps to float32 first
         rowwise = maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last)
         if rowwise and maps.dtype != torch.float16:  # whose range a sum leaves soon
             return _RowwiseMean.apply(maps)  # type: ignore[no-any-return]
-        return maps.flatten(2).mean(2, dtype=torch.float32)
+        return maps.flatten(2).mean(2, dtype=_at_least_float32(maps))
+
+
+def _at_least_float32(maps: Tensor) -> torch.dtype:
+    return torch.promote_types(maps.dtype, torch.float32)
 
 
 def class_means(

@@ -113,16 +113,17 @@ def test_gradient_stays_finite_where_units_are_dead():
 def test_spatial_mean_and_its_gradient_do_not_depend_on_memory_format(dtype):
     maps = torch.rand(3, 4, 6, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     weights = torch.rand(3, 4, generator=torch.Generator().manual_seed(4))
+    weights = weights.to(torch.promote_types(dtype, torch.float32))
     results = []
     for layout in (torch.contiguous_format, torch.channels_last):
         leaf = maps.to(dtype).contiguous(memory_format=layout).requires_grad_()
         mean = spatial_mean(leaf)
         (gradient,) = torch.autograd.grad((mean * weights).sum(), leaf)
         results.append((mean, gradient.float()))
-    assert results[0][0].dtype == torch.float32
+    assert results[0][0].dtype == torch.promote_types(dtype, torch.float32)
     precision = {torch.float64: 1e-6, torch.bfloat16: 2e-3}[dtype]
     torch.testing.assert_close(results[1], results[0], rtol=precision, atol=0)
-    expected = weights[:, :, None, None].expand(3, 4, 6, 5) / 30
+    expected = weights[:, :, None, None].float().expand(3, 4, 6, 5) / 30
     torch.testing.assert_close(results[1][1], expected, rtol=1e-2, atol=0)
 
 

@@ -127,7 +127,7 @@ def train(
         )
         generator = seeded(f"augment/{number}", seed, device)
         totals = torch.zeros(2, device=device)
-        gradient = pull = None
+        norms: tuple[float | None, float | None] = (None, None)
         with lent(seeded(f"layers/{number}", seed).initial_seed()):
             for batch in range(batches):
                 epoch = number - 1 + batch / batches
@@ -136,25 +136,17 @@ def train(
                 part = train_split.take(order[batch * recipe.batch_size :][: recipe.batch_size])
                 pixels = augment(part.images, recipe.augment, generator)
                 shown = views(recipe.method, model, pixels, part.labels, generator, half)
-                strength = regulariser.strength(epoch)
-                losses = _losses(model, shown, part.labels, regulariser, half)
+                told = (shown, part.labels, regulariser, epoch, half)
                 if recipe.gradients and batch == batches - 1:
-                    gradient = _norm(model, losses.cross_entropy)
-                    pull = abs(strength) * _norm(model, losses.selectivity) if alpha else None
-                optimizer.zero_grad()
-                losses.total(strength).backward()
-                if recipe.clip_norm:
-                    nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-                optimizer.step()
-                totals += torch.stack([losses.cross_entropy, losses.selectivity]).detach()
+                    norms = _norms(copy.deepcopy(model), *told)
+                totals += _step(model, optimizer, *told)
         cross_entropy, selectivity = (totals / batches).tolist()
         yield Epoch(
             number,
             cross_entropy,
             selectivity if alpha else None,
             *examine(model, validation),
-            gradient,
-            pull,
+            *norms,
         )
         if not math.isfinite(cross_entropy):
             return
@@ -176,21 +168,33 @@ def _probed(
     return calls, lend
 
 
-@dataclass(frozen=True)
-class _Losses:
-    """The parts of a batch's loss: of the first view of each image, whatever the method."""
-
-    cross_entropy: Tensor
-    selectivity: Tensor  # 0 where it is not recorded
-    inconsistency: Tensor
-
-    def total(self, strength: float) -> Tensor:
-        return self.cross_entropy - strength * self.selectivity + self.inconsistency
+def _step(
+    model: nn.Module,
+    optimizer: SGD,
+    shown: Views,
+    labels: Labels,
+    regulariser: Regulariser,
+    epoch: float,
+    half: bool,
+) -> Tensor:
+    """Take one step; return the batch's cross-entropy and selectivity (0 where not recorded)."""
+    cross_entropy, selectivity, logits = _losses(model, shown, labels, regulariser, half)
+    pull = regulariser.strength(epoch) * selectivity
+    optimizer.zero_grad()
+    (cross_entropy - pull + inconsistency(logits, len(labels))).backward()
+    if clip := regulariser.recipe.clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    return torch.stack([cross_entropy, selectivity]).detach()
 
 
 def _losses(
     model: nn.Module, shown: Views, labels: Labels, regulariser: Regulariser, half: bool
-) -> _Losses:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return cross-entropy, selectivity and logits.
+
+    Both are those of the first view of each image, and those of one batch whatever the method.
+    """
     batch = len(labels)
     with (
         torch.autocast(shown.device.type, torch.bfloat16, enabled=half),
@@ -202,11 +206,29 @@ def _losses(
     if regulariser.alpha:
         layers = [units[:batch] for units in recorded.layers]
         selectivity = regulariser.selectivity(layers, labels, logits.shape[1])
-    return _Losses(cross_entropy, selectivity, inconsistency(logits, batch))
+    return cross_entropy, selectivity, logits
+
+
+def _norms(
+    model: nn.Module,
+    shown: Views,
+    labels: Labels,
+    regulariser: Regulariser,
+    epoch: float,
+    half: bool,
+) -> tuple[float, float | None]:
+    """Return the norms of the gradients of cross-entropy and of the regulariser on a batch.
+
+    The model's statistics move as by a step; the regulariser's norm is None where alpha is 0.
+    """
+    cross_entropy, selectivity, _ = _losses(model, shown, labels, regulariser, half)
+    gradient = _norm(model, cross_entropy)
+    if not regulariser.alpha:
+        return gradient, None
+    return gradient, _norm(model, regulariser.strength(epoch) * selectivity)
 
 
 def _norm(model: nn.Module, loss: Tensor) -> float:
-    """Return the norm of a loss's gradient; its graph stays."""
     parameters = [each for each in model.parameters() if each.requires_grad]
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     squares = [each.double().square().sum() for each in found if each is not None]

@@ -29,7 +29,7 @@ class Regulariser:
 
     def __init__(self, recipe: Recipe, alpha: float, calls: Sequence[str]) -> None:
         self.alpha = alpha
-        self._recipe = recipe
+        self.recipe = recipe
         self._places = None if recipe.layers is None else _places(recipe.layers, calls)
 
     def recorded(self) -> RecordedUnits:
@@ -38,16 +38,16 @@ class Regulariser:
 
     def strength(self, epoch: float) -> float:
         """Return alpha at `epoch`, a fraction within an epoch included, counted from 0."""
-        ramp = self._recipe.ramp_epochs
+        ramp = self.recipe.ramp_epochs
         return self.alpha * min(1.0, epoch / ramp) if ramp else self.alpha
 
     def selectivity(
         self, layers: Sequence[Float[Tensor, "batch _"]], labels: Labels, classes: int
     ) -> Float[Tensor, ""]:
         """Return the batch's mean index, or that of its parts of `index_batch` images."""
-        size = self._recipe.index_batch or len(labels)
+        size = self.recipe.index_batch or len(labels)
         parts = zip(labels.split(size), *(units.split(size) for units in layers), strict=True)
-        epsilon = self._recipe.epsilon
+        epsilon = self.recipe.epsilon
         return torch.stack(
             [mean_selectivity(part, own, classes, epsilon) for own, *part in parts]
         ).mean()
