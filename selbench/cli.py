@@ -24,6 +24,7 @@ from selbench.commands.report import report
 from selbench.commands.run import run
 from selbench.commands.verify import verify
 from selbench.errors import SelbenchError
+from selbench.memory import keep_memory
 from selbench.options import (
     Alphas,
     Data,
@@ -233,6 +234,7 @@ def _ended() -> int:
 def _command() -> int:
     if sys.stdout is None:
         raise SelbenchError("the standard output is closed; send it to a file, or to /dev/null")
+    keep_memory()
     code: int = app(standalone_mode=False) or 0
     sys.stdout.flush()
     return code

@@ -19,6 +19,7 @@ from selbench.device import deterministic, versions
 from selbench.engine.local import prepare
 from selbench.engine.packed import PackedNetwork, PackedSplit
 from selbench.errors import SelbenchError
+from selbench.memory import keep_memory
 from selbench.plugins import load_plugins
 from selbench.progress import quiet
 from selbench.store import Cell, Failure, Result
@@ -152,6 +153,7 @@ def train_elsewhere(
 @contextmanager
 def _seated(seat: Seat, work: Work | None) -> Iterator[torch.device]:
     """Compute as `seat` says, after looking whether this node computes the same numbers."""
+    keep_memory()
     load_plugins()
     _check_versions(seat)
     if work is not None:
