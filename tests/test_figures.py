@@ -1,5 +1,6 @@
 """Figures and the leaderboard's columns of the mechanism, from cells that are written here."""
 
+import shutil
 from functools import cache
 from itertools import pairwise
 
@@ -380,6 +381,29 @@ def test_training_curves_are_drawn_epoch_by_epoch_and_without_selectivity_at_zer
     assert list(selectivity.lines[0].get_xdata()) == [1, 2, 3]
     assert list(selectivity.lines[0].get_ydata()) == pytest.approx([0.1, 0.2, 0.3])
     assert list(accuracy.lines[1].get_ydata()) == pytest.approx([60, 70, 80])
+
+
+def test_training_curves_tell_why_units_die_where_it_is_known(store, tmp_path):
+    manifest = store.manifest()
+    for alpha in ACCURACY:
+        for number, epoch in enumerate(manifest["subjects"][f"alpha={alpha} seed=0"]["curves"]):
+            pull = {"pull": 10.0 ** (number + 2)} if alpha else {}
+            epoch |= {"dead": [number, 2 * number], "gradient": 10.0**number, **pull}
+    told = StudyStore(tmp_path, "study")
+    shutil.copytree(store.folder, told.folder)
+    told.finish({name: manifest[name] for name in manifest if name not in ("digest", "state")})
+    figure = drawn("training", told)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[3:] == [
+        "dead units",
+        "norm of cross-entropy's gradient",
+        "norm of the regulariser's gradient",
+    ]
+    dead, gradient, pull = figure.axes[3:]
+    assert [list(line.get_ydata()) for line in dead.lines] == [[0, 3, 6]] * 2
+    assert [list(line.get_ydata()) for line in gradient.lines] == [[1, 10, 100]] * 2
+    assert [list(line.get_ydata()) for line in pull.lines] == [[100, 1000, 10000]]
+    assert pull.get_yscale() == "log"
 
 
 def test_a_metric_of_a_plugin_has_a_panel_in_one_row_alone(store, monkeypatch):

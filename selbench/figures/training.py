@@ -1,5 +1,7 @@
 """How the networks were trained."""
 
+import math
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -25,9 +27,13 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
         )
     known = set(curves["metric"])
     metrics = [each for each in METRICS.drawn_in("training") if each.reads.metric in known]
-    height = len({metric.shown.row for metric in metrics})  # earlier versions know one row alone
-    figure = Figure(figsize=(9.6, 3.2 * height), layout="constrained")
-    panels = list(figure.subplots(height, len(metrics) // height, squeeze=False).flat)
+    width = len(metrics) if len(metrics) <= 4 else 3
+    height = math.ceil(len(metrics) / width)
+    figure = Figure(figsize=(3.2 * width, 3.2 * height), layout="constrained")
+    panels = list(figure.subplots(height, width, squeeze=False).flat)
+    for spare in panels[len(metrics) :]:
+        spare.set_axis_off()
+    panels = panels[: len(metrics)]
     colours = colours_of(rows)
     for axes, metric in zip(panels, metrics, strict=True):
         part = metric.reads.chosen(curves)

@@ -9,7 +9,6 @@ from selbench.metrics import AMOUNT, METRICS, NUMBER, PERCENT, SHARE, Metric, Pa
 
 SUITE = "training"
 UNITS = Unit(decimals=0)
-PULLS = ("dead", "gradient", "pull")  # why units die, in the figure's second row
 LOGARITHMIC = ("gradient", "pull")
 # What an epoch says, and how its rows name it: those of other images are no `accuracy`.
 NAMES = {
@@ -49,7 +48,7 @@ for _what, _label, _meaning, _unit, _bounds in _SHOWN:
             better=_BETTER.get(_what, 0),
             bounds=_bounds,
             board="",
-            panel=Panel("training", _TITLES[_what], row=_what in PULLS, log=_what in LOGARITHMIC),
+            panel=Panel("training", _TITLES[_what], log=_what in LOGARITHMIC),
         )
     )
 

@@ -70,7 +70,16 @@ def test_a_copy_keeps_the_training_curves(selbench, tiny_study, trained):
 
 
 @pytest.mark.parametrize(
-    "curves", ["many", ["one"], [{"accuracy": 1}], [{"number": 1, "loss": 2}], [{"number": "x"}]]
+    "curves",
+    [
+        "many",
+        ["one"],
+        [{"accuracy": 1}],
+        [{"number": 1, "loss": 2}],
+        [{"number": "x"}],
+        [{"number": 1, "dead": [-1]}],
+        [{"number": 1, "dead": "x"}],
+    ],
 )
 def test_a_copy_with_other_curves_is_refused(curves, refused, tiny_study, trained):
     path = trained()
