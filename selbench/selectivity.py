@@ -13,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from selbench.errors import NegativeActivityError
 from selbench.types import Labels, Units
 
 EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, this one is ours
+
+CACHED = 1 << 20  # bytes of maps that stay in the processor's cache from one operation to the next
 
 Keep = Callable[[Tensor], Any]  # what is kept of a layer's output
 
@@ -52,11 +55,18 @@ class RecordedUnits(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Call `function` as it would have been, and keep its units if it is a ReLU."""
-        output = function(*args, **(kwargs or {}))
-        if function in _RELUS:
-            if self._wanted is None or self._calls in self._wanted:
-                self.layers.append(self._keep(output))
-            self._calls += 1
+        kwargs = kwargs or {}
+        if function not in _RELUS:
+            return function(*args, **kwargs)
+        wanted = self._wanted is None or self._calls in self._wanted
+        self._calls += 1
+        if wanted and self._keep is spatial_mean and _in_one_pass(function, *args, **kwargs):
+            output, units = _ReluAndMean.apply(args[0])
+            self.layers.append(units)
+            return output
+        output = function(*args, **kwargs)
+        if wanted:
+            self.layers.append(self._keep(output))
         return output
 
 
@@ -91,22 +101,86 @@ class _RowwiseMean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:
-        batch, units, height, width = ctx.shape = maps.shape
-        ctx.dtype = maps.dtype
-        rows = maps.permute(0, 2, 3, 1).reshape(batch, height, width * units)
-        # Asking this large sum for float32 would copy bfloat16 maps first. Rounding its results
-        # to their precision, as the maps were, costs the mean of `width` of them next to nothing.
-        columns = rows.sum(1).view(batch, width, units)
-        mean: Tensor = columns.sum(1, dtype=_at_least_float32(maps)) / (height * width)
-        return mean
+        ctx.maps = maps.shape, maps.dtype
+        return _rowwise_mean(maps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        batch, units, height, width = ctx.shape
-        pixel = (gradients[0] / (height * width)).to(ctx.dtype)
-        row = pixel[:, None].expand(batch, width, units).contiguous()
-        maps: Tensor = row[:, None].expand(batch, height, width, units)
-        return maps.permute(0, 3, 1, 2)
+        return _spread(gradients[0], *ctx.maps)
+
+
+class _ReluAndMean(torch.autograd.Function):
+    """A ReLU of maps in channels_last memory, and the spatial mean of what it returns.
+
+    A few images at a time, so that what one operation writes is in the processor's cache when the
+    next one reads it: maps pass through memory once forward and once back. The bits are those of
+    the operations one after the other.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> tuple[Tensor, Tensor]:
+        output = torch.empty_like(maps)
+        means = []
+        for part in _parts(maps):
+            torch.clamp_min(maps[part], 0, out=output[part])
+            means.append(_rowwise_mean(output[part]))
+        ctx.save_for_backward(output)
+        return output, torch.cat(means)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        of_output, of_means = gradients
+        total = torch.empty_like(output)
+        for part in _parts(output):
+            spread = _spread(of_means[part], output[part].shape, output.dtype)
+            torch.add(of_output[part], spread, out=total[part])
+            torch.ops.aten.threshold_backward.grad_input(
+                total[part], output[part], 0, grad_input=total[part]
+            )
+        return total
+
+
+def _in_one_pass(function: Callable[..., Any], maps: Tensor, *args: Any, **kwargs: Any) -> bool:
+    """Say whether `_ReluAndMean` may take the place of a ReLU, which must not work in place."""
+    return (
+        function in (F.relu, torch.relu, Tensor.relu)
+        and not (any(args) or any(kwargs.values()))
+        and torch.is_grad_enabled()
+        and maps.requires_grad
+        and _rowwise(maps)
+    )
+
+
+def _rowwise(maps: Tensor) -> bool:
+    """Say whether rows lie side by side, and their sum stays in the range of their precision."""
+    channels_last = maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last)
+    return channels_last and maps.dtype != torch.float16
+
+
+def _parts(maps: Tensor) -> list[slice]:
+    size = max(1, CACHED // max(1, maps[0].numel() * maps.element_size()))
+    return [slice(start, start + size) for start in range(0, len(maps), size)]
+
+
+def _rowwise_mean(maps: Tensor) -> Tensor:
+    batch, units, height, width = maps.shape
+    rows = maps.permute(0, 2, 3, 1).reshape(batch, height, width * units)
+    # Asking this large sum for float32 would copy bfloat16 maps first. Rounding its results
+    # to their precision, as the maps were, costs the mean of `width` of them next to nothing.
+    columns = rows.sum(1).view(batch, width, units)
+    mean: Tensor = columns.sum(1, dtype=_at_least_float32(maps)) / (height * width)
+    return mean
+
+
+def _spread(means: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Return the gradient of maps of which the gradient of their spatial means is known."""
+    batch, units, height, width = shape
+    pixel = (means / (height * width)).to(dtype)
+    row = pixel[:, None].expand(batch, width, units).contiguous()
+    maps: Tensor = row[:, None].expand(batch, height, width, units)
+    return maps.permute(0, 3, 1, 2)
 
 
 def spatial_mean(maps: Tensor) -> Units:
@@ -120,8 +194,7 @@ def spatial_mean(maps: Tensor) -> Units:
     if maps.ndim == 3:
         return maps.mean(1, dtype=_at_least_float32(maps))
     with torch.autocast(maps.device.type, enabled=False):  # it would copy the maps to float32 first
-        rowwise = maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last)
-        if rowwise and maps.dtype != torch.float16:  # whose range a sum leaves soon
+        if _rowwise(maps):
             return _RowwiseMean.apply(maps)  # type: ignore[no-any-return]
         return maps.flatten(2).mean(2, dtype=_at_least_float32(maps))
 
