@@ -127,6 +127,47 @@ def test_spatial_mean_and_its_gradient_do_not_depend_on_memory_format(dtype):
     torch.testing.assert_close(results[1][1], expected, rtol=1e-2, atol=0)
 
 
+RELUS = {
+    "F.relu": F.relu,
+    "torch.relu": torch.relu,
+    "Tensor.relu": torch.Tensor.relu,
+    "module": nn.ReLU(),
+    "in place": lambda maps: F.relu(maps, True),
+    "module in place": nn.ReLU(inplace=True),
+    "relu_": torch.relu_,
+}
+
+
+@pytest.mark.parametrize("relu", RELUS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_units_have_the_bits_of_a_relu_and_a_mean_one_after_the_other(relu, dtype, layout):
+    generator = torch.Generator().manual_seed(5)
+    shape = (40, 16, 32, 32)  # passes the cache in three parts and a half
+    maps = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=layout)
+    maps[3, 2] = -1  # a unit that one image leaves silent
+    weights = torch.randn(shape, generator=generator).to(dtype), torch.randn(40, 16)
+
+    def told(recorded):
+        leaf = maps.clone(memory_format=torch.preserve_format).requires_grad_()
+        if recorded:
+            with RecordedUnits() as found:
+                output = RELUS[relu](leaf * 1)
+            units = found.layers[0]
+        else:
+            output = RELUS[relu](leaf * 1)
+            units = spatial_mean(output)
+        used = output * weights[0]  # created later than the mean, as in every network
+        (gradient,) = torch.autograd.grad(used.float().sum() + (units * weights[1]).sum(), leaf)
+        return output, units, gradient, units.grad_fn.name()
+
+    (*one, fused), (*other, _) = told(True), told(False)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    usual = "place" not in relu and relu != "relu_"
+    expected = usual and layout == torch.channels_last and dtype != torch.float16
+    assert (fused == "_ReluAndMeanBackward") == expected
+
+
 def test_spatial_mean_is_float32_even_for_bfloat16_maps():
     maps = torch.full((1, 1, 32, 32), 1.0, dtype=torch.bfloat16)
     maps[0, 0, 0, 0] = 2
