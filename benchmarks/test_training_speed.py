@@ -9,6 +9,7 @@ from torchvision import transforms
 
 from selbench.datasets.dataset import make_split
 from selbench.device import has_bfloat16
+from selbench.memory import keep_memory
 from selbench.models import build_model
 from selbench.study import ModelSpec, Recipe
 from selbench.training import loop
@@ -16,6 +17,7 @@ from selbench.training import loop
 BATCH, BATCHES = 256, 4
 MOMENTS = ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+keep_memory()  # as commands do; for both sides
 
 
 def recipe(precision="auto"):
@@ -119,10 +121,10 @@ def conventional():
 
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_regularised_training_beside_the_bare_step(race, precision):
-    """Target: at least 0.85 of the bare loop's throughput, in the same precision."""
-    assert race(ours(precision), bare(precision)) >= 0.85
+    """Target: at least 0.95 of the bare loop's throughput, in the same precision."""
+    assert race(ours(precision), bare(precision)) >= 0.95
 
 
 def test_regularised_training_beside_a_conventional_loop(race):
-    """Target: at least twice the conventional loop's throughput."""
-    assert race(ours(), conventional()) >= 2
+    """Target: 2.7 times the conventional loop's throughput, where bfloat16 is quick; else as much."""
+    assert race(ours(), conventional()) >= (2.7 if has_bfloat16(DEVICE) else 1)
