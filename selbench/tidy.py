@@ -36,7 +36,7 @@ def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFr
 def plain_text() -> AbstractContextManager[None]:
     """Have pandas keep texts as Python's: few are different, so that they take less than Arrow's.
 
-    And tables of a few thousand rows, of which most are, are worked on in two thirds of the time.
+    Tables of a few thousand rows, as most are, are also worked on in less time.
     """
     return pd.option_context("mode.string_storage", "python")
 

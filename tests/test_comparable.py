@@ -10,6 +10,7 @@ def table(*rows):
     """Make measurements of (suite, condition, level, source, subject, value)."""
     names = ["suite", "condition", "level", "source", "subject", "value"]
     made = pd.DataFrame(rows, columns=names)
+    made["group"] = ""
     made["metric"] = "change_dimension_fraction_95"
     made["layer"] = pd.Series([None] * len(made), dtype="Int64")
     made.loc[made["suite"] == "dimensionality", "metric"] = "dimension_fraction_95"

@@ -167,13 +167,17 @@ def test_training_curves_are_kept_beside_the_measurements(ran):
     facts = manifest()["subjects"]["alpha=1 seed=0"]["curves"]
     assert [epoch["number"] for epoch in facts] == [1, 2]
     own = curves.loc["alpha=1 seed=0"]
-    for metric, name in NAMES.items():
-        assert own.loc[name, "value"].tolist() == [epoch[metric] for epoch in facts]
+    told = [epoch | {"dead": sum(epoch["dead"])} for epoch in facts]
+    assert all(len(epoch["dead"]) == 7 for epoch in facts)  # layers
+    for metric in ("cross_entropy", "selectivity", "accuracy", "dead"):
+        assert own.loc[NAMES[metric], "value"].tolist() == [epoch[metric] for epoch in told]
     held_out = manifest()["study"]["dataset"]["validation"]
-    assert own.loc[NAMES["accuracy"], "n"].tolist() == [held_out, held_out]
+    for metric in ("accuracy", "dead"):
+        assert own.loc[NAMES[metric], "n"].tolist() == [held_out, held_out]
     assert set(curves.loc["alpha=0 seed=0"].index.get_level_values("metric")) == {
         NAMES["cross_entropy"],
         NAMES["accuracy"],
+        NAMES["dead"],
     }
 
 

@@ -65,7 +65,9 @@ def test_measurements_are_those_of_the_command_line(
     load_weights(network, checkpoint)
     found = package.evaluate(network, data, name="mine", store="ours")
     facts = ["suite", "condition", "level", "metric", "layer", "n", "value"]
-    pd.testing.assert_frame_equal(found[facts], expected[facts], check_dtype=False)
+    pd.testing.assert_frame_equal(
+        found[facts], expected[facts], check_dtype=False, check_column_type=False
+    )
     assert set(found["subject"]) == {"mine"}
     assert list(found) == list(pd.read_csv("ours/folder/measurements.csv"))
 
