@@ -126,5 +126,5 @@ def test_regularised_training_beside_the_bare_step(race, precision):
 
 
 def test_regularised_training_beside_a_conventional_loop(race):
-    """Target: 2.7 times the conventional loop's throughput, where bfloat16 is quick; else as much."""
+    """Target: 2.7 times its throughput where bfloat16 is quick; else as much."""
     assert race(ours(), conventional()) >= (2.7 if has_bfloat16(DEVICE) else 1)
