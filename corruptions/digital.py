@@ -75,6 +75,7 @@ def elastic_transform(images: Images, strain: tuple[float, float, float], draws:
         64: (0.9, 0.8, 0.7, 0.6, 0.5),
         224: (0.6, 0.5, 0.4, 0.3, 0.25),
     },
+    version=2,
 )
 def pixelate(images: Images, factor: float) -> Images:
     """Shrink to `factor` of the side by averaging, then enlarge by repeating pixels."""

@@ -124,12 +124,16 @@ def zoom_places(
 def box_matrix(size: int, new_size: int) -> Float64[Tensor, "new_size size"]:
     """Resample `size` values to `new_size` by averaging those whose middle a new value covers.
 
-    When enlarging, each new value repeats the old one that covers its middle.
+    When enlarging, each new value repeats the old one that covers its middle. Computed in Pillow's
+    order: a middle on a border falls to the side that rounding chooses.
     """
     ratio = size / new_size
     width = max(ratio, 1)
-    middles = (torch.arange(new_size, dtype=torch.float64) + 0.5) * ratio
-    places = torch.arange(size, dtype=torch.float64) + 0.5
-    offsets = (places - middles.unsqueeze(1)) / width
-    covered = ((offsets > -0.5) & (offsets <= 0.5)).to(torch.float64)
+    middles = ((torch.arange(new_size, dtype=torch.float64) + 0.5) * ratio).unsqueeze(1)
+    places = torch.arange(size, dtype=torch.float64)
+    offsets = ((places - middles) + 0.5) * (1 / width)
+    within = (places >= (middles - 0.5 * width + 0.5).trunc()) & (
+        places < (middles + 0.5 * width + 0.5).trunc()
+    )
+    covered = ((offsets > -0.5) & (offsets <= 0.5) & within).to(torch.float64)
     return covered / covered.sum(dim=1, keepdim=True)

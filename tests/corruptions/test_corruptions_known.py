@@ -241,6 +241,24 @@ def test_pixelate_repeats_means():
     assert torch.equal(out[..., ::2, ::2].int(), mean)
 
 
+FACTORS = sorted(
+    {factor for each in CORRUPTIONS["pixelate"].severities.values() for factor in each}
+)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_pixelate_is_pillow_s_at_every_side(factor):
+    wide = [(8, side) for side in range(5, 411, 2)]
+    upright = [(side, side // 2 + 1) for side in range(42, 411, 37)]  # narrower: Pillows differ
+    for shape in wide + upright:
+        values = noise(*shape, batch=1)
+        picture = Image.fromarray(values[0].permute(1, 2, 0).numpy())
+        for height, width in ([int(size * factor) for size in shape], shape):
+            picture = picture.resize((width, height), Image.Resampling.BOX)
+        ours = CORRUPTIONS["pixelate"].function(values.float(), factor)[0].permute(1, 2, 0)
+        np.testing.assert_array_equal(ours.numpy(), np.asarray(picture), f"{shape} by {factor}")
+
+
 @pytest.mark.parametrize("quality", [1, 10, 50, 90, 100])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (17, 16), (40, 56), (8, 12)])
 def test_jpeg_is_that_of_the_codec(height, width, quality):
