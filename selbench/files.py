@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -57,8 +58,9 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part. What stops a write (no space, no
     permission) is raised as `SelbenchError`; `elsewhere` says how another folder is chosen.
-    So is a path without a name, such as "" or ".". What goes to a URL is written on this machine,
-    and put there whole.
+    So is a path without a name, such as "" or ".", and one whose place no file must take: a device,
+    a pipe, /dev/stdout. Permissions of a file stay; a link is replaced, not what it points to. What
+    goes to a URL is written on this machine, and put there whole.
     """
     if isinstance(path, UrlPath):
         with tempfile.TemporaryDirectory() as folder:
@@ -69,11 +71,16 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
         return
     if not path.name:
         raise SelbenchError(f"cannot write {path}: it is a folder, or empty; name a file")
+    if _is_special(path):
+        raise SelbenchError(
+            f"cannot write {path}: a file would take the place of a device or a pipe; name another"
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{_MARK}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
-        mode = temporary.stat().st_mode
+        kept = path if path.is_file() and not path.is_symlink() else temporary
+        mode = stat.S_IMODE(kept.stat().st_mode)
         yield temporary
         temporary.chmod(mode)  # safetensors leaves files that nobody else can read
         temporary.replace(path)
@@ -82,6 +89,19 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # after success it is gone already
             temporary.unlink()
+
+
+def _is_special(path: Path) -> bool:
+    """Say whether something is there that is neither file nor folder, or a system's link."""
+    try:
+        system = str(path.parent.resolve()) == "/dev" or path.parent.resolve().is_relative_to(
+            "/proc"
+        )
+        return (path.is_symlink() and system) or not (
+            path.is_file() or path.is_dir() or not path.exists()
+        )
+    except (OSError, ValueError, RuntimeError):  # writing will say what is wrong
+        return False
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -124,6 +125,46 @@ def test_others_may_read_what_the_user_lets_them(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_permissions_of_a_file_stay(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    path.chmod(0o604)
+    write_text(path, "new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    assert path.read_text() == "new"
+
+
+def test_a_link_is_replaced_and_not_what_it_points_to(tmp_path):
+    (tmp_path / "kept.txt").write_text("kept")
+    (tmp_path / "kept.txt").chmod(0o400)
+    (tmp_path / "link.txt").symlink_to(tmp_path / "kept.txt")
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "kept.txt").read_text() == "kept"
+    assert not (tmp_path / "link.txt").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "device", "/dev/stdout"])
+def test_no_file_takes_the_place_of_what_is_none(kind, tmp_path):
+    path = {"device": Path("/dev/null"), "/dev/stdout": Path("/dev/stdout")}.get(kind)
+    if path is None:
+        path = tmp_path / "special"
+        if kind == "socket":
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind("special")  # tests begin in tmp_path; names of sockets are short
+        elif kind == "pipe":
+            os.mkfifo(path)
+        else:
+            os.mkfifo(tmp_path / "pipe")
+            path.symlink_to(tmp_path / "pipe")
+    before = path.lstat()
+    message = (
+        rf"^cannot write {path}: a file would take the place of a device or a pipe; name another$"
+    )
+    with pytest.raises(SelbenchError, match=message):
+        write_text(path, "x")
+    assert path.lstat() == before
 
 
 def test_full_disk_is_told_with_what_to_do(tmp_path, monkeypatch):
