@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -53,6 +55,8 @@ OWN_ERROR = 70  # EX_SOFTWARE of sysexits.h
 NO_HOME = "Could not determine home directory."  # what pathlib says of ~nobody
 INTERRUPTED = 130  # as shells say of SIGINT
 READER_LEFT = 141  # as shells say of SIGPIPE
+TERMINATED = 143  # as shells say of SIGTERM
+GOES_ON = "the same command goes on where this one stopped"
 
 app = typer.Typer(
     name="selbench",
@@ -202,7 +206,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""
     warnings.formatwarning = lambda message, *place: f"selbench: {message}\n"
-    with _streams():
+    with _streams(), _terminable():
         code = _ended()
     sys.exit(code)
 
@@ -219,6 +223,8 @@ def _ended() -> int:
         return _fail(f"{problem.format_message().rstrip('.')}. See selbench --help.", TO_MEND)  # type: ignore[attr-defined]
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except _TerminatedError:
+        return _fail(f"terminated; {GOES_ON}", TERMINATED)
     except SystemExit as problem:  # of a plugin or a network: commands do not end in this way
         return _fail(f"foreign code ended the program with sys.exit({problem.code})", TO_MEND)
     except Exception as problem:
@@ -227,7 +233,7 @@ def _ended() -> int:
         traceback.print_exc()
         return OWN_ERROR
     if code == INTERRUPTED:
-        _fail("interrupted; the same command goes on where this one stopped", code)
+        _fail(f"interrupted; {GOES_ON}", code)
     return code
 
 
@@ -238,6 +244,27 @@ def _command() -> int:
     code: int = app(standalone_mode=False) or 0
     sys.stdout.flush()
     return code
+
+
+class _TerminatedError(BaseException):
+    """Somebody ended the program by SIGTERM; no `except Exception` on the way may take it."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM raise `_TerminatedError`, so that locks are released on the way out."""
+
+    def terminate(*_: Any) -> None:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot ask for signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _ReaderLeftError(SelbenchError):

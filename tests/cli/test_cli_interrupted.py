@@ -53,24 +53,36 @@ def test_killed_run_goes_on_to_the_same_numbers(
     assert manifest("killed")["state"] == manifest("whole")["state"] == "complete"
 
 
-def interrupt_after(monkeypatch, owner, name):
-    """Press Ctrl-C whenever the method `name` has done its work."""
+def interrupt_after(monkeypatch, owner, name, how=signal.SIGINT):
+    """Press Ctrl-C, or send another signal, whenever the method `name` has done its work."""
     genuine = getattr(owner, name)
 
     def interrupted(*arguments):
         genuine(*arguments)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(how)
 
     monkeypatch.setattr(owner, name, interrupted)
 
 
 @pytest.mark.parametrize("stage", [(training_run._Session, "keep"), (StudyStore, "write")])
-def test_ctrl_c_ends_with_a_hint(stage, selbench, tiny_study, fresh_home, monkeypatch):
-    interrupt_after(monkeypatch, *stage)
-    ended = selbench("run", tiny_study, "--quiet")
-    assert ended.code == 130
+@pytest.mark.parametrize(
+    ("how", "code", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_with_a_hint_and_without_locks(
+    stage, how, code, told, selbench, tiny_study, fresh_home, monkeypatch
+):
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, *stage, how)
+        ended = selbench("run", tiny_study, "--quiet")
+    assert ended.code == code
     assert ended.out == ""
-    assert ended.err == "selbench: interrupted; the same command goes on where this one stopped\n"
+    assert ended.err == f"selbench: {told}; the same command goes on where this one stopped\n"
+    assert not [path for path in (fresh_home / "locks").rglob("*") if path.is_file()]
+    assert not [path for path in Path("runs").rglob("locks/*") if path.is_file()]
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert selbench("run", tiny_study, "--quiet").code == 0
 
 
 def test_interrupted_training_goes_on_at_the_next_epoch_to_the_same_weights(
