@@ -42,12 +42,18 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
         for name, colour in colours.items():
             own = values.loc[groups.index[groups == name]].dropna(axis="columns")
             if not own.empty:
-                line(axes, own.columns, metric.unit.factor * own, name, colour, marker="")
+                shown = metric.unit.factor * own
+                if metric.shown.log:  # which knows no 0, the gradient of a dead network
+                    shown = shown.where(shown > 0)
+                line(axes, own.columns, shown, name, colour, "", log=metric.shown.log)
         axes.set_title(metric.shown.title)
         axes.set_xlabel("epoch")
         axes.set_yscale("log" if metric.shown.log else "linear")
         if metric.unit is PERCENT:
             axes.set_ylim(0, 100)
+        elif not metric.shown.log:  # intervals may reach beyond what there can be
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, metric.bounds[0]), min(high, metric.bounds[1]))
         sns.despine(ax=axes)
     legend(panels[-1], rows)
     figure.suptitle(f"{study}: training", x=0.01, ha="left")
