@@ -60,7 +60,7 @@ class RecordedUnits(TorchFunctionMode):
             return function(*args, **kwargs)
         wanted = self._wanted is None or self._calls in self._wanted
         self._calls += 1
-        if wanted and self._keep is spatial_mean and _in_one_pass(function, *args, **kwargs):
+        if wanted and self._keep is spatial_mean and _in_one_pass(function, args, kwargs):
             output, units = _ReluAndMean.apply(args[0])
             self.layers.append(units)
             return output
@@ -142,14 +142,19 @@ class _ReluAndMean(torch.autograd.Function):
         return total
 
 
-def _in_one_pass(function: Callable[..., Any], maps: Tensor, *args: Any, **kwargs: Any) -> bool:
-    """Say whether `_ReluAndMean` may take the place of a ReLU, which must not work in place."""
+def _in_one_pass(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Say whether `_ReluAndMean` takes the place of a ReLU: one of a CPU, and not in place."""
     return (
         function in (F.relu, torch.relu, Tensor.relu)
-        and not (any(args) or any(kwargs.values()))
+        and len(args) == 1
+        and not any(kwargs.values())
         and torch.is_grad_enabled()
-        and maps.requires_grad
-        and _rowwise(maps)
+        and args[0].requires_grad
+        and args[0].device.type == "cpu"  # a GPU would start many small kernels
+        and len(args[0]) > 0
+        and _rowwise(args[0])
     )
 
 

@@ -132,6 +132,7 @@ RELUS = {
     "torch.relu": torch.relu,
     "Tensor.relu": torch.Tensor.relu,
     "module": nn.ReLU(),
+    "a named place": lambda maps: torch.relu(input=maps),
     "in place": lambda maps: F.relu(maps, True),
     "module in place": nn.ReLU(inplace=True),
     "relu_": torch.relu_,

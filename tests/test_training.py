@@ -336,7 +336,7 @@ def test_a_diverged_epoch_is_not_the_best_where_there_is_another(digits, monkeyp
 def test_epochs_are_plain_numbers(digits):
     epochs, _ = curves(digits, 1.0, RECIPE.model_copy(update={"epochs": 1}))
     told = dataclasses.asdict(epochs[0])
-    assert told.pop("gradient") is told.pop("pull") is None  # the recipe does not ask
+    assert told.pop("gradient") is told.pop("pull") is None  # nobody asked
     values = [*told.pop("dead"), *told.values()]
     assert all(isinstance(value, int | float) for value in values)
 
