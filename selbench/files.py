@@ -92,14 +92,11 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
-    """Say whether something is there that is neither file nor folder, or a system's link."""
+    """Say whether the system keeps this place, or something there is neither file nor folder."""
     try:
-        system = str(path.parent.resolve()) == "/dev" or path.parent.resolve().is_relative_to(
-            "/proc"
-        )
-        return (path.is_symlink() and system) or not (
-            path.is_file() or path.is_dir() or not path.exists()
-        )
+        folder = path.parent.resolve()
+        system = folder == Path("/dev") or folder.is_relative_to("/proc")
+        return system or (path.exists() and not (path.is_file() or path.is_dir()))
     except (OSError, ValueError, RuntimeError):  # writing will say what is wrong
         return False
 
