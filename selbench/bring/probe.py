@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from selbench.bring.classes import Outputs
-from selbench.bring.zoo import reason_of
+from selbench.bring.refusals import chosen, refusal
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.training import to_images
-from selbench.types import Images, Logits
+from selbench.types import Logits
 
 
 def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
@@ -25,11 +25,11 @@ def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
         with torch.no_grad():
             logits = network(images)
     except (Exception, SystemExit) as problem:  # others' code raises whatever it likes
-        raise _refused(network, images, name, problem) from problem
+        raise refusal(network, images, name, problem) from problem
     if not isinstance(logits, Tensor):
         raise SelbenchError(
             f"{name} returns a {type(logits).__name__}, not a tensor of logits; wrap it in a "
-            "module that returns them"
+            f"module that returns them{chosen(logits)}"
         )
     if logits.ndim != 2 or len(logits) != len(images) or not logits.is_floating_point():
         raise SelbenchError(
@@ -41,23 +41,6 @@ def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
             f"{name} returns logits that are not finite; look at its weights and normalisation"
         )
     return logits.float()
-
-
-def _refused(
-    network: nn.Module, images: Images, name: str, problem: BaseException
-) -> SelbenchError:
-    """Say that a network raised `problem` for images, and what to do."""
-    height, width = images.shape[-2:]
-    what, reason = f"images of {width} x {height} pixels", reason_of(problem)
-    advice = "say with --input-size which side it takes, or bring a network for such images"
-    dtypes = {each.dtype for each in network.parameters() if each.is_floating_point()}
-    if isinstance(problem, SystemExit):
-        advice = "take what calls sys.exit out of its forward pass"
-    elif others := dtypes - {images.dtype}:
-        dtype = str(min(others, key=str)).removeprefix("torch.")
-        what = f"images of float32, having weights of {dtype}"
-        advice = "convert it with network.float() where it is made"
-    return SelbenchError(f"{name} cannot take {what} ({reason}); {advice}")
 
 
 def check_logits(logits: Logits, outputs: Outputs | None, dataset: Dataset, name: str) -> None:

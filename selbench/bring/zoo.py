@@ -108,4 +108,6 @@ def reason_of(problem: BaseException) -> str:
     if isinstance(problem, UnpicklingError):  # torch's advice is to let it run code
         return "UnpicklingError: it holds more than weights, or is damaged"
     lines = str(problem).strip().splitlines()
+    if lines and "TorchScript interpreter" in lines[0]:  # the reason is below its traceback
+        return lines[-1]
     return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
