@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float64, Shaped
-from scipy.special import bdtr, stdtr, stdtrit
 
 Outcomes = Shaped[np.ndarray, "_seeds _examples ..."]  # bool or numbers; further axes: conditions
 Correct = Shaped[np.ndarray, " _examples"]  # bool, of one network
@@ -84,7 +84,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
         return math.nan, math.nan
     if len(kept) == 1:
         return float(kept[0]), math.nan
-    quantile = stdtrit(len(kept) - 1, (1 + level) / 2)  # of Student's t
+    quantile = scipy.special.stdtrit(len(kept) - 1, (1 + level) / 2)  # of Student's t
     return float(kept.mean()), float(quantile * kept.std(ddof=1) / math.sqrt(len(kept)))
 
 
@@ -229,7 +229,10 @@ def mcnemar(first: Correct, second: Correct, *, mid: bool = True) -> McNemar:
     if b + c == 0:
         return McNemar(0, 0, 0, 1.0)
     fewer = min(b, c)
-    below, to = bdtr(fewer - 1, b + c, 0.5) if fewer else 0.0, bdtr(fewer, b + c, 0.5)
+    below, to = (
+        scipy.special.bdtr(fewer - 1, b + c, 0.5) if fewer else 0.0,
+        scipy.special.bdtr(fewer, b + c, 0.5),
+    )
     p = min(2 * to, 1.0)
     if mid:  # half of what is as likely as what was seen; once where both tails are that
         p -= (to - below) * (0.5 if b == c else 1)
@@ -335,7 +338,7 @@ def _welch(variances: Sequence[Variance]) -> Spread:
 
 def _half(spread: Spread, level: float) -> float:
     error, freedom = spread
-    return float(stdtrit(freedom, (1 + level) / 2)) * error
+    return float(scipy.special.stdtrit(freedom, (1 + level) / 2)) * error
 
 
 def _reach(middle: float, spread: Spread, level: float) -> tuple[float, float]:
@@ -348,7 +351,7 @@ def _tail(distance: float, spread: Spread) -> float:
     error, freedom = spread
     if error == 0:
         return 0.0 if distance > 0 else 1.0
-    return float(stdtr(freedom, -distance / error))
+    return float(scipy.special.stdtr(freedom, -distance / error))
 
 
 def _difference(

@@ -7,9 +7,8 @@ from functools import lru_cache
 from itertools import permutations
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from selbench.stats import Interval, check_level, check_pairs, finite
 
@@ -48,7 +47,7 @@ def spearman_trend(x: Sequence[float], y: Sequence[float], *, level: float = 0.9
     n, rho = len(along), _rho(along, up)
     bound = 1 - 6 / (n * (n * n - 1))
     kept = min(max(rho, -bound), bound)
-    half = ndtri((1 + level) / 2) * math.sqrt((1 + kept * kept / 2) / (n - 3))
+    half = scipy.special.ndtri((1 + level) / 2) * math.sqrt((1 + kept * kept / 2) / (n - 3))
     low, high = (math.tanh(math.atanh(kept) + sign * half) for sign in (-1, 1))
     return Trend(rho, min(low, rho), max(high, rho), level, n, None, p_of_rho(x, y, 0.0))
 
@@ -83,7 +82,9 @@ def _ranks(x: Sequence[float], y: Sequence[float]) -> tuple[Ranks, Ranks]:
     """Check the points, and rank them; what differs by rounding alone is a tie."""
     along, up = finite("x", x, 4), finite("y", y, 4)
     check_pairs(len(along), len(up))
-    first, second = (rankdata([float(f"{v:.{DIGITS}g}") for v in each]) for each in (along, up))
+    first, second = (
+        scipy.stats.rankdata([float(f"{v:.{DIGITS}g}") for v in each]) for each in (along, up)
+    )
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         raise ValueError("rho is undefined where all x or all y are equal")
     return tuple(first.tolist()), tuple(second.tolist())
@@ -124,12 +125,12 @@ def _scattered(x: Ranks, rho: float) -> Rhos:
 
 def _slope(x: Ranks, rho: float) -> float:
     """Return the slope at which endless networks have this rho, by halving."""
-    noise = ndtri((np.arange(GRID) + 0.5) / GRID)
+    noise = scipy.special.ndtri((np.arange(GRID) + 0.5) / GRID)
     along = np.asarray(x)
     wide = tuple(np.repeat(along, GRID).tolist())
     low, high = 0.0, STEEPEST
     for _ in range(40):
         middle = (low + high) / 2
-        up = rankdata((middle * along[:, None] + noise).ravel())
+        up = scipy.stats.rankdata((middle * along[:, None] + noise).ravel())
         low, high = (middle, high) if _rho(wide, tuple(up)) < abs(rho) else (low, middle)
     return math.copysign(low, rho)

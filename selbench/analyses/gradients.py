@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import scipy
 import torch
 from jaxtyping import Bool, Float, Float64
-from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
@@ -60,7 +60,7 @@ class Estimate:
         """Return the half width of Student's t interval; 0 where the value is exact."""
         if not self.freedom:
             return 0.0
-        return float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
+        return float(scipy.special.stdtrit(self.freedom, (1 + level) / 2)) * self.error
 
 
 @dataclass(frozen=True)
