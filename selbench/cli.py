@@ -31,6 +31,7 @@ from selbench.options import (
     Alphas,
     Data,
     Device,
+    Force,
     Place,
     Quiet,
     Seeds,
@@ -81,21 +82,27 @@ def train(
         Path | None, typer.Option(help="A folder for copies of the weights, as safetensors.")
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Copies of half the size: float16.")] = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a study's networks and keep their weights; evaluate nothing."""
+    from selbench.outputs import WEIGHTS, check_file, check_folder
     from selbench.session import Session
-    from selbench.subjects import export
+    from selbench.subjects import copies, export
 
     if half and output is None:
         raise SelbenchError("--half is of the copies that --output FOLDER writes; give it too")
     output = expanded(output)
+    if output is not None:
+        check_folder(output, "--output")
     session = Session.open(study, split_words(alpha), split_words(seed), device, data, shown(quiet))
+    places = {} if output is None else copies(session.study, output)
+    for path in places.values():
+        check_file(path, WEIGHTS, "--output", force)
     for subject in session.train():
         typer.echo(f"{subject.name}  weights {subject.weights}")
-        if output is not None:
-            words = [session.study.name, *subject.name.split()]
-            export(subject, output / f"{'-'.join(words)}.safetensors", half)
+        if places:
+            export(subject, places[subject.name], half)
 
 
 @app.command()
@@ -105,16 +112,18 @@ def figure(
     output: Annotated[Path, typer.Option(help="An .svg, .png or .pdf file.")] = Path("figure.svg"),
     store: Store = Path("runs"),
     limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    force: Force = False,
 ) -> None:
     """Draw a figure from a store."""
-    from selbench.figures import draw
+    from selbench.figures import check_figure, draw
 
+    output = output.expanduser()
+    check_figure(name, output, force)
     studies = opened([place] if place else [], store)
     if len(studies) > 1:
         names = ", ".join(each.study for each in studies)
         raise SelbenchError(f"{place or store} holds the studies {names}; name one of them")
-    output = output.expanduser()
-    draw(name, studies[0], limit, output)
+    draw(name, studies[0], limit, output, force)
     typer.echo(f"{output} shows {name} of {studies[0].study}")
 
 

@@ -69,12 +69,7 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
                 yield temporary
             path.put(near)
         return
-    if not path.name:
-        raise SelbenchError(f"cannot write {path}: it is a folder, or empty; name a file")
-    if _is_special(path):
-        raise SelbenchError(
-            f"cannot write {path}: a file would take the place of a device or a pipe; name another"
-        )
+    refuse_special(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{_MARK}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +84,16 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # after success it is gone already
             temporary.unlink()
+
+
+def refuse_special(path: Path) -> None:
+    """Raise `SelbenchError` for a path whose place no file must take, or without a name."""
+    if not path.name:
+        raise SelbenchError(f"cannot write {path}: it is a folder, or empty; name a file")
+    if _is_special(path):
+        raise SelbenchError(
+            f"cannot write {path}: a file would take the place of a device or a pipe; name another"
+        )
 
 
 def _is_special(path: Path) -> bool:

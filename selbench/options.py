@@ -119,6 +119,9 @@ GpusPerTask = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what there is to do and how long; evaluate nothing.")
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace a file that selbench did not write, too.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 
 

@@ -92,7 +92,7 @@ def _subject(
     path: Path,
 ) -> Network:
     return Network(
-        name=f"alpha={exactly(alpha)} seed={seed}",
+        name=_name(alpha, seed),
         alpha=alpha,
         seed=seed,
         training=training_key(study, dataset),
@@ -102,10 +102,20 @@ def _subject(
     )
 
 
+def _name(alpha: float, seed: int) -> str:
+    return f"alpha={exactly(alpha)} seed={seed}"
+
+
 def _load(spec: ModelSpec, dataset: Dataset, weights: Path) -> nn.Module:
     model = build_model(spec, len(dataset.classes), dataset.moments)
     load_weights(model, weights)
     return model.eval()
+
+
+def copies(study: Study, folder: Path) -> dict[str, Path]:
+    """Return where in a folder the weights of a study's networks are exported to, by name."""
+    names = [_name(alpha, seed) for seed in study.seeds for alpha in study.alphas]
+    return {n: folder / f"{'-'.join([study.name, *n.split()])}.safetensors" for n in names}
 
 
 def export(subject: Network, path: Path, half: bool = False) -> None:

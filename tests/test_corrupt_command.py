@@ -12,7 +12,8 @@ from sets import content
 
 from corruptions import CORRUPTIONS, corrupt
 from corruptions.frost import PHOTOGRAPHS
-from selbench.corrupted import cells, check, sheet, source, writing
+from selbench import outputs
+from selbench.corrupted import cells, check, source, writing
 from selbench.corrupted.layout import ABOUT, read_about
 from selbench.datasets import DATASETS
 from selbench.progress import SILENT
@@ -107,7 +108,7 @@ def test_preview_that_cannot_be_written_is_refused_before_the_set_is(place, refu
 
 
 def test_preview_without_permission_is_refused(refused, images, monkeypatch, match):
-    monkeypatch.setattr(sheet, "writable", lambda folder: False)
+    monkeypatch.setattr(outputs, "writable", lambda folder: False)
     sentence = refused("corrupt", images, "--preview", "sheet.png")
     match(r"^cannot write sheet.png: Permission denied; .*\(--preview\)$", sentence)
 

@@ -267,7 +267,7 @@ def test_changed_image_is_noticed(images):
 def test_folder_with_other_files_is_refused(images):
     Path("set").mkdir()
     Path("set/fog.npy").write_bytes(b"official")
-    with told("^set holds fog.npy and is no set that selbench wrote; choose another folder$"):
+    with told(r"^set holds fog.npy and is no set that selbench wrote; choose another folder$"):
         write(images, "set")
     assert content(Path("set")) == {"fog.npy": b"official"}
 
@@ -295,7 +295,7 @@ def test_output_in_the_input_is_refused(output, images):
 
 def test_output_that_is_a_file_is_refused(images):
     Path("set").touch()
-    with told("^OUTPUT set is a file; choose a folder$"):
+    with told(r"^set is a file; name a folder \(OUTPUT\)$"):
         write(images, "set")
 
 

@@ -10,7 +10,17 @@ import typer
 from rich.console import Console
 
 from selbench.errors import SelbenchError, unknown
-from selbench.options import Data, Device, Quiet, Seeds, StudyName, expanded, shown, split_words
+from selbench.options import (
+    Data,
+    Device,
+    Force,
+    Quiet,
+    Seeds,
+    StudyName,
+    expanded,
+    shown,
+    split_words,
+)
 from selbench.urls import place
 
 if TYPE_CHECKING:
@@ -60,6 +70,7 @@ def baseline(
     store: Outcomes = None,
     device: Device = "auto",
     data: Data = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Write what a model recognises now, for `selbench check` to compare with.
@@ -67,16 +78,21 @@ def baseline(
     The model is every seed of one alpha of the study, or --checkpoint. Several seeds tell how
     much networks differ that were merely trained anew; three are few, five are good.
     """
+    from selbench.outputs import BASELINE, check_file
     from selbench.regression.baseline import write_baseline
     from selbench.regression.check import plan_baseline, record
     from selbench.regression.report import summary
+    from selbench.store import check_place
 
+    output = output.expanduser()
+    check_file(output, BASELINE, "--output", force)
+    if store is not None:
+        check_place(store)
     session = _open(study, subject, None, seed, checkpoint, device, data, quiet)
     suites = suite or session.study.suites
     chosen = plan_baseline(suites, session.setting(), session.dataset.test, limit)
     made = record(_candidate(session, checkpoint), chosen, _place(session, store))
-    output = output.expanduser()
-    write_baseline(made, output)
+    write_baseline(made, output, force)
     typer.echo(f"{output} {summary(made)}")
 
 
@@ -102,6 +118,7 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     device: Device = "auto",
     data: Data = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare a model with its baseline; exit with 1 where it got worse.
@@ -109,12 +126,19 @@ def check(
     It got worse where a drop is larger than the tolerance and significant, over examples and over
     seeds, after correction for the number of conditions.
     """
+    from selbench.outputs import JUNIT, check_file
     from selbench.regression.check import check_tolerance
     from selbench.regression.report import Report
+    from selbench.store import check_place
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     check_tolerance(tolerance)
+    junit = expanded(junit)
+    if junit is not None:
+        check_file(junit, JUNIT, "--junit", force)
+    if store is not None:
+        check_place(store)
     recorded = _read(baseline)
     session = _open(study, subject, recorded, seed, checkpoint, device, data, quiet)
     where = _place(session, store)
@@ -122,7 +146,7 @@ def check(
         session, recorded, suite, tolerance, budget, checkpoint, limit, where
     )
     report = Report(found, recorded, candidate.subject)
-    _tell(report, format, expanded(junit))
+    _tell(report, format, junit)
     if report.failed:
         raise typer.Exit(1)
 

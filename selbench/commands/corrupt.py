@@ -8,7 +8,16 @@ import typer
 from rich.console import Console
 
 from selbench.errors import SelbenchError, unknown
-from selbench.options import Corruptions, Device, Quiet, expanded, refuse_idle, shown, split_words
+from selbench.options import (
+    Corruptions,
+    Device,
+    Force,
+    Quiet,
+    expanded,
+    refuse_idle,
+    shown,
+    split_words,
+)
 
 if TYPE_CHECKING:
     from selbench.progress import Progress
@@ -58,6 +67,7 @@ def corrupt(
         Path | None,
         typer.Option(help="With --self-check: compare with the .npy files of this folder too."),
     ] = None,
+    force: Force = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -72,6 +82,7 @@ def corrupt(
     from selbench.corrupted.treatment import choose_corruptions as choose
     from selbench.corrupted.writing import describe, write_set
     from selbench.device import choose_device
+    from selbench.outputs import check_folder
     from selbench.study import count_of
 
     names, scale, progress = (
@@ -94,15 +105,17 @@ def corrupt(
         return
     name = _to_corrupt(input, output, preview, format, against)
     output, preview = expanded(output), expanded(preview)
+    if output:
+        check_folder(output, "OUTPUT")
     if preview:
-        check_place(preview)
+        check_place(preview, force)
     treatment = Treatment(names, choose_severities(split_words(severity)), seed, scale)
     where, source = choose_device(device), open_source(name, data, progress)
     if output:
         about = write_set(source, output, treatment, format, where, progress)
         typer.echo(f"{output} holds {describe(about)}")
     if preview:
-        write_sheet(source, preview, treatment, where)
+        write_sheet(source, preview, treatment, where, force)
         typer.echo(f"{preview} shows {count_of(len(names), 'corruption')} of {name}")
 
 

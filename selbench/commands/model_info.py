@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from selbench.errors import SelbenchError
-from selbench.options import Store, expanded
+from selbench.options import Force, Store, expanded
 
 
 def model_info(
@@ -24,6 +24,7 @@ def model_info(
     ] = Path("model_info"),
     store: Store = Path("runs"),
     limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    force: Force = False,
 ) -> None:
     """Write a network's numbers as RobustBench's model_info has them.
 
@@ -31,13 +32,17 @@ def model_info(
     """
     from selbench.files import write_json
     from selbench.model_info import model_info as derive
+    from selbench.outputs import MODEL_INFO, check_file, check_folder
     from selbench.store import open_studies
 
+    output = expanded(output) or output
+    check_folder(output, "--output")
     studies = open_studies(store, study)
     if len(studies) > 1:
         names = ", ".join(each.study for each in studies)
         raise SelbenchError(f"the store {store} holds the studies {names}; name one of them")
     info = derive(studies[0], threat_model, subject, limit)
-    path = (expanded(output) or output) / info.path
+    path = output / info.path
+    check_file(path, MODEL_INFO, "--output", force)
     write_json(path, info.fields, "--output")
     typer.echo(f"{path} tells RobustBench of {info.fields['architecture']}")

@@ -116,6 +116,7 @@ def run(
     from selbench.engine import also_on, opened
     from selbench.request import Request, said
     from selbench.session import Session
+    from selbench.store import check_place
     from selbench.subjects import exported
 
     common = {
@@ -131,6 +132,8 @@ def run(
         raise SelbenchError(
             "--trained takes a study's own networks; leave out --model, --checkpoint"
         )
+    if not dry_run:
+        check_place(store)
     brought = _brought(model or [], checkpoint or [], common, bool(alpha or seed))
     meant = _study(study, dataset, data, bool(brought))
     alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")

@@ -1,8 +1,6 @@
 """A contact sheet: every corruption at every severity beside the clean images."""
 
-import errno
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from corruptions import CORRUPTIONS
 from corruptions.registry import FAMILIES
 from selbench.corrupted.source import Source
 from selbench.corrupted.treatment import Treatment, find_variants
 from selbench.errors import SelbenchError
-from selbench.files import cannot_write, replacing, writable
+from selbench.files import replacing
+from selbench.outputs import PICTURE, check_file
 from selbench.types import Pixels
 
 SMALL = 64  # a side up to which images are enlarged, and two of them shown in a cell
@@ -45,37 +45,31 @@ class Family:
     rows: Sequence[Row]
 
 
-def check_place(path: Path) -> None:
-    """Raise `SelbenchError` unless `path` is that of a PNG file, and can be written."""
+def check_place(path: Path, force: bool = False) -> None:
+    """Raise `SelbenchError` unless `path` is that of a PNG file, and can be written.
+
+    With `force`, it takes the place of a file of any kind.
+    """
     if path.suffix.lower() != ".png":
         raise SelbenchError(f"--preview writes a PNG file; call {path} {path.stem}.png")
-    try:
-        _check_writable(path)
-    except OSError as problem:
-        raise cannot_write(path, problem, "--preview") from problem
+    check_file(path, PICTURE, "--preview", force)
 
 
-def _check_writable(path: Path) -> None:
-    """Raise the OSError that writing `path` would end with, without writing."""
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    obstacles = {
-        errno.EISDIR: path.is_dir(),
-        errno.ENOTDIR: not above.is_dir(),
-        errno.EACCES: not writable(above),
-    }
-    for number, found in obstacles.items():
-        if found:
-            raise OSError(number, os.strerror(number))
+def write_sheet(
+    source: Source, path: Path, treatment: Treatment, device: torch.device, force: bool = False
+) -> None:
+    """Draw a few of the images under every corruption and write them to `path`, a PNG file.
 
-
-def write_sheet(source: Source, path: Path, treatment: Treatment, device: torch.device) -> None:
-    """Draw a few of the images under every corruption and write them to `path`, a PNG file."""
-    check_place(path)
+    It takes the place of a file that is no picture of selbench's with `force` alone.
+    """
+    check_place(path, force)
     find_variants(treatment.corruptions)  # which tells what is missing
     families = _families(source, treatment, device)
     sheet = draw_sheet(families, treatment.severities)
     content = io.BytesIO()  # Pillow does not notice when a full disk takes only a part
-    sheet.save(content, "PNG", optimize=True)
+    facts = PngInfo()
+    facts.add_text("Software", "selbench")
+    sheet.save(content, "PNG", optimize=True, pnginfo=facts)
     with replacing(path, "--preview") as temporary:
         temporary.write_bytes(content.getvalue())
 

@@ -31,6 +31,7 @@ from selbench.crew import Map, crew
 from selbench.device import deterministic, versions
 from selbench.errors import SelbenchError
 from selbench.files import cannot_write, replacing
+from selbench.outputs import check_folder
 from selbench.progress import SILENT, Progress, Step
 from selbench.study import count_of
 
@@ -106,8 +107,7 @@ def _check_place(output: Path, source: Source) -> None:
         raise SelbenchError(
             f"OUTPUT {output} is in the folder {source.root} that is corrupted; choose one outside"
         )
-    if output.exists() and not output.is_dir():
-        raise SelbenchError(f"OUTPUT {output} is a file; choose a folder")
+    check_folder(output, "OUTPUT")
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Figures: pure functions of a study's measurements."""
 
 from selbench.figures import attacks, calibration, corruptions, mechanism, tradeoff, training
-from selbench.figures.style import FIGURES, draw
+from selbench.figures.style import FIGURES, check_figure, draw
 
 __all__ = [
     "FIGURES",
     "attacks",
     "calibration",
+    "check_figure",
     "corruptions",
     "draw",
     "mechanism",

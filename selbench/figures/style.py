@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from selbench.errors import unknown
 from selbench.files import replacing
 from selbench.leaderboard.current import current_rows, naming_command
+from selbench.outputs import PICTURE, check_file
 from selbench.registry import Registry
 from selbench.stats import mean_interval
 from selbench.store import StudyStore
@@ -45,19 +46,27 @@ SHORT, LETTER = 8, 0.065  # a name that fits beside panels, and inches for each 
 Colour = tuple[float, float, float, float]
 
 
-def draw(name: str, store: StudyStore, limit: int | None, path: Path) -> None:
+def draw(name: str, store: StudyStore, limit: int | None, path: Path, force: bool = False) -> None:
     """Draw a figure of `FIGURES` from a study's store into a file.
 
     Raises:
-        SelbenchError: for an unknown figure, a suffix that is none of `SUFFIXES`, and a store that
-            lacks what is to be drawn.
+        SelbenchError: as `check_figure`, and for a store that lacks what is to be drawn.
     """
-    if path.suffix not in SUFFIXES:
-        raise unknown("suffix of a figure's file", path.suffix, SUFFIXES)
-    FIGURES[name]  # a wrong name is told before the store is read
+    check_figure(name, path, force)
     with naming_command(store, limit):
         made = drawn(name, current_rows(store, limit), store.study)
     save(made, path)
+
+
+def check_figure(name: str, path: Path, force: bool = False) -> None:
+    """Raise `SelbenchError` for an unknown figure, suffix, or a file that it cannot be drawn to.
+
+    With `force`, it takes the place of a file that is no picture of selbench's.
+    """
+    if path.suffix not in SUFFIXES:
+        raise unknown("suffix of a figure's file", path.suffix, SUFFIXES)
+    FIGURES[name]
+    check_file(path, PICTURE, "--output", force)
 
 
 def drawn(name: str, rows: pd.DataFrame, study: str) -> Figure:
@@ -85,7 +94,8 @@ def _words(figure: Figure) -> list[Text]:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, in the format of the path's suffix; equal figures give equal bytes."""
     kind = path.suffix.removeprefix(".")
-    facts = {"Date": None} if kind == "svg" else {}
+    facts: dict[str, str | None] = {"Software" if kind == "png" else "Creator": "selbench"}
+    facts |= {"Date": None} if kind == "svg" else {}
     with mpl.rc_context(STYLE), replacing(path, "--output") as temporary:
         figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=facts)
 

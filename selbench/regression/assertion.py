@@ -15,6 +15,7 @@ from selbench.datasets import Dataset, Split
 from selbench.datasets.dataset import make_split
 from selbench.device import choose_device
 from selbench.errors import SelbenchError
+from selbench.outputs import BASELINE, check_file
 from selbench.regression import check
 from selbench.regression.baseline import read_baseline, write_baseline
 from selbench.regression.budget import seconds_of
@@ -50,6 +51,8 @@ def assert_robust(
     check.check_tolerance(tolerance)
     _check_limit(limit)
     seconds = None if budget is None else seconds_of(budget)
+    if update:
+        check_file(baseline, BASELINE, "baseline")
     names = (suites,) if isinstance(suites, str) else tuple(suites)
     dataset = _dataset(data)
     place = Place(dataset, choose_device(device))

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint, write_text
+from selbench.outputs import BASELINE, check_file
 from selbench.regression.comparison import Correct
 from selbench.study import Frozen
 
@@ -92,8 +93,12 @@ def unpacked(text: str, examples: int) -> np.ndarray:
     return bits[:examples].astype(np.bool_)
 
 
-def write_baseline(baseline: Baseline, path: Path) -> None:
-    """Write a baseline; equal baselines are equal bytes."""
+def write_baseline(baseline: Baseline, path: Path, force: bool = False) -> None:
+    """Write a baseline; equal baselines are equal bytes.
+
+    It takes the place of a file that is none with `force` alone.
+    """
+    check_file(path, BASELINE, "--output", force)
     content = _content(baseline)
     text = json.dumps(content | {"checksum": fingerprint(content)}, indent=1, sort_keys=True)
     write_text(path, text + "\n")

@@ -28,7 +28,15 @@ from selbench.store.cells import (
 )
 from selbench.store.manifest import INCOMPLETE, RUNNING, check_curves
 from selbench.store.opening import open_places, open_studies
-from selbench.store.study_store import FINISH, FORMAT, MARK, StudyStore, check_format, write_mark
+from selbench.store.study_store import (
+    FINISH,
+    FORMAT,
+    MARK,
+    StudyStore,
+    check_format,
+    check_place,
+    write_mark,
+)
 
 __all__ = [
     "CELL",
@@ -45,6 +53,7 @@ __all__ = [
     "StudyStore",
     "check_curves",
     "check_format",
+    "check_place",
     "condition_id",
     "open_places",
     "open_studies",

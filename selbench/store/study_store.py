@@ -14,6 +14,7 @@ from torch import Tensor
 from selbench.errors import MissingOutcomesError, SelbenchError
 from selbench.files import fingerprint, read_json, write_json, write_text
 from selbench.locks import Locks
+from selbench.outputs import check_folder
 from selbench.store import adversarials, failures, packs
 from selbench.store.cells import CELL, MEASURED, Cell, Failure, Result
 from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, read_manifest, write_manifest
@@ -34,6 +35,7 @@ FORMAT = 3
 READ = (2, FORMAT)  # formats that tables are made of
 FINISH = "finish"  # the lock of whoever writes the tables
 T = TypeVar("T")
+MEASUREMENTS = "measurements.csv"
 MARK = "manifest.json"  # a folder that has it holds the results of a study
 
 
@@ -78,8 +80,17 @@ class StudyStore:
         return Locks(self.folder / "locks")
 
     def prepare(self) -> None:
-        """Mark the folder as a store; one that cannot be written or read is a `SelbenchError`."""
-        check_format(self.root, FORMAT)
+        """Mark the folder as a store.
+
+        Raises:
+            SelbenchError: for one that cannot be written or read, and where files of a user have
+                the names that those of the study would have.
+        """
+        check_place(self.root)
+        if self.finished:
+            self.manifest()
+        elif (self.folder / MEASUREMENTS).is_file():
+            read_tidy(self.folder / MEASUREMENTS, [*CELL, *MEASURED])
         if not (self.root / "selbench.json").is_file():  # a store that lacks nothing is not touched
             write_mark(self.root)
 
@@ -249,7 +260,7 @@ class StudyStore:
         content, table = self.state, self.measurements().to_csv(index=False).encode()
         content["measurements"] = sha256(table)
         content["state"] = RUNNING if shared else COMPLETE if complete else INCOMPLETE
-        path = self.folder / "measurements.csv"
+        path = self.folder / MEASUREMENTS
         if not (path.is_file() and path.read_bytes() == table):
             if self.finished:  # a kill in between leaves no other table than the manifest says
                 self._running(manifest)
@@ -321,6 +332,13 @@ class StudyStore:
 
 def _parsed(paths: Sequence[Path]) -> list[Kept]:
     return [parse_cells(*each) for each in read_files(paths)]
+
+
+def check_place(root: Path) -> None:
+    """Raise `SelbenchError` unless a folder is a store for runs, or can be made one."""
+    if not (root / "selbench.json").is_file():
+        check_folder(root, "--store")
+    check_format(root, FORMAT)
 
 
 def write_mark(root: Path) -> None:
