@@ -102,6 +102,10 @@ ClassMap = Annotated[
     Path | None,
     typer.Option(help="JSON or CSV: which of a --model's outputs are which of the classes."),
 ]
+Entry = Annotated[
+    str | None,
+    typer.Option(help="Which weights of a file to take, where it holds several: model_ema."),
+]
 DatasetName = Annotated[
     str | None,
     typer.Option("--dataset", help="Evaluate a --model on this data set, without a study."),

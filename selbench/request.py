@@ -68,7 +68,7 @@ def said(**options: object) -> tuple[str, ...]:
 OF_STUDIES = {"--data", "--source", "--scale", "--trained", "--layers", "--columns", "--estimator"}
 OF_NETWORKS = {
     *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
-    *("--mean", "--std", "--input-size", "--class-map"),
+    *("--mean", "--std", "--input-size", "--class-map", "--entry"),
 }
 FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--quiet", "-q"}
 

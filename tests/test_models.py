@@ -17,9 +17,23 @@ from selbench.models.cifar import BasicBlock
 from selbench.selectivity import RecordedUnits
 from selbench.study import ModelSpec
 
-RELUS = {"resnet20": 19, "resnet8": 7, "resnet18": 17, "resnet50": 49, "vgg16": 14}
+RELUS = {
+    "resnet8": 7,
+    "resnet20": 19,
+    "resnet32": 31,
+    "resnet44": 43,
+    "resnet56": 55,
+    "resnet110": 109,
+    "resnet18": 17,
+    "resnet50": 49,
+    "vgg16": 14,
+}
 PARAMETERS = {
     "resnet20": 269_722,
+    "resnet32": 464_154,  # as Idelbayev counts them, github.com/akamaster/pytorch_resnet_cifar10
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
     "resnet8": 19_218,
     "resnet18": 11_689_512 - 990 * 513,  # torchvision's, with 10 classes instead of 1,000
     "resnet50": 25_557_032 - 990 * 2049,

@@ -19,6 +19,7 @@ class NetworkSpec:
         pretrained: whether to take the weights that its origin publishes.
         threat_model: what RobustBench's network was made robust against; None for Linf.
         input_size: side in pixels of the images that it takes; None for what its origin declares.
+        entry: which weights of the file to take, where it holds several; None for the usual.
         class_map: file that says which outputs are which classes of the data set.
     """
 
@@ -30,6 +31,7 @@ class NetworkSpec:
     threat_model: str | None = None
     input_size: int | None = None
     class_map: Path | None = None
+    entry: str | None = None
 
 
 def pair(specs: Sequence[str], weights: Sequence[Path], common: NetworkSpec) -> list[NetworkSpec]:

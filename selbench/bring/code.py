@@ -15,11 +15,10 @@ from torch import nn
 
 from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
-from selbench.bring.zoo import ZOOS, Resolved, careful_loading, reason_of, refuse
+from selbench.bring.zoo import ZOOS, Resolved, careful_loading, filled, reason_of, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
 from selbench.files import fingerprint
-from selbench.models import load_weights
 
 INSTALLED = [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib", "platlib")]
 NUMBER = ("classes", "num_classes")  # parameters of a factory that are told the number of outputs
@@ -42,8 +41,7 @@ def from_code(brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Re
     if not callable(factory):
         raise unknown(f"factory in {where}", name, factories or ["none"])
     network = _call(factory, brought.spec, classes)
-    if brought.weights:
-        load_weights(network, brought.weights)
+    filled(network, brought)
     inputs = Inputs(mean=brought.mean, std=brought.std)
     return Resolved(network, inputs, "", type(network).__name__, _source(module, network))
 

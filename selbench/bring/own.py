@@ -1,5 +1,8 @@
 """selbench's own architectures, with weights from a file."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from torch import nn
 
 from selbench.bring.brought import NetworkSpec
@@ -7,14 +10,13 @@ from selbench.bring.inputs import Inputs
 from selbench.bring.zoo import ZOOS, Resolved, built, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
-from selbench.models import build_model, options_of, recognised_options
+from selbench.models import MODELS, build_model, options_of, recognised_blocks, recognised_options
 from selbench.study import ModelSpec
 
 
 @ZOOS
 def selbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
-    """Architectures of `selbench list`, with --weights; shortcuts and width are seen from these."""
-    spec = ModelSpec(name=name, mean=brought.mean, std=brought.std)
+    """Architectures of `selbench list`, with --weights, which tell shortcuts, width and depth."""
     known = options_of(name)
     if brought.weights is None:
         raise SelbenchError(
@@ -23,7 +25,16 @@ def selbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | N
         )
     seen = recognised_options(brought.weights)
     options = {option: value for option, value in seen.items() if option in known}
-    return of_study(spec.model_copy(update={"options": options}), brought, dataset, classes)
+    built_of = _as_deep(name, brought.weights) if "shortcut" in known else name
+    spec = ModelSpec(name=built_of, options=options, mean=brought.mean, std=brought.std)
+    found = of_study(spec, brought, dataset, classes)
+    return found if built_of == name else replace(found, note=built_of)
+
+
+def _as_deep(name: str, weights: Path) -> str:
+    """Return which of CIFAR's ResNets weights are of; `name` where they do not tell."""
+    deep = f"resnet{6 * recognised_blocks(weights) + 2}"
+    return deep if deep in MODELS and "shortcut" in options_of(deep) else name
 
 
 def of_study(
@@ -37,7 +48,7 @@ def of_study(
     def make(number: int | None) -> nn.Module:
         return build_model(spec, number or len(dataset.classes), dataset.moments)
 
-    model = built(make, brought.weights, classes)
+    model = built(make, brought, classes)
     for name, given in (("mean", brought.mean), ("std", brought.std)):
         carried = model.get_buffer(f"normalize.{name}").flatten()
         if given is not None and not carried.allclose(carried.new_tensor(given), atol=1e-4):

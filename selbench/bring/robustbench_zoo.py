@@ -28,7 +28,7 @@ PREPROCESSINGS = {
 @ZOOS
 def robustbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """RobustBench's zoo: NAME, or ZOO/NAME for another than the data set's, and --threat-model."""
-    refuse(brought.spec, mean=brought.mean, std=brought.std)
+    refuse(brought.spec, mean=brought.mean, std=brought.std, entry=brought.entry)
     zoo, _, model = name.rpartition("/")
     zoo = zoo or SIZES.get(len(dataset.classes), "")
     if zoo not in SIZES.values():

@@ -21,11 +21,12 @@ from selbench.bring.zoo import ZOOS, Resolved
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint
-from selbench.models import Normalize
+from selbench.models import TOP, Normalize, fitting
 from selbench.study import ModelSpec
 from selbench.subjects import Network
 from selbench.training import weights_hash
 
+USUAL = ("state_dict", "model_state_dict", "model", "net")  # where a file keeps its weights
 OF_TORCH = vars(nn.Module()).keys()  # attributes that every module has: its mode, hooks, ...
 
 
@@ -50,7 +51,7 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
     logits = probe(network, dataset, name)
     check_logits(logits, outputs, dataset, name)
     whole: nn.Module = MappedClasses(network, outputs) if outputs else network
-    about = _about(network, inputs, outputs, dataset)
+    about = _about(network, inputs, outputs, dataset) + _origin(checked, found)
     return Network(
         name=name,
         alpha=None,
@@ -106,6 +107,11 @@ def _checked(brought: NetworkSpec) -> NetworkSpec:
         message = problem.errors()[0]["msg"].removeprefix("Value error, ")
         what = brought.spec or brought.weights
         raise SelbenchError(f"--mean or --std of {what}: {message}") from problem
+    if brought.entry and not brought.weights:
+        raise SelbenchError(
+            f"--entry {brought.entry} names weights in a file; give the file with --weights, or "
+            "leave it out"
+        )
     return replace(brought, weights=brought.weights and brought.weights.expanduser())
 
 
@@ -134,6 +140,7 @@ def _found(
 def _name(brought: NetworkSpec, found: Resolved) -> str:
     """Name it after what the user said."""
     notes = [found.note] if found.note else []
+    notes += [brought.entry] if brought.entry else []
     notes += [f"input size {brought.input_size}"] if brought.input_size else []
     notes += [f"classes of {brought.class_map.name}"] if brought.class_map else []
     parts = [brought.spec, str(brought.weights or ""), f"({', '.join(notes)})" if notes else ""]
@@ -167,6 +174,16 @@ def _about(network: nn.Module, inputs: Inputs, outputs: Outputs | None, dataset:
             inputs = replace(inputs, mean=tuple(mean), std=tuple(std))
     chosen = "" if outputs is None else f" from {sum(map(len, outputs))} outputs"
     return f"images in [0, 1], {inputs}; {len(dataset.classes)} logits{chosen}; evaluation mode"
+
+
+def _origin(brought: NetworkSpec, found: Resolved) -> str:
+    """Say which weights of a file were taken, where another choice was there, or an unusual one."""
+    if brought.weights is None or brought.spec.startswith("robustbench:"):
+        return ""
+    taken, *others = fitting(found.network, brought.weights, brought.entry)
+    if not others:
+        return "" if taken in (TOP, *USUAL) else f"; weights of {taken}"
+    return f"; weights of {taken} (there are also {', '.join(others)}: --entry chooses)"
 
 
 def _identity(network: nn.Module, found: Resolved, inputs: Inputs, outputs: Outputs | None) -> str:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from pickle import UnpicklingError
 
 from torch import nn
@@ -70,22 +69,28 @@ def careful_loading() -> Iterator[None]:
 
 
 def built(
-    make: Callable[[int | None], nn.Module], weights: Path | None, classes: int | None
+    make: Callable[[int | None], nn.Module], brought: NetworkSpec, classes: int | None
 ) -> nn.Module:
-    """Build a network, and fill it from a file if there is one.
+    """Build a network, and fill it from the user's file if there is one.
 
     Args:
         make: builds it with so many outputs; with the zoo's own number for None.
-        weights: the file.
+        brought: what the user says of it.
         classes: number of outputs; None for as many as the file has.
     """
+    weights = brought.weights
     with careful_loading():
         network = make(classes)
         if weights and classes is None:
             network = make(outputs_in(weights, network))
-    if weights:
-        load_weights(network, weights)
+    filled(network, brought)
     return network
+
+
+def filled(network: nn.Module, brought: NetworkSpec) -> None:
+    """Fill a network from the user's file, if there is one."""
+    if brought.weights:
+        load_weights(network, brought.weights, *([brought.entry] if brought.entry else []))
 
 
 def refuse(spec: str, **given: object) -> None:

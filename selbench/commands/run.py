@@ -22,6 +22,7 @@ from selbench.options import (
     Device,
     DryRun,
     EngineName,
+    Entry,
     GpusPerTask,
     InputSize,
     Layers,
@@ -74,6 +75,7 @@ def run(
     std: Std = None,
     input_size: InputSize = None,
     class_map: ClassMap = None,
+    entry: Entry = None,
     dataset: DatasetName = None,
     corruption: Corruptions = None,
     attack: Attacks = None,
@@ -127,6 +129,7 @@ def run(
         "std": std,
         "input_size": input_size,
         "class_map": class_map,
+        "entry": entry,
     }
     if trained and (model or checkpoint):
         raise SelbenchError(
@@ -228,7 +231,8 @@ def _brought(
     _refuse_idle(common, bool(models), bool(checkpoints))
     mean, std = (parse_channels(f"--{name}", common[name]) for name in ("mean", "std"))
     size = common["input_size"]
-    own = [NetworkSpec(path, mean, std, input_size=size) for path in checkpoints]
+    entry = common["entry"]
+    own = [NetworkSpec(path, mean, std, input_size=size, entry=entry) for path in checkpoints]
     said = NetworkSpec(
         mean=mean,
         std=std,
@@ -236,6 +240,7 @@ def _brought(
         threat_model=common["threat_model"],
         input_size=size,
         class_map=expanded(common["class_map"]),
+        entry=entry,
     )
     return own + (pair(models, common["weights"] or [], said) if models else [])
 
@@ -247,7 +252,7 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
             "--mean and --std describe a --checkpoint or a --model; give one, or set them in the "
             "study's [model]"
         )
-    both = ("mean", "std", *(["input_size"] if checkpoints else []))
+    both = ("mean", "std", *(["input_size", "entry"] if checkpoints else []))
     idle = [f"--{n.replace('_', '-')}" for n, value in common.items() if value and n not in both]
     if models and checkpoints and set(idle) - {"--weights"}:
         option = min(set(idle) - {"--weights"})

@@ -79,6 +79,30 @@ def resnet20(classes: int, shortcut: str = "A", width: int = 16) -> nn.Module:
 
 
 @MODELS
+def resnet32(classes: int, shortcut: str = "A", width: int = 16) -> nn.Module:
+    """ResNet32 for CIFAR: 0.46 M parameters, 31 ReLUs (He et al., 2016, arXiv:1512.03385)."""
+    return CifarResNet(classes, blocks=5, width=width, shortcut=shortcut)
+
+
+@MODELS
+def resnet44(classes: int, shortcut: str = "A", width: int = 16) -> nn.Module:
+    """ResNet44 for CIFAR: 0.66 M parameters, 43 ReLUs (He et al., 2016, arXiv:1512.03385)."""
+    return CifarResNet(classes, blocks=7, width=width, shortcut=shortcut)
+
+
+@MODELS
+def resnet56(classes: int, shortcut: str = "A", width: int = 16) -> nn.Module:
+    """ResNet56 for CIFAR: 0.85 M parameters, 55 ReLUs (He et al., 2016, arXiv:1512.03385)."""
+    return CifarResNet(classes, blocks=9, width=width, shortcut=shortcut)
+
+
+@MODELS
+def resnet110(classes: int, shortcut: str = "A", width: int = 16) -> nn.Module:
+    """ResNet110 for CIFAR: 1.73 M parameters, 109 ReLUs (He et al., 2016, arXiv:1512.03385)."""
+    return CifarResNet(classes, blocks=18, width=width, shortcut=shortcut)
+
+
+@MODELS
 def resnet8(classes: int, shortcut: str = "A", width: int = 8) -> nn.Module:
     """The shallowest ResNet of the CIFAR family, half as wide: for digits, 7 ReLUs."""
     return CifarResNet(classes, blocks=1, width=width, shortcut=shortcut)

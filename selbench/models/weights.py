@@ -1,76 +1,166 @@
-"""Weights from files: safetensors, or state dicts of torch; never a pickle that runs code."""
+"""Which tensors of a checkpoint are a network's weights, and loading them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, unknown
+from selbench.models.checkpoints import State, states_in
 
-NESTS = ("state_dict", "model_state_dict", "model", "net")  # where checkpoints keep the weights
-WRAPPERS = ("module.", "_orig_mod.", "model.", "network.")  # of DataParallel, compile and the like
+# Where checkpoints keep the weights to evaluate, the usual places first; what no list has comes
+# later, moving averages last.
+NESTS = ("", "state_dict", "model_state_dict", "model", "net", "network", "params", "weights",
+         "teacher", "backbone", "encoder", "encoder_q", "student")  # fmt: skip
+AVERAGES = ("ema", "swa", "averag", "momentum")
+WRAPPERS = {"module", "_orig_mod"}  # of DataParallel and compile, anywhere in a name
+UNSAID = {"model", "network", "net"}  # prefixes that tell no network from another
+TOP = "top"  # what the place "" is called in messages and options
+# What a training script keeps beside a network and does not touch its logits: first words.
+EXTRAS = ("criterion", "criteria", "loss", "train_", "val_", "valid_", "test_", "n_averaged",
+          "queue", "projector", "predictor", "metrics.")  # fmt: skip
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, or a state dict saved by torch (never unpickled as code).
+@dataclass(frozen=True)
+class Found:
+    """What may be a network's weights.
 
-    Where training scripts keep the weights beside other things, in one of `NESTS`, they are
-    unwrapped. Raises `SelbenchError` for a missing file or one that holds no tensors by name.
+    Attributes:
+        name: where a checkpoint keeps them, such as "model_ema" or "teacher.backbone"; "" at the
+            top.
+        state: they, by the names of the network's own entries.
+        misfit: why they do not fit the network; "" where they do.
     """
-    if not path.is_file():
-        raise SelbenchError(f"there is no checkpoint {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as problem:
-        reason = str(problem) or type(problem).__name__  # an empty file's error says nothing
-        raise _not_weights(path, reason.splitlines()[0]) from problem
-    except Exception as problem:  # torch.load's unpickler raises whatever the bytes provoke
-        raise _not_weights(path, f"{type(problem).__name__}") from problem
-    if isinstance(content, Mapping):
-        nests = [content[name] for name in NESTS if isinstance(content.get(name), Mapping)]
-        content = nests[0] if nests else content
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise _not_weights(path, "it holds no tensors by name")
-    return {str(name): tensor for name, tensor in content.items()}
+
+    name: str
+    state: State
+    misfit: str
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def read_state(path: Path) -> State:
+    """Read a checkpoint's weights as they are named there; of several the largest, or usual."""
+    states = states_in(path)
+    return states[min(states, key=lambda name: (-len(states[name]), _rank(name)))]
+
+
+def load_weights(model: nn.Module, path: Path, entry: str | None = None) -> None:
     """Fill a network from a checkpoint of it; what `build_model` returns, from its `network` too.
 
-    Prefixes that wrappers put before every name are taken off.
+    Args:
+        model: it.
+        path: the checkpoint.
+        entry: which weights to take, where there are several; None for the usual.
 
     Raises:
         SelbenchError: naming the first missing and the first unexpected entry, or a shape that
-            does not fit.
+            does not fit; for an `entry` that is not there.
     """
-    state = read_state(path)
-    target = model
-    inner = getattr(model, "network", None)
-    if isinstance(inner, nn.Module) and not _unwrapped(state, model).keys() & model.state_dict():
-        target = inner
-    state = _unwrapped(state, target)
-    expected = target.state_dict()
-    # Batch norm's counters do not touch evaluation; checkpoints of before torch 0.4.1 lack them.
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = [name for name in expected if name not in state and name not in counters]
-    unexpected = [name for name in state if name not in expected]
-    if missing or unexpected:
+    target, found = _candidates(model, path, entry)[0]
+    if found.misfit:
         raise SelbenchError(
-            f"{path} does not fit the model: first missing {(missing or ['none'])[0]}, first "
-            f"unexpected {(unexpected or ['none'])[0]}; choose the architecture it was trained with"
+            f"{path} does not fit the model: {found.misfit}; choose the architecture it was "
+            "trained with"
         )
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            raise SelbenchError(
-                f"{path} does not fit the model: {name} is {tuple(tensor.shape)}, the model's is "
-                f"{tuple(expected[name].shape)}; choose the architecture it was trained with"
-            )
-    target.load_state_dict(state, strict=False)
+    target.load_state_dict(found.state, strict=False)
+
+
+def fitting(model: nn.Module, path: Path, entry: str | None = None) -> list[str]:
+    """Return where a checkpoint keeps weights that fit a network; first what is taken."""
+    found = [each for _, each in [*_candidates(model, path, entry), *_candidates(model, path)]]
+    return list(dict.fromkeys(each.name or TOP for each in found if not each.misfit))
+
+
+def _candidates(
+    model: nn.Module, path: Path, entry: str | None = None
+) -> list[tuple[nn.Module, Found]]:
+    """Return what may be the weights, and which part of the network they fill; the best first."""
+    states, inner = states_in(path), getattr(model, "network", None)
+    targets = [model, inner] if isinstance(inner, nn.Module) else [model]
+    pairs = [(target, each) for target in targets for each in _found(target.state_dict(), states)]
+    pairs.sort(
+        key=lambda pair: (
+            bool(pair[1].misfit),
+            -len(pair[1].state) if pair[1].misfit else 0,
+            _rank(pair[1].name),
+        )
+    )
+    chosen = [pair for pair in pairs if entry in (None, pair[1].name or TOP)]
+    if not chosen:
+        fits = {each.name or TOP for _, each in pairs if not each.misfit}
+        raise unknown(f"entry of {path}", str(entry), sorted(fits or states))
+    return chosen
+
+
+def _rank(name: str) -> tuple[bool, list[int], str]:
+    """Order places by how usual it is to keep the weights to evaluate there."""
+    words = [NESTS.index(w) if w in NESTS else len(NESTS) for w in name.split(".")]
+    return any(word in name.lower() for word in AVERAGES), words, name
+
+
+def _found(own: Mapping[str, Tensor], states: Mapping[str, State]) -> Iterator[Found]:
+    """Yield what may be weights by the names `own`, below each prefix that names have."""
+    expected = _plain(own)
+    for place, named in states.items():
+        state = _plain(named)
+        below = {prefix: _below(prefix, state) for prefix in _prefixes(state, expected)}
+        whole = [prefix for prefix, within in below.items() if not _missing(within, expected)]
+        for prefix, within in below.items():
+            words = [word for word in prefix.split(".") if word and word not in UNSAID]
+            others = [name for name in state if not name.startswith((prefix, *whole))]
+            misfit = _misfit(within, others, own, expected, named)
+            found = {expected[name]: named[key] for name, key in within.items() if name in expected}
+            yield Found(".".join([*([place] if place else []), *words]), found, misfit)
+
+
+def _plain(names: Iterable[str]) -> dict[str, str]:
+    """Return names by what they are without wrappers, unless two would be one."""
+    plain = {".".join(w for w in n.split(".") if w not in WRAPPERS): n for n in names}
+    return plain if len(plain) == len([*names]) else {name: name for name in names}
+
+
+def _prefixes(state: Iterable[str], expected: Mapping[str, str]) -> set[str]:
+    """Return what is before the expected names, such as "backbone."; "" where nothing is."""
+    found = set()
+    for name in state:
+        words = name.split(".")
+        cuts = range(len(words))
+        found |= {".".join([*words[:n], ""]) for n in cuts if ".".join(words[n:]) in expected}
+    return found or {""}
+
+
+def _below(prefix: str, state: Mapping[str, str]) -> dict[str, str]:
+    return {n.removeprefix(prefix): key for n, key in state.items() if n.startswith(prefix)}
+
+
+def _missing(within: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    # Batch norm's counters do not touch evaluation; checkpoints of before torch 0.4.1 lack them.
+    return [n for n in expected if n not in within and not n.endswith("num_batches_tracked")]
+
+
+def _misfit(
+    within: Mapping[str, str],
+    others: Iterable[str],
+    own: Mapping[str, Tensor],
+    expected: Mapping[str, str],
+    named: State,
+) -> str:
+    """Say why weights do not fit; "" where they do."""
+    missing = [expected[name] for name in _missing(within, expected)]
+    unexpected = [n for n in (*within, *others) if n not in expected and not n.startswith(EXTRAS)]
+    if missing or unexpected:
+        first, odd = (missing or ["none"])[0], (unexpected or ["none"])[0]
+        return f"first missing {first}, first unexpected {odd}"
+    for name, known in expected.items():
+        if name not in within:
+            continue
+        given, mine = named[within[name]], own[known]
+        if given.shape != mine.shape:
+            return f"{known} is {tuple(given.shape)}, the model's is {tuple(mine.shape)}"
+        if mine.is_floating_point() and not given.is_floating_point():
+            return f"{known} is {given.dtype}, the model's is {mine.dtype}"
+    return ""
 
 
 def recognised_options(path: Path) -> dict[str, str | int]:
@@ -84,30 +174,19 @@ def recognised_options(path: Path) -> dict[str, str | int]:
     return options
 
 
+def recognised_blocks(path: Path) -> int:
+    """Return how many blocks each stage has of the ResNet in a checkpoint; 0 for no ResNet."""
+    found = (re.search(r"(?:^|\.)layer1\.(\d+)\.", name) for name in _plain(read_state(path)))
+    return max((int(each[1]) + 1 for each in found if each), default=0)
+
+
 def outputs_in(path: Path, model: nn.Module) -> int | None:
     """Return how many outputs the network of a checkpoint has; None where that is not seen.
 
     It is the size of the last linear layer; `model` is the architecture, with any number.
     """
-    heads = [name for name, each in model.named_modules() if isinstance(each, nn.Linear)]
+    inner = getattr(model, "network", model)
+    heads = [name for name, each in inner.named_modules() if isinstance(each, nn.Linear)]
     state = read_state(path)
     names = [n for n in state if heads and f".{n}".endswith(f".{heads[-1]}.weight")]
     return len(state[names[0]]) if names else None
-
-
-def _unwrapped(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Take wrappers' prefixes off while no name is one of `model`."""
-    expected = model.state_dict().keys()
-    while state and not state.keys() & expected:
-        prefixes = [p for p in WRAPPERS if all(name.startswith(p) for name in state)]
-        if not prefixes:
-            break
-        state = {name.removeprefix(prefixes[0]): tensor for name, tensor in state.items()}
-    return state
-
-
-def _not_weights(path: Path, reason: str) -> SelbenchError:
-    return SelbenchError(
-        f"{path} is no safetensors file and no state dict that torch.load(weights_only=True) "
-        f"accepts ({reason}); save model.state_dict()"
-    )
