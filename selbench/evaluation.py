@@ -15,7 +15,7 @@ from selbench.datasets import Dataset, load_dataset
 from selbench.device import choose_device
 from selbench.errors import SelbenchError
 from selbench.leaderboard import current_rows
-from selbench.missing import missing
+from selbench.missing import lost, missing
 from selbench.progress import SILENT
 from selbench.request import Request
 from selbench.session import Session
@@ -82,6 +82,9 @@ def evaluate(
         if ran.failures:
             again = "selbench.evaluate(..., store=..., retry_failed=True)"
             told = missing(ran.failures, ran.earlier, root / session.study.name, again)
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
+        if ran.lost:
+            told = lost(ran.lost, root / session.study.name, "selbench.evaluate(..., store=...)")
             warnings.warn(told, RuntimeWarning, stacklevel=2)
         return _measured(session, network, root, request)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from selbench.store import INCOMPLETE, RUNNING, Failure, StudyStore, condition_id
+from selbench.store import INCOMPLETE, RUNNING, Cell, Failure, StudyStore, condition_id
 
 LINES = 10  # reasons that are told; the rest lie in the store
 NAMES = 4  # conditions that are named of each
@@ -19,20 +19,36 @@ def missing(failures: Sequence[Failure], earlier: int, folder: Path, command: st
         command: that was given.
     """
     count = len(failures)
-    head = f"{count} cell{'s' * (count > 1)} failed and {'are' if count > 1 else 'is'} missing"
+    head = f"{_cells(count, 'failed and')} missing"
     if earlier:
         which = "all" if earlier == count else f"{earlier} of them"
         head += f", {which} in an earlier run and not tried again"
-    by_reason: dict[tuple[str, str], list[str]] = {}
-    for each in failures:
-        cell = each.cell
-        names = by_reason.setdefault((cell.subject, each.reason), [])
-        names.append(condition_id(cell.suite, cell.condition, cell.level))
-    lines = [f"  {who}: {_some(names)}: {why}" for (who, why), names in by_reason.items()]
-    if len(lines) > LINES:
-        lines[LINES:] = [f"  and {len(lines) - LINES} others"]
+    lines = _lines([(each.cell, f": {each.reason}") for each in failures])
     tail = f"the others are kept; {folder / 'failed'} says more; try again with `{command}`"
     return "\n".join([f"{head}:", *lines, tail])
+
+
+def lost(cells: Sequence[Cell], folder: Path, command: str) -> str:
+    """Say which cells of `folder` another has removed, and what evaluates them again."""
+    head = f"{_cells(len(cells))} not in {folder} any more, removed while this run was at work:"
+    return "\n".join([head, *_lines([(each, "") for each in cells]), f"run `{command}` again"])
+
+
+def _cells(count: int, what: str = "") -> str:
+    words = [str(count), "cells" if count > 1 else "cell", what, "are" if count > 1 else "is"]
+    return " ".join(word for word in words if word)
+
+
+def _lines(cells: Sequence[tuple[Cell, str]]) -> list[str]:
+    """Name cells by their network, those with one remark together."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for cell, remark in cells:
+        names = together.setdefault((cell.subject, remark), [])
+        names.append(condition_id(cell.suite, cell.condition, cell.level))
+    lines = [f"  {who}: {_some(names)}{remark}" for (who, remark), names in together.items()]
+    if len(lines) > LINES:
+        lines[LINES:] = [f"  and {len(lines) - LINES} others"]
+    return lines
 
 
 def unfinished(stores: Sequence[StudyStore]) -> list[str]:

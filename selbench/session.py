@@ -22,7 +22,7 @@ from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
 from selbench.record import manifest_of
 from selbench.request import ANYTHING, Request
-from selbench.store import FINISH, FORMAT, Failure, StudyStore, check_format
+from selbench.store import FINISH, FORMAT, Cell, Failure, StudyStore, check_format
 from selbench.study import (
     MAX_SEED,
     SOURCES,
@@ -45,11 +45,13 @@ class RunResult:
         board: the leaderboard; None where all that was asked for failed.
         failures: of the cells that were asked for, those that failed.
         earlier: how many of these failed in an earlier run, and were not tried again.
+        lost: cells that were asked for and neither failed nor are there: another removed them.
     """
 
     board: Leaderboard | None
     failures: Sequence[Failure] = ()
     earlier: int = 0
+    lost: Sequence[Cell] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class Session:
         began = time.perf_counter()
         networks = list(brought) or self.train()
         before = set() if request.retry else store.failed()
+        asked = request.model_copy(update={"save": 0})
         left, evaluated = self._left(store, networks, pieces, request), 0
 
         def finish() -> None:
@@ -149,14 +152,21 @@ class Session:
                 evaluated = self.engine.evaluate(
                     networks, pieces, self.dataset, store, self.device, request, self.progress
                 )
-                asked = request.model_copy(update={"save": 0})
                 left = self._left(store, networks, pieces, asked)
                 finish()
         elif _outdated(store, state):
             finish()
+        # Read again: what this run wrote or saw may have been removed since.
+        fresh = StudyStore(root, self.study.name)
+        left = self._left(fresh, networks, pieces, asked)
         failures = store.failures(left)
         earlier = sum(each.cell.key in before for each in failures)
-        return RunResult(self._board(store, pieces, request, bool(failures)), failures, earlier)
+        known = fresh.keys() | store.failed()
+        lost = [cell for key, cell in left.items() if key not in known]
+        if lost:
+            store.lacks()
+        board = self._board(store, pieces, request, bool(left))
+        return RunResult(board, failures, earlier, lost)
 
     def _left(
         self,
@@ -164,11 +174,14 @@ class Session:
         networks: Sequence[Network],
         pieces: Sequence[Work],
         request: Request,
-    ) -> list[str]:
-        """Return the keys of the cells that were asked for and are not there."""
+    ) -> dict[str, Cell]:
+        """Return by their keys the cells that were asked for and are not there.
+
+        Cells that are made together with one of these are among them.
+        """
         split = limited(self.dataset.test, request.limit)
         groups = plan(networks, pieces, split, store, request)
-        return [cell.key for group in groups for task in group for cell in task.cells]
+        return {cell.key: cell for group in groups for task in group for cell in task.cells}
 
     def _board(
         self, store: StudyStore, pieces: Sequence[Work], request: Request, failed: bool

@@ -170,8 +170,8 @@ def run(
 
 
 def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> None:
-    """Print what a run came to; where cells failed, end with that exit code."""
-    from selbench.missing import missing
+    """Print what a run came to; where cells are missing, end with that exit code."""
+    from selbench.missing import lost, missing
 
     if ran.board is not None:
         show(ran.board)
@@ -179,6 +179,10 @@ def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> 
         retrying = [] if "--retry-failed" in words else ["--retry-failed"]
         again = shlex.join(["selbench", *words, *retrying])
         typer.echo(f"selbench: {missing(ran.failures, ran.earlier, folder, again)}", err=True)
+    if ran.lost:
+        again = shlex.join(["selbench", *words])
+        typer.echo(f"selbench: {lost(ran.lost, folder, again)}", err=True)
+    if ran.failures or ran.lost:
         raise typer.Exit(INCOMPLETE)
     if not quiet:
         _note(f"results in {folder}")

@@ -272,8 +272,9 @@ class StudyStore:
         write_manifest(self.folder / MARK, said | {"state": RUNNING})
 
     def lacks(self) -> None:
-        """Say in the manifest that cells are missing; tables that are there stay."""
-        write_manifest(self.folder / MARK, self.manifest() | {"state": INCOMPLETE})
+        """Say in the manifest, if there is one, that cells are missing; tables stay as they are."""
+        if self.finished:
+            write_manifest(self.folder / MARK, self.manifest() | {"state": INCOMPLETE})
 
     def _left(self) -> None:
         """Be no longer at work, if this was."""
