@@ -206,7 +206,7 @@ def _dataset(session: "Session") -> str:
 def _place(session: "Session", store: Path | None) -> "Place":
     from selbench.regression.evaluation import Place
 
-    return Place(session.dataset, session.device, session.progress, store)
+    return Place(session.dataset, session.device, session.progress, store, session.study)
 
 
 def _candidate(session: "Session", checkpoint: Sequence[Path] | None) -> "Candidate":

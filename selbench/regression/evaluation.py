@@ -11,18 +11,21 @@ import numpy as np
 import torch
 
 from selbench.datasets import Dataset
-from selbench.engine import evaluate
+from selbench.engine import evaluate, plan
 from selbench.errors import NotFiniteError, SelbenchError
 from selbench.outcomes import Columns, from_table
 from selbench.progress import SILENT, Progress
+from selbench.record import manifest_of
 from selbench.regression.baseline import repeated
 from selbench.regression.comparison import CLEAN, Correct
 from selbench.request import Request
-from selbench.store import StudyStore, condition_id
+from selbench.store import COMPLETE, FINISH, StudyStore, condition_id
+from selbench.study import Study
 from selbench.subjects import Network
 from selbench.suites import Setting, Task, Work, collect
 from selbench.suites.work import once
 
+MADE = {"command": ["selbench.check"]}
 Facts = tuple[str, int, str]  # source, version and data of a condition
 
 
@@ -61,12 +64,14 @@ class Place:
         device: where networks and images are put.
         progress: called after every batch.
         store: a folder that keeps outcomes, so that an interrupted check resumes; None keeps none.
+        study: whose results the store keeps.
     """
 
     dataset: Dataset
     device: torch.device
     progress: Progress = SILENT
     store: Path | None = None
+    study: Study | None = None
 
 
 def comparable(suites: Sequence[str], setting: Setting) -> list[Work]:
@@ -120,16 +125,49 @@ def correctness(
     test = place.dataset.test
     request = Request(limit=limit if limit < len(test) else None, retry=True)
     with _folder(place.store) as root:
-        store = StudyStore(root, candidate.study or "model", {"command": ["selbench.check"]})
+        store = StudyStore(root, candidate.study or "model", MADE)
         store.prepare()
-        evaluate(
-            candidate.networks, pieces, place.dataset, store, place.device, request, place.progress
-        )
+        with _at_work(store, candidate, pieces, place, request):
+            networks, device, progress = candidate.networks, place.device, place.progress
+            evaluate(networks, pieces, place.dataset, store, device, request, progress)
         # Only the checksum of the whole test split is in a cell: no image is taken for its key.
         tasks = [t for p in pieces for t in p.tasks(candidate.networks, test, request.limit)]
         _check_done(store, tasks)
         outcomes = from_table(store.outcomes({cell.key for task in tasks for cell in task.cells}))
     return _bits(tasks, outcomes, min(limit, len(test)))
+
+
+@contextmanager
+def _at_work(
+    store: StudyStore,
+    candidate: Candidate,
+    pieces: Sequence[Work],
+    place: Place,
+    request: Request,
+) -> Iterator[None]:
+    """Say in the manifest of a store that lasts how things stand.
+
+    What counts in tables stays where a run has said it; a check adds to what checks said.
+    """
+
+    def done() -> bool:
+        return not plan(candidate.networks, pieces, place.dataset.test, store, request)
+
+    whole = store.finished and not store.cut_off and done()
+    if place.study is None or place.store is None or whole:
+        yield
+        return
+    before = store.manifest() if store.finished else MADE
+    facts, well = before, before.get("state", COMPLETE) == COMPLETE
+    if before.get("command") == MADE["command"] or not store.finished:
+        facts = MADE | manifest_of(
+            place.study, place.dataset, candidate.networks, pieces, store, request
+        )
+        well = True
+    with store.begin(facts):
+        yield
+        with store.locks.holding(FINISH):
+            store.finish(facts, complete=done() and well)
 
 
 @contextmanager

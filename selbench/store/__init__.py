@@ -26,7 +26,7 @@ from selbench.store.cells import (
     Result,
     condition_id,
 )
-from selbench.store.manifest import INCOMPLETE, RUNNING, check_curves
+from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, check_curves
 from selbench.store.opening import open_places, open_studies
 from selbench.store.study_store import (
     FINISH,
@@ -40,6 +40,7 @@ from selbench.store.study_store import (
 
 __all__ = [
     "CELL",
+    "COMPLETE",
     "FINISH",
     "FORMAT",
     "INCOMPLETE",

@@ -81,6 +81,28 @@ def test_an_interrupted_check_resumes_from_its_store(selbench, recorded, nothing
     assert selbench(*words).out == first.out
 
 
+def test_the_manifest_of_a_checks_store_says_how_it_ended(selbench, recorded, monkeypatch):
+    def state():
+        return json.loads(Path("kept/tiny/manifest.json").read_text())["state"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    words = ("check", *recorded, "--store", "kept")
+    with monkeypatch.context() as patched:
+        patched.setattr(suites.Condition, "run", interrupted)
+        assert selbench(*words).code == 130
+    assert state() == "running"
+    assert selbench(*words).code == 0
+    assert state() == "complete"
+    assert selbench("verify", "kept").code == 0
+    before = Path("kept/tiny/manifest.json").read_bytes()
+    assert selbench(*words).code == 0
+    assert Path("kept/tiny/manifest.json").read_bytes() == before
+    shown = selbench("leaderboard", "--store", "kept")
+    assert (shown.code, shown.err) == (0, "")
+
+
 def test_a_baseline_takes_from_a_store_what_a_run_measured(
     selbench, tiny_study, nothing_is_evaluated
 ):
