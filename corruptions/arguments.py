@@ -2,8 +2,9 @@
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable, Sequence
-from typing import Never
+from typing import Never, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -11,33 +12,66 @@ from torch import Tensor
 SMALLEST_SIDE = 9  # pixels: glass at 224 pixels' constants keeps 4 at each border where they are
 TOLERANCE = 1e-4  # how far resizing may leave floating values outside of 0 to 1
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SEEDS = 2**64
 
 
 def check_name(name: object, known: Iterable[str]) -> None:
     """Raise ValueError unless `name` is one of those known; offer the nearest."""
     if not isinstance(name, str):
-        raise ValueError(f'name must be a str such as "fog", got {name!r}')
+        raise ValueError(f'name must be a str such as "fog", got {_shown(name)}')
     names = list(known)
     if name not in names:
-        nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0)
-        raise ValueError(f"unknown corruption {name!r}; the nearest known one is {nearest[0]!r}")
+        nearest = difflib.get_close_matches(name[:99].lower(), names, n=1, cutoff=0)
+        raise ValueError(
+            f"unknown corruption {_shown(name)}; the nearest known one is {nearest[0]!r}"
+        )
 
 
-def check_severity(name: str, severity: object) -> None:
-    """Raise ValueError unless it is 1, 2, 3, 4 or 5."""
-    if type(severity) is not int or severity not in range(1, 6):
-        raise ValueError(f"{name} has severities 1-5, got {severity!r}")
+def find_severity(name: str, severity: object) -> int:
+    """Return it as an int; raise ValueError unless it is 1, 2, 3, 4 or 5."""
+    whole = _whole(severity)
+    if whole not in range(1, 6):
+        raise ValueError(f"{name} has severities 1-5, got {_shown(severity)}")
+    return whole
 
 
-def check_seed(seed: object) -> None:
-    """Raise ValueError unless it is a whole number from 0."""
-    if type(seed) is not int or seed < 0:
-        raise ValueError(f"seed must be an int of at least 0, got {seed!r}")
+def find_seed(seed: object) -> int:
+    """Return it as an int; raise ValueError unless it is a whole number from 0, of 64 bits."""
+    whole = _whole(seed)
+    if whole is None or whole < 0:
+        raise ValueError(f"seed must be an int of at least 0, got {_shown(seed)}")
+    if whole >= SEEDS:
+        raise ValueError("seed must be an int below 2**64, got a larger one")
+    return whole
+
+
+def _whole(value: object) -> int | None:
+    """Return an int, or what NumPy or torch has for one, as an int; None for anything else."""
+    truth = isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
+    if truth or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of several, or of floating numbers
+        return None
+
+
+def _shown(value: object) -> str:
+    """Return what was given in one short line."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # more digits than Python prints
+        text = "a very long int"
+    return text if len(text) < 100 else f"{text[:90]} ..."
 
 
 def check_tensors(images: object, examples: object) -> None:
     """Raise ValueError unless they are what `corrupt` takes; values are not looked at."""
     images, examples = _dense("images", images), _dense("examples", examples)
+    if images.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "images need a gradient, and a corruption has none; corrupt images.detach()"
+        )
     if images.dtype not in (torch.uint8, *FLOATING):
         hint = "convert values from 0 to 255 with images.to(torch.uint8)"
         if images.is_floating_point():
@@ -52,7 +86,10 @@ def check_tensors(images: object, examples: object) -> None:
             f"images must have shape (batch, 3, height, width), got {shape}{_shape_hint(shape)}"
         )
     if examples.dtype != torch.int64:
-        raise ValueError(f"examples must be int64 positions in the data set, got {examples.dtype}")
+        raise ValueError(
+            f"examples must be int64 positions in the data set, got {examples.dtype}; "
+            "convert them with examples.to(torch.int64)"
+        )
     if examples.shape != images.shape[:1]:
         raise ValueError(
             f"examples must be one position per image, of shape ({len(images)},), "
@@ -62,7 +99,8 @@ def check_tensors(images: object, examples: object) -> None:
 
 def _dense(what: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
-        raise ValueError(f"{what} must be a torch.Tensor, got {_type_name(value)}")
+        cure = _image_cure(value) if what == "images" else "make them with torch.arange"
+        raise ValueError(f"{what} must be a torch.Tensor, got {_type_name(value)}; {cure}")
     if value.layout != torch.strided:
         raise ValueError(
             f"{what} must be dense, got {value.layout}; convert them with {what}.to_dense()"
@@ -75,14 +113,33 @@ def _type_name(value: object) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
+def _image_cure(value: object) -> str:
+    """Say how what is no tensor becomes a batch of images."""
+    if type(value).__module__.startswith("PIL."):
+        return 'use torch.from_numpy(numpy.array(image.convert("RGB"))).permute(2, 0, 1)[None]'
+    match getattr(value, "shape", ()):
+        case (_, _, 3 | 4):
+            return "use torch.from_numpy(image[..., :3]).permute(2, 0, 1)[None]"
+        case (_, _, _, 3 | 4):
+            return "use torch.from_numpy(images[..., :3]).permute(0, 3, 1, 2)"
+        case (_, _, _, _):
+            return "use torch.from_numpy(images)"
+        case _:
+            return "make one of shape (batch, 3, height, width), as with torch.stack"
+
+
 def _shape_hint(shape: tuple[int, ...]) -> str:
     match shape:
         case (_, 1, _, _):
             return "; repeat the grey channel with images.expand(-1, 3, -1, -1)"
+        case (_, 4, _, _):
+            return "; leave the alpha channel out with images[:, :3]"
         case (_, _, _, 3):
             return "; put the channels first with images.permute(0, 3, 1, 2)"
         case (3, _, _):
             return "; make one image a batch with images.unsqueeze(0)"
+        case (_, _, 3):
+            return "; make one image a batch with images.permute(2, 0, 1).unsqueeze(0)"
         case _:
             return ""
 
@@ -103,9 +160,10 @@ def find_scale(name: str, known: Sequence[int], height: int, width: int, scale: 
                 f"choose the constants of one with scale={spoken}"
             )
         return height
-    if type(scale) is not int or scale not in known:
-        raise ValueError(f"scale must be {spoken}, got {scale!r}")
-    return scale
+    whole = _whole(scale)
+    if whole not in known:
+        raise ValueError(f"scale must be {spoken}, got {_shown(scale)}")
+    return whole
 
 
 def check_range(images: Tensor) -> None:

@@ -12,10 +12,10 @@ from corruptions import blur, digital, noise, weather  # noqa: F401 (they fill t
 from corruptions.arguments import (
     check_name,
     check_range,
-    check_seed,
-    check_severity,
     check_tensors,
     find_scale,
+    find_seed,
+    find_severity,
 )
 from corruptions.draws import KeyedDraws
 from corruptions.images import Bytes, quotient
@@ -50,16 +50,15 @@ def corrupt(
     scale: 32 for the constants of CIFAR-10-C, 64 for Tiny-ImageNet-C, 224 for ImageNet-C; by
         default that of the images' own size.
     Returns images of the same shape, dtype and range, on the same device.
-    Raises ValueError for an unknown name, severity or scale, a seed that is no int from 0, a size
-        that is too small or without constants, tensors of another dtype, layout or shape and what
-        is none, floating values that are not from 0 to 1, and (`FrostError`) photographs of frost
-        that are incomplete or damaged.
+    Raises ValueError for an unknown name, severity or scale, a seed that is no int from 0 to
+        2**64 - 1, a size that is too small or without constants, tensors of another dtype, layout
+        or shape, that need a gradient (there is none), and what is no tensor, floating values that
+        are not from 0 to 1, and (`FrostError`) photographs of frost that are incomplete or damaged.
     Source: Hendrycks & Dietterich, 2019, arXiv:1903.12261.
     """
     check_name(name, CORRUPTIONS)
     corruption = CORRUPTIONS[name]
-    check_severity(name, severity)
-    check_seed(seed)
+    severity, seed = find_severity(name, severity), find_seed(seed)
     check_tensors(images, examples)
     height, width = images.shape[2:]
     scale = find_scale(name, tuple(corruption.severities), height, width, scale)

@@ -28,7 +28,7 @@ def tilted(images: Images, jitter: float, draws: Draws) -> Images:
         down = ((matrix[:, axis, 1] * rows + matrix[:, axis, 2]) * _FINE).round()
         fine = across.unsqueeze(1) + down.unsqueeze(2) + _FINE // _STEPS // 2
         coarse = fine.div_(_FINE // _STEPS).floor_().long()
-        places.append(border_index(coarse, (size - 1) * _STEPS + 1, "mirror") / _STEPS)
+        places.append(border_index(coarse, (size - 1) * _STEPS + 1, "mirror").float() / _STEPS)
     return _sampled(images, *places)
 
 

@@ -143,7 +143,7 @@ def _stacked(
     shrunken = [_resized(*each) for each in zip(_textures(source), factors, strict=True)]
     sizes = torch.tensor([texture.shape[1:] for texture in shrunken])
     tallest, widest = sizes.amax(0).tolist()
-    stacked = torch.zeros(len(shrunken), tallest, widest, 3)
+    stacked = torch.zeros(len(shrunken), tallest, widest, 3, dtype=torch.float32)
     for canvas, texture in zip(stacked, shrunken, strict=True):
         canvas[: texture.shape[1], : texture.shape[2]] = texture.permute(1, 2, 0)
     return stacked.to(device), sizes.to(device)
@@ -206,7 +206,7 @@ def _neighbours(
 def _procedural() -> list[Texture]:
     """Make five pictures of ridges at many scales, about as bright as the photographs."""
     draws = KeyedDraws("frost", torch.arange(len(PHOTOGRAPHS)))
-    relief = torch.zeros(len(PHOTOGRAPHS), 1, 600, 900)
+    relief = torch.zeros(len(PHOTOGRAPHS), 1, 600, 900, dtype=torch.float32)
     for octave in range(6):
         cells = 2 ** (octave + 2)
         noise = draws.uniform(-1, 1, 1, cells, cells + cells // 2)
@@ -214,5 +214,5 @@ def _procedural() -> list[Texture]:
         relief += 0.7**octave * ridges
     lowest, highest = relief.amin((2, 3), keepdim=True), relief.amax((2, 3), keepdim=True)
     bright = 60 + 190 * (relief - lowest) / (highest - lowest)
-    bluish = torch.tensor([0.9, 1.0, 1.06]).view(3, 1, 1)
+    bluish = torch.tensor([0.9, 1.0, 1.06], dtype=torch.float32).view(3, 1, 1)
     return list((bright * bluish).clamp_(0, 255).round_())

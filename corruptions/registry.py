@@ -50,7 +50,8 @@ class Corruption:
         """
         constants = self.severities[scale][severity - 1]
         sources = (draws,) if self.random else ()
-        with torch.autocast(images.device.type, enabled=False):  # whatever the caller trains in
+        # Whatever the caller trains in, and wherever the caller's new tensors would lie.
+        with torch.autocast(images.device.type, enabled=False), torch.device("cpu"):
             return as_bytes(self.function(as_images(images), constants, *sources))
 
 

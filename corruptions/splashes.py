@@ -73,7 +73,7 @@ def _distances(targets: Bool[Tensor, "batch height width"]) -> Planes:
 
     Borgefors, 1986, doi:10.1016/S0734-189X(86)80047-0.
     """
-    nearness = torch.where(targets, 0.0, -_FURTHEST * float(_UNIT))
+    nearness = torch.where(targets, 0.0, -_FURTHEST * float(_UNIT)).float()
     while True:
         beside, above = _spread(nearness, 2), _spread(nearness, 1)
         square = _spread(beside, 1)
@@ -98,7 +98,7 @@ def _spread(planes: Spread, axis: int) -> Spread:
 def _equalised(planes: Planes) -> Planes:
     """Spread grey levels so that each is as frequent as the others; one alone stays as it is."""
     levels = planes.flatten(1).long()
-    counts = torch.zeros(len(planes), _FURTHEST + 1, device=planes.device)
+    counts = planes.new_zeros(len(planes), _FURTHEST + 1)
     counts.scatter_add_(1, levels, torch.ones_like(levels, dtype=torch.float32))
     lowest = counts.gather(1, levels.amin(1, keepdim=True))
     others = levels.shape[1] - lowest

@@ -6,12 +6,14 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from corruptions import CORRUPTIONS, SMALLEST_SIDE, corrupt
 from corruptions.draws import KeyedDraws
 
 IMAGES = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
 EXAMPLES = torch.arange(2)
+HWC = np.zeros((32, 32, 3), np.uint8)
 
 
 def refused(message, images=IMAGES, name="gaussian_noise", severity=3, **settings):
@@ -20,9 +22,45 @@ def refused(message, images=IMAGES, name="gaussian_noise", severity=3, **setting
         bare(images, name, severity, **{"examples": EXAMPLES, **settings})
 
 
-@pytest.mark.parametrize("severity", [0, 6, -1, True, 2.0, "3", None, torch.tensor(2)])
+@pytest.mark.parametrize(
+    "severity",
+    [
+        0,
+        6,
+        -1,
+        True,
+        2.0,
+        2.5,
+        "3",
+        None,
+        np.True_,
+        np.float64(3),
+        torch.tensor(True),
+        [3],
+        np.int8(6),
+    ],
+)
 def test_severity(severity):
     refused(f"gaussian_noise has severities 1-5, got {severity!r}", severity=severity)
+
+
+@pytest.mark.parametrize(
+    "whole", [np.int64, np.uint8, np.array, torch.tensor, lambda value: torch.tensor([value])]
+)
+def test_whole_numbers_of_other_libraries_are_ints(whole):
+    expected = corrupt(IMAGES, "gaussian_noise", 3, examples=EXAMPLES, seed=7, scale=64)
+    given = {"severity": whole(3), "seed": whole(7), "scale": whole(64)}
+    assert torch.equal(
+        inspect.unwrap(corrupt)(IMAGES, "gaussian_noise", examples=EXAMPLES, **given), expected
+    )
+
+
+def test_what_is_given_is_shown_in_one_short_line():
+    refused(
+        f"gaussian_noise has severities 1-5, got {str(list(range(99)))[:90]} ...",
+        severity=list(range(99)),
+    )
+    refused("gaussian_noise has severities 1-5, got a very long int", severity=10**5000)
 
 
 def test_name():
@@ -43,18 +81,44 @@ def test_seed(seed):
     refused(f"seed must be an int of at least 0, got {seed!r}", seed=seed)
 
 
+@pytest.mark.parametrize("seed", [2**64, 10**5000], ids=["long", "unprintable"])
+def test_seed_of_too_many_digits(seed):
+    refused("seed must be an int below 2**64, got a larger one", seed=seed)
+
+
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "found", "cure"),
     [
-        (np.zeros((2, 3, 32, 32), np.uint8), "numpy.ndarray"),
-        ([0, 1], "list"),
-        (None, "NoneType"),
-        (7, "int"),
+        (HWC, "numpy.ndarray", "use torch.from_numpy(image[..., :3]).permute(2, 0, 1)[None]"),
+        (HWC[None], "numpy.ndarray", "use torch.from_numpy(images[..., :3]).permute(0, 3, 1, 2)"),
+        (IMAGES.numpy(), "numpy.ndarray", "use torch.from_numpy(images)"),
+        (
+            Image.fromarray(HWC),
+            "PIL.Image.Image",
+            'use torch.from_numpy(numpy.array(image.convert("RGB"))).permute(2, 0, 1)[None]',
+        ),
+        ([0, 1], "list", "make one of shape (batch, 3, height, width), as with torch.stack"),
+        (None, "NoneType", "make one of shape (batch, 3, height, width), as with torch.stack"),
     ],
 )
-def test_no_tensors(value, found):
-    refused(f"images must be a torch.Tensor, got {found}", images=value)
-    refused(f"examples must be a torch.Tensor, got {found}", examples=value)
+def test_no_tensors(value, found, cure):
+    refused(f"images must be a torch.Tensor, got {found}; {cure}", images=value)
+    refused(
+        f"examples must be a torch.Tensor, got {found}; make them with torch.arange",
+        examples=value,
+    )
+    if cure.startswith("use"):
+        given = {"torch": torch, "numpy": np, "image": value, "images": value}
+        assert eval(cure.removeprefix("use "), given).shape[1:] == (3, 32, 32)
+
+
+def test_images_that_need_a_gradient():
+    images = torch.zeros(2, 3, 32, 32, requires_grad=True)
+    cure = "images need a gradient, and a corruption has none; corrupt images.detach()"
+    refused(cure, images=images)
+    with torch.no_grad():
+        assert not corrupt(images, "fog", 3, examples=EXAMPLES).requires_grad
+    assert not corrupt(images.detach(), "fog", 3, examples=EXAMPLES).requires_grad
 
 
 def test_sparse_tensors():
@@ -139,7 +203,8 @@ def test_dtype(dtype):
 
 def test_dtype_of_examples():
     refused(
-        "examples must be int64 positions in the data set, got torch.int32",
+        "examples must be int64 positions in the data set, got torch.int32; "
+        "convert them with examples.to(torch.int64)",
         examples=EXAMPLES.int(),
     )
 
@@ -190,7 +255,9 @@ def test_what_resizing_leaves_outside_is_taken_back_in(value, inside, dtype):
         ((2, 1, 32, 32), "; repeat the grey channel with images.expand(-1, 3, -1, -1)"),
         ((2, 32, 32, 3), "; put the channels first with images.permute(0, 3, 1, 2)"),
         ((3, 32, 32), "; make one image a batch with images.unsqueeze(0)"),
-        ((2, 4, 32, 32), ""),
+        ((32, 32, 3), "; make one image a batch with images.permute(2, 0, 1).unsqueeze(0)"),
+        ((2, 4, 32, 32), "; leave the alpha channel out with images[:, :3]"),
+        ((2, 2, 32, 32), ""),
         ((32, 32), ""),
     ],
 )

@@ -1,5 +1,7 @@
 """What holds for every corruption, and that none is missing."""
 
+import functools
+import sys
 from itertools import pairwise
 
 import pytest
@@ -209,3 +211,35 @@ def test_device_changes_rounding_only(name):
     apart = (there.cpu().int() - here.int()).abs()
     assert (apart > 1).double().mean() < 1e-3
     assert (apart > 0).double().mean() < 0.05
+
+
+def _forget():
+    """Have tables be made again."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("corruptions"):
+            for value in vars(module).values():
+                if isinstance(value, functools._lru_cache_wrapper):
+                    value.cache_clear()
+
+
+@pytest.fixture
+def fresh_tables():
+    _forget()
+    yield
+    _forget()
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+def test_other_defaults_of_torch_change_nothing(fresh_tables):
+    images, examples = photographs(2), torch.arange(2)
+
+    def made():
+        return {name: corrupt(images, name, 3, examples=examples) for name in CORRUPTIONS}
+
+    expected = made()
+    _forget()
+    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_device("meta")
+    out = made()
+    assert [name for name in CORRUPTIONS if not torch.equal(out[name], expected[name])] == []
