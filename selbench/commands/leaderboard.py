@@ -17,7 +17,8 @@ def leaderboard(
         typer.Argument(
             metavar="PLACES",
             help="Studies of the store, or folders of studies or stores; several make one table. "
-            "Without one, every study of the store.",
+            "Without one, every study of the store. published:cifar10-c, published:cifar100-c and "
+            "published:imagenet-c add what others published.",
         ),
     ] = None,
     store: Store = Path("runs"),
@@ -36,7 +37,10 @@ def leaderboard(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help='The row that mCE is relative to, instead of "alpha=0".'),
+        typer.Option(
+            help='The row that mCE is relative to, instead of "alpha=0"; published:alexnet for '
+            "AlexNet's published errors on ImageNet-C."
+        ),
     ] = None,
     correct_on_all: Annotated[
         bool,
@@ -54,16 +58,19 @@ def leaderboard(
     One table for each study; one table of all where several places, or --join, are given.
     """
     from selbench.leaderboard import leaderboard as derive
+    from selbench.leaderboard.published import PREFIX
     from selbench.leaderboard.ranking import arranged
     from selbench.leaderboard.tables import FORMATS, to_table
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
     only, chosen = split_words(corruption) or [], split_words(columns)
-    studies = opened(places or [], store)
-    sets = [studies] if join or len(places or []) > 1 else [[each] for each in studies]
+    foreign = [place for place in places or [] if place.startswith(PREFIX)]
+    own = [place for place in places or [] if place not in foreign]
+    studies = opened(own, store) if own or not foreign else []
+    sets = [studies] if join or len(places or []) > 1 or foreign else [[each] for each in studies]
     boards = [
-        arranged(derive(each, limit, extra, only, reference, correct_on_all), chosen, sort)
+        arranged(derive(each, limit, extra, only, reference, correct_on_all, foreign), chosen, sort)
         for each in sets
     ]
     if format != "table":

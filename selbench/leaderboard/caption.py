@@ -7,8 +7,10 @@ import pandas as pd
 
 from selbench.leaderboard.accuracies import Levels, ids
 from selbench.leaderboard.columns import COLUMNS, of_corrupted
+from selbench.leaderboard.current import data_name
 from selbench.leaderboard.explained import looks_of
 from selbench.leaderboard.joined import Compared
+from selbench.leaderboard.published import said_of
 from selbench.leaderboard.relative import RELATIVE, Reference, Relative
 from selbench.study import count_of
 from selbench.suites.corrupted import CORRUPTED
@@ -49,6 +51,7 @@ def remarks(
         Remark(_images(found)),
         *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),
         *map(Remark, (*_intervals(table), *looks_of(found.rows), *_not_finite(found))),
+        *map(Remark, said_of(found.published, found.rows, _data(found))),
     ]
     if reference is not None and networks["mce"].notna().any():
         text = f"mCE relative to {compared_with(reference, found)}"
@@ -60,7 +63,8 @@ def remarks(
         text = f"only at severities that all networks have: {', '.join(fewer)}"
         parts.append(Remark(text, corrupted))
     if reference is not None and left_out and measured:
-        reason = f"not in mCE, since {written(reference)} makes no error"
+        lacks = "makes no error" if reference.errors is None else "has no published errors there"
+        reason = f"not in mCE, since {written(reference)} {lacks}"
         parts.append(Remark(f"{reason}: {', '.join(left_out)}", frozenset({"mce"})))
     untested = networks.index[networks["mca"].isna()]
     if measured and len(untested):
@@ -108,12 +112,17 @@ def _not_finite(found: Compared) -> list[str]:
     Stores keep finite numbers alone, and a confidence is NaN where a network's outputs are not
     finite. Accuracies that come from no store may stand alone.
     """
-    counts = pd.crosstab(found.rows["subject"], found.rows["metric"])
+    measured = found.rows[~found.rows["study"].isin(found.published)]
+    counts = pd.crosstab(measured["subject"], measured["metric"])
     counts = counts.reindex(columns=["accuracy", "confidence"], fill_value=0)
     names = counts.index[counts["confidence"] < counts["accuracy"]]
     if not (len(names) and found.stores):
         return []
     return [f"outputs that are NaN or infinite count as they come: {_named(names)}"]
+
+
+def _data(found: Compared) -> list[str]:
+    return [data_name(store.manifest()) for _, store in found.stores]
 
 
 def _named(networks: Iterable[str]) -> str:

@@ -23,6 +23,11 @@ def correct_on_all(found: Compared) -> Compared:
         SelbenchError: where outcomes were not kept, where a condition's images lie on disk and are
             not known to be those of the test set in its order, or where no image is left.
     """
+    if found.published:
+        raise SelbenchError(
+            f"{found.published[0]} does not say which images its networks have right; leave it or "
+            "--correct-on-all out"
+        )
     accuracy = found.rows["metric"] == "accuracy"
     _check_pairs(found, found.rows[accuracy])
     tables = {

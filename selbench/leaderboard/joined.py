@@ -7,6 +7,7 @@ import pandas as pd
 
 from selbench.errors import SelbenchError
 from selbench.leaderboard.current import command, current_rows, images_taken
+from selbench.leaderboard.published import published
 from selbench.store import StudyStore, condition_id
 from selbench.study import exactly
 from selbench.tidy import plain_text
@@ -26,6 +27,7 @@ class Compared:
         stores: of the studies, by the names that rows have.
         runs: the commands that add to them.
         images: the test images that accuracies are over; None for all.
+        published: the places of published numbers among them, which have no store.
     """
 
     title: str
@@ -35,17 +37,21 @@ class Compared:
     stores: tuple[tuple[str, StudyStore], ...] = ()
     runs: tuple[str, ...] = ()
     images: frozenset[int] | None = None
+    published: tuple[str, ...] = ()
 
 
-def compared(stores: Sequence[StudyStore], limit: int | None = None) -> Compared:
+def compared(
+    stores: Sequence[StudyStore], limit: int | None = None, places: Sequence[str] = ()
+) -> Compared:
     """Return the measurements of one study, or of several that can be compared.
 
     In several, a row is called as a brought network, or "alpha=0"; after the study's name,
     "digits: alpha=0", where two studies have such a network, and where two have alphas.
 
     Args:
-        stores: of the studies, one or more.
+        stores: of the studies, one or more; none where there are places.
         limit: of how many test images; None takes the most that each has.
+        places: of published numbers, such as "published:cifar10-c".
 
     Raises:
         SelbenchError: where studies were not tested on the same images, on as many, or under
@@ -54,10 +60,12 @@ def compared(stores: Sequence[StudyStore], limit: int | None = None) -> Compared
     tables = [current_rows(store, limit) for store in stores]
     check_alike(stores, tables)
     names = _names(stores)
-    tables = [labelled(table, name) for table, name in zip(tables, names, strict=True)]
-    joined = tables[0] if len(tables) == 1 else _told_apart(pd.concat(tables, ignore_index=True))
+    titles = [*names, *places]
+    every = [*tables, *map(published, places)]
+    marked = [labelled(table, name) for table, name in zip(every, titles, strict=True)]
+    joined = marked[0] if len(marked) == 1 else _told_apart(pd.concat(marked, ignore_index=True))
     return Compared(
-        " + ".join(names),
+        " + ".join(titles),
         joined,
         " and ".join(str(store.folder) for store in stores),
         _diverged(stores, names),
@@ -65,6 +73,7 @@ def compared(stores: Sequence[StudyStore], limit: int | None = None) -> Compared
         tuple(
             command(store, images_taken(table)) for store, table in zip(stores, tables, strict=True)
         ),
+        published=tuple(places),
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from selbench.errors import MissingOutcomesError
 from selbench.leaderboard.accuracies import Plan, averaged, ids
 from selbench.leaderboard.joined import Compared
+from selbench.leaderboard.published import half_widths_of
 from selbench.stats import crossed_interval
 from selbench.store import CELL, StudyStore
 
@@ -30,6 +31,8 @@ def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFram
         part = rows[(rows["study"] == study) & (rows["metric"] == "accuracy")]
         if len(part):
             tables += [_of_networks(store, part, plan, found.images)]
+    foreign = rows[rows["study"].isin(found.published)]
+    tables += [half_widths_of(foreign, plan)] if len(foreign) else []
     return pd.concat(tables) if tables else pd.DataFrame(dtype=float)
 
 

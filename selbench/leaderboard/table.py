@@ -19,7 +19,7 @@ from selbench.leaderboard.explained import explained
 from selbench.leaderboard.joined import Compared, compared
 from selbench.leaderboard.means import over_seeds
 from selbench.leaderboard.over_images import half_widths
-from selbench.leaderboard.relative import relative_errors
+from selbench.leaderboard.relative import relative_errors, usual_reference
 from selbench.metrics import Metric
 from selbench.store import StudyStore
 from selbench.suites.corrupted import CORRUPTED
@@ -75,6 +75,7 @@ def leaderboard(
     only: Sequence[str] = (),
     reference: str | None = None,
     shared: bool = False,
+    places: Sequence[str] = (),
 ) -> Leaderboard:
     """Derive the leaderboard of a study, or of several in one table, from what was measured.
 
@@ -88,12 +89,13 @@ def leaderboard(
         only: count these corruptions alone, the extra ones included; none for all.
         reference: the row that mCE is relative to, such as "alpha=0", which it is by default.
         shared: take accuracies on the images alone that all networks have right while clean.
+        places: of published numbers that join the table, such as "published:cifar10-c".
 
     Raises:
         SelbenchError: where there are no cells with that `limit`, or with one of `only`; where
             studies cannot be compared; for an unknown reference; as `correct_on_all`.
     """
-    found = compared([stores] if isinstance(stores, StudyStore) else stores, limit)
+    found = compared([stores] if isinstance(stores, StudyStore) else stores, limit, places)
     return derived(correct_on_all(found) if shared else found, extra, only, reference)
 
 
@@ -108,7 +110,7 @@ def derived(
     counted = plan.get("mca", {})
     errors = 1 - by_corruption(table, counted)
     tested = networks.index[networks["mca"].notna()]
-    relative = relative_errors(errors[tested], networks, reference)
+    relative = relative_errors(errors[tested], networks, reference or usual_reference(found))
     networks = networks.assign(**relative.columns)
     halves = half_widths(found, _alone(networks), plan)
     board = _rows_over_networks(networks, halves)
