@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -40,10 +41,12 @@ from selbench.options import (
     expanded,
     first_line,
     opened,
+    say,
     shown,
     split_words,
 )
 from selbench.plugins import load_plugins
+from selbench.printable import printable
 
 if TYPE_CHECKING:
     from selbench.metrics import Metric
@@ -53,10 +56,12 @@ OUTPUT = 1  # the standard output's number
 # Exit codes; those of commands stand with them, and all in docs/faults.md.
 TO_MEND = 2
 OWN_ERROR = 70  # EX_SOFTWARE of sysexits.h
+LOOP = "Symlink loop from "  # before Python 3.13
 NO_HOME = "Could not determine home directory."  # what pathlib says of ~nobody
 INTERRUPTED = 130  # as shells say of SIGINT
 READER_LEFT = 141  # as shells say of SIGPIPE
 TERMINATED = 143  # as shells say of SIGTERM
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|bad_alloc|Cannot allocate memory")
 GOES_ON = "the same command goes on where this one stopped"
 
 app = typer.Typer(
@@ -100,7 +105,7 @@ def train(
     for path in places.values():
         check_file(path, WEIGHTS, "--output", force)
     for subject in session.train():
-        typer.echo(f"{subject.name}  weights {subject.weights}")
+        say(f"{subject.name}  weights {subject.weights}")
         if places:
             export(subject, places[subject.name], half)
 
@@ -124,7 +129,7 @@ def figure(
         names = ", ".join(each.study for each in studies)
         raise SelbenchError(f"{place or store} holds the studies {names}; name one of them")
     draw(name, studies[0], limit, output, force)
-    typer.echo(f"{output} shows {name} of {studies[0].study}")
+    say(f"{output} shows {name} of {studies[0].study}")
 
 
 @app.command(name="list")
@@ -177,7 +182,7 @@ def download(
     from selbench.files import home
 
     place = DOWNLOADS[dataset](home() / "datasets", shown(quiet))
-    typer.echo(f"{dataset} is in {place}")
+    say(f"{dataset} is in {place}")
 
 
 app.command(name="model-info")(model_info)
@@ -214,7 +219,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""
-    warnings.formatwarning = lambda message, *place: f"selbench: {message}\n"
+    warnings.formatwarning = lambda message, *place: printable(f"selbench: {message}") + "\n"
     with _streams(), _terminable():
         code = _ended()
     sys.exit(code)
@@ -237,13 +242,28 @@ def _ended() -> int:
     except SystemExit as problem:  # of a plugin or a network: commands do not end in this way
         return _fail(f"foreign code ended the program with sys.exit({problem.code})", TO_MEND)
     except Exception as problem:
-        if str(problem) == NO_HOME:
-            return _fail("a path begins with the ~ of no user here; write it in full", TO_MEND)
+        if sentence := _of_the_machine(problem):
+            return _fail(sentence, TO_MEND)
         traceback.print_exc()
         return OWN_ERROR
     if code == INTERRUPTED:
         _fail(f"interrupted; {GOES_ON}", code)
     return code
+
+
+def _of_the_machine(problem: Exception) -> str:
+    """Say what the user can mend of what the system refused; "" where it did not."""
+    if str(problem) == NO_HOME:
+        return "a path begins with the ~ of no user here; write it in full"
+    if str(problem).startswith(LOOP):
+        return f"cannot use {str(problem).removeprefix(LOOP)}: it is a link that leads to itself"
+    if isinstance(problem, OSError) and problem.filename is not None:
+        name = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else ""
+        return f"cannot use {name}: {problem.strerror}; look at its name and its permissions"
+    if isinstance(problem, MemoryError) or OUT_OF_MEMORY.search(str(problem)):
+        reason = (str(problem).splitlines() or [""])[0].rstrip(".") or "an allocation failed"
+        return f"the memory does not suffice ({reason:.200}); free some, or ask for less"
+    return ""
 
 
 def _command() -> int:
@@ -331,5 +351,5 @@ def _text(stream: _Stream, encoding: str) -> TextIO:
 
 
 def _fail(sentence: str, code: int) -> int:
-    typer.echo(f"selbench: {sentence}", err=True)
+    say(f"selbench: {sentence}", err=True)
     return code

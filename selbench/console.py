@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from selbench.printable import printable
 from selbench.progress import Progress, Step
 
 QUIET_SECONDS = 10  # between two lines of one task
@@ -18,11 +19,11 @@ class Bars(Progress):
 
     def __init__(self, console: Console) -> None:
         self._bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             transient=True,
         )
@@ -31,10 +32,10 @@ class Bars(Progress):
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Show a bar while the block runs."""
         self._bars.start()
-        bar = self._bars.add_task(task, total=pieces, completed=done, note="")
+        bar = self._bars.add_task(printable(task), total=pieces, completed=done, note="")
 
         def step(pieces: int = 1, note: str = "") -> None:
-            self._bars.update(bar, advance=pieces, note=note)
+            self._bars.update(bar, advance=pieces, note=printable(note))
 
         try:
             yield step
@@ -62,7 +63,7 @@ class Lines(Progress):
             if now - told >= QUIET_SECONDS and before < done < total:
                 left = (now - began) * (total - done) / (done - before)
                 line = f"{task}: {done} of {total}, about {left:.0f} s left  {note}"
-                self._console.print(line.rstrip(), highlight=False, markup=False)
+                self._console.print(printable(line.rstrip()), highlight=False, markup=False)
                 told = now
 
         yield step

@@ -16,9 +16,11 @@ from typing import Any
 import platformdirs
 from safetensors import SafetensorError
 
+from selbench.content import check_regular, content_of
 from selbench.errors import SelbenchError, damaged
 from selbench.urls import UrlPath
 
+TOML = 2**24  # bytes of such a file, at most
 _MARK = secrets.token_hex(4)  # processes of several machines may have one number
 # How to choose a folder.
 ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights, its own option for any other"
@@ -41,6 +43,7 @@ def fingerprint(value: Any) -> str:
 
 def md5_of(path: Path) -> str:
     """Return a file's md5, from the cache folder where the file is unchanged since."""
+    check_regular(path)
     status = path.stat()
     stamp = [str(path.absolute()), status.st_size, status.st_mtime_ns]
     kept = home() / "md5" / fingerprint(stamp)
@@ -152,7 +155,7 @@ def write_json(path: Path, value: Any, elsewhere: str = ELSEWHERE) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a damaged one raises `SelbenchError` with its name."""
-    return parse_json(path, path.read_bytes())
+    return parse_json(path, path.read_bytes() if isinstance(path, UrlPath) else content_of(path))
 
 
 def parse_json(path: Path, content: bytes) -> Any:
@@ -166,8 +169,34 @@ def parse_json(path: Path, content: bytes) -> Any:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file that a user wrote; one that cannot be read raises `SelbenchError`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors write a mark
+        text = content_of(path, TOML).decode("utf-8-sig")  # editors write a mark
+        content = tomllib.loads(text)
+        _check_whole(path, "", content)
+    except FileNotFoundError as problem:
+        raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
-    except OSError as problem:
-        raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
+    except ValueError as problem:  # of a number of thousands of digits
+        lines = [line.strip() for line in text.splitlines() if re.search(r"[\d_]{4300}", line)]
+        raise _large(path, f"{(lines or [''])[0]:.40}...") from problem
+    except RecursionError as problem:
+        raise SelbenchError(f"{path} is not valid TOML: it is nested too deep") from problem
+    return content
+
+
+def _check_whole(path: Path, key: str, value: Any) -> None:
+    """Raise `SelbenchError` for whole numbers of more than 64 bits, which TOML has none of."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _check_whole(path, f"{key}.{name}".removeprefix("."), each)
+    elif isinstance(value, list):
+        for each in value:
+            _check_whole(path, key, each)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise _large(path, key)
+
+
+def _large(path: Path, what: str) -> SelbenchError:
+    return SelbenchError(
+        f"{path}: {what:.60} has a whole number of more than 64 bits; write a smaller one"
+    )

@@ -1,7 +1,11 @@
-"""Memory that stays: what one step frees, the next one takes without asking the system."""
+"""Memory: how much there is, and what one step frees stays for the next."""
 
 import ctypes
+import os
 import platform
+import re
+from contextlib import suppress
+from pathlib import Path
 
 # Parameters of glibc's mallopt, of its malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -20,3 +24,14 @@ def keep_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(TRIM_THRESHOLD, KEPT))
+
+
+def available() -> int:
+    """Return how many bytes this process may still take, about."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError):
+        text = Path("/proc/meminfo").read_text()
+        found += [1024 * int(kilobytes) for kilobytes in re.findall(r"MemAvailable:\s*(\d+)", text)]
+    with suppress(OSError, ValueError):  # "max" where a container has no limit
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from selbench.printable import printable
 from selbench.store import INCOMPLETE, RUNNING, Cell, Failure, StudyStore, condition_id
 
 LINES = 10  # reasons that are told; the rest lie in the store
@@ -25,13 +26,14 @@ def missing(failures: Sequence[Failure], earlier: int, folder: Path, command: st
         head += f", {which} in an earlier run and not tried again"
     lines = _lines([(each.cell, f": {each.reason}") for each in failures])
     tail = f"the others are kept; {folder / 'failed'} says more; try again with `{command}`"
-    return "\n".join([f"{head}:", *lines, tail])
+    return "\n".join(map(printable, [f"{head}:", *lines, tail]))
 
 
 def lost(cells: Sequence[Cell], folder: Path, command: str) -> str:
     """Say which cells of `folder` another has removed, and what evaluates them again."""
     head = f"{_cells(len(cells))} not in {folder} any more, removed while this run was at work:"
-    return "\n".join([head, *_lines([(each, "") for each in cells]), f"run `{command}` again"])
+    lines = [head, *_lines([(each, "") for each in cells]), f"run `{command}` again"]
+    return "\n".join(map(printable, lines))
 
 
 def _cells(count: int, what: str = "") -> str:

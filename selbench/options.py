@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from selbench.errors import SelbenchError
+from selbench.printable import printable
 from selbench.progress import SILENT, Progress
 from selbench.urls import place
 
@@ -139,6 +140,11 @@ def shown(quiet: bool) -> Progress:
     return Bars(console) if console.is_terminal else Lines(console)
 
 
+def say(sentence: str, err: bool = False) -> None:
+    """Print a sentence on one line; names in it steer neither the terminal nor a log."""
+    typer.echo(printable(sentence), err=err)
+
+
 def expanded(path: Path | None) -> Path | None:
     """Replace `~` by the home folder."""
     return None if path is None else path.expanduser()
@@ -156,7 +162,7 @@ def opened(places: Sequence[str], root: Path) -> list["StudyStore"]:
 
     studies = open_places(places, root)
     for sentence in unfinished(studies):
-        typer.echo(sentence, err=True)
+        say(sentence, err=True)
     return studies
 
 

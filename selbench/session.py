@@ -36,6 +36,8 @@ from selbench.subjects import Network
 from selbench.suites import Setting, Work, collect
 from selbench.suites.calibration import held_out
 
+DIGITS = len(str(MAX_SEED))
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -290,15 +292,15 @@ def _alphas(words: Sequence[str]) -> tuple[float, ...]:
         reason = "" if str(problem).startswith("could not convert") else f" ({problem})"
         raise SelbenchError(
             f"--alpha takes finite numbers, each once, such as -1,0,1; got "
-            f"{','.join(words)!r}{reason}"
+            f"{','.join(words)!r:.100}{reason}"
         ) from problem
 
 
 def _seeds(words: Sequence[str]) -> tuple[int, ...]:
-    seeds = tuple(int(word) if word.isdecimal() else -1 for word in words)
+    seeds = tuple(int(word) if word.isdecimal() and len(word) <= DIGITS else -1 for word in words)
     if min(seeds) < 0 or max(seeds) > MAX_SEED or len(set(seeds)) < len(seeds):
         raise SelbenchError(
             f"--seed takes whole numbers from 0 to {MAX_SEED}, each once, such as 0,1,2; got "
-            f"{','.join(words)!r}"
+            f"{','.join(words)!r:.100}"
         )
     return seeds

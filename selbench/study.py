@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.files import read_toml
 
 Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
+NAME = 200  # letters of a study's: folders are called so
 MAX_SEED = 2**63 - 1  # what a column of whole numbers holds
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)]
 Suites = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -20,9 +22,21 @@ SOURCES = ("generated", "official")  # of corrupted images; anything else is a f
 
 
 class Frozen(BaseModel):
-    """A value read once, hashed and passed down; an unknown key is an error."""
+    """A value read once, hashed and passed down; an unknown key is an error, so is `true` for 1.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Whole numbers may be given for real ones, and lists for tuples, as files have no tuples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        return {
+            name: tuple(each) if isinstance(each, list) else each for name, each in content.items()
+        }
 
 
 def compiled(pattern: str | None) -> str | None:
@@ -41,7 +55,7 @@ class DatasetSpec(Frozen):
     """
 
     name: str
-    root: Path | None = None
+    root: Annotated[Path, Field(strict=False)] | None = None  # a text
     validation: int = Field(ge=1)
     classes: int | None = Field(default=None, ge=2, exclude_if=lambda number: number is None)
 
@@ -173,7 +187,7 @@ class Recipe(Frozen):
 class Study(Frozen):
     """One experiment: networks trained for every alpha and seed, then evaluated by suites."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=NAME)
     description: str = ""
     alphas: Alphas
     seeds: Seeds
@@ -247,7 +261,7 @@ def load_study(name: str) -> Study:
 def _validate(content: dict[str, Any], path: Path) -> Study:
     try:
         # A file may be called what it likes, a store's folder may not.
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "study"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:NAME] or "study"
         return Study.model_validate({"name": name, **content})
     except ValidationError as problem:
         raise SelbenchError(f"{path}: {_first_problem(problem)}") from problem
@@ -282,6 +296,7 @@ def _first_problem(problem: ValidationError) -> str:
     if error["type"] == "missing":
         return f"the key {where} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    return (
-        f"{where}: {message[0].lower()}{message[1:]}, got {error['input']!r}" if where else message
-    )
+    message = f"{message[0].lower()}{message[1:]}"
+    got = error["input"]
+    shown = f"{[*got] if isinstance(got, tuple) else got!r:.60}"
+    return f"{where}: {message}, got {shown}" if where else message

@@ -4,7 +4,7 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from selbench.errors import damaged
+from selbench.printable import from_cell, no_formula
 from selbench.urls import read_all
 
 WHOLE = {
@@ -39,6 +40,22 @@ def plain_text() -> AbstractContextManager[None]:
     Tables of a few thousand rows, as most are, are also worked on in less time.
     """
     return pd.option_context("mode.string_storage", "python")
+
+
+def csv_of(table: pd.DataFrame) -> str:
+    """Write a table as CSV: full numbers, and texts that no spreadsheet takes for a formula."""
+    return _with_texts(table, no_formula).to_csv(index=False)
+
+
+def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """Change the texts in a table; few of them are different, and most stay."""
+    columns = {}
+    for name, column in table.items():
+        texts = [each for each in column.unique() if isinstance(each, str)]
+        changed = {each: change(each) for each in texts if change(each) != each}
+        if changed:
+            columns[str(name)] = [changed.get(each, each) for each in column]
+    return table.assign(**columns)
 
 
 def find_tidy(folder: Path) -> Path | None:
@@ -79,6 +96,7 @@ def _parsed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise ValueError(f"it lacks the column {', '.join(missing)}")
+    table = _with_texts(table, from_cell)
     for name in {**WHOLE, **REAL}:
         if name in columns:
             table[name] = _numbers(table[name])

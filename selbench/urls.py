@@ -12,9 +12,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PosixPath
 from typing import Any
 
+from selbench.content import content_of
 from selbench.errors import SelbenchError, unknown
 
 LOCAL = ("file://", "local://")  # these URLs name paths of this machine
+LARGEST = 2**34  # bytes of a file of a store
 AT_ONCE = 256  # files whose bytes are fetched and held together
 
 
@@ -217,8 +219,8 @@ def sizes(paths: Sequence[Path]) -> list[int | None]:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as problem:
+        return content_of(path, LARGEST)
+    except FileNotFoundError as problem:
         raise SelbenchError(
             f"cannot read {path}: {problem.strerror}; look at its permissions and the disk"
         ) from problem

@@ -120,9 +120,12 @@ def test_study_cannot_be_changed(load):
 
 
 def test_whole_and_decimal_alphas_are_the_same_study(load):
-    assert load(("[0]", "[0, 1]")) == load(("[0]", "[0.0, 1.0]"))
+    assert load(("alphas = [0]", "alphas = [0, 1]")) == load(
+        ("alphas = [0]", "alphas = [0.0, 1.0]")
+    )
     assert (
-        load(("[0]", "[0, 1]")).model_dump_json() == load(("[0]", "[0.0, 1.0]")).model_dump_json()
+        load(("alphas = [0]", "alphas = [0, 1]")).model_dump_json()
+        == load(("alphas = [0]", "alphas = [0.0, 1.0]")).model_dump_json()
     )
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from selbench.content import content_of
 from selbench.errors import SelbenchError, unknown
 from selbench.types import Images, Logits
 
 Outputs = tuple[tuple[int, ...], ...]  # of each class, from 0
+MAP = 2**26  # bytes of a class map, at most
 DIGITS = 9  # of an output's number
 
 
@@ -74,8 +76,10 @@ def _number(path: Path, output: str) -> int:
 def _pairs(path: Path) -> list[tuple[str, str]]:
     """Return (output, class) as written."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
-    except (OSError, UnicodeDecodeError) as problem:
+        text = content_of(path, MAP, "class map").decode(
+            "utf-8-sig"
+        )  # spreadsheets write a byte order mark
+    except (FileNotFoundError, UnicodeDecodeError) as problem:
         raise SelbenchError(f"cannot read the class map {path}: {problem}") from problem
     read = _pairs_of_csv if path.suffix.lower() == ".csv" else _pairs_of_json
     return read(path, text)

@@ -10,6 +10,7 @@ from typing import Any
 from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
 from selbench.bring.zoo import ZOOS, Resolved, careful_loading, reason_of, refuse
+from selbench.content import check_regular
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
 from selbench.files import home
@@ -104,6 +105,7 @@ def _load(zoo: str, threat: str, model: str, entry: dict[str, Any], folder: Path
 
 def _with_file(zoo: str, threat: str, model: str, entry: dict[str, Any], weights: Path) -> Any:
     """Load a user's file as if it were the zoo's."""
+    check_regular(weights)
     if not weights.is_file():
         raise SelbenchError(f"there is no checkpoint {weights}")
     if not isinstance(entry["gdrive_id"], str):

@@ -22,6 +22,7 @@ from selbench.claims.judging import (
     Verdict,
 )
 from selbench.leaderboard.text import markdown
+from selbench.printable import printable
 from selbench.study import count_of
 
 FORMS = {RHO: "rho {:.2f}", POINTS: "{:+.1f} points", SHARE: "{:.1f} %", PLAIN: "{:+.3g}"}
@@ -38,14 +39,15 @@ def to_table(found: Judgement) -> Group:
         if each.verdict != NOT_TESTED:
             table.add_row(Text(each.claim.id), Text(marked(each), style="bold"), _told(each))
     parts: list[Table | Text] = [
-        Text(found.about.study, style="italic"),
+        Text(printable(found.about.study), style="italic"),
         table,
-        Text(caption_text(found), style="dim"),
+        Text(printable(caption_text(found)), style="dim"),
     ]
     for command, verdicts in _by_command(found).items():
         ids = ", ".join(each.claim.id for each in verdicts)
         reasons = "; ".join(dict.fromkeys(each.reason for each in verdicts))
-        parts.append(Text(f"\nnot tested: {ids} ({reasons})\n  {command}"))
+        told = [f"not tested: {ids} ({reasons})", f"  {command}"]
+        parts.append(Text("\n".join(["", *map(printable, told)])))
     return Group(*parts)
 
 
@@ -54,7 +56,9 @@ def _told(each: Verdict) -> Text:
     below = [effect_text(each.effect), sizes_text(each), each.reason]
     if each.claim.published != UNKNOWN:
         below.append(f"published: {each.claim.published}")
-    return Text(each.claim.sentence).append("\n" + "; ".join(filter(None, below)), style="dim")
+    return Text(each.claim.sentence).append(
+        "\n" + printable("; ".join(filter(None, below))), style="dim"
+    )
 
 
 def to_markdown(judgements: Sequence[Judgement]) -> str:

@@ -18,6 +18,7 @@ from selbench.options import (
     Seeds,
     StudyName,
     expanded,
+    say,
     shown,
     split_words,
 )
@@ -93,7 +94,7 @@ def baseline(
     chosen = plan_baseline(suites, session.setting(), session.dataset.test, limit)
     made = record(_candidate(session, checkpoint), chosen, _place(session, store))
     write_baseline(made, output, force)
-    typer.echo(f"{output} {summary(made)}")
+    say(f"{output} {summary(made)}")
 
 
 def check(
@@ -257,7 +258,7 @@ def _tell(report: "Report", format: str, junit: Path | None) -> None:
     """Print the report, and write the files that were asked for."""
     from selbench.files import write_text
     from selbench.regression import github
-    from selbench.regression.report import headline, printable, to_json, to_junit, to_table
+    from selbench.regression.report import headline, to_json, to_junit, to_table
 
     if junit:
         write_text(junit, to_junit(report), "--junit")
@@ -265,7 +266,7 @@ def _tell(report: "Report", format: str, junit: Path | None) -> None:
         sys.stdout.write(to_json(report))
     elif format == "table":
         Console().print(to_table(report))
-        typer.echo(printable(headline(report)))
+        say(headline(report))
     if format == "github" or github.on_github():
         # Annotations are read from both streams; that of JSON stays JSON.
         typer.echo(github.annotations(report), nl=False, err=format == "json")

@@ -15,6 +15,7 @@ from selbench.options import (
     Quiet,
     expanded,
     refuse_idle,
+    say,
     shown,
     split_words,
 )
@@ -113,10 +114,10 @@ def corrupt(
     where, source = choose_device(device), open_source(name, data, progress)
     if output:
         about = write_set(source, output, treatment, format, where, progress)
-        typer.echo(f"{output} holds {describe(about)}")
+        say(f"{output} holds {describe(about)}")
     if preview:
         write_sheet(source, preview, treatment, where, force)
-        typer.echo(f"{preview} shows {count_of(len(names), 'corruption')} of {name}")
+        say(f"{preview} shows {count_of(len(names), 'corruption')} of {name}")
 
 
 def _to_corrupt(
@@ -151,4 +152,4 @@ def _self_check(
     source = open_source(input, data, progress)
     findings = check(source, names, scale, against, choose_device(device), progress)
     Console().print(to_table(findings))
-    typer.echo(summary(findings, against))
+    say(summary(findings, against))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from selbench.errors import SelbenchError
-from selbench.options import Force, Store, expanded
+from selbench.options import Force, Store, expanded, say
 
 
 def model_info(
@@ -45,4 +45,4 @@ def model_info(
     path = output / info.path
     check_file(path, MODEL_INFO, "--output", force)
     write_json(path, info.fields, "--output")
-    typer.echo(f"{path} tells RobustBench of {info.fields['architecture']}")
+    say(f"{path} tells RobustBench of {info.fields['architecture']}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from selbench.options import Place, Store, expanded, opened
+from selbench.options import Place, Store, expanded, opened, say
 
 
 def report(
@@ -23,4 +23,4 @@ def report(
     from selbench.report.site import write_report
 
     write_report(opened([place] if place else [], store), output, limit, expanded(data))
-    typer.echo(f"open {output / 'index.html'} in a browser")
+    say(f"open {output / 'index.html'} in a browser")

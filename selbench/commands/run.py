@@ -39,9 +39,11 @@ from selbench.options import (
     Weights,
     expanded,
     parse_channels,
+    say,
     shown,
     split_words,
 )
+from selbench.printable import printable
 
 if TYPE_CHECKING:
     from selbench.bring import NetworkSpec
@@ -200,7 +202,7 @@ def show_plan(plan: "Plan") -> None:
     from selbench.dry_run import described
 
     for line in described(plan):
-        typer.echo(line)
+        say(line)
 
 
 def _study(
@@ -286,4 +288,4 @@ def _taken(session: "Session", brought: "Sequence[NetworkSpec]", quiet: bool) ->
 
 def _note(line: str) -> None:
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    console.print(line, style="dim", soft_wrap=True)
+    console.print(printable(line), style="dim", soft_wrap=True)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selbench.options import Quiet
+from selbench.options import Quiet, say
+from selbench.printable import printable
 from selbench.urls import place
 
 if TYPE_CHECKING:
@@ -57,13 +58,13 @@ def verify(
         lasting = [each for each in found[-1].faults if not each.harmless]
         if repair and found[-1].faults:
             lasting = repair_study(found[-1])
-            typer.echo(f"{study.folder} is repaired; run again what made it")
+            say(f"{study.folder} is repaired; run again what made it")
         damaged |= bool(lasting)
     if damaged:
         raise typer.Exit(DAMAGED)
     if migrate:
         migrate_store(found)
-        typer.echo(f"{studies[0].root} has the present format")
+        say(f"{studies[0].root} has the present format")
 
 
 def told(found: "Findings") -> str:
@@ -76,4 +77,4 @@ def told(found: "Findings") -> str:
     left = len(lines) - damaged
     head += f", {left} left behind or out of date" if left else ""
     busy = [f"{holder} is at work there" for holder in dict.fromkeys(map(str, found.busy))]
-    return "\n".join([head, *(f"  {line}" for line in [*lines, *busy])])
+    return "\n".join(map(printable, [head, *(f"  {line}" for line in [*lines, *busy])]))

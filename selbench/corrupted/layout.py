@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
+from selbench.content import content_of
 from selbench.errors import SelbenchError
 from selbench.files import replacing
 from selbench.study import Frozen
@@ -102,7 +103,7 @@ def read_about(folder: Path) -> About | None:
     if not path.is_file():
         return None
     try:
-        return About.model_validate_json(path.read_bytes())
+        return About.model_validate_json(content_of(path))
     except ValidationError as problem:
         raise SelbenchError(
             f"{path} is damaged or of another version of selbench; delete the folder and make the "

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
+from selbench.content import check_regular
 from selbench.corrupted.layout import LABELS, PUBLISHED, SEVERITIES, About, read_about
 from selbench.datasets.dataset import Split, make_split
 from selbench.datasets.download import RECEIPT
@@ -251,6 +252,7 @@ def open_array(path: Path, axes: int) -> Array:
 
     Raises `SelbenchError` for a file that is missing, cut off, or holds something else.
     """
+    check_regular(path)
     try:
         array: Array = open_memmap(path, mode="r")  # not np.load, which opens archives too
     except FileNotFoundError as problem:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from selbench.content import content_of
 from selbench.datasets import DATASETS
 from selbench.datasets.folder import list_images
 from selbench.datasets.images import SUFFIXES, decode_image, decode_images
@@ -218,7 +219,7 @@ def _survey(paths: list[Path], labels: Labels | None, progress: Progress) -> Sur
     kept = home() / "surveys" / f"{stamp}.json"
     if kept.is_file():
         with suppress(ValidationError):  # a damaged one is made anew
-            survey = TypeAdapter(Survey).validate_json(kept.read_bytes())
+            survey = TypeAdapter(Survey).validate_json(content_of(kept))
             if len(survey.sizes) == len(paths):
                 return survey
     survey = _look(paths, labels, progress)

@@ -74,16 +74,17 @@ def write_set(
 
 
 def _wanted(source: Source, treatment: Treatment, layout: str) -> About:
-    return About(
-        layout=layout,
-        data=source.survey().checksum,
-        images=len(source),
-        classes=source.classes,
-        seed=treatment.seed,
-        scale=treatment.scale,
-        severities=treatment.severities,
-        versions={**versions(), "pillow": version("pillow")},
-    )
+    facts = {
+        "layout": layout,
+        "data": source.survey().checksum,
+        "images": len(source),
+        "classes": source.classes,
+        "seed": treatment.seed,
+        "scale": treatment.scale,
+        "severities": treatment.severities,
+        "versions": {**versions(), "pillow": version("pillow")},
+    }
+    return About.model_validate(facts)
 
 
 def describe(about: About) -> str:

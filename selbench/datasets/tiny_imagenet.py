@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from selbench.content import content_of
 from selbench.datasets.cache import Decoded, cached
 from selbench.datasets.dataset import DATASETS, Dataset
 from selbench.datasets.folder import list_images
@@ -41,7 +42,7 @@ def _decode(folder: Path, progress: Progress) -> Decoded:
     classes = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
     train = [list_images(folder / "train" / name / "images") for name in classes]
     annotations = folder / "val" / "val_annotations.txt"
-    lines = annotations.read_text(encoding="utf-8").splitlines()
+    lines = content_of(annotations).decode(errors="replace").splitlines()
     test = [line.split("\t")[:2] for line in lines]
     if not test:
         raise SelbenchError(f"{annotations} is empty; unpack the archive again")

@@ -12,6 +12,7 @@ from selbench.leaderboard.explained import looks_of
 from selbench.leaderboard.joined import Compared
 from selbench.leaderboard.published import said_of
 from selbench.leaderboard.relative import RELATIVE, Reference, Relative
+from selbench.printable import printable
 from selbench.study import count_of
 from selbench.suites.corrupted import CORRUPTED
 
@@ -127,7 +128,7 @@ def _data(found: Compared) -> list[str]:
 
 def _named(networks: Iterable[str]) -> str:
     """List networks by names that every terminal and format can show."""
-    return ", ".join("".join(c if c.isprintable() else " " for c in name) for name in networks)
+    return ", ".join(printable(name) for name in networks)
 
 
 def _sources(rows: pd.DataFrame, counted: Levels) -> str:

@@ -1,6 +1,5 @@
 """Leaderboards as lines of text: what stands in which table, and how numbers are written."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from pandas.api.typing import NAType
 from selbench.leaderboard.columns import COLUMNS, MASKING, TABLES, WIDE, attacked
 from selbench.leaderboard.table import Groups, Leaderboard
 from selbench.metrics import Metric
+from selbench.printable import printable
 from selbench.study import exactly
 
 RANK = "rank"
@@ -34,8 +34,8 @@ def tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
 
 
 def one_line(text: str) -> str:
-    """Return text without what breaks a line or steers a terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+    """Return text of several lines as one, that steers no terminal."""
+    return printable(" ".join(text.splitlines()))
 
 
 def _groups(board: Leaderboard, narrow: bool) -> Groups:

@@ -14,6 +14,7 @@ from rich.text import Text
 from selbench.leaderboard.lines import one_line, tables
 from selbench.leaderboard.table import Leaderboard
 from selbench.leaderboard.text import latex, markdown
+from selbench.tidy import csv_of
 
 
 def to_table(board: Leaderboard) -> Group:
@@ -48,7 +49,7 @@ def to_markdown(boards: Sequence[Leaderboard]) -> str:
 
 def to_csv(boards: Sequence[Leaderboard]) -> str:
     """Render as CSV: full numbers, one column per quantity, its interval and its number."""
-    return pd.concat([board.table for board in boards]).to_csv(index=False)
+    return csv_of(pd.concat([board.table for board in boards]))
 
 
 def to_json(boards: Sequence[Leaderboard]) -> str:
@@ -87,7 +88,7 @@ def to_html(boards: Sequence[Leaderboard]) -> str:
     """Render as HTML: a section for each study, to be put into a page; all text is escaped."""
     sections = []
     for board in boards:
-        parts = [f"<h2>{escape(board.study)}</h2>"]
+        parts = [f"<h2>{escape(one_line(board.study))}</h2>"]
         for title, (heads, *lines) in tables(board).items():
             caption = f"<caption>{escape(title)}</caption>" if title else ""
             head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
@@ -96,7 +97,7 @@ def to_html(boards: Sequence[Leaderboard]) -> str:
             parts.append(
                 f"<table>\n{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
             )
-        parts.append(f"<p>{escape(board.caption)}</p>")
+        parts.append(f"<p>{escape(one_line(board.caption))}</p>")
         sections.append("<section>\n" + "\n".join(parts) + "\n</section>\n")
     return "".join(sections)
 

@@ -2,11 +2,14 @@
 
 import re
 
+from selbench.printable import printable
+
 
 def markdown(text: str) -> str:
     """Write text so that Markdown shows it as it is, on one line."""
-    entities = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_|\[\]~])", r"\\\1", " ".join(entities.split()))
+    line = printable(" ".join(text.split()))
+    entities = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|\[\]~])", r"\\\1", entities)
 
 
 def latex(text: str) -> str:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from selbench.errors import SelbenchError, unknown
+from selbench.memory import available
 from selbench.registry import Registry
 from selbench.study import Channels, ModelSpec
 from selbench.types import Images
 
+COPIES = 3  # of the weights while training: themselves, gradients, momentum
 MODELS = Registry[Any]("model")
 
 
@@ -56,6 +58,8 @@ def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels
             raise SelbenchError(
                 f"model {spec.name}: option {option} takes {kinds[option].__name__}, got {value!r}"
             )
+    if spec.options:
+        _check_room(spec, classes)
     try:
         network = function(classes, **spec.options)
     except ValueError as problem:
@@ -63,3 +67,22 @@ def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels
     normalize = Normalize(spec.mean or moments[0], spec.std or moments[1])
     model = nn.Sequential(OrderedDict(normalize=normalize, network=network))
     return model.to(memory_format=torch.channels_last)
+
+
+def _check_room(spec: ModelSpec, classes: int) -> None:
+    """Raise `SelbenchError` for a network whose weights do not fit into memory."""
+    said = ", ".join(f"{name} = {value!r}" for name, value in spec.options.items())
+    try:
+        with torch.device("meta"):
+            network: nn.Module = MODELS[spec.name](classes, **spec.options)
+        size = COPIES * sum(each.numel() * each.element_size() for each in network.parameters())
+    except (RuntimeError, OverflowError, TypeError, ZeroDivisionError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise SelbenchError(f"model {spec.name} cannot be built with {said}: {reason}") from problem
+    except ValueError as problem:
+        raise SelbenchError(f"model {spec.name}: {problem}") from problem
+    if size > available():
+        raise SelbenchError(
+            f"model {spec.name} with {said} takes {size / 2**30:.0f} GB to train, and "
+            f"{available() / 2**30:.0f} GB are free; choose a smaller network"
+        )

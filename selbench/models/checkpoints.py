@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from selbench.content import check_regular
 from selbench.errors import SelbenchError
 
 State = dict[str, Tensor]
@@ -60,6 +61,8 @@ def states_in(path: Path) -> dict[str, State]:
         SelbenchError: for a missing file, one that holds no tensors by name, and a pickle that
             would need more than `HARMLESS` types.
     """
+    if not path.is_dir():
+        check_regular(path)
     if not path.is_file():
         kind = "a folder, not a checkpoint; name a file in it" if path.is_dir() else ""
         raise SelbenchError(f"{path} is {kind}" if kind else f"there is no checkpoint {path}")

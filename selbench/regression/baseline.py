@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, ValidationError
 
+from selbench.content import content_of
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint, write_text
 from selbench.outputs import BASELINE, check_file
@@ -129,11 +130,9 @@ def read_baseline(path: Path, remedy: str = "") -> Baseline:
 
 def _read(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(content_of(path, noun="baseline").decode())
     except FileNotFoundError as problem:
         raise SelbenchError(f"there is no baseline {path}; make it with {remedy}") from problem
-    except OSError as problem:
-        raise SelbenchError(f"cannot read the baseline {path}: {problem.strerror}") from problem
     except (ValueError, RecursionError) as problem:
         raise _damaged(path, "it is not JSON", remedy) from problem
     if not isinstance(content, dict):

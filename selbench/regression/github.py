@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 
 from selbench.errors import SelbenchError
+from selbench.printable import printable
 from selbench.regression.report import (
     Report,
     basis,
     cells_of,
     chosen,
     headline,
-    printable,
     sentence,
+    xml_text,
 )
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~@:])")
@@ -63,12 +64,12 @@ def append_summary(report: Report) -> None:
 
 def markdown(text: str) -> str:
     """Write text so that Markdown shows it as it is, on one line."""
-    line = " ".join(printable(text).split())
+    line = printable(" ".join(text.split()))
     return MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))
 
 
 def _message(text: str) -> str:
-    text = printable(text).replace("%", "%25")
+    text = xml_text(text).replace("%", "%25")
     return text.replace("\r", "%0D").replace("\n", "%0A")
 
 

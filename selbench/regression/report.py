@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from selbench.printable import printable
 from selbench.regression.baseline import Baseline
 from selbench.regression.comparison import LEVEL, MEAN, Change, Comparison, compare
 
@@ -116,7 +117,7 @@ def to_table(report: Report) -> Table:
 def cells_of(report: Report, change: Change) -> list[str]:
     """Return a row of a table."""
     return [
-        " ".join(printable(_short(label(report, change))).split()),
+        printable(" ".join(_short(label(report, change)).split())),
         percent(change.before),
         percent(change.after),
         interval(change),
@@ -175,15 +176,15 @@ def to_junit(report: Report) -> str:
         about = {"classname": f"selbench.{report.subject}", "name": label(report, change)}
         case = ElementTree.SubElement(suite, "testcase", _clean(about))
         if change.verdict == "worse":
-            message = printable(sentence(report, change))
+            message = xml_text(sentence(report, change))
             ElementTree.SubElement(case, "failure", {"message": message}).text = basis(report)
     ElementTree.indent(suite, " ")
     text: str = ElementTree.tostring(suite, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-def printable(text: str) -> str:
-    """Replace what XML, terminals and logs have no sign for."""
+def xml_text(text: str) -> str:
+    """Replace what XML has no sign for."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -199,7 +200,7 @@ def interval(change: Change) -> str:
 
 
 def _clean(values: dict[str, str]) -> dict[str, str]:
-    return {name: printable(value) for name, value in values.items()}
+    return {name: xml_text(value) for name, value in values.items()}
 
 
 def _conditions(found: Comparison) -> list[Change]:

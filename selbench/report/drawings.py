@@ -16,6 +16,7 @@ from selbench.metrics import Rows
 from selbench.report.evidence import Evidence
 from selbench.report.legends import LEGENDS, Legend, legend_of
 from selbench.suites import METRICS
+from selbench.tidy import csv_of
 
 FOLDER = "figures"
 POINT = 96 / 72  # CSS pixels
@@ -85,7 +86,7 @@ def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
     behind = _behind(evidence.rows, name, legend)
     if behind is not None:
         own["CSV"] = f"{FOLDER}/{name}.csv"
-        write_text(folder / own["CSV"], behind.to_csv(index=False))
+        write_text(folder / own["CSV"], csv_of(behind))
     command = evidence.command("figure", name, evidence.study, "--output", f"{name}.svg")
     wide, small = (_image(folder, path) for path in (own["SVG"], phone))
     return Drawing(name, legend, command, words, wide, small, own)

@@ -25,6 +25,7 @@ from selbench.report.overview import overview
 from selbench.report.provenance import packed, provenance
 from selbench.report.samples import adversarial, corrupted
 from selbench.store import StudyStore
+from selbench.tidy import csv_of
 
 DOWNLOADS = "downloads"
 
@@ -184,7 +185,7 @@ def _downloads(evidence: Evidence, folder: Path) -> list[Download]:
         made.append(Download(path, "the claims, with their tests and hashes", command))
     path = f"{DOWNLOADS}/measurements.csv.gz"
     with replacing(folder / path, "--output") as temporary:
-        temporary.write_bytes(packed(evidence.rows.to_csv(index=False)))
+        temporary.write_bytes(packed(csv_of(evidence.rows)))
     run = shlex.join(["selbench", *evidence.manifest.get("command", ["run", evidence.study])])
     made.append(Download(path, "every measurement that counts, one a row", run))
     return made

@@ -29,7 +29,7 @@ from selbench.store.records import (
     sha256,
     write_cells,
 )
-from selbench.tidy import find_tidy, read_tidy, tidy
+from selbench.tidy import csv_of, find_tidy, read_tidy, tidy
 
 FORMAT = 3
 READ = (2, FORMAT)  # formats that tables are made of
@@ -257,7 +257,7 @@ class StudyStore:
         self.pack()
         if not shared:
             packs.remove_lone_outcomes(self._cells)
-        content, table = self.state, self.measurements().to_csv(index=False).encode()
+        content, table = self.state, csv_of(self.measurements()).encode()
         content["measurements"] = sha256(table)
         content["state"] = RUNNING if shared else COMPLETE if complete else INCOMPLETE
         path = self.folder / MEASUREMENTS

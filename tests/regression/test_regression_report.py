@@ -14,12 +14,12 @@ from selbench.regression.report import (
     Report,
     basis,
     headline,
-    printable,
     sentence,
     summary,
     to_json,
     to_junit,
     to_table,
+    xml_text,
 )
 
 EVIL = "<script>alert(1)</script>|`x`\n::error::gone%0A\x1b[31m]]>&"
@@ -113,8 +113,8 @@ def test_junit_of_a_passing_check_has_no_failure(report):
 
 def test_names_are_text_in_xml(report):
     tree = ElementTree.fromstring(to_junit(report([EVIL], EVIL)))
-    assert tree[1].get("name") == printable(EVIL)
-    assert tree[1].get("classname") == "selbench." + printable(EVIL)
+    assert tree[1].get("name") == xml_text(EVIL)
+    assert tree[1].get("classname") == "selbench." + xml_text(EVIL)
 
 
 def test_names_are_text_in_annotations(report):
