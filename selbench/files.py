@@ -80,6 +80,7 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
         kept = path if path.is_file() and not path.is_symlink() else temporary
         mode = stat.S_IMODE(kept.stat().st_mode)
         yield temporary
+        force(temporary)
         temporary.chmod(mode)  # safetensors leaves files that nobody else can read
         temporary.replace(path)
     except (OSError, SafetensorError) as problem:  # the latter wraps what the disk says
@@ -87,6 +88,13 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # after success it is gone already
             temporary.unlink()
+
+
+def force(path: Path) -> None:
+    """Return once the disk holds what a file holds: a power cut then leaves it whole."""
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def refuse_special(path: Path) -> None:

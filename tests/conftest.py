@@ -139,6 +139,7 @@ def _own_folders(shared_home, tmp_path, monkeypatch):
     monkeypatch.delenv("SELBENCH_FROST", raising=False)
     monkeypatch.setattr("corruptions.frost._added", [])
     monkeypatch.setattr("corruptions.frost.PACKAGE", "package_that_nobody_installs")
+    monkeypatch.setattr("selbench.files.force", lambda path: None)  # no test cuts the power
     monkeypatch.chdir(tmp_path)
 
 

@@ -22,6 +22,8 @@ from selbench.files import (
     write_text,
 )
 
+FORCE = files.force  # which no other test does
+
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
@@ -98,6 +100,24 @@ def test_old_file_stays_until_the_block_succeeded(tmp_path):
         assert temporary.parent == path.parent
     assert path.read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    forced = []
+
+    def fsync(number):
+        forced.append((Path(f"/proc/self/fd/{number}").readlink(), path.exists()))
+        genuine(number)
+
+    genuine = os.fsync
+    monkeypatch.setattr(files, "force", FORCE)
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(path, "whole")
+    ((which, there),) = forced
+    assert which.name.startswith(".a.txt.")
+    assert not there
+    assert path.read_text() == "whole"
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, ValueError, OSError])
