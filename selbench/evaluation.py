@@ -14,6 +14,7 @@ from selbench.bring import adhoc_study, network_of, sized, untrained_study
 from selbench.datasets import Dataset, load_dataset
 from selbench.device import choose_device
 from selbench.errors import SelbenchError
+from selbench.findings import from_records, to_records, whole_name
 from selbench.leaderboard import current_rows
 from selbench.missing import lost, missing
 from selbench.progress import SILENT
@@ -58,7 +59,10 @@ def evaluate(
         retry_failed: try again what failed in an earlier call, of what `store` keeps.
 
     Returns:
-        the columns of `measurements.csv`; accuracies lie in [0, 1].
+        the columns of `measurements.csv`; accuracies lie in [0, 1]. Of a network whose outputs are
+        random, rows of several draws. `.attrs["findings"]` lists what the probe found of the
+        network, each a dict of code, sentence, and what it spoils: robust accuracies that a finding
+        makes meaningless are in no row.
 
     Warns:
         RuntimeWarning: where the network failed under some conditions, which lack in the rows.
@@ -135,9 +139,13 @@ def _folder(store: str | Path | None) -> Iterator[Path]:
 
 
 def _measured(session: Session, network: Network, root: Path, request: Request) -> pd.DataFrame:
-    """Return what the request measured of the network."""
-    rows = current_rows(StudyStore(root, session.study.name), session.fitted(request).limit)
+    """Return what the request measured of the network, and what the probe found of it."""
+    store = StudyStore(root, session.study.name)
+    rows, manifest = current_rows(store, session.fitted(request).limit), store.manifest()
+    findings = from_records(manifest["findings"][network.weights])
     pieces = {(work.suite, work.name) for work in session.pieces(request)}
-    own = rows[rows["subject"] == network.name]
+    own = rows[rows["subject"].map(whole_name) == network.name]
     asked = [pair in pieces for pair in zip(own["suite"], own["condition"], strict=True)]
-    return own[asked].reset_index(drop=True)
+    found = own[asked].reset_index(drop=True)
+    found.attrs["findings"] = to_records(findings)
+    return found

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selbench.datasets import Dataset
+from selbench.findings import to_records
 from selbench.request import Request
 from selbench.store import StudyStore, condition_id
 from selbench.study import Study
@@ -37,6 +38,7 @@ def manifest_of(
         "training": training,
         "conditions": _comparable(study, before, pieces) | made,
         "subjects": kept | _networks(networks, pieces, before),
+        "findings": _findings(networks, before),
         "request": request.model_dump(mode="json"),
     }
 
@@ -72,6 +74,12 @@ def _networks(
             **({"curves": list(each.curves)} if each.curves else {}),
         }
     return facts
+
+
+def _findings(networks: Sequence[Network], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the probe found, by the hash of the weights."""
+    found = {each.weights: to_records(each.findings) for each in networks}
+    return {**before.get("findings", {}), **found}
 
 
 def _comparable(study: Study, before: Mapping[str, Any], pieces: Sequence[Work]) -> dict[str, Any]:

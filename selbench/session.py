@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from selbench.bring import NetworkSpec, bring, sized
+from selbench.bring import NetworkSpec, bring, probed, sized
 from selbench.corrupted.reading import CorruptedSet, official_folder
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.device import choose_device, versions
 from selbench.dry_run import DryRun, dry_run
 from selbench.engine import Engine, Local, plan
 from selbench.errors import SelbenchError
+from selbench.findings import from_records
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
 from selbench.record import manifest_of
@@ -136,7 +137,7 @@ class Session:
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
-        networks = list(brought) or self.train()
+        networks = self.probed(list(brought) or self.train(), store)
         before = set() if request.retry else store.failed()
         asked = request.model_copy(update={"save": 0})
         left, evaluated = self._left(store, networks, pieces, request), 0
@@ -169,6 +170,12 @@ class Session:
             store.lacks()
         board = self._board(store, pieces, request, bool(left))
         return RunResult(board, failures, earlier, lost)
+
+    def probed(self, networks: Sequence[Network], store: StudyStore) -> list[Network]:
+        """Return networks with what the probe finds of them, once for all runs of a store."""
+        kept = store.manifest().get("findings", {}) if store.finished else {}
+        known = {weights: from_records(records) for weights, records in kept.items()}
+        return probed(networks, self.dataset, known, self.progress)
 
     def _left(
         self,
@@ -254,7 +261,10 @@ def _outdated(store: StudyStore, state: Callable[[], dict[str, Any]]) -> bool:
     if not store.finished or store.cut_off:
         return True
     kept = store.manifest()
-    return kept != kept | state() | {"request": kept["request"]} | store.state
+    now = kept | state() | {"request": kept["request"]} | store.state
+    if not any(now["findings"].values()):  # an earlier version did not look for any
+        now["findings"] = kept.get("findings", now["findings"])
+    return kept != now
 
 
 def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:

@@ -13,6 +13,7 @@ from torch import nn
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.files import replacing
+from selbench.findings import Finding
 from selbench.models import build_model, load_weights, read_state
 from selbench.progress import Step, quiet
 from selbench.store import check_curves
@@ -38,6 +39,7 @@ class Network:
         diverged: whether its training ended early because the loss was not finite.
         about: what a brought network was found to take and to give; "" for a trained one.
         curves: what `selbench.training.loop.Epoch` says of each epoch; () where not known.
+        findings: what the probe found, before anything was measured.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Network:
     diverged: bool = False
     about: str = ""
     curves: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[Finding] = ()
 
     def most_alike(self, networks: "Sequence[Network]") -> "Network | None":
         """Return the other network most like this: of the nearest alpha, then the nearest seed."""

@@ -3,6 +3,7 @@
 from selbench.bring import code, own, robustbench_zoo, timm_zoo, torchvision_zoo
 from selbench.bring.adhoc import adhoc_study, sized, untrained_study
 from selbench.bring.brought import NetworkSpec, pair
+from selbench.bring.probe import probed
 from selbench.bring.subject import bring, network_of
 from selbench.bring.zoo import ZOOS
 
@@ -15,6 +16,7 @@ __all__ = [
     "network_of",
     "own",
     "pair",
+    "probed",
     "robustbench_zoo",
     "sized",
     "timm_zoo",

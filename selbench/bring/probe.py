@@ -1,46 +1,129 @@
-"""Two images through a brought network, before anything is evaluated."""
+"""Images through a network before anything is measured: whether it fits, and its habits."""
 
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from selbench.bring.classes import Outputs
+from selbench.bring.habits import CHECKS, Look
 from selbench.bring.refusals import chosen, refusal
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
+from selbench.findings import DRAWS, RANDOM, Finding, draw_name
+from selbench.progress import SILENT, Progress
+from selbench.subjects import Network
 from selbench.training import to_images
-from selbench.types import Logits
+from selbench.types import Images, Logits
+
+RAISED = (Exception, SystemExit)  # by networks, whose code may do anything
+
+
+def probed(
+    networks: Sequence[Network],
+    dataset: Dataset,
+    known: Mapping[str, Sequence[Finding]] | None = None,
+    progress: Progress = SILENT,
+) -> list[Network]:
+    """Return networks with their findings; one whose outputs are random is several draws.
+
+    Args:
+        networks: under test.
+        dataset: whose test images they are looked at with.
+        known: what was found before, by the hash of the weights.
+        progress: told of every network.
+    """
+    found = {weights: tuple(findings) for weights, findings in (known or {}).items()}
+    new = [each for each in networks if each.weights not in found]
+    with progress.track("probe", len(new)) as step:
+        for each in new:
+            found[each.weights] = habits_of(each, dataset)
+            step(1, each.name)
+    return [
+        draw for each in networks for draw in _draws(replace(each, findings=found[each.weights]))
+    ]
+
+
+def _draws(network: Network) -> list[Network]:
+    if all(each.code != RANDOM for each in network.findings):
+        return [network]
+    return [
+        replace(
+            network,
+            name=draw_name(network.name, number),
+            weights=network.weights if number == 1 else f"{network.weights}-{number}",
+        )
+        for number in range(1, DRAWS + 1)
+    ]
+
+
+def habits_of(network: Network, dataset: Dataset) -> tuple[Finding, ...]:
+    """Look at a network on the CPU; what raises an error is a finding too."""
+    try:
+        look = Look(network.load().eval(), dataset)
+        return tuple(each for check in CHECKS for each in check(look))
+    except SelbenchError:
+        raise
+    except RAISED as problem:
+        told = str(refusal(network.load(), look.few, network.name, problem))
+        return (Finding("raises", told.removeprefix(f"{network.name} ")),)
 
 
 def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
     """Return the logits of the first two test images, computed on the CPU.
 
     Raises:
-        SelbenchError: where the network cannot take such images, or does not return (images,
-            outputs) of finite numbers.
+        SelbenchError: where the network cannot take such images, alone and together, writes into
+            them, or does not return (images, outputs) of finite numbers.
     """
     images = to_images(dataset.test.images[:2].cpu())
+    given = images.clone()
+    logits = _checked(_output(network, given, name), images, name)
+    if not torch.equal(given, images):
+        raise SelbenchError(
+            f"{name} writes into the images that it is given, which other networks take too; have "
+            "its forward pass begin with a copy, or use no in-place operations on images"
+        )
+    alone = _output(network, images[:1], name)
+    if alone.shape != logits[:1].shape:
+        raise SelbenchError(
+            f"{name} makes {tuple(alone.shape)} of a batch of one image, so its batch axis is "
+            "lost; name the axes in its squeeze(), or use flatten(1)"
+        )
+    return logits.float()
+
+
+def _output(network: nn.Module, images: Images, name: str) -> Tensor:
+    """Return what a network makes of images: a tensor, or it is refused."""
     try:
         with torch.no_grad():
             logits = network(images)
-    except (Exception, SystemExit) as problem:  # others' code raises whatever it likes
+    except RAISED as problem:
         raise refusal(network, images, name, problem) from problem
     if not isinstance(logits, Tensor):
         raise SelbenchError(
             f"{name} returns a {type(logits).__name__}, not a tensor of logits; wrap it in a "
             f"module that returns them{chosen(logits)}"
         )
+    return logits
+
+
+def _checked(logits: Tensor, images: Images, name: str) -> Logits:
     if logits.ndim != 2 or len(logits) != len(images) or not logits.is_floating_point():
+        cure = "bring a classifier"
+        if logits.ndim > 2 and logits[:1].numel() == logits.shape[1]:
+            cure = "add flatten(1) at its end"
         raise SelbenchError(
             f"{name} makes {tuple(logits.shape)} of {len(images)} images, not one row of logits "
-            "for each; bring a classifier"
+            f"for each; {cure}"
         )
     if not logits.isfinite().all():
         raise SelbenchError(
             f"{name} returns logits that are not finite; look at its weights and normalisation"
         )
-    return logits.float()
+    return logits
 
 
 def check_logits(logits: Logits, outputs: Outputs | None, dataset: Dataset, name: str) -> None:

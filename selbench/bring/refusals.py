@@ -18,6 +18,25 @@ from selbench.types import Images
 SIDES = (224, 32, 28, 64, 299, 256, 96, 84, 112, 128, 160, 192, 227, 240, 288, 384, 48, 16, 8)
 CHANNELS = (1, 4)
 LOGITS = ("logits", "out", "output", "outputs", "preds")  # what networks call them
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# What else a network may take: in words, with the advice, and how to make it of images.
+KINDS: tuple[tuple[str, str, Callable[[Images], Tensor]], ...] = (
+    (
+        "images of float32: it takes float64",
+        "have its forward pass begin with images.double()",
+        lambda images: images.double(),
+    ),
+    (
+        "images of float32: it takes bytes",
+        "have it take floats in [0, 1], with a gradient",
+        lambda images: (255 * images).byte(),
+    ),
+    (
+        "images of (batch, channels, height, width): it takes channels last",
+        "have its forward pass begin with images.permute(0, 2, 3, 1)",
+        lambda images: images.permute(0, 2, 3, 1),
+    ),
+)
 SHAPES = re.compile(r"shape|size|dimension|channel|height|width|kernel|pixel|broadcast", re.I)
 
 
@@ -43,11 +62,16 @@ def refusal(network: nn.Module, images: Images, name: str, problem: BaseExceptio
             + (", such as images.mean(1, keepdim=True)" if number == 1 else "")
             + ", or bring a network for colour images"
         )
+    elif kind := next((kind for kind in KINDS if _takes(inner, kind[2](images))), None):
+        what, advice = kind[:2]
     elif side := _side(inner, images):
         advice = (
             f"say --input-size {side}, which it takes (in Python, scale images in its forward "
             "pass), or bring a network for such images"
         )
+    elif count := _batch(inner, images):
+        what = f"{len(images)} image{'s' * (len(images) > 1)} together: it takes {count}"
+        advice = "let its batch have any size where it is made or exported"
     elif isinstance(problem, RuntimeError | ValueError | AssertionError) and SHAPES.search(reason):
         advice = "say with --input-size which side it takes, or bring a network for such images"
     else:
@@ -64,6 +88,12 @@ def _channels(network: nn.Module, images: Images) -> int | None:
     return _first(CHANNELS, lambda number: _takes(network, grey.expand(-1, number, -1, -1)))
 
 
+def _batch(network: nn.Module, images: Images) -> int | None:
+    """Return how many images a network takes together, though not these."""
+    others = tuple(count for count in BATCHES if count != len(images))
+    return _first(others, lambda count: _takes(network, images[:1].expand(count, -1, -1, -1)))
+
+
 def _side(network: nn.Module, images: Images) -> int | None:
     """Return a side of images that a network takes, though not these."""
     return _first(SIDES, lambda side: _takes(network, F.interpolate(images, (side, side))))
@@ -76,7 +106,7 @@ def _first(choices: tuple[int, ...], holds: Callable[[int], bool]) -> int | None
 def _takes(network: nn.Module, images: Tensor) -> bool:
     try:
         with torch.no_grad():
-            network(images)
+            network(images.contiguous())  # as `Preprocess` lays them out
     except (Exception, SystemExit):  # others' code raises whatever it likes
         return False
     return True

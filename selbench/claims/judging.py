@@ -24,6 +24,7 @@ from selbench.claims.reading import (
     read,
 )
 from selbench.errors import SelbenchError
+from selbench.findings import findings_in, told
 from selbench.leaderboard.current import RUNS, current_rows, data_name, images_taken, study_words
 from selbench.stats import holm
 from selbench.store import StudyStore
@@ -48,6 +49,7 @@ class About:
         store: the folder of results.
         words: how the command line names it and its data, where not by its name.
         diverged: networks that diverged in training.
+        findings: what the probe found of networks.
     """
 
     study: str
@@ -56,6 +58,7 @@ class About:
     store: Path = RUNS
     words: tuple[str, ...] = ()
     diverged: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
     def own(self, claim: Claim) -> bool:
         """Whether a claim speaks of this study's network."""
@@ -127,7 +130,8 @@ def judge_study(
     taken = images_taken(rows)
     words = tuple(study_words(store.study, manifest))
     lost = tuple(name for name, facts in manifest["subjects"].items() if facts.get("diverged"))
-    about = About(store.study, _network(manifest), taken, root, words, lost)
+    findings = tuple(told(findings_in(manifest)))
+    about = About(store.study, _network(manifest), taken, root, words, lost, findings)
     return judge(rows, claims, about)
 
 

@@ -74,6 +74,7 @@ def to_json(judgements: Sequence[Judgement]) -> str:
             "network": found.about.network,
             "level": LEVEL,
             "diverged": list(found.about.diverged),
+            **({"findings": list(found.about.findings)} if found.about.findings else {}),
             "verdicts": [_record(each) for each in found.verdicts],
         }
         for found in judgements
@@ -182,7 +183,7 @@ def caption_text(found: Judgement) -> str:
     parts += [f"{ANOTHER} {_other(found.about)}"] if others else []
     lost = found.about.diverged
     parts += [f"diverged in training: {', '.join(lost)}"] if lost else []
-    return "; ".join(parts) + "."
+    return " ".join(["; ".join(parts) + ".", *(f"{each}." for each in found.about.findings)])
 
 
 def _other(about: About) -> str:

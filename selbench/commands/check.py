@@ -146,7 +146,7 @@ def check(
     candidate, found = _compare(
         session, recorded, suite, tolerance, budget, checkpoint, limit, where
     )
-    report = Report(found, recorded, candidate.subject)
+    report = Report(found, recorded, candidate.subject, candidate.findings)
     _tell(report, format, junit)
     if report.failed:
         raise typer.Exit(1)
@@ -213,7 +213,7 @@ def _place(session: "Session", store: Path | None) -> "Place":
 def _candidate(session: "Session", checkpoint: Sequence[Path] | None) -> "Candidate":
     """Train the model's networks, or find them trained, or take checkpoints."""
     from selbench.bring import NetworkSpec
-    from selbench.regression.evaluation import Candidate
+    from selbench.regression.evaluation import Candidate, looked_at
     from selbench.study import exactly
 
     study = session.study
@@ -221,13 +221,14 @@ def _candidate(session: "Session", checkpoint: Sequence[Path] | None) -> "Candid
     # The file is committed: of a path it holds the last part only.
     networks = [replace(each, name=Path(each.name).name) for each in brought] or session.train()
     names = ", ".join(each.name for each in networks)
-    return Candidate(
+    candidate = Candidate(
         subject=names if brought else f"alpha={exactly(study.alphas[0])}",
         networks=networks,
         architecture={"name": study.model.name, **study.model.options},
         study=study.name,
         dataset=_dataset(session),
     )
+    return looked_at(candidate, session.dataset)
 
 
 def _compare(
@@ -266,7 +267,8 @@ def _tell(report: "Report", format: str, junit: Path | None) -> None:
         sys.stdout.write(to_json(report))
     elif format == "table":
         Console().print(to_table(report))
-        say(headline(report))
+        for line in (headline(report), *report.findings):
+            say(line)
     if format == "github" or github.on_github():
         # Annotations are read from both streams; that of JSON stays JSON.
         typer.echo(github.annotations(report), nl=False, err=format == "json")

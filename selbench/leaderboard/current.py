@@ -10,6 +10,7 @@ import pandas as pd
 
 from selbench.errors import SelbenchError, UnmeasuredError
 from selbench.leaderboard.curves import with_curves
+from selbench.leaderboard.spoilt import meaningful
 from selbench.request import Request
 from selbench.store import StudyStore, condition_id
 
@@ -102,8 +103,7 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
         & (rows["subject"].map(weights) == rows["weights"])
         & rows[CONDITION].merge(found, how="left")["same"].set_axis(rows.index)
     )
-    kept: pd.DataFrame = rows[current]
-    return kept
+    return meaningful(rows[current], manifest)
 
 
 def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:

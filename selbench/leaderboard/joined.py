@@ -1,13 +1,15 @@
 """Studies side by side: their measurements in one table, and what forbids it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from selbench.errors import SelbenchError
+from selbench.findings import Finding, whole_name
 from selbench.leaderboard.current import command, current_rows, images_taken
 from selbench.leaderboard.published import published
+from selbench.leaderboard.spoilt import findings_of, withheld
 from selbench.store import StudyStore, condition_id
 from selbench.study import exactly
 from selbench.tidy import plain_text
@@ -24,6 +26,8 @@ class Compared:
             networks apart.
         where: the folders that they come from.
         diverged: networks that diverged in training.
+        findings: of the probe, by the names of networks.
+        withheld: columns that lack numbers since a finding makes them meaningless.
         stores: of the studies, by the names that rows have.
         runs: the commands that add to them.
         images: the test images that accuracies are over; None for all.
@@ -34,6 +38,8 @@ class Compared:
     rows: pd.DataFrame
     where: str = ""
     diverged: tuple[str, ...] = ()
+    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
     stores: tuple[tuple[str, StudyStore], ...] = ()
     runs: tuple[str, ...] = ()
     images: frozenset[int] | None = None
@@ -69,6 +75,8 @@ def compared(
         joined,
         " and ".join(str(store.folder) for store in stores),
         _diverged(stores, names),
+        findings_of(stores, names),
+        frozenset().union(*(withheld(store.manifest()) for store in stores)),
         tuple(zip(names, stores, strict=True)),
         tuple(
             command(store, images_taken(table)) for store, table in zip(stores, tables, strict=True)
@@ -81,12 +89,13 @@ def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     """Return measurements of one study with the columns that `Compared` adds."""
     alphas = rows["alpha"].map(exactly, na_action="ignore")
     trained = rows["alpha"].notna()
+    whole = rows["subject"].map(whole_name)  # draws of a random network are one row
     with plain_text():
         return rows.assign(
             study=study,
             own=rows["subject"],
-            row=rows["subject"].where(~trained, alphas),
-            name=rows["subject"].where(~trained, "alpha=" + alphas.astype(object).fillna("")),
+            row=whole.where(~trained, alphas),
+            name=whole.where(~trained, "alpha=" + alphas.astype(object).fillna("")),
         )
 
 

@@ -43,7 +43,8 @@ def _groups(board: Leaderboard, narrow: bool) -> Groups:
     shown = {
         name: column
         for name, column in COLUMNS.items()
-        if (not column.asked or name == board.sort) and board.table[name].notna().any()
+        if (not column.asked or name == board.sort)
+        and (name in board.withheld or board.table[name].notna().any())
     }
     others = [column.table for column in shown.values() if column.table not in TABLES]
     parts = _narrow(board) if narrow else WIDE

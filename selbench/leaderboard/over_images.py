@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from selbench.errors import MissingOutcomesError
+from selbench.findings import whole_name
 from selbench.leaderboard.accuracies import Plan, averaged, ids
 from selbench.leaderboard.joined import Compared
 from selbench.leaderboard.published import half_widths_of
@@ -15,6 +17,8 @@ from selbench.store import CELL, StudyStore
 
 def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFrame:
     """Return half widths of 95 % intervals over images: networks by columns of accuracies.
+
+    Of a random network they are over its draws, too.
 
     An image counts with the share of conditions under which the network has it right. Intervals are
     not symmetric near 0 and 1; the farther end counts. NaN where outcomes were not kept, as in a
@@ -39,10 +43,15 @@ def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFram
 def _of_networks(
     store: StudyStore, rows: pd.DataFrame, plan: Plan, images: frozenset[int] | None
 ) -> pd.DataFrame:
-    halves = {}
+    shares: dict[str, dict[str, pd.DataFrame]] = {}  # by network, of each of its draws
     for subject, table in images_right(store, rows).items():
         counted = table if images is None else table[sorted(images)]
-        halves[subject] = averaged(counted, plan).apply(_half)
+        shares.setdefault(whole_name(subject), {})[subject] = averaged(counted, plan)
+    halves = {
+        subject: pd.Series({name: _half([part[name] for part in own.values()]) for name in share})
+        for own in shares.values()
+        for subject, share in own.items()
+    }
     return pd.DataFrame(halves, dtype=float).T
 
 
@@ -67,8 +76,9 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
     }
 
 
-def _half(values: "pd.Series[float]") -> float:
-    if values.isna().any() or len(values) < 2:
+def _half(draws: Sequence["pd.Series[float]"]) -> float:
+    values = np.stack([each.to_numpy() for each in draws])
+    if np.isnan(values).any() or values.shape[1] < 2:
         return math.nan
-    found = crossed_interval(values.to_numpy()[None])
+    found = crossed_interval(values)
     return max(found.high - found.value, found.value - found.low)

@@ -9,6 +9,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.leaderboard.columns import COLUMNS, MASKING, attacked
 from selbench.leaderboard.lines import RANK
 from selbench.leaderboard.relative import RELATIVE
+from selbench.leaderboard.spoilt import FINDINGS
 from selbench.leaderboard.table import FACTS, Leaderboard
 
 
@@ -45,6 +46,7 @@ def arranged(
         shown = [part for name in columns for part in (name, f"{name}_interval", f"{name}_n")]
         facts = [name for name in ("study", RANK, *FACTS[1:]) if name in table]
         flags = [MASKING] if any(attacked(COLUMNS[name]) for name in columns) else []
+        flags += [FINDINGS] if FINDINGS in table else []
         table = table[[*facts, *shown, *flags]]
     notes = {name: text for name, text in board.notes.items() if name in table}
     return replace(board, table=table, columns=columns, notes=notes, sort=sort or "")
@@ -53,7 +55,7 @@ def arranged(
 def _check(board: Leaderboard, name: str) -> None:
     if name not in COLUMNS:
         raise _unknown(name)
-    if board.table[name].notna().any():
+    if name in board.withheld or board.table[name].notna().any():
         return
     if name in RELATIVE and board.table["mca"].notna().any():
         raise SelbenchError(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
+from selbench.findings import whole_name
 from selbench.leaderboard.accuracies import accuracies, averaged, by_corruption, planned
 from selbench.leaderboard.attacked import masked, medians
 from selbench.leaderboard.caption import Remark, note, remarks
@@ -20,6 +21,7 @@ from selbench.leaderboard.joined import Compared, compared
 from selbench.leaderboard.means import over_seeds
 from selbench.leaderboard.over_images import half_widths
 from selbench.leaderboard.relative import relative_errors, usual_reference
+from selbench.leaderboard.spoilt import FINDINGS, sentences
 from selbench.metrics import Metric
 from selbench.store import StudyStore
 from selbench.suites.corrupted import CORRUPTED
@@ -44,6 +46,10 @@ class Leaderboard:
         notes: what is to be known of a column, where it is shown.
         sort: the column that rows are sorted by, "" for none.
         runs: the commands that add to what is shown.
+        findings: sentences on what the probe found; where there are some, `table` has a column of
+            them.
+        withheld: columns that are shown, without numbers if need be, since a finding makes some
+            meaningless.
     """
 
     study: str
@@ -54,6 +60,8 @@ class Leaderboard:
     notes: Mapping[str, str] = field(default_factory=dict)
     sort: str = ""
     runs: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    withheld: frozenset[str] = frozenset()
 
     @property
     def caption(self) -> str:
@@ -65,7 +73,7 @@ class Leaderboard:
             if not (self.columns and each.columns) or asked & each.columns
         ]
         told += [text for name, text in self.notes.items() if name in asked]
-        return "; ".join(told) + "."
+        return " ".join(["; ".join(told) + ".", *(f"{each}." for each in self.findings)])
 
 
 def leaderboard(
@@ -113,7 +121,7 @@ def derived(
     relative = relative_errors(errors[tested], networks, reference or usual_reference(found))
     networks = networks.assign(**relative.columns)
     halves = half_widths(found, _alone(networks), plan)
-    board = _rows_over_networks(networks, halves)
+    board = _rows_over_networks(networks, halves, found)
     lacking = [name for name in names if name not in counted]
     shares = {
         name: (len(counted[name]), len(plan[name][name])) for name in names if name in counted
@@ -125,6 +133,8 @@ def derived(
         remarks(found, networks, board, counted, lacking, fewer, relative),
         notes=note(relative),
         runs=found.runs,
+        findings=sentences(networks.index, found.findings),
+        withheld=found.withheld,
     )
 
 
@@ -148,7 +158,7 @@ def _quantities(
     rows: pd.DataFrame, means: pd.DataFrame, extra: bool, only: Sequence[str]
 ) -> pd.DataFrame:
     """Return networks by columns: what they are called, and what was measured of each."""
-    facts = ["subject", "study", "row", "name", "alpha", "seed"]
+    facts = ["subject", "study", "row", "name", "own", "alpha", "seed"]
     networks = rows[facts].drop_duplicates().set_index("subject")
     accuracy = rows[rows["metric"] == "accuracy"]
     networks["images"] = accuracy.groupby("subject")["n"].min().astype("Int64")
@@ -161,26 +171,36 @@ def _quantities(
 def _alone(networks: pd.DataFrame) -> list[str]:
     """Return the networks that have a row for themselves."""
     sizes = networks.groupby(["study", "row", networks["alpha"].notna()])["name"].transform("size")
-    return list(networks.index[sizes == 1])
+    draws = networks["name"] != networks["own"]  # of one network
+    return list(networks.index[(sizes == 1) | (draws & networks["alpha"].isna())])
 
 
-def _rows_over_networks(networks: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+def _rows_over_networks(
+    networks: pd.DataFrame, halves: pd.DataFrame, found: Compared
+) -> pd.DataFrame:
     """Average over seeds: in each study one row per alpha, rising, then one per brought network."""
     studies = {name: place for place, name in enumerate(networks["study"].unique())}
     order = [networks["study"].map(studies), networks["alpha"].fillna(np.inf), networks["row"]]
-    rows = [_row(group, halves) for _, group in networks.groupby(order, sort=True)]
+    groups = [group for _, group in networks.groupby(order, sort=True)]
+    rows = [_row(group, halves) for group in groups]
     names = [part for name in COLUMNS for part in (name, f"{name}_interval", f"{name}_n")]
     board = pd.DataFrame(rows, columns=[*FACTS, *names, MASKING])
     flags = [row[MASKING] for row in rows]  # None stays None: pandas would make NaN of it
-    return board.assign(**{MASKING: pd.Series(flags, board.index, object)})
+    columns = {MASKING: pd.Series(flags, board.index, object)}
+    said = [". ".join(sentences(group.index, found.findings)) or None for group in groups]
+    if any(said):
+        columns[FINDINGS] = pd.Series(said, board.index, object)
+    return board.assign(**columns)
 
 
 def _row(group: pd.DataFrame, halves: pd.DataFrame) -> dict[str, Any]:
     first = group.iloc[0]
-    facts = [first["study"], first["row"], first["alpha"], len(group), group["images"].min()]
+    count = group["own"].map(whole_name).nunique()  # draws of a random network are one
+    facts = [first["study"], first["row"], first["alpha"], count, group["images"].min()]
     row = dict(zip(FACTS, facts, strict=True))
     for name in COLUMNS:
         row |= over_seeds(group[name], name)
+        row[f"{name}_n"] = min(row[f"{name}_n"], count)
         if name in halves and group.index[0] in halves.index:
             row[f"{name}_interval"] = float(halves.loc[group.index[0], name])
     return row | {MASKING: _flags(group[MASKING].dropna())}

@@ -20,7 +20,7 @@ from selbench.regression import check
 from selbench.regression.baseline import read_baseline, write_baseline
 from selbench.regression.budget import seconds_of
 from selbench.regression.comparison import TOLERANCE
-from selbench.regression.evaluation import Candidate, Place
+from selbench.regression.evaluation import Candidate, Place, looked_at
 from selbench.regression.report import Report, basis, headline, sentence
 from selbench.subjects import Network
 from selbench.suites import Setting
@@ -69,13 +69,13 @@ def assert_robust(
     if seconds is not None:
         chosen = check.within(seconds, chosen, candidate, dataset.test)
     found = check.run(candidate, recorded, chosen, place, tolerance)
-    return _passed(Report(found, recorded, candidate.subject))
+    return _passed(Report(found, recorded, candidate.subject, candidate.findings))
 
 
 def _passed(report: Report) -> Report:
     if report.failed:
         lines = [sentence(report, change) for change in report.comparison.worse]
-        raise AssertionError("\n".join([headline(report), *lines, basis(report)]))
+        raise AssertionError("\n".join([headline(report), *lines, basis(report), *report.findings]))
     return report
 
 
@@ -129,13 +129,14 @@ def _candidate(model: object, name: str, dataset: Dataset) -> Candidate:
         _check_outputs(module, own, dataset)
         weights = weights_hash(module.state_dict())
         networks.append(Network(own, None, None, "", kind, weights, partial(_itself, module)))
-    return Candidate(
+    candidate = Candidate(
         subject=name,
         networks=networks,
         architecture={"name": kind},
         study="",
         dataset=dataset.name,
     )
+    return looked_at(candidate, dataset)
 
 
 def _itself(module: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from selbench.bring import probed
 from selbench.datasets import Dataset
 from selbench.engine import evaluate, plan
 from selbench.errors import NotFiniteError, SelbenchError
+from selbench.findings import spoiling, told, whole_name
 from selbench.outcomes import Columns, from_table
 from selbench.progress import SILENT, Progress
 from selbench.record import manifest_of
@@ -39,6 +41,8 @@ class Candidate:
         architecture: name and options.
         study: name of the study, "" where there is none.
         dataset: name of the data set.
+
+    Its networks have findings of the probe; see `looked_at`.
     """
 
     subject: str
@@ -53,6 +57,11 @@ class Candidate:
         twice = repeated(names, weights)
         if twice:
             raise SelbenchError(f"{twice}; name each network once")
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What the probe found, in sentences."""
+        return tuple(told({each.name: each.findings for each in self.networks}))
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,23 @@ class Place:
     progress: Progress = SILENT
     store: Path | None = None
     study: Study | None = None
+
+
+def looked_at(candidate: Candidate, dataset: Dataset) -> Candidate:
+    """Return a candidate after the probe; draws of a random network count as networks."""
+    return replace(candidate, networks=probed(candidate.networks, dataset))
+
+
+def check_meaningful(candidate: Candidate, pieces: Sequence[Work]) -> None:
+    """Refuse to compare accuracies that a finding makes meaningless."""
+    for each in candidate.networks:
+        for piece in pieces:
+            finding = spoiling(each.findings, piece.name) if piece.is_attack else None
+            if finding is not None:
+                raise SelbenchError(
+                    f"{whole_name(each.name)} has no accuracy under {piece.name}: it "
+                    f"{finding.sentence}; or leave the suite {piece.suite} out"
+                )
 
 
 def comparable(suites: Sequence[str], setting: Setting) -> list[Work]:
@@ -123,6 +149,7 @@ def correctness(
         SelbenchError: for a network that fails under a condition.
     """
     test = place.dataset.test
+    check_meaningful(candidate, pieces)
     request = Request(limit=limit if limit < len(test) else None, retry=True)
     with _folder(place.store) as root:
         store = StudyStore(root, candidate.study or "model", MADE)

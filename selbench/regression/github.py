@@ -45,7 +45,10 @@ def summary(report: Report) -> str:
     table = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
     text = "".join(f"| {' | '.join(row)} |\n" for row in table)
     title = "robustness got worse" if report.failed else "robustness holds"
-    return f"## selbench: {title}\n\n{markdown(headline(report))}\n\n{text}\n{basis(report)}\n"
+    found = "".join(f"\n{markdown(each)}\n" for each in report.findings)
+    return (
+        f"## selbench: {title}\n\n{markdown(headline(report))}\n\n{text}\n{basis(report)}\n{found}"
+    )
 
 
 def append_summary(report: Report) -> None:

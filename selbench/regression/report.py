@@ -19,11 +19,12 @@ UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 @dataclass(frozen=True)
 class Report:
-    """What is told of a check: the comparison, and what was compared with what."""
+    """What is told of a check: the comparison, what was compared with what, and its findings."""
 
     comparison: Comparison
     baseline: Baseline
     subject: str
+    findings: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -162,6 +163,7 @@ def to_json(report: Report) -> str:
         "over_seeds": found.knows_seeds,
         "examples": found.examples,
         "detectable": found.detectable,
+        **({"findings": list(report.findings)} if report.findings else {}),
         "changes": [asdict(each) | {"difference": each.difference} for each in found.changes],
     }
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
@@ -178,6 +180,9 @@ def to_junit(report: Report) -> str:
         if change.verdict == "worse":
             message = xml_text(sentence(report, change))
             ElementTree.SubElement(case, "failure", {"message": message}).text = basis(report)
+    if report.findings:
+        told = ElementTree.SubElement(suite, "system-out")
+        told.text = printable("\n".join(report.findings))
     ElementTree.indent(suite, " ")
     text: str = ElementTree.tostring(suite, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'

@@ -10,6 +10,7 @@ from typing import Any
 
 from selbench.errors import damaged
 from selbench.files import read_json, write_json
+from selbench.findings import from_records
 from selbench.request import Request, request_of
 from selbench.store.kinds import LARGEST, check_made, check_record
 from selbench.store.records import UNLIKE, digest_of
@@ -76,6 +77,10 @@ def _check(content: Any) -> None:
     check_record(study, {}, "its study")
     for name in STUDY:
         check_record(study.get(name, {}), {}, f"{name} of its study")
+    if not isinstance(content.get("findings", {}), dict):
+        raise TypeError("its findings are no record")
+    for found in content.get("findings", {}).values():
+        from_records(found)
     check_made(content)
     Request.model_validate(content.get("request", {}))
     if content.get("state", COMPLETE) not in (RUNNING, COMPLETE, INCOMPLETE):

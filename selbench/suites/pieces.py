@@ -13,6 +13,7 @@ from selbench.corrupted.reading import Stored
 from selbench.datasets import Split, limited
 from selbench.errors import MissingOutcomesError
 from selbench.files import fingerprint
+from selbench.findings import GRADIENTS, spoiling
 from selbench.outcomes import from_table, recalibrated
 from selbench.store import Cell, Measurement
 from selbench.subjects import Network
@@ -223,12 +224,18 @@ class Attack(Work):
         return self.each and self.each * len(split)
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
-        """Pair each network with the one most like it, where an attack is transferred."""
+        """Pair each network with the one most like it, where an attack is transferred.
+
+        Networks are left out of whose findings one makes accuracy under the attack meaningless, and
+        those that no gradient can be followed of help nobody.
+        """
+        serve = [each for each in networks if spoiling(each.findings, self.name) is None]
         if not self.transfer:
-            yield from super().partners(networks)
+            yield from super().partners(serve)
             return
-        for network in networks:
-            helper = network.most_alike(networks)
+        helpers = [each for each in networks if spoiling(each.findings, GRADIENTS) is None]
+        for network in serve:
+            helper = network.most_alike(helpers)
             if helper is not None:
                 yield network, helper
 

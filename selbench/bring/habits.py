@@ -1,0 +1,405 @@
+"""Habits of networks that falsify numbers: each check is a function from a look to findings."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from selbench.bring.inputs import Preprocess
+from selbench.datasets import Dataset, limited
+from selbench.findings import ATTACKS, GRADIENTS, NOTHING, RANDOM, Finding
+from selbench.randomness import seeded
+from selbench.training import to_images
+from selbench.types import Images, Labels, Logits
+
+FEW, MANY = 64, 250  # images for the checks of outputs, and for those of accuracy
+SMALL = 64  # pixels of a side up to which MANY images are taken
+ALONE, STEEP = 4, 8  # images taken one at a time, and for slopes
+REPEATS = 3  # of the same images
+TOLERANCE = 1e-4  # of logits, relative to how far they are apart
+FLIPPED, MOVED = 0.05, 0.1  # share of other predictions, and distance of logits, that spoil attacks
+CERTAIN = 40.0  # margin of the surest quarter; float32's softmax has no slope at about twice that
+STEPS = (1 / 255, 1 / 1020, 1 / 4080, 1e-4, 8 / 255)  # along random corners, until one agrees
+DIRECTIONS = 4
+AGREEMENT = 0.5  # correlation of slopes with quotients; 0.1 by chance
+SHARE = 0.1  # of images without a gradient
+GAIN = 0.15  # of accuracy, by other preprocessing or another order of classes
+
+
+@dataclass(frozen=True)
+class Look:
+    """A network in evaluation mode, and images of the data set that it is looked at with."""
+
+    network: nn.Module
+    dataset: Dataset
+
+    @cached_property
+    def few(self) -> Images:
+        """Some images, in the classes' proportions."""
+        return self._images(FEW)[0]
+
+    @cached_property
+    def many(self) -> tuple[Images, Labels]:
+        """More images with their labels, unless they are large."""
+        small = max(self.dataset.test.images.shape[-2:]) <= SMALL
+        return self._images(MANY if small else FEW)
+
+    def _images(self, count: int) -> tuple[Images, Labels]:
+        chosen = limited(self.dataset.test, count)
+        return to_images(chosen.images.cpu()), chosen.labels.cpu()
+
+    @torch.no_grad()
+    def logits(self, images: Images) -> Logits:
+        """Return the logits of images that go through the network together."""
+        found: Logits = self.network(images.clone()).float()
+        return found
+
+    @cached_property
+    def first(self) -> Logits:
+        """The logits of the few images, the first time."""
+        return self.logits(self.few)
+
+    @cached_property
+    def unit(self) -> float:
+        """How far logits of one image are apart, which differences are compared with."""
+        centred = self.first - self.first.mean(1, keepdim=True)
+        return max(centred.abs().max().item(), 1e-30)
+
+    def apart(self, one: Logits, other: Logits) -> float:
+        """Return the largest difference of logits, in `unit`."""
+        return float((one - other).abs().max().nan_to_num(torch.inf)) / self.unit
+
+    @cached_property
+    def answers(self) -> bool:
+        """Whether logits are finite and depend on the image."""
+        return bool(self.first.isfinite().all()) and not self.blind
+
+    @cached_property
+    def blind(self) -> bool:
+        """Whether all images have the same logits."""
+        moved = (self.first - self.first.mean(0)).abs().max().item()
+        return len(self.first) > 1 and moved <= TOLERANCE * self.unit
+
+    @cached_property
+    def again(self) -> float:
+        """How far the few images' logits are from the first, asked again and again."""
+        return max(self.apart(self.first, self.logits(self.few)) for _ in range(REPEATS))
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """The gradient of each image's margin; raises what the network raises."""
+        points = self.few.clone().requires_grad_()
+        with torch.enable_grad():
+            best, second = self.network(points).float().topk(2, 1).values.unbind(1)
+            (gradient,) = torch.autograd.grad((best - second).sum(), points)
+        return gradient
+
+
+Check = Callable[[Look], Iterator[Finding]]
+
+
+def not_finite(look: Look) -> Iterator[Finding]:
+    """Find logits that are NaN or infinite."""
+    odd = ~look.first.isfinite().all(1)
+    if odd.any():
+        yield Finding(
+            "not_finite",
+            f"returns logits that are not finite for {int(odd.sum())} of {len(odd)} images; look "
+            "at its weights and normalisation",
+            ATTACKS,
+        )
+
+
+def blind(look: Look) -> Iterator[Finding]:
+    """Find a network whose logits are the same for all images."""
+    if look.blind:
+        yield Finding(
+            "ignores_images",
+            "returns the same logits for all images; look at its weights, at the statistics of "
+            "its batch norms and at --mean and --std",
+        )
+
+
+def random(look: Look) -> Iterator[Finding]:
+    """Find logits that differ from one call to the next."""
+    if look.first.isfinite().all() and look.again > TOLERANCE:
+        yield Finding(
+            RANDOM,
+            "returns other logits when it gets the same images again; switch its noise or dropout "
+            "off and keep no state between calls, or read its accuracies, means over draws, as "
+            "those of a random network",
+            ATTACKS,
+        )
+
+
+def of_the_batch(look: Look) -> Iterator[Finding]:
+    """Find logits that depend on the other images of a batch, or on an image's place in it."""
+    few, first = look.few, look.first
+    if len(few) < 2 or not first.isfinite().all() or look.again > TOLERANCE:
+        return
+    count = len(few)
+    alone = torch.cat([look.logits(each) for each in few[:ALONE].split(1)])
+    parts = torch.cat([alone, *map(look.logits, few[ALONE:].split(max(1, count // 3)))])
+    turned = look.logits(few.flip(0)).flip(0)
+    distances = look.apart(first, parts), look.apart(first, turned)
+    if max(distances) <= TOLERANCE:
+        return
+    other = max(_flips(first, parts), _flips(alone, first[:ALONE]), _flips(first, turned))
+    what = "on its place in the batch" if distances[0] <= TOLERANCE else "on the rest of its batch"
+    yield Finding(
+        "batch",
+        f"returns logits of an image that depend {what}; give batch norms stored statistics and "
+        "evaluation mode, and compute nothing across the batch",
+        ATTACKS if other > FLIPPED or max(distances) > MOVED else NOTHING,
+    )
+
+
+def _flips(one: Logits, other: Logits) -> float:
+    return (one.argmax(1) != other.argmax(1)).double().mean().item()
+
+
+def of_the_mode(look: Look) -> Iterator[Finding]:
+    """Find logits that differ where gradients are asked for."""
+    if not look.first.isfinite().all() or look.again > TOLERANCE:
+        return
+    with torch.enable_grad():
+        points = look.few.clone().requires_grad_()
+        try:
+            followed = look.network(points).detach().float()
+        except Exception:  # what has no gradient says so in another check
+            return
+    if look.apart(look.first, followed) > TOLERANCE:
+        yield Finding(
+            "gradient_mode",
+            "returns other logits while gradients are recorded; take out what asks "
+            "torch.is_grad_enabled() or requires_grad",
+            ATTACKS,
+        )
+
+
+def without_gradient(look: Look) -> Iterator[Finding]:
+    """Find a network that cannot be differentiated, or whose gradient says nothing."""
+    try:
+        slopes = look.slopes
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as problem:  # others' code raises whatever it likes
+        yield Finding("no_gradients", _why_none(problem), GRADIENTS)
+        return
+    finite = slopes.flatten(1).isfinite().all(1)
+    flat = slopes.flatten(1).nan_to_num().abs().amax(1) == 0
+    if (~finite).double().mean() > SHARE:
+        yield Finding(
+            "gradients_not_finite",
+            f"has a gradient that is not finite for {int((~finite).sum())} of {len(finite)} "
+            "images; add a small number under roots, logarithms and norms",
+            GRADIENTS,
+        )
+    if look.answers and (flat & finite).double().mean() > SHARE:
+        yield Finding(
+            "zero_gradients",
+            f"has a gradient of zero for {int((flat & finite).sum())} of {len(flat)} images, "
+            "although its logits depend on them; take out rounding, thresholds, detach() and "
+            "saturated functions, or give them a gradient (BPDA, arXiv:1802.00420)",
+            GRADIENTS,
+        )
+
+
+def _why_none(problem: Exception) -> str:
+    reason = next(iter(str(problem).strip().splitlines()), "").rstrip(".")
+    told = f"{type(problem).__name__}: {reason}"[:160]
+    detached = "does not require grad" in reason or "not have been used" in reason
+    cure = (
+        "take out torch.no_grad(), inference_mode(), detach() and what goes through NumPy; for "
+        "quantised or exported networks take hopskipjump-l2"
+        if detached
+        else "make its forward pass differentiable"
+    )
+    return f"has no gradient with respect to its images ({told}); {cure}"
+
+
+def shattered(look: Look) -> Iterator[Finding]:
+    """Find a gradient that does not say where logits go: compare it with difference quotients."""
+    if not look.answers or look.again > TOLERANCE:
+        return
+    try:
+        agreement = _agreement(look.network, look.few[:STEEP])
+        if agreement < AGREEMENT:  # float32 may not hold what changes
+            agreement = max(agreement, _in_float64(look))
+    except Exception:  # what has no gradient says so in another check
+        return
+    if agreement < AGREEMENT:
+        yield Finding(
+            "shattered_gradients",
+            "has a gradient that does not say how logits change along it (correlation "
+            f"{agreement:.2f} with difference quotients); take out what shatters it, or give it a "
+            "useful one (BPDA, arXiv:1802.00420)",
+            GRADIENTS,
+        )
+
+
+def _in_float64(look: Look) -> float:
+    try:
+        return _agreement(copy.deepcopy(look.network).double(), look.few[:STEEP].double())
+    except Exception:  # it has an operation that float64 lacks
+        return -1.0
+
+
+def _agreement(network: nn.Module, images: Images) -> float:
+    """Return the highest correlation of slopes with quotients, 1 where nothing can be said."""
+    generator, dtype = seeded("probe", 0), images.dtype
+    points = (0.1 + 0.8 * images).requires_grad_()  # away from 0 and 1, where images are clamped
+    corners = torch.randint(2, (DIRECTIONS, *images.shape), generator=generator).to(dtype) * 2 - 1
+    with torch.enable_grad():
+        logits = network(points)
+        weights = torch.randn(logits.shape, generator=generator).to(logits.dtype)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), points)
+    slopes = (gradient * corners).flatten(2).sum(2).flatten()
+    if not slopes.isfinite().all() or not slopes.any():
+        return 1.0  # told by another check
+    rounding = 100 * torch.finfo(logits.dtype).eps * (logits * weights).abs().max().item()
+    found = []
+    for step in STEPS:
+        with torch.no_grad():
+            one, other = (
+                torch.cat([(network(points + s * c) * weights).sum(1) for c in corners])
+                for s in (step, -step)
+            )
+        if (one - other).square().mean().sqrt() > rounding:
+            found.append(_cosine(slopes, (one - other).to(dtype)))
+        if found and found[-1] >= AGREEMENT:
+            break
+    return max(found, default=1.0)
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    """Return the cosine of two vectors, however short: torch's own takes short ones for zero."""
+    return float((one / one.norm()) @ (other / other.norm()))
+
+
+def certain(look: Look) -> Iterator[Finding]:
+    """Find logits so far apart that cross-entropy has no slope."""
+    best = look.first.topk(2, 1).values
+    margin = (best[:, 0] - best[:, 1]).quantile(0.75).item()
+    if margin > CERTAIN:
+        yield Finding(
+            "certain",
+            f"returns logits whose largest leads by {margin:.0f} for a quarter of the images, "
+            "so that cross-entropy underflows; divide its logits by a temperature",
+        )
+
+
+def probabilities(look: Look) -> Iterator[Finding]:
+    """Find outputs that are probabilities, or lie between 0 and 1 as such."""
+    first = look.first
+    sums = first.sum(1)
+    shares = (first >= 0).all() and (sums - sums[0]).abs().max() <= 1e-3 * sums[0].abs()
+    if shares or (((first >= 0) & (first <= 1)).all() and look.answers):
+        yield Finding(
+            "probabilities",
+            "seems to return probabilities, not logits; return what goes into the softmax, since "
+            "attacks find probabilities hard and calibration is wrong",
+        )
+
+
+def near_chance(look: Look) -> Iterator[Finding]:
+    """Find accuracy at chance, below what another order of classes or preprocessing gives."""
+    images, labels = look.many
+    logits, classes = look.logits(images), len(look.dataset.classes) or look.first.shape[1]
+    predictions, count = logits.argmax(1), len(labels)
+    if count < 50 or look.blind or not logits.isfinite().all():
+        return
+    right = (predictions == labels).double().mean().item()
+    chance = max(1 / classes, labels.bincount().max().item() / count)
+    yield from _other_order(predictions, labels, right)
+    yield from _other_inputs(look, right)
+    if right <= chance + 2.6 * (chance * (1 - chance) / count) ** 0.5:
+        yield Finding(
+            "chance",
+            f"recognises {100 * right:.1f} % of {count} clean images, no more than chance; look at "
+            "its weights, at the order of its classes (--class-map) and at --mean and --std",
+        )
+
+
+def _other_order(predictions: Labels, labels: Labels, right: float) -> Iterator[Finding]:
+    """Find that outputs are the classes in another order."""
+    size = int(max(predictions.max(), labels.max())) + 1
+    if len(labels) < 5 * size:
+        return
+    table = torch.zeros(size, size).index_put_(
+        (predictions, labels), torch.ones(len(labels)), accumulate=True
+    )
+    rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
+    best = table[rows, columns].sum().item() / len(labels)
+    if best >= max(0.5, right + GAIN):
+        yield Finding(
+            "order_of_classes",
+            f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
+            "if its outputs were the classes in another order; say with --class-map which they are",
+        )
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
+    """Find that another normalisation, or another order of channels, suits the network far more."""
+    images, labels = look.many
+    given = next((m for m in look.network.modules() if isinstance(m, Preprocess)), None)
+    if given is None or right > 0.85:
+        return
+    mean, std = given.inputs.mean, given.inputs.std
+    ones, zeros = torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)
+    m = zeros if mean is None else torch.tensor(mean).view(1, 3, 1, 1)
+    s = ones if std is None else torch.tensor(std).view(1, 3, 1, 1)
+
+    def under(change: Callable[[Images], Images]) -> float:
+        """Return accuracy where `change` replaces the normalisation."""
+        whole = change(images) * s + m  # which the given normalisation undoes
+        return (look.logits(whole).argmax(1) == labels).double().mean().item()
+
+    tries: dict[str, Callable[[Images], Images]] = {}
+    if mean or std:
+        tries["without --mean and --std; does it normalise itself?"] = lambda x: x
+    for own, deviation in (IMAGENET, HALVES, look.dataset.moments):
+        if (own, deviation) != (mean, std):
+            words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
+            tries[f"with --mean {words[0]} --std {words[1]}"] = _normalising(own, deviation)
+    tries["with images in 0..255; divide by 255 in its forward pass"] = lambda x: 255 * x
+    tries["with blue, green, red channels; reverse them in its forward pass"] = lambda x: (
+        (x.flip(1) - m) / s
+    )
+    found = {words: under(change) for words, change in tries.items()}
+    way, best = max(found.items(), key=lambda pair: pair[1])
+    if best >= right + GAIN:
+        yield Finding(
+            "normalisation",
+            f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
+            f"{way}",
+        )
+
+
+def _normalising(
+    mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Callable[[Images], Images]:
+    m, s = (torch.tensor(each).view(1, 3, 1, 1) for each in (mean, std))
+    return lambda images: (images - m) / s
+
+
+CHECKS: tuple[Check, ...] = (
+    not_finite,
+    blind,
+    random,
+    of_the_batch,
+    of_the_mode,
+    without_gradient,
+    shattered,
+    certain,
+    probabilities,
+    near_chance,
+)

@@ -1,0 +1,97 @@
+"""What the probe finds of a network before anything is measured, and which numbers that spoils."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+GRADIENTS, ATTACKS = "attacks that follow gradients", "attacks"  # what a finding may spoil
+NOTHING = ""
+RANDOM = "random"  # the code of outputs that differ from call to call
+# How the names of attacks begin that need no gradient of the network under attack.
+GRADIENT_FREE = ("hopskipjump-", "noise-", "transfer-")
+CHECKS = "masking"  # the condition that checks for masked gradients: no robust accuracy
+DRAWS = 5  # of a network whose outputs are random
+_DRAW = re.compile(r" \(draw \d+ of \d+\)$")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A habit of a network that its numbers do not show.
+
+    Attributes:
+        code: its kind, such as "no_gradients".
+        sentence: what the network does, and what to do about it.
+        spoils: the numbers that it makes meaningless: `ATTACKS`, `GRADIENTS` or `NOTHING`.
+    """
+
+    code: str
+    sentence: str
+    spoils: str = NOTHING
+
+
+def spoiling(findings: Iterable[Finding], attack: str) -> Finding | None:
+    """Return the first finding that makes accuracy under an attack meaningless."""
+    free = attack == CHECKS or attack.startswith(GRADIENT_FREE)
+    for each in findings:
+        if each.spoils == ATTACKS and attack != CHECKS:
+            return each
+        if each.spoils == GRADIENTS and not free:
+            return each
+    return None
+
+
+def to_records(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Return findings as JSON has them."""
+    return [asdict(each) for each in findings]
+
+
+def from_records(records: Any) -> tuple[Finding, ...]:
+    """Return findings that JSON had; raises TypeError or ValueError where it had none."""
+    if not isinstance(records, list):
+        raise TypeError("findings are no list")
+    found = tuple(Finding(**record) for record in records)
+    for each in found:
+        if not all(isinstance(value, str) for value in asdict(each).values()):
+            raise TypeError("a finding is no text")
+        if each.spoils not in (NOTHING, GRADIENTS, ATTACKS):
+            raise ValueError(f"a finding spoils {each.spoils!r:.40}")
+    return found
+
+
+def findings_in(manifest: Mapping[str, Any]) -> dict[str, tuple[Finding, ...]]:
+    """Return a manifest's findings, by the names of the networks that have some."""
+    known = manifest.get("findings", {})
+    every = {
+        name: from_records(known.get(facts["weights"], []))
+        for name, facts in manifest["subjects"].items()
+    }
+    return {name: found for name, found in every.items() if found}
+
+
+def draw_name(network: str, number: int) -> str:
+    """Name one of the draws of a network whose outputs are random, from 1."""
+    return f"{network} (draw {number} of {DRAWS})"
+
+
+def whole_name(network: str) -> str:
+    """Return the name of the network that a draw is of, or the name itself."""
+    return _DRAW.sub("", network)
+
+
+def told(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """Say of every network what was found, each thing once for all its draws."""
+    return list(
+        dict.fromkeys(
+            f"{whole_name(name)} {each.sentence}{_effect(each)}"
+            for name, found in findings.items()
+            for each in found
+        )
+    )
+
+
+def _effect(finding: Finding) -> str:
+    """Say which numbers a finding changes."""
+    if finding.code == RANDOM:
+        return f" (means over {DRAWS} draws, ± over draws and images; under attacks no number: -)"
+    return f" (under {finding.spoils} no number: -)" if finding.spoils else ""
