@@ -13,6 +13,7 @@ from selbench.bring.inputs import Preprocess
 from selbench.datasets import Dataset, limited
 from selbench.findings import ATTACKS, GRADIENTS, NOTHING, RANDOM, Finding
 from selbench.randomness import seeded
+from selbench.subjects import Network
 from selbench.training import to_images
 from selbench.types import Images, Labels, Logits
 
@@ -32,10 +33,15 @@ GAIN = 0.15  # of accuracy, by other preprocessing or another order of classes
 
 @dataclass(frozen=True)
 class Look:
-    """A network in evaluation mode, and images of the data set that it is looked at with."""
+    """A network, and images of the data set that it is looked at with."""
 
-    network: nn.Module
+    subject: Network
     dataset: Dataset
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network under test, on the CPU."""
+        return self.subject.load().eval()
 
     @cached_property
     def few(self) -> Images:
@@ -56,6 +62,8 @@ class Look:
     def logits(self, images: Images) -> Logits:
         """Return the logits of images that go through the network together."""
         found: Logits = self.network(images.clone()).float()
+        if len(found) != len(images):
+            raise ValueError(f"it makes {tuple(found.shape)} of {len(images)} images")
         return found
 
     @cached_property

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from selbench.bring.classes import Outputs
 from selbench.bring.habits import CHECKS, Look
 from selbench.bring.refusals import chosen, refusal
+from selbench.bring.zoo import reason_of
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError
 from selbench.findings import DRAWS, RANDOM, Finding, draw_name
@@ -61,14 +62,15 @@ def _draws(network: Network) -> list[Network]:
 
 def habits_of(network: Network, dataset: Dataset) -> tuple[Finding, ...]:
     """Look at a network on the CPU; what raises an error is a finding too."""
+    look = Look(network, dataset)
     try:
-        look = Look(network.load().eval(), dataset)
         return tuple(each for check in CHECKS for each in check(look))
     except SelbenchError:
         raise
     except RAISED as problem:
-        told = str(refusal(network.load(), look.few, network.name, problem))
-        return (Finding("raises", told.removeprefix(f"{network.name} ")),)
+        return (
+            Finding("fails", f"fails on some images ({reason_of(problem)}); mend what it says"),
+        )
 
 
 def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
@@ -87,7 +89,7 @@ def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
             "its forward pass begin with a copy, or use no in-place operations on images"
         )
     alone = _output(network, images[:1], name)
-    if alone.shape != logits[:1].shape:
+    if alone.ndim != logits.ndim:
         raise SelbenchError(
             f"{name} makes {tuple(alone.shape)} of a batch of one image, so its batch axis is "
             "lost; name the axes in its squeeze(), or use flatten(1)"
