@@ -22,6 +22,8 @@ from selbench.urls import UrlPath
 
 TOML = 2**24  # bytes of such a file, at most
 _MARK = secrets.token_hex(4)  # processes of several machines may have one number
+UNLIKE = "its content is not what was written"
+DIGEST = "digest"  # of everything else in a file
 # How to choose a folder.
 ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights, its own option for any other"
 
@@ -41,18 +43,41 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what JSON can hold with a digest of it, for `unsealed`."""
+    return {**content, DIGEST: fingerprint(content)}
+
+
+def unsealed(content: Any) -> dict[str, Any]:
+    """Return what was sealed; raises `ValueError` where that has changed since.
+
+    What says no digest is returned as it is: an earlier version may have written it.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it is no record")
+    rest = {name: value for name, value in content.items() if name != DIGEST}
+    if DIGEST in content and content[DIGEST] != fingerprint(rest):
+        raise ValueError(UNLIKE)
+    return rest
+
+
 def md5_of(path: Path) -> str:
     """Return a file's md5, from the cache folder where the file is unchanged since."""
     check_regular(path)
     status = path.stat()
     stamp = [str(path.absolute()), status.st_size, status.st_mtime_ns]
     kept = home() / "md5" / fingerprint(stamp)
-    if kept.is_file() and re.fullmatch(rb"[0-9a-f]{32}", content := kept.read_bytes()):
-        return content.decode()
+    known = kept.read_text("ascii", "replace") if kept.is_file() else ""
+    if known == _vouched(known[:32]):
+        return known[:32]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    write_text(kept, digest)
+    write_text(kept, _vouched(digest))
     return digest
+
+
+def _vouched(md5: str) -> str:
+    return f"{md5} {fingerprint(md5)}"
 
 
 @contextmanager

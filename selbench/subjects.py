@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from selbench.datasets import Dataset
-from selbench.errors import SelbenchError
-from selbench.files import replacing
+from selbench.errors import SelbenchError, damaged
+from selbench.files import UNLIKE, replacing, sealed, unsealed
 from selbench.findings import Finding
 from selbench.models import build_model, load_weights, read_state
 from selbench.progress import Step, quiet
@@ -21,6 +21,7 @@ from selbench.study import ModelSpec, Study, exactly
 from selbench.training import train_or_find, training_key, weights_hash
 
 ABOUT = "selbench"  # the name, among a file's metadata, of what network it holds
+HELD = "weights"  # the hash of what a file holds
 KEPT = ("alpha", "seed", "training", "diverged", "curves")  # attributes that are said there
 
 
@@ -132,9 +133,9 @@ def export(subject: Network, path: Path, half: bool = False) -> None:
         for name, tensor in subject.load().state_dict().items()
     }
     with replacing(path, "--output") as temporary:
-        facts = {name: getattr(subject, name) for name in KEPT}
+        facts = {name: getattr(subject, name) for name in KEPT} | {HELD: weights_hash(state)}
         # One text: several would be written in an order that changes from time to time.
-        safetensors.torch.save_file(state, temporary, {ABOUT: json.dumps(facts)})
+        safetensors.torch.save_file(state, temporary, {ABOUT: json.dumps(sealed(facts))})
 
 
 def exported(folder: Path, study: Study, dataset: Dataset) -> list[Network]:
@@ -162,7 +163,7 @@ def _exported(path: Path, study: Study, dataset: Dataset) -> Network:
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     try:
-        about = json.loads(metadata[ABOUT])
+        about = unsealed(json.loads(metadata[ABOUT]))
         alpha, seed, training = float(about["alpha"]), int(about["seed"]), about["training"]
         diverged, curves = bool(about.get("diverged")), about.get("curves", [])
         check_curves(curves)
@@ -171,6 +172,8 @@ def _exported(path: Path, study: Study, dataset: Dataset) -> Network:
             f"{path} does not tell its alpha, seed and training as selbench train --output writes "
             "them; take --checkpoint for other networks"
         ) from problem
+    if about.get(HELD) not in (None, weights_hash(state)):
+        raise damaged(path, UNLIKE, "export them again")
     if training != training_key(study, dataset):
         raise SelbenchError(
             f"{path} was trained by another recipe, architecture or data set than "

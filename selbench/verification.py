@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from selbench.errors import DamagedError, SelbenchError
-from selbench.files import cannot_write
+from selbench.files import UNLIKE, cannot_write
 from selbench.locks import Holder
 from selbench.store import (
     CELL,
@@ -25,7 +25,6 @@ from selbench.store import (
 )
 from selbench.store.manifest import COMPLETE
 from selbench.store.records import (
-    UNLIKE,
     Kept,
     cell_in,
     is_current,

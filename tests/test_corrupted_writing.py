@@ -13,6 +13,7 @@ from sets import CPU, FEW, LAYOUTS, content, told, write
 
 from corruptions import CORRUPTIONS, SMALLEST_SIDE, corrupt
 from corruptions.frost import PHOTOGRAPHS
+from selbench import files
 from selbench.corrupted import cells, source, writing
 from selbench.corrupted.layout import ABOUT, LABELS, About, Part, npy_header, read_about
 from selbench.corrupted.source import open_source
@@ -79,7 +80,9 @@ def test_description_tells_how_the_set_was_made(images):
     assert about.classes == ("digit-0", "digit-1", "digit-2")
     assert (about.layout, about.images, about.scale, about.seed) == ("npy", 6, 32, 0)
     version = CORRUPTIONS["contrast"].version
-    assert about.parts["contrast"] == Part(version=version, variant="", finished=(1, 4))
+    md5 = files.md5_of(Path("set/contrast.npy"))
+    assert about.parts["contrast"] == Part(version=version, variant="", finished=(1, 4), md5=md5)
+    assert about.labels == files.md5_of(Path("set", LABELS))
     assert {"torch", "numpy", "pillow", "selbench"} <= set(about.versions)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from selbench.corrupted.layout import SEVERITIES, npy_header
 from selbench.corrupted.source import Source
+from selbench.files import md5_of
 from selbench.types import Pixels
 
 QUALITY = 85  # of JPEG files, as in the published Tiny-ImageNet-C
@@ -62,6 +63,10 @@ class Arrays:
         with self._part(name).open("r+b") as file:
             file.seek(len(self._header) + first * self._row)
             file.write(images.permute(0, 2, 3, 1).contiguous().numpy().data)
+
+    def md5(self, name: str, finished: tuple[int, ...]) -> str:
+        """Return that of the file under way if it is whole, with the severities `finished`."""
+        return md5_of(self._part(name)) if len(finished) == len(self._severities) else ""
 
     def publish(self, name: str, finished: tuple[int, ...]) -> None:
         """Give what is whole, of the severities `finished`, the name that readers look for."""
@@ -120,6 +125,9 @@ class Tree:
             content = io.BytesIO()
             Image.fromarray(image).save(content, "JPEG", quality=QUALITY, optimize=True)
             (self._part(name, severity) / self._paths[position]).write_bytes(content.getvalue())
+
+    def md5(self, name: str, finished: tuple[int, ...]) -> str:
+        return ""  # of many files
 
     def publish(self, name: str, finished: tuple[int, ...]) -> None:
         for severity in finished:

@@ -9,15 +9,15 @@ how it was made; the published ones have none.
 """
 
 import io
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from selbench.content import content_of
-from selbench.errors import SelbenchError
-from selbench.files import replacing
+from selbench.errors import DamagedError, SelbenchError
+from selbench.files import read_json, sealed, unsealed, write_text
 from selbench.study import Frozen
 from selbench.types import Labels
 
@@ -55,11 +55,18 @@ Severity = Annotated[int, Field(ge=1, le=5)]
 
 
 class Part(Frozen):
-    """One corruption of a set: the code and the variant that made it, the severities finished."""
+    """One corruption of a set.
+
+    Attributes:
+        version, variant: of the code that made it.
+        finished: its severities that are.
+        md5: of its file once that is whole; "" where an earlier version wrote it, or several files.
+    """
 
     version: int
     variant: str
     finished: tuple[int, ...] = ()
+    md5: str = ""
 
 
 class About(Frozen):
@@ -75,6 +82,7 @@ class About(Frozen):
         severities: of every corruption, in rising order.
         parts: corruption -> what was made of it.
         versions: of the libraries.
+        labels: md5 of `labels.npy`; "" where there is none, or an earlier version wrote the set.
     """
 
     format: Literal[1] = 1
@@ -87,11 +95,12 @@ class About(Frozen):
     severities: Annotated[tuple[Severity, ...], Field(min_length=1)]
     parts: dict[str, Part] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
+    labels: str = ""
 
     def write(self, folder: Path) -> None:
         """Write it into the set's folder, whole or not at all."""
-        with replacing(folder / ABOUT, ELSEWHERE) as temporary:
-            temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(sealed(self.model_dump(mode="json")), indent=1)
+        write_text(folder / ABOUT, text + "\n", ELSEWHERE)
 
 
 def read_about(folder: Path) -> About | None:
@@ -103,8 +112,8 @@ def read_about(folder: Path) -> About | None:
     if not path.is_file():
         return None
     try:
-        return About.model_validate_json(content_of(path))
-    except ValidationError as problem:
+        return About.model_validate_json(json.dumps(unsealed(read_json(path))))
+    except (ValueError, DamagedError) as problem:
         raise SelbenchError(
             f"{path} is damaged or of another version of selbench; delete the folder and make the "
             "set again"

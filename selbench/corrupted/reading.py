@@ -16,8 +16,8 @@ from selbench.datasets.dataset import Split, make_split
 from selbench.datasets.download import RECEIPT
 from selbench.datasets.folder import list_images
 from selbench.datasets.images import decode_images
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint, home, md5_of
+from selbench.errors import SelbenchError, damaged
+from selbench.files import UNLIKE, fingerprint, home, md5_of
 from selbench.progress import SILENT
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -129,6 +129,11 @@ class CorruptedSet:
         self._check_labels(labels_path, labels)
         self._check_size(path, images.shape[1:3])
         sums = [md5_of(path), md5_of(labels_path)]
+        if self.about is not None:
+            said = (self.about.parts[name].md5, self.about.labels)
+            for each, own, known in zip((path, labels_path), sums, said, strict=True):
+                if known not in ("", own):
+                    raise damaged(each, UNLIKE, "run the same `selbench corrupt` again")
         source = self._source_of_array(path, sums)
         count = len(images) // blocks
 

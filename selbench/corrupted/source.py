@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from selbench.content import content_of
 from selbench.datasets import DATASETS
 from selbench.datasets.folder import list_images
 from selbench.datasets.images import SUFFIXES, decode_image, decode_images
-from selbench.errors import SelbenchError, unknown
-from selbench.files import fingerprint, home, write_json
+from selbench.errors import DamagedError, SelbenchError, unknown
+from selbench.files import DIGEST, fingerprint, home, read_json, sealed, unsealed, write_json
 from selbench.progress import SILENT, Progress
 from selbench.types import Labels, Pixels
 
@@ -218,12 +217,13 @@ def _survey(paths: list[Path], labels: Labels | None, progress: Progress) -> Sur
     stamp = fingerprint([labels is not None, files])
     kept = home() / "surveys" / f"{stamp}.json"
     if kept.is_file():
-        with suppress(ValidationError):  # a damaged one is made anew
-            survey = TypeAdapter(Survey).validate_json(content_of(kept))
-            if len(survey.sizes) == len(paths):
+        with suppress(ValueError, DamagedError):  # a damaged one is made again
+            content = read_json(kept)
+            survey = TypeAdapter(Survey).validate_python(unsealed(content))
+            if DIGEST in content:
                 return survey
     survey = _look(paths, labels, progress)
-    write_json(kept, {"sizes": survey.sizes, "checksum": survey.checksum})
+    write_json(kept, sealed({"sizes": survey.sizes, "checksum": survey.checksum}))
     return survey
 
 

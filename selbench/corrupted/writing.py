@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import md5
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from selbench.corrupted.treatment import Treatment, find_variants
 from selbench.crew import Map, crew
 from selbench.device import deterministic, versions
 from selbench.errors import SelbenchError
-from selbench.files import cannot_write, replacing
+from selbench.files import cannot_write, md5_of, replacing
 from selbench.outputs import check_folder
 from selbench.progress import SILENT, Progress, Step
 from selbench.study import count_of
@@ -63,17 +64,19 @@ def write_set(
         if layout == "npy":
             files = Arrays(output, source, treatment.severities, source.size())
         with _alone(output):
-            about = _opened(output, _wanted(source, treatment, layout))
-            making = _Making(source, treatment, output, files, about, device)
-            parts = {name: making.find(name, variant) for name, variant in variants.items()}
+            labels = b""
             if layout == "npy" and source.labels is not None:
                 labels = npy_labels(source.labels, len(source.classes), len(treatment.severities))
+            about = _opened(output, _wanted(source, treatment, layout, labels))
+            making = _Making(source, treatment, output, files, about, device)
+            parts = {name: making.find(name, variant) for name, variant in variants.items()}
+            if labels:
                 _write_bytes(output / LABELS, labels)
             making.run(parts, progress)
             return making.about
 
 
-def _wanted(source: Source, treatment: Treatment, layout: str) -> About:
+def _wanted(source: Source, treatment: Treatment, layout: str, labels: bytes) -> About:
     facts = {
         "layout": layout,
         "data": source.survey().checksum,
@@ -83,6 +86,7 @@ def _wanted(source: Source, treatment: Treatment, layout: str) -> About:
         "scale": treatment.scale,
         "severities": treatment.severities,
         "versions": {**versions(), "pillow": version("pillow")},
+        "labels": md5(labels, usedforsecurity=False).hexdigest() if labels else "",
     }
     return About.model_validate(facts)
 
@@ -205,7 +209,10 @@ class _Making:
             )
         if old is None or (old.version, old.variant) != (new.version, new.variant):
             return new
-        return self._with(new, self.files.kept(name, old.finished))
+        kept, whole = self.files.kept(name, old.finished), self.files.present(name)
+        if old.md5 and whole is not None and md5_of(whole) != old.md5:
+            kept = ()
+        return self._with(new, kept, old.md5 if kept == old.finished else "")
 
     def run(self, parts: dict[str, Part], progress: Progress) -> None:
         """Make the cells that `parts` lack."""
@@ -249,12 +256,13 @@ class _Making:
 
     def _finish(self, name: str, severity: int) -> None:
         part = self.about.parts[name]
-        part = self._with(part, (*part.finished, severity))
+        finished = (*part.finished, severity)
+        part = self._with(part, finished, self.files.md5(name, finished))
         self._note(name, part)
         self.files.publish(name, part.finished)
 
-    def _with(self, part: Part, finished: tuple[int, ...]) -> Part:
-        return part.model_copy(update={"finished": tuple(sorted(finished))})
+    def _with(self, part: Part, finished: tuple[int, ...], md5: str) -> Part:
+        return part.model_copy(update={"finished": tuple(sorted(finished)), "md5": md5})
 
     def _note(self, name: str, part: Part) -> None:
         if self.about.parts.get(name) != part:

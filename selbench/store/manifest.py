@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from selbench.errors import damaged
-from selbench.files import read_json, write_json
+from selbench.files import UNLIKE, read_json, write_json
 from selbench.findings import from_records
 from selbench.request import Request, request_of
 from selbench.store.kinds import LARGEST, check_made, check_record
-from selbench.store.records import UNLIKE, digest_of
+from selbench.store.records import digest_of
 
 RUNNING, COMPLETE, INCOMPLETE = "running", "complete", "incomplete"
 

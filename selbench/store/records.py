@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selbench.errors import damaged
-from selbench.files import fingerprint, parse_json, replacing, write_text
+from selbench.files import UNLIKE, fingerprint, parse_json, replacing, write_text
 from selbench.store.cells import CELL, Cell, Result
 from selbench.store.kinds import check_made, check_record
 from selbench.urls import file_names, read_all, sizes
@@ -45,7 +45,6 @@ SEPARATORS = frozenset("/\\\0")
 Name = TypeVar("Name")
 KEY = pa.dictionary(pa.int32(), pa.string())  # of the column of outcomes that names their cells
 OF_OUTCOMES = "delete it and the .json file beside it, and run the same command again"
-UNLIKE = "its content is not what was written"
 
 
 @dataclass(frozen=True, eq=False)

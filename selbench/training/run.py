@@ -16,13 +16,29 @@ from torch.optim import SGD
 from selbench.datasets import Dataset, Split, split_validation
 from selbench.device import describe, versions
 from selbench.errors import SelbenchError
-from selbench.files import fingerprint, home, read_json, replacing, write_json
+from selbench.files import (
+    UNLIKE,
+    fingerprint,
+    home,
+    read_json,
+    replacing,
+    sealed,
+    unsealed,
+    write_json,
+)
 from selbench.locks import BusyError, Holder, Locks
 from selbench.models import build_model, read_state
 from selbench.progress import Step, quiet
 from selbench.randomness import dice, seeded
+from selbench.store import check_curves
 from selbench.study import Recipe, Study
 from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, train
+
+WEIGHTS, MANIFEST, CHECKPOINT = "weights.safetensors", "manifest.json", "checkpoint.pt"
+FACTS = {
+    *("study", "training", "alpha", "seed", "device", "versions"),
+    *("weights", "best_epoch", "diverged", "seconds", "curves"),
+}
 
 
 @dataclass(frozen=True)
@@ -101,9 +117,10 @@ def adopt(
 ) -> None:
     """Take into the cache what was trained elsewhere: the content of its file, and its manifest."""
     folder = _folder(training_key(study, dataset), alpha, seed)
-    with replacing(folder / "weights.safetensors") as temporary:
+    (folder / MANIFEST).unlink(missing_ok=True)
+    with replacing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(weights)
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / MANIFEST, sealed(manifest))
 
 
 def _folder(training: str, alpha: float, seed: int) -> Path:
@@ -111,7 +128,16 @@ def _folder(training: str, alpha: float, seed: int) -> Path:
 
 
 def _read(folder: Path) -> TrainedFiles:
-    return TrainedFiles(folder / "weights.safetensors", read_json(folder / "manifest.json"))
+    return TrainedFiles(folder / WEIGHTS, _manifest(folder))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a trained network; SelbenchError or ValueError for a damaged one."""
+    content = unsealed(read_json(folder / MANIFEST))
+    check_curves(content.get("curves"))
+    if not {"weights", "diverged"} <= {*content} <= FACTS:
+        raise ValueError("it lacks facts, or has others")
+    return content
 
 
 @dataclass
@@ -129,11 +155,9 @@ class _Session:
     @classmethod
     def start(cls, folder: Path, model: nn.Module, recipe: Recipe) -> "_Session":
         """Begin anew, or where the checkpoint in `folder` ends; a damaged one is passed over."""
-        session = cls(
-            folder / "checkpoint.pt", model, make_optimizer(model, recipe), [], {}, 0, 0.0
-        )
+        session = cls(folder / CHECKPOINT, model, make_optimizer(model, recipe), [], {}, 0, 0.0)
         try:
-            kept = torch.load(session.path, map_location="cpu", weights_only=True)
+            kept = torch.load(_unpacked(session.path), map_location="cpu", weights_only=True)
         except Exception:  # the unpickler raises whatever the bytes provoke
             return session
         model.load_state_dict(kept["model"])
@@ -168,8 +192,18 @@ class _Session:
         }
         packed = BytesIO()
         torch.save(content, packed)
-        with replacing(self.path) as temporary:  # torch.save would not say that a disk is full
-            temporary.write_bytes(packed.getbuffer())
+        digest = hashlib.sha256(packed.getbuffer()).hexdigest()
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            file.write(f"{digest}\n".encode())
+            file.write(packed.getbuffer())  # torch.save would not say that a disk is full
+
+
+def _unpacked(path: Path) -> BytesIO:
+    """Return the content of a checkpoint; `ValueError` for another than was written."""
+    digest, _, packed = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(packed).hexdigest().encode() != digest:
+        raise ValueError(UNLIKE)
+    return BytesIO(packed)
 
 
 def _train_to_end(
@@ -232,15 +266,15 @@ def _train(
 def _intact(folder: Path) -> bool:
     """Say whether a trained network lies in `folder`, with the weights its manifest vouches for."""
     try:
-        manifest = read_json(folder / "manifest.json")
-        return bool(manifest["weights"] == weights_hash(read_state(folder / "weights.safetensors")))
-    except (OSError, SelbenchError):
+        return _manifest(folder)["weights"] == weights_hash(read_state(folder / WEIGHTS))
+    except (OSError, SelbenchError, ValueError, TypeError):
         return False
 
 
 def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
     """Write the best weights, then the manifest that vouches for them; drop the checkpoint."""
-    with replacing(folder / "weights.safetensors") as temporary:
+    (folder / MANIFEST).unlink(missing_ok=True)  # of other weights, which were damaged
+    with replacing(folder / WEIGHTS) as temporary:
         safetensors.torch.save_file(session.best, temporary)
     curves = [asdict(epoch) for epoch in session.epochs]
     for epoch in curves:  # JSON has no infinity; None stands for a loss that was not finite
@@ -254,7 +288,7 @@ def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
         "seconds": round(session.seconds, 3),
         "curves": curves,
     }
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / MANIFEST, sealed(manifest))
     session.path.unlink(missing_ok=True)
 
 
