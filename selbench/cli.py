@@ -26,6 +26,7 @@ from selbench.commands.model_info import model_info
 from selbench.commands.report import report
 from selbench.commands.run import run
 from selbench.commands.verify import verify
+from selbench.deadline import OutOfTimeError
 from selbench.errors import SelbenchError
 from selbench.memory import keep_memory
 from selbench.options import (
@@ -255,6 +256,8 @@ def _of_the_machine(problem: Exception) -> str:
     """Say what the user can mend of what the system refused; "" where it did not."""
     if str(problem) == NO_HOME:
         return "a path begins with the ~ of no user here; write it in full"
+    if isinstance(problem, OutOfTimeError):
+        return f"a network gave no answer: {problem}; leave it out"
     if str(problem).startswith(LOOP):
         return f"cannot use {str(problem).removeprefix(LOOP)}: it is a link that leads to itself"
     if isinstance(problem, OSError) and problem.filename is not None:

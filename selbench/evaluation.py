@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,6 +40,7 @@ def evaluate(
     attacks: Sequence[str] = (),
     data: str | Path | None = None,
     retry_failed: bool = False,
+    time_limit: float | None = None,
 ) -> pd.DataFrame:
     """Evaluate a network under suites, and return its measurements, one row each.
 
@@ -57,6 +59,7 @@ def evaluate(
         attacks: to make of those in the suites, such as "pgd-linf"; none for all.
         data: where the images of a data set given by name lie.
         retry_failed: try again what failed in an earlier call, of what `store` keeps.
+        time_limit: seconds that the network may compute for a cell, which else fails.
 
     Returns:
         the columns of `measurements.csv`; accuracies lie in [0, 1]. Of a network whose outputs are
@@ -72,14 +75,17 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise SelbenchError(f"limit is a number of test images, at least 1, got {limit}")
+    if time_limit is not None and not 0 < time_limit < inf:
+        raise SelbenchError(f"time_limit is a number of seconds above 0, got {time_limit}")
     session = _session(dataset, device, data)
-    network = _network(model, name or type(model).__name__, session.dataset)
+    network = _network(model, name or type(model).__name__, session.dataset, time_limit)
     request = Request(
         suites=(suites,) if isinstance(suites, str) else tuple(suites),
         limit=limit,
         corruptions=tuple(corruptions),
         attacks=tuple(attacks),
         retry=retry_failed,
+        time_limit=time_limit,
     )
     with _folder(store) as root:
         ran = session.run(root, request, [network], ["selbench.evaluate"])
@@ -118,7 +124,7 @@ def _study_of(dataset: Dataset) -> Study:
     return untrained_study(dataset.name, dataset.name)
 
 
-def _network(model: nn.Module, name: str, dataset: Dataset) -> Network:
+def _network(model: nn.Module, name: str, dataset: Dataset, time_limit: float | None) -> Network:
     """Copy the network to the CPU, so that the user's stays as it is and where it is."""
     try:
         copied = copy.deepcopy(model).cpu()
@@ -126,7 +132,7 @@ def _network(model: nn.Module, name: str, dataset: Dataset) -> Network:
         raise SelbenchError(
             f"{name} cannot be copied ({problem}); build a new one and load its state_dict()"
         ) from problem
-    return network_of(copied, name, dataset)
+    return network_of(copied, name, dataset, time_limit)
 
 
 @contextmanager

@@ -118,6 +118,12 @@ Address = Annotated[
     str | None,
     typer.Option(help="Of the Ray cluster: auto or HOST:PORT; else RAY_ADDRESS, or this machine."),
 ]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds that a network may compute for a cell, which else fails.",
+    ),
+]
 GpusPerTask = Annotated[
     float | None, typer.Option(help="How much of a GPU a Ray task gets, such as 0.25.")
 ]

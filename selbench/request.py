@@ -17,6 +17,7 @@ class Request(Frozen):
         corruptions, attacks: the names to take of those in the suites; () for all.
         save: keep the adversarials of so many images.
         retry: try again what failed before.
+        time_limit: seconds that a network may compute for a cell; None for no end.
         study: the words of the command line that name the study and its data.
         networks: those that bring networks; () where the study's are trained.
     """
@@ -27,6 +28,10 @@ class Request(Frozen):
     attacks: tuple[str, ...] = ()
     save: Annotated[int, Field(ge=0)] = 0
     retry: bool = False
+    # Left out where it says nothing: manifests stay as they were.
+    time_limit: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, exclude_if=lambda seconds: seconds is None
+    )
     study: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
 

@@ -21,6 +21,7 @@ class NetworkSpec:
         input_size: side in pixels of the images that it takes; None for what its origin declares.
         entry: which weights of the file to take, where it holds several; None for the usual.
         class_map: file that says which outputs are which classes of the data set.
+        time_limit: seconds that it may take for an answer; None for no end.
     """
 
     weights: Path | None = None
@@ -31,6 +32,7 @@ class NetworkSpec:
     threat_model: str | None = None
     input_size: int | None = None
     class_map: Path | None = None
+    time_limit: float | None = None
     entry: str | None = None
 
 

@@ -3,7 +3,7 @@
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
@@ -19,6 +19,7 @@ from selbench.bring.own import of_study
 from selbench.bring.probe import check_logits, probe
 from selbench.bring.zoo import ZOOS, Resolved
 from selbench.datasets import Dataset
+from selbench.deadline import Clock, OutOfTimeError
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint
 from selbench.models import TOP, Normalize, fitting
@@ -27,6 +28,7 @@ from selbench.subjects import Network
 from selbench.training import weights_hash
 
 USUAL = ("state_dict", "model_state_dict", "model", "net")  # where a file keeps its weights
+WARM = 10  # seconds more for the first images, while libraries load
 OF_TORCH = vars(nn.Module()).keys()  # attributes that every module has: its mode, hooks, ...
 
 
@@ -48,11 +50,9 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
     name = _name(brought, found)
     inputs = _overridden(found.inputs, brought)
     network = _assembled(found.network, inputs).eval()
-    logits = probe(network, dataset, name)
-    check_logits(logits, outputs, dataset, name)
     whole: nn.Module = MappedClasses(network, outputs) if outputs else network
     about = _about(network, inputs, outputs, dataset) + _origin(checked, found)
-    return Network(
+    made = Network(
         name=name,
         alpha=None,
         seed=None,
@@ -62,13 +62,19 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
         load=lambda: whole,
         about=about,
     )
+    return _answering(
+        made,
+        lambda: check_logits(probe(network, dataset, name), outputs, dataset, name),
+        brought.time_limit,
+    )
 
 
-def network_of(model: nn.Module, name: str, dataset: Dataset) -> Network:
+def network_of(
+    model: nn.Module, name: str, dataset: Dataset, time_limit: float | None = None
+) -> Network:
     """Take a network from Python: images in [0, 1] in, logits out; it is used as it is."""
     network = _assembled(model, Inputs()).eval()
-    check_logits(probe(network, dataset, name), None, dataset, name)
-    return Network(
+    made = Network(
         name=name,
         alpha=None,
         seed=None,
@@ -78,6 +84,24 @@ def network_of(model: nn.Module, name: str, dataset: Dataset) -> Network:
         load=lambda: network,
         about=_about(network, Inputs(), None, dataset),
     )
+    return _answering(
+        made, lambda: check_logits(probe(network, dataset, name), None, dataset, name), time_limit
+    )
+
+
+def _answering(made: Network, look: Callable[[], None], time_limit: float | None) -> Network:
+    """Look at a network; one that does not answer in time fails in every cell, at once."""
+    try:
+        with Clock(None if time_limit is None else time_limit + WARM).running():
+            look()
+    except OutOfTimeError as problem:
+        late = problem
+
+        def load() -> nn.Module:
+            raise late
+
+        return replace(made, load=load, about=f"{made.about}; no answer to two images in time")
+    return made
 
 
 def _made_of(model: nn.Module) -> Iterator[str]:

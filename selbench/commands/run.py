@@ -3,6 +3,8 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +37,7 @@ from selbench.options import (
     Std,
     Store,
     ThreatModel,
+    TimeLimit,
     Trained,
     Weights,
     expanded,
@@ -105,6 +108,7 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
+    time_limit: TimeLimit = None,
     engine: EngineName = "local",
     address: Address = None,
     gpus_per_task: GpusPerTask = None,
@@ -140,6 +144,9 @@ def run(
     if not dry_run:
         check_place(store)
     brought = _brought(model or [], checkpoint or [], common, bool(alpha or seed))
+    if time_limit is not None and not 0 < time_limit < inf:
+        raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
+    brought = [replace(each, time_limit=time_limit) for each in brought]
     meant = _study(study, dataset, data, bool(brought))
     alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
@@ -150,6 +157,7 @@ def run(
         attacks=tuple(split_words(attack) or ()),
         save=save_adversarials,
         retry=retry_failed,
+        time_limit=time_limit,
         study=(
             *([study] if study else []),
             *said(data=data, source=source, scale=scale, trained=trained, **mechanism),

@@ -79,7 +79,7 @@ def opened(
         if name == "local" and value is not None:
             raise SelbenchError(f"{option} belongs to --engine ray; add that, or leave it out")
     if name == "local":
-        yield Local(processes)
+        yield Local(processes, ends=True)
         return
     if processes > 1:
         raise SelbenchError(

@@ -34,6 +34,7 @@ def evaluate(
     device: torch.device,
     request: Request = ANYTHING,
     progress: Progress = SILENT,
+    ends: bool = False,
 ) -> int:
     """Evaluate every network under every piece of work that the store does not hold yet.
 
@@ -49,6 +50,8 @@ def evaluate(
         device: where networks and images are put.
         request: how many test images and adversarials, and whether to retry what failed.
         progress: told of every batch.
+        ends: whether a network that is over the request's time limit, and cannot be interrupted,
+            ends the process.
 
     Returns:
         the number of cells evaluated.
@@ -68,7 +71,18 @@ def evaluate(
         crew(small, device, step) as (run_all, safe_step),
     ):
         classes = len(dataset.classes)
-        bench = Bench(prepared, split, classes, limit, request.save, store, safe_step, run_all)
+        bench = Bench(
+            prepared,
+            split,
+            classes,
+            limit,
+            request.save,
+            store,
+            safe_step,
+            run_all,
+            request.time_limit,
+            ends,
+        )
         claims = Claims(store, min(request.save, len(split)))
         return claims.work_off(pending, bench.do, safe_step)
 
@@ -80,9 +94,15 @@ def prepare(model: nn.Module, device: torch.device) -> nn.Module:
 
 @dataclass(frozen=True)
 class Local:
-    """The engine that is this machine; of `processes` that share the work, this one."""
+    """The engine that is this machine.
+
+    Attributes:
+        processes: of this machine that share the work, each a part.
+        ends: whether a network that cannot be interrupted may end this one, as the command's own.
+    """
 
     processes: int = 1
+    ends: bool = False
 
     def describe(self, device: torch.device) -> str:
         """Name the hardware, for manifests."""
@@ -120,7 +140,18 @@ class Local:
             found |= zip(late, run_all(trained, late), strict=True)
         return [each for each in found.values() if each is not None]
 
-    evaluate = staticmethod(evaluate)
+    def evaluate(
+        self,
+        networks: Sequence[Network],
+        pieces: Sequence[Work],
+        dataset: Dataset,
+        store: StudyStore,
+        device: torch.device,
+        request: Request = ANYTHING,
+        progress: Progress = SILENT,
+    ) -> int:
+        """Evaluate what the store lacks."""
+        return evaluate(networks, pieces, dataset, store, device, request, progress, self.ends)
 
 
 def networks_of(

@@ -97,7 +97,17 @@ class OnRay:
         images = sum(task.work.images(split, limit) for group in away for task in group)
         with progress.track("evaluate", images) as step:
             classes = len(dataset.classes)
-            bench = Bench({}, split, classes, limit, request.save, store, step, map_in_turn)
+            bench = Bench(
+                {},
+                split,
+                classes,
+                limit,
+                request.save,
+                store,
+                step,
+                map_in_turn,
+                request.time_limit,
+            )
             evaluated = _evaluate(away, bench, claims, store, self._gpus(device))
             return evaluated + claims.work_off(here, bench.do, step)
 
@@ -149,7 +159,8 @@ def _evaluate(
     networks = Networks.put(tasks, split.images[0, 0].numel(), store)
     given = share(networks.small, gpus)
     seat = seat_of(given, [group[0].work for group in groups])
-    job = Job(seat, PackedSplit.of(split), bench.classes, bench.limit, bench.save)
+    packed = PackedSplit.of(split)
+    job = Job(seat, packed, bench.classes, bench.limit, bench.save, bench.time_limit)
     run = _Run(bench, claims, networks, given, import_ray().put(job))
     return run.work_off(untried(groups, store))
 

@@ -48,13 +48,14 @@ class Seat:
 
 @dataclass(frozen=True)
 class Job:
-    """What all groups of a run have in common; `limit` and `save` are those of a `Bench`."""
+    """What all groups of a run have in common; the rest is as of a `Bench`."""
 
     seat: Seat
     split: PackedSplit
     classes: int
     limit: int | None
     save: int
+    time_limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,18 @@ def run_elsewhere(
         own = _prepared(group, fetch, device)
         split = job.split.split().to(device)
         limit, save = job.limit, job.save
-        bench = Bench(own, split, job.classes, limit, save, written, quiet, map_in_turn)
+        bench = Bench(
+            own,
+            split,
+            job.classes,
+            limit,
+            save,
+            written,
+            quiet,
+            map_in_turn,
+            job.time_limit,
+            ends=True,  # Ray tells the command that the worker died
+        )
         bench.do(group)
     return written
 

@@ -4,6 +4,7 @@ A network that fails, for want of memory or by any error of its own, takes no ot
 cells are kept as failed, with the reason. What the user has to mend ends the work.
 """
 
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,6 +22,7 @@ from selbench.attacks.gradient import Attacked
 from selbench.chunks import BATCH, in_chunks
 from selbench.crew import Map, StoppedError, map_in_turn
 from selbench.datasets import Split
+from selbench.deadline import Clock, OutOfTimeError
 from selbench.errors import (
     MissingOutcomesError,
     NegativeActivityError,
@@ -29,6 +31,7 @@ from selbench.errors import (
     SelbenchError,
 )
 from selbench.outcomes import Columns, outcome, summary, to_table
+from selbench.printable import printable
 from selbench.progress import Step
 from selbench.store import Cell, Failure, Measurement, Result
 from selbench.suites.work import Task
@@ -37,6 +40,8 @@ from selbench.types import Examples, Images, Labels, Pixels
 
 OF_NETWORKS = (NotFiniteError, NegativeActivityError, NoReLUError, MissingOutcomesError)
 RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
+INCOMPLETE = 3  # exit code of a run some of whose cells failed
+GOES_ON = "the same command goes on with the next; --retry-failed tries this again"
 LONGEST = 300  # characters of a reason
 GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
 
@@ -71,6 +76,8 @@ class Bench:
         sink: takes results.
         step: called after every batch.
         run_all: maps over tasks or networks, in turn or side by side.
+        time_limit: seconds that a network may compute for a cell; None for no end.
+        ends: whether one that cannot be interrupted ends the process.
     """
 
     networks: Mapping[str, nn.Module]
@@ -81,6 +88,8 @@ class Bench:
     sink: Sink
     step: Step
     run_all: Map[Any, Any]
+    time_limit: float | None = None
+    ends: bool = False
 
     def do(self, tasks: Sequence[Task]) -> None:
         """Do the tasks of one piece of work; what it makes of the images is made once for all.
@@ -112,6 +121,18 @@ class Bench:
         record_failure(tasks, problem, self.sink)
         check_alive(self.split.labels.device)
 
+    def clock(self, task: Task) -> Clock:
+        """Return the time that the task's network may take for all of its cells."""
+        limit = None if self.time_limit is None else self.time_limit * len(task.cells)
+        return Clock(limit, partial(self._end, task) if self.ends else None)
+
+    def _end(self, task: Task, problem: OutOfTimeError) -> None:
+        """End the process, whose thread no exception reaches; other networks are for later runs."""
+        record_failure([task], problem, self.sink)
+        sentence = f"{task.network.name} cannot be interrupted ({problem}); {GOES_ON}"
+        os.write(2, f"selbench: {printable(sentence)}\n".encode())
+        os._exit(INCOMPLETE)
+
     def tested(
         self, perturb: Perturb, note: str, tasks: Sequence[Task], split: Split
     ) -> tuple[list[Task], list[Columns]]:
@@ -127,9 +148,11 @@ class Bench:
             the tasks of the others, with their outcomes.
         """
         left, step = list(tasks), partial(self.step, note=note)
+        clocks = {task.network.weights: self.clock(task) for task in tasks}
         while left:
             failed: dict[int, BaseException] = {}
-            run_all = partial(_all_or_none, self.run_all, failed)
+            own = [clocks[task.network.weights] for task in left]
+            run_all = partial(_all_or_none, self.run_all, failed, own)
             networks = [self.networks[task.network.weights] for task in left]
             try:
                 return left, run_condition(perturb, networks, split, step, run_all)
@@ -143,7 +166,8 @@ class Bench:
         """Attack a network, and write what is left of it at each budget."""
         networks = [self.networks[each.weights] for each in task.networks]
         budgets = [float(cell.level or 0) for cell in task.cells]
-        outcomes, saved = run_attack(attack, budgets, networks, self.split, self.save)
+        with self.clock(task).running():
+            outcomes, saved = run_attack(attack, budgets, networks, self.split, self.save)
         if self.save:
             self.sink.save(task.cells[0], saved)
         self.keep([task], outcomes)
@@ -152,7 +176,8 @@ class Bench:
     def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
         """Write a task's cells; without measurements where a network's outputs allow none."""
         try:
-            rows = measure(self.networks[task.network.weights])
+            with self.clock(task).running():
+                rows = measure(self.networks[task.network.weights])
         except (NotFiniteError, NegativeActivityError, NoReLUError) as problem:
             message = f"{task.network.name} is left out of {task.work.suite}: {problem}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -278,6 +303,7 @@ class _FailedError(Exception):
 def _all_or_none(
     run_all: Map[Any, Any],
     failed: dict[int, BaseException],
+    clocks: Sequence[Clock],
     function: Callable[[nn.Module], Any],
     networks: Sequence[nn.Module],
 ) -> list[Any]:
@@ -286,7 +312,8 @@ def _all_or_none(
     def attempt(numbered: tuple[int, nn.Module]) -> Any:
         number, network = numbered
         try:
-            return function(network)
+            with clocks[number].running():
+                return function(network)
         except (SelbenchError, StoppedError):
             raise
         except RAISED as problem:
