@@ -30,7 +30,7 @@ def check_name(name: object, known: Iterable[str]) -> None:
 def find_severity(name: str, severity: object) -> int:
     """Return it as an int; raise ValueError unless it is 1, 2, 3, 4 or 5."""
     whole = _whole(severity)
-    if whole not in range(1, 6):
+    if whole is None or whole not in range(1, 6):
         raise ValueError(f"{name} has severities 1-5, got {_shown(severity)}")
     return whole
 
@@ -161,7 +161,7 @@ def find_scale(name: str, known: Sequence[int], height: int, width: int, scale: 
             )
         return height
     whole = _whole(scale)
-    if whole not in known:
+    if whole is None or whole not in known:
         raise ValueError(f"scale must be {spoken}, got {_shown(scale)}")
     return whole
 

@@ -221,6 +221,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""
     warnings.formatwarning = lambda message, *place: printable(f"selbench: {message}") + "\n"
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # selbench refuses it itself
     with _streams(), _terminable():
         code = _ended()
     sys.exit(code)

@@ -267,7 +267,7 @@ WRONG = {
     "format": (["digits", "set", "--format", "jpg"], "unknown format 'jpg'; known are npy, folder"),
     "seed": (["digits", "set", "--seed", "-1"], "Invalid value for '--seed'.*See selbench --help"),
     "device": (["digits", "set", "--device", "gpu"], "device 'gpu' cannot be used .*; try"),
-    "data": (["folder", "set", "--data", "nowhere"], "the folder nowhere/train is missing;"),
+    "data": (["folder", "set", "--data", "nowhere"], "there is no folder nowhere;"),
     "no data": (["folder", "set"], r'dataset "folder" needs dataset.root \(or --data\)'),
     "preview": (["digits", "--preview", "x.jpg"], "--preview writes a PNG file; call x.jpg x.png$"),
     "against": (["digits", "set", "--against", "x"], "--against belongs to --self-check; give"),

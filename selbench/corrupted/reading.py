@@ -14,8 +14,8 @@ from selbench.content import check_regular
 from selbench.corrupted.layout import LABELS, PUBLISHED, SEVERITIES, About, read_about
 from selbench.datasets.dataset import Split, make_split
 from selbench.datasets.download import RECEIPT
-from selbench.datasets.folder import list_images
 from selbench.datasets.images import decode_images
+from selbench.datasets.tree import class_folders, composed, list_images
 from selbench.errors import SelbenchError, damaged
 from selbench.files import UNLIKE, fingerprint, home, md5_of
 from selbench.progress import SILENT
@@ -66,6 +66,11 @@ class CorruptedSet:
         return read_about(self.folder)
 
     @property
+    def _named(self) -> tuple[str, ...]:
+        """The classes, whatever way of writing accents they came with."""
+        return tuple(map(composed, self.classes))
+
+    @property
     def severities(self) -> Sequence[int]:
         """Those that the set has, in rising order."""
         return SEVERITIES if self.about is None else self.about.severities
@@ -106,7 +111,7 @@ class CorruptedSet:
             raise SelbenchError(
                 f"{name} in {self.folder} is not finished; run the same `selbench corrupt` again"
             )
-        if about.classes != self.classes:
+        if tuple(map(composed, about.classes)) != self._named:
             raise SelbenchError(
                 f"the set in {self.folder} has the classes {_named(about.classes)}, the data set "
                 f"{_named(self.classes)}; take the set that belongs to it"
@@ -173,14 +178,14 @@ class CorruptedSet:
             raise SelbenchError(
                 f"the folder {place} of severity {severity} is missing; get the whole set"
             )
-        found = {path.name for path in place.iterdir() if path.is_dir()}
-        if found != set(self.classes):
-            lonely = min(found ^ set(self.classes))
+        found = class_folders(place)
+        if found.keys() != set(self._named):
+            lonely = min(found.keys() ^ set(self._named))
             raise SelbenchError(
                 f"the class {lonely} is in only one of {place} and the data set; give both the "
                 "same classes"
             )
-        files = [list_images(place / each) for each in self.classes]
+        files = [list_images(found[each]) for each in self._named]
         flat = [path for paths in files for path in paths]
         labels = torch.tensor([label for label, paths in enumerate(files) for _ in paths])
         # The files lie class by class, and within a class in the order of the test images.

@@ -1,7 +1,8 @@
 """What is corrupted: a data set's test images, or the images of a folder, read a part at a time."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ import torch
 from pydantic import TypeAdapter
 
 from selbench.datasets import DATASETS
-from selbench.datasets.folder import list_images
-from selbench.datasets.images import SUFFIXES, decode_image, decode_images
+from selbench.datasets.images import DECODING, decode_image, decode_images
+from selbench.datasets.tree import Tree, find_parts, read_tree, tell_left_out
 from selbench.errors import DamagedError, SelbenchError, unknown
 from selbench.files import DIGEST, fingerprint, home, read_json, sealed, unsealed, write_json
 from selbench.progress import SILENT, Progress
@@ -129,22 +130,24 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 
 def _open_folder(folder: Path, progress: Progress) -> Source:
-    with _reading():
-        tree, labelled = _list_tree(folder)
-    paths = [path for files in tree.values() for path in files]
-    labels = torch.tensor([label for label, files in enumerate(tree.values()) for _ in files])
+    place = find_parts(folder)[1]
+    tree = read_tree(place)
+    for name in tree.classes:
+        _check_name(place, name)
+    tell_left_out(folder, tree.left)
+    labels = tree.labels(tree.classes) if tree.classes else None
     return Source(
         str(folder),
         folder,
-        tuple(tree) if labelled else (),
-        labels if labelled else None,
-        tuple(name for files in tree.values() for name in _distinct(files)),
-        _reader(paths),
-        cache(lambda: _survey(paths, labels if labelled else None, progress)),
+        tree.classes,
+        labels,
+        _names(tree),
+        _reader(tree.files),
+        cache(lambda: _survey(tree.files, labels, progress)),
     )
 
 
-def _reader(paths: list[Path]) -> Callable[[range], Pixels]:
+def _reader(paths: Sequence[Path]) -> Callable[[range], Pixels]:
     kept: dict[range, Pixels] = {}
 
     def read(rows: range) -> Pixels:
@@ -166,33 +169,27 @@ def _reading() -> Iterator[None]:
         raise SelbenchError(f"cannot read {problem.filename}: {problem.strerror}") from problem
 
 
-def _list_tree(folder: Path) -> tuple[dict[str, list[Path]], bool]:
-    """Return the files of every class, or of the folder itself; and whether there are classes."""
-    parted = (folder / "train").is_dir() and (folder / "test").is_dir()
-    top = folder / "test" if parted else folder
-    seen = sorted(path for path in top.iterdir() if path.name[0] != ".")
-    folders = [path for path in seen if path.is_dir()]
-    images = [path for path in seen if path.is_file() and path.suffix.lower() in SUFFIXES]
-    if folders and images:
-        raise SelbenchError(
-            f"{top} holds both class folders and images ({folders[0].name}, {images[0].name}); "
-            "move the one or the other elsewhere"
-        )
-    if not folders and not images:
-        raise SelbenchError(f"{top} holds no images ({', '.join(sorted(SUFFIXES))}) and no folders")
-    for path in folders:
-        _check_name(path)
-    return {path.name: list_images(path) for path in folders} or {"": images}, bool(folders)
-
-
-def _check_name(folder: Path) -> None:
+def _check_name(folder: Path, name: str) -> None:
     """Raise `SelbenchError` where a set's description could not hold the name of a class."""
     try:
-        folder.name.encode()
+        name.encode()
     except UnicodeEncodeError as problem:
         raise SelbenchError(
-            f"the class folder {str(folder)!r} has a name that is not UTF-8; rename it"
+            f"the class folder {str(folder / name)!r} has a name that is not UTF-8; rename it"
         ) from problem
+
+
+def _names(tree: Tree) -> tuple[str, ...]:
+    """Name the files, those of each class so that their copies sort as they do."""
+    names = [""] * len(tree.files)
+    members = defaultdict[int, list[int]](list)
+    for place, number in enumerate(tree.numbers):
+        members[number].append(place)
+    for places in members.values():
+        distinct = _distinct([tree.files[place] for place in places])
+        for place, name in zip(places, distinct, strict=True):
+            names[place] = name
+    return tuple(names)
 
 
 def _distinct(files: list[Path]) -> list[str]:
@@ -209,12 +206,12 @@ def _distinct(files: list[Path]) -> list[str]:
     return numbered
 
 
-def _survey(paths: list[Path], labels: Labels | None, progress: Progress) -> Survey:
+def _survey(paths: Sequence[Path], labels: Labels | None, progress: Progress) -> Survey:
     """Look at every file once; what was seen is kept until a file changes."""
     with _reading():
         status = [(str(path.absolute()), path.stat()) for path in paths]
     files = [(name, each.st_size, each.st_mtime_ns) for name, each in status]
-    stamp = fingerprint([labels is not None, files])
+    stamp = fingerprint([DECODING, None if labels is None else labels.tolist(), files])
     kept = home() / "surveys" / f"{stamp}.json"
     if kept.is_file():
         with suppress(ValueError, DamagedError):  # a damaged one is made again
@@ -227,7 +224,7 @@ def _survey(paths: list[Path], labels: Labels | None, progress: Progress) -> Sur
     return survey
 
 
-def _look(paths: list[Path], labels: Labels | None, progress: Progress) -> Survey:
+def _look(paths: Sequence[Path], labels: Labels | None, progress: Progress) -> Survey:
     sizes: list[tuple[int, int]] = []
     digest = hashlib.sha256()
     with progress.track("read images", len(paths)) as step:
@@ -244,7 +241,7 @@ def _look(paths: list[Path], labels: Labels | None, progress: Progress) -> Surve
     return Survey(tuple(sizes), digest.hexdigest()[:16])
 
 
-def _decoded(paths: list[Path]) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+def _decoded(paths: Sequence[Path]) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), SURVEYED):
             yield from pool.map(decode_image, paths[start : start + SURVEYED])

@@ -63,6 +63,12 @@ class Dataset:
     @cached_property
     def moments(self) -> tuple[Channels, Channels]:
         """Per-channel mean and standard deviation of the training images, on [0, 1]."""
+        if not len(self.train):
+            raise SelbenchError(
+                f"the data set {self.name} has no training images, which training and the "
+                "normalisation of a study's networks need; put them into train/<class>/*, or "
+                "evaluate a network with --model"
+            )
         # From a histogram: exact, and no float copy of all images.
         levels = torch.arange(256, dtype=torch.float64) / 255
         moments = []
@@ -90,7 +96,7 @@ def load_dataset(spec: DatasetSpec, progress: Progress = SILENT) -> Dataset:
     dataset = DATASETS[spec.name](spec.root, progress)
     if spec.classes is not None:
         dataset = _first_classes(dataset, spec.classes)
-    if spec.validation >= len(dataset.train):
+    if 0 < len(dataset.train) <= spec.validation:
         raise SelbenchError(
             f"dataset.validation = {spec.validation} leaves none of the {len(dataset.train)} "
             "training images; hold fewer out"

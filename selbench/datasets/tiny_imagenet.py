@@ -4,11 +4,10 @@ from pathlib import Path
 
 import torch
 
-from selbench.content import content_of
 from selbench.datasets.cache import Decoded, cached
 from selbench.datasets.dataset import DATASETS, Dataset
-from selbench.datasets.folder import list_images
 from selbench.datasets.images import decode_images
+from selbench.datasets.tree import ANNOTATIONS, list_images, read_annotations
 from selbench.errors import SelbenchError
 from selbench.files import home
 from selbench.progress import Progress
@@ -24,7 +23,7 @@ def tiny_imagenet(root: Path | None, progress: Progress) -> Dataset:
     `selbench download tiny-imagenet` fills.
     """
     folder = root or home() / "datasets" / "tiny-imagenet-200"
-    annotations = folder / "val" / "val_annotations.txt"
+    annotations = folder / "val" / ANNOTATIONS
     if not annotations.is_file():
         raise SelbenchError(
             f"{annotations} is missing; run `selbench download tiny-imagenet`, or set dataset.root "
@@ -41,16 +40,7 @@ def _decode(folder: Path, progress: Progress) -> Decoded:
         raise SelbenchError(f"{folder / 'train'} is missing; unpack the archive again")
     classes = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
     train = [list_images(folder / "train" / name / "images") for name in classes]
-    annotations = folder / "val" / "val_annotations.txt"
-    lines = content_of(annotations).decode(errors="replace").splitlines()
-    test = [line.split("\t")[:2] for line in lines]
-    if not test:
-        raise SelbenchError(f"{annotations} is empty; unpack the archive again")
-    for number, words in enumerate(test, 1):
-        if len(words) < 2:
-            raise SelbenchError(
-                f"{annotations}, line {number} names no image and class; unpack the archive again"
-            )
+    test = read_annotations(folder / "val")
     strangers = {name for _, name in test} - set(classes)
     if strangers:
         raise SelbenchError(
@@ -62,8 +52,6 @@ def _decode(folder: Path, progress: Progress) -> Decoded:
             [path for paths in train for path in paths], progress, "decode training images"
         ),
         torch.tensor([label for label, paths in enumerate(train) for _ in paths]),
-        decode_images(
-            [folder / "val" / "images" / n for n, _ in test], progress, "decode test images"
-        ),
+        decode_images([path for path, _ in test], progress, "decode test images"),
         torch.tensor([classes.index(name) for _, name in test]),
     )

@@ -62,7 +62,7 @@ WRONG = {
     ),
     "data": (
         ["run", "tiny.toml", "--data", "nowhere"],
-        r"the folder /.*/nowhere/train is missing; put images there as train/<class>/\*, or point ",
+        r"there is no folder /.*/nowhere; put images there as train/<class>/\* and test/<class>/\*",
     ),
     "cifar10's data": (
         ["run", "cifar10", "--data", "nowhere"],

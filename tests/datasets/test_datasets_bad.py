@@ -1,5 +1,6 @@
 """Bad data is told in a sentence that names it."""
 
+import os
 import struct
 import zlib
 
@@ -33,14 +34,18 @@ def test_folder_needs_a_root():
         load("folder")
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_missing_part_says_where_to_put_it(part, image_tree):
+def test_missing_test_images_say_where_to_put_them(image_tree):
     root = image_tree()
-    (root / part).rename(root / "elsewhere")
+    (root / "test").rename(root / "elsewhere")
     with pytest.raises(
-        SelbenchError, match=rf"{root / part} is missing; put images there as {part}/"
+        SelbenchError, match=rf"{root / 'test'} is missing; put test images there as test/"
     ):
         load("folder", root)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(SelbenchError, match=f"^there is no folder {tmp_path / 'gone'}; put images"):
+        load("folder", tmp_path / "gone")
 
 
 def test_link_to_nothing_is_named(image_tree):
@@ -96,6 +101,11 @@ def half(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def directory(path):
     path.unlink()
     path.mkdir()
@@ -105,7 +115,8 @@ UNUSABLE = {
     text: r"cannot be decoded as an image \(.*\); repair or remove it",
     empty: r"cannot be decoded as an image \(.*\); repair or remove it",
     half: r"cannot be decoded as an image \(.*\); repair or remove it",
-    directory: r"cannot be decoded as an image \(.*\); repair or remove it",
+    directory: "it is a folder; name a regular file",
+    pipe: "it is a pipe; name a regular file",
     large: r"is larger than 4096 pixels; shrink or remove it",
     bomb: r"is larger than 4096 pixels; shrink or remove it",
 }
@@ -117,7 +128,7 @@ def test_unusable_image_is_named(spoil, number, image_tree):
     root = image_tree()
     path = root / "train" / "digit-0" / f"{number:04}.png"
     spoil(path)
-    with pytest.raises(SelbenchError, match=f"^{path} {UNUSABLE[spoil]}$"):
+    with pytest.raises(SelbenchError, match=f"{path}:? {UNUSABLE[spoil]}$"):
         load("folder", root)
     assert not (root / ".selbench.safetensors").exists()
 

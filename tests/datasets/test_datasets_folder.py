@@ -49,7 +49,18 @@ def test_folder_passes_over_what_is_no_image(image_tree):
     (root / "train" / "digit-0" / "._0000.png").write_bytes(b"of another system")
     (root / "train" / ".hidden").mkdir()
     (root / "train" / "list.csv").touch()
-    data = load("folder", root)
+    for litter in ("Thumbs.db", "__MACOSX", ".DS_Store"):
+        (root / "train" / "digit-0" / litter).mkdir()
+        (root / "train" / litter).mkdir()
+    (root / "test" / "digit-1" / "more").mkdir()
+    (root / "test" / "digit-1" / "photo.heic").touch()
+    line = (
+        f"^4 files are left out of {root}, as Pillow reads no images there: train/list.csv, "
+        "train/digit-0/readme.txt, test/digit-1/more/ and 1 more$"
+    )
+    with pytest.warns(UserWarning, match=line) as told:
+        data = load("folder", root)
+    assert len(told) == 1
     assert data.classes == ("digit-0", "digit-1")
     assert len(data.train) == 4
 
