@@ -20,7 +20,7 @@ from selbench.leaderboard import current_rows
 from selbench.missing import lost, missing
 from selbench.progress import SILENT
 from selbench.request import Request
-from selbench.session import Session
+from selbench.session import Session, looking
 from selbench.store import StudyStore
 from selbench.study import Study, load_study, shipped_studies
 from selbench.subjects import Network
@@ -38,6 +38,7 @@ def evaluate(
     device: str = "auto",
     corruptions: Sequence[str] = (),
     attacks: Sequence[str] = (),
+    layers: str | None = None,
     data: str | Path | None = None,
     retry_failed: bool = False,
     time_limit: float | None = None,
@@ -57,6 +58,8 @@ def evaluate(
         device: "auto", "cpu", "cuda" or "cuda:1".
         corruptions: to take of those in the suites; none for all.
         attacks: to make of those in the suites, such as "pgd-linf"; none for all.
+        layers: a regular expression, searched for in the names of modules, whose outputs analyses
+            look at; None for all activations that are never negative.
         data: where the images of a data set given by name lie.
         retry_failed: try again what failed in an earlier call, of what `store` keeps.
         time_limit: seconds that the network may compute for a cell, which else fails.
@@ -77,7 +80,7 @@ def evaluate(
         raise SelbenchError(f"limit is a number of test images, at least 1, got {limit}")
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"time_limit is a number of seconds above 0, got {time_limit}")
-    session = _session(dataset, device, data)
+    session = _session(dataset, device, data, layers)
     network = _network(model, name or type(model).__name__, session.dataset, time_limit)
     request = Request(
         suites=(suites,) if isinstance(suites, str) else tuple(suites),
@@ -99,7 +102,9 @@ def evaluate(
         return _measured(session, network, root, request)
 
 
-def _session(dataset: str | Dataset, device: str, data: str | Path | None) -> Session:
+def _session(
+    dataset: str | Dataset, device: str, data: str | Path | None, layers: str | None
+) -> Session:
     if isinstance(dataset, Dataset):
         if data is not None:
             raise SelbenchError("data says where a named data set lies; leave it out")
@@ -109,7 +114,9 @@ def _session(dataset: str | Dataset, device: str, data: str | Path | None) -> Se
         study = adhoc_study(dataset, root)
         spec = study.dataset.model_copy(update={"root": root or study.dataset.root})
         study, dataset = study.model_copy(update={"dataset": spec}), load_dataset(spec)
-    return Session(sized(study, dataset), dataset, choose_device(device), SILENT)
+    mechanism = looking(study.mechanism, {"layers": layers})
+    study = sized(study, dataset).model_copy(update={"mechanism": mechanism})
+    return Session(study, dataset, choose_device(device), SILENT)
 
 
 def _study_of(dataset: Dataset) -> Study:

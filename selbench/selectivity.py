@@ -1,8 +1,9 @@
 """Class selectivity: how differently a unit responds to different classes, and how to push it.
 
 The index is that of Morcos et al., 2018, arXiv:1803.06959; the regulariser that of Leavitt &
-Morcos, 2020, arXiv:2003.01262. A unit is one map of a ReLU's output, its activity the map's
-spatial mean. Every call of a ReLU is a layer, so a module called twice makes two; logits are none.
+Morcos, 2020, arXiv:2003.01262. A unit is one map of an activation's output, its activity the map's
+spatial mean. Every call of an activation that is never negative, such as a ReLU, is a layer, so a
+module called twice makes two; logits are none.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from selbench.activations import activation
 from selbench.errors import NegativeActivityError
 from selbench.types import Labels, Units
+from selbench.unit_axes import Followed, Usual
 
 EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, this one is ours
 
@@ -25,27 +28,60 @@ CACHED = 1 << 20  # bytes of maps that stay in the processor's cache from one op
 
 Keep = Callable[[Tensor], Any]  # what is kept of a layer's output
 
+# Of these alone all calls are layers; other activations are where weights made their input.
 _RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
 class RecordedUnits(TorchFunctionMode):
-    """Collect, inside a `with` block, the units of every ReLU that is called, in calling order.
+    """Collect, inside a `with` block, the units of every activation that is never negative.
 
-    Modules and functional calls are seen alike, so that any network can be recorded as it is:
+    Modules and functional calls are seen alike, in calling order, so that any network can be
+    recorded as it is:
 
         with RecordedUnits() as recorded:
             logits = model(images)
-        recorded.layers  # one (batch, units) float32 tensor for each ReLU call, differentiable
+        recorded.layers  # one (batch, units) float32 tensor for each call, differentiable
 
-    `keep` makes of a ReLU's output what is collected, if it is not to be its units. With `wanted`
-    only so many calls are collected: those of these places, from 0.
+    Left out is what is computed of parameters alone, without the images.
+
+    Attributes:
+        layers: what was collected.
+        usual: whether only ReLUs were layers so far, all of them, on maps or vectors as a network
+            of convolutions has them.
+
+    Args:
+        keep: makes of an activation's output what is collected, if it is not to be its units. It
+            is laid out as (batch, units), (batch, tokens, units) or (batch, units, height, width).
+        wanted: collect only so many calls, those of these places, from 0.
+        constants: a network's buffers, which are no images.
+        missed: is called with the name of each activation that can be negative.
+        follow: whether to find units; else it is taken for granted that a network is `usual`,
+            which saves some milliseconds.
     """
 
-    def __init__(self, keep: Keep | None = None, wanted: Collection[int] | None = None) -> None:
+    def __init__(
+        self,
+        keep: Keep | None = None,
+        wanted: Collection[int] | None = None,
+        *,
+        constants: Collection[Tensor] = (),
+        missed: Callable[[str], object] | None = None,
+        follow: bool = True,
+    ) -> None:
         super().__init__()
         self.layers: list[Any] = []
-        self._keep, self._wanted = keep or spatial_mean, wanted
+        self.usual = True
+        self._keep, self._wanted, self._missed = keep or spatial_mean, wanted, missed
+        self._followed = Followed(constants) if follow else Usual()
         self._calls = 0
+
+    def of_images(self, output: Tensor) -> bool:
+        """Say whether what a function made has a row for each image."""
+        return self._followed.of_images(output)
+
+    def maps(self, output: Tensor) -> Tensor:
+        """Return what any function made of the images as (batch, units, height, width) or so."""
+        return self._followed.maps(output)
 
     def __torch_function__(
         self,
@@ -54,19 +90,48 @@ class RecordedUnits(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call `function` as it would have been, and keep its units if it is a ReLU."""
+        """Call `function` as it would have been, and keep its units if it is such an activation."""
         kwargs = kwargs or {}
-        if function not in _RELUS:
-            return function(*args, **kwargs)
+        found = activation(function, args, kwargs)
+        if found and self._is_layer(function, args, kwargs):
+            name, never_negative = found
+            if never_negative:
+                return self._recorded(function, args, kwargs)
+            if self._missed:
+                self._missed(name)
+        output = function(*args, **kwargs)
+        self._followed.follow(function, args, kwargs, output)
+        return output
+
+    def _is_layer(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        given = args[0] if args else kwargs.get("input")
+        if not isinstance(given, Tensor):
+            return False
+        if function not in _RELUS and not self._followed.has_units(given):
+            return False
+        seen = self._followed.of_images(given)
+        self.usual &= seen and function in _RELUS
+        return seen
+
+    def _recorded(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         wanted = self._wanted is None or self._calls in self._wanted
         self._calls += 1
-        if wanted and self._keep is spatial_mean and _in_one_pass(function, args, kwargs):
+        usual = wanted and self._keep is spatial_mean and _in_one_pass(function, args, kwargs)
+        if usual and self._followed.maps(args[0]) is args[0]:
             output, units = _ReluAndMean.apply(args[0])
+            self._followed.follow(function, args, kwargs, output)
             self.layers.append(units)
             return output
         output = function(*args, **kwargs)
+        self._followed.follow(function, args, kwargs, output)
+        maps = self._followed.maps(output)
+        self.usual &= maps is output
         if wanted:
-            self.layers.append(self._keep(output))
+            self.layers.append(self._keep(maps))
         return output
 
 

@@ -101,7 +101,7 @@ class Session:
                 "seeds": chosen_seeds,
                 "dataset": spec,
                 "corruptions": _corruptions(study.corruptions, source, scale),
-                "mechanism": _mechanism(study.mechanism, mechanism),
+                "mechanism": looking(study.mechanism, mechanism),
             }
         )
         chosen_device = choose_device(device)
@@ -283,8 +283,8 @@ def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) ->
         raise SelbenchError(f"{option}: {message[0].lower()}{message[1:]}") from problem
 
 
-def _mechanism(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSpec:
-    """Return how a study's analyses look at networks, with what the command line says instead."""
+def looking(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSpec:
+    """Return how a study's analyses look at networks, with what is `given` instead."""
     said = {name: value for name, value in given.items() if value is not None}
     try:
         return MechanismSpec.model_validate(spec.model_dump() | said)

@@ -327,7 +327,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(estimator):
     told = refusal(input_gradients, network, images[:1], **options)
     assert told == "variation across samples takes at least 2 images, got 1"
     told = refusal(input_gradients, nn.Flatten(), images, **options)
-    assert told.startswith("the network calls no ReLU; name the modules to look at with --layers")
+    assert told.startswith("the network calls no ReLU or other activation that is never negative; ")
     images[3, 0, 0, 0] = torch.nan
     told = refusal(input_gradients, network, images, **options)
     assert told == (

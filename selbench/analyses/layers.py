@@ -1,11 +1,13 @@
 """Layers: which of a network's outputs are looked at, their names and their units.
 
-A layer is a call of a ReLU; where a pattern is given, a call of a module whose name it matches.
+A layer is a call of an activation that is never negative, such as a ReLU; where a pattern is given,
+a call of a module whose name it matches.
 Layers are numbered from 1 in the order in which an image passes them.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -22,6 +24,7 @@ from selbench.types import Images, Pixels, Units
 
 Columns = Literal["units", "maps"]
 COLUMNS: tuple[Columns, ...] = ("units", "maps")
+SHOWN = 3  # names of modules of each kind of activation
 PARTS = ("early", "middle", "late")  # thirds of a network's layers
 
 
@@ -32,7 +35,7 @@ class Layer:
     Attributes:
         number: its place, from 1.
         name: that of the module that was called; ":2" marks the second call of one module.
-        shape: of its output for one image.
+        shape: of its output for one image: (units,), (tokens, units) or (units, height, width).
     """
 
     number: int
@@ -51,21 +54,19 @@ def find_layers(
 ) -> list[Layer]:
     """Run a few `images` to see which layers a network has.
 
+    Warns:
+        RuntimeWarning: of activations that are not looked at, where no pattern is given.
+
     Raises:
-        SelbenchError: where the network calls no ReLU, or has no module that `pattern` matches.
+        SelbenchError: where the network calls no activation that is never negative, or has no
+            module that `pattern` matches.
     """
-    calls: list[str] = []
-
-    def keep(output: Tensor) -> Tensor:
-        calls.append(path[-1])
-        return output
-
-    # The names' hooks come after those of the recording, which ask for them.
-    with evaluating(model), recording(model, pattern, keep) as outputs, running(model) as path:
-        model(as_images(images[:2]))
+    calls, outputs, missed = _looked(model, images, pattern)
     if not outputs:
         missing = NoReLUError if pattern is None else SelbenchError
         raise missing(_no_layers(model, pattern))
+    if missed and pattern is None:  # always from this line, so that Python shows it once
+        warnings.warn(_not_looked_at(len(outputs), missed), RuntimeWarning, stacklevel=1)
     names = [_numbered(name, calls[:place].count(name)) for place, name in enumerate(calls)]
     return [
         Layer(number, name, tuple(output.shape[1:]))
@@ -73,29 +74,67 @@ def find_layers(
     ]
 
 
+@torch.no_grad()
+def missed_activations(model: nn.Module, images: Images | Pixels) -> dict[str, int]:
+    """Return the activations that can be negative, which nobody looks at unasked: how many calls.
+
+    Such as {"gelu": 12}; those of outputs that do not depend on the image are left out.
+    """
+    return {name: len(calls) for name, calls in _looked(model, images, None)[2].items()}
+
+
+def _looked(
+    model: nn.Module, images: Images | Pixels, pattern: str | None
+) -> tuple[list[str], list[Tensor], dict[str, list[str]]]:
+    """Return the names and the outputs of layers, and where activations of other kinds are."""
+    calls: list[str] = []
+    missed: dict[str, list[str]] = {}
+
+    def keep(output: Tensor) -> Tensor:
+        calls.append(path[-1])
+        return output
+
+    def miss(kind: str) -> None:
+        missed.setdefault(kind, []).append(path[-1])
+
+    # The names' hooks come after those of the recording, which ask for them.
+    watching = recording(model, pattern, keep, miss)
+    with evaluating(model), watching as outputs, running(model) as path:
+        model(as_images(images[:2]))
+    return calls, outputs, missed
+
+
 @contextmanager
 def recording(
-    model: nn.Module, pattern: str | None = None, keep: Keep = spatial_mean
+    model: nn.Module,
+    pattern: str | None = None,
+    keep: Keep = spatial_mean,
+    missed: Callable[[str], object] | None = None,
 ) -> Iterator[list[Any]]:
     """Yield a list that fills, whenever `model` runs, with what `keep` makes of its layers.
 
     Args:
         model: the network.
         pattern: a regular expression, searched for in the names of modules, whose outputs are the
-            layers; None for the outputs of all ReLUs.
+            layers; None for the outputs of all activations that are never negative.
         keep: maps a layer's output, (batch, ...), to what is kept of it.
+        missed: is called with the name of each activation that can be negative.
     """
+    wanted = None if pattern is None else ()
+    recorded = RecordedUnits(keep, wanted, constants=list(model.buffers()), missed=missed)
     if pattern is None:
-        with RecordedUnits(keep) as recorded:
+        with recorded:
             yield recorded.layers
         return
     kept: list[Any] = []
+
     handles = [
-        model.get_submodule(name).register_forward_hook(_watch(name, kept, keep))
+        model.get_submodule(name).register_forward_hook(_watch(name, kept, keep, recorded))
         for name in matching(model, pattern)
     ]
     try:
-        yield kept
+        with recorded:
+            yield kept
     finally:
         for handle in handles:
             handle.remove()
@@ -172,7 +211,7 @@ def units_of(outputs: Tensor) -> Units:
     """
     if outputs.ndim == 2:
         return outputs.clone()  # what comes next may work in place
-    return outputs.mean(1) if outputs.ndim == 3 else outputs.mean((2, 3))
+    return outputs.mean(1) if outputs.ndim == 3 else outputs.mean([*range(2, outputs.ndim)])
 
 
 def check_finite(layers: Sequence[Layer], values: Sequence[Tensor]) -> None:
@@ -196,21 +235,37 @@ def _numbered(name: str, before: int) -> str:
     return f"{name}:{before + 1}" if before else name
 
 
-def _watch(name: str, kept: list[Any], keep: Keep) -> Callable[..., None]:
-    """Return a hook that keeps what a module returns."""
+def _watch(name: str, kept: list[Any], keep: Keep, recorded: RecordedUnits) -> Callable[..., None]:
+    """Return a hook that keeps what a module returns, unless it is the same for all images."""
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, Tensor):
             raise SelbenchError(
                 f"{name} returns a {type(output).__name__}, not a tensor; choose other --layers"
             )
-        kept.append(keep(output))
+        if recorded.of_images(output):
+            kept.append(keep(recorded.maps(output)))
 
     return hook
+
+
+def _not_looked_at(layers: int, missed: Mapping[str, Sequence[str]]) -> str:
+    """Say by name which activations are no layers."""
+    calls = sum(map(len, missed.values()))
+    kinds = [
+        f"{kind} in {', '.join(names[:SHOWN])}"
+        + (f" and {len(names) - SHOWN} others" if len(names) > SHOWN else "")
+        for kind, names in missed.items()
+    ]
+    return (
+        f"{layers} of {layers + calls} activations are looked at; not {'; '.join(kinds)}, which "
+        "can be negative: name such modules with --layers REGEX"
+    )
 
 
 def _no_layers(model: nn.Module, pattern: str | None) -> str:
     names = [name for name, module in model.named_modules() if name and not list(module.children())]
     known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     what = "the network calls no ReLU" if pattern is None else f"no module matches {pattern!r}"
+    what += " or other activation that is never negative" if pattern is None else ""
     return f"{what}; name the modules to look at with --layers REGEX, among {known or 'none'}"

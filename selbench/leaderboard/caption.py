@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from selbench.leaderboard.accuracies import Levels, ids
-from selbench.leaderboard.columns import COLUMNS, of_corrupted
+from selbench.leaderboard.columns import COLUMNS, INDEX, PARTIAL, of_corrupted
 from selbench.leaderboard.current import data_name
-from selbench.leaderboard.explained import looks_of
+from selbench.leaderboard.explained import looks_of, partly
 from selbench.leaderboard.joined import Compared
 from selbench.leaderboard.published import said_of
 from selbench.leaderboard.relative import RELATIVE, Reference, Relative
@@ -54,6 +54,9 @@ def remarks(
         *map(Remark, (*_intervals(table), *looks_of(found.rows), *_not_finite(found))),
         *map(Remark, said_of(found.published, found.rows, _data(found))),
     ]
+    if parts_of := partly(found.rows):
+        own = "; ".join(f"{_named([name])} of {part}" for name, part in parts_of.items())
+        parts.append(Remark(f"{PARTIAL} selectivity of {own}", INDEX))
     if reference is not None and networks["mce"].notna().any():
         text = f"mCE relative to {compared_with(reference, found)}"
         parts.append(Remark(text, frozenset(RELATIVE)))

@@ -9,6 +9,7 @@ from selbench.leaderboard.columns import COLUMNS
 from selbench.leaderboard.means import cells, common, mean, pooled
 from selbench.metrics import READ, Metric
 from selbench.suites.corrupted import CORRUPTED
+from selbench.suites.index import MISSED
 
 REPRESENTATION = ("dimensionality", "representation", "representation-maps")
 SHOWN = ("level", "subject", "source", "value")
@@ -89,3 +90,19 @@ def looks_of(rows: pd.DataFrame) -> list[str]:
 
 def _unusual(marks: list[str]) -> str:
     return ", ".join(mark for mark in marks if mark not in ("", "probes", "exact"))
+
+
+def partly(rows: pd.DataFrame) -> dict[str, str]:
+    """Say of each network whose index covers a part of its activations, which part.
+
+    Such as {"mixed": "14 of 34 activations, not hardswish"}.
+    """
+    index = rows[(rows["suite"] == "selectivity") & (rows["condition"] == "clean")]
+    missed = index[index["metric"].str.startswith(MISSED)]
+    layers = index[index["metric"] == "selectivity_index"].groupby("subject")["layer"].max()
+    found = {}
+    for subject, own in missed.groupby("subject"):
+        calls, known = int(own["value"].sum()), int(layers[subject])
+        kinds = ", ".join(own["metric"].str.removeprefix(MISSED))
+        found[str(subject)] = f"{known} of {known + calls} activations, not {kinds}"
+    return found

@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 from pandas.api.typing import NAType
 
-from selbench.leaderboard.columns import COLUMNS, MASKING, TABLES, WIDE, attacked
+from selbench.leaderboard.columns import (
+    COLUMNS,
+    COVERED,
+    INDEX,
+    MASKING,
+    PARTIAL,
+    TABLES,
+    WIDE,
+    attacked,
+)
 from selbench.leaderboard.table import Groups, Leaderboard
 from selbench.metrics import Metric
 from selbench.printable import printable
@@ -100,7 +109,8 @@ def _rank(value: int | NAType) -> str:
 def quantity(row: pd.Series, name: str, column: Metric) -> str:
     """Write a quantity for people: "97.1 ± 0.4"; "-" where it is missing.
 
-    Where only some of a row's networks have it, how many follows: "97.1 ± 0.4 (n = 2)".
+    Where only some of a row's networks have it, how many follows: "97.1 ± 0.4 (n = 2)"; an index
+    that covers a part of the activations is marked: "0.412*".
     """
     unit = column.unit
     value, interval = row[name] * unit.factor, row[f"{name}_interval"] * unit.factor
@@ -109,5 +119,7 @@ def quantity(row: pd.Series, name: str, column: Metric) -> str:
     text = f"{value:.{unit.decimals}f}"
     if not np.isnan(interval) and not column.null_of:
         text = f"{text} ± {interval:.{unit.decimals}f}"
+    if name in INDEX and row.get(COVERED):
+        text += PARTIAL
     n = row.get(f"{name}_n", row["networks"])
     return text if n == row["networks"] else f"{text} (n = {n})"

@@ -14,9 +14,9 @@ from selbench.findings import whole_name
 from selbench.leaderboard.accuracies import accuracies, averaged, by_corruption, planned
 from selbench.leaderboard.attacked import masked, medians
 from selbench.leaderboard.caption import Remark, note, remarks
-from selbench.leaderboard.columns import COLUMNS, MASKING
+from selbench.leaderboard.columns import COLUMNS, COVERED, MASKING
 from selbench.leaderboard.correct_on_all import correct_on_all
-from selbench.leaderboard.explained import explained
+from selbench.leaderboard.explained import explained, partly
 from selbench.leaderboard.joined import Compared, compared
 from selbench.leaderboard.means import over_seeds
 from selbench.leaderboard.over_images import half_widths
@@ -39,7 +39,8 @@ class Leaderboard:
         table: columns study, subject, alpha, networks, images (how many), and for every quantity
             of `COLUMNS` its mean over networks; with the suffix `_interval` the half width of its
             95 % interval, over networks, or over images where there is one network; with `_n`
-            how many networks have it. Accuracies lie in [0, 1]; mce is 1 for the reference.
+            how many networks have it. Where the index covers a part of some network's activations,
+            `selectivity_of` says which. Accuracies lie in [0, 1]; mce is 1 for the reference.
         remarks: what the numbers are over, and what was left out.
         columns: the quantities that are shown, in this order; () for all that there are.
         groups: the tables of a board that has other quantities than `COLUMNS`.
@@ -122,6 +123,7 @@ def derived(
     networks = networks.assign(**relative.columns)
     halves = half_widths(found, _alone(networks), plan)
     board = _rows_over_networks(networks, halves, found)
+    board = _marked(board, networks, partly(found.rows))
     lacking = [name for name in names if name not in counted]
     shares = {
         name: (len(counted[name]), len(plan[name][name])) for name in names if name in counted
@@ -136,6 +138,17 @@ def derived(
         findings=sentences(networks.index, found.findings),
         withheld=found.withheld,
     )
+
+
+def _marked(board: pd.DataFrame, networks: pd.DataFrame, parts: Mapping[str, str]) -> pd.DataFrame:
+    """Add what part of the activations the index covers, where that is not all for all networks."""
+    covered = networks.loc[[name for name in networks.index if name in parts]]
+    places = zip(covered["study"], covered["row"], strict=True)
+    rows = dict(zip(places, map(parts.get, covered.index), strict=True))
+    if not rows:
+        return board
+    keys = zip(board["study"], board["subject"], strict=True)
+    return board.assign(**{COVERED: [rows.get(key, "") for key in keys]})
 
 
 def _counted(found: Compared, extra: bool, only: Sequence[str]) -> list[str]:

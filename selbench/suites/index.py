@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from selbench.analyses.layers import missed_activations
 from selbench.analyses.selectivity import LayerSelectivity, class_selectivity
 from selbench.datasets import Split
 from selbench.metrics import METRICS, NUMBER, Metric, Panel, Rows
@@ -15,6 +16,7 @@ from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis
 from selbench.suites.work import Passes, Setting, Work
 
+MISSED = "activations_missed_"  # of a kind that can be negative; such a metric counts its calls
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the index over a layer's units
 
 
@@ -42,6 +44,8 @@ def _measure_index(
         "dead_units": dead,
         "units": units,
     }
+    missed = missed_activations(model, split.images) if layers is None else {}
+    whole |= {f"{MISSED}{kind}": calls for kind, calls in missed.items()}
     return [*rows, *summaries, *(Measurement(m, float(v), len(split)) for m, v in whole.items())]
 
 

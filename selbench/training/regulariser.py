@@ -30,11 +30,18 @@ class Regulariser:
     def __init__(self, recipe: Recipe, alpha: float, calls: Sequence[str]) -> None:
         self.alpha = alpha
         self.recipe = recipe
+        self._usual = False  # until a batch has passed
+        self._first: RecordedUnits | None = None
         self._places = None if recipe.layers is None else _places(recipe.layers, calls)
 
     def recorded(self) -> RecordedUnits:
         """Return what collects, inside a `with` block, the units that `selectivity` takes."""
-        return RecordedUnits(wanted=self._places if self.alpha else ())
+        if self._first:  # its units are let go
+            self._usual, self._first = self._first.usual, None
+        follow = bool(self.alpha) and not self._usual
+        found = RecordedUnits(wanted=self._places if self.alpha else (), follow=follow)
+        self._first = found if follow else None
+        return found
 
     def strength(self, epoch: float) -> float:
         """Return alpha at `epoch`, a fraction within an epoch included, counted from 0."""
