@@ -8,8 +8,10 @@ version's numbers: APGD on the cross-entropy and on the targeted ratio of logits
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 
 import torch
+import torch.nn.functional as F
 from pyautoattack.autopgd_base import (  # type: ignore[import-untyped]
     APGDAttack,
     APGDAttack_targeted,
@@ -176,6 +178,13 @@ class _Square(SquareAttack):  # type: ignore[misc]
     """
 
     generator: torch.Generator
+    height, width = 0, 0  # of the images, without what `_tiled` adds
+
+    def normalize(self, x: Images) -> Images:
+        """Divide perturbations by their length; there are none beside the images."""
+        x[:, :, self.height :], x[..., self.width :] = 0, 0
+        normalized: Images = super().normalize(x)
+        return normalized
 
     def random_choice(self, shape: list[int]) -> Tensor:
         """Draw signs for one example, and repeat them for the others."""
@@ -203,12 +212,39 @@ class _Square(SquareAttack):  # type: ignore[misc]
 
 def _square(guarded: Guarded, norm: Norm, epsilon: float, queries: int, seed: int) -> Foreign:
     def attack(images: Images, labels: Labels, examples: Examples) -> Images:
+        height, width = images.shape[2:]
+
+        def cropped(points: Images) -> Tensor:
+            logits: Tensor = guarded(points[:, :, :height, :width])
+            return logits
+
         square = _Square(
-            guarded, NAMES[norm.name], n_queries=queries, eps=epsilon, resc_schedule=False
+            cropped, NAMES[norm.name], n_queries=queries, eps=epsilon, resc_schedule=False
         )
-        square.init_hyperparam(images)
+        square.height, square.width = height, width
+        points = _tiled(images) if norm.name == "l2" else images
+        square.init_hyperparam(points)
         square.generator = torch.Generator().manual_seed(seed)
-        _, found = square.attack_single_run(images, labels)
-        return found  # type: ignore[no-any-return]
+        _, found = square.attack_single_run(points, labels)
+        return found[:, :, :height, :width]  # type: ignore[no-any-return]
 
     return attack
+
+
+def _tiled(images: Images) -> Images:
+    """Pad images to a size that Square can start on in L2, if theirs is none.
+
+    It lays squares of a fifth of the height side by side, from an offset that is the height's
+    remainder, and fails where the last one does not fit: on most images that are not square.
+    """
+    height, width = images.shape[2:]
+    tall = next(size for size in count(max(height, 5)) if _fits(size, size))
+    wide = next(size for size in count(width) if _fits(tall, size))
+    if (tall, wide) == (height, width):
+        return images
+    return F.pad(images, (0, wide - width, 0, tall - height))
+
+
+def _fits(height: int, size: int) -> bool:
+    side, offset = height // 5, height % 5 // 2
+    return size >= side and offset + size // side * side <= size

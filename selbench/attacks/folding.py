@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
 
 from selbench.types import Images
 
@@ -37,7 +38,8 @@ def folded(network: nn.Module, images: Images) -> nn.Module:
 def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
     """Return which convolution's output goes straight into which batch norm, by their names.
 
-    A module that is called more than once is in no pair, nor a batch norm that keeps no statistics.
+    A module that is called more than once is in no pair, nor a batch norm that keeps no statistics,
+    or that looks at the batch itself: a network may put its own into training mode.
     """
     made: dict[int, tuple[str, Tensor]] = {}
     calls: dict[str, int] = {}
@@ -46,9 +48,9 @@ def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             calls[name] = calls.get(name, 0) + 1
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not is_parametrized(module):
                 made[id(output)] = name, output  # kept alive, so that its id stays its own
-            elif inputs and id(inputs[0]) in made and module.running_mean is not None:
+            elif inputs and id(inputs[0]) in made and _stored(module):
                 pairs[made[id(inputs[0])][0]] = name
 
         return module.register_forward_hook(hook)
@@ -62,3 +64,8 @@ def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
         for each in hooks:
             each.remove()
     return {c: n for c, n in pairs.items() if calls[c] == calls[n] == 1}
+
+
+def _stored(norm: nn.Module) -> bool:
+    """Say whether a batch norm uses the statistics that it has stored."""
+    return norm.running_mean is not None and not norm.training

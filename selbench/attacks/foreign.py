@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from selbench.attacks.gradient import NEVER, Attacked, check_inputs, logits_of
+from selbench.attacks.losses import tempered
 from selbench.attacks.norms import SLACK, Norm, inside
 from selbench.chunks import in_chunks
 from selbench.types import Examples, Images, Labels, Logits
@@ -18,7 +19,8 @@ Foreign = Callable[[Images, Labels, Examples], Images]  # what it makes of a bat
 class Guarded(nn.Module):
     """A network as attacks that others wrote can take it.
 
-    They write into its logits, and go astray where those are not numbers.
+    They write into its logits, and go astray where those are not numbers. Where they follow
+    gradients, mostly those of cross-entropy, logits are `tempered`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -28,7 +30,8 @@ class Guarded(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
-        return logits.nan_to_num()  # also a copy
+        logits = logits.nan_to_num()  # also a copy
+        return tempered(logits) if logits.requires_grad else logits
 
 
 @dataclass(frozen=True)

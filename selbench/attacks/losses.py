@@ -13,9 +13,41 @@ Losses = Float[Tensor, " batch"]
 Loss = Callable[[Logits, Labels], Losses]
 
 
+CERTAIN = 14.0  # logits' lead beyond which float32 loses what probability is left to the others
+LEAD = 10.0  # that such logits are brought to
+
+
 def cross_entropy(logits: Logits, labels: Labels) -> Losses:
-    """Cross-entropy; its gradient vanishes where the network is certain."""
-    return F.cross_entropy(logits, labels, reduction="none")
+    """Cross-entropy of the logits, or of the probabilities, that a network returns.
+
+    Where the network is certain, of its logits after `tempered`: otherwise the gradient would
+    vanish by rounding.
+    """
+    if are_probabilities(logits):
+        logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
+    return F.cross_entropy(tempered(logits), labels, reduction="none")
+
+
+def tempered(logits: Logits) -> Logits:
+    """Divide an example's logits so that the largest leads by `LEAD`, if it does by `CERTAIN`.
+
+    Predictions stay, and so does the direction in which two logits differ. Others' logits are not
+    touched, to the bit.
+    """
+    if logits.shape[1] < 2:
+        return logits
+    with torch.no_grad():
+        first, second = logits.topk(2, dim=1).values.T
+        lead = first - second
+        certain = (lead > CERTAIN) & lead.isfinite()
+        scale = torch.where(certain, lead / LEAD, 1)[:, None]
+    return logits / scale if certain.any() else logits
+
+
+def are_probabilities(outputs: Logits) -> bool:
+    """Say whether all of a network's outputs look like probabilities."""
+    sums = outputs.detach().sum(1)
+    return bool((outputs >= 0).all() and ((sums - 1).abs() < 1e-3).all())
 
 
 def margin(logits: Logits, labels: Labels) -> Losses:

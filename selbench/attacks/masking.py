@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
 from selbench.attacks.gradient import check_inputs, fgsm, gradients_of, logits_of, pgd_grid
-from selbench.attacks.losses import margin
+from selbench.attacks.losses import are_probabilities, margin
 from selbench.attacks.norms import NORMS
-from selbench.types import Examples, Images, Labels, Logits
+from selbench.types import Examples, Images, Labels
 
 LINF = NORMS["linf"]
 HUGE = 64 / 255  # a budget to which no network can stand up
@@ -69,7 +69,7 @@ def examine(
     check_inputs(images, epsilons)
     checks = {
         "not_finite": _share(~logits.isfinite().all(1)),
-        "probabilities": float(_are_probabilities(logits)),
+        "probabilities": float(are_probabilities(logits)),
         "random": _share((logits - logits_of(network, images)).nan_to_num().abs().amax(1) > 1e-4),
         "no_gradients": float(not differentiable(network, images[:1], labels[:1])),
     }
@@ -124,11 +124,6 @@ def differentiable(network: nn.Module, images: Images, labels: Labels) -> bool:
     except RuntimeError:  # what torch raises where nothing requires a gradient
         return False
     return True
-
-
-def _are_probabilities(logits: Logits) -> bool:
-    sums = logits.sum(1)
-    return bool((logits >= 0).all() and ((sums - 1).abs() < 1e-3).all())
 
 
 def _noisy(
