@@ -144,7 +144,7 @@ def _marked(board: pd.DataFrame, networks: pd.DataFrame, parts: Mapping[str, str
     """Add what part of the activations the index covers, where that is not all for all networks."""
     covered = networks.loc[[name for name in networks.index if name in parts]]
     places = zip(covered["study"], covered["row"], strict=True)
-    rows = dict(zip(places, map(parts.get, covered.index), strict=True))
+    rows = dict(zip(places, [parts[str(name)] for name in covered.index], strict=True))
     if not rows:
         return board
     keys = zip(board["study"], board["subject"], strict=True)
