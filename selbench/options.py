@@ -54,7 +54,9 @@ Attacks = Annotated[
 ]
 Layers = Annotated[
     str | None,
-    typer.Option(metavar="REGEX", help="Modules whose outputs analyses look at, not all ReLUs."),
+    typer.Option(
+        metavar="REGEX", help="Modules whose outputs analyses look at, not all ReLUs and the like."
+    ),
 ]
 Models = Annotated[
     list[str] | None,

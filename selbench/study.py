@@ -102,7 +102,8 @@ class MechanismSpec(Frozen):
     """How the analyses that explain robustness look at networks.
 
     Attributes:
-        layers: a regular expression, searched for in the names of modules; None for all ReLUs.
+        layers: a regular expression, searched for in the names of modules; None for all ReLUs
+            and other activations that are never negative.
         columns: what dimensionality is measured of: units (spatial means), or flattened maps.
         estimator: of input-unit gradients: exact, or by random probes.
     """

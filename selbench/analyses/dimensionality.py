@@ -70,7 +70,8 @@ def dimensionality(
     Args:
         model: a network in evaluation mode; images in [0, 1] in, logits out.
         images: at least 2.
-        layers: a pattern of names of modules, instead of all ReLUs.
+        layers: a pattern of names of modules, instead of all activations that are never
+            negative.
         columns: "units", or "maps" for flattened maps.
 
     Raises:
@@ -96,7 +97,8 @@ def perturbed_dimensionality(
         model: a network in evaluation mode; images in [0, 1] in, logits out.
         images: clean ones.
         perturbed: the same images, perturbed, in the same order.
-        layers: a pattern of names of modules, instead of all ReLUs.
+        layers: a pattern of names of modules, instead of all activations that are never
+            negative.
         columns: "units", or "maps" for flattened maps.
 
     Returns:

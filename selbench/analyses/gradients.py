@@ -137,7 +137,7 @@ def input_gradients(
         examples: each image's position in its data set, which its probes depend on; None for 0, 1,
             2, ...
         layers: a regular expression that matches the names of the modules to look at; None for
-            all ReLUs.
+            all activations that are never negative.
 
     Raises:
         SelbenchError: for too few images or probes, an unknown estimator, a layer that returns NaN
@@ -166,7 +166,7 @@ def gradient_norms(
         model: a network; images in [0, 1] in. It stays as it is; a copy is run in evaluation mode.
         images: at least 1.
         layers: a regular expression that matches the names of the modules to look at; None for
-            all ReLUs.
+            all activations that are never negative.
 
     Raises:
         SelbenchError: for no images, a layer that returns NaN or infinity, a network that calls no

@@ -107,7 +107,8 @@ def class_selectivity(
         model: a network in evaluation mode; images in [0, 1] in, logits out.
         images: of at least 2 classes; uint8 or in [0, 1].
         labels: their classes.
-        layers: a pattern of names of modules, instead of all ReLUs.
+        layers: a pattern of names of modules, instead of all activations that are never
+            negative.
         shuffles: how often the labels are shuffled for the null.
 
     Raises:

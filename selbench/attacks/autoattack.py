@@ -231,7 +231,7 @@ def _square(guarded: Guarded, norm: Norm, epsilon: float, queries: int, seed: in
     return attack
 
 
-def _tiled(images: Images) -> Images:
+def _tiled(images: Images) -> Tensor:
     """Pad images to a size that Square can start on in L2, if theirs is none.
 
     It lays squares of a fifth of the height side by side, from an offset that is the height's

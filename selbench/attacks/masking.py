@@ -6,6 +6,7 @@ number, and a flag is raised where it passes its threshold.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from types import MappingProxyType
 
 import torch
@@ -25,19 +26,26 @@ DIGITS = 9  # of shares of images, beyond which they differ by rounding
 
 @dataclass(frozen=True)
 class Flag:
-    """When a check is a sign of masked gradients, and what to call it."""
+    """When a check is a sign of masked gradients, and what to call it.
+
+    Attributes:
+        words: what to call it.
+        threshold: raised above it.
+        alone: whether one image is enough; else what a single one does is taken for chance.
+    """
 
     words: str
-    threshold: float = 0.0  # raised above it
+    threshold: float = 0.0
+    alone: bool = False
 
 
 FLAGS: Mapping[str, Flag] = MappingProxyType(
     {
-        "no_gradients": Flag("no gradients"),
+        "no_gradients": Flag("no gradients", alone=True),
         "zero_gradients": Flag("zero gradients"),
-        "not_finite": Flag("outputs not finite"),
-        "probabilities": Flag("returns probabilities"),
-        "random": Flag("random outputs"),
+        "not_finite": Flag("outputs not finite", alone=True),
+        "probabilities": Flag("returns probabilities", alone=True),
+        "random": Flag("random outputs", alone=True),
         "one_step": Flag("one step beats many", 0.002),
         "more_steps": Flag("more steps or restarts help", 0.01),
         "noise": Flag("noise beats the attack", 0.002),
@@ -109,10 +117,18 @@ def examine(
     return checks
 
 
-def raised(checks: Mapping[str, float]) -> list[str]:
-    """Return the words of the flags that `checks` raise."""
+def raised(checks: Mapping[str, float], images: float = inf) -> list[str]:
+    """Return the words of the flags that `checks` of so many images raise.
+
+    No single image raises a flag, but for those that are `alone`.
+    """
     passed = {name: round(value, DIGITS) for name, value in checks.items()}
-    return [flag.words for name, flag in FLAGS.items() if passed.get(name, 0) > flag.threshold]
+    least = round(1 / images, DIGITS) if images else 0.0
+    return [
+        flag.words
+        for name, flag in FLAGS.items()
+        if passed.get(name, 0) > max(flag.threshold, 0 if flag.alone else least)
+    ]
 
 
 def differentiable(network: nn.Module, images: Images, labels: Labels) -> bool:

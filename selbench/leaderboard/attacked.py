@@ -64,8 +64,12 @@ def masked(rows: pd.DataFrame) -> pd.Series:
             ahead = (curves[stronger] - curves[weaker]).max()
             before = checks.get(name, ahead)
             checks[name] = pd.concat([before, ahead], axis=1).max(axis=1)
+    attacked = rows[rows["suite"].isin(ATTACKED)]
+    images = attacked.groupby("subject", observed=True)["n"].min()
     flags = {
-        subject: ", ".join(raised({str(name): value for name, value in row.items()}))
+        subject: ", ".join(
+            raised({str(name): value for name, value in row.items()}, int(images[subject]))
+        )
         for subject, row in checks.iterrows()
     }
     known = {name: words for name, words in flags.items() if words or name in checked}

@@ -36,7 +36,7 @@ def test_a_real_network_falls_and_raises_no_flag(foreign, real):
 def no_flag(network, images, labels, epsilons, enough):
     checks = examine(network, images, labels, torch.arange(len(labels)), epsilons)
     assert set(checks) == set(FLAGS) - {"gradient_free", "transfer"}
-    assert raised(checks) == []
+    assert raised(checks, len(labels)) == []
     found = pgd(network, images, labels, enough, NORMS["linf"], step=enough / 4, steps=40)
     assert found.fallen.all()
 
@@ -78,6 +78,15 @@ def test_a_flag_is_raised_beyond_its_threshold_whatever_rounding_does():
     for fallen in range(500):
         assert raised({"one_step": (fallen + 1) / 500 - fallen / 500}) == [], threshold
         assert raised({"one_step": (fallen + 2) / 500 - fallen / 500})
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("images", [20, 100, 500])
+def test_one_image_raises_no_flag_but_of_what_no_image_may_do(name, images):
+    flag = FLAGS[name]
+    assert bool(raised({name: 1 / images}, images)) == flag.alone
+    several = max(2, 1 + round(flag.threshold * images))
+    assert raised({name: several / images}, images) == [flag.words]
 
 
 def test_attacks_are_compared_where_pgd_fells_nearest_to_half():
