@@ -137,7 +137,8 @@ class Session:
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
-        networks = self.probed(list(brought) or self.train(), store)
+        found = list(brought) or self.train()
+        networks = self.probed(found, store, request.time_limit)
         before = set() if request.retry else store.failed()
         asked = request.model_copy(update={"save": 0})
         left, evaluated = self._left(store, networks, pieces, request), 0
@@ -171,11 +172,16 @@ class Session:
         board = self._board(store, pieces, request, bool(left))
         return RunResult(board, failures, earlier, lost)
 
-    def probed(self, networks: Sequence[Network], store: StudyStore) -> list[Network]:
+    def probed(
+        self,
+        networks: Sequence[Network],
+        store: StudyStore,
+        time_limit: float | None = None,
+    ) -> list[Network]:
         """Return networks with what the probe finds of them, once for all runs of a store."""
         kept = store.manifest().get("findings", {}) if store.finished else {}
         known = {weights: from_records(records) for weights, records in kept.items()}
-        return probed(networks, self.dataset, known, self.progress)
+        return probed(networks, self.dataset, known, self.progress, time_limit)
 
     def _left(
         self,

@@ -55,6 +55,14 @@ class Network:
     curves: Sequence[Mapping[str, Any]] = ()
     findings: Sequence[Finding] = ()
 
+    def unanswering(self, problem: Exception) -> "Network":
+        """Return the network as one whose every cell fails, for want of an answer in time."""
+
+        def load() -> nn.Module:
+            raise problem
+
+        return replace(self, load=load, about=f"{self.about}; no answer to a few images in time")
+
     def most_alike(self, networks: "Sequence[Network]") -> "Network | None":
         """Return the other network most like this: of the nearest alpha, then the nearest seed."""
 

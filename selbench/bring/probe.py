@@ -12,6 +12,7 @@ from selbench.bring.habits import CHECKS, Look
 from selbench.bring.refusals import chosen, refusal
 from selbench.bring.zoo import reason_of
 from selbench.datasets import Dataset
+from selbench.deadline import Clock, OutOfTimeError
 from selbench.errors import SelbenchError
 from selbench.findings import DRAWS, RANDOM, Finding, draw_name
 from selbench.progress import SILENT, Progress
@@ -20,6 +21,7 @@ from selbench.training import to_images
 from selbench.types import Images, Logits
 
 RAISED = (Exception, SystemExit)  # by networks, whose code may do anything
+WARM = 10  # seconds that a probe may take beside those of a cell
 
 
 def probed(
@@ -27,6 +29,7 @@ def probed(
     dataset: Dataset,
     known: Mapping[str, Sequence[Finding]] | None = None,
     progress: Progress = SILENT,
+    time_limit: float | None = None,
 ) -> list[Network]:
     """Return networks with their findings; one whose outputs are random is several draws.
 
@@ -35,13 +38,24 @@ def probed(
         dataset: whose test images they are looked at with.
         known: what was found before, by the hash of the weights.
         progress: told of every network.
+        time_limit: seconds that a network may compute for a cell; one that does not answer to the
+            probe fails in every cell.
     """
+    late: dict[str, OutOfTimeError] = {}
     found = {weights: tuple(findings) for weights, findings in (known or {}).items()}
     new = [each for each in networks if each.weights not in found]
     with progress.track("probe", len(new)) as step:
         for each in new:
-            found[each.weights] = habits_of(each, dataset)
+            try:
+                with Clock(None if time_limit is None else time_limit + WARM).running():
+                    found[each.weights] = habits_of(each, dataset)
+            except OutOfTimeError as problem:
+                late[each.weights] = problem
+                found[each.weights] = (Finding("fails", f"did not answer to the probe: {problem}"),)
             step(1, each.name)
+    networks = [
+        each.unanswering(late[each.weights]) if each.weights in late else each for each in networks
+    ]
     return [
         draw for each in networks for draw in _draws(replace(each, findings=found[each.weights]))
     ]

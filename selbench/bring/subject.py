@@ -16,7 +16,7 @@ from selbench.bring.classes import MappedClasses, Outputs, read_class_map
 from selbench.bring.code import from_code, is_installed
 from selbench.bring.inputs import Inputs, Preprocess
 from selbench.bring.own import of_study
-from selbench.bring.probe import check_logits, probe
+from selbench.bring.probe import WARM, check_logits, probe
 from selbench.bring.zoo import ZOOS, Resolved
 from selbench.datasets import Dataset
 from selbench.deadline import Clock, OutOfTimeError
@@ -28,7 +28,6 @@ from selbench.subjects import Network
 from selbench.training import weights_hash
 
 USUAL = ("state_dict", "model_state_dict", "model", "net")  # where a file keeps its weights
-WARM = 10  # seconds more for the first images, while libraries load
 OF_TORCH = vars(nn.Module()).keys()  # attributes that every module has: its mode, hooks, ...
 
 
@@ -95,12 +94,7 @@ def _answering(made: Network, look: Callable[[], None], time_limit: float | None
         with Clock(None if time_limit is None else time_limit + WARM).running():
             look()
     except OutOfTimeError as problem:
-        late = problem
-
-        def load() -> nn.Module:
-            raise late
-
-        return replace(made, load=load, about=f"{made.about}; no answer to two images in time")
+        return made.unanswering(problem)
     return made
 
 
