@@ -46,7 +46,8 @@ def of_study(
     refuse(what, pretrained=brought.pretrained, threat_model=brought.threat_model)
 
     def make(number: int | None) -> nn.Module:
-        return build_model(spec, number or len(dataset.classes), dataset.moments)
+        known = (spec.mean, spec.std) if spec.mean and spec.std else dataset.moments
+        return build_model(spec, number or len(dataset.classes), known)
 
     model = built(make, brought, classes)
     for name, given in (("mean", brought.mean), ("std", brought.std)):

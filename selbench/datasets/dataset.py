@@ -66,8 +66,8 @@ class Dataset:
         if not len(self.train):
             raise SelbenchError(
                 f"the data set {self.name} has no training images, which training and the "
-                "normalisation of a study's networks need; put them into train/<class>/*, or "
-                "evaluate a network with --model"
+                "normalisation of selbench's own networks need; put them into train/<class>/*, or "
+                "evaluate a network with --model, its --mean and its --std"
             )
         # From a histogram: exact, and no float copy of all images.
         levels = torch.arange(256, dtype=torch.float64) / 255

@@ -164,3 +164,19 @@ def test_a_set_whose_classes_are_written_otherwise_belongs_to_the_data_set(image
     classes = tuple(unicodedata.normalize("NFD", name) for name in data.classes)
     (stored,) = CorruptedSet(Path("set").absolute(), classes, data.test).find("brightness")
     assert stored.paired
+
+
+def test_a_network_whose_normalisation_is_given_needs_no_training_images(
+    image_tree, selbench, refused
+):
+    from selbench.models import build_model
+    from selbench.study import ModelSpec
+
+    root = image_tree() / "test"
+    torch.manual_seed(0)
+    model = build_model(ModelSpec(name="resnet8"), 3, ((0.5,) * 3, (0.2,) * 3))
+    torch.save(model.network.state_dict(), "bare.pth")
+    words = ["--dataset", "folder", "--data", root, "--suite", "clean", "--quiet"]
+    words = ["run", "--model", "selbench:resnet8", "--weights", "bare.pth", *words]
+    assert "has no training images" in refused(*words)
+    assert selbench(*words, "--mean", ".5,.5,.5", "--std", ".2,.2,.2").code == 0
