@@ -1,18 +1,31 @@
 """Evaluate a network from Python, with the numbers and the store of the command line."""
 
-import copy
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
-from selbench.bring import adhoc_study, network_of, sized, untrained_study
-from selbench.datasets import Dataset, load_dataset
+from selbench.bring import (
+    NetworkSpec,
+    adhoc_study,
+    module_of,
+    network_of,
+    outputs_of,
+    own_copy,
+    sized,
+    untrained_study,
+)
+from selbench.datasets import Dataset, dataset_of, load_dataset
 from selbench.device import choose_device
 from selbench.errors import SelbenchError
 from selbench.findings import from_records, to_records, whole_name
@@ -26,18 +39,20 @@ from selbench.study import Study, load_study, shipped_studies
 from selbench.subjects import Network
 from selbench.urls import place
 
+FILES = (".pt", ".pth", ".th", ".safetensors", ".ckpt", ".bin", ".tar", ".pt2", ".onnx", ".npz")
+
 
 def evaluate(
-    model: nn.Module,
-    dataset: str | Dataset = "digits",
+    model: nn.Module | str | NetworkSpec,
+    dataset: Any = "digits",
     suites: str | Sequence[str] = ("corruptions",),
     *,
     name: str | None = None,
     store: str | Path | None = None,
     limit: int | None = None,
     device: str = "auto",
-    corruptions: Sequence[str] = (),
-    attacks: Sequence[str] = (),
+    corruptions: str | Sequence[str] = (),
+    attacks: str | Sequence[str] = (),
     layers: str | None = None,
     data: str | Path | None = None,
     retry_failed: bool = False,
@@ -48,8 +63,11 @@ def evaluate(
     The network itself is not changed: a copy in evaluation mode is evaluated.
 
     Args:
-        model: images in [0, 1], (batch, 3, height, width), in; logits (batch, classes) out.
-        dataset: a registered name, or one that is loaded.
+        model: images in [0, 1], (batch, 3, height, width), in; logits (batch, classes) out. Or
+            what `--model` names, such as "torchvision:resnet18", or that with more, such as
+            `NetworkSpec(spec="selbench:resnet56", weights=Path("mine.th"))`.
+        dataset: a registered name; one that is loaded; or images with labels: a pair of tensors or
+            arrays, a data set or loader of torch. They are converted to uint8 where it is certain.
         suites: such as "corruptions" or ["clean", "attacks"].
         name: of the network in tables; without it its class's.
         store: folder of results, or its URL, in which what is there already is not evaluated
@@ -76,21 +94,12 @@ def evaluate(
     Raises:
         SelbenchError: for an unknown name, and a network that does not fit the data set.
     """
-    if limit is not None and limit < 1:
-        raise SelbenchError(f"limit is a number of test images, at least 1, got {limit}")
-    if time_limit is not None and not 0 < time_limit < inf:
-        raise SelbenchError(f"time_limit is a number of seconds above 0, got {time_limit}")
-    session = _session(dataset, device, data, layers)
-    network = _network(model, name or type(model).__name__, session.dataset, time_limit)
-    request = Request(
-        suites=(suites,) if isinstance(suites, str) else tuple(suites),
-        limit=limit,
-        corruptions=tuple(corruptions),
-        attacks=tuple(attacks),
-        retry=retry_failed,
-        time_limit=time_limit,
-    )
+    module = None if isinstance(model, str | NetworkSpec) else module_of(model)
+    session = _session(_data(dataset, module), device, data, layers)
+    request = _request(suites, limit, corruptions, attacks, retry_failed, time_limit)
+    network = _network(model, module, name, session, time_limit)
     with _folder(store) as root:
+        (network,) = session.named(root, [network])
         ran = session.run(root, request, [network], ["selbench.evaluate"])
         if ran.failures:
             again = "selbench.evaluate(..., store=..., retry_failed=True)"
@@ -116,7 +125,7 @@ def _session(
         study, dataset = study.model_copy(update={"dataset": spec}), load_dataset(spec)
     mechanism = looking(study.mechanism, {"layers": layers})
     study = sized(study, dataset).model_copy(update={"mechanism": mechanism})
-    return Session(study, dataset, choose_device(device), SILENT)
+    return Session(study, dataset, choose_device(str(device)), SILENT)
 
 
 def _study_of(dataset: Dataset) -> Study:
@@ -131,15 +140,72 @@ def _study_of(dataset: Dataset) -> Study:
     return untrained_study(dataset.name, dataset.name)
 
 
-def _network(model: nn.Module, name: str, dataset: Dataset, time_limit: float | None) -> Network:
-    """Copy the network to the CPU, so that the user's stays as it is and where it is."""
-    try:
-        copied = copy.deepcopy(model).cpu()
-    except (RuntimeError, TypeError) as problem:
+def _network(
+    model: object,
+    module: nn.Module | None,
+    name: str | None,
+    session: Session,
+    time_limit: float | None,
+) -> Network:
+    """Return the network, a copy of a module, or what the words of `--model` name."""
+    if module is not None:
+        called = name or type(module).__name__
+        return network_of(own_copy(module, called), called, session.dataset, time_limit)
+    if isinstance(model, str) and Path(model).suffix in FILES:
         raise SelbenchError(
-            f"{name} cannot be copied ({problem}); build a new one and load its state_dict()"
-        ) from problem
-    return network_of(copied, name, dataset, time_limit)
+            f"{model} is a file, not a network; say of which it is: selbench.bring.NetworkSpec("
+            f'spec="torchvision:resnet18", weights=Path({model!r}))'
+        )
+    spec = model if isinstance(model, NetworkSpec) else NetworkSpec(spec=str(model))
+    network = session.bring(spec)
+    return replace(network, name=name) if name else network
+
+
+def _request(
+    suites: str | Sequence[str],
+    limit: int | None,
+    corruptions: str | Sequence[str],
+    attacks: str | Sequence[str],
+    retry: bool,
+    time_limit: float | None,
+) -> Request:
+    if limit is not None and (
+        isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1
+    ):
+        raise SelbenchError(f"limit is a number of test images, at least 1, got {limit!r}")
+    if time_limit is not None and not 0 < time_limit < inf:
+        raise SelbenchError(f"time_limit is a number of seconds above 0, got {time_limit}")
+    return Request(
+        suites=_words("suites", suites),
+        limit=None if limit is None else int(limit),
+        corruptions=_words("corruptions", corruptions),
+        attacks=_words("attacks", attacks),
+        retry=retry,
+        time_limit=time_limit,
+    )
+
+
+def _words(what: str, given: object) -> tuple[str, ...]:
+    """Return names, of which a single one may be given as it is."""
+    words = (given,) if isinstance(given, str) else given
+    if not isinstance(words, Sequence | Set) or not all(isinstance(word, str) for word in words):
+        raise SelbenchError(f"{what} is a name, or a list of names, got {given!r:.80}")
+    return tuple(words)
+
+
+def _data(given: object, module: nn.Module | None) -> str | Dataset:
+    """Return the data set, one that has no name called after its content."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, os.PathLike):
+        raise SelbenchError(
+            f'dataset is a name or images with labels, got the path {given}; say "folder", and '
+            "where it lies with data="
+        )
+    found = dataset_of(given, partial(outputs_of, module))
+    if isinstance(given, Dataset):
+        return found
+    return replace(found, name=f"data-{found.test.checksum[:8]}")
 
 
 @contextmanager

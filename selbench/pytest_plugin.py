@@ -31,8 +31,8 @@ def assert_robust(
 
     Args:
         model: images in [0, 1] in, logits out; or several, trained with other seeds.
-        data: uint8 images (batch x 3 x height x width) with int64 labels; or what
-            `selbench.datasets.load_dataset` returns, or its `test`.
+        data: images with labels, as `selbench.evaluate` takes them: a pair of tensors or arrays,
+            a data set of torch, what `selbench.datasets.load_dataset` returns, or its `test`.
         baseline: a file of `selbench baseline`, or of this function with `update=True`.
         options: `tolerance` (0.01), `suites` ("corruptions", or a list), `limit`, `budget`
             ("60s"), `device` ("cpu"), `name` of the model, `scale` (32, 64 or 224: the image size

@@ -18,6 +18,7 @@ from selbench.device import choose_device, versions
 from selbench.dry_run import DryRun, dry_run
 from selbench.engine import Engine, Local, plan
 from selbench.errors import SelbenchError
+from selbench.files import fingerprint
 from selbench.findings import from_records
 from selbench.leaderboard import Leaderboard, leaderboard
 from selbench.progress import Progress
@@ -214,6 +215,16 @@ class Session:
                 raise
             return None
 
+    def named(self, root: Path, brought: Sequence[Network]) -> list[Network]:
+        """Return networks, by longer names where a store has others of theirs.
+
+        One that is made or normalised otherwise is another network, and neither takes the place of
+        the other. One that is only trained further takes it.
+        """
+        store = StudyStore(root, self.study.name)
+        known = store.manifest()["subjects"] if store.finished else {}
+        return [_apart(each, known.get(each.name, {})) for each in brought]
+
     def dry_run(self, root: Path, request: Request, brought: Sequence[Network]) -> DryRun:
         """Return what `run` would do with these arguments, and about how long that takes."""
         check_format(root, FORMAT)
@@ -260,6 +271,16 @@ class Session:
     def bring(self, each: NetworkSpec) -> Network:
         """Take a user's network; `SelbenchError` where it does not fit."""
         return bring(each, self.study.model, self.dataset)
+
+
+def _apart(network: Network, known: Mapping[str, Any]) -> Network:
+    """Return a network, by a name of its own where `known`, which has its name, is another."""
+    before = known.get("about", "")
+    if not before or known["weights"] == network.weights or before == network.about:
+        return network
+    images, now = (about.partition(";")[0] for about in (before, network.about))
+    what = now.removeprefix("images in [0, 1], ") if now != images else fingerprint(network.about)
+    return replace(network, name=f"{network.name} [{what[:80]}]")
 
 
 def _outdated(store: StudyStore, state: Callable[[], dict[str, Any]]) -> bool:

@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import Any
 
 from torch import nn
+from torch.export import ExportedProgram
 
 from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
+from selbench.bring.modules import module_of
 from selbench.bring.zoo import ZOOS, Resolved, careful_loading, filled, reason_of, refuse
 from selbench.datasets import Dataset
 from selbench.errors import SelbenchError, unknown
@@ -75,8 +77,8 @@ def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Mod
     try:
         with careful_loading():
             network = factory(**told)
-            if isinstance(network, nn.Module):
-                network.cpu()  # where it is probed
+            if isinstance(network, nn.Module | ExportedProgram):
+                network = module_of(network).cpu()  # where it is probed
     except SystemExit as problem:
         raise _ended(spec, problem) from problem
     except Exception as problem:  # it is the user's code

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -24,7 +25,7 @@ def selbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | N
             "`selbench run STUDY`"
         )
     seen = recognised_options(brought.weights)
-    options = {option: value for option, value in seen.items() if option in known}
+    options: dict[str, Any] = {option: value for option, value in seen.items() if option in known}
     built_of = _as_deep(name, brought.weights) if "shortcut" in known else name
     spec = ModelSpec(name=built_of, options=options, mean=brought.mean, std=brought.std)
     found = of_study(spec, brought, dataset, classes)

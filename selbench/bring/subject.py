@@ -1,19 +1,16 @@
 """Make a subject of a brought network, after looking whether it can be one."""
 
-import inspect
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
-from operator import itemgetter
 
 from pydantic import ValidationError
 from torch import nn
 
 from selbench.bring.brought import NetworkSpec
 from selbench.bring.classes import MappedClasses, Outputs, read_class_map
-from selbench.bring.code import from_code, is_installed
+from selbench.bring.code import from_code
+from selbench.bring.identity import hidden, made_of, settings
 from selbench.bring.inputs import Inputs, Preprocess
 from selbench.bring.own import of_study
 from selbench.bring.probe import WARM, check_logits, probe
@@ -28,7 +25,6 @@ from selbench.subjects import Network
 from selbench.training import weights_hash
 
 USUAL = ("state_dict", "model_state_dict", "model", "net")  # where a file keeps its weights
-OF_TORCH = vars(nn.Module()).keys()  # attributes that every module has: its mode, hooks, ...
 
 
 def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
@@ -79,9 +75,11 @@ def network_of(
         seed=None,
         training="",
         architecture=type(model).__name__,
-        weights=fingerprint([weights_hash(network.state_dict()), repr(model), *_made_of(model)]),
+        weights=fingerprint(
+            [weights_hash(network.state_dict()), repr(model), *made_of(model), *hidden(model)]
+        ),
         load=lambda: network,
-        about=_about(network, Inputs(), None, dataset),
+        about=f"{_about(network, Inputs(), None, dataset)}; made of {fingerprint(settings(model))}",
     )
     return _answering(
         made, lambda: check_logits(probe(network, dataset, name), None, dataset, name), time_limit
@@ -96,25 +94,6 @@ def _answering(made: Network, look: Callable[[], None], time_limit: float | None
     except OutOfTimeError as problem:
         return made.unanswering(problem)
     return made
-
-
-def _made_of(model: nn.Module) -> Iterator[str]:
-    """Yield the code of a network's own classes, and the settings of its modules."""
-    modules = list(model.modules())
-    for kind in dict.fromkeys(kind for each in modules for kind in type(each).__mro__):
-        module = sys.modules.get(kind.__module__)
-        if kind is type(model) or module is None or not is_installed(module):
-            with suppress(OSError, TypeError):  # typed at a prompt
-                yield inspect.getsource(kind)
-    for each in modules:
-        every = {n: v for n, v in vars(each).items() if n not in OF_TORCH and _is_plain(v)}
-        yield repr(sorted(every.items(), key=itemgetter(0)))
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _checked(brought: NetworkSpec) -> NetworkSpec:
@@ -209,4 +188,5 @@ def _identity(network: nn.Module, found: Resolved, inputs: Inputs, outputs: Outp
     weights = weights_hash(network.state_dict())
     if inputs == Inputs() and outputs is None and not found.source:
         return weights
-    return fingerprint([weights, str(inputs), outputs, found.architecture, found.source])
+    more = [*hidden(found.network)] if found.source else []
+    return fingerprint([weights, str(inputs), outputs, found.architecture, found.source, *more])

@@ -170,7 +170,7 @@ def run(
             meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen
         )
         own = exported(trained.expanduser(), session.study, session.dataset) if trained else []
-        networks = own or _taken(session, brought, quiet)
+        networks = own or _taken(session, brought, store, quiet)
         if dry_run:
             show_plan(session.dry_run(store, request, networks))
             return
@@ -281,9 +281,11 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
         )
 
 
-def _taken(session: "Session", brought: "Sequence[NetworkSpec]", quiet: bool) -> "list[Network]":
+def _taken(
+    session: "Session", brought: "Sequence[NetworkSpec]", store: Path, quiet: bool
+) -> "list[Network]":
     """Look at every network before any is evaluated, and say what was found."""
-    subjects = [session.bring(each) for each in brought]
+    subjects = session.named(store, [session.bring(each) for each in brought])
     names = [each.name for each in subjects]
     for name in names:
         if names.count(name) > 1:

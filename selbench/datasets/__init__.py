@@ -11,6 +11,7 @@ from selbench.datasets.dataset import (
     stratified_order,
 )
 from selbench.datasets.download import DOWNLOADS
+from selbench.datasets.given import dataset_of
 
 __all__ = [
     "DATASETS",
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "Split",
     "cifar10",
+    "dataset_of",
     "digits",
     "folder",
     "limited",

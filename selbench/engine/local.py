@@ -89,7 +89,10 @@ def evaluate(
 
 def prepare(model: nn.Module, device: torch.device) -> nn.Module:
     """Put a network on `device` in evaluation mode, its weights frozen."""
-    return model.to(device).eval().requires_grad_(False)
+    prepared = model.to(device).eval()
+    for parameter in prepared.parameters():  # of scripts too, which have no requires_grad_
+        parameter.requires_grad_(False)
+    return prepared
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
 """The check from inside a test: any network, any images."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from selbench.bring import module_of, outputs_of, own_copy
 from selbench.bring.probe import probe
 from selbench.corrupted.treatment import choose_scale
-from selbench.datasets import Dataset, Split
-from selbench.datasets.dataset import make_split
+from selbench.datasets import Dataset, dataset_of
 from selbench.device import choose_device
 from selbench.errors import SelbenchError
 from selbench.outputs import BASELINE, check_file
@@ -27,7 +25,7 @@ from selbench.suites import Setting
 from selbench.training import weights_hash
 
 REMEDY = "`pytest --selbench-update`, or with update=True"
-Data = Split | Dataset | tuple[Tensor, Tensor]
+Data = Any  # what `selbench.datasets.dataset_of` takes
 
 
 def assert_robust(
@@ -54,11 +52,12 @@ def assert_robust(
     if update:
         check_file(baseline, BASELINE, "baseline")
     names = (suites,) if isinstance(suites, str) else tuple(suites)
-    dataset = _dataset(data)
+    modules = _networks(model)
+    dataset = _dataset(data, modules[0])
     place = Place(dataset, choose_device(device))
     height, width = dataset.test.images.shape[-2:]
     setting = Setting(height, width, choose_scale(scale))
-    candidate = _candidate(model, name, dataset)
+    candidate = _candidate(modules, name, dataset)
     if update:
         chosen = check.plan_baseline(names, setting, dataset.test, limit)
         write_baseline(check.record(candidate, chosen, place), baseline)
@@ -80,48 +79,20 @@ def _passed(report: Report) -> Report:
 
 
 def _check_limit(limit: object) -> None:
-    if limit is not None and (not isinstance(limit, int) or limit < 2):
+    if limit is not None and (type(limit) is not int or limit < 2):
         raise SelbenchError(f"limit is a number of test images, at least 2, got {limit!r}")
 
 
-def _dataset(data: object) -> Dataset:
-    """Return the data set that is given, or one without names of classes."""
-    if isinstance(data, Dataset):
-        return data
-    test = data if isinstance(data, Split) else _split(data)
-    if len(test) < 2:
-        raise SelbenchError(f"a comparison takes at least 2 test images, got {len(test)}")
-    if test.labels.min() < 0:
-        raise SelbenchError(
-            f"labels are numbers of classes, from 0, got {int(test.labels.min())}; leave out "
-            "images without a class"
-        )
-    return Dataset("data", (), test, test)
+def _dataset(data: object, module: nn.Module) -> Dataset:
+    """Return the data set that is given, or one whose classes are the network's outputs."""
+    dataset = dataset_of(data, partial(outputs_of, module))
+    if len(dataset.test) < 2:
+        raise SelbenchError(f"a comparison takes at least 2 test images, got {len(dataset.test)}")
+    return dataset
 
 
-def _split(data: object) -> Split:
-    pair = tuple(data) if isinstance(data, tuple | list) else ()
-    if len(pair) != 2 or not all(isinstance(each, Tensor) for each in pair):
-        raise SelbenchError(
-            "data is a pair of tensors, images and labels, or what "
-            f"selbench.datasets.load_dataset returns, got a {type(data).__name__}"
-        )
-    images, labels = pair
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise SelbenchError(
-            "images are uint8 of batch x 3 x height x width, got "
-            f"{images.dtype} of {tuple(images.shape)}"
-        )
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise SelbenchError(
-            f"labels are int64, one per image ({len(images)}), got {labels.dtype} of "
-            f"{tuple(labels.shape)}"
-        )
-    return make_split(images.cpu(), labels.cpu())
-
-
-def _candidate(model: object, name: str, dataset: Dataset) -> Candidate:
-    modules = [_copied(each) for each in _networks(model)]
+def _candidate(given: Sequence[nn.Module], name: str, dataset: Dataset) -> Candidate:
+    modules = [own_copy(each, name) for each in given]
     kind = type(modules[0]).__name__
     networks = []
     for number, module in enumerate(modules):
@@ -145,21 +116,17 @@ def _itself(module: nn.Module) -> nn.Module:
 
 def _networks(model: object) -> list[nn.Module]:
     networks: list[nn.Module] = []
-    for each in model if isinstance(model, Sequence) else [model]:
-        if not isinstance(each, nn.Module):
+    for each in model if isinstance(model, list | tuple) else [model]:
+        try:
+            networks.append(module_of(each))
+        except SelbenchError as problem:
             raise SelbenchError(
-                "model is a torch.nn.Module, or a list of several of one model, got a "
-                f"{type(each).__name__}"
-            )
-        networks.append(each)
+                "model is a torch.nn.Module, or a list of several of one model: "
+                f"{str(problem).partition(', got ')[2]}"
+            ) from problem
     if not networks:
         raise SelbenchError("there is no network to compare; give one, or several of one model")
     return networks
-
-
-def _copied(network: nn.Module) -> nn.Module:
-    """Return a copy on the CPU in evaluation mode: evaluation freezes networks and moves them."""
-    return deepcopy(network).cpu().eval()
 
 
 def _check_outputs(network: nn.Module, name: str, dataset: Dataset) -> None:

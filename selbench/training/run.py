@@ -3,6 +3,7 @@
 import hashlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -302,7 +303,19 @@ def weights_hash(state: dict[str, Tensor]) -> str:
     """Identify a network by its parameters and buffers."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+        for tensor in _tensors(state[name]):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors of an entry: of a quantised one its numbers, their scale and zero."""
+    if isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, Tensor) and value.is_quantized:
+        yield value.int_repr().cpu().contiguous()
+        yield value.dequantize().cpu().contiguous()
+    elif isinstance(value, Tensor):
+        yield value.cpu().contiguous()

@@ -58,13 +58,20 @@ def test_the_model_stays_as_it_was(network, data):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_images_in_01_are_those_in_255ths(network, data):
+    images, labels = data
+    assert_robust(network(), data, "b.json", update=True, suites=["clean"])
+    given = (images.permute(0, 2, 3, 1).numpy() / 255, labels.int().numpy()[:, None] + 1)
+    assert not assert_robust(network(), given, "b.json", suites=["clean"]).failed
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "expected"),
     [
-        (torch.zeros(4, 3, 32, 32), torch.zeros(4).long(), "images are uint8 of batch x 3"),
-        (torch.zeros(4, 1, 32, 32).byte(), torch.zeros(4).long(), "images are uint8 of batch x 3"),
-        (torch.zeros(4, 3, 32, 32).byte(), torch.zeros(3).long(), "labels are int64, one per"),
-        (torch.zeros(4, 3, 32, 32).byte(), torch.zeros(4), "labels are int64, one per"),
+        (torch.zeros(4, 3, 32, 32) - 2, torch.zeros(4).long(), "so they are normalised; take"),
+        (torch.zeros(4, 2, 32, 32).byte(), torch.zeros(4).long(), "images have 3 channels, or 1"),
+        (torch.zeros(4, 3, 32, 32).byte(), torch.zeros(3).long(), "are 4 images and 3 labels"),
+        (torch.zeros(4, 3, 32, 32).byte(), torch.full((4,), 0.5), "are class numbers, got 0.5"),
     ],
 )
 def test_images_of_another_kind_are_refused(network, images, labels, expected):
@@ -106,7 +113,7 @@ def brightness(images):
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (lambda images: torch.zeros(len(images), 2), "model 0 has 2 outputs, .* the label 2"),
+        (lambda images: torch.zeros(len(images), 2), "numbers of 2 classes, from 0 to 1, got 2"),
         (lambda images: (torch.zeros(len(images), 3),), "model 0 returns a tuple, not a tensor"),
         (brightness, r"model 0 makes \(2,\) of 2 images"),
         (lambda images: images[0, 0, 0, 99], "model 0 cannot take images of 32 x 32 pixels"),
@@ -162,7 +169,7 @@ def test_what_is_no_pair_of_tensors_is_refused(network, data):
 
 def test_labels_below_0_and_too_few_images_are_refused(network, data):
     images, labels = data
-    with pytest.raises(SelbenchError, match="labels are numbers of classes, from 0, got -1"):
+    with pytest.raises(SelbenchError, match="labels are numbers of 3 classes, from 0 to 2, got -1"):
         assert_robust(network(), (images, labels - 1), "b.json", update=True)
     with pytest.raises(SelbenchError, match="at least 2 test images, got 1"):
         assert_robust(network(), (images[:1], labels[:1]), "b.json", update=True)
