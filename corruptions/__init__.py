@@ -10,7 +10,7 @@ torch.Size([8, 3, 32, 32])
 """
 
 from corruptions.arguments import SMALLEST_SIDE
-from corruptions.benchmark import CORRUPTIONS, corrupt
+from corruptions.benchmark import CORRUPTIONS, bar_corruptions, corrupt
 from corruptions.frost import FrostError, look_for_frost_in
 from corruptions.registry import Corruption
 
@@ -19,6 +19,7 @@ __all__ = [
     "SMALLEST_SIDE",
     "Corruption",
     "FrostError",
+    "bar_corruptions",
     "corrupt",
     "look_for_frost_in",
 ]

@@ -1,4 +1,4 @@
-"""The nineteen corruptions of Hendrycks & Dietterich, 2019, arXiv:1903.12261, and how to apply one.
+"""All corruptions, the nineteen of Hendrycks & Dietterich and those of C-bar, and how to apply one.
 
 Importing this module fills the table: each family's module enters its own functions.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from corruptions import blur, digital, noise, weather  # noqa: F401 (they fill the table)
+from corruptions import bar, blur, digital, noise, weather  # noqa: F401 (they fill the table)
 from corruptions.arguments import (
     check_name,
     check_range,
@@ -21,9 +21,16 @@ from corruptions.draws import KeyedDraws
 from corruptions.images import Bytes, quotient
 from corruptions.registry import Corruption, registered
 
-__all__ = ["CORRUPTIONS", "corrupt"]
+__all__ = ["CORRUPTIONS", "bar_corruptions", "corrupt"]
 
 CORRUPTIONS: Mapping[str, Corruption] = registered()
+
+
+def bar_corruptions(size: int) -> tuple[str, ...]:
+    """Return the ten of C-bar for images of `size` pixels: ImageNet's for 224, else CIFAR-10's."""
+    published = 224 if size == 224 else 32
+    return tuple(name for name, each in CORRUPTIONS.items() if published in each.bar)
+
 
 # values corrupted at once: what keeps a processor's working set in its cache, and a GPU busy
 _VALUES_ON_CPU, _VALUES_ON_GPU = 2**17, 2**24
@@ -54,7 +61,7 @@ def corrupt(
         2**64 - 1, a size that is too small or without constants, tensors of another dtype, layout
         or shape, that need a gradient (there is none), and what is no tensor, floating values that
         are not from 0 to 1, and (`FrostError`) photographs of frost that are incomplete or damaged.
-    Source: Hendrycks & Dietterich, 2019, arXiv:1903.12261.
+    Sources: Hendrycks & Dietterich, 2019, arXiv:1903.12261, and those named where they are defined.
     """
     check_name(name, CORRUPTIONS)
     corruption = CORRUPTIONS[name]

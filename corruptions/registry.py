@@ -12,6 +12,8 @@ from corruptions.draws import Draws
 from corruptions.images import Bytes, Images, as_bytes, as_images
 
 FAMILIES = ("noise", "blur", "weather", "digital")
+BAR_FAMILIES = ("noise", "blur", "distortion", "obscuring")
+ALL_FAMILIES = tuple(dict.fromkeys(FAMILIES + BAR_FAMILIES))
 
 Function = TypeVar("Function", bound=Callable[..., Images])
 
@@ -23,12 +25,13 @@ class Corruption:
     """One way to degrade images, at five severities for each image size that has constants."""
 
     name: str
-    family: str  # one of FAMILIES
-    extra: bool  # True for the four that the benchmark holds out for validation
+    family: str  # one of ALL_FAMILIES
+    extra: bool  # False for the fifteen that mCE is made of
     severities: Mapping[int, tuple[Any, ...]]  # image size -> constants of severities 1 to 5
     version: int  # grows whenever the output changes
     function: Callable[..., Images]
     find_variant: Callable[[], str]
+    bar: tuple[int, ...] = ()  # image sizes whose C-bar has it; () for what is not in C-bar
 
     @property
     def variant(self) -> str:
@@ -37,6 +40,10 @@ class Corruption:
         Results of different variants are not comparable and belong in different tables.
         """
         return self.find_variant()
+
+    def published(self, size: int) -> bool:
+        """Say whether the constants for a size are those of a published set, not ours."""
+        return not self.bar or size in self.bar
 
     @property
     def random(self) -> bool:
@@ -62,6 +69,7 @@ def corruption(
     extra: bool = False,
     version: int = 1,
     find_variant: Callable[[], str] = str,
+    bar: tuple[int, ...] = (),
 ) -> Callable[[Function], Function]:
     """Register a function of (images, constants) or (images, constants, draws) under its name."""
 
@@ -69,7 +77,7 @@ def corruption(
         name = function.__name__
         if name in _registered:
             raise ValueError(f"two corruptions are named {name!r}")
-        new = Corruption(name, family, extra, severities, version, function, find_variant)
+        new = Corruption(name, family, extra, severities, version, function, find_variant, bar)
         ordered = sorted([*_registered.values(), new], key=_place)
         _registered.clear()
         _registered.update({entry.name: entry for entry in ordered})
@@ -79,12 +87,12 @@ def corruption(
 
 
 def registered() -> Mapping[str, Corruption]:
-    """Return the corruptions in the benchmark's order: by family, the extra ones last.
+    """Return the corruptions in order: by family, then the extra ones, then those of C-bar.
 
     Those that are registered later appear in it too.
     """
     return MappingProxyType(_registered)
 
 
-def _place(entry: Corruption) -> tuple[bool, int]:
-    return entry.extra, FAMILIES.index(entry.family)
+def _place(entry: Corruption) -> tuple[bool, bool, int]:
+    return bool(entry.bar), entry.extra, ALL_FAMILIES.index(entry.family)

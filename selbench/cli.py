@@ -50,6 +50,7 @@ from selbench.plugins import load_plugins
 from selbench.printable import printable
 
 if TYPE_CHECKING:
+    from corruptions import Corruption
     from selbench.metrics import Metric
 
 OUTPUT = 1  # the standard output's number
@@ -147,7 +148,7 @@ def list_() -> None:
     console = Console(highlight=False)
     studies = {name: load_study(name).description for name in shipped_studies()}
     corruptions = {
-        name: f"{each.family}{', extra' if each.extra else ''}; {first_line(each.function)}"
+        name: f"{each.family}{_kind(each)}; {first_line(each.function)}"
         for name, each in CORRUPTIONS.items()
     }
     registries = {"suites": SUITES, "models": MODELS, "datasets": DATASETS, "figures": FIGURES}
@@ -162,6 +163,12 @@ def list_() -> None:
         console.print(noun, style="bold")
         for name, description in things.items():
             console.print(f"  {name:<18} {description}", soft_wrap=True, markup=False)
+
+
+def _kind(corruption: "Corruption") -> str:
+    if corruption.bar:
+        return ", C-bar"
+    return ", extra" if corruption.extra else ""
 
 
 def _said(metric: "Metric") -> str:

@@ -36,6 +36,13 @@ def corrupt(
     output: Annotated[
         Path | None, typer.Argument(metavar="OUTPUT", help="The folder to write the set into.")
     ] = None,
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="Whose corruptions: corruptions, corruptions-extra, both (corruptions-all), or "
+            "corruptions-bar."
+        ),
+    ] = "corruptions-all",
     corruption: Corruptions = None,
     severity: Annotated[
         list[str] | None, typer.Option(help="Only these of 1 to 5; repeat or use commas.")
@@ -86,15 +93,13 @@ def corrupt(
     from selbench.outputs import check_folder
     from selbench.study import count_of
 
-    names, scale, progress = (
-        choose(split_words(corruption)),
-        choose_scale(scale),
-        shown(quiet),
-    )
+    words, scale, progress = split_words(corruption), choose_scale(scale), shown(quiet)
+    names = choose(words, suite)
     if self_check:
         idle = {
             "OUTPUT": output,
             "--severity": severity,
+            "--suite": suite != "corruptions-all",
             "--preview": preview,
             "--seed": seed,
             "--format": format != "npy",
@@ -110,8 +115,10 @@ def corrupt(
         check_folder(output, "OUTPUT")
     if preview:
         check_place(preview, force)
-    treatment = Treatment(names, choose_severities(split_words(severity)), seed, scale)
+    severities = choose_severities(split_words(severity))
     where, source = choose_device(device), open_source(name, data, progress)
+    names = choose(words, suite, scale or source.read(range(1)).shape[2])
+    treatment = Treatment(names, severities, seed, scale)
     if output:
         about = write_set(source, output, treatment, format, where, progress)
         say(f"{output} holds {describe(about)}")

@@ -131,9 +131,10 @@ def _open(path: Path, shape: tuple[int, ...]) -> Array:
 
 def fixed_corruptions(chosen: Sequence[str]) -> tuple[str, ...]:
     """Return those of `chosen` that draw nothing at random; `SelbenchError` where none does."""
-    fixed = tuple(name for name in chosen if not CORRUPTIONS[name].random)
+    able = [name for name, each in CORRUPTIONS.items() if not (each.random or each.bar)]
+    fixed = tuple(name for name in chosen if name in able)
     if not fixed:
-        known = ", ".join(name for name, each in CORRUPTIONS.items() if not each.random)
+        known = ", ".join(able)
         raise SelbenchError(
             f"what {' and '.join(chosen)} gives is random; --self-check compares {known}"
         )

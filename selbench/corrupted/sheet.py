@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from corruptions import CORRUPTIONS
-from corruptions.registry import FAMILIES
+from corruptions.registry import ALL_FAMILIES
 from selbench.corrupted.source import Source
 from selbench.corrupted.treatment import Treatment, find_variants
 from selbench.errors import SelbenchError
@@ -79,7 +79,7 @@ def _families(source: Source, treatment: Treatment, device: torch.device) -> lis
     clean = [source.read(rows) for rows in chosen]
     fitted = treatment.fitted({(each.shape[2], each.shape[3]) for each in clean})
     first = _cell(clean)
-    families: dict[str, list[Row]] = {family: [] for family in FAMILIES}
+    families: dict[str, list[Row]] = {family: [] for family in ALL_FAMILIES}
     for name in treatment.corruptions:
         cells = [
             _cell([fitted.apply(source, rows, name, severity, device) for rows in chosen])

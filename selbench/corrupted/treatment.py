@@ -1,12 +1,20 @@
 """What is done to images: which corruptions, how strong, with whose constants and which seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from corruptions import CORRUPTIONS, SMALLEST_SIDE, FrostError, corrupt, look_for_frost_in
+from corruptions import (
+    CORRUPTIONS,
+    SMALLEST_SIDE,
+    Corruption,
+    FrostError,
+    bar_corruptions,
+    corrupt,
+    look_for_frost_in,
+)
 from selbench.corrupted.layout import SEVERITIES
 from selbench.corrupted.source import Source
 from selbench.errors import SelbenchError, unknown
@@ -14,6 +22,13 @@ from selbench.files import home
 from selbench.types import Pixels
 
 SCALES = (32, 64, 224)  # sizes of images that have constants: CIFAR, Tiny ImageNet, ImageNet
+BAR = "corruptions-bar"  # whose corruptions are other ones for other sizes
+SUITES: dict[str, Callable[[Corruption], bool]] = {
+    "corruptions": lambda each: not each.extra,
+    "corruptions-extra": lambda each: each.extra and not each.bar,
+    "corruptions-all": lambda each: not each.bar,
+    BAR: lambda each: bool(each.bar),
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,7 @@ class Treatment:
         scale: size whose constants are used; None for the images' own.
     """
 
-    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
+    corruptions: tuple[str, ...] = field(default_factory=lambda: choose_corruptions(None))
     severities: tuple[int, ...] = tuple(SEVERITIES)
     seed: int = 0
     scale: int | None = None
@@ -67,12 +82,26 @@ class Treatment:
             ).cpu()
 
 
-def choose_corruptions(words: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the corruptions called so, in the benchmark's order; None chooses all."""
+def choose_corruptions(
+    words: Sequence[str] | None, suite: str = "corruptions-all", size: int = 32
+) -> tuple[str, ...]:
+    """Return the corruptions called so, in the benchmark's order; None chooses those of a suite.
+
+    Args:
+        words: names.
+        suite: a key of `SUITES`.
+        size: of the images in pixels, which says which ten of C-bar a suite has.
+    """
     for word in words or ():
         if word not in CORRUPTIONS:
             raise unknown("corruption", word, CORRUPTIONS)
-    return tuple(name for name in CORRUPTIONS if words is None or name in words)
+    if suite not in SUITES:
+        raise unknown("suite of corruptions", suite, SUITES)
+    if words is not None:
+        return tuple(name for name in CORRUPTIONS if name in words)
+    if suite == BAR:
+        return bar_corruptions(size)
+    return tuple(name for name, each in CORRUPTIONS.items() if SUITES[suite](each))
 
 
 def choose_severities(words: Sequence[str] | None) -> tuple[int, ...]:

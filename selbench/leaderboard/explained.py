@@ -42,7 +42,9 @@ def _mean(metric: Metric, rows: pd.DataFrame) -> pd.Series:
 
 
 def _counted(extra: bool, only: Sequence[str]) -> list[str]:
-    return list(only) or [name for name, each in CORRUPTIONS.items() if extra or not each.extra]
+    return list(only) or [
+        name for name, each in CORRUPTIONS.items() if not (each.bar or (each.extra and not extra))
+    ]
 
 
 def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:

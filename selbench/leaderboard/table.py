@@ -159,6 +159,10 @@ def _counted(found: Compared, extra: bool, only: Sequence[str]) -> list[str]:
     for name in sorted(set(only) - present):
         if name not in CORRUPTIONS:
             raise unknown("corruption", name, CORRUPTIONS)
+        if CORRUPTIONS[name].bar:
+            raise SelbenchError(
+                f"{name} belongs to C-bar, which mCE leaves out; show it with --columns {name}"
+            )
         raise SelbenchError(
             f"{found.where} holds no results under {name}; run its study with --suite "
             f"corruptions-all --corruption {name}"

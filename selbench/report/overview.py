@@ -93,7 +93,7 @@ def tested(evidence: Evidence) -> list[str]:
 
 
 def _corrupted(accuracy: pd.DataFrame) -> str:
-    part = accuracy[accuracy["suite"].isin(["corruptions", "corruptions-extra"])]
+    part = accuracy[accuracy["suite"].isin(["corruptions", "corruptions-extra", "corruptions-bar"])]
     names, levels = part["condition"].nunique(), part["level"].nunique()
     severities = f"{levels} severities" if levels > 1 else "1 severity"
     return f"{count_of(names, 'corruption')} at {severities}" if names else ""

@@ -1,5 +1,6 @@
 """What networks saw: test images, corrupted ones, adversarial ones and what attacks added."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from corruptions import CORRUPTIONS, corrupt
+from corruptions import CORRUPTIONS, bar_corruptions, corrupt
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.errors import SelbenchError
 from selbench.files import at_hand, replacing
@@ -79,22 +80,27 @@ def corrupted(evidence: Evidence, folder: Path, data: Path | None) -> Panel:
                 [],
             )
         image, example, label = _first_image(evidence, data)
-        return _corrupted(folder, image, example, label, spec)
+        bar = any(name.startswith("corruptions-bar/") for name in evidence.manifest["conditions"])
+        more = bar_corruptions(spec.scale or image.shape[2]) if bar else ()
+        return _corrupted(folder, image, example, label, spec, more)
     except SelbenchError as problem:
         again = evidence.command("report", evidence.study, "--data", "FOLDER", "--output", "site")
         return Panel(f"The test images cannot be shown: {problem}.", [], [], again)
 
 
 def _corrupted(
-    folder: Path, image: Tensor, example: Tensor, label: str, spec: CorruptionSpec
+    folder: Path,
+    image: Tensor,
+    example: Tensor,
+    label: str,
+    spec: CorruptionSpec,
+    bar: Sequence[str],
 ) -> Panel:
     small = max(image.shape[-2:]) <= SMALL
     severities = (1, 2, 3, 4, 5) if small else (1, 3, 5)
     clean = _tile(folder, "clean", image[0], f"{label}, clean", "clean")
     strips = [Strip("none", [clean])]
-    for name, each in CORRUPTIONS.items():
-        if each.extra:
-            continue
+    for name in [*(name for name, each in CORRUPTIONS.items() if not each.extra), *bar]:
         tiles = []
         for severity in severities:
             try:
@@ -104,7 +110,8 @@ def _corrupted(
             words = f"{label} under {name.replace('_', ' ')}, severity {severity}"
             tiles.append(_tile(folder, f"{name}-{severity}", made, words, ""))
         strips.append(Strip(name.replace("_", " "), tiles))
-    text = f"A {label} under the benchmark's corruptions, made as in the study."
+    whose = "the benchmark's and C-bar's corruptions" if bar else "the benchmark's corruptions"
+    text = f"A {label} under {whose}, made as in the study."
     return Panel(text, ["severity", *map(str, severities)], strips)
 
 

@@ -73,8 +73,9 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
             if name not in known:
                 raise unknown(what, name, known)
             if name not in held:
+                suite = corrupted.BAR if name in CORRUPTIONS and CORRUPTIONS[name].bar else whole
                 raise SelbenchError(
-                    f"{name} is not in the suite {', '.join(names)}; add --suite {whole}"
+                    f"{name} is not in the suite {', '.join(names)}; add --suite {suite}"
                 )
     left_out = set(attacks) - set(setting.attacks or attacks)
     return [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]

@@ -1,7 +1,7 @@
 """Suites of corruptions: made from the test images, or taken from a set on disk."""
 
-from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, corrupt
-from corruptions.registry import FAMILIES
+from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, bar_corruptions, corrupt
+from corruptions.registry import BAR_FAMILIES, FAMILIES
 from selbench.corrupted.layout import SEVERITIES
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.treatment import find_variants
@@ -13,23 +13,35 @@ from selbench.suites.pieces import Condition
 from selbench.suites.work import SUITES, Setting, Work
 from selbench.types import Examples, Pixels
 
+BAR = "corruptions-bar"
+
 
 @SUITES
 def corruptions(setting: Setting) -> list[Work]:
     """The benchmark's 15 corruptions at five severities, clean accuracy and selectivity."""
-    return [*class_index(setting), *clean(setting), *_corrupted(setting, extra=False)]
+    return [*class_index(setting), *clean(setting), *_corrupted(setting, "corruptions")]
 
 
 @SUITES
 def corruptions_extra(setting: Setting) -> list[Work]:
     """The 4 extra corruptions at five severities, clean accuracy and selectivity."""
-    return [*class_index(setting), *clean(setting), *_corrupted(setting, extra=True)]
+    return [*class_index(setting), *clean(setting), *_corrupted(setting, "corruptions-extra")]
 
 
 @SUITES
 def corruptions_all(setting: Setting) -> list[Work]:
     """All 19 corruptions at five severities, clean accuracy and selectivity."""
-    return [*corruptions(setting), *_corrupted(setting, extra=True)]
+    return [*corruptions(setting), *_corrupted(setting, "corruptions-extra")]
+
+
+@SUITES
+def corruptions_bar(setting: Setting) -> list[Work]:
+    """The 10 corruptions of C-bar at five severities, clean accuracy and selectivity.
+
+    Those of ImageNet-C-bar for 224 pixels, else those of CIFAR-10-C-bar; of a set on disk, those
+    that it holds; others by their names.
+    """
+    return [*class_index(setting), *clean(setting), *_corrupted(setting, BAR)]
 
 
 def every_corruption(setting: Setting) -> list[Condition]:
@@ -38,18 +50,28 @@ def every_corruption(setting: Setting) -> list[Condition]:
     chosen = [
         corruption
         for name, corruption in CORRUPTIONS.items()
-        if name in only or (not only and (stored is None or stored.holds(name)))
+        if name in only
+        or not (only or corruption.bar or (stored is not None and not stored.holds(name)))
     ]
     return _conditions(setting, chosen)
 
 
-def _corrupted(setting: Setting, extra: bool) -> list[Condition]:
-    chosen = [
-        corruption
-        for corruption in CORRUPTIONS.values()
-        if corruption.extra == extra and corruption.name in (setting.corruptions or CORRUPTIONS)
-    ]
-    return _conditions(setting, chosen)
+def _corrupted(setting: Setting, suite: str) -> list[Condition]:
+    names = setting.corruptions or (_of_bar(setting) if suite == BAR else CORRUPTIONS)
+    found = [each for each in CORRUPTIONS.values() if _suite(each) == suite and each.name in names]
+    return _conditions(setting, found)
+
+
+def _of_bar(setting: Setting) -> list[str]:
+    if setting.stored is None:
+        return [*bar_corruptions(setting.scale or setting.height)]
+    held = [name for name, each in CORRUPTIONS.items() if each.bar and setting.stored.holds(name)]
+    if not held:
+        raise SelbenchError(
+            f"{setting.stored.folder} holds none of the corruptions of C-bar; take --source "
+            "generated"
+        )
+    return held
 
 
 def _conditions(setting: Setting, chosen: list[Corruption]) -> list[Condition]:
@@ -94,6 +116,8 @@ def _generated(corruption: Corruption, severity: int, variant: str, setting: Set
             "corruptions.scale in the study)"
         )
     marks = [variant] if variant else []
+    if not corruption.published(scale or setting.height):
+        marks.append("constants of selbench")
     if scale is not None and (setting.height, setting.width) != (scale, scale):
         marks.append(f"constants of {scale} pixels")
 
@@ -112,11 +136,13 @@ def _generated(corruption: Corruption, severity: int, variant: str, setting: Set
 
 
 def _suite(corruption: Corruption) -> str:
+    if corruption.bar:
+        return BAR
     return "corruptions-extra" if corruption.extra else "corruptions"
 
 
-CORRUPTED = ("corruptions", "corruptions-extra")
-HENDRYCKS = "arXiv:1903.12261"
+CORRUPTED = ("corruptions", "corruptions-extra")  # what mCE and the columns of families are made of
+HENDRYCKS, MINTUN = "arXiv:1903.12261", "arXiv:2102.11273"
 METRICS(
     Metric(
         "mca",
@@ -185,6 +211,31 @@ for _family in FAMILIES:
     )
 
 
+METRICS(
+    Metric(
+        "bar",
+        "C-bar",
+        "mean accuracy under the corruptions of C-bar: over severities, then over corruptions",
+        BAR,
+        Rows((BAR,)),
+        source=MINTUN,
+        table="C-bar",
+    )
+)
+for _family in BAR_FAMILIES:
+    METRICS(
+        Metric(
+            f"bar_{_family}",
+            f"C-bar {_family}",
+            f"accuracy under C-bar's {_family}",
+            BAR,
+            Rows((BAR,), groups=(_family,)),
+            source=MINTUN,
+            table="C-bar",
+        )
+    )
+
+
 def accuracy_under(corruption: Corruption) -> Metric:
     """Return the metric of one corruption, averaged over its severities."""
     words = corruption.name.replace("_", " ")
@@ -192,9 +243,9 @@ def accuracy_under(corruption: Corruption) -> Metric:
         corruption.name,
         words,
         f"accuracy under {words}",
-        "corruptions-extra" if corruption.extra else "corruptions",
-        Rows(CORRUPTED, conditions=(corruption.name,)),
-        source=HENDRYCKS,
+        _suite(corruption),
+        Rows((BAR,) if corruption.bar else CORRUPTED, conditions=(corruption.name,)),
+        source=MINTUN if corruption.bar else HENDRYCKS,
         table="",
         asked=True,
     )

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, corrupt
+from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, bar_corruptions, corrupt
 
 BENCHMARK = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -20,6 +20,16 @@ EXTRA = {
     "blur": "gaussian_blur",
     "weather": "spatter",
     "digital": "saturate",
+}
+BAR = {  # by family: of CIFAR-10-C-bar, of both, of ImageNet-C-bar
+    "noise": (
+        (),
+        ("brownish_noise", "sparkles", "inverse_sparkles"),
+        ("single_frequency_greyscale", "cocentric_sine_waves", "plasma_noise", "perlin_noise"),
+    ),
+    "blur": (("circular_motion_blur", "transverse_chromatic_abberation"), (), ()),
+    "distortion": (("pinch_and_twirl", "ripple"), (), ("caustic_refraction",)),
+    "obscuring": (("lines",), ("checkerboard_cutout", "blue_noise_sample"), ()),
 }
 SEVERITIES = range(1, 6)
 SIZES = (32, 64, 224)
@@ -48,12 +58,31 @@ def test_entry(name):
     entry = CORRUPTIONS[name]
     assert isinstance(entry, Corruption)
     assert entry.name == name
-    assert entry.extra == (name not in BENCHMARK[entry.family])
+    assert entry.extra == (name not in BENCHMARK.get(entry.family, ()))
     assert tuple(entry.severities) == SIZES
     assert all(len(constants) == len(SEVERITIES) for constants in entry.severities.values())
     assert entry.version >= 1
     assert entry.variant == "" or name == "frost"
     assert entry.function.__doc__
+
+
+def test_c_bar_has_ten_for_each_published_size():
+    for size, parts in ((32, (0, 1)), (64, (0, 1)), (224, (1, 2))):
+        names = {name for family in BAR.values() for part in parts for name in family[part]}
+        assert len(names) == 10
+        assert set(bar_corruptions(size)) == names
+    for family, parts in BAR.items():
+        for published, part in zip(((32,), (32, 224), (224,)), parts, strict=True):
+            for name in part:
+                entry = CORRUPTIONS[name]
+                assert (entry.family, entry.bar, entry.extra) == (family, published, True)
+                own = {size for size in SIZES if not entry.published(size)}
+                assert own == set(SIZES) - set(published)
+                nearest = {
+                    size: entry.severities[published[-1 if size == 224 else 0]] for size in own
+                }
+                assert {size: entry.severities[size] for size in own} == nearest
+    assert not any(CORRUPTIONS[name].bar for family in BENCHMARK.values() for name in family)
 
 
 def test_registry_cannot_be_changed():
@@ -123,10 +152,10 @@ def test_floating_images_are_rounded_to_bytes_and_back(name, dtype):
 
 @each_random_one
 def test_seed_severity_and_example_change_the_draws(name):
-    images = photographs(1).expand(2, -1, -1, -1)
-    out = corrupt(images, name, 3, examples=torch.tensor([0, 1]))
-    assert not torch.equal(out[0], out[1])
-    other_seed = corrupt(images, name, 3, examples=torch.tensor([0, 1]), seed=1)
+    images = photographs(1).expand(5, -1, -1, -1)  # two may be equal: channels have six orders
+    out = corrupt(images, name, 3, examples=torch.arange(5))
+    assert not torch.equal(out, out[:1].expand_as(out))
+    other_seed = corrupt(images, name, 3, examples=torch.arange(5), seed=1)
     assert not torch.equal(out, other_seed)
 
 

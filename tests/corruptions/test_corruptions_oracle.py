@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from agreement import foreign_network, predictions, real_images, versions
+from looks import look, standard_errors
 from numpy.random import RandomState
 from oracle import ORACLE, Array, corrupted
 
@@ -101,12 +102,6 @@ def case(request, photographs, test_data):
     return Case(CORRUPTIONS[name].random, clean, labels, ours, theirs)
 
 
-def standard_errors(differences):
-    """Return how far from 0 the mean over images is, in its standard errors; 0 where all agree."""
-    error = differences.std(axis=1, ddof=1) / np.sqrt(differences.shape[1])
-    return abs(differences.mean(axis=1)) / np.maximum(error, 1e-9)
-
-
 # Draws of one distribution differ by chance: one of these 440 means of 150 images is 5 standard
 # errors off in every 4,000th choice of seeds. Wrong constants or arithmetic are further off: those
 # of the severity beside it 11 or more; of 250 images rows for columns 20 or more, BGR for RGB 9.
@@ -118,23 +113,6 @@ def test_images_look_alike(case):
         return
     ours, theirs = look(case.ours, case.clean), look(case.theirs, case.clean)
     assert standard_errors(ours - theirs).max() < 5
-
-
-def look(images, clean):
-    """Describe each image by its colour, its change, and roughness: (severities, images, 8)."""
-    images, change = images.astype(float), images.astype(float) - clean
-    axes = (2, 3, 4)
-    return np.stack(
-        [
-            *np.moveaxis(images.mean(axis=(2, 3)), -1, 0),
-            abs(change).mean(axis=axes),
-            (change**2).mean(axis=axes),
-            abs(np.diff(images, axis=2)).mean(axis=axes),
-            abs(np.diff(images, axis=3)).mean(axis=axes),
-            abs(np.diff(change, axis=4)).mean(axis=axes),
-        ],
-        axis=-1,
-    )
 
 
 @pytest.fixture(scope="module")

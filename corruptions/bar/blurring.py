@@ -1,0 +1,53 @@
+"""Blur: of rotation, and of a lens that bends colours differently."""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from corruptions.bar.level import bar_corruption
+from corruptions.bar.splines import spline_matrix
+from corruptions.bar.turning import turned
+from corruptions.draws import Draws
+from corruptions.images import Images
+from corruptions.separable import product
+
+
+@bar_corruption("blur", small=(2.8, 3.6, 4.4, 5.2, 6))
+def circular_motion_blur(images: Images, level: float) -> Images:
+    """Turn the image about its middle while it is taken; beyond its borders all is black.
+
+    level: 1.5 times it is how many degrees it is turned at most, each way.
+    """
+    return turned(images, level * 15 / 10)
+
+
+@bar_corruption("blur", small=(1, 2, 5, 9, 10))
+def transverse_chromatic_abberation(images: Images, level: float, draws: Draws) -> Images:
+    """Magnify one random channel, another one half as much, and soften all three.
+
+    level: a twentieth of it is how much larger the largest channel gets.
+    """
+    order = draws.uniform(0, 1, 3).argsort(dim=1)
+    _, _, height, width = images.shape
+    largest = 1 + level * 0.5 / 10
+    factors = (1.0, (1 + largest) / 2, largest)
+    matrices = [_magnified(size, factors, images.device) for size in (height, width)]
+    rows, columns = (each[order] for each in matrices)
+    grown = product(product(rows, images.double()), columns.transpose(2, 3))
+    return grown.add_(0.5)
+
+
+@lru_cache(maxsize=64)
+def _magnified(
+    size: int, factors: tuple[float, ...], device: torch.device
+) -> Float64[Tensor, "factors size size"]:
+    """Return matrices that magnify the middle of `size` values."""
+    matrices = []
+    for factor in factors:
+        long = round(size * factor)
+        places = torch.arange(long, dtype=torch.float64) * ((size - 1) / (long - 1))
+        start = (long - size) // 2
+        matrices.append(spline_matrix(places[start : start + size], size))
+    return torch.stack(matrices).to(device)

@@ -1,0 +1,64 @@
+"""Obscuring: parts of an image are covered or missing."""
+
+import math
+
+from corruptions.bar.level import bar_corruption, grid, per_image, short_side
+from corruptions.bar.spectrum import coloured
+from corruptions.bar.strokes import covered
+from corruptions.draws import Draws
+from corruptions.images import Images
+
+_TILES = 40  # of a side of the board: more than lie across an image that is about square
+_GREY = 128
+
+
+@bar_corruption("obscuring", small=(1, 2, 3, 4, 5), large=(2, 3, 4, 5, 6))
+def checkerboard_cutout(images: Images, level: float, draws: Draws) -> Images:
+    """Lay a turned checkerboard over the image and fill some of its dark squares with grey.
+
+    level: a tenth of it is the share of the dark squares that are filled.
+    """
+    angle = draws.uniform(0, 2 * math.pi).double()
+    size = per_image(draws.uniform(0.1, 0.25)) * short_side(images)
+    size.clamp_(min=1)
+    filled = draws.uniform(0, 1, _TILES, _TILES) < level * 1.0 / 10
+    rows, columns = grid(images)
+    cosine, sine = per_image(angle.cos()), per_image(angle.sin())
+    down = (cosine * rows + sine * columns) / size
+    across = (-sine * rows + cosine * columns) / size
+    dark = down.remainder(2).long() == across.remainder(2).long()
+    tile = down.long().remainder(_TILES) * _TILES + across.long().remainder(_TILES)
+    cut = dark & filled.flatten(1).gather(1, tile.flatten(1)).view(tile.shape)
+    return images.masked_fill(cut.unsqueeze(1), _GREY)
+
+
+@bar_corruption("obscuring", small=(0.5, 1, 1.5, 2, 2.5))
+def lines(images: Images, level: float, draws: Draws) -> Images:
+    """Draw grey lines with smooth edges, one pixel wide, in more or less the same direction.
+
+    level: a tenth of it is their number, relative to the image's side in pixels.
+    """
+    side = short_side(images)
+    _, _, height, width = images.shape
+    angle, spread = draws.uniform(0, 2 * math.pi).double(), draws.uniform(0.1, 1).double()
+    places = draws.uniform(0, 1, int(level * 1.0 / 10 * side), 3).double()
+    rows, columns, turns = places.permute(2, 1, 0)
+    drawn = images.double()
+    for row, column, turn in zip(rows * height, columns * width, turns, strict=True):
+        way = angle + 2 * math.pi * spread * (turn - 0.5)
+        down, across = way.cos() * side, way.sin() * side
+        ends = (row - down, column - across, row + down, column + across)
+        cover = covered(images, *(per_image(end.trunc()) for end in ends)).unsqueeze(1)
+        drawn = ((1 - cover) * drawn + cover * _GREY).floor_()
+    return drawn
+
+
+@bar_corruption("obscuring", small=(0.7, 1.4, 2.1, 3.5, 4.2), large=(0.8, 1.6, 2.4, 4, 5.6))
+def blue_noise_sample(images: Images, level: float, draws: Draws) -> Images:
+    """Keep pixels that are spread evenly at random and make the others black.
+
+    level: 0.3 of it, less 2.5, is how high blue noise must be for a pixel to be kept, in its
+        standard deviations.
+    """
+    noise = coloured(images, lambda waves: waves, draws)
+    return images.masked_fill((noise <= level * 3 / 10 - 2.5).unsqueeze(1), 0)
