@@ -13,10 +13,12 @@ from corruptions.arguments import SMALLEST_SIDE
 from corruptions.benchmark import CORRUPTIONS, bar_corruptions, corrupt
 from corruptions.frost import FrostError, look_for_frost_in
 from corruptions.registry import Corruption
+from corruptions.transform import Corrupt
 
 __all__ = [
     "CORRUPTIONS",
     "SMALLEST_SIDE",
+    "Corrupt",
     "Corruption",
     "FrostError",
     "bar_corruptions",

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from corruptions import CORRUPTIONS, corrupt
-from corruptions.registry import FAMILIES
+from corruptions.registry import ALL_FAMILIES
 from selbench.corrupted import sheet
 from selbench.corrupted.sheet import Family, Row, draw_sheet, write_sheet
 from selbench.corrupted.source import open_source
@@ -101,7 +101,7 @@ def rows(names, severities=2):
     cells = [Image.new("RGB", (40, 30), INKS[n]) for n in range(1 + severities)]
     return [
         Family(family, [Row(name, cells) for name in names if CORRUPTIONS[name].family == family])
-        for family in FAMILIES
+        for family in ALL_FAMILIES
         if any(CORRUPTIONS[name].family == family for name in names)
     ]
 
@@ -114,9 +114,10 @@ def corners(picture, colour):
 
 
 def test_all_corruptions_are_in_two_panels():
-    picture = draw_sheet(rows(CORRUPTIONS), (1, 2))
+    nineteen = [name for name, each in CORRUPTIONS.items() if not each.bar]
+    picture = draw_sheet(rows(nineteen), (1, 2))
     clean, first, second = (corners(picture, ink) for ink in INKS[:3])
-    assert len(clean) == len(first) == len(second) == len(CORRUPTIONS)
+    assert len(clean) == len(first) == len(second) == len(nineteen)
     assert len({x for x, _ in clean}) == 2
     counts = sorted(sum(x == column for x, _ in clean) for column in {x for x, _ in clean})
     assert counts == [9, 10]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sets import CPU, FEW, LAYOUTS, content, told, write
+from sets import CPU, FEW, LAYOUTS, NINETEEN, content, told, write
 
 from corruptions import CORRUPTIONS, SMALLEST_SIDE, corrupt
 from corruptions.frost import PHOTOGRAPHS
@@ -45,9 +45,9 @@ def test_arrays_hold_what_corrupt_makes_severity_after_severity(images, tmp_path
 
 def test_every_corruption_is_written(images):
     about = write(images, "set", Treatment(severities=(5,)))
-    assert set(about.parts) == set(CORRUPTIONS)
+    assert set(about.parts) == NINETEEN
     clean = decoded(images / "test")
-    for name in CORRUPTIONS:
+    for name in NINETEEN:
         made = corrupt(clean, name, 5, examples=torch.arange(6)).permute(0, 2, 3, 1)
         assert np.array_equal(np.load(f"set/{name}.npy"), made.numpy())
 
@@ -201,7 +201,7 @@ def test_scales_are_those_of_every_corruption():
 def test_smallest_images_are_written(scale, image_tree):
     images = image_tree(classes=1, train=1, test=1, side=SMALLEST_SIDE)
     about = write(images, "set", Treatment(severities=(5,), scale=scale))
-    assert set(about.parts) == set(CORRUPTIONS)
+    assert set(about.parts) == NINETEEN
 
 
 # One command at a time.

@@ -86,7 +86,7 @@ def test_mechanism_is_all_of_them():
 
 def test_representations_are_compared_under_every_corruption_and_pgd():
     compared = [p for p in SUITES["dimensionality"](SMALL) if isinstance(p, Comparison)]
-    assert {p.name for p in compared} == set(CORRUPTIONS)
+    assert {p.name for p in compared} == {n for n, each in CORRUPTIONS.items() if not each.bar}
     assert all(p.levels == (1, 2, 3, 4, 5) for p in compared)
     assert piece("dimensionality", "paper-pgd").suite == "representation"
 

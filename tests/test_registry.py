@@ -120,7 +120,15 @@ functions = [each for registry in registries for each in registry.values()]
 functions += [each.function for each in CORRUPTIONS.values()]
 print(json.dumps([f"{each.__module__}.{each.__name__}" for each in functions]))
 """
-DECORATORS = {"DATASETS", "DOWNLOADS", "FIGURES", "MODELS", "SUITES", "corruption"}
+DECORATORS = {
+    "DATASETS",
+    "DOWNLOADS",
+    "FIGURES",
+    "MODELS",
+    "SUITES",
+    "bar_corruption",
+    "corruption",
+}
 
 
 def decorated(package):

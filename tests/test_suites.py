@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from corruptions import CORRUPTIONS, corrupt
+from corruptions import CORRUPTIONS, bar_corruptions, corrupt
 from selbench.errors import SelbenchError
 from selbench.suites import SUITES, Condition, HeldOut, Recalibration, Setting, collect
 
@@ -55,8 +55,45 @@ def test_corruptions_are_the_benchmarks_fifteen_at_five_severities():
 def test_corruptions_all_adds_the_extra_ones_apart():
     pieces = SUITES["corruptions-all"](SMALL)
     extra = {piece.name for piece in pieces if piece.suite == "corruptions-extra"}
-    assert extra == {name for name, each in CORRUPTIONS.items() if each.extra}
+    assert extra == {n for n, each in CORRUPTIONS.items() if each.extra and not each.bar}
     assert len(pieces) == len(SUITES["corruptions"](SMALL)) + 5 * len(extra)
+
+
+def bar_of(setting):
+    pieces = [piece for piece in SUITES["corruptions-bar"](setting) if isinstance(piece, Condition)]
+    return {piece.name: piece for piece in pieces if piece.suite == "corruptions-bar"}
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "source"),
+    [
+        (32, None, "generated"),
+        (224, None, "generated"),
+        (64, None, "generated (constants of selbench)"),
+        (64, 32, "generated (constants of 32 pixels)"),
+        (50, 224, "generated (constants of 224 pixels)"),
+    ],
+)
+def test_c_bar_has_ten_and_says_whose_constants(side, scale, source):
+    pieces = bar_of(Setting(side, side, scale))
+    assert set(pieces) == set(bar_corruptions(scale or side))
+    assert {piece.source for piece in pieces.values()} == {source}
+    assert all(piece.group == CORRUPTIONS[name].family for name, piece in pieces.items())
+    named = bar_of(Setting(side, side, scale, corruptions=("ripple", "fog")))
+    assert set(named) == {"ripple"}
+    assert ("selbench" in named["ripple"].source) == (32 not in (side, scale))
+
+
+def test_c_bar_is_in_no_other_suite():
+    for name in SUITES:
+        if name != "corruptions-bar":
+            assert not {p.name for p in SUITES[name](SMALL)} & {*bar_of(SMALL)}, name
+    with pytest.raises(
+        SelbenchError,
+        match=r"^ripple is not in the suite corruptions; add --suite "
+        "corruptions-bar$",
+    ):
+        collect(("corruptions",), Setting(32, 32, corruptions=("ripple",)))
 
 
 def test_suites_together_hold_each_piece_once():

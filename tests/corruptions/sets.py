@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from corruptions import CORRUPTIONS
 from selbench.corrupted.source import open_source
 from selbench.corrupted.treatment import Treatment
 from selbench.corrupted.writing import write_set
@@ -14,6 +15,7 @@ from selbench.progress import SILENT
 CPU = torch.device("cpu")
 FEW = Treatment(("gaussian_noise", "contrast"), (1, 4))
 LAYOUTS = ("npy", "folder")
+NINETEEN = {name for name, each in CORRUPTIONS.items() if not each.bar}
 
 
 def write(images, output, treatment=FEW, layout="npy", progress=SILENT):
