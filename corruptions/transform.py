@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten  # as torchvision's transforms
 from torch.utils.data import get_worker_info
 
-from corruptions.arguments import check_name, check_seed, check_severity
+from corruptions.arguments import check_name, find_seed, find_severity
 from corruptions.benchmark import CORRUPTIONS, corrupt
 
 
@@ -58,16 +58,14 @@ class Corrupt(torch.nn.Module):
         """
         super().__init__()
         self.names = (name,) if isinstance(name, str) else tuple(name)
-        self.severities = tuple(severity) if isinstance(severity, Iterable) else (severity,)
-        if not (self.names and self.severities):
+        severities = tuple(severity) if isinstance(severity, Iterable) else (severity,)
+        if not (self.names and severities):
             raise ValueError("Corrupt needs at least one name and one severity")
         for each in self.names:
             check_name(each, CORRUPTIONS)
-            for one in self.severities:
-                check_severity(each, one)
-        if seed is not None:
-            check_seed(seed)
-        self.seed, self.scale, self.epoch = seed, scale, 0
+        self.severities = [find_severity(self.names[0], each) for each in severities]
+        self.seed = None if seed is None else find_seed(seed)
+        self.scale, self.epoch = scale, 0
         self._calls, self._process = 0, os.getpid()
 
     def set_epoch(self, epoch: int) -> None:
@@ -76,8 +74,7 @@ class Corrupt(torch.nn.Module):
         Loaders start workers afresh in each epoch, and these count calls from 0, unless they are
         persistent.
         """
-        check_seed(epoch)
-        self.epoch = epoch
+        self.epoch = find_seed(epoch)
 
     def forward(self, *inputs: Any) -> Any:
         """Return the inputs with images corrupted, all by the same corruption and severity."""

@@ -54,7 +54,8 @@ def test_columns_of_committed_results_are_within_bounds(path):
     table = pd.read_csv(path)
     for name, metric in COLUMNS.items():
         low, high = metric.bounds
-        assert table[name].dropna().between(low, high).all(), name
+        if name in table or metric.suite != "corruptions-bar":  # which files lack that have none
+            assert table[name].dropna().between(low, high).all(), name
 
 
 def test_measurements_of_committed_results_are_within_bounds():

@@ -11,9 +11,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from selbench.leaderboard.columns import COLUMNS
 from selbench.leaderboard.lines import one_line, tables
 from selbench.leaderboard.table import Leaderboard
 from selbench.leaderboard.text import latex, markdown
+from selbench.suites.corrupted import BAR
 from selbench.tidy import csv_of
 
 
@@ -49,7 +51,7 @@ def to_markdown(boards: Sequence[Leaderboard]) -> str:
 
 def to_csv(boards: Sequence[Leaderboard]) -> str:
     """Render as CSV: full numbers, one column per quantity, its interval and its number."""
-    return csv_of(pd.concat([board.table for board in boards]))
+    return csv_of(pd.concat([_measured(board.table) for board in boards]))
 
 
 def to_json(boards: Sequence[Leaderboard]) -> str:
@@ -59,11 +61,18 @@ def to_json(boards: Sequence[Leaderboard]) -> str:
             "study": board.study,
             "caption": board.caption,
             "notes": dict(board.notes),
-            "rows": _records(board.table),
+            "rows": _records(_measured(board.table)),
         }
         for board in boards
     ]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _measured(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the columns of C-bar where nothing was measured under it."""
+    names = [name for name, each in COLUMNS.items() if each.suite == BAR and name in table]
+    empty = [name for name in names if table[name].isna().all()]
+    return table.drop(columns=[n for e in empty for n in (e, f"{e}_interval", f"{e}_n")])
 
 
 def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
