@@ -30,7 +30,7 @@ def coloured(
     phases = _phases(height, width, draws).double()
     spectrum = torch.polar(amplitude(waves).expand_as(phases), phases)
     spectrum = spectrum.roll((height // 2, width // 2), (1, 2))
-    noise = torch.fft.ifft2(spectrum).real.contiguous()
+    noise: Tensor = torch.fft.ifft2(spectrum).real.contiguous()
     deviation: Tensor = noise.std((1, 2), correction=0, keepdim=True)
     return noise / deviation
 
