@@ -126,12 +126,12 @@ def figure(
 
     output = output.expanduser()
     check_figure(name, output, force)
-    studies = opened([place] if place else [], store)
-    if len(studies) > 1:
-        names = ", ".join(each.study for each in studies)
-        raise SelbenchError(f"{place or store} holds the studies {names}; name one of them")
-    draw(name, studies[0], limit, output, force)
-    say(f"{output} shows {name} of {studies[0].study}")
+    with opened([place] if place else [], store) as studies:
+        if len(studies) > 1:
+            names = ", ".join(each.study for each in studies)
+            raise SelbenchError(f"{place or store} holds the studies {names}; name one of them")
+        draw(name, studies[0], limit, output, force)
+        say(f"{output} shows {name} of {studies[0].study}")
 
 
 @app.command(name="list")

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+UNLIKE = "its content is not what was written"  # of a damaged file
 MANY = 30  # names that fit into one sentence
 
 

@@ -17,12 +17,11 @@ import platformdirs
 from safetensors import SafetensorError
 
 from selbench.content import check_regular, content_of
-from selbench.errors import SelbenchError, damaged
+from selbench.errors import UNLIKE, SelbenchError, damaged
 from selbench.urls import UrlPath
 
 TOML = 2**24  # bytes of such a file, at most
 _MARK = secrets.token_hex(4)  # processes of several machines may have one number
-UNLIKE = "its content is not what was written"
 DIGEST = "digest"  # of everything else in a file
 # How to choose a folder.
 ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights, its own option for any other"

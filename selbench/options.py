@@ -1,19 +1,22 @@
 """The command line's options, and how their words become values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from selbench.errors import SelbenchError
+from selbench.errors import DamagedError, SelbenchError
 from selbench.printable import printable
 from selbench.progress import SILENT, Progress
 from selbench.urls import place
 
 if TYPE_CHECKING:
     from selbench.store import StudyStore
+
+INCOMPLETE = 3  # exit code where cells are missing: they failed, were removed or are damaged
 
 StudyName = Annotated[
     str,
@@ -163,15 +166,45 @@ def split_words(words: list[str] | None) -> list[str] | None:
     return None if words is None else [part.strip() for word in words for part in word.split(",")]
 
 
-def opened(places: Sequence[str], root: Path) -> list["StudyStore"]:
-    """Return the studies of places, as `open_places`; a warning says which are not complete."""
+@contextmanager
+def opened(places: Sequence[str], root: Path) -> Iterator[list["StudyStore"]]:
+    """Yield the studies of places, as `open_places`, to make tables of; say what these lack.
+
+    Studies that are not complete are named. Files that are not what was written are left out, and
+    named at the end, which is with the exit code 3 then; so are studies whose manifest is such a
+    file, unless it is the only one.
+    """
     from selbench.missing import unfinished
     from selbench.store import open_places
 
-    studies = open_places(places, root)
+    studies, left_out = _readable(open_places(places, root))
     for sentence in unfinished(studies):
         say(sentence, err=True)
-    return studies
+    try:
+        yield studies
+    finally:
+        left_out += [each for study in studies for each in study.left_out.values()]
+        for problem in left_out:
+            say(f"left out: {problem}", err=True)
+    if left_out:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _readable(
+    studies: Sequence["StudyStore"],
+) -> tuple[list["StudyStore"], list[DamagedError]]:
+    """Return the studies whose manifests are what was written, and what is wrong with others."""
+    kept, damaged = [], []
+    for study in studies:
+        study.tolerant = True
+        try:
+            study.manifest()
+            kept.append(study)
+        except DamagedError as problem:
+            damaged.append(problem)
+    if damaged and not kept:
+        raise damaged[0]
+    return kept, damaged
 
 
 def parse_channels(option: str, text: str | None) -> tuple[float, float, float] | None:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from selbench.datasets import Dataset
-from selbench.errors import SelbenchError, damaged
-from selbench.files import UNLIKE, replacing, sealed, unsealed
+from selbench.errors import UNLIKE, SelbenchError, damaged
+from selbench.files import replacing, sealed, unsealed
 from selbench.findings import Finding
 from selbench.models import build_model, load_weights, read_state
 from selbench.progress import Step, quiet

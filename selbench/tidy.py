@@ -1,6 +1,7 @@
 """Tidy measurements as a table: how columns are typed, and read from a file again."""
 
 import gzip
+import hashlib
 import io
 import math
 import zlib
@@ -11,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from selbench.errors import damaged
+from selbench.errors import UNLIKE, damaged
 from selbench.printable import from_cell, no_formula
 from selbench.urls import read_all
 
@@ -64,12 +65,13 @@ def find_tidy(folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def read_tidy(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> pd.DataFrame:
     """Read measurements as they were before they were written, to the last bit.
 
     Args:
         path: of a CSV file, or of one packed with gzip.
         columns: that it must have; further ones are left out.
+        digest: sha256 that the table must have, unpacked, where that is known.
 
     Raises:
         DamagedError: where it is no such file, lacks a column, or holds no number where one must
@@ -80,7 +82,10 @@ def read_tidy(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         text = gzip.decompress(content) if path.suffix == ".gz" else content
         with plain_text():
             table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
-            return _typed(_parsed(table, columns), columns)
+            found = _typed(_parsed(table, columns), columns)
+        if digest not in (None, hashlib.sha256(text).hexdigest()):
+            raise ValueError(UNLIKE)
+        return found
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError) as problem:
         advice = "restore it, or make the measurements again with `selbench run`"
         raise damaged(path, problem, advice) from problem

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selbench.errors import DamagedError, SelbenchError
-from selbench.files import UNLIKE, cannot_write
+from selbench.errors import UNLIKE, DamagedError, SelbenchError
+from selbench.files import cannot_write
 from selbench.locks import Holder
 from selbench.store import (
     CELL,
@@ -274,15 +274,19 @@ def _of_tables(findings: Findings) -> Iterator[Fault]:
     current = store.begun and whole and manifest.get("cells") == store.state["cells"]
     if table.suffix == ".csv" and said is not None and said != sha256(table.read_bytes()):
         yield Fault(table, UNLIKE)
-    elif not (current and said) and (flaw := _flaw_of_table(store, table, comparable=whole)):
+    elif not (current and said) and (flaw := _flaw_of_table(store, table, said, whole)):
         # Cells that came later, or another version's table: they are made anew of whole cells.
         yield Fault(table, flaw, harmless=store.begun and whole and not current)
 
 
-def _flaw_of_table(store: StudyStore, table: Path, comparable: bool) -> str:
-    """Say what is wrong with measurements; to cells that are whole they are comparable."""
+def _flaw_of_table(store: StudyStore, table: Path, said: str | None, comparable: bool) -> str:
+    """Say what is wrong with measurements, of which the manifest has `said` a digest.
+
+    To cells that are whole they are comparable.
+    """
     try:
-        rows = read_tidy(table, [*CELL, *MEASURED])
+        packed = table.suffix != ".csv"  # else it was compared
+        rows = read_tidy(table, [*CELL, *MEASURED], said if packed else None)
     except DamagedError as problem:
         return _reason(problem)
     if not (store.begun and comparable):

@@ -68,6 +68,7 @@ def part_of(study, folder, seeds):
     facts = json.loads((study / "manifest.json").read_text())
     facts["subjects"] = {name: facts["subjects"][name] for name in set(table["subject"])}
     facts["study"]["seeds"] = [int(seed) for seed in seeds]
+    facts["measurements"] = hashlib.sha256((folder / "measurements.csv").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(facts))
     return folder
 

@@ -1,12 +1,11 @@
 """The command `selbench calibration`: how far confidence is from accuracy, under corruptions."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from selbench.commands.leaderboard import show
 from selbench.errors import unknown
 from selbench.options import Place, Store, opened
 
@@ -22,13 +21,9 @@ def calibration(
     `selbench run --suite calibration` measures what there is to print.
     """
     from selbench.calibrated import calibration_board
-    from selbench.leaderboard.tables import FORMATS, to_table
+    from selbench.leaderboard.tables import FORMATS
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
-    boards = [calibration_board(each, limit) for each in opened([place] if place else [], store)]
-    if format != "table":
-        sys.stdout.write(FORMATS[format](boards))
-        return
-    for board in boards:
-        Console().print(to_table(board))
+    with opened([place] if place else [], store) as studies:
+        show([calibration_board(each, limit) for each in studies], format)

@@ -36,11 +36,11 @@ def claims(
         raise unknown("format", format, ("table", *FORMATS))
     own = expanded(claims)
     asked = chosen(load_claims(own) if own else shipped_claims(), split_words(claim))
-    studies = opened([place] if place else [], store)
-    judgements = [judge_study(each, asked, limit, root_of_runs(each)) for each in studies]
-    check_tested(judgements)
-    if format != "table":
-        sys.stdout.write(FORMATS[format](judgements))
-        return
-    for found in judgements:
-        Console().print(to_table(found))
+    with opened([place] if place else [], store) as studies:
+        judgements = [judge_study(each, asked, limit, root_of_runs(each)) for each in studies]
+        check_tested(judgements)
+        if format != "table":
+            sys.stdout.write(FORMATS[format](judgements))
+            return
+        for found in judgements:
+            Console().print(to_table(found))

@@ -1,14 +1,20 @@
 """The command `selbench leaderboard`: what studies measured, one row per alpha or network."""
 
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from selbench.errors import unknown
 from selbench.options import Corruptions, Store, opened, split_words
+
+if TYPE_CHECKING:
+    from selbench.leaderboard import Leaderboard
+    from selbench.store import StudyStore
 
 
 def leaderboard(
@@ -60,19 +66,28 @@ def leaderboard(
     from selbench.leaderboard import leaderboard as derive
     from selbench.leaderboard.published import PREFIX
     from selbench.leaderboard.ranking import arranged
-    from selbench.leaderboard.tables import FORMATS, to_table
+    from selbench.leaderboard.tables import FORMATS
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
     only, chosen = split_words(corruption) or [], split_words(columns)
     foreign = [place for place in places or [] if place.startswith(PREFIX)]
     own = [place for place in places or [] if place not in foreign]
-    studies = opened(own, store) if own or not foreign else []
-    sets = [studies] if join or len(places or []) > 1 or foreign else [[each] for each in studies]
-    boards = [
-        arranged(derive(each, limit, extra, only, reference, correct_on_all, foreign), chosen, sort)
-        for each in sets
-    ]
+    nothing: list[StudyStore] = []
+    with opened(own, store) if own or not foreign else nullcontext(nothing) as studies:
+        sets = (
+            [studies] if join or len(places or []) > 1 or foreign else [[each] for each in studies]
+        )
+        made = [
+            derive(each, limit, extra, only, reference, correct_on_all, foreign) for each in sets
+        ]
+        show([arranged(each, chosen, sort) for each in made], format)
+
+
+def show(boards: "Sequence[Leaderboard]", format: str) -> None:
+    """Print tables for people, or all of them in one format of files."""
+    from selbench.leaderboard.tables import FORMATS, to_table
+
     if format != "table":
         sys.stdout.write(FORMATS[format](boards))
         return

@@ -22,5 +22,6 @@ def report(
     """Write a store's results as a web site that works from disk, offline."""
     from selbench.report.site import write_report
 
-    write_report(opened([place] if place else [], store), output, limit, expanded(data))
-    say(f"open {output / 'index.html'} in a browser")
+    with opened([place] if place else [], store) as studies:
+        write_report(studies, output, limit, expanded(data))
+        say(f"open {output / 'index.html'} in a browser")

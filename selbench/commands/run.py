@@ -13,6 +13,7 @@ from rich.console import Console
 
 from selbench.errors import SelbenchError
 from selbench.options import (
+    INCOMPLETE,
     Address,
     Alphas,
     Attacks,
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
     from selbench.session import RunResult, Session
     from selbench.study import Study
     from selbench.subjects import Network
-
-INCOMPLETE = 3  # exit code of a run some of whose cells failed
 
 
 def run(

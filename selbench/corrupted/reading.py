@@ -16,8 +16,8 @@ from selbench.datasets.dataset import Split, make_split
 from selbench.datasets.download import RECEIPT
 from selbench.datasets.images import decode_images
 from selbench.datasets.tree import class_folders, composed, list_images
-from selbench.errors import SelbenchError, damaged
-from selbench.files import UNLIKE, fingerprint, home, md5_of
+from selbench.errors import UNLIKE, SelbenchError, damaged
+from selbench.files import fingerprint, home, md5_of
 from selbench.progress import SILENT
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]

@@ -8,8 +8,8 @@ wrote manifests at the end of runs alone.
 from pathlib import Path
 from typing import Any
 
-from selbench.errors import damaged
-from selbench.files import UNLIKE, read_json, write_json
+from selbench.errors import UNLIKE, damaged
+from selbench.files import read_json, write_json
 from selbench.findings import from_records
 from selbench.request import Request, request_of
 from selbench.store.kinds import LARGEST, check_made, check_record

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selbench.errors import damaged
-from selbench.files import UNLIKE, fingerprint, parse_json, replacing, write_text
+from selbench.errors import UNLIKE, damaged
+from selbench.files import fingerprint, parse_json, replacing, write_text
 from selbench.store.cells import CELL, Cell, Result
 from selbench.store.kinds import check_made, check_record
 from selbench.urls import file_names, read_all, sizes

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from torch import Tensor
 
-from selbench.errors import MissingOutcomesError, SelbenchError
+from selbench.errors import DamagedError, MissingOutcomesError, SelbenchError
 from selbench.files import fingerprint, read_json, write_json, write_text
 from selbench.locks import Locks
 from selbench.outputs import check_folder
@@ -46,6 +46,10 @@ class StudyStore:
         root: the store's folder, at a URL maybe.
         study: the study's name.
         made: how results come about (device, versions, command), kept beside those written.
+
+    Attributes:
+        tolerant: leave files out that are not what was written, rather than to raise what is wrong.
+        left_out: what is wrong with those that were, by their paths.
     """
 
     def __init__(self, root: Path, study: str, made: dict[str, Any] | None = None) -> None:
@@ -58,6 +62,8 @@ class StudyStore:
         self._whole: dict[str, tuple[frozenset[str], str]] = {}  # keys and digests, by file
         self._leave: Callable[[], None] | None = None  # where this is at work: ends that
         self.root = root
+        self.tolerant = False
+        self.left_out: dict[Path, DamagedError] = {}
 
     @property
     def finished(self) -> bool:
@@ -178,13 +184,16 @@ class StudyStore:
         columns = [*CELL, *MEASURED]
         kept = find_tidy(self.folder)
         if kept is not None and not self.begun:
-            return read_tidy(kept, columns)
+            manifest = self.manifest() if self.finished else {}
+            return read_tidy(kept, columns, manifest.get("measurements"))
         rows = [
             {**record["cell"], **measurement}
             for _, records in self._contents()
             for record in records
             for measurement in record["measurements"]
         ]
+        if self.left_out and not rows:
+            raise next(iter(self.left_out.values()))
         return tidy(rows, columns)
 
     def cells(self) -> pd.DataFrame:
@@ -292,7 +301,7 @@ class StudyStore:
         packs.remove([self._cells / name for name in waste])
         paths = [self._cells / name for name in keys if name not in waste]
         for group in packs.due(packs.weights_of(paths), chosen):
-            found = [parse_cells(*each) for each in read_files([self._cells / n for n in group])]
+            found = self._parsed([self._cells / name for name in group])
             packs.remove(packs.write_pack(self._cells, found))
 
     @property
@@ -313,13 +322,16 @@ class StudyStore:
     def _outcomes(self, paths: Sequence[Path], keys: Collection[str] | None) -> pa.Table:
         """Return the outcomes of the cells with these keys in files of cells; of all with None."""
         chosen: dict[Kept, set[str] | None] = {}  # keys in each file; None for all that it has
-        for kept, records in once_each(_parsed(paths)):
+        for kept, records in once_each(self._parsed(paths)):
             own = {record["key"] for record in records}
             wanted = own if keys is None else own.intersection(keys)
             if wanted and kept.size is not None:
                 chosen[kept] = None if len(wanted) == len(kept.cells) else wanted
         contents = zip(chosen.items(), read_outcomes([*chosen]), strict=True)
-        tables = [outcomes_in(kept, content, wanted) for (kept, wanted), content in contents]
+        tables = []
+        for (kept, some), content in contents:
+            with self._leaving_out(kept.parquet):
+                tables.append(outcomes_in(kept, content, some))
         return pa.concat_tables(tables or [pa.table({"key": []})], promote_options="default")
 
     def _contents(self) -> Iterator[tuple[Kept, list[dict[str, Any]]]]:
@@ -328,11 +340,23 @@ class StudyStore:
 
     def _files(self, but: Collection[str] = ()) -> list[Kept]:
         """Return what the files of cells hold, but for those of some names."""
-        return self.steadily(lambda paths: _parsed([p for p in paths if p.name not in but]))
+        return self.steadily(lambda paths: self._parsed([p for p in paths if p.name not in but]))
 
+    def _parsed(self, paths: Sequence[Path]) -> list[Kept]:
+        found = []
+        for path, text, size in read_files(paths):
+            with self._leaving_out(path):
+                found.append(parse_cells(path, text, size))
+        return found
 
-def _parsed(paths: Sequence[Path]) -> list[Kept]:
-    return [parse_cells(*each) for each in read_files(paths)]
+    @contextmanager
+    def _leaving_out(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except DamagedError as problem:
+            if not self.tolerant:
+                raise
+            self.left_out[path] = problem
 
 
 def check_place(root: Path) -> None:

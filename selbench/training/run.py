@@ -16,9 +16,8 @@ from torch.optim import SGD
 
 from selbench.datasets import Dataset, Split, split_validation
 from selbench.device import describe, versions
-from selbench.errors import SelbenchError
+from selbench.errors import UNLIKE, SelbenchError
 from selbench.files import (
-    UNLIKE,
     fingerprint,
     home,
     read_json,
@@ -267,7 +266,7 @@ def _train(
 def _intact(folder: Path) -> bool:
     """Say whether a trained network lies in `folder`, with the weights its manifest vouches for."""
     try:
-        return _manifest(folder)["weights"] == weights_hash(read_state(folder / WEIGHTS))
+        return bool(_manifest(folder)["weights"] == weights_hash(read_state(folder / WEIGHTS)))
     except (OSError, SelbenchError, ValueError, TypeError):
         return False
 

@@ -1,6 +1,7 @@
 """A changed bit in a file that selbench reads back is found, and never becomes a number."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from selbench.corrupted.source import open_source
 from selbench.errors import SelbenchError
 from selbench.files import md5_of, sealed, unsealed
 from selbench.progress import SILENT
+from selbench.store import StudyStore
 from selbench.study import load_study
 from selbench.training import run as training
 
@@ -125,3 +127,75 @@ def test_changed_copies_of_weights_are_refused(selbench, refused, tiny_study):
     place = whole.index(b"best_epoch") if b"best_epoch" in whole[:9000] else whole.index(b"curves")
     path.write_bytes(whole[: place + 30] + bytes([whole[place + 30] ^ 1]) + whole[place + 31 :])
     assert "copies" in refused("run", tiny_study, *words, "--trained", "copies")
+
+
+@pytest.fixture
+def measured(selbench, tiny_study, monkeypatch):
+    """Return the folder of a study whose cells lie in several files."""
+    monkeypatch.setattr(StudyStore, "pack", lambda *_: None)
+    words = ("--alpha", "0", "--suite", "corruptions", "--corruption", "contrast", "--quiet")
+    assert selbench("run", tiny_study, *words).code == 0
+    return Path("runs/tiny")
+
+
+TABLES = (("claims", "--format", "json"), ("figure", "tradeoff"), ("calibration",), ("report",))
+
+
+def changed(path):
+    content = path.read_bytes()
+    place = content.index(b'"value":0.') + 10
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+
+
+def table(selbench, *words):
+    return selbench("leaderboard", "--format", "csv", *words)
+
+
+@pytest.mark.parametrize("others", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_a_damaged_file_of_cells_is_left_out_of_tables_and_named(others, selbench, measured):
+    whole = table(selbench)
+    files = sorted((measured / "cells").glob("*.json"))
+    path = next(each for each in files if b'"condition":"contrast"' in each.read_bytes())
+    changed(path)
+    ended, kept = table(selbench), path.read_bytes()
+    assert ended.code == 3
+    assert f"left out: {path} is damaged (its content is not what was written)" in ended.err
+    path.unlink()
+    assert ended.out == table(selbench).out != whole.out
+    path.write_bytes(kept)
+    for words in TABLES if others else ():
+        after = selbench(*words)
+        assert after.code in (2, 3), words
+        assert f"left out: {path} is damaged" in after.err, words
+    for each in files:
+        each.write_text("{")
+    after = table(selbench)
+    assert (after.code, after.out) == (2, "")
+    assert all(f"left out: {each} is damaged" in after.err for each in files)
+
+
+def test_damaged_outcomes_manifests_and_tables_are_left_out_and_named(selbench, measured):
+    path = max((measured / "cells").glob("*.parquet"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    ended = table(selbench)  # which has intervals over images, of one network
+    assert ended.code == 3
+    assert f"left out: {path} is damaged" in ended.err
+    shutil.copytree(measured, "runs/other")
+    manifest = Path("runs/other/manifest.json")
+    manifest.write_text(manifest.read_text().replace("complete", "c0mplete"))
+    after = table(selbench)
+    assert (after.code, after.out) == (3, ended.out)
+    assert f"left out: {manifest} is damaged" in after.err
+    manifest.rename(measured / "manifest.json")
+    assert (table(selbench).code, table(selbench).out) == (2, "")
+
+
+def test_a_changed_table_without_cells_is_refused(selbench, measured):
+    shutil.rmtree(measured / "cells")
+    assert table(selbench).code == 0
+    path = measured / "measurements.csv"
+    path.write_text(path.read_text().replace("0.", "1.", 1))
+    ended = table(selbench)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{path} is damaged (its content is not what was written)" in ended.err
