@@ -10,7 +10,7 @@ from torch import nn
 
 from selbench import chunks
 from selbench.analyses import derivatives, gradients
-from selbench.analyses.gradients import Estimate, gradient_norms, input_gradients
+from selbench.analyses.gradients import MOST_PROBES, Estimate, gradient_norms, input_gradients
 from selbench.analyses.layers import recording, units_of
 from selbench.errors import SelbenchError
 
@@ -383,3 +383,15 @@ def test_inference_mode_outside_does_not_make_gradients_zero():
 def test_no_images_have_no_gradients():
     with pytest.raises(SelbenchError, match="gradients need an image, got none; give at least 1"):
         gradient_norms(convolutions(), pictures(0))
+
+
+def test_more_probes_are_drawn_where_errors_are_large():
+    network, images = convolutions(), pictures()
+    few = input_gradients(network, images, estimator="probes", probes=8)
+    assert max(each.cv_across_samples.error / each.cv_across_samples.value for each in few) > 0.2
+    same = input_gradients(network, images, estimator="probes", probes=8, tolerance=10.0)
+    assert [each.norm for each in same] == [each.norm for each in few]
+    many = input_gradients(network, images, estimator="probes", probes=8, tolerance=0.2)
+    assert {8 < each.norm.freedom + 1 < MOST_PROBES for each in many} == {True}
+    most = input_gradients(network, images, estimator="probes", probes=8, tolerance=1e-3)
+    assert {each.norm.freedom + 1 for each in most} == {MOST_PROBES}

@@ -32,6 +32,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.types import Examples, Images
 
 PROBES = 64  # of each image
+MOST_PROBES = 256  # where an error is too large
 FEWEST_IMAGES = 2  # for a standard deviation
 FEWEST_PROBES = 4  # for a standard error over them
 CLEAR = 1.0  # standard error that a square must be above 0, for its root to be corrected
@@ -113,6 +114,7 @@ def input_gradients(
     *,
     estimator: str = "exact",
     probes: int = PROBES,
+    tolerance: float | None = None,
     examples: Examples | None = None,
     layers: str | None = None,
 ) -> list[LayerGradients]:
@@ -134,6 +136,8 @@ def input_gradients(
         images: at least 2.
         estimator: "exact" or "probes".
         probes: how many for each image, at least 4.
+        tolerance: share of a layer's value that its standard error may be; beyond it as many
+            probes are drawn as that takes, up to `MOST_PROBES`. None for `probes`, whatever comes.
         examples: each image's position in its data set, which its probes depend on; None for 0, 1,
             2, ...
         layers: a regular expression that matches the names of the modules to look at; None for
@@ -147,13 +151,16 @@ def input_gradients(
     network = _prepared(model, images, layers)
     if examples is None:
         examples = torch.arange(len(images), device=images.device)
-    part: Summed = partial(_exact_sums, network)
-    if estimator == "probes":
-        part = partial(_probed_sums, network, probes)
-    else:
-        probes = 0
-    norms, squares = _added(part, images, examples)
-    return _by_layer(network.layers, norms, squares, len(images), probes)
+    if estimator == "exact":
+        sums = _added(partial(_exact_sums, network), images, examples)
+        return _by_layer(network.layers, *sums, len(images), 0)
+    while True:
+        sums = _added(partial(_probed_sums, network, probes), images, examples)
+        found = _by_layer(network.layers, *sums, len(images), probes)
+        more = probes if tolerance is None else _needed(found, probes, tolerance)
+        if more <= probes:
+            return found
+        probes = more
 
 
 @differentiable
@@ -198,6 +205,17 @@ def _prepared(model: nn.Module, images: Images, pattern: str | None) -> _Network
     if pattern is None:  # else it may match a convolution, whose output folding changes
         module = quickened(module, images)
     return _Network(module, layers, pattern)
+
+
+def _needed(found: list[LayerGradients], probes: int, tolerance: float) -> int:
+    """Return how many probes bring every layer's errors to the tolerated share of its values.
+
+    What even the most of them cannot tell from no variation is not waited for.
+    """
+    estimates = [e for f in found for e in (f.norm, f.cv_across_samples, f.cv_across_units)]
+    hidden = (2 * found[0].samples) ** -0.25 / MOST_PROBES**0.5
+    shares = [e.error / e.value for e in estimates if e.error > 0 and e.value > hidden]
+    return min(MOST_PROBES, math.ceil(probes * (max(shares, default=0) / tolerance) ** 2))
 
 
 def _added(part: Summed, images: Images, examples: Examples) -> tuple[Rows, Rows]:

@@ -17,6 +17,7 @@ from selbench.suites.work import SUITES, Passes, Setting, Work
 from selbench.training import to_images
 
 IMAGES = 1000  # at most: each costs as much as many forward passes
+TOLERANCE = 0.1  # error of a layer's value, as a share of it; where it is larger, more is drawn
 CLASSES = 20  # with more of them, the Jacobian's norms are estimated
 PROJECTIONS = 20  # of the logits, then
 BACK = 0.6  # of a pass forward and back, the way back
@@ -59,6 +60,7 @@ def _measure_gradients(
         model,
         to_images(split.images),
         estimator=estimator,
+        tolerance=TOLERANCE,
         examples=split.examples,
         layers=layers,
     )
