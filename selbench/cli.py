@@ -23,6 +23,7 @@ from selbench.commands.claims import claims
 from selbench.commands.corrupt import corrupt
 from selbench.commands.leaderboard import leaderboard
 from selbench.commands.model_info import model_info
+from selbench.commands.probe import probe
 from selbench.commands.report import report
 from selbench.commands.run import run
 from selbench.commands.verify import verify
@@ -200,6 +201,7 @@ app.command()(calibration)
 app.command()(claims)
 app.command()(baseline)
 app.command()(check)
+app.command()(probe)
 app.command()(report)
 app.command()(verify)
 

@@ -28,6 +28,10 @@ class Bars(Progress):
             transient=True,
         )
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bars.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Show a bar while the block runs."""
@@ -49,6 +53,10 @@ class Lines(Progress):
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:

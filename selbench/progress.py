@@ -19,6 +19,9 @@ def quiet(pieces: int = 1, note: str = "") -> None:
 class Progress:
     """Says nothing; the parent of what does."""
 
+    def say(self, line: str) -> None:
+        """Tell something that is to be known before the work goes on."""
+
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Announce `task`, which has so many pieces, and yield what to call after each.

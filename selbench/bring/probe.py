@@ -14,7 +14,7 @@ from selbench.bring.zoo import reason_of
 from selbench.datasets import Dataset
 from selbench.deadline import Clock, OutOfTimeError
 from selbench.errors import SelbenchError
-from selbench.findings import DRAWS, RANDOM, Finding, draw_name
+from selbench.findings import DRAWS, RANDOM, Finding, draw_name, told
 from selbench.progress import SILENT, Progress
 from selbench.subjects import Network
 from selbench.training import to_images
@@ -53,6 +53,8 @@ def probed(
                 late[each.weights] = problem
                 found[each.weights] = (Finding("fails", f"did not answer to the probe: {problem}"),)
             step(1, each.name)
+    for sentence in told({each.name: found[each.weights] for each in new}):
+        progress.say(sentence)
     networks = [
         each.unanswering(late[each.weights]) if each.weights in late else each for each in networks
     ]

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from selbench.commands.naming import chosen_study, networks_named, note, taken
 from selbench.errors import SelbenchError
 from selbench.options import (
     INCOMPLETE,
@@ -41,21 +42,15 @@ from selbench.options import (
     TimeLimit,
     Trained,
     Weights,
-    expanded,
-    parse_channels,
     say,
     shown,
     split_words,
 )
-from selbench.printable import printable
 
 if TYPE_CHECKING:
-    from selbench.bring import NetworkSpec
     from selbench.dry_run import DryRun as Plan
     from selbench.leaderboard import Leaderboard
-    from selbench.session import RunResult, Session
-    from selbench.study import Study
-    from selbench.subjects import Network
+    from selbench.session import RunResult
 
 
 def run(
@@ -142,11 +137,11 @@ def run(
         )
     if not dry_run:
         check_place(store)
-    brought = _brought(model or [], checkpoint or [], common, bool(alpha or seed))
+    brought = networks_named(model or [], checkpoint or [], common, bool(alpha or seed))
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
     brought = [replace(each, time_limit=time_limit) for each in brought]
-    meant = _study(study, dataset, data, bool(brought))
+    meant = chosen_study(study, dataset, data, bool(brought))
     alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
     request = Request(
@@ -169,7 +164,7 @@ def run(
             meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen
         )
         own = exported(trained.expanduser(), session.study, session.dataset) if trained else []
-        networks = own or _taken(session, brought, store, quiet)
+        networks = own or taken(session, brought, quiet, store)
         if dry_run:
             show_plan(session.dry_run(store, request, networks))
             return
@@ -194,7 +189,7 @@ def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> 
     if ran.failures or ran.lost:
         raise typer.Exit(INCOMPLETE)
     if not quiet:
-        _note(f"results in {folder}")
+        note(f"results in {folder}")
 
 
 def show(board: "Leaderboard") -> None:
@@ -210,91 +205,3 @@ def show_plan(plan: "Plan") -> None:
 
     for line in described(plan):
         say(line)
-
-
-def _study(
-    name: str | None, dataset: str | None, data: Path | None, brought: bool
-) -> "Study | str":
-    """Return which study is meant: the one named, a data set's, or the digits'."""
-    from selbench.bring import adhoc_study
-
-    if dataset is None:
-        return name or "digits"
-    if name is not None:
-        raise SelbenchError(
-            f"the study {name} has a data set, and --dataset names another; leave out one of them"
-        )
-    if not brought:
-        raise SelbenchError(
-            "--dataset has images and nothing to train; bring a network with --model, or name a "
-            "study, such as `selbench run digits`"
-        )
-    return adhoc_study(dataset, expanded(data))
-
-
-def _brought(
-    models: Sequence[str], checkpoints: Sequence[Path], common: dict[str, Any], trains: bool
-) -> "list[NetworkSpec]":
-    """Return the networks that the user brings, in the order of the command line."""
-    from selbench.bring import NetworkSpec, pair
-
-    if trains and (models or checkpoints):
-        option = "--model" if models else "--checkpoint"
-        raise SelbenchError(f"--alpha and --seed train, {option} does not; leave out one of them")
-    _refuse_idle(common, bool(models), bool(checkpoints))
-    mean, std = (parse_channels(f"--{name}", common[name]) for name in ("mean", "std"))
-    size = common["input_size"]
-    entry = common["entry"]
-    own = [NetworkSpec(path, mean, std, input_size=size, entry=entry) for path in checkpoints]
-    said = NetworkSpec(
-        mean=mean,
-        std=std,
-        pretrained=common["pretrained"],
-        threat_model=common["threat_model"],
-        input_size=size,
-        class_map=expanded(common["class_map"]),
-        entry=entry,
-    )
-    return own + (pair(models, common["weights"] or [], said) if models else [])
-
-
-def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> None:
-    """Refuse what describes a network where none is brought."""
-    if not (models or checkpoints) and (common["mean"] or common["std"]):
-        raise SelbenchError(
-            "--mean and --std describe a --checkpoint or a --model; give one, or set them in the "
-            "study's [model]"
-        )
-    both = ("mean", "std", *(["input_size", "entry"] if checkpoints else []))
-    idle = [f"--{n.replace('_', '-')}" for n, value in common.items() if value and n not in both]
-    if models and checkpoints and set(idle) - {"--weights"}:
-        option = min(set(idle) - {"--weights"})
-        raise SelbenchError(
-            f"{option} describes a --model, not the --checkpoint beside it; take two commands"
-        )
-    if idle and not models:
-        option = idle[0]
-        raise SelbenchError(
-            f"{option} describes a network that you bring; name it with --model, or leave {option} "
-            "out"
-        )
-
-
-def _taken(
-    session: "Session", brought: "Sequence[NetworkSpec]", store: Path, quiet: bool
-) -> "list[Network]":
-    """Look at every network before any is evaluated, and say what was found."""
-    subjects = session.named(store, [session.bring(each) for each in brought])
-    names = [each.name for each in subjects]
-    for name in names:
-        if names.count(name) > 1:
-            raise SelbenchError(f"{name} is there twice; name each network once")
-    if not quiet:
-        for each in subjects:
-            _note(f"{each.name}: {each.about}")
-    return subjects
-
-
-def _note(line: str) -> None:
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    console.print(printable(line), style="dim", soft_wrap=True)

@@ -1,6 +1,6 @@
 """The leaderboard as a page shows it: text to read, and numbers to sort by."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -42,11 +42,14 @@ def to_boards(board: Leaderboard) -> dict[str, Board]:
     if board.groups:
         return {title: _board(board.table, columns) for title, columns in board.groups.items()}
     shown = {name: column for name, column in COLUMNS.items() if not column.asked}
-    return {"": _board(board.table, shown)}
+    return {"": _board(board.table, shown, board.withheld)}
 
 
-def _board(table: pd.DataFrame, columns: Mapping[str, Metric]) -> Board:
-    names = [name for name in columns if name in table and table[name].notna().any()]
+def _board(
+    table: pd.DataFrame, columns: Mapping[str, Metric], withheld: Collection[str] = ()
+) -> Board:
+    shown = table.columns[table.notna().any()].union([*withheld])
+    names = [name for name in columns if name in table and name in shown]
     flagged = MASKING in table and bool(table[MASKING].notna().any())
     headings = [Heading("alpha or network"), Heading("n", "networks, one per seed")]
     headings += [Heading(columns[name].heading, columns[name].meaning) for name in names]

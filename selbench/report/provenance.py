@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selbench.files import fingerprint
+from selbench.findings import findings_in
 from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
 
@@ -30,12 +31,13 @@ class Run:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network under test, and the hash of its weights."""
+    """A network under test, the hash of its weights, and what the probe found of it."""
 
     name: str
     weights: str
     training: str
     diverged: bool
+    findings: str
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ class Provenance:
 def provenance(evidence: Evidence) -> Provenance:
     """Read how a study's numbers came about."""
     manifest = evidence.manifest
+    found = findings_in(manifest)
     networks = [
         NetworkFacts(
             name,
             facts["weights"],
             facts.get("training", "not recorded"),
             bool(facts.get("diverged")),
+            " ".join(f"{each.sentence}." for each in found.get(name, ())) or _none(manifest, facts),
         )
         for name, facts in sorted(manifest["subjects"].items())
     ]
@@ -81,6 +85,12 @@ def provenance(evidence: Evidence) -> Provenance:
         "hash of the study": fingerprint(study),
     }
     return Provenance(facts, _runs(evidence), networks)
+
+
+def _none(manifest: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Say that nothing was found, or that nobody looked."""
+    looked = facts["weights"] in manifest.get("findings", {})
+    return "none" if looked else "not recorded"
 
 
 def claims_hash(evidence: Evidence) -> str:
