@@ -2,113 +2,23 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from selbench.bring.inputs import Preprocess
-from selbench.datasets import Dataset, limited
+from selbench.bring.look import TOLERANCE, Look
+from selbench.bring.misfits import near_chance
 from selbench.findings import ATTACKS, GRADIENTS, NOTHING, RANDOM, Finding
 from selbench.randomness import seeded
-from selbench.subjects import Network
-from selbench.training import to_images
-from selbench.types import Images, Labels, Logits
+from selbench.types import Images, Logits
 
-FEW, MANY = 64, 250  # images for the checks of outputs, and for those of accuracy
-SMALL = 64  # pixels of a side up to which MANY images are taken
 ALONE, STEEP = 4, 8  # images taken one at a time, and for slopes
-REPEATS = 3  # of the same images
-TOLERANCE = 1e-4  # of logits, relative to how far they are apart
-FLIPPED, MOVED = (
-    0.05,
-    0.03,
-)  # share of other predictions, and distance of logits, that spoil attacks
+FLIPPED, MOVED = 0.05, 0.03  # shares of predictions and of logits that spoil attacks
 CERTAIN = 40.0  # margin of the surest quarter; float32's softmax has no slope at about twice that
 STEPS = (1 / 255, 1 / 1020, 1 / 4080, 1e-4, 8 / 255)  # along random directions, until one agrees
 DIRECTIONS = 4
 AGREEMENT = 0.5  # correlation of slopes with quotients; 0.1 by chance
 SHARE = 0.1  # of images without a gradient
-GAIN = 0.15  # of accuracy, by other preprocessing or another order of classes
-
-
-@dataclass(frozen=True)
-class Look:
-    """A network, and images of the data set that it is looked at with."""
-
-    subject: Network
-    dataset: Dataset
-
-    @cached_property
-    def network(self) -> nn.Module:
-        """The network under test, on the CPU."""
-        return self.subject.load().eval()
-
-    @cached_property
-    def few(self) -> Images:
-        """Some images, in the classes' proportions."""
-        return self._images(FEW)[0]
-
-    @cached_property
-    def many(self) -> tuple[Images, Labels]:
-        """More images with their labels, unless they are large."""
-        small = max(self.dataset.test.images.shape[-2:]) <= SMALL
-        return self._images(MANY if small else FEW)
-
-    def _images(self, count: int) -> tuple[Images, Labels]:
-        chosen = limited(self.dataset.test, count)
-        return to_images(chosen.images.cpu()), chosen.labels.cpu()
-
-    @torch.no_grad()
-    def logits(self, images: Images) -> Logits:
-        """Return the logits of images that go through the network together."""
-        found: Logits = self.network(images.clone()).float()
-        if len(found) != len(images):
-            raise ValueError(f"it makes {tuple(found.shape)} of {len(images)} images")
-        return found
-
-    @cached_property
-    def first(self) -> Logits:
-        """The logits of the few images, the first time."""
-        return self.logits(self.few)
-
-    @cached_property
-    def unit(self) -> float:
-        """How far logits of one image are apart, which differences are compared with."""
-        centred = self.first - self.first.mean(1, keepdim=True)
-        return max(centred.abs().max().item(), 1e-30)
-
-    def apart(self, one: Logits, other: Logits) -> float:
-        """Return the largest difference of logits, in `unit`."""
-        return float((one - other).abs().max().nan_to_num(torch.inf)) / self.unit
-
-    @cached_property
-    def answers(self) -> bool:
-        """Whether logits are finite and depend on the image."""
-        return bool(self.first.isfinite().all()) and not self.blind
-
-    @cached_property
-    def blind(self) -> bool:
-        """Whether all images have the same logits."""
-        moved = (self.first - self.first.mean(0)).abs().max().item()
-        return len(self.first) > 1 and moved <= TOLERANCE * self.unit
-
-    @cached_property
-    def again(self) -> float:
-        """How far the few images' logits are from the first, asked again and again."""
-        return max(self.apart(self.first, self.logits(self.few)) for _ in range(REPEATS))
-
-    @cached_property
-    def slopes(self) -> Tensor:
-        """The gradient of each image's margin; raises what the network raises."""
-        points = self.few.clone().requires_grad_()
-        with torch.enable_grad():
-            best, second = self.network(points).float().topk(2, 1).values.unbind(1)
-            (gradient,) = torch.autograd.grad((best - second).sum(), points)
-        return gradient
-
 
 Check = Callable[[Look], Iterator[Finding]]
 
@@ -317,91 +227,6 @@ def probabilities(look: Look) -> Iterator[Finding]:
             "seems to return probabilities, not logits; return what goes into the softmax, since "
             "attacks find probabilities hard and calibration is wrong",
         )
-
-
-def near_chance(look: Look) -> Iterator[Finding]:
-    """Find accuracy at chance, below what another order of classes or preprocessing gives."""
-    images, labels = look.many
-    logits, classes = look.logits(images), len(look.dataset.classes) or look.first.shape[1]
-    predictions, count = logits.argmax(1), len(labels)
-    if count < 50 or look.blind or not logits.isfinite().all():
-        return
-    right = (predictions == labels).double().mean().item()
-    chance = max(1 / classes, labels.bincount().max().item() / count)
-    yield from _other_order(predictions, labels, right)
-    yield from _other_inputs(look, right)
-    if right <= chance + 2.6 * (chance * (1 - chance) / count) ** 0.5:
-        yield Finding(
-            "chance",
-            f"recognises {100 * right:.1f} % of {count} clean images, no more than chance; look at "
-            "its weights, at the order of its classes (--class-map) and at --mean and --std",
-        )
-
-
-def _other_order(predictions: Labels, labels: Labels, right: float) -> Iterator[Finding]:
-    """Find that outputs are the classes in another order."""
-    size = int(max(predictions.max(), labels.max())) + 1
-    if len(labels) < 5 * size:
-        return
-    table = torch.zeros(size, size).index_put_(
-        (predictions, labels), torch.ones(len(labels)), accumulate=True
-    )
-    rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
-    best = table[rows, columns].sum().item() / len(labels)
-    if best >= max(0.5, right + GAIN):
-        yield Finding(
-            "order_of_classes",
-            f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
-            "if its outputs were the classes in another order; say with --class-map which they are",
-        )
-
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
-    """Find that another normalisation, or another order of channels, suits the network far more."""
-    images, labels = look.many
-    given = next((m for m in look.network.modules() if isinstance(m, Preprocess)), None)
-    if given is None or right > 0.85:
-        return
-    mean, std = given.inputs.mean, given.inputs.std
-    ones, zeros = torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)
-    m = zeros if mean is None else torch.tensor(mean).view(1, 3, 1, 1)
-    s = ones if std is None else torch.tensor(std).view(1, 3, 1, 1)
-
-    def under(change: Callable[[Images], Images]) -> float:
-        """Return accuracy where `change` replaces the normalisation."""
-        whole = change(images) * s + m  # which the given normalisation undoes
-        return (look.logits(whole).argmax(1) == labels).double().mean().item()
-
-    tries: dict[str, Callable[[Images], Images]] = {}
-    if mean or std:
-        tries["without --mean and --std; does it normalise itself?"] = lambda x: x
-    for own, deviation in (IMAGENET, HALVES, look.dataset.moments):
-        if (own, deviation) != (mean, std):
-            words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
-            tries[f"with --mean {words[0]} --std {words[1]}"] = _normalising(own, deviation)
-    tries["with images in 0..255; divide by 255 in its forward pass"] = lambda x: 255 * x
-    tries["with blue, green, red channels; reverse them in its forward pass"] = lambda x: (
-        (x.flip(1) - m) / s
-    )
-    found = {words: under(change) for words, change in tries.items()}
-    way, best = max(found.items(), key=lambda pair: pair[1])
-    if best >= right + GAIN:
-        yield Finding(
-            "normalisation",
-            f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
-            f"{way}",
-        )
-
-
-def _normalising(
-    mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> Callable[[Images], Images]:
-    m, s = (torch.tensor(each).view(1, 3, 1, 1) for each in (mean, std))
-    return lambda images: (images - m) / s
 
 
 CHECKS: tuple[Check, ...] = (

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from selbench.bring.classes import Outputs
-from selbench.bring.habits import CHECKS, Look
+from selbench.bring.habits import CHECKS
+from selbench.bring.look import Look
 from selbench.bring.refusals import chosen, refusal
 from selbench.bring.zoo import reason_of
 from selbench.datasets import Dataset

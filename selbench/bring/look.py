@@ -1,0 +1,93 @@
+"""A network, and images of the data set that the probe looks at it with."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from selbench.datasets import Dataset, limited
+from selbench.subjects import Network
+from selbench.training import to_images
+from selbench.types import Images, Labels, Logits
+
+FEW, MANY = 64, 250  # images for the checks of outputs, and for those of accuracy
+SMALL = 64  # pixels of a side up to which MANY images are taken
+REPEATS = 3  # of the same images
+TOLERANCE = 1e-4  # of logits, relative to how far they are apart
+
+
+@dataclass(frozen=True)
+class Look:
+    """A network, and images of the data set that it is looked at with."""
+
+    subject: Network
+    dataset: Dataset
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network under test, on the CPU."""
+        return self.subject.load().eval()
+
+    @cached_property
+    def few(self) -> Images:
+        """Some images, in the classes' proportions."""
+        return self._images(FEW)[0]
+
+    @cached_property
+    def many(self) -> tuple[Images, Labels]:
+        """More images with their labels, unless they are large."""
+        small = max(self.dataset.test.images.shape[-2:]) <= SMALL
+        return self._images(MANY if small else FEW)
+
+    def _images(self, count: int) -> tuple[Images, Labels]:
+        chosen = limited(self.dataset.test, count)
+        return to_images(chosen.images.cpu()), chosen.labels.cpu()
+
+    @torch.no_grad()
+    def logits(self, images: Images) -> Logits:
+        """Return the logits of images that go through the network together."""
+        found: Logits = self.network(images.clone()).float()
+        if len(found) != len(images):
+            raise ValueError(f"it makes {tuple(found.shape)} of {len(images)} images")
+        return found
+
+    @cached_property
+    def first(self) -> Logits:
+        """The logits of the few images, the first time."""
+        return self.logits(self.few)
+
+    @cached_property
+    def unit(self) -> float:
+        """How far logits of one image are apart, which differences are compared with."""
+        centred = self.first - self.first.mean(1, keepdim=True)
+        return max(centred.abs().max().item(), 1e-30)
+
+    def apart(self, one: Logits, other: Logits) -> float:
+        """Return the largest difference of logits, in `unit`."""
+        return float((one - other).abs().max().nan_to_num(torch.inf)) / self.unit
+
+    @cached_property
+    def answers(self) -> bool:
+        """Whether logits are finite and depend on the image."""
+        return bool(self.first.isfinite().all()) and not self.blind
+
+    @cached_property
+    def blind(self) -> bool:
+        """Whether all images have the same logits."""
+        moved = (self.first - self.first.mean(0)).abs().max().item()
+        return len(self.first) > 1 and moved <= TOLERANCE * self.unit
+
+    @cached_property
+    def again(self) -> float:
+        """How far the few images' logits are from the first, asked again and again."""
+        return max(self.apart(self.first, self.logits(self.few)) for _ in range(REPEATS))
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """The gradient of each image's margin; raises what the network raises."""
+        points = self.few.clone().requires_grad_()
+        with torch.enable_grad():
+            best, second = self.network(points).float().topk(2, 1).values.unbind(1)
+            (gradient,) = torch.autograd.grad((best - second).sum(), points)
+        return gradient
