@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from selbench.analyses.arguments import checked
 from selbench.errors import SelbenchError
 from selbench.selectivity import EPSILON, class_means, selectivity_index
 from selbench.types import Labels, Units
@@ -42,6 +43,7 @@ class BestAxes:
     held_out: Float64[Tensor, " present"]
 
 
+@checked
 def rotated_selectivity(
     units: Units, labels: Labels, classes: int, rotations: int, generator: torch.Generator
 ) -> Float64[Tensor, " rotations"]:
@@ -87,6 +89,7 @@ def rectified(responses: Responses) -> Responses:
     return torch.where(flip, -responses, responses).relu()
 
 
+@checked
 def best_axes(
     units: Units, labels: Labels, classes: int, *, responding: float = RESPONDING
 ) -> BestAxes:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from selbench.analyses.arguments import checked
 from selbench.analyses.dimension import (
     FRACTIONS,
     Scatter,
@@ -58,6 +59,7 @@ class Dimensionality:
         return self.components[explained] / self.columns
 
 
+@checked
 def dimensionality(
     model: nn.Module,
     images: Images,
@@ -83,6 +85,7 @@ def dimensionality(
     return found
 
 
+@checked
 def perturbed_dimensionality(
     model: nn.Module,
     images: Images,

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from selbench.analyses.arguments import checked
 from selbench.analyses.derivatives import differentiable
 from selbench.analyses.layers import activations, as_images, evaluating, find_layers
 from selbench.errors import NotFiniteError, SelbenchError
@@ -61,6 +62,7 @@ class Contrast:
 
 
 @differentiable
+@checked
 def local_elasticity(
     model: nn.Module, images: Images, labels: Labels, *, learning_rate: float = LEARNING_RATE
 ) -> Elasticity:
@@ -181,6 +183,7 @@ def cluster_kernel(
     return cluster_points(vectors * values.clamp(min=0).sqrt(), clusters, seed)
 
 
+@checked
 def clusterings(
     model: nn.Module,
     images: Images,

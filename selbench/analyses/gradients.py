@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench.analyses.arguments import checked
 from selbench.analyses.derivatives import (
     Copies,
     copied,
@@ -108,6 +109,7 @@ class _Network:
 
 
 @differentiable
+@checked
 def input_gradients(
     model: nn.Module,
     images: Images,
@@ -164,6 +166,7 @@ def input_gradients(
 
 
 @differentiable
+@checked
 def gradient_norms(
     model: nn.Module, images: Images, *, layers: str | None = None
 ) -> list[Float[Tensor, "batch _"]]:

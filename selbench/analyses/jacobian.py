@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench.analyses.arguments import checked
 from selbench.analyses.derivatives import (
     Copies,
     copied,
@@ -92,6 +93,7 @@ class JacobianNorms:
 
 
 @differentiable
+@checked
 def jacobian_norms(
     model: nn.Module,
     images: Images,

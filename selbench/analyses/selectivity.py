@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
+from selbench.analyses.arguments import checked
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
 from selbench.errors import NegativeActivityError, SelbenchError
 from selbench.randomness import seeded
@@ -93,6 +94,7 @@ class ClassSums:
         return LayerSelectivity(layer, indices[0], dead, null)
 
 
+@checked
 def class_selectivity(
     model: nn.Module,
     images: Images | Pixels,
