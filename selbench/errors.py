@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 UNLIKE = "its content is not what was written"  # of a damaged file
+LONGEST = 300  # letters of a name that fit into one sentence
 MANY = 30  # names that fit into one sentence
 
 
@@ -66,8 +67,8 @@ def unknown(noun: str, name: str, known: Iterable[str]) -> SelbenchError:
         known: every name that would have been right.
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1) if len(name) <= LONGEST else []
     some = ", ".join(names[:MANY])
     listed = some if len(names) <= MANY else f"{some} and {len(names) - MANY} others"
     hint = f"did you mean {near[0]!r}?" if near else f"known are {listed}"
-    return SelbenchError(f"unknown {noun} {name!r}; {hint}")
+    return SelbenchError(f"unknown {noun} {name!r:.{LONGEST}}; {hint}")

@@ -385,6 +385,6 @@ def check_format(root: Path, *wanted: int) -> None:
         )
     if found not in READ:
         raise SelbenchError(
-            f"the store {root} has format {found}, this version of selbench reads format "
+            f"the store {root} has format {found!s:.40}, this version of selbench reads format "
             f"{READ[0]} and {FORMAT}; use the version that wrote it, or another folder with --store"
         )
