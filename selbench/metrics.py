@@ -6,6 +6,7 @@ in the modules of `selbench.suites`; importing that package enters them.
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import pandas as pd
@@ -23,7 +24,7 @@ AVERAGES = {
     "half": "the level at which half of the images have fallen",
     "derived": "computed of other columns",
 }
-READ = ("suite", "metric", "condition", "group")  # the columns that `Rows.chosen` asks
+READ = ("suite", "metric", "condition", "group")  # the columns that `Rows` asks
 Average = Literal["mean", "pooled", "last", "half", "derived"]
 
 
@@ -58,8 +59,18 @@ class Rows:
     without: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
 
+    def has(self, suite: str, metric: str, condition: str, group: str) -> bool:
+        """Say whether it reads rows that have these values of `READ`."""
+        return (
+            metric == self.metric
+            and suite in self.suites
+            and condition not in self.without
+            and (not self.conditions or condition in self.conditions)
+            and (not self.groups or group in self.groups)
+        )
+
     def chosen(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return those of a store's rows."""
+        """Return those of a store's rows, as `has` would."""
         kept = (rows["metric"] == self.metric) & rows["suite"].isin(self.suites)
         if self.without:
             kept &= ~rows["condition"].isin(self.without)
@@ -67,6 +78,22 @@ class Rows:
             if names:
                 kept &= rows[column].isin(names)
         found: pd.DataFrame = rows[kept]
+        return found
+
+
+class Readable:
+    """Rows of a store, told apart once by what many metrics ask of them."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self._rows = rows
+        self._places: dict[tuple[str, ...], list[int]] = {}
+        for place, what in enumerate(zip(*(rows[name] for name in READ), strict=True)):
+            self._places.setdefault(what, []).append(place)
+
+    def chosen(self, reads: Rows) -> pd.DataFrame:
+        """Return what `Rows.chosen` would."""
+        own = [places for what, places in self._places.items() if reads.has(*what)]
+        found: pd.DataFrame = self._rows.iloc[sorted(chain.from_iterable(own))]
         return found
 
 

@@ -105,16 +105,16 @@ def test_fgsm_that_beats_pgd_is_a_flag_beside_networks_that_were_checked_too(sto
     ],
 )
 def test_the_median_perturbation_is_where_half_have_fallen(accuracies, expected):
-    assert median_perturbation(pd.Series(accuracies)) == pytest.approx(expected)
+    assert median_perturbation(accuracies) == pytest.approx(expected)
 
 
 def test_a_network_that_stands_up_to_every_budget_has_no_median():
-    assert pd.isna(median_perturbation(pd.Series({0.0: 0.95, 1.0: 0.9, 2.0: 0.6})))
+    assert pd.isna(median_perturbation({0.0: 0.95, 1.0: 0.9, 2.0: 0.6}))
 
 
 def test_without_clean_accuracy_there_is_no_median_below_the_first_budget():
-    assert pd.isna(median_perturbation(pd.Series({0.0: math.nan, 1.0: 0.4})))
-    assert median_perturbation(pd.Series({0.0: math.nan, 1.0: 0.7, 4.0: 0.3})) == pytest.approx(2)
+    assert pd.isna(median_perturbation({0.0: math.nan, 1.0: 0.4}))
+    assert median_perturbation({0.0: math.nan, 1.0: 0.7, 4.0: 0.3}) == pytest.approx(2)
 
 
 def test_every_format_shows_attacks_and_flags(store, plain):

@@ -1,12 +1,12 @@
 """Accuracies averaged over levels, then conditions: of networks, or of one network's images."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from selbench.leaderboard.columns import COLUMNS
-from selbench.leaderboard.means import CONDITION, by_condition, mean
 from selbench.metrics import READ
 from selbench.store import condition_id
 from selbench.suites.corrupted import CORRUPTED
@@ -37,27 +37,44 @@ def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> di
         names: the corruptions that count; of their severities, those of every network that was
             tested under any of them.
     """
-    # One row per condition, of few columns: it is asked once for every metric.
-    found = rows.loc[(rows["metric"] == "accuracy") & rows["layer"].isna(), [*READ, "level"]]
-    found = found.drop_duplicates(["suite", "condition", "level"])
-    found = found.sort_values("level", kind="stable").astype(dict.fromkeys(READ, object))
-    found["id"] = ids(found)
-    corrupted = found["suite"].isin(CORRUPTED)
-    counted = _common(table, found[corrupted & found["condition"].isin(names)])
-    every = pd.concat([found[~corrupted], counted])
-    plan = {name: {name: levels} for name, levels in _levels(found[corrupted]).items()}
+    found = _tested(rows)
+    corrupted = [each for each in found if each.suite in CORRUPTED]
+    others = [each for each in found if each.suite not in CORRUPTED]
+    every = others + _common(table, [each for each in corrupted if each.condition in names])
+    plan = {name: {name: levels} for name, levels in _levels(corrupted).items()}
     for name, metric in COLUMNS.items():
         if metric.reads.metric != "accuracy" or metric.average not in ("mean", "last"):
             continue
         named = bool(metric.reads.conditions)
-        part = metric.reads.chosen(found) if named else _common(table, metric.reads.chosen(every))
+        part = [each for each in (found if named else every) if metric.reads.has(*each[:-1])]
         last = slice(-1, None) if metric.average == "last" else slice(None)
-        plan[name] = {each: levels[last] for each, levels in _levels(part).items()}
+        levels = _levels(part if named else _common(table, part))
+        plan[name] = {each: levels[last] for each, levels in levels.items()}
     return {column: levels for column, levels in plan.items() if levels}
+
+
+class _Tested(NamedTuple):
+    """A condition at a level, under which accuracy was measured."""
+
+    suite: str
+    metric: str
+    condition: str
+    group: str
+    id: str
+
+
+def _tested(rows: pd.DataFrame) -> list[_Tested]:
+    """Return each condition once, by rising level."""
+    found = rows.loc[(rows["metric"] == "accuracy") & rows["layer"].isna(), [*READ, "level"]]
+    found = found.drop_duplicates(["suite", "condition", "level"])
+    found = found.sort_values("level", kind="stable")
+    return list(map(_Tested, *(found[name] for name in READ), ids(found)))
 
 
 def averaged(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Return each column's mean over levels, then conditions; NaN where one of them is missing.
+
+    One value is added after another: the last digit of committed numbers hangs on it.
 
     Args:
         table: accuracy, ids of conditions by networks; or whether one network has images right,
@@ -67,31 +84,42 @@ def averaged(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     Returns:
         networks, or images, by columns.
     """
-    means = {name: mean(_cells(table, levels), plain=True) for name, levels in plan.items()}
+    cells = _Cells(table)
+    means = {name: cells.by_condition(levels).mean(axis=0) for name, levels in plan.items()}
     return pd.DataFrame(means, index=table.columns)
 
 
 def by_corruption(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
     """Return means over levels: conditions by what the table has as columns."""
-    return by_condition(_cells(table, levels), plain=True)
+    return pd.DataFrame(_Cells(table).by_condition(levels), sorted(levels), table.columns)
 
 
-def _cells(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
-    names = [name for name, chosen in levels.items() for _ in chosen]
-    ids = [each for chosen in levels.values() for each in chosen]
-    cells: pd.DataFrame = table.reindex(ids)
-    cells.index = pd.Index(names, name=CONDITION)
-    return cells
+class _Cells:
+    """The cells of a table of accuracies, found by their ids; NaN where there is none."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._places = {name: place for place, name in enumerate(table.index)}
+        self._values = np.vstack([table.to_numpy(), np.full(len(table.columns), np.nan)])
+
+    def by_condition(self, levels: Levels) -> np.ndarray:
+        """Return means over levels: conditions, sorted, by what the table has as columns."""
+        means = np.empty((len(levels), self._values.shape[1]))
+        for row, (_, ids) in zip(means, sorted(levels.items()), strict=True):
+            places = [self._places.get(each, -1) for each in ids]
+            row[:] = self._values[places].mean(axis=0)
+        return means
 
 
-def _common(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the conditions of every network that has any of them."""
-    there = table.notna().to_numpy()[table.index.get_indexer(pd.Index(rows["id"]))]
-    return rows.iloc[np.flatnonzero(there[:, there.any(axis=0)].all(axis=1))]
+def _common(table: pd.DataFrame, tested: list[_Tested]) -> list[_Tested]:
+    """Return the conditions of every network that has any of them."""
+    asked = pd.Index([each.id for each in tested], dtype=object)
+    there = table.notna().to_numpy()[table.index.get_indexer(asked)]
+    kept = there[:, there.any(axis=0)].all(axis=1)
+    return [tested[place] for place in np.flatnonzero(kept)]
 
 
-def _levels(rows: pd.DataFrame) -> dict[str, list[str]]:
+def _levels(tested: list[_Tested]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for name, each in zip(rows["condition"], rows["id"], strict=True):
-        found.setdefault(name, []).append(each)
+    for each in tested:
+        found.setdefault(each.condition, []).append(each.id)
     return dict(sorted(found.items()))

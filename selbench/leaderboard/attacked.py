@@ -1,11 +1,16 @@
 """What attacks leave of networks, beside mean accuracies: median perturbations, and flags."""
 
-import numpy as np
+from collections.abc import Mapping
+from math import nan
+
 import pandas as pd
 
 from selbench.attacks.masking import raised
 from selbench.leaderboard.accuracies import ATTACKED
 from selbench.leaderboard.columns import COLUMNS, MASKING
+from selbench.metrics import READ, Readable
+
+CURVE = ("subject", "level", "value")
 
 # What must never leave less than PGD does: attack, PGD of the same norm, and the flag it raises.
 WEAKER = (
@@ -19,33 +24,40 @@ WEAKER = (
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that are median perturbations: networks by columns."""
-    clean, found = _clean(rows), {}
+    accuracy = rows.loc[rows["metric"] == "accuracy", [*READ, *CURVE]]
+    clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"].to_dict()
+    readable, found = Readable(accuracy), {}
     for name, metric in COLUMNS.items():
-        part = metric.reads.chosen(rows) if metric.average == "half" else rows[:0]
-        if not part.empty:
-            curve = _curve(part)
-            whole = pd.concat([clean.reindex(columns=curve.columns), curve])
-            found[name] = whole.apply(median_perturbation)
-    return pd.DataFrame(found).rename_axis("subject")
+        if metric.average == "half":
+            curves = _curves(readable.chosen(metric.reads))
+            levels = sorted({level for curve in curves.values() for level in curve})
+            found[name] = {
+                subject: median_perturbation(
+                    {0.0: clean.get(subject, nan), **{at: curve.get(at, nan) for at in levels}}
+                )
+                for subject, curve in curves.items()
+            }
+    return pd.DataFrame(found, dtype=float).rename_axis("subject")
 
 
-def median_perturbation(accuracies: pd.Series) -> float:
+def median_perturbation(accuracies: Mapping[float, float]) -> float:
     """Return the epsilon at which half of the images have fallen; NaN where no budget does it.
 
-    `accuracies` are indexed by rising epsilons, from 0: the clean images, of which NaN says that
-    they were not tested. Accuracy is taken to fall evenly with the logarithm of epsilon between two
+    `accuracies` are of rising epsilons, from 0: the clean images, of which NaN says that they
+    were not tested. Accuracy is taken to fall evenly with the logarithm of epsilon between two
     of them, and evenly from epsilon 0 to the first.
     """
-    below = np.flatnonzero(accuracies.to_numpy() <= 0.5)
-    if not len(below):
-        return float("nan")
-    last = below[0]
-    right, high = accuracies.iloc[last], float(accuracies.index[last])
-    if last == 0:
+    low, left = 0.0, nan
+    for high, right in accuracies.items():
+        if right <= 0.5:
+            break
+        low, left = high, right
+    else:
+        return nan
+    if high == 0:
         return high
-    left, low = accuracies.iloc[last - 1], float(accuracies.index[last - 1])
     share = (left - 0.5) / (left - right)
-    return float(low * (high / low) ** share if low else high * share)
+    return low * (high / low) ** share if low else high * share
 
 
 def masked(rows: pd.DataFrame) -> pd.Series:
@@ -55,38 +67,36 @@ def masked(rows: pd.DataFrame) -> pd.Series:
     """
     measured = rows[rows["metric"].str.startswith("masking_")]
     checked = set(measured.loc[measured["condition"] == "masking", "subject"])
-    names = measured["metric"].str.removeprefix("masking_")
-    checks = measured.pivot_table("value", "subject", names, aggfunc="max", observed=True)
-    curves = _curves(rows)
+    checks: dict[str, dict[str, float]] = {}
+    for subject, name, value in zip(
+        *(measured[each] for each in ("subject", "metric", "value")), strict=True
+    ):
+        _raise(checks, subject, name.removeprefix("masking_"), value)
+    chosen = rows[rows["suite"].isin(ATTACKED) & (rows["metric"] == "accuracy")]
+    parts = {name: _curves(part) for name, part in chosen.groupby("condition")}
     for weaker, stronger, name in WEAKER:
-        if weaker in curves and stronger in curves:
-            checks = checks.reindex(checks.index.union(curves[stronger].columns))
-            ahead = (curves[stronger] - curves[weaker]).max()
-            before = checks.get(name, ahead)
-            checks[name] = pd.concat([before, ahead], axis=1).max(axis=1)
-    attacked = rows[rows["suite"].isin(ATTACKED)]
-    images = attacked.groupby("subject", observed=True)["n"].min()
+        weak = parts.get(weaker, {})
+        for subject, curve in parts.get(stronger, {}).items():
+            for level in curve.keys() & weak.get(subject, {}).keys():
+                _raise(checks, subject, name, curve[level] - weak[subject][level])
+    images = rows[rows["suite"].isin(ATTACKED)].groupby("subject")["n"].min()
     flags = {
-        subject: ", ".join(
-            raised({str(name): value for name, value in row.items()}, int(images[subject]))
-        )
-        for subject, row in checks.iterrows()
+        subject: ", ".join(raised(checks[subject], int(images[subject])))
+        for subject in sorted(checks)
     }
     known = {name: words for name, words in flags.items() if words or name in checked}
     return pd.Series(known, dtype=object, name=MASKING).rename_axis("subject")
 
 
-def _clean(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the accuracies on clean images, as those of epsilon 0: one row."""
-    chosen = rows[(rows["suite"] == "clean") & (rows["metric"] == "accuracy")]
-    return chosen.set_index("subject")[["value"]].T.set_axis([0.0])
+def _raise(checks: dict[str, dict[str, float]], subject: str, name: str, value: float) -> None:
+    """Let a check of a network be what it found most."""
+    own = checks.setdefault(subject, {})
+    own[name] = max(own.get(name, value), value)
 
 
-def _curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the accuracies that each attack leaves: levels by networks."""
-    chosen = rows[rows["suite"].isin(ATTACKED) & (rows["metric"] == "accuracy")]
-    return {str(name): _curve(part) for name, part in chosen.groupby("condition")}
-
-
-def _curve(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.pivot(index="level", columns="subject", values="value").sort_index()
+def _curves(rows: pd.DataFrame) -> dict[str, dict[float, float]]:
+    """Return the accuracies that an attack leaves: networks by levels."""
+    found: dict[str, dict[float, float]] = {}
+    for subject, level, value in zip(*(rows[each] for each in CURVE), strict=True):
+        found.setdefault(subject, {})[level] = value
+    return found

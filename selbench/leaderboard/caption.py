@@ -1,5 +1,6 @@
 """What stands below a leaderboard: what its numbers are over, and what was left out."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -117,10 +118,13 @@ def _not_finite(found: Compared) -> list[str]:
     finite. Accuracies that come from no store may stand alone.
     """
     measured = found.rows[~found.rows["study"].isin(found.published)]
-    counts = pd.crosstab(measured["subject"], measured["metric"])
-    counts = counts.reindex(columns=["accuracy", "confidence"], fill_value=0)
-    names = counts.index[counts["confidence"] < counts["accuracy"]]
-    if not (len(names) and found.stores):
+    counts = Counter(zip(measured["metric"], measured["subject"], strict=True))
+    names = [
+        name
+        for metric, name in sorted(counts)
+        if metric == "accuracy" and counts["confidence", name] < counts[metric, name]
+    ]
+    if not (names and found.stores):
         return []
     return [f"outputs that are NaN or infinite count as they come: {_named(names)}"]
 
@@ -135,11 +139,11 @@ def _named(networks: Iterable[str]) -> str:
 
 
 def _sources(rows: pd.DataFrame, counted: Levels) -> str:
-    corrupted = rows[rows["suite"].isin(CORRUPTED)]
-    corrupted = corrupted.assign(id=ids(corrupted))
-    used = corrupted[corrupted["id"].isin([each for part in counted.values() for each in part])]
-    counts = used.drop_duplicates("id")["source"].value_counts().sort_index()
-    sources = ", ".join(f"{count} {source}" for source, count in counts.items())
+    corrupted = rows[rows["suite"].isin(CORRUPTED)].drop_duplicates(["suite", "condition", "level"])
+    used = {each for part in counted.values() for each in part}
+    made = zip(ids(corrupted), corrupted["source"], strict=True)
+    counts = sorted(Counter(source for each, source in made if each in used).items())
+    sources = ", ".join(f"{count} {source}" for source, count in counts)
     return f"{count_of(len(counted), 'corruption')}, with their severities {sources}"
 
 

@@ -1,13 +1,13 @@
 """What explains robustness, of the measurements that can be compared with each other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
 from corruptions import CORRUPTIONS
 from selbench.leaderboard.columns import COLUMNS
 from selbench.leaderboard.means import cells, common, mean, pooled
-from selbench.metrics import READ, Metric
+from selbench.metrics import READ, Metric, Readable
 from selbench.suites.corrupted import CORRUPTED
 from selbench.suites.index import MISSED
 
@@ -24,17 +24,21 @@ def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ())
     )
     whole = whole.assign(suite=whole["suite"].str.removesuffix("-maps"))
     whole = whole[~whole["suite"].isin(CORRUPTED) | whole["condition"].isin(_counted(extra, only))]
-    columns = {
-        name: _mean(metric, whole)
+    readable = Readable(whole)
+    parts = {
+        name: (metric, readable.chosen(metric.reads))
         for name, metric in COLUMNS.items()
         if metric.reads.metric != "accuracy" and metric.average in ("mean", "pooled")
     }
+    columns = {name: _mean(*part) for name, part in parts.items() if len(part[1])}
     return pd.DataFrame(columns).rename_axis("subject")
 
 
-def _mean(metric: Metric, rows: pd.DataFrame) -> pd.Series:
+def _mean(metric: Metric, chosen: pd.DataFrame) -> pd.Series:
     """Return a metric of each network; of conditions that are not named, those that all have."""
-    chosen = metric.reads.chosen(rows)
+    if len({*zip(chosen["condition"], chosen["level"].fillna(-1), strict=True)}) == 1:
+        lone: pd.Series = chosen.set_index("subject")["value"]
+        return lone  # as most are
     if metric.average == "pooled":
         return pooled(chosen)
     table = cells(chosen)
@@ -58,20 +62,33 @@ def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()
         extra: count the four extra corruptions in.
         only: corruptions to count; none for all.
     """
-    representation = rows["suite"].isin(REPRESENTATION)
+    representation = rows["suite"].isin(REPRESENTATION).to_numpy()
+    if not representation.any():
+        return rows
+    chosen = ~representation
+    chosen[representation] = _alike(rows[representation], set(_counted(extra, only)))
+    found: pd.DataFrame = rows[chosen]
+    return found
+
+
+def _alike(rows: pd.DataFrame, counted: Collection[str]) -> list[bool]:
+    """Say which measurements of representations can be compared."""
     looks = rows["source"].map({source: look(source) for source in rows["source"].unique()})
     clean = looks[rows["suite"] == "dimensionality"]
-    wanted = clean.iloc[0] if len(clean) else looks[representation].min()
-    compared = rows["suite"].isin(REPRESENTATION) & rows["level"].notna()
-    counted = rows["condition"].isin(_counted(extra, only))
-    rows = rows[(~representation | (looks == wanted)) & (~compared | counted)]
-    compared = rows["suite"].isin(REPRESENTATION) & rows["level"].notna()
-    cells = rows[compared].groupby(["condition", "level"])["subject"].nunique()
-    networks = rows.loc[compared, "subject"].nunique()
-    common = pd.MultiIndex.from_tuples(cells.index[cells == networks], names=["condition", "level"])
-    places = pd.MultiIndex.from_frame(rows[["condition", "level"]])
-    chosen: pd.DataFrame = rows[~compared.to_numpy() | places.isin(common)]
-    return chosen
+    wanted = clean.iloc[0] if len(clean) else looks.min()
+    cells = [
+        (condition, None if pd.isna(level) else level)
+        for condition, level in zip(rows["condition"], rows["level"], strict=True)
+    ]
+    having: dict[tuple[str, float | None], set[str]] = {}
+    for cell, own, subject in zip(cells, looks, rows["subject"], strict=True):
+        if own == wanted and cell[0] in counted and cell[1] is not None:
+            having.setdefault(cell, set()).add(subject)
+    networks = set[str]().union(*having.values())
+    return [
+        own == wanted and (cell[1] is None or having.get(cell) == networks)
+        for cell, own in zip(cells, looks, strict=True)
+    ]
 
 
 def look(source: str) -> str:
@@ -84,7 +101,9 @@ def look(source: str) -> str:
 
 def looks_of(rows: pd.DataFrame) -> list[str]:
     """Say of every suite what it looked at, if that is not the units of all ReLUs."""
-    layered = comparable(rows[rows["suite"].isin(LAYERED)])[["suite", "source"]].drop_duplicates()
+    asked = ["suite", "source", "condition", "level", "subject"]
+    layered = comparable(rows.loc[rows["suite"].isin(LAYERED), asked].drop_duplicates())
+    layered = layered.drop_duplicates(["suite", "source"])
     marks = layered["source"].map(look).str.split("; ").map(_unusual)
     pairs = sorted(set(zip(layered["suite"], marks, strict=True)))
     return [f"{suite} of {mark}" for suite, mark in pairs if mark]

@@ -1,5 +1,7 @@
 """The mean over severities, corruptions and seeds, of which every table and claim is made."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from selbench.stats import mean_interval
@@ -20,30 +22,16 @@ def common(table: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(axis=1, how="all").dropna(axis=0)
 
 
-def by_condition(table: pd.DataFrame, plain: bool = False) -> pd.DataFrame:
-    """Return means over levels: conditions by what the table has as columns.
-
-    Args:
-        table: of cells, with the level `CONDITION` in its index.
-        plain: add one value after another, as accuracies of the leaderboard always were; else
-            lost digits are carried along, as claims and calibration always did. The last digit of
-            committed numbers hangs on it.
-    """
-    if not plain:
-        found: pd.DataFrame = table.groupby(level=CONDITION).mean()
-        return found
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(table.index.get_level_values(CONDITION)):
-        places.setdefault(name, []).append(place)
-    values = table.to_numpy()
-    means = {name: values[own].mean(axis=0) for name, own in sorted(places.items())}
-    return pd.DataFrame(means, index=table.columns).T
+def by_condition(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over levels: conditions by what the table has as columns."""
+    found: pd.DataFrame = table.groupby(level=CONDITION).mean()
+    return found
 
 
-def mean(table: pd.DataFrame, plain: bool = False) -> pd.Series:
+def mean(table: pd.DataFrame) -> pd.Series:
     """Return means over levels, then over conditions; NaN where one of the cells is missing."""
-    means: pd.Series = by_condition(table, plain).mean(skipna=not plain)
-    return means if plain else means.where(table.notna().all())  # plain sums carry NaN along
+    means: pd.Series = by_condition(table).mean()
+    return means.where(table.notna().all())
 
 
 def pooled(rows: pd.DataFrame) -> pd.Series:
@@ -57,7 +45,8 @@ def pooled(rows: pd.DataFrame) -> pd.Series:
     return means
 
 
-def over_seeds(values: pd.Series, name: str) -> dict[str, float]:
+def over_seeds(values: Iterable[float], name: str) -> dict[str, float]:
     """Return the mean over networks, half of its 95 % interval, and how many have a number."""
-    value, half = mean_interval(values.astype(float).tolist())
-    return {name: value, f"{name}_interval": half, f"{name}_n": int(values.notna().sum())}
+    kept = [value for value in values if value == value]
+    value, half = mean_interval(kept)
+    return {name: value, f"{name}_interval": half, f"{name}_n": len(kept)}

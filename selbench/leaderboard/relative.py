@@ -139,16 +139,15 @@ def relative_to(
     """
     own = amounts[[*reference.networks]]
     own = own[(own > 0).all(axis=1)]
-    divisors = {name: _divisor(reference, own, profiles, name) for name in amounts.columns}
+    studies, seeds = profiles["study"].to_dict(), profiles["seed"].dropna().to_dict()
+    home = studies[reference.networks[0]]
+    same = {seeds.get(name): name for name in reversed(reference.networks)}
+    mean = own.mean(axis=1)
+
+    def divisor(name: str) -> "pd.Series[float]":
+        if not reference.seeded or studies[name] != home or name not in seeds:
+            return mean
+        return own[same[seeds[name]]] if seeds[name] in same else mean * float("nan")
+
+    divisors = {name: divisor(name) for name in amounts.columns}
     return amounts.loc[own.index] / pd.DataFrame(divisors, index=own.index, dtype=float)
-
-
-def _divisor(
-    reference: Reference, own: pd.DataFrame, profiles: pd.DataFrame, name: str
-) -> "pd.Series[float]":
-    networks, seeds = profiles.loc[[*reference.networks]], profiles["seed"].dropna()
-    abroad = profiles["study"][name] != networks["study"].iloc[0]
-    if not reference.seeded or abroad or name not in seeds:
-        return own.mean(axis=1)
-    same = networks.index[networks["seed"] == seeds[name]]
-    return own[same[0]] if len(same) else own.mean(axis=1) * float("nan")

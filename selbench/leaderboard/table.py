@@ -179,29 +179,42 @@ def _quantities(
     networks = rows[facts].drop_duplicates().set_index("subject")
     accuracy = rows[rows["metric"] == "accuracy"]
     networks["images"] = accuracy.groupby("subject")["n"].min().astype("Int64")
-    networks = networks.join([means, medians(rows), explained(rows, extra, only)])
-    networks = networks.join(masked(rows))
+    measured = (means, medians(rows), explained(rows, extra, only), masked(rows))
+    columns = [each.reindex(networks.index) for each in measured]
+    networks = pd.concat([networks, *columns], axis=1)
     networks = networks.reindex(columns=[*dict.fromkeys([*networks, *COLUMNS])])
     return networks.assign(ratio=networks["mca"] / networks["clean"].where(networks["clean"] > 0))
 
 
 def _alone(networks: pd.DataFrame) -> list[str]:
     """Return the networks that have a row for themselves."""
-    sizes = networks.groupby(["study", "row", networks["alpha"].notna()])["name"].transform("size")
-    draws = networks["name"] != networks["own"]  # of one network
-    return list(networks.index[(sizes == 1) | (draws & networks["alpha"].isna())])
+    draws = (networks["name"] != networks["own"]) & networks["alpha"].isna()  # of one network
+    lone = {own[0] for own in _rows(networks) if len(own) == 1}
+    return [
+        name
+        for place, (name, draw) in enumerate(zip(networks.index, draws, strict=True))
+        if draw or place in lone
+    ]
+
+
+def _rows(networks: pd.DataFrame) -> list[list[int]]:
+    """Return the networks of each row by their places: of one alpha, or a brought one."""
+    studies = {name: place for place, name in enumerate(networks["study"].unique())}
+    facts = (networks["study"].map(studies), networks["alpha"].fillna(np.inf), networks["row"])
+    rows: dict[tuple[int, float, str], list[int]] = {}
+    for place, row in enumerate(zip(*facts, strict=True)):
+        rows.setdefault(row, []).append(place)
+    return [places for _, places in sorted(rows.items())]
 
 
 def _rows_over_networks(
     networks: pd.DataFrame, halves: pd.DataFrame, found: Compared
 ) -> pd.DataFrame:
     """Average over seeds: in each study one row per alpha, rising, then one per brought network."""
-    studies = {name: place for place, name in enumerate(networks["study"].unique())}
-    order = [networks["study"].map(studies), networks["alpha"].fillna(np.inf), networks["row"]]
-    groups = [group for _, group in networks.groupby(order, sort=True)]
-    rows = [_row(group, halves) for group in groups]
-    names = [part for name in COLUMNS for part in (name, f"{name}_interval", f"{name}_n")]
-    board = pd.DataFrame(rows, columns=[*FACTS, *names, MASKING])
+    names, groups = [*COLUMNS], [networks.iloc[places] for places in _rows(networks)]
+    rows = [_row(group, halves, names) for group in groups]
+    parts = [part for name in names for part in (name, f"{name}_interval", f"{name}_n")]
+    board = pd.DataFrame(rows, columns=[*FACTS, *parts, MASKING])
     flags = [row[MASKING] for row in rows]  # None stays None: pandas would make NaN of it
     columns = {MASKING: pd.Series(flags, board.index, object)}
     said = [". ".join(sentences(group.index, found.findings)) or None for group in groups]
@@ -210,16 +223,16 @@ def _rows_over_networks(
     return board.assign(**columns)
 
 
-def _row(group: pd.DataFrame, halves: pd.DataFrame) -> dict[str, Any]:
-    first = group.iloc[0]
+def _row(group: pd.DataFrame, halves: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
+    first, subject = group.iloc[0], group.index[0]
     count = group["own"].map(whole_name).nunique()  # draws of a random network are one
     facts = [first["study"], first["row"], first["alpha"], count, group["images"].min()]
     row = dict(zip(FACTS, facts, strict=True))
-    for name in COLUMNS:
-        row |= over_seeds(group[name], name)
+    for name, values in zip(names, group[[*names]].to_numpy(float).T, strict=True):
+        row |= over_seeds(values, name)
         row[f"{name}_n"] = min(row[f"{name}_n"], count)
-        if name in halves and group.index[0] in halves.index:
-            row[f"{name}_interval"] = float(halves.loc[group.index[0], name])
+    if subject in halves.index:
+        row |= halves.loc[subject].astype(float).add_suffix("_interval").to_dict()
     return row | {MASKING: _flags(group[MASKING].dropna())}
 
 
