@@ -37,6 +37,7 @@ from selbench.study import (
 from selbench.subjects import Network
 from selbench.suites import Setting, Work, collect
 from selbench.suites.calibration import held_out
+from selbench.suites.corrupted import BAR
 
 DIGITS = len(str(MAX_SEED))
 
@@ -204,7 +205,7 @@ class Session:
     ) -> Leaderboard | None:
         """Return the leaderboard; None where cells failed and nothing is left to show."""
         extra = any(piece.suite == "corruptions-extra" for piece in pieces)
-        shown = {piece.name for piece in pieces if piece.comparable}
+        shown = {piece.name for piece in pieces if piece.comparable and piece.suite != BAR}
         columns = [name for name in request.corruptions if name in shown]
         if failed and store.measurements().empty:
             return None

@@ -10,7 +10,7 @@ import pytest
 from forked import Forked
 from sets import NINETEEN, content
 
-from corruptions import CORRUPTIONS, corrupt
+from corruptions import CORRUPTIONS, bar_corruptions, corrupt
 from corruptions.frost import PHOTOGRAPHS
 from selbench import outputs
 from selbench.corrupted import cells, check, source, writing
@@ -317,3 +317,18 @@ def test_image_that_changed_meanwhile_is_told(refused, images, monkeypatch, matc
 
     monkeypatch.setattr(source, "_look", shrinking)
     match("0001.png cannot be decoded as an image", refused("corrupt", images, "set", "-q"))
+
+
+def test_a_suite_names_the_corruptions_of_a_set(selbench, image_tree):
+    for side, size in ((32, 32), (64, 64)):
+        images = image_tree(f"of-{side}", classes=1, train=1, test=1, side=side)
+        words = ("--suite", "corruptions-bar", "--severity", "2", "--quiet")
+        assert selbench("corrupt", images, f"set-{side}", *words).code == 0
+        assert set(read_about(Path(f"set-{side}")).parts) == set(bar_corruptions(size))
+    words = ("--suite", "corruptions", "--severity", "2", "--quiet")
+    assert selbench("corrupt", "of-32", "benchmark", *words).code == 0
+    fifteen = {name for name, each in CORRUPTIONS.items() if not each.extra}
+    assert set(read_about(Path("benchmark")).parts) == fifteen
+    refused = selbench("corrupt", "of-32", "other", "--suite", "attacks")
+    assert refused.code == 2
+    assert "unknown suite of corruptions 'attacks'; known are corruptions" in refused.err

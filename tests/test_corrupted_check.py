@@ -242,8 +242,12 @@ def test_values_are_compared_while_the_files_stay_on_disk(images, monkeypatch):
 
 
 def test_random_corruptions_cannot_be_compared(images):
-    with match("^what fog and frost gives is random; --self-check compares defocus_blur, "):
+    with match("^what fog and frost gives is random, or of C-bar; --self-check compares def"):
         run(images, "set", ["fog", "frost"])
+    with match(
+        "^what circular_motion_blur gives is random, or of C-bar; --self-check compares def"
+    ):
+        run(images, "set", ["circular_motion_blur"])
 
 
 def test_without_cifar10_and_files_there_is_nothing_to_compare(images):

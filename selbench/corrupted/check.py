@@ -136,7 +136,8 @@ def fixed_corruptions(chosen: Sequence[str]) -> tuple[str, ...]:
     if not fixed:
         known = ", ".join(able)
         raise SelbenchError(
-            f"what {' and '.join(chosen)} gives is random; --self-check compares {known}"
+            f"what {' and '.join(chosen)} gives is random, or of C-bar; --self-check compares "
+            f"{known}"
         )
     return fixed
 

@@ -184,3 +184,25 @@ def test_no_such_place_column_format_or_reference(store, refused):
     )
     assert refused(*shown, "--format", "xml").startswith("unknown format 'xml'; ")
     assert refused(*shown, "--reference", "alpha=9").startswith("unknown reference 'alpha=9'; ")
+
+
+def test_c_bar_has_columns_of_its_own_and_changes_no_other(selbench, tiny_study):
+    def table():
+        Path("board.csv").write_text(selbench("leaderboard", "tiny", "--format", "csv").out)
+        return pd.read_csv("board.csv")
+
+    words = ("run", tiny_study, "--alpha", "0", "--quiet", "--suite")
+    assert selbench(*words, "corruptions", "--corruption", "brightness").code == 0
+    before = table()
+    assert selbench(*words, "corruptions-bar", "--corruption", "ripple,lines").code == 0
+    after = table()
+    pd.testing.assert_frame_equal(after[[*before]], before)
+    made = {"bar", "bar_distortion", "bar_obscuring", "ripple", "lines"}
+    suffixes = ("", "_interval", "_n")
+    assert {*after} - {*before} == {name + suffix for name in made for suffix in suffixes}
+    accuracy = measurements().query("metric == 'accuracy' and suite == 'corruptions-bar'")
+    assert after["bar"].item() == pytest.approx(accuracy["value"].mean())
+    assert after["ripple"].item() == after["bar_distortion"].item()
+    assert "C-bar obscuring %" in selbench("leaderboard", "tiny", "--format", "md").out
+    refused = selbench("leaderboard", "tiny", "--corruption", "ripple")
+    assert "ripple belongs to C-bar, which mCE leaves out; show it with --columns" in refused.err
