@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -66,13 +67,31 @@ def md5_of(path: Path) -> str:
     status = path.stat()
     stamp = [str(path.absolute()), status.st_size, status.st_mtime_ns]
     kept = home() / "md5" / fingerprint(stamp)
-    known = kept.read_text("ascii", "replace") if kept.is_file() else ""
-    if known == _vouched(known[:32]):
-        return known[:32]
+    if is_md5(kept):
+        return kept.read_text()[:32]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     write_text(kept, _vouched(digest))
     return digest
+
+
+def is_md5(path: Path) -> bool:
+    """Say whether a file of the cache holds an md5 as it was written."""
+    content = path.read_text("ascii", "replace") if path.is_file() else ""
+    return content == _vouched(content[:32])
+
+
+def has_ended(process: int) -> bool:
+    """Say whether no process of this machine has a number; not of other machines'."""
+    if sys.platform == "win32":  # a signal would end it
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _vouched(md5: str) -> str:

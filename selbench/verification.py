@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selbench.cached import Fault
 from selbench.errors import UNLIKE, DamagedError, SelbenchError
 from selbench.files import cannot_write
 from selbench.locks import Holder
@@ -36,23 +37,6 @@ from selbench.store.records import (
 )
 from selbench.tidy import find_tidy, read_tidy
 from selbench.urls import read_all
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with a file.
-
-    Attributes:
-        path: of the file.
-        problem: in words.
-        remove: what is to be removed, so that a run makes it anew.
-        harmless: whether nothing is damaged: a run that was cut off left it, or it is out of date.
-    """
-
-    path: Path
-    problem: str
-    remove: tuple[Path, ...] = ()
-    harmless: bool = False
 
 
 @dataclass

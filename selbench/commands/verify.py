@@ -1,5 +1,6 @@
 """The command `selbench verify`: is a store what was written, and what can be done about it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,9 +8,10 @@ import typer
 
 from selbench.options import Quiet, say
 from selbench.printable import printable
-from selbench.urls import place
+from selbench.urls import UrlPath, place
 
 if TYPE_CHECKING:
+    from selbench.cached import Fault
     from selbench.verification import Findings
 
 DAMAGED = 1  # exit code where a file is not what was written
@@ -37,7 +39,8 @@ def verify(
 ) -> None:
     """Check every file of a store against what was written; exit with 1 where one is damaged.
 
-    With --repair, what is damaged and what runs that were cut off left behind is removed; the
+    So are those of the cache in SELBENCH_HOME, of which nothing is said where nothing is wrong.
+    With --repair, what is damaged and what commands that were cut off left behind is removed; the
     command that made it makes it anew.
     """
     from selbench.store import check_format
@@ -60,6 +63,7 @@ def verify(
             lasting = repair_study(found[-1])
             say(f"{study.folder} is repaired; run again what made it")
         damaged |= bool(lasting)
+    damaged |= _verify_home(studies[0].root, repair)
     if damaged:
         raise typer.Exit(DAMAGED)
     if migrate:
@@ -67,14 +71,38 @@ def verify(
         say(f"{studies[0].root} has the present format")
 
 
+def _verify_home(store: Path, repair: bool) -> bool:
+    """Tell what is wrong with the cache and what reports left; return whether damage remains."""
+    from selbench.cached import Fault, repair_home, verify_home
+    from selbench.report.folder import clear, left_behind
+
+    found = verify_home()
+    near = {Path(), *([] if isinstance(store, UrlPath) else [store.parent])}
+    left = sorted({path.resolve() for folder in near for path in left_behind(folder)})
+    words = "a report was cut off while it was written"
+    faults = [*found.faults, *(Fault(path, words, harmless=True) for path in left)]
+    if faults:
+        typer.echo(_lines(found.folder, f"{found.files} files checked", faults))
+    if repair and faults:
+        repair_home(found)
+        for path in left:
+            clear(path)
+        say(f"{found.folder} is repaired")
+    return not repair and any(not each.harmless for each in faults)
+
+
 def told(found: "Findings") -> str:
     """Say what was found in the results of a study, a line for each file that is not whole."""
-    damaged = sum(not each.harmless for each in found.faults)
-    lines = [f"{each.path}: {each.problem}" for each in found.faults]
     unsigned = f", {found.unsigned} of an earlier version by their form alone"
-    head = f"{found.store.folder}: {found.files} files checked{unsigned * bool(found.unsigned)}; "
-    head += f"{damaged} damaged" if damaged else "none is damaged"
-    left = len(lines) - damaged
-    head += f", {left} left behind or out of date" if left else ""
+    checked = f"{found.files} files checked{unsigned * bool(found.unsigned)}"
     busy = [f"{holder} is at work there" for holder in dict.fromkeys(map(str, found.busy))]
-    return "\n".join(map(printable, [head, *(f"  {line}" for line in [*lines, *busy])]))
+    return _lines(found.store.folder, checked, found.faults, busy)
+
+
+def _lines(place: Path, checked: str, faults: "Sequence[Fault]", notes: Sequence[str] = ()) -> str:
+    damaged = sum(not each.harmless for each in faults)
+    left = len(faults) - damaged
+    head = f"{place}: {checked}; {f'{damaged} damaged' if damaged else 'none is damaged'}"
+    head += f", {left} left behind or out of date" if left else ""
+    lines = [*(f"{each.path}: {each.problem}" for each in faults), *notes]
+    return "\n".join(map(printable, [head, *(f"  {line}" for line in lines)]))

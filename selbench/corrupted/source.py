@@ -215,12 +215,18 @@ def _survey(paths: Sequence[Path], labels: Labels | None, progress: Progress) ->
     kept = home() / "surveys" / f"{stamp}.json"
     if kept.is_file():
         with suppress(ValueError, DamagedError):  # a damaged one is made again
-            content = read_json(kept)
-            survey = TypeAdapter(Survey).validate_python(unsealed(content))
-            if DIGEST in content:
-                return survey
+            return survey_in(kept)
     survey = _look(paths, labels, progress)
     write_json(kept, sealed({"sizes": survey.sizes, "checksum": survey.checksum}))
+    return survey
+
+
+def survey_in(path: Path) -> Survey:
+    """Read what a survey saw; ValueError or DamagedError where it is not what was written."""
+    content = read_json(path)
+    survey = TypeAdapter(Survey).validate_python(unsealed(content))
+    if DIGEST not in content:
+        raise ValueError("it is of an earlier version")
     return survey
 
 

@@ -51,14 +51,22 @@ def _dataset(name: str, arrays: Decoded) -> Dataset:
     return Dataset(name, arrays.classes, train, test)
 
 
-def _read(name: str, path: Path, stamp: str) -> Dataset | None:
-    """Return what lies at `path`, or None where it is absent, outdated or damaged."""
+def flaw(path: Path) -> str:
+    """Say what is wrong with a file of the cache, "" for nothing; it may be outdated."""
+    return "" if _read("", path, None) is not None else f"it is damaged, or not of format {FORMAT}"
+
+
+def _read(name: str, path: Path, stamp: str | None) -> Dataset | None:
+    """Return what lies at `path`, or None where it is absent, outdated or damaged.
+
+    Without a `stamp` of any.
+    """
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
-        if about.get("stamp") != stamp or about.get("format") != FORMAT:
+        if stamp not in (None, about.get("stamp")) or about.get("format") != FORMAT:
             return None
         tensors = safetensors.torch.load_file(path)
         classes = tuple(json.loads(about["classes"]))

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selbench.errors import SelbenchError
-from selbench.files import cannot_write, read_json, write_json
+from selbench.files import cannot_write, has_ended, read_json, write_json
 
 MARKER = "selbench-report.json"  # in every report: what it consists of
 FORMAT = 2  # format 1 named what lies at the top alone
@@ -60,7 +60,7 @@ def left_behind(folder: Path, name: str | None = None) -> list[Path]:
     return [
         path
         for path, match in found
-        if match and name in (None, match["name"]) and _has_ended(int(match["process"]))
+        if match and name in (None, match["name"]) and has_ended(int(match["process"]))
     ]
 
 
@@ -72,18 +72,6 @@ def clear(path: Path) -> None:
         with suppress(OSError):
             path.rename(final)
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _has_ended(process: int) -> bool:
-    if sys.platform == "win32":  # a signal would end it
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -271,6 +271,28 @@ def _intact(folder: Path) -> bool:
         return False
 
 
+def flaws(folder: Path) -> Iterator[tuple[Path, str, tuple[Path, ...], bool]]:
+    """Yield what is wrong with the files of a trained network, or of one under way.
+
+    Each flaw is the file, what is wrong, what is to be removed, and whether that is harmless.
+    """
+    weights, manifest, checkpoint = (folder / name for name in (WEIGHTS, MANIFEST, CHECKPOINT))
+    if checkpoint.is_file():
+        try:
+            _unpacked(checkpoint)
+        except ValueError as problem:
+            yield checkpoint, f"{problem}; its training begins again", (checkpoint,), False
+    if manifest.is_file() and not _intact(folder):
+        try:
+            _manifest(folder)
+            yield weights, UNLIKE, (manifest, weights), False
+        except (SelbenchError, ValueError, TypeError) as problem:
+            reason = getattr(problem, "reason", "") or str(problem)
+            yield manifest, f"it is damaged ({reason})", (manifest, weights), False
+    elif weights.is_file() and not (manifest.is_file() or checkpoint.is_file()):
+        yield weights, "a run was cut off before it wrote the manifest", (weights,), True
+
+
 def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
     """Write the best weights, then the manifest that vouches for them; drop the checkpoint."""
     (folder / MANIFEST).unlink(missing_ok=True)  # of other weights, which were damaged

@@ -25,6 +25,7 @@ import torch
 import torch._dynamo  # an optimiser would import it in every fork
 
 import selbench.session  # noqa: F401  and `main` this
+from selbench.cached import verify_home
 from selbench.cli import main
 from selbench.store import StudyStore
 from selbench.verification import studies_at, verify
@@ -113,6 +114,11 @@ def state_of(store):
     return keys, len(records) - len(set(records)), damaged, len(faults) - damaged
 
 
+def cached_damage(home):
+    """Return how many files of the cache are damaged."""
+    return sum(not each.harmless for each in verify_home(home).faults)
+
+
 def numbers(store):
     (path,) = store.glob("*/measurements.csv")
     return path.read_bytes()
@@ -125,8 +131,10 @@ def tried(folder, words, moment, delay, whole):
         shutil.rmtree(each, ignore_errors=True)
     status, _, flight = run(folder, store, home, words, moment, delay)
     before, _, damaged, left = state_of(store)
+    damaged += cached_damage(home)
     again, *_ = run(folder, store, home, words)
     after, twice, damaged_after, left_after = state_of(store)
+    damaged_after += cached_damage(home)
     return {
         "moment": moment,
         "delay": round(delay * 1000, 1),
