@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -139,6 +142,87 @@ Force = Annotated[
     bool, typer.Option("--force", help="Replace a file that selbench did not write, too.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
+
+
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name", help="What tables call a brought network; one for each, in their order."
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(help='Corrupted images: "generated", "official", or the folder of a set.'),
+]
+Scale = Annotated[
+    int | None, typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels.")
+]
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which networks a command takes, and of which images; the options of every command alike."""
+
+    model: Models = None
+    weights: Weights = None
+    pretrained: Pretrained = False
+    threat_model: ThreatModel = None
+    checkpoint: Checkpoints = None
+    entry: Entry = None
+    name: Names = None
+    mean: Mean = None
+    std: Std = None
+    input_size: InputSize = None
+    class_map: ClassMap = None
+    trained: Trained = None
+    alpha: Alphas = None
+    seed: Seeds = None
+    dataset: DatasetName = None
+    data: Data = None
+    source: Source = None
+    scale: Scale = None
+
+    @property
+    def brings(self) -> bool:
+        """Whether the user brings networks."""
+        return bool(self.model or self.checkpoint)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What is said of brought networks, all but which they are."""
+        names = ("weights", "pretrained", "threat_model", "mean", "std", "input_size", "class_map")
+        return {each: getattr(self, each) for each in (*names, "entry", "name")}
+
+
+NETWORKS = NetworkOptions()  # none of them
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take many options as one parameter, a dataclass of them."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[Parameter] = []
+    for name, each in signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(each.replace(annotation=hints[name]))
+            continue
+        own = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            Parameter(f.name, each.kind, default=f.default, annotation=own[f.name])
+            for f in fields(groups[name])
+        ]
+
+    @wraps(command)
+    def taking(**values: Any) -> None:
+        given = {
+            name: kind(**{f.name: values.pop(f.name) for f in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**values, **given)
+
+    taking.__annotations__ = {each.name: each.annotation for each in parameters}
+    vars(taking)["__signature__"] = Signature(parameters)
+    return taking
 
 
 def shown(quiet: bool) -> Progress:

@@ -1,7 +1,6 @@
 """The commands `selbench baseline` and `selbench check`: whether a model got worse."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
 from selbench.errors import SelbenchError, unknown
 from selbench.options import (
-    Data,
+    NETWORKS,
     Device,
     Force,
+    NetworkOptions,
+    OptionalStudyName,
     Quiet,
-    Seeds,
-    StudyName,
     expanded,
+    grouped,
     say,
-    shown,
     split_words,
 )
 from selbench.urls import place
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "github")
 
 Suites = Annotated[list[str] | None, typer.Option("--suite", help="May be repeated.")]
-Checkpoints = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--checkpoint",
-        help="These weights of the study's model instead of training; repeat for other seeds of "
-        "the same model.",
-    ),
-]
 SubjectName = Annotated[
     str | None,
     typer.Option("--subject", help='The model, where a study has several: such as "alpha=0".'),
@@ -58,19 +50,18 @@ Outcomes = Annotated[
 Limit = Annotated[int | None, typer.Option(min=1, help="Take so many test images.")]
 
 
+@grouped
 def baseline(
-    study: StudyName = "digits",
+    study: OptionalStudyName = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
         "baseline.json"
     ),
     suite: Suites = None,
     subject: SubjectName = None,
-    seed: Seeds = None,
-    checkpoint: Checkpoints = None,
+    options: NetworkOptions = NETWORKS,
     limit: Limit = None,
     store: Outcomes = None,
     device: Device = "auto",
-    data: Data = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -89,16 +80,17 @@ def baseline(
     check_file(output, BASELINE, "--output", force)
     if store is not None:
         check_place(store)
-    session = _open(study, subject, None, seed, checkpoint, device, data, quiet)
+    session = _open(study, subject, None, options, device, quiet)
     suites = suite or session.study.suites
     chosen = plan_baseline(suites, session.setting(), session.dataset.test, limit)
-    made = record(_candidate(session, checkpoint), chosen, _place(session, store))
+    made = record(_candidate(session, options), chosen, _place(session, store))
     write_baseline(made, output, force)
     say(f"{output} {summary(made)}")
 
 
+@grouped
 def check(
-    study: StudyName = "digits",
+    study: OptionalStudyName = None,
     baseline: Annotated[Path, typer.Option(help="The file that `selbench baseline` wrote.")] = Path(
         "baseline.json"
     ),
@@ -111,14 +103,12 @@ def check(
         typer.Option(help="Compare as much as fits in a nominal time, such as 60s or 5m."),
     ] = None,
     subject: SubjectName = None,
-    seed: Seeds = None,
-    checkpoint: Checkpoints = None,
+    options: NetworkOptions = NETWORKS,
     limit: Limit = None,
     store: Outcomes = None,
     format: Annotated[str, typer.Option(help="table, json or github.")] = "table",
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     device: Device = "auto",
-    data: Data = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -141,11 +131,9 @@ def check(
     if store is not None:
         check_place(store)
     recorded = _read(baseline)
-    session = _open(study, subject, recorded, seed, checkpoint, device, data, quiet)
+    session = _open(study, subject, recorded, options, device, quiet)
     where = _place(session, store)
-    candidate, found = _compare(
-        session, recorded, suite, tolerance, budget, checkpoint, limit, where
-    )
+    candidate, found = _compare(session, recorded, suite, tolerance, budget, options, limit, where)
     report = Report(found, recorded, candidate.subject, candidate.findings)
     _tell(report, format, junit)
     if report.failed:
@@ -159,26 +147,30 @@ def _read(path: Path) -> "Baseline":
 
 
 def _open(
-    name: str,
+    name: str | None,
     subject: str | None,
     recorded: "Baseline | None",
-    seed: list[str] | None,
-    checkpoint: Sequence[Path] | None,
+    options: NetworkOptions,
     device: str,
-    data: Path | None,
     quiet: bool,
 ) -> "Session":
-    """Open a study with the one alpha that is the model's."""
-    from selbench.session import Session
+    """Open a study; where its networks are the model, with one alpha of it."""
     from selbench.study import exactly
 
-    if checkpoint and (subject or seed):
+    networks_named(options)  # refuses what does not go together, before data are loaded
+    meant = chosen_study(name, options)
+    if subject and (options.brings or options.alpha):
         raise SelbenchError(
-            "--subject and --seed choose what is trained, --checkpoint trains nothing; leave out "
-            "one of them"
+            "--subject names an alpha of the study; leave it or --model, --checkpoint, --alpha out"
         )
-    alphas = None if checkpoint else [exactly(_alpha(name, subject, recorded))]
-    return Session.open(name, alphas, split_words(seed), device, data, shown(quiet))
+    if options.brings:
+        return opened_session(meant, options, device, quiet)
+    if options.alpha is None:
+        alpha = exactly(_alpha(str(meant), subject, recorded))
+        options = replace(options, alpha=[alpha])
+    elif len(split_words(options.alpha) or []) != 1:
+        raise SelbenchError("a baseline is of one alpha; name one with --alpha")
+    return opened_session(meant, options, device, quiet)
 
 
 def _alpha(study: str, subject: str | None, recorded: "Baseline | None") -> float:
@@ -210,21 +202,24 @@ def _place(session: "Session", store: Path | None) -> "Place":
     return Place(session.dataset, session.device, session.progress, store, session.study)
 
 
-def _candidate(session: "Session", checkpoint: Sequence[Path] | None) -> "Candidate":
-    """Train the model's networks, or find them trained, or take checkpoints."""
-    from selbench.bring import NetworkSpec
+def _candidate(session: "Session", options: NetworkOptions) -> "Candidate":
+    """Train the model's networks, or find them trained, or take brought ones."""
     from selbench.regression.evaluation import Candidate, looked_at
     from selbench.study import exactly
 
     study = session.study
-    brought = [session.bring(NetworkSpec(path.expanduser())) for path in checkpoint or []]
-    # The file is committed: of a path it holds the last part only.
-    networks = [replace(each, name=Path(each.name).name) for each in brought] or session.train()
-    names = ", ".join(each.name for each in networks)
+    found = networks_of(session, options, networks_named(options), quiet=True)
+    if options.brings and not options.name:
+        # The file is committed: of a path it holds the last part only.
+        found = [replace(each, name=Path(each.name).name) for each in found]
+    networks = found or session.train()
+    first, own = networks[0], {"name": study.model.name, **study.model.options}
     candidate = Candidate(
-        subject=names if brought else f"alpha={exactly(study.alphas[0])}",
+        subject=", ".join(each.name for each in networks)
+        if options.brings
+        else f"alpha={exactly(study.alphas[0])}",
         networks=networks,
-        architecture={"name": study.model.name, **study.model.options},
+        architecture={"name": first.architecture} if options.model else own,
         study=study.name,
         dataset=_dataset(session),
     )
@@ -237,7 +232,7 @@ def _compare(
     suite: list[str] | None,
     tolerance: float,
     budget: str | None,
-    checkpoint: Sequence[Path] | None,
+    options: NetworkOptions,
     limit: int | None,
     where: "Place",
 ) -> "tuple[Candidate, Comparison]":
@@ -249,7 +244,7 @@ def _compare(
     seconds = None if budget is None else seconds_of(budget)
     regression.check_data(recorded, _dataset(session), test, limit)
     chosen = regression.plan(recorded, suites, session.setting(), limit)
-    candidate = _candidate(session, checkpoint)
+    candidate = _candidate(session, options)
     if seconds is not None:
         chosen = regression.within(seconds, chosen, candidate, test)
     return candidate, regression.run(candidate, recorded, chosen, where, tolerance)

@@ -1,66 +1,74 @@
 """How commands name networks and their data, and what they say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from selbench.errors import SelbenchError
-from selbench.options import expanded, parse_channels
+from selbench.options import NetworkOptions, expanded, parse_channels, shown, split_words
 from selbench.printable import printable
 
 if TYPE_CHECKING:
     from selbench.bring import NetworkSpec
+    from selbench.engine import Engine
     from selbench.session import Session
     from selbench.study import Study
     from selbench.subjects import Network
 
 
-def chosen_study(
-    name: str | None, dataset: str | None, data: Path | None, brought: bool
-) -> "Study | str":
+def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
     """Return which study is meant: the one named, a data set's, or the digits'."""
     from selbench.bring import adhoc_study
 
-    if dataset is None:
+    if options.dataset is None:
         return name or "digits"
     if name is not None:
         raise SelbenchError(
             f"the study {name} has a data set, and --dataset names another; leave out one of them"
         )
-    if not brought:
+    if not options.brings:
         raise SelbenchError(
             "--dataset has images and nothing to train; bring a network with --model, or name a "
             "study, such as `selbench run digits`"
         )
-    return adhoc_study(dataset, expanded(data))
+    return adhoc_study(options.dataset, expanded(options.data))
 
 
-def networks_named(
-    models: Sequence[str], checkpoints: Sequence[Path], common: dict[str, Any], trains: bool
-) -> "list[NetworkSpec]":
+def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
     """Return the networks that the user brings, in the order of the command line."""
     from selbench.bring import NetworkSpec, pair
 
-    if trains and (models or checkpoints):
-        option = "--model" if models else "--checkpoint"
+    if options.trained and options.brings:
+        raise SelbenchError(
+            "--trained takes a study's own networks; leave out --model and --checkpoint"
+        )
+    if (options.alpha or options.seed) and options.brings:
+        option = "--model" if options.model else "--checkpoint"
         raise SelbenchError(f"--alpha and --seed train, {option} does not; leave out one of them")
-    _refuse_idle(common, bool(models), bool(checkpoints))
-    mean, std = (parse_channels(f"--{name}", common[name]) for name in ("mean", "std"))
-    size = common["input_size"]
-    entry = common["entry"]
+    _refuse_idle(options.described, bool(options.model), bool(options.checkpoint))
+    mean, std = parse_channels("--mean", options.mean), parse_channels("--std", options.std)
+    size, entry = options.input_size, options.entry
+    checkpoints = options.checkpoint or []
     own = [NetworkSpec(path, mean, std, input_size=size, entry=entry) for path in checkpoints]
     said = NetworkSpec(
         mean=mean,
         std=std,
-        pretrained=common["pretrained"],
-        threat_model=common["threat_model"],
+        pretrained=options.pretrained,
+        threat_model=options.threat_model,
         input_size=size,
-        class_map=expanded(common["class_map"]),
+        class_map=expanded(options.class_map),
         entry=entry,
     )
-    return own + (pair(models, common["weights"] or [], said) if models else [])
+    specs = own + (pair(options.model, options.weights or [], said) if options.model else [])
+    if options.name is not None and len(options.name) != len(specs):
+        raise SelbenchError(
+            f"there are {len(specs)} networks and {len(options.name)} --name; give one for each"
+        )
+    return specs
 
 
 def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> None:
@@ -70,7 +78,7 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
             "--mean and --std describe a --checkpoint or a --model; give one, or set them in the "
             "study's [model]"
         )
-    both = ("mean", "std", *(["input_size", "entry"] if checkpoints else []))
+    both = ("mean", "std", *(["input_size", "entry", "name"] if checkpoints else []))
     idle = [f"--{n.replace('_', '-')}" for n, value in common.items() if value and n not in both]
     if models and checkpoints and set(idle) - {"--weights"}:
         option = min(set(idle) - {"--weights"})
@@ -85,23 +93,53 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
         )
 
 
-def taken(
-    session: "Session", brought: "Sequence[NetworkSpec]", quiet: bool, store: Path | None = None
-) -> "list[Network]":
-    """Look at every network before any is evaluated, and say what was found.
+def opened_session(
+    meant: "Study | str",
+    options: NetworkOptions,
+    device: str,
+    quiet: bool,
+    mechanism: Mapping[str, str | None] = MappingProxyType({}),
+    engine: "Engine | None" = None,
+) -> "Session":
+    """Open the study that is meant, with what options say of it; arguments as `Session.open`."""
+    from selbench.session import Session
 
-    Where `store` has other networks of their names, they get names of their own.
+    alphas, seeds = split_words(options.alpha), split_words(options.seed)
+    data, progress = options.data, shown(quiet)
+    source, scale = options.source, options.scale
+    return Session.open(
+        meant, alphas, seeds, device, data, progress, source, scale, mechanism, engine
+    )
+
+
+def networks_of(
+    session: "Session",
+    options: NetworkOptions,
+    specs: "Sequence[NetworkSpec]",
+    quiet: bool,
+    store: Path | None = None,
+) -> "list[Network]":
+    """Return the networks that are not to be trained, and say what was found of brought ones.
+
+    Every one is looked at before any is evaluated; there is none where the session is to train.
     """
-    subjects = [session.bring(each) for each in brought]
-    subjects = subjects if store is None else session.named(store, subjects)
-    names = [each.name for each in subjects]
+    from selbench.subjects import exported
+
+    if options.trained:
+        return exported(options.trained.expanduser(), session.study, session.dataset)
+    found = [session.bring(each) for each in specs]
+    names = options.name or [each.name for each in found]
     for name in names:
+        if not name.strip():
+            raise SelbenchError("--name is empty; say what tables are to call the network")
         if names.count(name) > 1:
             raise SelbenchError(f"{name} is there twice; name each network once")
+    found = [replace(each, name=name) for each, name in zip(found, names, strict=True)]
+    found = found if store is None else session.named(store, found)
     if not quiet:
-        for each in subjects:
+        for each in found:
             note(f"{each.name}: {each.about}")
-    return subjects
+    return found
 
 
 def note(line: str) -> None:

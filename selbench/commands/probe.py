@@ -1,35 +1,15 @@
 """The command `selbench probe`: what is to be known of networks before they are measured."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from selbench.commands.naming import chosen_study, networks_named, taken
-from selbench.errors import SelbenchError
-from selbench.options import (
-    Alphas,
-    Checkpoints,
-    ClassMap,
-    Data,
-    DatasetName,
-    Device,
-    Entry,
-    InputSize,
-    Mean,
-    Models,
-    Pretrained,
-    Quiet,
-    Seeds,
-    Std,
-    ThreatModel,
-    Trained,
-    Weights,
-    say,
-    shown,
-    split_words,
-)
+from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
+from selbench.options import NETWORKS, Device, NetworkOptions, Quiet, grouped, say
 
 
+@grouped
 def probe(
     spec: Annotated[
         str | None,
@@ -39,21 +19,7 @@ def probe(
             "the data of those named by options.",
         ),
     ] = None,
-    model: Models = None,
-    weights: Weights = None,
-    pretrained: Pretrained = False,
-    threat_model: ThreatModel = None,
-    checkpoint: Checkpoints = None,
-    entry: Entry = None,
-    trained: Trained = None,
-    alpha: Alphas = None,
-    seed: Seeds = None,
-    mean: Mean = None,
-    std: Std = None,
-    input_size: InputSize = None,
-    class_map: ClassMap = None,
-    dataset: DatasetName = None,
-    data: Data = None,
+    options: NetworkOptions = NETWORKS,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -64,31 +30,14 @@ def probe(
     from selbench.bring import probed
     from selbench.findings import told
     from selbench.progress import SILENT
-    from selbench.session import Session
-    from selbench.subjects import exported
 
     named = spec is not None and ":" in spec
-    models = [*([str(spec)] if named else []), *(model or [])]
-    common = {
-        "weights": weights,
-        "pretrained": pretrained,
-        "threat_model": threat_model,
-        "mean": mean,
-        "std": std,
-        "input_size": input_size,
-        "class_map": class_map,
-        "entry": entry,
-    }
-    if trained and (models or checkpoint):
-        raise SelbenchError(
-            "--trained takes a study's own networks; leave out SPEC, --model and --checkpoint"
-        )
-    brought = networks_named(models, checkpoint or [], common, bool(alpha or seed))
-    study = chosen_study(None if named else spec, dataset, data, bool(brought))
-    alphas, seeds = split_words(alpha), split_words(seed)
-    session = Session.open(study, alphas, seeds, device, data, shown(quiet))
-    own = exported(trained.expanduser(), session.study, session.dataset) if trained else []
-    networks = own or taken(session, brought, quiet) or session.train()
+    if named:
+        options = replace(options, model=[str(spec), *(options.model or [])])
+    specs = networks_named(options)
+    study = chosen_study(None if named else spec, options)
+    session = opened_session(study, options, device, quiet)
+    networks = networks_of(session, options, specs, quiet) or session.train()
     for each in networks:
         found = probed([each], session.dataset, progress=SILENT)[0].findings
         for line in told({each.name: found}) or [f"{each.name}: no finding"]:

@@ -11,39 +11,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selbench.commands.naming import chosen_study, networks_named, note, taken
+from selbench.commands.naming import chosen_study, networks_named, networks_of, note, opened_session
 from selbench.errors import SelbenchError
 from selbench.options import (
     INCOMPLETE,
+    NETWORKS,
     Address,
-    Alphas,
     Attacks,
-    Checkpoints,
-    ClassMap,
     Corruptions,
-    Data,
-    DatasetName,
     Device,
     DryRun,
     EngineName,
-    Entry,
     GpusPerTask,
-    InputSize,
     Layers,
-    Mean,
-    Models,
+    NetworkOptions,
     OptionalStudyName,
-    Pretrained,
     Quiet,
-    Seeds,
-    Std,
     Store,
-    ThreatModel,
     TimeLimit,
-    Trained,
-    Weights,
+    grouped,
     say,
-    shown,
     split_words,
 )
 
@@ -53,39 +40,18 @@ if TYPE_CHECKING:
     from selbench.session import RunResult
 
 
+@grouped
 def run(
     study: OptionalStudyName = None,
     suite: Annotated[
         list[str] | None, typer.Option(help="Instead of the study's; may be repeated.")
     ] = None,
-    alpha: Alphas = None,
-    seed: Seeds = None,
     device: Device = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Take so many test images.")] = None,
-    data: Data = None,
     store: Store = Path("runs"),
-    model: Models = None,
-    weights: Weights = None,
-    pretrained: Pretrained = False,
-    threat_model: ThreatModel = None,
-    checkpoint: Checkpoints = None,
-    trained: Trained = None,
-    mean: Mean = None,
-    std: Std = None,
-    input_size: InputSize = None,
-    class_map: ClassMap = None,
-    entry: Entry = None,
-    dataset: DatasetName = None,
+    options: NetworkOptions = NETWORKS,
     corruption: Corruptions = None,
     attack: Attacks = None,
-    source: Annotated[
-        str | None,
-        typer.Option(help='Corrupted images: "generated", "official", or the folder of a set.'),
-    ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
-    ] = None,
     layers: Layers = None,
     columns: Annotated[
         str | None, typer.Option(help='Dimensionality of "units" or of flattened "maps".')
@@ -117,32 +83,15 @@ def run(
     """
     from selbench.engine import also_on, opened
     from selbench.request import Request, said
-    from selbench.session import Session
     from selbench.store import check_place
-    from selbench.subjects import exported
 
-    common = {
-        "weights": weights,
-        "pretrained": pretrained,
-        "threat_model": threat_model,
-        "mean": mean,
-        "std": std,
-        "input_size": input_size,
-        "class_map": class_map,
-        "entry": entry,
-    }
-    if trained and (model or checkpoint):
-        raise SelbenchError(
-            "--trained takes a study's own networks; leave out --model, --checkpoint"
-        )
     if not dry_run:
         check_place(store)
-    brought = networks_named(model or [], checkpoint or [], common, bool(alpha or seed))
+    specs = networks_named(options)
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
-    brought = [replace(each, time_limit=time_limit) for each in brought]
-    meant = chosen_study(study, dataset, data, bool(brought))
-    alphas, seeds, (first, *others) = split_words(alpha), split_words(seed), device.split(",")
+    specs = [replace(each, time_limit=time_limit) for each in specs]
+    meant, (first, *others) = chosen_study(study, options), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
     request = Request(
         suites=tuple(suite or ()),
@@ -154,17 +103,25 @@ def run(
         time_limit=time_limit,
         study=(
             *([study] if study else []),
-            *said(data=data, source=source, scale=scale, trained=trained, **mechanism),
+            *said(
+                data=options.data,
+                source=options.source,
+                scale=options.scale,
+                trained=options.trained,
+                **mechanism,
+            ),
         ),
-        networks=said(model=model, checkpoint=checkpoint, dataset=dataset, **common),
+        networks=said(
+            model=options.model,
+            checkpoint=options.checkpoint,
+            dataset=options.dataset,
+            **options.described,
+        ),
     )
     words = sys.argv[1:]
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
-        session = Session.open(
-            meant, alphas, seeds, first, data, shown(quiet), source, scale, mechanism, chosen
-        )
-        own = exported(trained.expanduser(), session.study, session.dataset) if trained else []
-        networks = own or taken(session, brought, quiet, store)
+        session = opened_session(meant, options, first, quiet, mechanism, chosen)
+        networks = networks_of(session, options, specs, quiet, store)
         if dry_run:
             show_plan(session.dry_run(store, request, networks))
             return

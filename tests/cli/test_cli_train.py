@@ -156,7 +156,9 @@ def test_a_study_has_one_kind_of_networks(selbench, tiny_study, trained):
     path = trained()
     done = selbench("run", tiny_study, "--trained", path.parent, "--checkpoint", path)
     assert done.code == 2
-    assert "--trained takes a study's own networks; leave out --model, --checkpoint" in flat(done)
+    assert "--trained takes a study's own networks; leave out --model and --checkpoint" in flat(
+        done
+    )
 
 
 def flat(done):

@@ -23,7 +23,7 @@ def words(tmp_path, monkeypatch):
     script = textwrap.dedent(ACTION.read_text().split("run: |\n")[1])
 
     def run(**inputs):
-        names = ("STUDY", "BASELINE", "CHECKPOINT", "SUITE", "TOLERANCE", "BUDGET", "JUNIT")
+        names = re.findall(r"^        ([A-Z_]+): \$\{\{ inputs", ACTION.read_text(), re.MULTILINE)
         path = f"{fake.parent}:{os.environ['PATH']}"
         given = dict.fromkeys(names, "") | inputs | {"PATH": path}
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
@@ -42,6 +42,12 @@ def test_inputs_become_options(words):
     ]
 
 
+def test_a_brought_network_needs_no_study(words):
+    given = words(BASELINE="b", TOLERANCE="0", MODEL="torchvision:resnet18", INPUT_SIZE="64")
+    assert given[:3] == ["check", "--baseline", "b"]
+    assert given[-4:] == ["--model", "torchvision:resnet18", "--input-size", "64"]
+
+
 def test_inputs_are_never_run(words):
     evil = '$(touch gone) `touch gone`"; touch gone; "'
     given = words(STUDY=evil, BASELINE="b", TOLERANCE="0", CHECKPOINT=f"a b\n{evil}", JUNIT="j")
@@ -51,7 +57,7 @@ def test_inputs_are_never_run(words):
 
 
 def test_every_option_exists(selbench, words):
-    used = set(re.findall(r"--[a-z]+", ACTION.read_text().split("run: |\n")[1]))
-    assert len(used) == 7
+    used = set(re.findall(r"--[a-z-]+[a-z]", ACTION.read_text().split("run: |\n")[1]))
+    assert len(used) == 16
     known = selbench("check", "--help").out
     assert all(option in known for option in used)

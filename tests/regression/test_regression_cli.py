@@ -194,10 +194,16 @@ def test_an_unknown_subject_is_refused(refused, tiny_study):
     assert sentence == "unknown subject 'alpha=2'; did you mean 'alpha=1'?"
 
 
-@pytest.mark.parametrize("option", [("--subject", "alpha=0"), ("--seed", "0")])
-def test_a_checkpoint_is_not_trained(refused, tiny_study, checkpoint, option):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--subject", "alpha=0"), "--subject names an alpha of the study; leave it or --model"),
+        (("--seed", "0"), "--alpha and --seed train, --checkpoint does not; leave out one"),
+    ],
+)
+def test_a_checkpoint_is_not_trained(refused, tiny_study, checkpoint, option, message):
     sentence = refused("baseline", tiny_study, "--checkpoint", checkpoint(), *option)
-    assert sentence.startswith("--subject and --seed choose what is trained")
+    assert sentence.startswith(message)
 
 
 @pytest.mark.parametrize("tolerance", ["-0.1", "1", "nan", "5"])
@@ -257,7 +263,7 @@ def test_nothing_is_trained_for_what_is_refused(refused, tiny_study, monkeypatch
 @pytest.mark.parametrize("command", ["baseline", "check"])
 def test_the_same_checkpoint_twice_is_refused(refused, recorded, checkpoint, command):
     sentence = refused(command, *recorded, "--checkpoint", checkpoint())
-    assert sentence == "net0.pt is there twice; name each network once"
+    assert sentence.endswith("net0.pt is there twice; name each network once")
     sentence = refused(command, *recorded, "--checkpoint", checkpoint(0, "copy.pt"))
     assert sentence == "net0.pt is there twice (as copy.pt too); name each network once"
 
@@ -308,3 +314,64 @@ def test_names_of_files_are_text(selbench, tiny_study, checkpoint):
     baseline = read_baseline(Path("baseline.json"))
     write_baseline(baseline.model_copy(update={"dataset": "<b>"}), Path("baseline.json"))
     assert selbench("check", *words).code == 0
+
+
+NETWORK = """
+import torch
+
+def make(seed):
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(), torch.nn.Linear(32, 3),
+    )
+    return net.eval()
+
+def one():
+    return make(1)
+
+def other():
+    return make(2)
+"""
+
+
+def test_a_network_of_any_origin_is_checked_by_the_options_of_run(selbench, tiny_study):
+    Path("nets.py").write_text(NETWORK)
+    words = [tiny_study, "--model", "nets.py:one", "--suite", "corruptions", "-q"]
+    made = selbench("baseline", *words, "--name", "ours")
+    assert made.code == 0, made.err
+    baseline = read_baseline(Path("baseline.json"))
+    assert (baseline.subject, [each.name for each in baseline.networks]) == ("ours", ["ours"])
+    equal = selbench("check", *words, "--format", "json")
+    assert equal.code == 0, equal.err
+    assert json.loads(equal.out)["subject"] == "nets.py:one"
+    several = selbench("check", *words, "--model", "nets.py:other", "--name", "a", "--name", "b")
+    assert several.code in (0, 1), several.err
+    ran = selbench("run", *words, "--name", "ours", "--mean", "0.5,0.5,0.5")
+    assert ran.code == 0, ran.err
+    rows = pd.read_csv("runs/tiny/measurements.csv")
+    assert set(rows["subject"]) == {"ours"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "a"], "--name describes a network that you bring; name it with --model"),
+        (
+            ["--model", "nets.py:one", "--name", "a", "--name", "b"],
+            "there are 1 networks and 2 --name; give one for each",
+        ),
+        (["--model", "nets.py:one", "--name", " "], "--name is empty"),
+        (["--model", "nets.py:one", "--subject", "alpha=0"], "--subject names an alpha of the"),
+        (["--model", "nets.py:one", "--seed", "0"], "--alpha and --seed train, --model does not"),
+        (["--alpha", "0,1"], "a baseline is of one alpha; name one with --alpha"),
+        (["--trained", "x", "--model", "nets.py:one"], "--trained takes a study's own networks"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_by_check_as_by_run(
+    words, message, selbench, tiny_study
+):
+    Path("nets.py").write_text(NETWORK)
+    ended = selbench("baseline", tiny_study, *words, "--suite", "clean", "-q")
+    assert ended.code == 2
+    assert message in " ".join(ended.err.split())
