@@ -221,7 +221,8 @@ def probabilities(look: Look) -> Iterator[Finding]:
     first = look.first
     sums = first.sum(1)
     shares = (first >= 0).all() and (sums - sums[0]).abs().max() <= 1e-3 * sums[0].abs()
-    if shares or (((first >= 0) & (first <= 1)).all() and look.answers):
+    scores = ((first > 0) & (first < 1)).all() and first.max() > 0.5  # a last ReLU gives zeros
+    if shares or (scores and look.answers):
         yield Finding(
             "probabilities",
             "seems to return probabilities, not logits; return what goes into the softmax, since "
