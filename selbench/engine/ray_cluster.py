@@ -1,12 +1,15 @@
 """A Ray cluster: one that runs somewhere, or one that lasts as long as the command."""
 
 import os
-import socket
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from selbench.engine.ray_address import check_answer
 from selbench.errors import SelbenchError
 
 SECONDS = 5  # to wait for an address
@@ -14,8 +17,7 @@ THREADS = 4  # that share a large network: fewer processes need less memory
 AHEAD = 2  # tasks under way or waiting, for each that can run
 RETRIES = 3  # of a task whose worker or node died
 REFUSALS = (ConnectionError, RuntimeError, ValueError, OSError, SystemExit)
-SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an HTTP/2 frame that asks for nothing; 4 is its kind
-GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
+TOKEN = "RAY_AUTH_TOKEN"  # the variable that holds it
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,12 @@ def _connect(ray: Any, address: str | None) -> None:
     quietly = {"log_to_driver": False, "logging_level": "ERROR"}
     own = address in (None, "local")
     if address is not None and address not in ("local", "auto"):
-        _check_answer(address)
+        check_answer(address)
+        _check_tokens(ray, address)
     try:
         if own:
-            ray.init("local", include_dashboard=False, **quietly)
+            with _alone(ray):
+                ray.init("local", include_dashboard=False, **quietly)
         else:
             os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(SECONDS))  # instead of 20
             ray.init(address, **quietly)
@@ -89,30 +93,46 @@ def _connect(ray: Any, address: str | None) -> None:
         ) from problem
 
 
-def _check_answer(address: str) -> None:
-    """Look whether something at HOST:PORT speaks as Ray does: Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal() and int(port) < 2**16) or "/" in host:
-        raise SelbenchError(
-            f"--address takes auto or HOST:PORT, such as 10.0.0.1:6379, got {address!r}"
-        )
+@contextmanager
+def _alone(ray: Any) -> Iterator[None]:
+    """Start a cluster that this machine alone reaches, and this user alone may use.
+
+    Ray has no option for the former: where it has no clusters of several nodes, as on Windows, it
+    listens on the loopback.
+    """
+    constants = getattr(getattr(ray, "_private", None), "ray_constants", None)
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    if os.environ.get("RAY_AUTH_MODE", "token") == "token" and not os.environ.get(TOKEN):
+        _own_token(Path(os.environ.get(f"{TOKEN}_PATH") or Path.home() / ".ray" / "auth_token"))
+    if before is not None:
+        constants.ENABLE_RAY_CLUSTER = False  # type: ignore[union-attr]
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), SECONDS) as connection:
-            connection.settimeout(SECONDS)
-            connection.sendall(GREETING)
-            answer = connection.recv(len(SETTINGS))
-    except (OSError, UnicodeError) as problem:  # the latter of names that none can have
-        reason = problem.strerror if isinstance(problem, OSError) else None
-        raise _unreachable(address, str(reason or problem)) from problem
-    if answer[3:4] != SETTINGS[3:4]:
-        raise _unreachable(address, "what answers there is not Ray")
+        yield
+    finally:
+        if before is not None:
+            constants.ENABLE_RAY_CLUSTER = before  # type: ignore[union-attr]
 
 
-def _unreachable(address: str, reason: str) -> SelbenchError:
-    return SelbenchError(
-        f"there is no Ray cluster at --address {address} ({reason}); start one with `ray start "
-        "--head`, or leave out --address to use this machine alone"
-    )
+def _own_token(path: Path) -> None:
+    """Have a token that nobody else can read: Ray writes one for all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        elif path.is_file() and path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError:  # another command was faster, or it is not ours: Ray says what is wrong
+        return
+
+
+def _check_tokens(ray: Any, address: str) -> None:
+    """Refuse a version of Ray without tokens, whose clusters run anybody's code."""
+    if find_spec("ray._private.authentication") is None:
+        raise SelbenchError(
+            f"Ray {ray.__version__} has no tokens, so whoever reaches {address} runs code there; "
+            "pip install 'ray>=2.52' on all nodes"
+        )
 
 
 def share(small: bool, gpus: float) -> Share:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from selbench.datasets.dataset import make_split
-from selbench.engine import ray_cluster, ray_flow
+from selbench.engine import ray_address, ray_cluster, ray_flow
 from selbench.engine.engines import opened
 from selbench.engine.on_ray import apart
 from selbench.engine.ray_cluster import Share, places_of, room_for, share
@@ -144,13 +144,68 @@ def test_an_address_where_something_else_answers_is_told(refused):
 
 
 def test_an_address_that_never_answers_is_given_up(refused, monkeypatch):
-    monkeypatch.setattr(ray_cluster, "SECONDS", 0.2)
+    monkeypatch.setattr(ray_address, "SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         began = time.monotonic()
         sentence = refused("run", "--engine", "ray", "--address", address)
         assert time.monotonic() - began < 60
     assert "(timed out)" in sentence
+
+
+def frame(kind, stream, content=b""):
+    return len(content).to_bytes(3, "big") + bytes([kind, 0, 0, 0, 0, stream]) + content
+
+
+ANSWERS = {  # to the question whether Ray is alive, after the settings
+    "another server of gRPC": (frame(1, 1, b"\x88@\x0bgrpc-status\x0212"), False),
+    "a web server": (frame(1, 1, b"\x8d"), False),
+    "a refusal": (frame(7, 0, bytes(8)), False),
+    "Ray, which wants its token": (frame(1, 1, b"\x88@\x0bgrpc-status\x0216"), True),
+    "Ray": (frame(8, 0, bytes(4)) + frame(1, 1, b"\x88"), True),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_ray_is_known_by_its_answer(what):
+    answer, ray = ANSWERS[what]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                for place in range(0, len(frame(4, 0) + answer), 7):  # in parts
+                    connection.sendall((frame(4, 0) + answer)[place : place + 7])
+                connection.recv(1000)
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if ray:
+            ray_address.check_answer(address)
+        else:
+            with pytest.raises(SelbenchError, match="what answers there is not Ray"):
+                ray_address.check_answer(address)
+        thread.join(10)
+
+
+def test_a_token_is_its_owner_s_alone(tmp_path):
+    path = tmp_path / "folder" / "token"
+    ray_cluster._own_token(path)
+    token = path.read_text()
+    assert len(token) == 64
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    ray_cluster._own_token(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == token
+
+
+def test_a_ray_without_tokens_joins_no_cluster(monkeypatch):
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
+    with pytest.raises(SelbenchError, match=r"^Ray 2\.40 has no tokens, .*'ray>=2\.52'"):
+        ray_cluster._check_tokens(SimpleNamespace(__version__="2.40"), "host:1")
 
 
 @pytest.mark.parametrize("address", ["cluster", "host:", "host:port", "host:99999", "ray://h:1"])
@@ -205,6 +260,7 @@ def refusing(monkeypatch):
             exceptions=SimpleNamespace(RayError=RayError),
         )
         monkeypatch.setattr(ray_cluster, "import_ray", lambda: fake)
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # no token of the user's is touched
         monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "5")
 
     return refusing
