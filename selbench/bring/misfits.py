@@ -77,7 +77,12 @@ def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
         if (own, deviation) != (mean, std):
             words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
             tries[f"with --mean {words[0]} --std {words[1]}"] = _normalising(own, deviation)
-    tries["with images in 0..255; divide by 255 in its forward pass"] = lambda x: 255 * x
+    if not (mean or std):
+        for own, deviation in (IMAGENET, HALVES, look.dataset.moments):
+            words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
+            way = f"where mean {words[0]} and std {words[1]} are undone; does it normalise twice?"
+            tries[way] = _undone(own, deviation)
+    tries["with images in 0..255; multiply by 255 in its forward pass"] = lambda x: 255 * x
     tries["with blue, green, red channels; reverse them in its forward pass"] = lambda x: (
         (x.flip(1) - m) / s
     )
@@ -89,6 +94,13 @@ def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
             f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
             f"{way}",
         )
+
+
+def _undone(
+    mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Callable[[Images], Images]:
+    m, s = (torch.tensor(each).view(1, 3, 1, 1) for each in (mean, std))
+    return lambda images: images * s + m
 
 
 def _normalising(

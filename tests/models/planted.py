@@ -246,6 +246,9 @@ HABITS = {
     "normalisation": [
         lambda: nn.Sequential(Preprocess(Inputs(**IMAGENET)), normalised("imagenet", **IMAGENET)),
         lambda: normalised("imagenet"),
+        lambda: nn.Sequential(
+            Preprocess(Inputs()), Around(before=CHANGES["imagenet"], inner=trained())
+        ),
         lambda: normalised("bytes"),
         lambda: normalised("blue"),
     ],
