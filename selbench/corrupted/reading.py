@@ -267,9 +267,10 @@ def open_array(path: Path, axes: int) -> Array:
         array: Array = open_memmap(path, mode="r")  # not np.load, which opens archives too
     except FileNotFoundError as problem:
         raise SelbenchError(f"{path} is missing; get the whole set") from problem
-    except (OSError, ValueError) as problem:
+    except Exception as problem:  # NumPy's parser of headers raises whatever the bytes provoke
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise SelbenchError(
-            f"{path} is cut off or damaged ({problem}); get or make it again"
+            f"{path} is cut off or damaged ({reason:.200}); get or make it again"
         ) from problem
     if array.ndim != axes or array.dtype.kind not in "ui":
         raise SelbenchError(f"{path} holds no array of integers with {axes} axes")

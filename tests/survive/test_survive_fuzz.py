@@ -293,7 +293,8 @@ def check(kind, data):
             found = texts(read(path))
     except SelbenchError as problem:
         sentence = str(problem)
-    path.write_bytes(content)
+    finally:
+        path.write_bytes(content)
     assert len(sentence) < 1000
     assert path.stem in sentence or sentence == ""
     if digested and found != "":
