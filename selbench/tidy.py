@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from selbench.errors import UNLIKE, damaged
@@ -29,10 +30,10 @@ NAMES = ("measurements.csv", "measurements.csv.gz")
 def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """Return these columns of rows as a table: numbers as numbers, sorted by all of them."""
     # Missing whole numbers would make floats of the others, which round the largest seeds.
-    lists = {name: [row.get(name) for row in rows] for name in columns}
-    whole = {name: pd.array(lists[name], dtype="Int64") for name in WHOLE if name in columns}
+    lists: dict[str, Any] = {name: [row.get(name) for row in rows] for name in columns}
+    lists |= {name: pd.array(lists[name], dtype="Int64") for name in WHOLE if name in columns}
     with plain_text():
-        return _typed(pd.DataFrame(lists, columns=[*columns]).assign(**whole), columns)
+        return _typed(pd.DataFrame(lists, columns=[*columns]), columns)
 
 
 def plain_text() -> AbstractContextManager[None]:
@@ -92,9 +93,31 @@ def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> 
 
 
 def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    ordered = table[[*columns]]
     kinds = {name: kind for name, kind in (WHOLE | REAL).items() if name in columns}
-    ordered = table[[*columns]].astype(kinds)
-    return ordered.sort_values([*columns], ignore_index=True, kind="stable")
+    kinds = {name: kind for name, kind in kinds.items() if ordered[name].dtype != kind}
+    ordered = ordered.astype(kinds) if kinds else ordered
+    order = np.lexsort([_ranks(ordered[name]) for name in reversed(columns)])
+    found: pd.DataFrame = ordered.iloc[order].reset_index(drop=True)
+    return found
+
+
+def _ranks(column: pd.Series) -> np.ndarray:
+    """Number the values of a column as they are sorted, what is missing last.
+
+    As `sort_values` sorts, which takes ten times as long for a few rows of many columns.
+    """
+    missing = column.isna().to_numpy()
+    places: dict[Any, int] = {}
+    values = column.to_numpy(object)
+    for value in sorted({*values[~missing]}):
+        places[value] = len(places)
+    return np.array(
+        [
+            len(places) if gone else places[value]
+            for value, gone in zip(values, missing, strict=True)
+        ]
+    )
 
 
 def _parsed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

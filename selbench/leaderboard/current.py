@@ -3,9 +3,11 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from selbench.errors import SelbenchError, UnmeasuredError
@@ -15,6 +17,7 @@ from selbench.request import Request
 from selbench.store import StudyStore, condition_id
 
 RUNS = Path("runs")  # where results are, unless --store says otherwise
+NETWORK = ("subject", "weights", "training", "helper")
 CONDITION = ["suite", "condition", "level", "source", "version", "data"]  # columns that tell it
 
 
@@ -90,20 +93,26 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
         name: (source, version, data or manifest["data"])
         for name, (source, version, data) in manifest["conditions"].items()
     }
-    found = rows[CONDITION].drop_duplicates()  # few, of many rows
-    found["same"] = [
-        made.get(condition_id(suite, name, None if pd.isna(level) else level)) == (*facts,)
-        for suite, name, level, *facts in found.itertuples(index=False)
-    ]
     helpers = {name: facts.get("helper", "") for name, facts in manifest["subjects"].items()}
-    current = (
-        rows["helper"].isin(["", None]) | (rows["helper"] == rows["subject"].map(helpers))
-    ) & (
-        rows["training"].isin([manifest["training"], ""])
-        & (rows["subject"].map(weights) == rows["weights"])
-        & rows[CONDITION].merge(found, how="left")["same"].set_axis(rows.index)
+
+    @cache  # few are different, of many rows
+    def same(suite: str, name: str, level: float | None, *how: Any) -> bool:
+        return made.get(condition_id(suite, name, level)) == how
+
+    def current(subject: str, weight: str, training: str, helper: str, *condition: Any) -> bool:
+        return (
+            weights.get(subject) == weight
+            and training in (manifest["training"], "")
+            and helper in ("", helpers[subject])
+            and same(*condition)
+        )
+
+    facts = rows.assign(
+        helper=rows["helper"].fillna(""),
+        level=rows["level"].astype(object).where(rows["level"].notna(), None),
     )
-    return meaningful(rows[current], manifest)
+    kept = list(map(current, *(facts[name] for name in (*NETWORK, *CONDITION))))
+    return meaningful(rows[np.array(kept, dtype=bool)], manifest)
 
 
 def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Training curves as rows beside the measurements: the manifest has them, since no cell does."""
 
 from collections.abc import Mapping
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -61,20 +62,25 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
     kept (n = 0), gradients are of the last of them, accuracy and dead units of the validation
     images. Networks that were not trained here have none.
     """
-    epochs = pd.DataFrame(
-        {"subject": name, **epoch, **({"dead": sum(epoch["dead"])} if "dead" in epoch else {})}
+    places = {name: place for place, name in reversed([*enumerate(rows["subject"])])}
+    epochs = [
+        (places[name], epoch | ({"dead": sum(epoch["dead"])} if "dead" in epoch else {}))
         for name, facts in manifest["subjects"].items()
-        for epoch in facts.get("curves", [])
-    )
-    if epochs.empty:
+        for epoch in (facts.get("curves", []) if name in places else ())
+    ]
+    what = dict.fromkeys(name for _, epoch in epochs for name in epoch if name != "number")
+    found = [
+        (place, epoch["number"], NAMES.get(name, name), epoch[name])
+        for name in what
+        for place, epoch in epochs
+        if epoch.get(name) is not None
+    ]
+    if not found:
         return rows
-    long = epochs.rename(columns={"number": "level", **NAMES})
-    long = long.melt(["subject", "level"], var_name="metric").dropna()
+    networks, levels, metrics, values = map(list, zip(*found, strict=True))
     held_out = manifest["study"]["dataset"]["validation"]
-    long["n"] = held_out * long["metric"].isin([NAMES["accuracy"], NAMES["dead"]])
-    kept = ["subject", "alpha", "seed", "training", "architecture", "weights", "data", "limit"]
-    networks = rows[kept].drop_duplicates("subject")
-    made = long.merge(networks).assign(suite=SUITE, condition="epoch", group="", helper="")
-    made = made.assign(source="original", version=1)
-    made = made.reindex(columns=rows.columns).astype(rows.dtypes)
+    n = [held_out * (name in (NAMES["accuracy"], NAMES["dead"])) for name in metrics]
+    made = rows.iloc[networks].assign(suite=SUITE, condition="epoch", group="", helper="")
+    made = made.assign(source="original", version=1, layer=None, layer_name=None, error=nan)
+    made = made.assign(level=levels, metric=metrics, value=values, n=n).astype(rows.dtypes)
     return pd.concat([rows, made], ignore_index=True)

@@ -87,9 +87,11 @@ def compared(
 
 def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     """Return measurements of one study with the columns that `Compared` adds."""
-    alphas = rows["alpha"].map(exactly, na_action="ignore")
+    known = {name: whole_name(name) for name in rows["subject"].unique()}
+    whole = rows["subject"].map(known)  # draws of a random network are one row
+    written = {alpha: exactly(alpha) for alpha in rows["alpha"].dropna().unique().tolist()}
+    alphas = rows["alpha"].map(written)
     trained = rows["alpha"].notna()
-    whole = rows["subject"].map(whole_name)  # draws of a random network are one row
     with plain_text():
         return rows.assign(
             study=study,

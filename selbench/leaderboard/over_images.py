@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,20 +61,35 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
 
     Nothing where outcomes were not kept. `rows` are of accuracies, of one study.
     """
-    known = rows.assign(id=ids(rows), network=rows["subject"], subject=rows["own"])
-    known = known.merge(store.cells(), on=[*CELL])[["key", "id", "network"]]
-    if known.empty:
+    cells = store.cells()
+    keys = dict(zip(_facts(cells), cells["key"], strict=True))
+    found = map(keys.get, _facts(rows.assign(subject=rows["own"])))
+    known = {
+        key: (name, str(network))
+        for key, name, network in zip(found, ids(rows), rows["subject"], strict=True)
+        if key is not None
+    }
+    if not known:
         return {}
     try:
-        outcomes = store.outcomes(set(known["key"])).to_pandas()
+        outcomes = store.outcomes(set(known)).to_pandas()
     except MissingOutcomesError:  # they were deleted, which takes nothing but intervals away
         return {}
-    outcomes["correct"] = (outcomes["prediction"] == outcomes["label"]).astype(float)
-    merged = outcomes[["key", "example", "correct"]].astype({"key": str}).merge(known, on="key")
+    right = (outcomes["prediction"] == outcomes["label"]).astype(float)
+    places = [known[key] for key in outcomes["key"]]
+    table = pd.DataFrame(places, columns=["id", "network"]).assign(
+        example=outcomes["example"], correct=right
+    )
     return {
         str(network): part.pivot(index="id", columns="example", values="correct")
-        for network, part in merged.groupby("network")
+        for network, part in table.groupby("network")
     }
+
+
+def _facts(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Return what tells cells apart; None for what is missing."""
+    columns = (cells[name].astype(object) for name in CELL)
+    return list(zip(*(each.where(each.notna(), None) for each in columns), strict=True))
 
 
 def _half(draws: Sequence["pd.Series[float]"]) -> float:

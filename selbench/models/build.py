@@ -2,6 +2,8 @@
 
 import inspect
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -73,9 +75,7 @@ def _check_room(spec: ModelSpec, classes: int) -> None:
     """Raise `SelbenchError` for a network whose weights do not fit into memory."""
     said = ", ".join(f"{name} = {value!r}" for name, value in spec.options.items())
     try:
-        with torch.device("meta"):
-            network: nn.Module = MODELS[spec.name](classes, **spec.options)
-        size = COPIES * sum(each.numel() * each.element_size() for each in network.parameters())
+        size = COPIES * _size(MODELS[spec.name], classes, tuple(spec.options.items()))
     except (RuntimeError, OverflowError, TypeError, ZeroDivisionError) as problem:
         reason = str(problem).splitlines()[0]
         raise SelbenchError(f"model {spec.name} cannot be built with {said}: {reason}") from problem
@@ -86,3 +86,11 @@ def _check_room(spec: ModelSpec, classes: int) -> None:
             f"model {spec.name} with {said} takes {size / 2**30:.0f} GB to train, and "
             f"{available() / 2**30:.0f} GB are free; choose a smaller network"
         )
+
+
+@cache
+def _size(function: Callable[..., nn.Module], classes: int, options: Any) -> int:
+    """Return how many bytes the weights of a network take, which is not made for it."""
+    with torch.device("meta"):
+        network = function(classes, **dict(options))
+    return sum(each.numel() * each.element_size() for each in network.parameters())
