@@ -34,6 +34,7 @@ def bar_corruptions(size: int) -> tuple[str, ...]:
 
 # values corrupted at once: what keeps a processor's working set in its cache, and a GPU busy
 _VALUES_ON_CPU, _VALUES_ON_GPU = 2**17, 2**24
+_MORE = 4  # times as many of C-bar's, which take many short steps
 
 
 def corrupt(
@@ -76,6 +77,7 @@ def corrupt(
         out = corrupt(_levels(images), name, severity, examples=examples, seed=seed, scale=scale)
         return quotient(out.to(_precision(images)), 255).to(images.dtype)
     limit = _VALUES_ON_CPU if images.device.type == "cpu" else _VALUES_ON_GPU
+    limit *= _MORE if corruption.bar else 1
     rows = max(1, limit // images[0].numel())
     key = f"{name}/{severity}/{seed}"
     examples = examples.to(images.device)

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float32
 from torch import Tensor
 
 from corruptions.bar.level import bar_corruption
@@ -29,25 +29,29 @@ def transverse_chromatic_abberation(images: Images, level: float, draws: Draws) 
 
     level: a twentieth of it is how much larger the largest channel gets.
     """
-    order = draws.uniform(0, 1, 3).argsort(dim=1)
+    ranks = draws.uniform(0, 1, 3).argsort(dim=1)  # of each channel
     _, _, height, width = images.shape
     largest = 1 + level * 0.5 / 10
     factors = (1.0, (1 + largest) / 2, largest)
-    matrices = [_magnified(size, factors, images.device) for size in (height, width)]
-    rows, columns = (each[order] for each in matrices)
-    grown = product(product(rows, images.double()), columns.transpose(2, 3))
-    return grown.add_(0.5)
+    rows, columns = (_magnified(size, factors, images.device) for size in (height, width))
+    starts = 3 * torch.arange(len(images), device=images.device)
+    order = (ranks.argsort(dim=1).T + starts).flatten()
+    planes = images.flatten(0, 1).index_select(0, order)  # all of the first factor, the second, ...
+    wide = product(planes.view(3, -1, width), columns).view(3, -1, height, width)
+    grown = product(wide.transpose(2, 3).flatten(1, 2), rows).view(-1, width, height)
+    places = (ranks * len(images) + starts.unsqueeze(1) // 3).flatten()
+    return grown.index_select(0, places).transpose(1, 2).reshape(images.shape).add_(0.5)
 
 
 @lru_cache(maxsize=64)
 def _magnified(
     size: int, factors: tuple[float, ...], device: torch.device
-) -> Float64[Tensor, "factors size size"]:
-    """Return matrices that magnify the middle of `size` values."""
+) -> Float32[Tensor, "factors size size"]:
+    """Return matrices that magnify the middle of `size` values, to multiply with from the right."""
     matrices = []
     for factor in factors:
         long = round(size * factor)
         places = torch.arange(long, dtype=torch.float64) * ((size - 1) / (long - 1))
         start = (long - size) // 2
         matrices.append(spline_matrix(places[start : start + size], size))
-    return torch.stack(matrices).to(device)
+    return torch.stack(matrices).transpose(1, 2).to(device, torch.float32)

@@ -4,7 +4,7 @@ import math
 
 from corruptions.bar.level import bar_corruption, grid, per_image, short_side
 from corruptions.bar.spectrum import coloured
-from corruptions.bar.strokes import covered
+from corruptions.bar.strokes import strokes
 from corruptions.draws import Draws
 from corruptions.images import Images
 
@@ -40,17 +40,22 @@ def lines(images: Images, level: float, draws: Draws) -> Images:
     """
     side = short_side(images)
     _, _, height, width = images.shape
-    angle, spread = draws.uniform(0, 2 * math.pi).double(), draws.uniform(0.1, 1).double()
-    places = draws.uniform(0, 1, int(level * 1.0 / 10 * side), 3).double()
-    rows, columns, turns = places.permute(2, 1, 0)
-    drawn = images.double()
-    for row, column, turn in zip(rows * height, columns * width, turns, strict=True):
-        way = angle + 2 * math.pi * spread * (turn - 0.5)
-        down, across = way.cos() * side, way.sin() * side
-        ends = (row - down, column - across, row + down, column + across)
-        cover = covered(images, *(per_image(end.trunc()) for end in ends)).unsqueeze(1)
-        drawn = ((1 - cover) * drawn + cover * _GREY).floor_()
-    return drawn
+    numbers = draws.uniform(0, 1, 2 + 3 * int(level * 1.0 / 10 * side)).double()
+    angle, spread = (per_image(each) for each in numbers[:, :2].unbind(1))
+    rows, columns, turns = numbers[:, 2:].view(len(images), -1, 3).split(1, dim=2)
+    way = 2 * math.pi * (angle + (0.1 + 0.9 * spread) * (turns - 0.5))
+    down, across = way.cos() * side, way.sin_() * side
+    rows, columns = rows * height, columns * width
+    ends = (rows - down, columns - across, rows + down, columns + across)
+    pixels, shares = strokes(height, width, *(end.trunc() for end in ends))
+    drawn = images.new_empty(len(images), 3, height * width + 1)
+    drawn[..., :-1] = images.flatten(2)
+    parts = (each.unsqueeze(2).unbind(1) for each in (pixels, 1 - shares, shares * _GREY))
+    for index, kept, added in zip(*parts, strict=True):
+        places = index.expand(-1, 3, -1)
+        colours = drawn.gather(2, places).double().mul_(kept).add_(added)
+        drawn.scatter_(2, places, colours.floor_().float())
+    return drawn[..., :-1].view(images.shape)
 
 
 @bar_corruption("obscuring", small=(0.7, 1.4, 2.1, 3.5, 4.2), large=(0.8, 1.6, 2.4, 4, 5.6))

@@ -1,40 +1,39 @@
 """Straight lines with smooth edges."""
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from corruptions.bar.level import Plane, grid
-from corruptions.images import Images
-
-End = Float64[Tensor, "batch 1 1"]
+Ends = Float64[Tensor, "batch lines 1"]  # of lines, in whole pixels
 
 
-def covered(like: Images, row: End, column: End, last_row: End, last_column: End) -> Plane:
-    """Return how much of each pixel a line from one whole place to another covers, from 0 to 1.
+def strokes(
+    height: int, width: int, row: Ends, column: Ends, last_row: Ends, last_column: Ends
+) -> tuple[Int64[Tensor, "batch lines pixels"], Float64[Tensor, "batch lines pixels"]]:
+    """Return the pixels of lines, numbered row by row, and how much of each is covered.
 
-    The pixels are those that Zingl's algorithm visits step by step (2012, "A rasterizing algorithm
-    for drawing curves"): at each step along the line's longer extent one pixel, the next one
-    sideways, and the one before where the line has just moved sideways. A pixel loses as much as
-    its middle is off the line.
+    Pixels beyond the image have the number after its last one's. They are those that Zingl's
+    algorithm visits step by step (2012, "A rasterizing algorithm for drawing curves"): for each
+    step along the line's longer extent one pixel, the next one sideways, and the one before where
+    the line has just moved sideways. A pixel loses as much as its middle is off the line.
     """
-    rows, columns = grid(like)
-    height, width = (last_row - row).abs(), (last_column - column).abs()
-    down = torch.where(last_row > row, rows - row, row - rows)
-    across = torch.where(last_column > column, columns - column, column - columns)
-    steep = height > width
-    along, aside = down.where(steep, across), across.where(steep, down)
-    long, short = height.where(steep, width), width.where(steep, height)
-    long_or_1, length = long.clamp(min=1), (long * long + short * short).sqrt_()
-    off = long * aside - short * along
-    lane = _lane(along, long_or_1, short)
-    main = aside == lane
-    beside = (aside == lane + 1) & (along < long) & (off < length)
-    left = (aside == lane - 1) & (_lane(along - 1, long_or_1, short) < lane) & (off > -length)
-    visited = (main | beside | (left & (along > 0))) & (along >= 0) & (along <= long)
-    return (1 - off.abs_() / length.clamp(min=1)).masked_fill_(~visited, 0)
-
-
-def _lane(along: Plane, long: End, short: End) -> Plane:
-    """Return how far sideways the line has moved after so many steps."""
-    return torch.floor(short * (2 * along + 1) / (2 * long))
+    down, right = last_row - row, last_column - column
+    high, wide = down.abs(), right.abs()
+    steep = high > wide
+    long, short = high.where(steep, wide), wide.where(steep, high)
+    start, way = row.where(steep, column), down.where(steep, right).sign_() + (long == 0)
+    side, sideways = column.where(steep, row), right.where(steep, down).sign_()
+    places = torch.arange(max(height, width), dtype=torch.float64, device=row.device)
+    steps = places.new_tensor([-1, 0, 1]).view(3, 1, 1, 1)  # sideways, from the middle pixel
+    along = (places - start) * way
+    lane = (short * (2 * along + 1)).div_(2 * long.clamp(min=1)).floor_()
+    off, length = long * lane - short * along, (long * long + short * short).sqrt_().clamp_(min=1)
+    offs = (off + steps * long).abs_()
+    seen = (offs < length) & (along >= (-steps).clamp(min=0)) & (along <= long - steps.clamp(min=0))
+    seen[0] &= 2 * off > -short  # it has just moved
+    across = side + sideways * (lane + steps)
+    rows, columns = places.where(steep, across), across.where(steep, places)
+    seen &= (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    pixels = rows.mul_(width).add_(columns).where(seen, height * width).long()
+    shares = 1 - offs / length
+    return pixels.permute(1, 2, 0, 3).flatten(2), shares.permute(1, 2, 0, 3).flatten(2)

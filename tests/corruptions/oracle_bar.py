@@ -413,15 +413,16 @@ def checkerboard_cutout(image, level, angle, scale, tiles):
 
 @drawn
 def draw_lines(side, level, random):
-    angle, spread = random.uniform(0, 2 * np.pi), random.uniform(0.1, 1)
+    angle, spread = random.uniform(), random.uniform()
     count = int(level * 1.0 / 10 * side)
-    return [angle, spread, inner(random).uniform(size=(count, 3))]
+    return [np.concatenate([[angle, spread], inner(random).uniform(size=3 * count)])]
 
 
 @oracle
-def lines(image, level, angle, spread, each):
+def lines(image, level, numbers):
     side, result = len(image), image.copy()
-    for row, column, turn in each:
+    angle, spread = 2 * np.pi * numbers[0], 0.1 + (1 - 0.1) * numbers[1]
+    for row, column, turn in numbers[2:].reshape(-1, 3):
         way = angle + 2 * np.pi * spread * (turn - 0.5)
         down, across = np.cos(way) * side, np.sin(way) * side
         down_to, across_to = side * row, side * column

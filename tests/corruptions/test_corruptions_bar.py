@@ -9,7 +9,7 @@ from oracle_bar import DRAWS, ORACLE_BAR, corrupted_bar, smooth_line
 
 from corruptions import CORRUPTIONS, bar_corruptions, corrupt
 from corruptions.bar.splines import fitting_matrix, spline_matrix
-from corruptions.bar.strokes import covered
+from corruptions.bar.strokes import strokes
 
 FILES = {32: "cifar10-c-bar", 224: "imagenet-c-bar"}
 PUBLISHED = [(name, size) for size in FILES for name in bar_corruptions(size)]
@@ -114,15 +114,16 @@ def once(images, name, severity):
 
 
 def test_lines_cover_what_the_algorithm_visits():
-    like = torch.zeros(1, 3, 16, 16)
     ends = RandomState(0).randint(-5, 20, (60, 4)).tolist()
     for each in [*ends, [3, 3, 3, 3], [3, 1, 3, 9], [9, 3, 1, 3], [0, 0, 9, 9]]:
         wanted = np.zeros((16, 16))
         for (row, column), share in smooth_line(*each):
             if min(row, column) >= 0 and max(row, column) < 16:
                 wanted[row, column] = share
-        got = covered(like, *(torch.full((1, 1, 1), end, dtype=torch.float64) for end in each))
-        assert got[0].numpy() == pytest.approx(wanted, abs=1e-12)
+        places = (torch.full((1, 1, 1), end, dtype=torch.float64) for end in each)
+        pixels, shares = strokes(16, 16, *places)
+        got = torch.zeros(257, dtype=torch.float64).scatter(0, pixels.flatten(), shares.flatten())
+        assert got[:256].view(16, 16).numpy() == pytest.approx(wanted, abs=1e-12)
 
 
 def test_splines_go_through_their_values_and_are_of_third_degree():

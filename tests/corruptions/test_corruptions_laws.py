@@ -114,7 +114,7 @@ def test_same_key_same_bytes(name):
 @pytest.mark.parametrize("severity", [1, 4])
 @each_corruption
 def test_batch_size_order_and_subset_do_not_matter(name, severity):
-    count = 50  # more than is computed in one piece
+    count = 50  # more than is computed in one piece, but for C-bar
     images, examples = photographs(count), torch.arange(1000, 1000 + count)
     whole = corrupt(images, name, severity, examples=examples)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(2))
