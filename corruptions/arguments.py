@@ -21,7 +21,9 @@ def check_name(name: object, known: Iterable[str]) -> None:
         raise ValueError(f'name must be a str such as "fog", got {_shown(name)}')
     names = list(known)
     if name not in names:
-        nearest = difflib.get_close_matches(name[:99].lower(), names, n=1, cutoff=0)
+        given = name[:99].lower()
+        longer = [each for each in names if given and each.startswith(given)]
+        nearest = difflib.get_close_matches(given, longer or names, n=1, cutoff=0)
         raise ValueError(
             f"unknown corruption {_shown(name)}; the nearest known one is {nearest[0]!r}"
         )

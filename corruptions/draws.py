@@ -63,7 +63,7 @@ class KeyedDraws:
         """Draw from [low, high), in steps of 2^-24 of the interval."""
         words = self._words(math.prod(shape)) >> 8
         unit = words.to(torch.float32).mul_(2.0**-24).add_(0.5)
-        return unit.mul_(high - low).add_(low).view(-1, *shape)
+        return unit.mul_(high - low).add_(low).view(len(words), *shape)
 
     def normal(self, *shape: int) -> Float[Tensor, "batch ..."]:
         """Draw standard normal numbers, two of each pair of words (Box & Muller, 1958)."""
@@ -74,7 +74,7 @@ class KeyedDraws:
         radius.log_().mul_(-2).sqrt_()
         angle = words[:, half:].to(torch.float32).mul_(math.pi * 2.0**-31)
         pairs = torch.cat((angle.cos().mul_(radius), angle.sin_().mul_(radius)), dim=1)
-        return pairs[:, :count].reshape(-1, *shape)
+        return pairs[:, :count].reshape(len(words), *shape)
 
     def integers(
         self, low: int, high: int | Int64[Tensor, " batch"], *shape: int
@@ -83,7 +83,7 @@ class KeyedDraws:
         words = self._words(math.prod(shape)).to(torch.int64).bitwise_and_(0xFFFFFFFF)
         span = high - low
         rows = span.unsqueeze(1) if isinstance(span, Tensor) else span
-        return ((words * rows) >> 32).add_(low).view(-1, *shape)
+        return ((words * rows) >> 32).add_(low).view(len(words), *shape)
 
     def poisson(self, levels: Bytes, peak: float) -> Float[Tensor, "batch 3 height width"]:
         """Draw counts by inverting the distribution function of each pixel's grey level."""

@@ -246,18 +246,14 @@ def test_store_of_another_version_is_refused(command, refused, tiny_study, match
 def test_store_is_checked_before_training(refused, tiny_study, monkeypatch):
     monkeypatch.setattr(training_run, "train", None)
     Path("runs").write_text("")
-    assert refused("run", tiny_study).startswith("cannot write runs/selbench.json: ")
+    assert refused("run", tiny_study) == "runs is a file; name a folder (--store)"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o700])
-def test_store_that_is_a_file_is_refused(mode, refused, tiny_study, match):
+def test_store_that_is_a_file_is_refused(mode, refused, tiny_study):
     Path("taken").touch(mode)
     sentence = refused("run", tiny_study, "--store", "taken", "--quiet")
-    match(
-        r"cannot write taken/selbench.json: .*; make room or permission there, or choose another "
-        r"folder \(--store for results",
-        sentence,
-    )
+    assert sentence == "taken is a file; name a folder (--store)"
 
 
 def test_damaged_record_is_named(refused, selbench, tiny_study, match):

@@ -91,6 +91,7 @@ def test_a_set_on_disk_that_changed_is_compared_anew(selbench, tiny_study):
     before = changes_by_fog()
     images = np.load("set/fog.npy")
     np.save("set/fog.npy", 255 - images)
+    Path("set/selbench-set.json").unlink()  # which says what was written
     assert selbench(*words).code == 0
     after = changes_by_fog()
     assert len(after) == 2 * len(before)
@@ -119,6 +120,7 @@ def test_other_pictures_have_no_change(selbench, refused, tiny_study):
     selbench("corrupt", "images", "set", "--corruption", "fog")
     labels = np.load("set/labels.npy")
     np.save("set/labels.npy", np.roll(labels, 1))
+    Path("set/selbench-set.json").unlink()  # which says what was written
     message = refused("run", tiny_study, "--suite", "dimensionality", "--source", "set")
     assert message == (
         f"the images of fog in {Path('set').absolute()} are not known to be the test images in "
