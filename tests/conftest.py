@@ -11,7 +11,7 @@ import tarfile
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from itertools import chain, takewhile
 from pathlib import Path
@@ -20,6 +20,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from checked import checked
 from PIL import Image
 
 PACKAGES = ("selbench", "corruptions")
@@ -37,18 +38,9 @@ def modules_with_shapes():
     ]
 
 
-def outermost(function=None, decorate=jaxtyping.jaxtyped, **words):
-    """Decorate no function within a function: each call of the outer one would do so anew."""
-    if function is None:
-        return partial(outermost, decorate=decorate, **words)
-    inner = "<locals>" in function.__qualname__
-    return function if inner else decorate(function, **words)
-
-
-# Before their first import, and not for what has no shapes: decorating every module costs each
-# process ten seconds. The tower lets an int stand for a float, as type checkers do.
+# Before their first import. The tower lets an int stand for a float, as type checkers do.
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-jaxtyping.jaxtyped = outermost
+jaxtyping.jaxtyped = checked
 jaxtyping.install_import_hook(modules_with_shapes(), CHECKER)
 torch.set_num_threads(1)
 pytest.register_assert_rewrite("loading")  # a plain module of tests/datasets that asserts
