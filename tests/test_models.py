@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def model(name):
     return build_model(ModelSpec(name=name), 10, PLAIN).eval()
 
 
+@pytest.fixture
+def any_weights(monkeypatch):
+    """Leave the weights of networks that are built as they lie in memory: drawing takes seconds."""
+    for name in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+
+
 def small(width=4, **options):
     """Build a network to change and to save."""
     spec = ModelSpec(name="resnet8", options={"width": width, **options})
@@ -74,10 +82,12 @@ def test_images_in_logits_out(name):
 
 
 @each_model
-def test_normalisation_is_inside(name):
+def test_normalisation_is_inside(name, request):
+    own = model(name).network.state_dict()
+    request.getfixturevalue("any_weights")
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
     normalized = build_model(ModelSpec(name=name), 10, (mean, std)).eval()
-    normalized.network.load_state_dict(model(name).network.state_dict())
+    normalized.network.load_state_dict(own)
     by_hand = (images() - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     with torch.inference_mode():
         assert torch.allclose(normalized(images()), model(name)(by_hand), atol=1e-4)
@@ -106,9 +116,10 @@ def test_number_of_parameters(name):
 
 
 @each_model
-def test_number_of_logits_is_that_of_classes(name):
+def test_number_of_logits_is_that_of_classes(name, request):
     heads = [m for m in model(name).modules() if isinstance(m, nn.Linear)]
     assert heads[-1].out_features == 10
+    request.getfixturevalue("any_weights")
     assert build_model(ModelSpec(name=name), 7, PLAIN)(images()).shape == (2, 7)
 
 
@@ -121,7 +132,7 @@ def test_convolutions_are_channels_last(name):
 
 @each_model
 def test_every_parameter_is_trained(name):
-    network = build_model(ModelSpec(name=name), 10, PLAIN)
+    network = deepcopy(model(name)).train()
     network(images()).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
