@@ -251,6 +251,12 @@ def few_conditions(monkeypatch):
 
 
 @pytest.fixture
+def few_probes(monkeypatch):
+    """Estimate gradients once, however large their errors are: drawing more takes seconds."""
+    monkeypatch.setattr("selbench.suites.gradients.TOLERANCE", None)
+
+
+@pytest.fixture
 def edit():
     """Return a function that replaces text in a file, and fails where there is none to replace."""
 

@@ -220,6 +220,7 @@ def test_gradients_are_told_of_every_layer_with_their_error(few, exact, estimato
     assert of_network(rows, "input_gradient_norm_late") == pytest.approx(sum(late) / 2)
 
 
+@pytest.mark.usefixtures("few_probes")
 def test_networks_are_probed_side_by_side(split):
     few, work = limited(split, 4), piece("gradients")
     networks = [network(seed) for seed in range(2)]
@@ -279,6 +280,7 @@ def test_a_network_without_relus_says_how_to_name_layers(split, suite):
         piece(suite).measure(Gelu(), split, 4)
 
 
+@pytest.mark.usefixtures("few_probes")
 def test_named_layers_are_looked_at_instead(few):
     setting = Setting(32, 32, corruptions=("fog",), mechanism=MechanismSpec(layers="gelu"))
     for suite in ("dimensionality", "gradients", "elasticity"):
@@ -346,6 +348,7 @@ def test_a_single_layer_is_told_once(split):
     assert not rows.duplicated(["metric", "layer"]).any()
 
 
+@pytest.mark.usefixtures("few_probes")
 def test_so_many_images_at_most_are_looked_at(split, monkeypatch):
     monkeypatch.setattr("selbench.suites.gradients.IMAGES", 8)
     monkeypatch.setattr("selbench.suites.elasticity.IMAGES", 4)

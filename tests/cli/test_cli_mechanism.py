@@ -11,6 +11,7 @@ ONE = ("--alpha", "0")  # of the study's two networks, where one serves
 # 18 images, a network of two epochs: some layers are constant under some corruptions.
 pytestmark = [
     pytest.mark.long(12),
+    pytest.mark.usefixtures("few_probes"),
     pytest.mark.filterwarnings("ignore:.* is the same for all:RuntimeWarning"),
 ]
 
