@@ -83,7 +83,7 @@ class KeyedDraws:
         words = self._words(math.prod(shape)).to(torch.int64).bitwise_and_(0xFFFFFFFF)
         span = high - low
         rows = span.unsqueeze(1) if isinstance(span, Tensor) else span
-        return ((words * rows) >> 32).add_(low).view(len(words), *shape)
+        return ((words * rows) >> 32).add_(low).view(-1, *shape)
 
     def poisson(self, levels: Bytes, peak: float) -> Float[Tensor, "batch 3 height width"]:
         """Draw counts by inverting the distribution function of each pixel's grey level."""
