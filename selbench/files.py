@@ -21,7 +21,7 @@ from selbench.content import check_regular, content_of
 from selbench.errors import UNLIKE, SelbenchError, damaged
 from selbench.urls import UrlPath
 
-TOML = 2**24  # bytes of such a file, at most
+TOML = 2**24  # the largest TOML file, in bytes
 _MARK = secrets.token_hex(4)  # processes of several machines may have one number
 DIGEST = "digest"  # of everything else in a file
 # How to choose a folder.

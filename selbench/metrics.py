@@ -82,7 +82,7 @@ class Rows:
 
 
 class Readable:
-    """Rows of a store, told apart once by what many metrics ask of them."""
+    """Rows of a store, indexed once by the columns that metrics choose by."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self._rows = rows

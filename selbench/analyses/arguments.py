@@ -65,7 +65,7 @@ def _check_images(name: str, images: object) -> None:
     if not images.is_floating_point():
         raise SelbenchError(f"{name} are floats in [0, 1], got {images.dtype}; divide by 255")
     low, high = images.min().item(), images.max().item()
-    if high > 1 + SLACK:  # what is NaN is told by what it makes of activations
+    if high > 1 + SLACK:  # NaN is found later, in activations
         cure = "divide by 255" if low >= 0 else "normalise in the network, not before it"
         raise SelbenchError(f"{name} are in [0, 1], got values of {low:.4g} to {high:.4g}; {cure}")
 

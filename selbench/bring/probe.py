@@ -38,7 +38,7 @@ def probed(
         networks: under test.
         dataset: whose test images they are looked at with.
         known: what was found before, by the hash of the weights.
-        progress: told of every network.
+        progress: called after every network.
         time_limit: seconds that a network may compute for a cell; one that does not answer to the
             probe fails in every cell.
     """

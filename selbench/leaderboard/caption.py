@@ -56,8 +56,8 @@ def remarks(
         *map(Remark, said_of(found.published, found.rows, _data(found))),
     ]
     if parts_of := partly(found.rows):
-        own = "; ".join(f"{_named([name])} of {part}" for name, part in parts_of.items())
-        parts.append(Remark(f"{PARTIAL} selectivity of {own}", INDEX))
+        own = "; ".join(f"{_named([name])} covers {part}" for name, part in parts_of.items())
+        parts.append(Remark(f"{PARTIAL} the selectivity of {own}", INDEX))
     if reference is not None and networks["mce"].notna().any():
         text = f"mCE relative to {compared_with(reference, found)}"
         parts.append(Remark(text, frozenset(RELATIVE)))

@@ -10,7 +10,7 @@ from selbench.suites.corrupted import CORRUPTED, accuracy_under
 MASKING = "masking"  # the column of flags, in words
 INDEX = frozenset({"selectivity", "null"})  # columns of what activations have
 COVERED = "selectivity_of"  # the column that says which, where that is not all
-PARTIAL = "*"  # the mark of such an index
+PARTIAL = "*"  # marks an index that covers only some activations
 # Tables by their titles, and those on narrow screens that they are made of; others follow.
 WIDE = {
     "": ("selectivity", "", "accuracy by family"),

@@ -41,7 +41,9 @@ def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
 
 def command(store: StudyStore, limit: int | None, *further: str) -> str:
     """Return the command that adds to a study's results, such as `selbench run digits`."""
-    parts = ["selbench", "run", *study_words(store.study, store.manifest()), *further]
+    trains = "--alpha" in further  # no brought network has one
+    named = study_words(store.study, store.manifest(), trains)
+    parts = ["selbench", "run", *named, *further]
     parts += ["--limit", str(limit)] if limit is not None else []
     root = root_of_runs(store)
     parts += ["--store", str(root)] if root != RUNS else []
@@ -58,12 +60,13 @@ def naming_command(store: StudyStore, limit: int | None) -> Iterator[None]:
         raise SelbenchError(f"{problem}; run `{made}`") from None
 
 
-def study_words(study: str, manifest: dict[str, Any]) -> list[str]:
-    """Return how a command line names a study, its data, and its networks where none was trained.
+def study_words(study: str, manifest: dict[str, Any], trains: bool = False) -> list[str]:
+    """Return how a command line names a study, its data, and its networks where none is trained.
 
     As its latest run did; what that was to measure, and where, is left out.
     """
-    trained = any(facts.get("training") for facts in manifest.get("subjects", {}).values())
+    subjects = manifest.get("subjects", {}).values()
+    trained = trains or any(facts.get("training") for facts in subjects)
     return Request.model_validate(manifest["request"]).words(study, trained)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from selbench.errors import SelbenchError, unknown
-from selbench.leaderboard.columns import COLUMNS, MASKING, attacked
+from selbench.leaderboard.columns import COLUMNS, COVERED, INDEX, MASKING, attacked
 from selbench.leaderboard.lines import RANK
 from selbench.leaderboard.relative import RELATIVE
 from selbench.leaderboard.spoilt import FINDINGS
@@ -46,6 +46,7 @@ def arranged(
         shown = [part for name in columns for part in (name, f"{name}_interval", f"{name}_n")]
         facts = [name for name in ("study", RANK, *FACTS[1:]) if name in table]
         flags = [MASKING] if any(attacked(COLUMNS[name]) for name in columns) else []
+        flags += [COVERED] if COVERED in table and INDEX & {*columns} else []
         flags += [FINDINGS] if FINDINGS in table else []
         table = table[[*facts, *shown, *flags]]
     notes = {name: text for name, text in board.notes.items() if name in table}

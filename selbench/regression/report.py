@@ -19,7 +19,7 @@ UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 @dataclass(frozen=True)
 class Report:
-    """What is told of a check: the comparison, what was compared with what, and its findings."""
+    """A check's comparison, the models compared, and what the probe found."""
 
     comparison: Comparison
     baseline: Baseline

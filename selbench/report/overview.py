@@ -7,6 +7,7 @@ import pandas as pd
 
 from selbench.claims.judging import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED
 from selbench.errors import SelbenchError
+from selbench.findings import whole_name
 from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
 from selbench.study import count_of, exactly
@@ -64,6 +65,7 @@ def tested(evidence: Evidence) -> list[str]:
     """Say which networks were tested on how many images, and under what."""
     rows, study = evidence.rows, evidence.manifest.get("study", {})
     networks = rows[["subject", "alpha", "seed"]].drop_duplicates()
+    networks = networks.assign(subject=networks["subject"].map(whole_name)).drop_duplicates()
     trained = networks[networks["alpha"].notna()]
     model = study.get("model", {}).get("name", "one architecture")
     data = data_name(evidence.manifest)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selbench.files import fingerprint
-from selbench.findings import findings_in
+from selbench.findings import findings_in, told
 from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
 
@@ -31,7 +31,7 @@ class Run:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network under test, the hash of its weights, and what the probe found of it."""
+    """A network under test, the hash of its weights, and the kinds of what the probe found."""
 
     name: str
     weights: str
@@ -48,11 +48,13 @@ class Provenance:
         facts: one line each, by its name.
         runs: the commands whose results lie in the store, oldest first.
         networks: those under test.
+        findings: what the probe found of them, in sentences.
     """
 
     facts: dict[str, str]
     runs: list[Run]
     networks: list[NetworkFacts]
+    findings: list[str]
 
 
 def provenance(evidence: Evidence) -> Provenance:
@@ -65,7 +67,8 @@ def provenance(evidence: Evidence) -> Provenance:
             facts["weights"],
             facts.get("training", "not recorded"),
             bool(facts.get("diverged")),
-            " ".join(f"{each.sentence}." for each in found.get(name, ())) or _none(manifest, facts),
+            ", ".join(each.code.replace("_", " ") for each in found.get(name, ()))
+            or _none(manifest, facts),
         )
         for name, facts in sorted(manifest["subjects"].items())
     ]
@@ -84,7 +87,7 @@ def provenance(evidence: Evidence) -> Provenance:
         "hash of the claims": claims_hash(evidence),
         "hash of the study": fingerprint(study),
     }
-    return Provenance(facts, _runs(evidence), networks)
+    return Provenance(facts, _runs(evidence), networks, told(found))
 
 
 def _none(manifest: dict[str, Any], facts: dict[str, Any]) -> str:

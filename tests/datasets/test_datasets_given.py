@@ -39,7 +39,7 @@ class Items(TorchDataset):
 
 
 class Several(Items):
-    """Has no end that is told but by an error, and items of mappings."""
+    """Gives mappings."""
 
     def __getitem__(self, place):
         image, label = super().__getitem__(place)

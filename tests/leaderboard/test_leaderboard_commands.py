@@ -43,3 +43,4 @@ def test_of_brought_networks_it_says_which():
     assert study_words("digits", manifest) == given[1:]
     manifest = made(["run", "a.toml", "--checkpoint", "mine.pth"], BROUGHT)
     assert study_words("a", manifest) == ["a.toml", "--checkpoint", "mine.pth"]
+    assert study_words("digits", made(given, BROUGHT), trains=True) == ["digits"]  # others

@@ -7,6 +7,7 @@ import selbench as package
 from selbench.datasets import load_dataset
 from selbench.errors import SelbenchError
 from selbench.leaderboard import leaderboard
+from selbench.leaderboard.ranking import arranged
 from selbench.leaderboard.tables import FORMATS
 from selbench.store import StudyStore
 from selbench.study import load_study
@@ -40,7 +41,11 @@ def test_an_index_of_some_of_the_activations_is_marked_and_said_once(digits, tmp
     assert len(set(told)) == 1
     (study,) = (each.parent for each in tmp_path.glob("*/manifest.json"))
     board = leaderboard(StudyStore(tmp_path, study.name))
-    assert "* selectivity of mixed of 1 of 2 activations, not gelu" in board.caption
+    assert "* the selectivity of mixed covers 1 of 2 activations, not gelu" in board.caption
+    for columns, marks in ((["selectivity"], 1), (["null", "selectivity"], 2), (["clean"], 0)):
+        chosen = FORMATS["html"]([arranged(board, columns)])
+        assert chosen.count("*</td>") == marks
+        assert ("1 of 2 activations" in chosen) == bool(marks)
     marked = FORMATS["html"]([board])
     (line,) = [
         each for each in marked.splitlines() if "<td>mixed</td>" in each and "*</td>" in each

@@ -6,6 +6,10 @@ import shutil
 import pytest
 from pages import everything, pages, read
 
+from selbench.figures import FIGURES
+from selbench.findings import GRADIENTS, draw_name
+from selbench.store import StudyStore
+
 pytestmark = pytest.mark.long(12)
 
 BAD = "<script>alert(1)"
@@ -22,6 +26,26 @@ def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
         assert selbench("report", "--store", ran, "-o", name).code == 0
     one, other = everything(tmp_path / "one"), everything(tmp_path / "other")
     assert one == other
+
+
+def test_findings_are_said_where_their_numbers_are_missing(
+    written, few_figures, selbench, tmp_path, monkeypatch
+):
+    chosen = {"tradeoff-relative": FIGURES["tradeoff-relative"]}  # of the page of attacks
+    monkeypatch.setattr("selbench.report.drawings.FIGURES", chosen)
+    finding = {"code": "no_gradients", "sentence": "has none; add some", "spoils": GRADIENTS}
+    draws = [draw_name("mine.pth", number) for number in (1, 2)]
+    root = written("found", brought=draws)
+    store = StudyStore(root, "found")
+    manifest = store.manifest()
+    weights = [manifest["subjects"][name]["weights"] for name in draws]
+    store.finish({**manifest, "findings": {each: [finding] for each in weights}})
+    assert selbench("report", "found", "--store", root).code == 0
+    sentence = "mine.pth has none; add some (under attacks that follow gradients no number: -)."
+    for page in ("index", "attacks", "provenance"):
+        assert read(tmp_path / f"site/{page}.html").text.count(sentence) == 1, page
+    assert "1 network was brought from elsewhere" in read(tmp_path / "site/index.html").text
+    assert read(tmp_path / "site/provenance.html").text.count("no gradients") == 2
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 ARRAYS = (Tensor, np.ndarray)
 CONTAINERS = (tuple, list, dict)
-FEW = 8  # items of a list whose kinds are told apart
+FEW = 8  # longest list whose items' kinds are compared
 ALWAYS = object()  # what is of this kind is checked in every call
 
 decorated = jaxtyping.jaxtyped
