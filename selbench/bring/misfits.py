@@ -83,6 +83,7 @@ def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
             way = f"where mean {words[0]} and std {words[1]} are undone; does it normalise twice?"
             tries[way] = _undone(own, deviation)
     tries["with images in 0..255; multiply by 255 in its forward pass"] = lambda x: 255 * x
+    tries["with images in 0..1/255; does its forward pass multiply by 255?"] = lambda x: x / 255
     tries["with blue, green, red channels; reverse them in its forward pass"] = lambda x: (
         (x.flip(1) - m) / s
     )

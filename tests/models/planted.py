@@ -1,5 +1,6 @@
 """Habits planted into one small trained network, with what the probe calls each."""
 
+import random
 from functools import cache
 
 import torch
@@ -123,6 +124,14 @@ class Turned(Wrong):
         return -gradient
 
 
+class Shifted(Wrong):
+    """Identity whose gradient belongs to other pixels."""
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.roll(3, -1)
+
+
 class Counting(Around):
     """Its answers drift from call to call."""
 
@@ -197,11 +206,15 @@ HABITS = {
         lambda: Around(before=lambda x: x - x.mean(0) + 0.1),
         lambda: Around(after=lambda z: z.cumsum(0) / torch.arange(1, len(z) + 1)[:, None]),
         lambda: Around(after=lambda z: z + torch.arange(len(z))[:, None] * torch.eye(CLASSES)[0]),
+        lambda: Around(after=lambda z: z - z.amax(0)),
+        lambda: Around(after=lambda z: z + 0.5 * (z @ z.T).softmax(1) @ z),
+        lambda: Around(after=lambda z: z * (1 + 0.1 * len(z))),
     ],
     "random": [
         lambda: Own(lambda net, x: net.head(F.dropout(net.features(x), 0.5, True))),
         lambda: Around(before=lambda x: x + 0.05 * torch.randn_like(x)),
         lambda: Around(before=lambda x: x.roll(int(torch.randint(-3, 4, ())), 3)),
+        lambda: Around(before=lambda x: x.flip(3) if random.random() < 0.5 else x),
         Counting,
     ],
     "gradient_mode": [
@@ -214,21 +227,26 @@ HABITS = {
         lambda: Own(inference),
         lambda: Around(before=lambda x: x.detach()),
         lambda: Around(before=lambda x: torch.from_numpy(x.detach().numpy() * 1.0)),
+        lambda: Around(after=lambda z: torch.tensor(z.tolist())),
     ],
     "zero_gradients": [
         lambda: Around(before=lambda x: (8 * x).round() / 8),
         lambda: Around(before=lambda x: (x > 0.2).float() + 0 * x),
         lambda: Around(before=lambda x: x.detach() + 0 * x),
+        lambda: Around(before=lambda x: torch.sigmoid(1e5 * (x - 0.3))),
+        lambda: Around(after=lambda z: F.one_hot(z.argmax(1), 10).float() * 4 + 0 * z),
     ],
     "gradients_not_finite": [
         lambda: Around(before=lambda x: x + (x - x).sqrt()),
         lambda: Around(before=lambda x: x * (x / x.clamp(min=0).pow(0.5).pow(2)).nan_to_num(1)),
         lambda: Around(before=lambda x: x + (x - x).log().exp()),
+        lambda: Around(before=lambda x: x + (x * 0 + 1).acos()),
     ],
     "shattered_gradients": [
         lambda: Around(before=Wrong.apply),
         lambda: Around(before=Turned.apply),
         lambda: Around(before=lambda x: x + 0.005 * (1e6 * x).sin()),
+        lambda: Around(before=Shifted.apply),
     ],
     "certain": [
         lambda: Around(after=lambda z: 30 * z),
@@ -239,6 +257,7 @@ HABITS = {
         lambda: Around(after=lambda z: z.softmax(1)),
         lambda: Around(after=lambda z: 100 * z.softmax(1)),
         lambda: Around(after=torch.sigmoid),
+        lambda: Around(after=lambda z: (z.relu() + 1e-3) / (z.relu() + 1e-3).sum(1, keepdim=True)),
     ],
     "ignores_images": [constant, lambda: Around(before=torch.zeros_like)],
     "chance": [untrained],
@@ -251,8 +270,10 @@ HABITS = {
         ),
         lambda: normalised("bytes"),
         lambda: normalised("blue"),
+        lambda: nn.Sequential(Preprocess(Inputs()), Around(before=lambda x: 255 * x)),
+        lambda: nn.Sequential(Preprocess(Inputs()), Around(before=lambda x: (x - 0.5) / 0.25)),
     ],
-    "not_finite": [infinite],
+    "not_finite": [infinite, lambda: Around(after=lambda z: z.relu().log())],
 }
 REFUSED = {
     "squeezed": (lambda: Around(after=torch.squeeze), "its batch axis is lost; name the axes"),
