@@ -179,7 +179,10 @@ def _said(metric: "Metric") -> str:
 @app.command()
 def download(
     dataset: Annotated[
-        str, typer.Argument(help="cifar10, tiny-imagenet, cifar10-c or tiny-imagenet-c.")
+        str,
+        typer.Argument(
+            help="cifar10, cifar100 or tiny-imagenet; with -c at its end, its corrupted set."
+        ),
     ],
     quiet: Quiet = False,
 ) -> None:

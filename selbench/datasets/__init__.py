@@ -1,6 +1,6 @@
 """Data sets: images and labels in memory, as uint8, split in train and test."""
 
-from selbench.datasets import cifar10, digits, folder, tiny_imagenet
+from selbench.datasets import cifar, digits, folder, tiny_imagenet
 from selbench.datasets.dataset import (
     DATASETS,
     Dataset,
@@ -18,7 +18,7 @@ __all__ = [
     "DOWNLOADS",
     "Dataset",
     "Split",
-    "cifar10",
+    "cifar",
     "dataset_of",
     "digits",
     "folder",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -15,6 +16,9 @@ from selbench.files import cannot_write, home, md5_of, write_json
 from selbench.locks import Locks
 from selbench.progress import Progress
 from selbench.registry import Registry
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 MEGABYTE = 2**20
 TIMEOUT = 60  # seconds without a byte
@@ -27,6 +31,10 @@ TINY_IMAGENET = (
 CIFAR10_C = (
     "https://zenodo.org/records/2535967/files/CIFAR-10-C.tar",
     "56bf5dcef84df0e2308c6dcbcbbd8499",
+)
+CIFAR100_C = (
+    "https://zenodo.org/records/3555552/files/CIFAR-100-C.tar",
+    "11f0ed0f1191edbf9fa23466ae6021d3",
 )
 TINY_IMAGENET_C = (
     "https://zenodo.org/records/8206060/files/Tiny-ImageNet-C.tar",
@@ -45,11 +53,23 @@ def cifar10(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/cifar10 (163 MB); what is there and whole is kept."""
     from torchvision.datasets import CIFAR10
 
-    place = folder / "cifar10"
-    with _alone("cifar10", progress):
-        if not (place / CIFAR10.base_folder).is_dir():
-            fetch(CIFAR10.url, place / CIFAR10.filename, CIFAR10.tgz_md5, progress)
-        CIFAR10(str(place), download=True)  # checks, and unpacks the archive it finds
+    return _fill_cifar("cifar10", CIFAR10, folder, progress)
+
+
+@DOWNLOADS
+def cifar100(folder: Path, progress: Progress) -> Path:
+    """Fill `folder`/cifar100 (161 MB); what is there and whole is kept."""
+    from torchvision.datasets import CIFAR100
+
+    return _fill_cifar("cifar100", CIFAR100, folder, progress)
+
+
+def _fill_cifar(name: str, kind: "type[CIFAR10]", folder: Path, progress: Progress) -> Path:
+    place = folder / name
+    with _alone(name, progress):
+        if not (place / kind.base_folder).is_dir():
+            fetch(kind.url, place / kind.filename, kind.tgz_md5, progress)
+        kind(str(place), download=True)  # checks, and unpacks the archive it finds
     return place
 
 
@@ -70,6 +90,15 @@ def cifar10_c(folder: Path, progress: Progress) -> Path:
     place = folder / "CIFAR-10-C"
     with _alone("cifar10-c", progress):
         _fill(place, [CIFAR10_C], progress)
+    return place
+
+
+@DOWNLOADS
+def cifar100_c(folder: Path, progress: Progress) -> Path:
+    """Fill `folder`/CIFAR-100-C (2.9 GB); Zenodo 3555552."""
+    place = folder / "CIFAR-100-C"
+    with _alone("cifar100-c", progress):
+        _fill(place, [CIFAR100_C], progress)
     return place
 
 

@@ -4,7 +4,7 @@ import hashlib
 import pickle
 
 import pytest
-from loading import CIFAR10_CLASSES, FIXTURES, WNIDS, load, photographs
+from loading import CIFAR10_CLASSES, CIFAR100_CLASSES, FIXTURES, WNIDS, load, photographs
 from PIL import Image
 
 
@@ -18,12 +18,14 @@ def tree(image_tree):
     return load("folder", image_tree())
 
 
-@pytest.fixture
-def cifar10_batches(tmp_path, monkeypatch):
-    """Write 50 training and 10 test images in CIFAR-10's own format, and let their md5 count."""
-    from torchvision.datasets import CIFAR10
+def cifar_batch(number, **labels):
+    """Return 10 images as CIFAR's files hold them, a row each, with the labels of their names."""
+    rows = photographs(10, 32, 32, seed=number).transpose(0, 3, 1, 2).reshape(10, -1)
+    return {"data": rows, **labels}
 
-    place = tmp_path / "cifar" / "cifar-10-batches-py"
+
+def publish(kind, place, parts, key, names, monkeypatch):
+    """Write batches as torchvision's `kind` reads them, and let their md5 count."""
     place.mkdir(parents=True)
 
     def write(name, content):
@@ -31,24 +33,63 @@ def cifar10_batches(tmp_path, monkeypatch):
         (place / name).write_bytes(data)
         return [name, hashlib.md5(data).hexdigest()]
 
-    def batch(name, seed):
-        images = photographs(10, 32, 32, seed=seed)
-        labels = [(number + seed) % 10 for number in range(10)]
-        return write(name, {"data": images.transpose(0, 3, 1, 2).reshape(10, -1), "labels": labels})
+    *train, test = [write(*part) for part in parts.items()]
+    name, md5 = write("names", {key: list(names)})
+    monkeypatch.setattr(kind, "train_list", train)
+    monkeypatch.setattr(kind, "test_list", [test])
+    monkeypatch.setattr(kind, "meta", {"filename": name, "key": key, "md5": md5})
+    return place.parent
 
-    train = [batch(f"data_batch_{number}", number) for number in range(1, 6)]
-    meta = write("batches.meta", {"label_names": list(CIFAR10_CLASSES)})
-    monkeypatch.setattr(CIFAR10, "train_list", train)
-    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch", 6)])
-    monkeypatch.setattr(
-        CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]}
-    )
-    return tmp_path / "cifar"
+
+@pytest.fixture
+def cifar10_batches(tmp_path, monkeypatch):
+    """Write 50 training and 10 test images in CIFAR-10's own format."""
+    from torchvision.datasets import CIFAR10
+
+    names = [f"data_batch_{number}" for number in range(1, 6)]
+    parts = {
+        name: cifar_batch(seed, labels=[(each + seed) % 10 for each in range(10)])
+        for seed, name in enumerate([*names, "test_batch"], 1)
+    }
+    place = tmp_path / "cifar" / "cifar-10-batches-py"
+    return publish(CIFAR10, place, parts, "label_names", CIFAR10_CLASSES, monkeypatch)
 
 
 @pytest.fixture
 def cifar10(cifar10_batches, fresh_home):
     return load("cifar10", cifar10_batches)
+
+
+@pytest.fixture
+def cifar100_batches(tmp_path, monkeypatch):
+    """Write 10 training and 10 test images in CIFAR-100's own format."""
+    from torchvision.datasets import CIFAR100
+
+    parts = {
+        name: cifar_batch(seed, fine_labels=[99 - each - seed for each in range(10)])
+        for seed, name in enumerate(("train", "test"), 1)
+    }
+    place, names = tmp_path / "cifar100" / "cifar-100-python", CIFAR100_CLASSES
+    return publish(CIFAR100, place, parts, "fine_label_names", names, monkeypatch)
+
+
+@pytest.fixture
+def cifar100(cifar100_batches, fresh_home):
+    return load("cifar100", cifar100_batches)
+
+
+@pytest.fixture
+def cifar100_binary(tmp_path, monkeypatch):
+    """Write the images of `cifar100_batches` as bytes."""
+    place = tmp_path / "binary" / "cifar-100-binary"
+    place.mkdir(parents=True)
+    for seed, part in enumerate(("train", "test"), 1):
+        images = photographs(10, 32, 32, seed=seed).transpose(0, 3, 1, 2)
+        rows = [bytes([7, 99 - each - seed]) + image.tobytes() for each, image in enumerate(images)]
+        (place / f"{part}.bin").write_bytes(b"".join(rows))
+    (place / "fine_label_names.txt").write_text("\n".join([*CIFAR100_CLASSES, ""]))
+    monkeypatch.setattr("selbench.datasets.cifar.PARTS", {"train": 10, "test": 10})
+    return place.parent
 
 
 @pytest.fixture
@@ -89,6 +130,7 @@ def no_decoding(monkeypatch):
     def fail(*arguments):
         raise AssertionError("decoded again")
 
-    for module in ("cifar10", "digits", "tiny_imagenet"):
+    monkeypatch.setattr("selbench.datasets.cifar._decode_binary", fail)
+    for module in ("cifar", "digits", "tiny_imagenet"):
         monkeypatch.setattr(f"selbench.datasets.{module}._decode", fail)
     monkeypatch.setattr("selbench.datasets.folder.decode_images", fail)

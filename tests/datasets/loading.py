@@ -9,12 +9,14 @@ from selbench.study import DatasetSpec
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+CIFAR100_CLASSES = tuple(f"thing_{number:02}" for number in range(100))
 WNIDS = ("n02124075", "n01443537", "n04067472")  # wnids.txt has an order of its own
 
 FIXTURES = {
     "digits": "digits",
     "folder": "tree",
     "cifar10": "cifar10",
+    "cifar100": "cifar100",
     "tiny-imagenet": "tiny_imagenet",
 }
 

@@ -13,7 +13,7 @@ from selbench.datasets.dataset import make_split
 def test_what_is_downloaded_is_a_dataset_or_its_corrupted_set():
     assert set(FIXTURES) <= set(DATASETS)
     assert {name.removesuffix("-c") for name in DOWNLOADS} <= set(DATASETS)
-    for trained in ("cifar10", "tiny-imagenet"):
+    for trained in ("cifar10", "cifar100", "tiny-imagenet"):
         assert {trained, f"{trained}-c"} <= set(DOWNLOADS)
 
 
@@ -49,6 +49,7 @@ def test_decoding_is_done_once(name, request, monkeypatch):
     first = request.getfixturevalue(FIXTURES[name])
     request.getfixturevalue("no_decoding")
     roots = {"folder": "images", "cifar10": "cifar", "tiny-imagenet": "tiny-imagenet-200"}
+    roots["cifar100"] = "cifar100"
     second = load(name, Path(roots[name]) if name in roots else None)
     assert_equal(first, second)
 

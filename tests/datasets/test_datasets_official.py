@@ -1,9 +1,18 @@
-"""Digits, CIFAR-10 and Tiny ImageNet hold what their official files hold, in their order."""
+"""Digits, CIFAR and Tiny ImageNet hold what their official files hold, in their order."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from loading import CIFAR10_CLASSES, WNIDS, load, photographs
+from loading import (
+    CIFAR10_CLASSES,
+    CIFAR100_CLASSES,
+    WNIDS,
+    assert_equal,
+    load,
+    photographs,
+)
 from PIL import Image
 
 from selbench.errors import SelbenchError
@@ -44,7 +53,7 @@ def test_digits_are_the_same_for_everyone(digits):
     assert digits.test.checksum == "4a65930bdfe329cb"
 
 
-# CIFAR-10 and Tiny ImageNet, in small files of the official formats.
+# CIFAR and Tiny ImageNet, in small files of the official formats.
 
 
 def test_cifar10_holds_the_images_of_the_official_batches(cifar10):
@@ -66,6 +75,47 @@ def test_cifar10_with_another_md5_is_refused_before_it_is_unpickled(cifar10_batc
     changed(cifar10_batches / "cifar-10-batches-py" / "test_batch")
     with pytest.raises(SelbenchError, match="cifar-10-batches-py is missing or damaged; run"):
         load("cifar10", cifar10_batches)
+
+
+def test_cifar100_takes_its_fine_labels_from_pickles_and_from_bytes(
+    cifar100, cifar100_binary, fresh_home
+):
+    assert cifar100.classes == CIFAR100_CLASSES
+    assert cifar100.train.labels.tolist() == [98 - each for each in range(10)]
+    assert cifar100.test.labels.tolist() == [97 - each for each in range(10)]
+    images = cifar100.test.images.permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(images, photographs(10, 32, 32, seed=2))
+    assert_equal(load("cifar100", cifar100_binary), cifar100)
+
+
+def test_cifar100_with_another_md5_is_refused(cifar100_batches, fresh_home):
+    changed(cifar100_batches / "cifar-100-python" / "test")
+    message = "cifar-100-python is missing or damaged; .* cifar-100-python or cifar-100-binary$"
+    with pytest.raises(SelbenchError, match=message):
+        load("cifar100", cifar100_batches)
+
+
+def longer(path):
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def another_class(path):
+    path.write_bytes(b"\x00\x64" + path.read_bytes()[2:])
+
+
+DAMAGE = {
+    changed: r"test\.bin is not CIFAR-100's \(it has 30739 bytes, not 30740\); unpack the archive",
+    longer: r"test\.bin is not CIFAR-100's \(it has 30741 bytes, not 30740\)",
+    another_class: r"test\.bin is not CIFAR-100's \(it names the class 100 of 100\)",
+    Path.unlink: r"test\.bin is not CIFAR-100's \(there is no such file\)",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_bytes_that_are_not_cifar100_s_are_refused(damage, cifar100_binary, fresh_home):
+    damage(cifar100_binary / "cifar-100-binary" / "test.bin")
+    with pytest.raises(SelbenchError, match=DAMAGE[damage]):
+        load("cifar100", cifar100_binary)
 
 
 def test_tiny_imagenet_numbers_classes_by_sorted_wordnet_id(tiny_imagenet):
