@@ -73,10 +73,18 @@ class Look:
         return bool(self.first.isfinite().all()) and not self.blind
 
     @cached_property
+    def ignored(self) -> Tensor:
+        """Of each of the few images, whether it shares its logits with most, of most classes."""
+        logits, labels = self.first.nan_to_num(), self._images(FEW)[1]
+        equal = (logits[:, None] - logits).abs().amax(2) <= TOLERANCE * self.unit
+        most = equal[equal.sum(1).argmax()]
+        of_classes = 2 * len(labels[most].unique()) > len(labels.unique())
+        return most & (len(labels) > 1 and 2 * int(most.sum()) > len(labels) and of_classes)
+
+    @cached_property
     def blind(self) -> bool:
         """Whether all images have the same logits."""
-        moved = (self.first - self.first.mean(0)).abs().max().item()
-        return len(self.first) > 1 and moved <= TOLERANCE * self.unit
+        return bool(self.ignored.all())
 
     @cached_property
     def again(self) -> float:

@@ -259,7 +259,11 @@ HABITS = {
         lambda: Around(after=torch.sigmoid),
         lambda: Around(after=lambda z: (z.relu() + 1e-3) / (z.relu() + 1e-3).sum(1, keepdim=True)),
     ],
-    "ignores_images": [constant, lambda: Around(before=torch.zeros_like)],
+    "ignores_images": [
+        constant,
+        lambda: Around(before=torch.zeros_like),
+        lambda: Around(before=lambda x: x * (x.mean((1, 2, 3), keepdim=True) > 0.172)),
+    ],
     "chance": [untrained],
     "order_of_classes": [lambda: Around(after=lambda z: z.roll(1, 1))],
     "normalisation": [
