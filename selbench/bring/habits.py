@@ -1,7 +1,7 @@
 """Habits of networks that falsify numbers: each check is a function from a look to findings."""
 
-import copy
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -63,14 +63,11 @@ def of_the_batch(look: Look) -> Iterator[Finding]:
     few, first = look.few, look.first
     if len(few) < 2 or not first.isfinite().all() or look.again > TOLERANCE:
         return
-    count = len(few)
-    alone = torch.cat([look.logits(each) for each in few[:ALONE].split(1)])
-    parts = torch.cat([alone, *map(look.logits, few[ALONE:].split(max(1, count // 3)))])
-    turned = look.logits(few.flip(0)).flip(0)
+    parts, turned = _otherwise(look)
     distances = look.apart(first, parts), look.apart(first, turned)
-    if max(distances) <= TOLERANCE:
+    if max(distances) <= TOLERANCE or _rounds(look, lambda exact: torch.cat(_otherwise(exact))):
         return
-    other = max(_flips(first, parts), _flips(alone, first[:ALONE]), _flips(first, turned))
+    other = max(_flips(first, parts), _flips(first[:ALONE], parts[:ALONE]), _flips(first, turned))
     what = "on its place in the batch" if distances[0] <= TOLERANCE else "on the rest of its batch"
     yield Finding(
         "batch",
@@ -78,6 +75,24 @@ def of_the_batch(look: Look) -> Iterator[Finding]:
         "evaluation mode, and compute nothing across the batch",
         ATTACKS if other > FLIPPED or max(distances) > MOVED else NOTHING,
     )
+
+
+def _otherwise(look: Look) -> tuple[Logits, Logits]:
+    """Return logits of the few images alone or in small batches, and in another order."""
+    few = look.few
+    sizes = [1] * min(ALONE, len(few))
+    parts = [*few[:ALONE].split(sizes), *few[ALONE:].split(max(1, len(few) // 3))]
+    return torch.cat([look.logits(each) for each in parts]), look.logits(few.flip(0)).flip(0)
+
+
+def _rounds(look: Look, other: Callable[[Look], Logits]) -> bool:
+    """Return whether in float64 the logits are the first, however they are asked for."""
+    try:
+        logits = other(look.precise)
+        first = look.precise.first.repeat(len(logits) // len(look.few), 1)
+        return look.precise.apart(first, logits) <= TOLERANCE
+    except Exception:  # it has an operation that float64 lacks
+        return False
 
 
 def _flips(one: Logits, other: Logits) -> float:
@@ -88,19 +103,24 @@ def of_the_mode(look: Look) -> Iterator[Finding]:
     """Find logits that differ where gradients are asked for."""
     if not look.first.isfinite().all() or look.again > TOLERANCE:
         return
-    with torch.enable_grad():
-        points = look.few.clone().requires_grad_()
-        try:
-            followed = look.network(points).detach().float()
-        except Exception:  # what has no gradient says so in another check
-            return
-    if look.apart(look.first, followed) > TOLERANCE:
+    try:
+        apart = look.apart(look.first, _followed(look))
+    except Exception:  # what has no gradient says so in another check
+        return
+    if apart > TOLERANCE and not _rounds(look, _followed):
         yield Finding(
             "gradient_mode",
             "returns other logits while gradients are recorded; take out what asks "
             "torch.is_grad_enabled() or requires_grad",
             ATTACKS,
         )
+
+
+def _followed(look: Look) -> Logits:
+    """Return logits of the few images while gradients are recorded."""
+    with torch.enable_grad():
+        logits: Logits = look.network(look.few.clone().requires_grad_())
+    return logits.detach().to(look.dtype)
 
 
 def without_gradient(look: Look) -> Iterator[Finding]:
@@ -151,7 +171,9 @@ def shattered(look: Look) -> Iterator[Finding]:
     try:
         agreement = _agreement(look.network, look.few[:STEEP])
         if agreement < AGREEMENT:  # float32 may not hold what changes
-            agreement = max(agreement, _in_float64(look))
+            with suppress(Exception):  # it has an operation that float64 lacks
+                exact = look.precise
+                agreement = max(agreement, _agreement(exact.network, exact.few[:STEEP]))
     except Exception:  # what has no gradient says so in another check
         return
     if agreement < AGREEMENT:
@@ -162,13 +184,6 @@ def shattered(look: Look) -> Iterator[Finding]:
             "useful one (BPDA, arXiv:1802.00420)",
             GRADIENTS,
         )
-
-
-def _in_float64(look: Look) -> float:
-    try:
-        return _agreement(copy.deepcopy(look.network).double(), look.few[:STEEP].double())
-    except Exception:  # it has an operation that float64 lacks
-        return -1.0
 
 
 def _agreement(network: nn.Module, images: Images) -> float:

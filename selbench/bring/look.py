@@ -1,6 +1,7 @@
 """A network, and images of the data set that the probe looks at it with."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -23,16 +24,23 @@ class Look:
 
     subject: Network
     dataset: Dataset
+    dtype: torch.dtype = torch.float32
 
     @cached_property
     def network(self) -> nn.Module:
         """The network under test, on the CPU."""
-        return self.subject.load().eval()
+        network = self.subject.load().eval()
+        return network if self.dtype == torch.float32 else copy.deepcopy(network).to(self.dtype)
+
+    @cached_property
+    def precise(self) -> "Look":
+        """The same in float64, which tells rounding from habits; not every network can do it."""
+        return replace(self, dtype=torch.float64)
 
     @cached_property
     def few(self) -> Images:
         """Some images, in the classes' proportions."""
-        return self._images(FEW)[0]
+        return self._images(FEW)[0].to(self.dtype)
 
     @cached_property
     def many(self) -> tuple[Images, Labels]:
@@ -47,7 +55,7 @@ class Look:
     @torch.no_grad()
     def logits(self, images: Images) -> Logits:
         """Return the logits of images that go through the network together."""
-        found: Logits = self.network(images.clone()).float()
+        found: Logits = self.network(images.clone()).to(self.dtype)
         if len(found) != len(images):
             raise ValueError(f"it makes {tuple(found.shape)} of {len(images)} images")
         return found
