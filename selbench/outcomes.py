@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from selbench.calibration import (
@@ -23,11 +24,17 @@ OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss", "br
 Columns = dict[str, Tensor]  # one row per example, on the CPU
 
 
-def outcome(logits: Logits, labels: Labels) -> Columns:
+def outcome(
+    logits: Logits, labels: Labels, among: Int64[Tensor, " among"] | None = None
+) -> Columns:
     """Return what there is to say of each example; on the device of the logits.
 
     The prediction, its probability, the logit margin of the label, cross-entropy, Brier score.
+    With `among`, classes in rising order, other logits are left out.
     """
+    if among is not None:
+        part = outcome(logits[:, among], torch.searchsorted(among, labels))
+        return {**part, "prediction": among[part["prediction"]]}
     logits = logits.float()
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)

@@ -12,7 +12,8 @@ import torch
 from pydantic import ValidationError
 
 from selbench.bring import NetworkSpec, bring, probed, sized
-from selbench.corrupted.reading import CorruptedSet, official_folder
+from selbench.corrupted.published import official_folder
+from selbench.corrupted.reading import CorruptedSet
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.device import choose_device, versions
 from selbench.dry_run import DryRun, dry_run

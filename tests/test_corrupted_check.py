@@ -14,7 +14,8 @@ from corruptions import CORRUPTIONS
 from selbench.corrupted import check as checking
 from selbench.corrupted import source as sources
 from selbench.corrupted.check import Comparison, FileDigest, check, old_npy_header, summary
-from selbench.corrupted.layout import ABOUT, PUBLISHED, npy_header
+from selbench.corrupted.layout import ABOUT, npy_header
+from selbench.corrupted.published import PUBLISHED
 from selbench.corrupted.source import open_source
 from selbench.corrupted.treatment import Treatment
 from selbench.corrupted.writing import write_set
@@ -24,7 +25,9 @@ from selbench.errors import SelbenchError
 from selbench.progress import SILENT
 
 CPU = torch.device("cpu")
-FIXED = [name for name, each in CORRUPTIONS.items() if name in PUBLISHED and not each.random]
+FIXED = [
+    name for name, each in CORRUPTIONS.items() if name in PUBLISHED["cifar10"] and not each.random
+]
 FEW = ("brightness", "contrast", "pixelate")
 
 
@@ -60,7 +63,7 @@ def cifar10(published, monkeypatch):
         write("cifar10", published, FIXED)
     shutil.copytree(published, "published")
     md5s = {path.stem: hashlib.md5(path.read_bytes()).hexdigest() for path in npys("published")}
-    monkeypatch.setattr(checking, "PUBLISHED", dict(md5s))
+    monkeypatch.setattr(checking, "PUBLISHED", {"cifar10": dict(md5s)})
     return md5s
 
 
@@ -74,7 +77,7 @@ def match(sentence):
 
 def test_eight_corruptions_draw_nothing_and_have_a_published_md5():
     assert len(FIXED) == 8
-    assert set(PUBLISHED) - {"labels"} <= set(CORRUPTIONS)
+    assert set(PUBLISHED["cifar10"]) - {"labels"} <= set(CORRUPTIONS)
 
 
 @pytest.mark.parametrize("shape", [(50_000, 32, 32, 3), (50_000,), (7,), (10, 224, 224, 3)])
@@ -125,12 +128,12 @@ def test_headers_of_old_numpy_are_accepted(cifar10, monkeypatch):
     for path in npys("published"):
         values = np.load(path)
         old = hashlib.md5(old_npy_header(values.shape) + values.tobytes()).hexdigest()
-        monkeypatch.setitem(checking.PUBLISHED, path.stem, old)
+        monkeypatch.setitem(checking.PUBLISHED["cifar10"], path.stem, old)
     assert all(finding.published for finding in run("cifar10"))
 
 
 def test_another_md5_is_a_finding(cifar10, monkeypatch):
-    monkeypatch.setitem(checking.PUBLISHED, "contrast", "0" * 32)
+    monkeypatch.setitem(checking.PUBLISHED["cifar10"], "contrast", "0" * 32)
     findings = run("cifar10", chosen=("contrast", "fog", "pixelate"))
     assert {f.name: f.published for f in findings} == {
         "labels": True,
@@ -143,16 +146,16 @@ def test_another_md5_is_a_finding(cifar10, monkeypatch):
 
 
 def test_a_corruption_without_a_published_file_is_no_finding(cifar10, monkeypatch):
-    monkeypatch.delitem(checking.PUBLISHED, "contrast")
+    monkeypatch.delitem(checking.PUBLISHED["cifar10"], "contrast")
     findings = run("cifar10", chosen=("contrast", "pixelate"))
     assert {f.name: f.published for f in findings}["contrast"] is None
     assert summary(findings, None) == "1 of 1 corruptions equal the published files byte for byte."
 
 
 def test_other_labels_are_refused_before_anything_is_made(cifar10, monkeypatch):
-    monkeypatch.setitem(checking.PUBLISHED, "labels", "0" * 32)
+    monkeypatch.setitem(checking.PUBLISHED["cifar10"], "labels", "0" * 32)
     monkeypatch.setattr(Treatment, "apply", None)
-    with match("^the labels are not those of the published set, so these are not CIFAR-10's test"):
+    with match("^the labels are not those of CIFAR-10-C, so these are not its test images"):
         run("cifar10")
 
 
@@ -251,7 +254,9 @@ def test_random_corruptions_cannot_be_compared(images):
 
 
 def test_without_cifar10_and_files_there_is_nothing_to_compare(images):
-    with match("^the published md5s are those of cifar10; give --against FOLDER to compare"):
+    with match(
+        "^the published md5s are those of cifar10 and cifar100; give --against FOLDER to compare"
+    ):
         run(images)
 
 

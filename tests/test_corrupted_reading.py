@@ -10,8 +10,10 @@ from PIL import Image
 from sets import NINETEEN
 
 from selbench import files
-from selbench.corrupted.layout import ABOUT, PUBLISHED, About, Part
-from selbench.corrupted.reading import CorruptedSet, official_folder
+from selbench.corrupted import reading
+from selbench.corrupted.layout import ABOUT, About, Part
+from selbench.corrupted.published import PUBLISHED, official_folder
+from selbench.corrupted.reading import CorruptedSet
 from selbench.datasets.dataset import make_split
 from selbench.datasets.download import RECEIPT
 from selbench.errors import SelbenchError
@@ -58,8 +60,7 @@ def the_set(folder, classes=CLASSES, test=None, **facts):
 
 
 def find(folder, name, severity, **facts):
-    stored = the_set(folder, **facts)
-    return stored.find(name)[list(stored.severities).index(severity)]
+    return the_set(folder, **facts).find(name)[severity]
 
 
 def about(**facts):
@@ -78,20 +79,20 @@ def test_arrays_are_read_block_by_block(arrays):
     published = np.load(arrays / "fog.npy")
     for severity in range(1, 6):
         stored = find(arrays, "fog", severity)
-        split = stored.load()
+        split = stored.split()
         block = published[(severity - 1) * IMAGES : severity * IMAGES]
         assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), block)
         assert split.labels.tolist() == [0, 1, 2, 0, 1, 2]
         assert split.examples.tolist() == list(range(IMAGES))
-        assert (stored.images, stored.source) == (IMAGES, "files")
+        assert (len(stored), stored.source) == (IMAGES, "files")
 
 
 def test_folders_are_read_class_by_class(folders):
     stored = find(folders, "fog", 3)
-    split = stored.load()
+    split = stored.split()
     assert split.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert split.images[:, 0, 0, 0].tolist() == [30, 30, 31, 31, 32, 32]
-    assert (stored.images, stored.source) == (6, "files")
+    assert (len(stored), stored.source) == (6, "files")
 
 
 @pytest.mark.parametrize("layout", ["arrays", "folders"])
@@ -111,7 +112,7 @@ def test_checksums_tell_severities_and_contents_apart(layout, request):
 def test_published_files_are_known_by_their_md5(arrays, monkeypatch):
     for name in ("fog", "labels"):
         digest = hashlib.md5((arrays / f"{name}.npy").read_bytes()).hexdigest()
-        monkeypatch.setitem(PUBLISHED, name, digest)
+        monkeypatch.setitem(PUBLISHED["cifar10"], name, digest)
     assert find(arrays, "fog", 1, strict=True).source == "official"
     assert find(arrays, "contrast", 1).source == "files"
     message = r"contrast\.npy is not the published file \(its md5 does not match\); download the"
@@ -120,7 +121,7 @@ def test_published_files_are_known_by_their_md5(arrays, monkeypatch):
 
 
 def test_other_labels_than_the_published_are_not_official(arrays, monkeypatch):
-    monkeypatch.setitem(PUBLISHED, "fog", md5_of(arrays / "fog.npy"))
+    monkeypatch.setitem(PUBLISHED["cifar10"], "fog", md5_of(arrays / "fog.npy"))
     with pytest.raises(SelbenchError, match=r"labels\.npy is not the published file"):
         find(arrays, "fog", 1, strict=True)
 
@@ -157,7 +158,9 @@ def test_a_set_of_other_classes_is_refused(arrays):
 def test_a_set_of_other_images_says_so(arrays, folders):
     unpaired = "other pictures than the clean ones"
     other = clean(labels=(0, 0, 1, 1, 2, 2))
-    assert find(arrays, "fog", 1, test=other).source == f"files ({unpaired})"
+    message = r"labels\.npy does not hold the labels of the 6 test images in their order \(6 images"
+    with pytest.warns(UserWarning, match=message):
+        assert find(arrays, "fog", 1, test=other).source == f"files ({unpaired})"
     about(data="x").write(arrays)
     assert find(arrays, "fog", 1).source == f"files (generated, {unpaired})"
     about(data="x", layout="folder").write(folders)
@@ -172,7 +175,7 @@ def test_severities_of_unequal_length_are_refused(folders):
 
 def test_changed_files_of_the_same_size_are_other_images(folders):
     before = find(folders, "fog", 1).checksum
-    path = folders / "fog" / "1" / CLASSES[0] / "a.JPEG"
+    path = folders / "fog" / "1" / CLASSES[0] / "b.JPEG"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"x")
     assert len(path.read_bytes()) == len(content)
@@ -201,7 +204,7 @@ def test_a_set_with_some_severities_has_only_those(arrays):
     parts = {"fog": Part(version=1, variant="", finished=(2, 5))}
     about(severities=(2, 5), parts=parts).write(arrays)
     assert list(the_set(arrays).severities) == [2, 5]
-    split = find(arrays, "fog", 5).load()
+    split = find(arrays, "fog", 5, test=clean(labels=(0, 1, 2) * 5)).split()
     block = np.load(arrays / "fog.npy")[15:]
     assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), block)
 
@@ -212,18 +215,12 @@ def test_a_downloaded_tiny_imagenet_c_is_official_but_unpaired(folders):
     assert source == "official (other pictures than the clean ones)"
 
 
-def test_a_tree_like_tiny_imagenet_c_is_official_but_not_checked(tmp_path):
-    classes = tuple(f"n{number:03}" for number in range(200))
-    for name in classes:
-        place = tmp_path / "fog" / "1" / name
-        place.mkdir(parents=True)
-        for number in range(50):
-            (place / f"{number}.JPEG").touch()
-    for severity in range(2, 6):
-        (tmp_path / "fog" / str(severity)).symlink_to(tmp_path / "fog" / "1")
-    stored = CorruptedSet(tmp_path, classes, clean()).find("fog")[0]
-    assert stored.source == "official (not checked, other pictures than the clean ones)"
-    assert stored.images == 10_000
+@pytest.mark.parametrize("what", ["not checked, other pictures than the clean ones", "not checked"])
+def test_a_tree_like_an_official_one_is_official_but_not_checked(folders, monkeypatch, what):
+    assert set(reading.TREES) == {200, 1000}
+    monkeypatch.setattr(reading, "TREES", {3: what})
+    monkeypatch.setattr(reading, "EACH", 2)
+    assert find(folders, "fog", 1).source == f"official ({what})"
 
 
 def test_an_md5_is_computed_once_for_an_unchanged_file(arrays, monkeypatch):
@@ -305,7 +302,7 @@ SPOILT = {
     strange_label: r"labels\.npy names class 3, the data set has the classes 0 to 2$",
     negative_label: r"labels\.npy names class -1, the data set has the classes 0 to 2$",
     no_labels: r"labels\.npy is missing; get the whole set$",
-    no_corruption: r"CIFAR-10-C holds neither fog\.npy nor a folder fog; choose among its",
+    no_corruption: r"CIFAR-10-C holds neither fog\.npy nor a folder fog with severities; choose",
 }
 
 
@@ -316,12 +313,15 @@ def test_a_spoilt_file_is_named(spoil, arrays):
         find(arrays, "fog", 2)
 
 
-def test_a_missing_severity_is_named(folders):
-    place = folders / "fog" / "4"
-    place.rename(folders / "elsewhere")
-    message = rf"^the folder {place} of severity 4 is missing; get the whole set$"
+def test_a_missing_severity_is_named_and_left_out(folders):
+    (folders / "fog" / "4").rename(folders / "elsewhere")
+    place = folders / "fog"
+    with pytest.warns(UserWarning, match=rf"^{place} lacks severity 4, which is left out$"):
+        assert list(the_set(folders).find("fog")) == [1, 2, 3, 5]
+    (folders / RECEIPT).touch()
+    message = rf"^the folder {place / '4'} of severity 4 is missing; get the whole set$"
     with pytest.raises(SelbenchError, match=message):
-        find(folders, "fog", 4)
+        the_set(folders, strict=True).find("fog")
 
 
 @pytest.mark.parametrize(
@@ -334,9 +334,8 @@ def test_other_classes_than_the_data_set_s_are_refused(folders, classes, missing
 
 
 def test_other_sizes_than_the_data_set_s_are_refused(folders):
-    stored = find(folders, "fog", 1, test=clean(side=16))
     with pytest.raises(SelbenchError, match=r"fog/1 are 8 x 8 pixels, the data set's 16 x 16"):
-        stored.load()
+        find(folders, "fog", 1, test=clean(side=16))
 
 
 def test_a_damaged_account_of_a_set_is_named(arrays):
@@ -351,12 +350,13 @@ def test_official_sets_belong_to_their_data_sets(fresh_home):
         official_folder("cifar10")
     (home() / "datasets" / "CIFAR-10-C").mkdir(parents=True)
     assert official_folder("cifar10") == home() / "datasets" / "CIFAR-10-C"
-    with pytest.raises(SelbenchError, match="no official corrupted set belongs to the data set fo"):
+    with pytest.raises(SelbenchError, match="no official corrupted set of the data set folder can"):
         official_folder("folder")
 
 
 def test_the_published_md5s_are_of_all_corruptions():
-    assert set(PUBLISHED) == {*NINETEEN, "labels"}
+    for table in PUBLISHED.values():
+        assert set(table) == {*NINETEEN, "labels"}
 
 
 def test_a_corruption_of_a_plugin_has_no_published_file(arrays):

@@ -74,9 +74,25 @@ def test_a_set_without_a_corruption_of_the_suite_is_refused_before_training(
     refused, tiny_study, tmp_path, fresh_home
 ):
     write_set(tmp_path / "stored", ["fog"])
-    sentence = refused("run", tiny_study, "--suite", "corruptions", "--source", "stored")
-    assert "stored holds neither gaussian_noise.npy nor a folder gaussian_noise" in sentence
+    sentence = refused("run", tiny_study, "--suite", "corruptions-extra", "--source", "stored")
+    assert "stored holds none of the corruptions of corruptions-extra; it holds fog; " in sentence
+    asked = ("--suite", "corruptions", "--corruption", "snow", "--source", "stored")
+    assert "stored holds neither snow.npy nor a folder snow with" in refused(
+        "run", tiny_study, *asked
+    )
+    (tmp_path / "empty").mkdir()
+    sentence = refused("run", tiny_study, "--suite", "corruptions", "--source", "empty")
+    assert "<corruption>.npy, or <corruption>/<severity>/<class>/*, are looked for" in sentence
     assert not (fresh_home / "weights").exists()
+
+
+def test_corruptions_that_a_set_lacks_are_named_and_left_out(selbench, tiny_study, tmp_path):
+    write_set(tmp_path / "stored")
+    words = ("run", tiny_study, "--suite", "corruptions", "--source", "stored", "--limit", "6")
+    with pytest.warns(UserWarning, match="stored lacks gaussian_noise, .*; corruptions is run wit"):
+        ended = selbench(*words)
+    assert ended.code == 0
+    assert "2 corruptions, with their severities 10 files" in " ".join(ended.out.split())
 
 
 def test_a_set_on_disk_is_of_all_classes(refused, tiny_study, tmp_path, edit):
@@ -97,9 +113,11 @@ def test_a_set_of_our_own_is_paired_with_the_test_images_in_their_order(selbench
     data = DATASETS["digits"](None, SILENT)  # not in the order of their classes
     words = ("--corruption", "brightness", "--severity", "1", "--format", layout)
     assert selbench("corrupt", "digits", "set", *words).code == 0
-    (stored,) = CorruptedSet(Path("set").absolute(), data.classes, data.test).find("brightness")
+    (stored,) = (
+        CorruptedSet(Path("set").absolute(), data.classes, data.test).find("brightness").values()
+    )
     assert stored.paired
-    split = stored.load()
+    split = stored.split()
     assert torch.equal(split.labels, data.test.labels)
     made = corrupt(data.test.images, "brightness", 1, examples=data.test.examples)
     apart = (split.images.float() - made.float()).abs().mean((1, 2, 3))
@@ -125,9 +143,9 @@ def test_names_that_sort_otherwise_in_a_set_are_paired_all_the_same(selbench, tm
     test = replace(
         make_split(greys, torch.zeros(2, dtype=torch.int64)), checksum=read_about(Path("set")).data
     )
-    (stored,) = CorruptedSet(Path("set").absolute(), ("cats",), test).find("brightness")
+    (stored,) = CorruptedSet(Path("set").absolute(), ("cats",), test).find("brightness").values()
     assert stored.paired
-    apart = stored.load().images.float() - test.images.float()
+    apart = stored.split().images.float() - test.images.float()
     assert apart.abs().mean((1, 2, 3)).max() < 60  # the other image is 100 apart
 
 

@@ -11,7 +11,8 @@ import torch
 from rich.table import Table
 
 from corruptions import CORRUPTIONS
-from selbench.corrupted.layout import LABELS, PUBLISHED, SEVERITIES, npy_header, read_about
+from selbench.corrupted.layout import LABELS, SEVERITIES, npy_header, read_about
+from selbench.corrupted.published import OFFICIAL, PUBLISHED
 from selbench.corrupted.reading import Array, open_array
 from selbench.corrupted.source import Source
 from selbench.corrupted.treatment import Treatment
@@ -152,19 +153,19 @@ def check(
 ) -> list[Finding]:
     """Make corruptions in the layout "npy", in memory, and compare them with existing files.
 
-    Those of CIFAR-10 are compared with the md5 of the published files; those of which `against`
-    holds a file, with that value by value.
+    Those of CIFAR are compared with the md5 of the published files; those of which `against` holds
+    a file, with that value by value.
 
     Raises:
         SelbenchError: where there is nothing to compare with or it does not fit, and for labels
-            that are not CIFAR-10's.
+            that are not CIFAR's.
     """
     names = fixed_corruptions(chosen)
-    published = source.name == "cifar10"
+    published = PUBLISHED.get(source.name, {})
     if not published and against is None:
         raise SelbenchError(
-            "the published md5s are those of cifar10; give --against FOLDER to compare the "
-            f"corruptions of {source.name} with the .npy files in a folder"
+            f"the published md5s are those of {' and '.join(PUBLISHED)}; give --against FOLDER to "
+            f"compare the corruptions of {source.name} with the .npy files in a folder"
         )
     others = Others() if against is None else open_others(against, names, source)
     if not published:
@@ -173,35 +174,39 @@ def check(
     treatment = Treatment(names, severities, scale=others.scale if scale is None else scale).fitted(
         {source.size()}
     )
-    findings = _check_labels(source, published, others)
+    findings = _check_labels(source, published.get("labels"), others)
     with (
         deterministic(device),
         progress.track("check", len(names) * len(severities) * len(source)) as step,
         crew(True, device, step) as (run_all, safe_step),
     ):
         maker = _Maker(source, treatment, device, run_all, safe_step)
-        findings += [_check(maker, name, published and name in PUBLISHED, others) for name in names]
+        findings += [_check(maker, name, published.get(name), others) for name in names]
     return findings
 
 
-def _check_labels(source: Source, published: bool, others: Others) -> list[Finding]:
+def _check_labels(source: Source, published: str | None, others: Others) -> list[Finding]:
     if source.labels is None:
         return []
     labels = source.labels.numpy()
     if published:
         digest = FileDigest((len(SEVERITIES) * len(source),))
         digest.update(np.tile(labels.astype(np.uint8), len(SEVERITIES)))
-        if not digest.matches(PUBLISHED["labels"]):
+        if not digest.matches(published):
             raise SelbenchError(
-                "the labels are not those of the published set, so these are not CIFAR-10's test "
-                "images in their order; run `selbench download cifar10`, or say with --data where "
-                "they lie"
+                f"the labels are not those of {OFFICIAL[source.name]}, so these are not its test "
+                f"images in their order; run `selbench download {source.name}`, or say with --data "
+                "where they lie"
             )
     beside = []
     if others.labels is not None:
         beside.append(Comparison(None))
         beside[0].add(np.tile(labels, len(others.severities)), others.labels)
-    return [Finding("labels", published or None, tuple(beside))] if published or beside else []
+    return (
+        [Finding("labels", True if published else None, tuple(beside))]
+        if published or beside
+        else []
+    )
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,7 @@ class _Maker:
             yield from zip(part, self.run_all(make, part), strict=True)
 
 
-def _check(maker: _Maker, name: str, published: bool, others: Others) -> Finding:
+def _check(maker: _Maker, name: str, published: str | None, others: Others) -> Finding:
     source, severities = maker.source, maker.treatment.severities
     digest = FileDigest((len(severities) * len(source), *source.size(), 3))
     theirs, beside = others.files.get(name), []
@@ -241,7 +246,7 @@ def _check(maker: _Maker, name: str, published: bool, others: Others) -> Finding
                 comparison.add(images, theirs[first + rows.start : first + rows.stop])
         if comparison.values:
             beside.append(comparison)
-    return Finding(name, digest.matches(PUBLISHED[name]) if published else None, tuple(beside))
+    return Finding(name, digest.matches(published) if published else None, tuple(beside))
 
 
 def to_table(findings: Sequence[Finding]) -> Table:

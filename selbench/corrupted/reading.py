@@ -1,7 +1,8 @@
 """Read corrupted sets from disk, in either layout, and tell where they come from."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,38 +12,23 @@ import torch
 from numpy.lib.format import open_memmap
 
 from selbench.content import check_regular
-from selbench.corrupted.layout import LABELS, PUBLISHED, SEVERITIES, About, read_about
-from selbench.datasets.dataset import Split, make_split
+from selbench.corrupted.layout import LABELS, SEVERITIES, About, read_about
+from selbench.corrupted.published import GROUPS, PUBLISHED
+from selbench.corrupted.stored import Stored, check_size, reader_of, stamp_of
+from selbench.datasets.dataset import Split
 from selbench.datasets.download import RECEIPT
-from selbench.datasets.images import decode_images
 from selbench.datasets.tree import class_folders, composed, list_images
 from selbench.errors import UNLIKE, SelbenchError, damaged
-from selbench.files import fingerprint, home, md5_of
-from selbench.progress import SILENT
+from selbench.files import fingerprint, md5_of
+from selbench.types import Examples, Labels, Pixels
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 # The published Tiny-ImageNet-C was made from other pictures than Tiny ImageNet's own.
 UNPAIRED = "other pictures than the clean ones"
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One corruption at one severity, on disk.
-
-    Attributes:
-        source: "official" where the files are the published ones, else what is known of them.
-        checksum: identifies images, labels and their order.
-        images: how many they are.
-        load: reads them.
-        paired: whether they are known to be the test images, in the order of these.
-    """
-
-    source: str
-    checksum: str
-    images: int
-    load: Callable[[], Split]
-    paired: bool
+# Official trees without published md5s, told by their classes and the images of each.
+TREES = {200: f"not checked, {UNPAIRED}", 1000: "not checked"}
+EACH = 50
 
 
 @dataclass(frozen=True)
@@ -71,16 +57,34 @@ class CorruptedSet:
         return tuple(map(composed, self.classes))
 
     @property
+    def _size(self) -> tuple[int, int]:
+        height, width = self.test.images.shape[2:]
+        return height, width
+
+    @property
     def severities(self) -> Sequence[int]:
-        """Those that the set has, in rising order."""
+        """Those that the set should have, in rising order."""
         return SEVERITIES if self.about is None else self.about.severities
 
-    def holds(self, name: str) -> bool:
-        """Say whether there are images of a corruption."""
-        return (self.folder / f"{name}.npy").is_file() or (self.folder / name).is_dir()
+    @cached_property
+    def places(self) -> dict[str, Path]:
+        """Where the images of each corruption lie: a file, or a folder with severities.
 
-    def find(self, name: str) -> list[Stored]:
-        """Return the images of a corruption, severity by severity.
+        Raises `SelbenchError` for one that lies in two places.
+        """
+        found: dict[str, Path] = {}
+        for name, path in _places(self.folder):
+            if name in found:
+                raise SelbenchError(f"{name} lies in both {found[name]} and {path}; remove one")
+            found[name] = path
+        return found
+
+    def holds(self, name: str) -> bool:
+        """Say whether there are images of a corruption, or should be."""
+        return name in self.places or (self.about is not None and name in self.about.parts)
+
+    def find(self, name: str) -> dict[int, Stored]:
+        """Return the images of a corruption by severity; warn of severities that are missing.
 
         Raises:
             SelbenchError: for what is missing, cut off, of another shape or size, labelled with
@@ -90,21 +94,37 @@ class CorruptedSet:
             raise SelbenchError(f"there is no folder {self.folder} to take corrupted images from")
         if self.about is not None:
             self._check_account(self.about, name)
-        if (self.folder / f"{name}.npy").is_file():
-            return self._in_arrays(name)
-        if (self.folder / name).is_dir():
-            found = [self._in_folder(name, severity) for severity in self.severities]
-            counts = {each.images for each in found}
-            if len(counts) > 1:
-                raise SelbenchError(
-                    f"the severities of {self.folder / name} hold {min(counts)} to {max(counts)} "
-                    "images; get the whole set"
-                )
-            return found
-        raise SelbenchError(
-            f"{self.folder} holds neither {name}.npy nor a folder {name}; choose among its "
-            "corruptions with --corruption, or take --source generated"
-        )
+        if name not in self.places:
+            raise SelbenchError(
+                f"{self.folder} holds neither {name}.npy nor a folder {name} with severities; "
+                "choose among its corruptions with --corruption, or take --source generated"
+            )
+        place = self.places[name]
+        return self._in_arrays(place) if place.suffix == ".npy" else self._in_folders(place)
+
+    def _in_folders(self, place: Path) -> dict[int, Stored]:
+        there = [each for each in self.severities if (place / str(each)).is_dir()]
+        missing = [each for each in self.severities if each not in there]
+        if missing and (self.strict or self.about):
+            raise SelbenchError(
+                f"the folder {place / str(missing[0])} of severity {missing[0]} is missing; get "
+                "the whole set"
+            )
+        if missing:
+            warnings.warn(
+                f"{place} lacks severity {', '.join(map(str, missing))}, which is left out",
+                stacklevel=2,
+            )
+        found = {severity: self._in_folder(place / str(severity)) for severity in there}
+        counts = {len(each) for each in found.values()}
+        if len(counts) > 1:
+            raise SelbenchError(
+                f"the severities of {place} hold {min(counts)} to {max(counts)} images; get the "
+                "whole set"
+            )
+        if self.about is None:
+            self._tell_counts(found[there[0]].labels)
+        return found
 
     def _check_account(self, about: About, name: str) -> None:
         if name not in about.parts or set(about.parts[name].finished) != set(about.severities):
@@ -117,8 +137,8 @@ class CorruptedSet:
                 f"{_named(self.classes)}; take the set that belongs to it"
             )
 
-    def _in_arrays(self, name: str) -> list[Stored]:
-        path, labels_path = self.folder / f"{name}.npy", self.folder / LABELS
+    def _in_arrays(self, path: Path) -> dict[int, Stored]:
+        labels_path = path.parent / LABELS
         images, labels = open_array(path, 4), open_array(labels_path, 1)
         blocks = len(self.severities)
         if len(images) % blocks or images.shape[3] != 3 or images.dtype != np.uint8:
@@ -131,53 +151,58 @@ class CorruptedSet:
                 f"{labels_path} holds {len(labels)} labels for the {len(images)} images of "
                 f"{path.name}; get both from one set"
             )
+        count = len(images) // blocks
+        if self.about is None and len(images) == len(self.test):
+            raise SelbenchError(
+                f"{path} holds {len(images)} images, as many as there are test images; five "
+                "severities of each are needed, one after the other: get the whole set"
+            )
         self._check_labels(labels_path, labels)
-        self._check_size(path, images.shape[1:3])
+        check_size(path, images.shape[1:3], self._size)
         sums = [md5_of(path), md5_of(labels_path)]
         if self.about is not None:
-            said = (self.about.parts[name].md5, self.about.labels)
+            said = (self.about.parts[path.stem].md5, self.about.labels)
             for each, own, known in zip((path, labels_path), sums, said, strict=True):
                 if known not in ("", own):
                     raise damaged(each, UNLIKE, "run the same `selbench corrupt` again")
         source = self._source_of_array(path, sums)
-        count = len(images) // blocks
-
-        def stored(number: int, severity: int) -> Stored:
+        found = {}
+        for number, severity in enumerate(self.severities):
             rows = slice(number * count, (number + 1) * count)
             numbers = torch.from_numpy(labels[rows].astype(np.int64))
-
-            def load() -> Split:
-                block = torch.from_numpy(np.array(images[rows]))
-                return make_split(block.permute(0, 3, 1, 2), numbers)
-
-            paired = torch.equal(numbers, self.test.labels) and self._same_images
+            alike = torch.equal(numbers, self.test.labels)
+            if not alike:
+                self._tell_other(labels_path, count)
+            paired = alike and self._same_images
             described = source if paired else _marked(source, UNPAIRED)
-            return Stored(described, fingerprint([*sums, severity]), count, load, paired)
+            checksum = fingerprint([*sums, severity])
+            found[severity] = Stored(described, checksum, numbers, _Block(images[rows]), paired)
+        return found
 
-        return [stored(number, severity) for number, severity in enumerate(self.severities)]
+    def _tell_other(self, path: Path, count: int) -> None:
+        warnings.warn(
+            f"{path} does not hold the labels of the {len(self.test)} test images in their order "
+            f"({count} images a severity), so clean and corrupted accuracy are of different images",
+            stacklevel=2,
+        )
 
     @property
     def _same_images(self) -> bool:
         return self.about is None or self.about.data == self.test.checksum
 
     def _source_of_array(self, path: Path, sums: list[str]) -> str:
-        published = [PUBLISHED.get(path.stem), PUBLISHED["labels"]]
-        if sums == published:
+        known = [[table.get(path.stem), table["labels"]] for table in PUBLISHED.values()]
+        if sums in known:
             return "official"
         if self.strict:
-            which = path if sums[0] != published[0] else self.folder / LABELS
+            which = path if sums[0] not in [each[0] for each in known] else path.parent / LABELS
             raise SelbenchError(
                 f"{which} is not the published file (its md5 does not match); download the set "
                 "again, or name the folder with --source to use it as it is"
             )
         return _described(path.stem, self.about)
 
-    def _in_folder(self, name: str, severity: int) -> Stored:
-        place = self.folder / name / str(severity)
-        if not place.is_dir():
-            raise SelbenchError(
-                f"the folder {place} of severity {severity} is missing; get the whole set"
-            )
+    def _in_folder(self, place: Path) -> Stored:
         found = class_folders(place)
         if found.keys() != set(self._named):
             lonely = min(found.keys() ^ set(self._named))
@@ -192,18 +217,24 @@ class CorruptedSet:
         order = self.test.labels.argsort(stable=True)
         paired = self.about is not None and torch.equal(self.test.labels[order], labels)
         paired = paired and self._same_images
+        checksum = fingerprint([stamp_of(path) for path in flat])
+        if paired:
+            places = order.argsort()
+            flat, labels = [flat[each] for each in places.tolist()], labels[places]
+        source = self._source_of_tree(place.parent.name, {len(paths) for paths in files})
+        return Stored(source, checksum, labels, reader_of(flat, place, self._size), paired)
 
-        def load() -> Split:
-            images = decode_images(flat, SILENT, "")
-            self._check_size(place, tuple(images.shape[2:]))
-            split = make_split(images, labels)
-            return (
-                replace(split.take(order.argsort()), examples=split.examples) if paired else split
+    def _tell_counts(self, labels: Labels) -> None:
+        """Warn where the set cannot be of the test images, from how many each class has."""
+        counts = [each.bincount(minlength=len(self.classes)) for each in (labels, self.test.labels)]
+        if not torch.equal(*counts):
+            number = len(labels)
+            warnings.warn(
+                f"{self.folder} holds {number} images at each severity, and not those of each "
+                f"class that the {len(self.test)} test images have, so clean and corrupted "
+                "accuracy are of different images",
+                stacklevel=2,
             )
-
-        source = self._source_of_tree(name, {len(paths) for paths in files})
-        checksum = fingerprint([_stamp(path) for path in flat])
-        return Stored(source, checksum, len(flat), load, paired)
 
     def _source_of_tree(self, name: str, per_class: set[int]) -> str:
         if (self.folder / RECEIPT).is_file():
@@ -213,8 +244,8 @@ class CorruptedSet:
                 f"{self.folder} was not unpacked by `selbench download`; run it, or name the "
                 "folder with --source to use it as it is"
             )
-        if self.about is None and per_class == {50} and len(self.classes) == 200:
-            return _marked("official", f"not checked, {UNPAIRED}")  # there are no published md5s
+        if self.about is None and per_class == {EACH} and len(self.classes) in TREES:
+            return _marked("official", TREES[len(self.classes)])
         source = _described(name, self.about, "JPEG files")
         return source if self.about is None or self._same_images else _marked(source, UNPAIRED)
 
@@ -226,35 +257,25 @@ class CorruptedSet:
                 f"{len(self.classes) - 1}"
             )
 
-    def _check_size(self, path: Path, size: tuple[int, ...]) -> None:
-        height, width = self.test.images.shape[2:]
-        if size != (height, width):
-            raise SelbenchError(
-                f"the images of {path} are {size[1]} x {size[0]} pixels, the data set's "
-                f"{width} x {height}; take the set that belongs to it"
-            )
+
+@dataclass(frozen=True)
+class _Block:
+    """One severity of an array on disk."""
+
+    images: Array
+
+    def __call__(self, places: Examples) -> Pixels:
+        return torch.from_numpy(self.images[places.numpy()]).permute(0, 3, 1, 2)
 
 
-OFFICIAL = {"cifar10": "CIFAR-10-C", "tiny-imagenet": "Tiny-ImageNet-C"}  # by data set
-
-
-def official_folder(dataset: str) -> Path:
-    """Return where the official corrupted set of a data set lies, or is to be downloaded to.
-
-    Raises `SelbenchError` for a data set without one, and where it is not there.
-    """
-    if dataset not in OFFICIAL:
-        raise SelbenchError(
-            f"no official corrupted set belongs to the data set {dataset}, only to "
-            f"{' and '.join(OFFICIAL)}; name a folder with --source, or take --source generated"
-        )
-    folder = home() / "datasets" / OFFICIAL[dataset]
-    if not folder.is_dir():
-        raise SelbenchError(
-            f"{folder} is missing; run `selbench download {dataset}-c`, or name "
-            "the folder where it lies with --source"
-        )
-    return folder
+def _places(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield corruptions and where they lie: in a folder, or in those that archives unpack to."""
+    for top in (folder, *(folder / name for name in GROUPS)):
+        for path in sorted(top.iterdir()) if top.is_dir() else ():
+            if path.suffix == ".npy" and path.name != LABELS:
+                yield path.stem, path
+            elif any((path / str(severity)).is_dir() for severity in SEVERITIES):
+                yield path.name, path
 
 
 def open_array(path: Path, axes: int) -> Array:
@@ -277,12 +298,6 @@ def open_array(path: Path, axes: int) -> Array:
     if not len(array):
         raise SelbenchError(f"{path} is empty; get or make it again")
     return array
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """Identify a file without reading it."""
-    status = path.stat()
-    return f"{path.parent.name}/{path.name}", status.st_size, status.st_mtime_ns
 
 
 def _described(name: str, about: About | None, *marks: str) -> str:

@@ -1,7 +1,7 @@
 """What a data set is, and how validation images and subsets are drawn from it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,13 +42,19 @@ class Split:
         images, labels, examples = (t.to(device) for t in (self.images, self.labels, self.examples))
         return Split(images, labels, examples, self.checksum)
 
-    def take(self, chosen: Int64[Tensor, " chosen"]) -> "Split":
-        """Return the examples at the positions `chosen`, in that order."""
+    def take(self, places: Int64[Tensor, " chosen"]) -> "Split":
+        """Return the examples at some places, in that order."""
         # Indexing the memory's own order copies whole images and keeps channels_last.
-        images = self.images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2)
+        images = self.images.permute(0, 2, 3, 1)[places].permute(0, 3, 1, 2)
         return replace(
-            self, images=images, labels=self.labels[chosen], examples=self.examples[chosen]
+            self, images=images, labels=self.labels[places], examples=self.examples[places]
         )
+
+    def batches(self, size: int) -> Iterator["Split"]:
+        """Yield the examples in order, so many at once."""
+        parts = (tensor.split(size) for tensor in (self.images, self.labels, self.examples))
+        for images, labels, examples in zip(*parts, strict=True):
+            yield Split(images, labels, examples, self.checksum)
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,12 @@ def limited(split: Split, limit: int | None) -> Split:
     """
     if limit is None or limit >= len(split):
         return split
-    order = stratified_order(split.labels.cpu(), seeded("limit", 0))
-    return split.take(order[:limit].sort().values.to(split.labels.device))
+    return split.take(chosen(split.labels.cpu(), limit).to(split.labels.device))
+
+
+def chosen(labels: Labels, limit: int) -> Int64[Tensor, " chosen"]:
+    """Return the places, rising, of the examples that a limit leaves."""
+    return stratified_order(labels, seeded("limit", 0))[:limit].sort().values
 
 
 def split_validation(train: Split, count: int, generator: torch.Generator) -> tuple[Split, Split]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from selbench.attacks.folding import folded
 from selbench.attacks.gradient import Attacked
 from selbench.chunks import BATCH, in_chunks
+from selbench.corrupted.stored import Stored
 from selbench.crew import Map, StoppedError, map_in_turn
 from selbench.datasets import Split
 from selbench.deadline import Clock, OutOfTimeError
@@ -134,7 +135,7 @@ class Bench:
         os._exit(INCOMPLETE)
 
     def tested(
-        self, perturb: Perturb, note: str, tasks: Sequence[Task], split: Split
+        self, perturb: Perturb, note: str, tasks: Sequence[Task], split: Split | Stored
     ) -> tuple[list[Task], list[Columns]]:
         """Test all networks at once; those that fail are left out, and kept so.
 
@@ -229,7 +230,7 @@ def check_alive(device: torch.device) -> None:
 def run_condition(
     perturb: Perturb,
     networks: Sequence[nn.Module],
-    split: Split,
+    split: Split | Stored,
     step: Step,
     run_all: Map[Any, Any] = map_in_turn,
 ) -> list[Columns]:
@@ -238,23 +239,22 @@ def run_condition(
     Each batch is perturbed once for all networks; `run_all` maps over these, in turn or side by
     side.
     """
-    size = BATCH[split.labels.device.type]
+    among = split.among if isinstance(split, Stored) else None
     parts: list[list[Columns]] = [[] for _ in networks]
-    for start in range(0, len(split), size):
-        labels, examples = (t[start : start + size] for t in (split.labels, split.examples))
-        images = to_images(perturb(split.images[start : start + size], examples))
+    for batch in split.batches(BATCH[split.labels.device.type]):
+        labels, images = batch.labels, to_images(perturb(batch.images, batch.examples))
 
         @torch.inference_mode()
         def forward(
             network: nn.Module, images: Images = images, labels: Labels = labels
         ) -> Columns:
             (logits,) = in_chunks(lambda part: (network(part),), images, sizes=BATCH)
-            result = outcome(logits, labels)
+            result = outcome(logits, labels, among)
             step(len(labels))
             return result
 
         for kept, result in zip(parts, run_all(forward, networks), strict=True):
-            kept.append({"example": examples, "label": labels, **result})
+            kept.append({"example": batch.examples, "label": labels, **result})
     return [_joined(kept) for kept in parts]
 
 

@@ -1,5 +1,7 @@
 """Suites of corruptions: made from the test images, or taken from a set on disk."""
 
+import warnings
+
 from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, bar_corruptions, corrupt
 from corruptions.registry import BAR_FAMILIES, FAMILIES
 from selbench.corrupted.layout import SEVERITIES
@@ -14,6 +16,8 @@ from selbench.suites.work import SUITES, Setting, Work
 from selbench.types import Examples, Pixels
 
 BAR = "corruptions-bar"
+CORRUPTED = ("corruptions", "corruptions-extra")  # what mCE and the columns of families are made of
+NAMED = 5  # of what a set holds
 
 
 @SUITES
@@ -31,7 +35,7 @@ def corruptions_extra(setting: Setting) -> list[Work]:
 @SUITES
 def corruptions_all(setting: Setting) -> list[Work]:
     """All 19 corruptions at five severities, clean accuracy and selectivity."""
-    return [*corruptions(setting), *_corrupted(setting, "corruptions-extra")]
+    return [*class_index(setting), *clean(setting), *_corrupted(setting, *CORRUPTED)]
 
 
 @SUITES
@@ -56,22 +60,42 @@ def every_corruption(setting: Setting) -> list[Condition]:
     return _conditions(setting, chosen)
 
 
-def _corrupted(setting: Setting, suite: str) -> list[Condition]:
-    names = setting.corruptions or (_of_bar(setting) if suite == BAR else CORRUPTIONS)
-    found = [each for each in CORRUPTIONS.values() if _suite(each) == suite and each.name in names]
-    return _conditions(setting, found)
-
-
-def _of_bar(setting: Setting) -> list[str]:
-    if setting.stored is None:
-        return [*bar_corruptions(setting.scale or setting.height)]
-    held = [name for name, each in CORRUPTIONS.items() if each.bar and setting.stored.holds(name)]
-    if not held:
+def _corrupted(setting: Setting, *suites: str) -> list[Condition]:
+    """Return what the corruptions of suites make; of a set on disk, those that it holds."""
+    only, stored = setting.corruptions, setting.stored
+    own = [each for each in CORRUPTIONS.values() if _suite(each) in suites]
+    if only:
+        return _conditions(setting, [each for each in own if each.name in only])
+    if suites == (BAR,) and stored is None:
+        names = bar_corruptions(setting.scale or setting.height)
+        return _conditions(setting, [each for each in own if each.name in names])
+    if stored is None:
+        return _conditions(setting, own)
+    held = [each for each in own if stored.holds(each.name)]
+    if not held and not stored.strict:
         raise SelbenchError(
-            f"{setting.stored.folder} holds none of the corruptions of C-bar; take --source "
-            "generated"
+            f"{stored.folder} holds none of the corruptions of {' and '.join(suites)}; "
+            f"{_holding(stored)}"
         )
-    return held
+    lacking = [each.name for each in own if each not in held and not each.bar]
+    if lacking and not stored.strict:
+        warnings.warn(
+            f"{stored.folder} lacks {', '.join(lacking)}; {' and '.join(suites)} "
+            f"{'is' if len(suites) == 1 else 'are'} run without",
+            stacklevel=2,
+        )
+    return _conditions(setting, own if stored.strict else held)
+
+
+def _holding(stored: CorruptedSet) -> str:
+    names = [*stored.places]
+    if not names:
+        return (
+            "<corruption>.npy, or <corruption>/<severity>/<class>/*, are looked for there; name "
+            "the folder of a set, or take --source generated"
+        )
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"it holds {', '.join(names[:NAMED])}{more}; choose the suite of these"
 
 
 def _conditions(setting: Setting, chosen: list[Corruption]) -> list[Condition]:
@@ -95,7 +119,7 @@ def _stored(corruption: Corruption, stored: CorruptedSet) -> list[Condition]:
             source=images.source,
             stored=images,
         )
-        for severity, images in zip(stored.severities, stored.find(corruption.name), strict=True)
+        for severity, images in stored.find(corruption.name).items()
     ]
 
 
@@ -141,7 +165,6 @@ def _suite(corruption: Corruption) -> str:
     return "corruptions-extra" if corruption.extra else "corruptions"
 
 
-CORRUPTED = ("corruptions", "corruptions-extra")  # what mCE and the columns of families are made of
 HENDRYCKS, MINTUN = "arXiv:1903.12261", "arXiv:2102.11273"
 METRICS(
     Metric(

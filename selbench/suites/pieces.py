@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from selbench.chunks import BATCH
-from selbench.corrupted.reading import Stored
-from selbench.datasets import Split, limited
+from selbench.corrupted.stored import Stored
+from selbench.datasets import Split
 from selbench.errors import MissingOutcomesError
 from selbench.files import fingerprint
 from selbench.findings import GRADIENTS, spoiling
@@ -25,6 +25,16 @@ from selbench.types import Examples, Pixels
 def unchanged(images: Pixels, examples: Examples) -> Pixels:
     """Return the images as they are."""
     return images
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """Reads images where they were sent to."""
+
+    load: Callable[..., Split]
+
+    def __call__(self, places: Examples) -> Pixels:
+        return self.load().take(places).images
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Condition(Work):
         """Return how many of the test images it takes, or of those on disk."""
         if self.stored is None:
             return len(split)
-        return min(self.stored.images, limit or self.stored.images)
+        return min(len(self.stored), limit or len(self.stored))
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
         """Each image passes once."""
@@ -67,28 +77,24 @@ class Condition(Work):
         """Send the images on disk along."""
         if self.stored is None:
             return self
-        load = put({0: limited(self.stored.load(), limit)})
-        return replace(self, stored=replace(self.stored, load=load))
+        stored = self.stored.limited(limit)
+        return replace(self, stored=replace(stored, read=_Sent(put({0: stored.split()}))))
 
     def made_of(self, split: Split, limit: int | None) -> Pixels:
         """Return what it makes of all images, in their order."""
         if self.stored is not None:
-            own = self.taken(split, limit)
+            own = self.stored.limited(limit).to(split.labels.device).split()
             assert torch.equal(own.labels, split.labels)
             return own.images
         size = BATCH[split.labels.device.type]
         batches = zip(split.images.split(size), split.examples.split(size), strict=True)
         return torch.cat([self.perturb(images, examples) for images, examples in batches])
 
-    def taken(self, split: Split, limit: int | None) -> Split:
-        """Return the images that networks see, as long as nothing perturbs them."""
-        if self.stored is None:
-            return split
-        return limited(self.stored.load(), limit).to(split.labels.device)
-
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Perturb each batch once, for all networks."""
-        split = self.taken(bench.split, bench.limit)
+        split: Split | Stored = bench.split
+        if self.stored is not None:
+            split = self.stored.limited(bench.limit).to(split.labels.device)
         done, outcomes = bench.tested(self.perturb, self.note, tasks, split)
         bench.keep(done, outcomes)
 

@@ -111,9 +111,11 @@ def test_a_set_made_of_tiny_imagenet_s_folder_belongs_to_the_data_set(
     words = ("--corruption", "brightness", "--severity", "1", "--format", layout)
     assert selbench("corrupt", tiny_imagenet_tree / "val", "set", *words).code == 0
     data = load("tiny-imagenet", tiny_imagenet_tree)
-    (stored,) = CorruptedSet(Path("set").absolute(), data.classes, data.test).find("brightness")
+    (stored,) = (
+        CorruptedSet(Path("set").absolute(), data.classes, data.test).find("brightness").values()
+    )
     assert stored.paired
-    assert torch.equal(stored.load().labels, data.test.labels)
+    assert torch.equal(stored.split().labels, data.test.labels)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_a_set_whose_classes_are_written_otherwise_belongs_to_the_data_set(image
     assert selbench("corrupt", root, "set", *words).code == 0
     data = DATASETS["folder"](root, SILENT)
     classes = tuple(unicodedata.normalize("NFD", name) for name in data.classes)
-    (stored,) = CorruptedSet(Path("set").absolute(), classes, data.test).find("brightness")
+    (stored,) = CorruptedSet(Path("set").absolute(), classes, data.test).find("brightness").values()
     assert stored.paired
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from selbench.attacks.gradient import Attacked
-from selbench.corrupted.reading import Stored
+from selbench.corrupted.stored import Stored
 from selbench.datasets.dataset import Dataset, limited, make_split
 from selbench.engine import evaluate, opened
 from selbench.engine.on_ray import OnRay
@@ -145,10 +145,10 @@ def test_a_run_trains_and_evaluates_to_the_same_bytes_on_two_nodes(
 def test_images_that_lie_here_are_sent_to_the_nodes(cluster, dataset, stores):
     """Sets on disk, validation images of every seed; and a recalibration, which stays here."""
 
-    def load():
-        return dataclasses.replace(dataset.test, images=255 - dataset.test.images)
+    def read(places):
+        return 255 - dataset.test.take(places).images
 
-    stored = Stored("files", "checksum", 60, load, True)
+    stored = Stored("files", "checksum", dataset.test.labels, read, paired=True)
     condition = Condition("corruptions", "negative", level=1, group="noise", stored=stored)
 
     def measure(model, split, sets, classes):

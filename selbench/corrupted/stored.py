@@ -1,0 +1,112 @@
+"""Images of one condition that lie on disk, read as they are needed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from selbench.datasets.dataset import Split, chosen
+from selbench.datasets.images import decode_images
+from selbench.errors import SelbenchError
+from selbench.progress import SILENT
+from selbench.types import Examples, Labels, Pixels
+
+Reader = Callable[[Examples], Pixels]  # from places among the images
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Images of one condition, on disk.
+
+    Attributes:
+        source: "official" where the files are the published ones, else what is known of them.
+        checksum: identifies images, labels and their order.
+        labels: class numbers.
+        read: brings images, in channels_last memory.
+        paired: whether they are known to be the test images, in the order of these.
+        among: the classes that predictions are chosen among; None for all.
+        examples: places among all images of the condition; None for all of them.
+    """
+
+    source: str
+    checksum: str
+    labels: Labels
+    read: Reader
+    paired: bool = False
+    among: Int64[Tensor, " among"] | None = None
+    examples: Examples | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def limited(self, limit: int | None) -> "Stored":
+        """Return `limit` of the images, those that `selbench.datasets.limited` takes."""
+        if limit is None or limit >= len(self):
+            return self
+        kept = chosen(self.labels, limit)
+        read = partial(_read_some, self.read, kept)
+        return replace(self, labels=self.labels[kept], read=read, examples=kept)
+
+    def to(self, device: torch.device) -> "Stored":
+        """Return the same, whose images come to `device`."""
+        among = None if self.among is None else self.among.to(device)
+        return replace(self, labels=self.labels.to(device), among=among)
+
+    def split(self, rows: slice = slice(None)) -> Split:
+        """Return the images at some places, all at once."""
+        places = torch.arange(len(self))[rows]
+        examples = places if self.examples is None else self.examples[rows]
+        split = Split(self.read(places), self.labels[rows], examples, self.checksum)
+        return split.to(self.labels.device)
+
+    def batches(self, size: int) -> Iterator[Split]:
+        """Yield the images in order, so many at once; the next are read while these are in use."""
+        rows = [slice(start, start + size) for start in range(0, len(self), size)]
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self.split, rows[0])
+            for following in [*rows[1:], None]:
+                part = ahead.result()
+                if following is not None:
+                    ahead = reader.submit(self.split, following)
+                yield part
+
+
+def _read_some(read: Reader, kept: Int64[Tensor, " kept"], places: Examples) -> Pixels:
+    return read(kept[places])
+
+
+def reader_of(files: Sequence[Path], what: Path, size: tuple[int, int]) -> Reader:
+    """Return what decodes image files, all of them of a `size` (height, width).
+
+    Raises:
+        SelbenchError: for a first file of another size than the data set's images; reading does so
+            for any other.
+    """
+
+    def read(places: Examples) -> Pixels:
+        images = decode_images([files[place] for place in places.tolist()], SILENT, "")
+        check_size(what, tuple(images.shape[2:]), size)
+        return images
+
+    read(torch.arange(1))
+    return read
+
+
+def check_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Raise `SelbenchError` for images of another size (height, width) than the data set's."""
+    if found != size:
+        raise SelbenchError(
+            f"the images of {path} are {found[1]} x {found[0]} pixels, the data set's "
+            f"{size[1]} x {size[0]}; take the set that belongs to it"
+        )
+
+
+def stamp_of(path: Path) -> tuple[str, int, int]:
+    """Identify a file without reading it."""
+    status = path.stat()
+    return f"{path.parent.name}/{path.name}", status.st_size, status.st_mtime_ns
