@@ -70,8 +70,10 @@ class CorruptedSet:
     def places(self) -> dict[str, Path]:
         """Where the images of each corruption lie: a file, or a folder with severities.
 
-        Raises `SelbenchError` for one that lies in two places.
+        Raises `SelbenchError` for one that lies in two places, and where there is no folder.
         """
+        if not self.folder.is_dir():
+            raise SelbenchError(f"there is no folder {self.folder} to take corrupted images from")
         found: dict[str, Path] = {}
         for name, path in _places(self.folder):
             if name in found:
@@ -90,16 +92,15 @@ class CorruptedSet:
             SelbenchError: for what is missing, cut off, of another shape or size, labelled with
                 classes the data set does not have, or, if `strict`, not what was published.
         """
-        if not self.folder.is_dir():
-            raise SelbenchError(f"there is no folder {self.folder} to take corrupted images from")
+        places = self.places
         if self.about is not None:
             self._check_account(self.about, name)
-        if name not in self.places:
+        if name not in places:
             raise SelbenchError(
                 f"{self.folder} holds neither {name}.npy nor a folder {name} with severities; "
                 "choose among its corruptions with --corruption, or take --source generated"
             )
-        place = self.places[name]
+        place = places[name]
         return self._in_arrays(place) if place.suffix == ".npy" else self._in_folders(place)
 
     def _in_folders(self, place: Path) -> dict[int, Stored]:

@@ -112,7 +112,7 @@ WRONG = {
     ),
     "official set of digits": (
         ["run", "--source", "official"],
-        r"no official corrupted set belongs to the data set digits, only to cifar10 and ",
+        r"no official corrupted set of the data set digits can be downloaded, only of cifar10, ",
     ),
     "empty model": (
         ["run", "tiny.toml", "--model", ""],
