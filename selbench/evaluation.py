@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from torch import nn
 from selbench.bring import (
     NetworkSpec,
     adhoc_study,
+    framed,
     module_of,
     network_of,
     outputs_of,
@@ -55,6 +56,9 @@ def evaluate(
     attacks: str | Sequence[str] = (),
     layers: str | None = None,
     data: str | Path | None = None,
+    resize: int | str | None = None,
+    crop: int | None = None,
+    interpolation: str | None = None,
     retry_failed: bool = False,
     time_limit: float | None = None,
 ) -> pd.DataFrame:
@@ -79,6 +83,10 @@ def evaluate(
         layers: a regular expression, searched for in the names of modules, whose outputs analyses
             look at; None for all activations that are never negative.
         data: where the images of a data set given by name lie.
+        resize: pixels that the shorter side of its image files is scaled to, before a square is cut
+            from the centre; "network": as a `model` that is named declares.
+        crop: pixels of a side of that square, unless it is that of `resize`.
+        interpolation: of `resize`: "bilinear", which None is, "bicubic" or "nearest".
         retry_failed: try again what failed in an earlier call, of what `store` keeps.
         time_limit: seconds that the network may compute for a cell, which else fails.
 
@@ -95,7 +103,10 @@ def evaluate(
         SelbenchError: for an unknown name, and a network that does not fit the data set.
     """
     module = None if isinstance(model, str | NetworkSpec) else module_of(model)
-    session = _session(_data(dataset, module), device, data, layers)
+    size = {"resize": resize, "crop": crop, "interpolation": interpolation}
+    framing = {name: value for name, value in size.items() if value is not None}
+    specs = [] if module is not None else [_spec(model)]
+    session = _session(_data(dataset, module), device, data, layers, framing, specs)
     request = _request(suites, limit, corruptions, attacks, retry_failed, time_limit)
     network = _network(model, module, name, session, time_limit)
     with _folder(store) as root:
@@ -112,16 +123,27 @@ def evaluate(
 
 
 def _session(
-    dataset: str | Dataset, device: str, data: str | Path | None, layers: str | None
+    dataset: str | Dataset,
+    device: str,
+    data: str | Path | None,
+    layers: str | None,
+    framing: Mapping[str, Any],
+    specs: Sequence[NetworkSpec],
 ) -> Session:
     if isinstance(dataset, Dataset):
         if data is not None:
             raise SelbenchError("data says where a named data set lies; leave it out")
+        if framing:
+            raise SelbenchError(
+                f"{' and '.join(framing)} are for the image files of a named data set; leave them "
+                "out, and scale the images before"
+            )
         study = _study_of(dataset)
     else:
         root = None if data is None else Path(data).expanduser().absolute()
         study = adhoc_study(dataset, root)
         spec = study.dataset.model_copy(update={"root": root or study.dataset.root})
+        spec = framed(spec, framing, specs)
         study, dataset = study.model_copy(update={"dataset": spec}), load_dataset(spec)
     mechanism = looking(study.mechanism, {"layers": layers})
     study = sized(study, dataset).model_copy(update={"mechanism": mechanism})
@@ -151,14 +173,17 @@ def _network(
     if module is not None:
         called = name or type(module).__name__
         return network_of(own_copy(module, called), called, session.dataset, time_limit)
+    network = session.bring(_spec(model))
+    return replace(network, name=name) if name else network
+
+
+def _spec(model: object) -> NetworkSpec:
     if isinstance(model, str) and Path(model).suffix in FILES:
         raise SelbenchError(
             f"{model} is a file, not a network; say of which it is: selbench.bring.NetworkSpec("
             f'spec="torchvision:resnet18", weights=Path({model!r}))'
         )
-    spec = model if isinstance(model, NetworkSpec) else NetworkSpec(spec=str(model))
-    network = session.bring(spec)
-    return replace(network, name=name) if name else network
+    return model if isinstance(model, NetworkSpec) else NetworkSpec(spec=str(model))
 
 
 def _request(

@@ -157,6 +157,21 @@ Source = Annotated[
 Scale = Annotated[
     int | None, typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels.")
 ]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS|network",
+        help="Scale the shorter side of image files, then cut a square from the centre; network: "
+        "as a --model of timm, torchvision or robustbench declares.",
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(metavar="PIXELS", help="Side of that square, unless it is that of --resize."),
+]
+Interpolation = Annotated[
+    str | None, typer.Option(help="Of --resize: bilinear (the default), bicubic or nearest.")
+]
 
 
 @dataclass(frozen=True)
@@ -179,8 +194,16 @@ class NetworkOptions:
     seed: Seeds = None
     dataset: DatasetName = None
     data: Data = None
+    resize: Resize = None
+    crop: Crop = None
+    interpolation: Interpolation = None
     source: Source = None
     scale: Scale = None
+
+    @property
+    def framing(self) -> dict[str, Any]:
+        """What is said of the size of images."""
+        return framing(self.resize, self.crop, self.interpolation)
 
     @property
     def brings(self) -> bool:
@@ -289,6 +312,23 @@ def _readable(
     if damaged and not kept:
         raise damaged[0]
     return kept, damaged
+
+
+def framing(
+    resize: str | None, crop: int | None, interpolation: str | None
+) -> dict[str, int | str]:
+    """Return what is said of the size of images, by the keys of a study."""
+    from selbench.study import NETWORK
+
+    side: int | str | None = resize
+    if resize is not None and resize != NETWORK:
+        if not (resize.isascii() and resize.isdecimal()) or len(resize) > len("4096"):
+            raise SelbenchError(
+                f"--resize takes a number of pixels such as 256, or {NETWORK}, got {resize!r:.60}"
+            )
+        side = int(resize)
+    given = {"resize": side, "crop": crop, "interpolation": interpolation}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def parse_channels(option: str, text: str | None) -> tuple[float, float, float] | None:

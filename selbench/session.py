@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from selbench.bring import NetworkSpec, bring, probed, sized
+from selbench.bring import NetworkSpec, bring, framed, probed, sized
 from selbench.corrupted.published import official_folder
 from selbench.corrupted.reading import CorruptedSet
 from selbench.datasets import Dataset, limited, load_dataset
@@ -83,11 +83,14 @@ class Session:
         scale: int | None = None,
         mechanism: Mapping[str, str | None] = MappingProxyType({}),
         engine: Engine | None = None,
+        framing: Mapping[str, Any] = MappingProxyType({}),
+        networks: Sequence[NetworkSpec] = (),
     ) -> "Session":
         """Read a study and load its data; what is given takes the place of what the study says.
 
         `study` is one, or the name of a shipped one, or the path of a file; without an `engine`
-        this machine does the work.
+        this machine does the work. `framing` says to what size images are scaled and cut, or that
+        `networks`, which are brought, declare it.
 
         Raises:
             SelbenchError: for an unknown study, a bad list of alphas or seeds, an absent device, a
@@ -97,7 +100,7 @@ class Session:
         chosen_alphas = study.alphas if alphas is None else _alphas(alphas)
         chosen_seeds = study.seeds if seeds is None else _seeds(seeds)
         root = study.dataset.root if data is None else data.expanduser().absolute()
-        spec = study.dataset.model_copy(update={"root": root})
+        spec = framed(study.dataset.model_copy(update={"root": root}), framing, networks)
         study = study.model_copy(
             update={
                 "alphas": chosen_alphas,

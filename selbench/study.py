@@ -17,8 +17,10 @@ NAME = 200  # letters of a study's: folders are called so
 MAX_SEED = 2**63 - 1  # what a column of whole numbers holds
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)]
 Suites = Annotated[tuple[str, ...], Field(min_length=1)]
+Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
 Channels = tuple[float, float, float]
 SOURCES = ("generated", "official")  # of corrupted images; anything else is a folder
+NETWORK = "network"  # in place of pixels: as a brought network declares
 
 
 class Frozen(BaseModel):
@@ -51,13 +53,36 @@ def compiled(pattern: str | None) -> str | None:
 class DatasetSpec(Frozen):
     """Which images, and how many training images are held out for validation.
 
-    With `classes`, the first so many classes alone, in the order of their numbers.
+    With `classes`, the first so many classes alone, in the order of their numbers. Image files may
+    be of many sizes where their shorter side is scaled to `resize` pixels, or a square of `crop`
+    pixels cut from their centre; `crop` is as large as `resize` unless it is given.
     """
 
     name: str
     root: Annotated[Path, Field(strict=False)] | None = None  # a text
     validation: int = Field(ge=1)
     classes: int | None = Field(default=None, ge=2, exclude_if=lambda number: number is None)
+    resize: Side | Literal["network"] | None = Field(default=None, exclude_if=lambda s: s is None)
+    crop: Side | None = Field(default=None, exclude_if=lambda side: side is None)
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = Field(
+        default=None, exclude_if=lambda name: name is None
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DatasetSpec":
+        if self.resize == NETWORK and (self.crop or self.interpolation):
+            raise ValueError(
+                f'resize = "{NETWORK}" takes the rest from the network too; leave out crop and '
+                "interpolation"
+            )
+        if self.interpolation and not self.resize:
+            raise ValueError("interpolation belongs to resize; give both or neither")
+        if isinstance(self.resize, int) and self.crop and self.crop > self.resize:
+            raise ValueError(
+                f"crop = {self.crop} is larger than resize = {self.resize}; a square cannot be cut "
+                "from less"
+            )
+        return self
 
 
 class ModelSpec(Frozen):

@@ -3,6 +3,7 @@
 from selbench.bring import code, own, robustbench_zoo, timm_zoo, torchvision_zoo
 from selbench.bring.adhoc import adhoc_study, sized, untrained_study
 from selbench.bring.brought import NetworkSpec, pair
+from selbench.bring.framing import framed, given_frame
 from selbench.bring.modules import module_of, outputs_of, own_copy
 from selbench.bring.probe import probed
 from selbench.bring.subject import bring, network_of
@@ -14,6 +15,8 @@ __all__ = [
     "adhoc_study",
     "bring",
     "code",
+    "framed",
+    "given_frame",
     "module_of",
     "network_of",
     "outputs_of",

@@ -30,20 +30,34 @@ PREPROCESSINGS = {
 def robustbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """RobustBench's zoo: NAME, or ZOO/NAME for another than the data set's, and --threat-model."""
     refuse(brought.spec, mean=brought.mean, std=brought.std, entry=brought.entry)
-    zoo, _, model = name.rpartition("/")
-    zoo = zoo or SIZES.get(len(dataset.classes), "")
-    if zoo not in SIZES.values():
-        raise unknown("zoo of RobustBench in ZOO/NAME", zoo, SIZES.values())
-    threat = brought.threat_model or "Linf"
-    if threat not in THREATS:
-        raise unknown("threat model", threat, THREATS)
+    zoo, threat, model = _place(name, brought, SIZES.get(len(dataset.classes), ""))
     entry = _entry(zoo, threat, model)
     if brought.weights:
         network = _with_file(zoo, threat, model, entry, brought.weights)
     else:
         network = _load(zoo, threat, model, entry, home() / "robustbench")
-    inputs = PREPROCESSINGS[entry.get("preprocessing") or ""]
-    return Resolved(network, inputs, threat, f"{zoo}/{threat}/{model}")
+    return Resolved(network, _inputs(entry), threat, f"{zoo}/{threat}/{model}")
+
+
+def declared(name: str, brought: NetworkSpec) -> Inputs:
+    """Return the preprocessing that the zoo evaluates a network with, one for ImageNet if any."""
+    return _inputs(_entry(*_place(name, brought, "imagenet")))
+
+
+def _place(name: str, brought: NetworkSpec, usual: str) -> tuple[str, str, str]:
+    """Return zoo, threat model and name of a network; the zoo is `usual` where none is named."""
+    zoo, _, model = name.rpartition("/")
+    zoo = zoo or usual
+    if zoo not in SIZES.values():
+        raise unknown("zoo of RobustBench in ZOO/NAME", zoo, SIZES.values())
+    threat = brought.threat_model or "Linf"
+    if threat not in THREATS:
+        raise unknown("threat model", threat, THREATS)
+    return zoo, threat, model
+
+
+def _inputs(entry: dict[str, Any]) -> Inputs:
+    return PREPROCESSINGS[entry.get("preprocessing") or ""]
 
 
 @cache

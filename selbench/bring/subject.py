@@ -43,7 +43,7 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
     outputs = read_class_map(brought.class_map, dataset.classes) if brought.class_map else None
     found = _found(checked, model, dataset, None if outputs else len(dataset.classes))
     name = _name(brought, found)
-    inputs = _overridden(found.inputs, brought)
+    inputs = _fitting(_overridden(found.inputs, brought), dataset)
     network = _assembled(found.network, inputs).eval()
     whole: nn.Module = MappedClasses(network, outputs) if outputs else network
     about = _about(network, inputs, outputs, dataset) + _origin(checked, found)
@@ -155,6 +155,13 @@ def _overridden(declared: Inputs, brought: NetworkSpec) -> Inputs:
     if brought.input_size is None:
         return declared
     return replace(declared, resize=brought.input_size, crop=brought.input_size)
+
+
+def _fitting(inputs: Inputs, dataset: Dataset) -> Inputs:
+    """Return what is left to do of images that were scaled and cut from their files already."""
+    side = inputs.crop or inputs.resize
+    done = dataset.framed and set(dataset.test.images.shape[-2:]) == {side}
+    return replace(inputs, resize=None, crop=None) if done else inputs
 
 
 def _assembled(network: nn.Module, inputs: Inputs) -> nn.Module:

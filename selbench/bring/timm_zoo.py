@@ -17,9 +17,7 @@ from selbench.errors import SelbenchError, unknown
 def timm(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """Classifiers of timm: --pretrained, with --weights, or with random weights."""
     refuse(brought.spec, threat_model=brought.threat_model)
-    library = _library()
-    if not library.is_model(name):
-        raise unknown("timm network", name, library.list_models())
+    library = _named(name)
     if brought.pretrained:
         network = _pretrained(library, name, brought.spec)
     else:
@@ -30,7 +28,31 @@ def timm(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None)
         network = built(make, brought, classes)
     note = "pretrained" if brought.pretrained else "" if brought.weights else "random"
     config = library.data.resolve_model_data_config(network, use_test_size=brought.pretrained)
-    return Resolved(network, _declared(config), note, name)
+    return Resolved(network, _inputs(config), note, name)
+
+
+def declared(name: str, brought: NetworkSpec) -> Inputs:
+    """Return the preprocessing that timm evaluates a network with."""
+    library = _named(name)
+    known = library.get_pretrained_cfg(name)
+    config = library.data.resolve_data_config(
+        pretrained_cfg=known.to_dict() if known else {}, use_test_size=brought.pretrained
+    )
+    if config["crop_mode"] != "center":
+        raise SelbenchError(
+            f"{brought.spec} declares that images are squeezed to a square ({config['crop_mode']}),"
+            " which is not done here; scale and cut them: --resize "
+            f"{_inputs(config).resize} --crop {_inputs(config).crop}"
+        )
+    return _inputs(config)
+
+
+def _named(name: str) -> Any:
+    """Return timm, which has a network of that name."""
+    library = _library()
+    if not library.is_model(name):
+        raise unknown("timm network", name, library.list_models())
+    return library
 
 
 def _library() -> Any:
@@ -58,7 +80,7 @@ def _pretrained(library: Any, name: str, spec: str) -> Any:
         ) from problem
 
 
-def _declared(config: dict[str, Any]) -> Inputs:
+def _inputs(config: dict[str, Any]) -> Inputs:
     """Return the preprocessing of timm's evaluation: scale up, and cut a share from the centre."""
     side = int(config["input_size"][-1])
     interpolation = config["interpolation"]

@@ -23,11 +23,7 @@ def torchvision(name: str, brought: NetworkSpec, dataset: Dataset, classes: int 
     from torchvision import models
 
     refuse(brought.spec, threat_model=brought.threat_model)
-    names = models.list_models(module=models)
-    if name not in names:
-        raise unknown("torchvision network", name, names)
-    published = models.get_model_weights(name).DEFAULT
-    inputs = declared(published)
+    inputs, published = declared(name, brought), _published(name)
     if brought.pretrained:
         place = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rpartition("/")[2]
         try:
@@ -46,9 +42,19 @@ def torchvision(name: str, brought: NetworkSpec, dataset: Dataset, classes: int 
     return Resolved(network, inputs, "" if brought.weights else "random", name, "".join(given))
 
 
-def declared(published: Any) -> Inputs:
+def _published(name: str) -> Any:
+    """Return the weights that torchvision publishes of a network."""
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise unknown("torchvision network", name, names)
+    return models.get_model_weights(name).DEFAULT
+
+
+def declared(name: str, brought: NetworkSpec) -> Inputs:
     """Return the preprocessing that published weights were evaluated with."""
-    preset = published.transforms()
+    preset = _published(name).transforms()
     return Inputs(
         resize=preset.resize_size[0],
         crop=preset.crop_size[0],

@@ -10,10 +10,14 @@ from rich.console import Console
 from selbench.errors import SelbenchError, unknown
 from selbench.options import (
     Corruptions,
+    Crop,
     Device,
     Force,
+    Interpolation,
     Quiet,
+    Resize,
     expanded,
+    framing,
     refuse_idle,
     say,
     shown,
@@ -60,6 +64,9 @@ def corrupt(
         typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Where the data set's images lie.")] = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    interpolation: Interpolation = None,
     preview: Annotated[
         Path | None, typer.Option(help="Draw a contact sheet, a PNG file; needs no OUTPUT.")
     ] = None,
@@ -84,6 +91,7 @@ def corrupt(
     The same command goes on where an interrupted one stopped; with other corruptions it adds them.
     `selbench run --source OUTPUT` evaluates on the set.
     """
+    from selbench.bring import given_frame
     from selbench.corrupted.sheet import check_place, write_sheet
     from selbench.corrupted.source import open_source
     from selbench.corrupted.treatment import Treatment, choose_scale, choose_severities
@@ -104,6 +112,9 @@ def corrupt(
             "--seed": seed,
             "--format": format != "npy",
             "--scale": scale and not against,
+            "--resize": resize,
+            "--crop": crop,
+            "--interpolation": interpolation,
         }
         refuse_idle([option for option, given in idle.items() if given])
         against = expanded(against)
@@ -116,7 +127,8 @@ def corrupt(
     if preview:
         check_place(preview, force)
     severities = choose_severities(split_words(severity))
-    where, source = choose_device(device), open_source(name, data, progress)
+    frame = given_frame(framing(resize, crop, interpolation))
+    where, source = choose_device(device), open_source(name, data, progress, frame)
     names = choose(words, suite, scale or source.read(range(1)).shape[2])
     treatment = Treatment(names, severities, seed, scale)
     if output:

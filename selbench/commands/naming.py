@@ -102,14 +102,27 @@ def opened_session(
     engine: "Engine | None" = None,
 ) -> "Session":
     """Open the study that is meant, with what options say of it; arguments as `Session.open`."""
+    from selbench.datasets.frame import frame_of
     from selbench.session import Session
 
     alphas, seeds = split_words(options.alpha), split_words(options.seed)
-    data, progress = options.data, shown(quiet)
-    source, scale = options.source, options.scale
-    return Session.open(
-        meant, alphas, seeds, device, data, progress, source, scale, mechanism, engine
+    session = Session.open(
+        meant,
+        alphas,
+        seeds,
+        device,
+        options.data,
+        shown(quiet),
+        options.source,
+        options.scale,
+        mechanism,
+        engine,
+        options.framing,
+        networks_named(options),
     )
+    if session.dataset.framed and not quiet:
+        note(f"images: {frame_of(session.study.dataset)}")
+    return session
 
 
 def networks_of(

@@ -7,15 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter
 
 from selbench.datasets import DATASETS
-from selbench.datasets.images import DECODING, decode_image, decode_images
+from selbench.datasets.dataset import decoded
+from selbench.datasets.frame import Frame
+from selbench.datasets.images import DECODING, Picture, decode_image, decode_images
 from selbench.datasets.tree import Tree, find_parts, read_tree, tell_left_out
 from selbench.errors import DamagedError, SelbenchError, unknown
 from selbench.files import DIGEST, fingerprint, home, read_json, sealed, unsealed, write_json
@@ -87,16 +88,19 @@ class Source:
         return parts
 
 
-def open_source(name: str, data: Path | None, progress: Progress) -> Source:
+def open_source(
+    name: str, data: Path | None, progress: Progress, frame: Frame | None = None
+) -> Source:
     """Return the images called `name`: a data set, whose images lie in `data`, or a folder.
 
-    A folder of a data set's name is meant only where `name` contains a slash.
+    A folder of a data set's name is meant only where `name` contains a slash. A `frame` scales and
+    cuts image files.
 
     Raises:
         SelbenchError: for what is neither, and for images that are not there.
     """
     if name in DATASETS:
-        return _open_dataset(name, data, progress)
+        return _open_dataset(name, data, progress, frame)
     folder = Path(name).expanduser()
     if not folder.is_dir():
         hint = str(unknown("data set", name, DATASETS)).partition("; ")[2]
@@ -105,12 +109,12 @@ def open_source(name: str, data: Path | None, progress: Progress) -> Source:
         raise SelbenchError(
             f"--data belongs to a data set's name; leave it out, {name} is a folder"
         )
-    return _open_folder(folder, progress)
+    return _open_folder(folder, progress, frame)
 
 
-def _open_dataset(name: str, data: Path | None, progress: Progress) -> Source:
+def _open_dataset(name: str, data: Path | None, progress: Progress, frame: Frame | None) -> Source:
     root = None if data is None else data.expanduser()
-    dataset = DATASETS[name](root, progress)
+    dataset = decoded(name, root, progress, frame)
     split = dataset.test
     height, width = split.images.shape[2:]
     return Source(
@@ -129,7 +133,7 @@ def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"{position:0{digits}}" for position in range(count))
 
 
-def _open_folder(folder: Path, progress: Progress) -> Source:
+def _open_folder(folder: Path, progress: Progress, frame: Frame | None) -> Source:
     place = find_parts(folder)[1]
     tree = read_tree(place)
     for name in tree.classes:
@@ -142,18 +146,18 @@ def _open_folder(folder: Path, progress: Progress) -> Source:
         tree.classes,
         labels,
         _names(tree),
-        _reader(tree.files),
-        cache(lambda: _survey(tree.files, labels, progress)),
+        _reader(tree.files, frame),
+        cache(lambda: _survey(tree.files, labels, progress, frame)),
     )
 
 
-def _reader(paths: Sequence[Path]) -> Callable[[range], Pixels]:
+def _reader(paths: Sequence[Path], frame: Frame | None) -> Callable[[range], Pixels]:
     kept: dict[range, Pixels] = {}
 
     def read(rows: range) -> Pixels:
         if rows in kept:
             return kept[rows]
-        images = decode_images(paths[rows.start : rows.stop], SILENT, "")
+        images = decode_images(paths[rows.start : rows.stop], SILENT, "", frame)
         if sum(each.numel() for each in list(kept.values())) + images.numel() <= KEPT:
             kept[rows] = images
         return images
@@ -206,17 +210,20 @@ def _distinct(files: list[Path]) -> list[str]:
     return numbered
 
 
-def _survey(paths: Sequence[Path], labels: Labels | None, progress: Progress) -> Survey:
+def _survey(
+    paths: Sequence[Path], labels: Labels | None, progress: Progress, frame: Frame | None
+) -> Survey:
     """Look at every file once; what was seen is kept until a file changes."""
     with _reading():
         status = [(str(path.absolute()), path.stat()) for path in paths]
     files = [(name, each.st_size, each.st_mtime_ns) for name, each in status]
-    stamp = fingerprint([DECODING, None if labels is None else labels.tolist(), files])
+    numbers = None if labels is None else labels.tolist()
+    stamp = fingerprint([DECODING, numbers, files, *([str(frame)] if frame else [])])
     kept = home() / "surveys" / f"{stamp}.json"
     if kept.is_file():
         with suppress(ValueError, DamagedError):  # a damaged one is made again
             return survey_in(kept)
-    survey = _look(paths, labels, progress)
+    survey = _look(paths, labels, progress, frame)
     write_json(kept, sealed({"sizes": survey.sizes, "checksum": survey.checksum}))
     return survey
 
@@ -230,11 +237,13 @@ def survey_in(path: Path) -> Survey:
     return survey
 
 
-def _look(paths: Sequence[Path], labels: Labels | None, progress: Progress) -> Survey:
+def _look(
+    paths: Sequence[Path], labels: Labels | None, progress: Progress, frame: Frame | None
+) -> Survey:
     sizes: list[tuple[int, int]] = []
     digest = hashlib.sha256()
     with progress.track("read images", len(paths)) as step:
-        for image in _decoded(paths):
+        for image in _decoded(paths, frame):
             if not sizes:
                 digest.update(repr((len(paths), 3, *image.shape[:2])).encode())
             sizes.append((image.shape[0], image.shape[1]))
@@ -247,7 +256,7 @@ def _look(paths: Sequence[Path], labels: Labels | None, progress: Progress) -> S
     return Survey(tuple(sizes), digest.hexdigest()[:16])
 
 
-def _decoded(paths: Sequence[Path]) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+def _decoded(paths: Sequence[Path], frame: Frame | None) -> Iterator[Picture]:
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), SURVEYED):
-            yield from pool.map(decode_image, paths[start : start + SURVEYED])
+            yield from pool.map(decode_image, paths[start : start + SURVEYED], repeat(frame))

@@ -1,9 +1,11 @@
 """Decoded images are kept as arrays: decoding is done once, a damaged cache is made anew."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -11,11 +13,16 @@ from jaxtyping import Int64, UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from selbench.datasets.dataset import Dataset, make_split
+from selbench.datasets.dataset import Checksum, Dataset, make_split
+from selbench.datasets.frame import Frame, cure
+from selbench.datasets.images import decode_image, each_decoded
+from selbench.errors import SelbenchError
 from selbench.files import fingerprint, replacing
+from selbench.progress import Progress
 
 FORMAT = "1"
 PARTS = ("train", "test")
+UNKNOWN = "0" * 16  # until all images are decoded: as long as a checksum
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,92 @@ class Decoded:
     train_labels: Int64[Tensor, " train"]
     test_images: UInt8[Tensor, "test 3 height width"]
     test_labels: Int64[Tensor, " test"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files to decode, with the numbers of their classes; none to train where there are none.
+
+    Attributes:
+        classes: in the order of their numbers.
+        frame: scales and cuts the images; None to leave them.
+    """
+
+    classes: tuple[str, ...]
+    train: Sequence[Path]
+    train_labels: Int64[Tensor, " train"]
+    test: Sequence[Path]
+    test_labels: Int64[Tensor, " test"]
+    frame: Frame | None = None
+
+
+def cached_files(
+    name: str, path: Path, stamp: str, files: Callable[[], Files], progress: Progress
+) -> Dataset:
+    """Return the data set kept at `path`, or decode its files to there; arguments as `cached`.
+
+    Images go from their files to the cache, and are mapped from there: few are in memory at once.
+    """
+    dataset = _read(name, path, stamp)
+    if dataset is None:
+        _decode_to(path, stamp, files(), progress)
+        dataset = _read(name, path, stamp)
+    if dataset is None:
+        raise SelbenchError(f"{path} changed while it was written; try again")
+    return dataset
+
+
+def _decode_to(path: Path, stamp: str, files: Files, progress: Progress) -> None:
+    """Write what `_read` reads, an image at a time."""
+    parts = (
+        ("training", files.train, files.train_labels),
+        ("test", files.test, files.test_labels),
+    )
+    first = files.test[0]
+    shape = decode_image(first, files.frame).shape
+    tensors = {f"{part}_labels": labels for part, (_, _, labels) in zip(PARTS, parts, strict=True)}
+    shapes = {
+        f"{part}_images": (len(labels), *shape)
+        for part, (_, _, labels) in zip(PARTS, parts, strict=True)
+    }
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(_header(stamp, files.classes, tensors, shapes, [UNKNOWN] * 2))
+        for labels in tensors.values():
+            file.write(labels.numpy().data)
+        sums = []
+        for kind, paths, labels in parts:
+            digest = Checksum((len(paths), shape[2], *shape[:2]))
+            images = each_decoded(
+                paths, progress, f"decode {kind} images", files.frame, first, cure
+            )
+            for image in images if paths else ():
+                file.write(image.data)
+                digest.update(image.data)
+            sums.append(digest.of(labels))
+        file.seek(0)
+        file.write(_header(stamp, files.classes, tensors, shapes, sums))
+
+
+def _header(
+    stamp: str,
+    classes: tuple[str, ...],
+    labels: Mapping[str, Tensor],
+    images: Mapping[str, tuple[int, ...]],
+    sums: Sequence[str],
+) -> bytes:
+    """Return how a file in safetensors format begins; as long whatever the checksums are."""
+    content: dict[str, Any] = {"__metadata__": _about(stamp, classes, sums)}
+    start = 0
+    for name, kind, shape, size in (
+        *((name, "I64", tuple(tensor.shape), 8) for name, tensor in labels.items()),
+        *((name, "U8", shape, 1) for name, shape in images.items()),
+    ):
+        end = start + size * prod(shape)
+        content[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def cached(name: str, path: Path, stamp: str, decode: Callable[[], Decoded]) -> Dataset:
@@ -80,7 +173,8 @@ def _read(name: str, path: Path, stamp: str | None) -> Dataset | None:
         dataset = _dataset(name, Decoded(classes, train, labels[0], test, labels[1]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError):
         return None  # another's file may hold anything
-    return dataset if _checksums(dataset) == about.get("checksums") else None
+    sums = (dataset.train.checksum, dataset.test.checksum)
+    return dataset if _about("", classes, sums)["checksums"] == about.get("checksums") else None
 
 
 def _write(path: Path, stamp: str, dataset: Dataset) -> None:
@@ -88,15 +182,15 @@ def _write(path: Path, stamp: str, dataset: Dataset) -> None:
     for part, split in zip(PARTS, (dataset.train, dataset.test), strict=True):
         tensors[f"{part}_images"] = split.images.permute(0, 2, 3, 1).contiguous()
         tensors[f"{part}_labels"] = split.labels.to(torch.int64)
-    about = {
-        "format": FORMAT,
-        "stamp": stamp,
-        "classes": json.dumps(dataset.classes),
-        "checksums": _checksums(dataset),
-    }
+    about = _about(stamp, dataset.classes, (dataset.train.checksum, dataset.test.checksum))
     with replacing(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, about)
 
 
-def _checksums(dataset: Dataset) -> str:
-    return f"{dataset.train.checksum} {dataset.test.checksum} {fingerprint(dataset.classes)}"
+def _about(stamp: str, classes: tuple[str, ...], sums: Sequence[str]) -> dict[str, str]:
+    return {
+        "format": FORMAT,
+        "stamp": stamp,
+        "classes": json.dumps(classes),
+        "checksums": " ".join([*sums, fingerprint(classes)]),
+    }

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from selbench.datasets.frame import Frame, frame_of
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT, Progress
 from selbench.randomness import seeded
@@ -59,12 +61,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its classes in the order of their numbers."""
+    """A data set with its classes in the order of their numbers.
+
+    `framed` if its images were scaled or cut from files of many sizes.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     test: Split
+    framed: bool = False
 
     @cached_property
     def moments(self) -> tuple[Channels, Channels]:
@@ -88,7 +94,7 @@ class Dataset:
         return (r[0], g[0], b[0]), (r[1], g[1], b[1])
 
 
-Decoder = Callable[[Path | None, Progress], Dataset]
+Decoder = Callable[..., Dataset]  # (root, progress), and `frame` where it takes image files
 DATASETS = Registry[Decoder]("dataset")
 
 
@@ -99,7 +105,7 @@ def load_dataset(spec: DatasetSpec, progress: Progress = SILENT) -> Dataset:
         SelbenchError: for an unknown name, for data that is not there (with where to put it or how
             to download it), for an image that cannot be used, and for more classes than there are.
     """
-    dataset = DATASETS[spec.name](spec.root, progress)
+    dataset = decoded(spec.name, spec.root, progress, frame_of(spec))
     if spec.classes is not None:
         dataset = _first_classes(dataset, spec.classes)
     if 0 < len(dataset.train) <= spec.validation:
@@ -108,6 +114,21 @@ def load_dataset(spec: DatasetSpec, progress: Progress = SILENT) -> Dataset:
             "training images; hold fewer out"
         )
     return dataset
+
+
+def decoded(name: str, root: Path | None, progress: Progress, frame: Frame | None) -> Dataset:
+    """Return a data set as its decoder gives it; `frame` scales and cuts image files."""
+    decoder = DATASETS[name]
+    if frame is None:
+        return decoder(root, progress)
+    if "frame" not in signature(decoder).parameters:
+        framed = [name for name in DATASETS if "frame" in signature(DATASETS[name]).parameters]
+        raise SelbenchError(
+            f"--resize and --crop (resize and crop in a study) are for {' and '.join(framed)}, "
+            f"whose image files may have many sizes; those of {name} have one: leave them out, and "
+            "--input-size says what a network takes"
+        )
+    return replace(decoder(root, progress, frame=frame), framed=True)
 
 
 def _first_classes(dataset: Dataset, number: int) -> Dataset:
@@ -126,12 +147,28 @@ def _first_classes(dataset: Dataset, number: int) -> Dataset:
 
 def make_split(images: Pixels, labels: Labels) -> Split:
     """Build a whole split; `images` may lie in memory as they like."""
-    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest = Checksum(tuple(images.shape))
     digest.update(images.permute(0, 2, 3, 1).contiguous().numpy().data)
-    digest.update(labels.contiguous().numpy().data)
     examples = torch.arange(len(labels))
     channels_last = images.contiguous(memory_format=torch.channels_last)
-    return Split(channels_last, labels, examples, digest.hexdigest()[:16])
+    return Split(channels_last, labels, examples, digest.of(labels))
+
+
+class Checksum:
+    """What identifies images, labels and their order; images may come one after the other."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """Begin with the shape of all images: (images, 3, height, width)."""
+        self._digest = hashlib.sha256(repr(shape).encode())
+
+    def update(self, pixels: memoryview) -> None:
+        """Take the next values, in the order (height, width, 3)."""
+        self._digest.update(pixels)
+
+    def of(self, labels: Labels) -> str:
+        """Return the checksum, once all images were taken."""
+        self._digest.update(labels.contiguous().numpy().data)
+        return self._digest.hexdigest()[:16]
 
 
 def stratified_order(labels: Labels, generator: torch.Generator) -> Examples:

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from selbench.datasets.cache import Decoded, cached
+from selbench.datasets.cache import Files, cached_files
 from selbench.datasets.dataset import DATASETS, Dataset
-from selbench.datasets.images import DECODING, decode_images
+from selbench.datasets.frame import Frame
+from selbench.datasets.images import DECODING
 from selbench.datasets.tree import Tree, find_parts, read_tree, tell_left_out
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint, home, writable
@@ -15,13 +16,13 @@ CACHE = ".selbench.safetensors"
 
 
 @DATASETS
-def folder(root: Path | None, progress: Progress) -> Dataset:
-    """Image files of one size below `root`, in `train/<class>/` and `test/<class>/`.
+def folder(root: Path | None, progress: Progress, frame: Frame | None = None) -> Dataset:
+    """Image files below `root`, in `train/<class>/` and `test/<class>/`, of one size or framed.
 
     The latter may be `val/`; networks that are only evaluated need no training images. Classes are
     numbered in the alphabetical order of `train`, files taken in that order. The decoded images are
-    kept in `root`, or in the cache folder where `root` cannot be written; a changed, added or
-    removed file makes them anew.
+    kept in `root`, or in the cache folder where `root` cannot be written or there is a frame; a
+    changed, added or removed file makes them anew.
     """
     if root is None:
         raise SelbenchError(
@@ -38,23 +39,11 @@ def folder(root: Path | None, progress: Progress) -> Dataset:
         )
     tell_left_out(root, [*(train.left if train else ()), *test.left])
     labels = test.labels(classes)
-
-    def decode() -> Decoded:
-        others = decode_images(test.files, progress, "decode test images")
-        if train is None:
-            return Decoded(classes, others[:0], others.new_zeros(0).long(), others, labels)
-        images = decode_images(train.files, progress, "decode training images")
-        if images.shape[1:] != others.shape[1:]:
-            sizes = [f"{t.shape[3]} x {t.shape[2]} pixels" for t in (others, images)]
-            raise SelbenchError(
-                f"the images in {places[1]} are {sizes[0]}, those in {places[0]} "
-                f"{sizes[1]}; all images of a data set must have one size"
-            )
-        return Decoded(classes, images, train.labels(classes), others, labels)
-
-    files = [*(train.files if train else ()), *test.files]
-    stamp = fingerprint([DECODING, labels.tolist(), [_file_stamp(path, root) for path in files]])
-    dataset = cached("folder", _cache_path(root), stamp, decode)
+    training = (train.files, train.labels(classes)) if train else ((), labels[:0])
+    files = Files(classes, *training, test.files, labels, frame)
+    stamps = [_file_stamp(path, root) for path in (*files.train, *files.test)]
+    stamp = fingerprint([DECODING, labels.tolist(), stamps])
+    dataset = cached_files("folder", _cache_path(root, frame), stamp, lambda: files, progress)
     return replace(dataset, classes=classes)
 
 
@@ -76,7 +65,9 @@ def _file_stamp(path: Path, root: Path) -> tuple[str, int, int]:
     return str(path.relative_to(root)), status.st_size, status.st_mtime_ns
 
 
-def _cache_path(root: Path) -> Path:
-    if writable(root):
+def _cache_path(root: Path, frame: Frame | None) -> Path:
+    if frame is None and writable(root):
         return root / CACHE
-    return home() / "datasets" / f"folder-{fingerprint(str(root.absolute()))}.safetensors"
+    place = str(root.absolute())
+    number = fingerprint([place, str(frame)] if frame else place)
+    return home() / "datasets" / f"folder-{number}.safetensors"

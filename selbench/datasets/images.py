@@ -4,12 +4,15 @@ One rule for every file: upright as its EXIF orientation says, the first frame, 
 over white, of 16 bits the upper 8, whatever else Pillow converts to RGB; colour profiles are left.
 """
 
+import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,14 @@ import torch
 from PIL import Image
 
 from selbench.content import check_regular
+from selbench.datasets.frame import LARGEST, Frame
 from selbench.errors import SelbenchError
 from selbench.progress import Progress
 from selbench.types import Pixels
 
+Picture = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 DECODING = 2  # grows whenever a file may decode to other values
+WORKERS = min(32, (os.cpu_count() or 1) + 4)
 MAX_SIDE = 4096  # a larger header is a decompression bomb or no benchmark image
 # What Pillow knows by name alone, or draws with other programs.
 NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -55,51 +61,97 @@ def _formats() -> list[str]:
     return [name for name in Image.OPEN if name not in NO_PIXELS]
 
 
-def decode_images(paths: Sequence[Path], progress: Progress, task: str) -> Pixels:
-    """Decode files of one size to RGB, in order, in threads.
-
-    Raises:
-        SelbenchError: naming a file that does not decode, or has another size than the first.
-    """
-    first = decode_image(paths[0])
+def decode_images(
+    paths: Sequence[Path], progress: Progress, task: str, frame: Frame | None = None
+) -> Pixels:
+    """Decode files of one size to RGB, in order; arguments as `each_decoded`, which raises."""
+    images = each_decoded(paths, progress, task, frame)
+    first = next(images)
     pixels = np.empty((len(paths), *first.shape), np.uint8)
-
-    def place(position: int) -> None:
-        image = decode_image(paths[position])
-        if image.shape != first.shape:
-            raise SelbenchError(
-                f"{paths[position]} is {_size(image)} pixels, {paths[0].name} before it is "
-                f"{_size(first)}; all images of a data set must have one size"
-            )
-        pixels[position] = image
-
-    chunk = 1000
-    with ThreadPoolExecutor() as pool, progress.track(task, len(paths)) as step:
-        for start in range(0, len(paths), chunk):
-            part = range(start, min(start + chunk, len(paths)))
-            list(pool.map(place, part))
-            step(len(part))
+    for place, image in enumerate((first, *images)):
+        pixels[place] = image
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def decode_image(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Decode a file to RGB of shape (height, width, 3); `SelbenchError` where that fails."""
+def each_decoded(
+    paths: Sequence[Path],
+    progress: Progress,
+    task: str,
+    frame: Frame | None = None,
+    first: Path | None = None,
+    advise: Callable[..., str] = lambda *sizes: "",
+) -> Iterator[Picture]:
+    """Decode files to RGB of one size, (height, width, 3), in order, in threads.
+
+    Few are held at once. Pillow gives other threads way while it decodes and scales.
+
+    Args:
+        paths: of the files, at least one.
+        progress: is told of every image, as `task`.
+        task: what is done.
+        frame: scales and cuts the images.
+        first: a file whose size all must have; the first of `paths` for None.
+        advise: says of two sizes what to do about them.
+
+    Raises:
+        SelbenchError: naming a file that does not decode, or has another size.
+    """
+    first = first or paths[0]
+    shape = decode_image(first, frame).shape
+    with ThreadPoolExecutor(WORKERS) as pool, progress.track(task, len(paths)) as step:
+        left, ahead = iter(paths), deque[tuple[Path, Future[Picture]]]()
+        for path in islice(left, 2 * WORKERS):
+            ahead.append((path, pool.submit(decode_image, path, frame)))
+        while ahead:
+            path, decoded = ahead.popleft()
+            image = decoded.result()
+            if image.shape != shape:
+                cure = advise(image.shape[:2], shape[:2])
+                raise SelbenchError(
+                    f"{path} is {_size(image.shape)} pixels, {first} is {_size(shape)}; all images "
+                    f"of a data set must have one size{'; ' if cure else ''}{cure}"
+                )
+            for path in islice(left, 1):
+                ahead.append((path, pool.submit(decode_image, path, frame)))
+            yield image
+            step()
+
+
+def decode_image(path: Path, frame: Frame | None = None) -> Picture:
+    """Decode a file to RGB of shape (height, width, 3), scaled and cut where there is a frame.
+
+    Raises `SelbenchError` where that fails.
+    """
     try:
         check_regular(path)
         with Image.open(path, formats=_formats()) as image:
-            if max(image.size) > MAX_SIDE:
-                raise _too_large(path)
+            _check_size(path, image.size, frame)
             _tell_reduced(image)
             image.load()
             rgb = _to_rgb(image, path)
             turn = _find_turn(image)
-            return np.asarray(rgb if turn is None else rgb.transpose(turn))
+            upright = rgb if turn is None else rgb.transpose(turn)
+        return np.asarray(upright if frame is None else _framed(upright, frame, path))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
         raise _too_large(path) from problem
     except BROKEN as problem:
         raise SelbenchError(
             f"{path} cannot be decoded as an image ({problem}); repair or remove it"
         ) from problem
+
+
+def _framed(image: Image.Image, frame: Frame, path: Path) -> Image.Image:
+    try:
+        return frame.of(image)
+    except ValueError as problem:
+        raise SelbenchError(f"{path} {problem}") from problem
+
+
+def _check_size(path: Path, size: tuple[int, int], frame: Frame | None) -> None:
+    if frame is None and max(size) > MAX_SIDE:
+        raise _too_large(path)
+    if size[0] * size[1] > LARGEST:
+        raise SelbenchError(f"{path} is {size[0]} x {size[1]} pixels; shrink or remove it")
 
 
 def _find_turn(image: Image.Image) -> Image.Transpose | None:
@@ -140,5 +192,5 @@ def _too_large(path: Path) -> SelbenchError:
     return SelbenchError(f"{path} is larger than {MAX_SIDE} pixels; shrink or remove it")
 
 
-def _size(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
-    return f"{image.shape[1]} x {image.shape[0]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import torch
 
-from selbench.datasets.cache import Decoded, cached
+from selbench.datasets.cache import Files, cached_files
 from selbench.datasets.dataset import DATASETS, Dataset
-from selbench.datasets.images import decode_images
 from selbench.datasets.tree import ANNOTATIONS, list_images, read_annotations
 from selbench.errors import SelbenchError
 from selbench.files import home
@@ -32,10 +31,10 @@ def tiny_imagenet(root: Path | None, progress: Progress) -> Dataset:
     path = home() / "datasets" / "tiny-imagenet.safetensors"
     # Listing 110,000 files takes seconds; the annotations tell which tree it is.
     stamp = f"{folder.absolute()} {annotations.stat().st_size} {annotations.stat().st_mtime_ns}"
-    return cached("tiny-imagenet", path, stamp, lambda: _decode(folder, progress))
+    return cached_files("tiny-imagenet", path, stamp, lambda: _list(folder), progress)
 
 
-def _decode(folder: Path, progress: Progress) -> Decoded:
+def _list(folder: Path) -> Files:
     if not (folder / "train").is_dir():
         raise SelbenchError(f"{folder / 'train'} is missing; unpack the archive again")
     classes = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
@@ -46,12 +45,10 @@ def _decode(folder: Path, progress: Progress) -> Decoded:
         raise SelbenchError(
             f"{folder / 'train'} lacks the class folder {min(strangers)}; unpack the archive again"
         )
-    return Decoded(
+    return Files(
         classes,
-        decode_images(
-            [path for paths in train for path in paths], progress, "decode training images"
-        ),
+        [path for paths in train for path in paths],
         torch.tensor([label for label, paths in enumerate(train) for _ in paths]),
-        decode_images([path for path, _ in test], progress, "decode test images"),
+        [path for path, _ in test],
         torch.tensor([classes.index(name) for _, name in test]),
     )

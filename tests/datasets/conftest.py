@@ -131,6 +131,6 @@ def no_decoding(monkeypatch):
         raise AssertionError("decoded again")
 
     monkeypatch.setattr("selbench.datasets.cifar._decode_binary", fail)
-    for module in ("cifar", "digits", "tiny_imagenet"):
+    for module in ("cifar", "digits"):
         monkeypatch.setattr(f"selbench.datasets.{module}._decode", fail)
-    monkeypatch.setattr("selbench.datasets.folder.decode_images", fail)
+    monkeypatch.setattr("selbench.datasets.cache.each_decoded", fail)

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from selbench.datasets import folder
+from selbench.datasets import cache, folder
 
 
 def test_folder_takes_classes_and_files_in_alphabetical_order(image_tree):
@@ -88,7 +88,7 @@ def test_folder_that_cannot_be_written_is_cached_at_home(image_tree, fresh_home,
     (kept,) = (fresh_home / "datasets").iterdir()
     assert kept.name.startswith("folder-")
     assert not (root / ".selbench.safetensors").exists()
-    monkeypatch.setattr(folder, "decode_images", None)
+    monkeypatch.setattr(cache, "each_decoded", None)
     assert_equal(load("folder", root), first)
 
 
@@ -134,25 +134,31 @@ def test_folder_is_decoded_anew_when_a_file_of_equal_size_takes_another_s_place(
     assert torch.equal(again.test.images[0], before.test.images[6])
 
 
+def rewrite(path, content):
+    """Write another file of that name: the images that were read are mapped from the old one."""
+    path.unlink()
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 1000, -1])
 def test_truncated_cache_is_made_anew(kept, tree, monkeypatch):
-    cache = Path("images/.selbench.safetensors")
-    whole = cache.read_bytes()
-    cache.write_bytes(whole[:kept])
+    path = Path("images/.selbench.safetensors")
+    whole = path.read_bytes()
+    rewrite(path, whole[:kept])
     assert_equal(load("folder", Path("images")), tree)
-    monkeypatch.setattr(folder, "decode_images", None)
+    monkeypatch.setattr(cache, "each_decoded", None)
     assert_equal(load("folder", Path("images")), tree)
 
 
 def test_cache_damaged_in_any_byte_is_made_anew_or_read_right(image_tree):
     root = image_tree(classes=2, train=2, test=1, side=8)
     whole_data = load("folder", root)
-    cache = root / ".selbench.safetensors"
-    whole = cache.read_bytes()
+    path = root / ".selbench.safetensors"
+    whole = path.read_bytes()
     for place in range(0, len(whole), 11):
         damaged = bytearray(whole)
         damaged[place] ^= 1 + place % 15
-        cache.write_bytes(damaged)
+        rewrite(path, damaged)
         assert_equal(load("folder", root), whole_data)
 
 
@@ -161,9 +167,9 @@ def test_cache_damaged_in_any_byte_is_made_anew_or_read_right(image_tree):
     [(b'"I64"', b'"F64"'), (b'"U8"', b'"I8"'), (b"digit-1", b"digit-7"), (b"classes", b"clauses")],
 )
 def test_cache_with_another_header_is_made_anew(old, new, tree):
-    cache = Path("images/.selbench.safetensors")
-    assert old in cache.read_bytes()
-    cache.write_bytes(cache.read_bytes().replace(old, new))
+    path = Path("images/.selbench.safetensors")
+    assert old in path.read_bytes()
+    rewrite(path, path.read_bytes().replace(old, new))
     assert_equal(load("folder", Path("images")), tree)
 
 
@@ -204,11 +210,12 @@ def no_images(tensors, about):
     ],
 )
 def test_cache_that_is_not_ours_is_made_anew(spoil, tree):
-    path = "images/.selbench.safetensors"
+    path = Path("images/.selbench.safetensors")
     with safe_open(path, framework="pt") as file:
         about = file.metadata()
     tensors = load_file(path)
     spoil(tensors, about)
+    path.unlink()
     save_file(tensors, path, about)
     assert_equal(load("folder", Path("images")), tree)
 

@@ -68,7 +68,7 @@ def pixels(size=(40, 52)):
 @pytest.mark.parametrize("name", models.list_models(module=models))
 def test_declared_preprocessing_is_torchvision_s(name):
     published = models.get_model_weights(name).DEFAULT
-    inputs = torchvision_zoo.declared(published)
+    inputs = torchvision_zoo.declared(name, NetworkSpec())
     assert inputs.crop
     assert inputs.resize >= inputs.crop
     image = pixels() / 255

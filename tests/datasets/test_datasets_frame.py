@@ -1,0 +1,248 @@
+"""Image files of many sizes: scaled and cut as torchvision does it, once, few at a time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from loading import assert_equal, load, photographs
+from PIL import Image
+from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+from selbench.bring import NetworkSpec, bring, framed, timm_zoo
+from selbench.datasets import cache, frame, images, load_dataset
+from selbench.datasets.frame import MODES, Frame
+from selbench.errors import SelbenchError
+from selbench.progress import SILENT
+from selbench.study import DatasetSpec, ModelSpec
+
+SIZES = ((40, 30), (30, 40), (30, 30), (31, 97), (12, 12), (7, 9), (24, 24), (25, 24), (160, 11))
+DECLARED = {"resize": "network"}
+RESNET = NetworkSpec(spec="torchvision:resnet18")
+SMALL = NetworkSpec(spec="torchvision:shufflenet_v2_x0_5")
+
+
+@pytest.fixture
+def many_sizes(tmp_path, fresh_home):
+    """Write test images of several sizes, of two classes."""
+    for number, (width, height) in enumerate(SIZES):
+        folder = tmp_path / "photos" / "test" / f"class-{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photographs(height, width, seed=number)).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def spec(root=None, **size):
+    return DatasetSpec(name="folder", root=root, validation=1, **size)
+
+
+@pytest.mark.parametrize("interpolation", MODES)
+@pytest.mark.parametrize(("resize", "crop"), [(24, 24), (24, 17), (25, 24), (33, 20), (9, 8)])
+def test_images_are_torchvision_s_to_the_byte(interpolation, resize, crop):
+    scale, cut = Resize(resize, InterpolationMode(interpolation)), CenterCrop(crop)
+    for seed, (width, height) in enumerate(SIZES):
+        image = Image.fromarray(photographs(height, width, seed=seed))
+        found = np.asarray(Frame(crop, resize, interpolation).of(image))
+        assert np.array_equal(found, np.asarray(cut(scale(image))))
+
+
+def test_a_crop_alone_scales_nothing():
+    image = Image.fromarray(photographs(31, 40))
+    assert np.array_equal(Frame(12).of(image), CenterCrop(12)(image))
+
+
+def test_a_folder_of_many_sizes_is_read_in_order_and_kept_at_home(many_sizes, fresh_home):
+    data = load_dataset(spec(many_sizes, resize=16, crop=12, interpolation="bicubic"))
+    paths = sorted(many_sizes.rglob("*.png"))
+    for path, pixels in zip(paths, data.test.images, strict=True):
+        expected = Frame(12, 16, "bicubic").of(Image.open(path))
+        assert np.array_equal(pixels.permute(1, 2, 0), np.asarray(expected))
+    assert not (many_sizes / ".selbench.safetensors").exists()
+    assert [path.suffix for path in (fresh_home / "datasets").iterdir()] == [".safetensors"]
+
+
+def test_every_size_is_a_data_set_of_its_own_and_decoded_once(many_sizes, fresh_home, monkeypatch):
+    sizes = [{"resize": 8}, {"resize": 8, "interpolation": "nearest"}, {"resize": 9, "crop": 8}]
+    before = [load_dataset(spec(many_sizes, **size)) for size in sizes]
+    assert len({data.test.checksum for data in before}) == 3
+    monkeypatch.setattr(cache, "each_decoded", None)
+    for size, data in zip(sizes, before, strict=True):
+        assert_equal(load_dataset(spec(many_sizes, **size)), data)
+    same = load_dataset(spec(many_sizes, resize=8, crop=8, interpolation="bilinear"))
+    assert_equal(same, before[0])
+
+
+def test_few_images_are_held_at_once(many_sizes, monkeypatch):
+    paths = [many_sizes / "test" / "class-0" / "0.png"] * 60
+    begun = []
+    genuine = images.decode_image
+    monkeypatch.setattr(images, "decode_image", lambda *given: begun.append(1) or genuine(*given))
+    monkeypatch.setattr(images, "WORKERS", 2)
+    for taken, _ in enumerate(images.each_decoded(paths, SILENT, "")):
+        assert len(begun) <= taken + 2 * images.WORKERS + 2
+    assert taken == 59
+
+
+def test_images_are_mapped_from_the_cache(many_sizes):
+    load_dataset(spec(many_sizes, resize=100))
+    images = load_dataset(spec(many_sizes, resize=100)).test.images
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    areas = [line.split() for line in maps if "folder-" in line]
+    bounds = [[int(end, 16) for end in area[0].split("-")] for area in areas]
+    assert any(low <= images.data_ptr() < high for low, high in bounds)
+
+
+def test_a_description_without_a_size_is_what_it_was():
+    assert spec("x").model_dump(mode="json") == {"name": "folder", "root": "x", "validation": 1}
+
+
+# What is refused.
+
+
+def test_images_of_many_sizes_name_the_options_that_would_work(many_sizes):
+    with pytest.raises(SelbenchError) as told:
+        load("folder", many_sizes)
+    sentence = str(told.value)
+    assert "2.png is 30 x 30 pixels" in sentence
+    assert "0.png is 40 x 30; all images of a data set must have one size; scale and" in sentence
+    side = int(sentence.partition("--resize ")[2].split()[0])
+    assert load_dataset(spec(many_sizes, resize=side)).test.images.shape[2:] == (side, side)
+    assert "resize = 30 under [dataset]" in sentence
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (
+            {"crop": 20},
+            r"class-0/4.png is 12 x 12 pixels and has no centre of 20;",
+        ),
+        ({"resize": "network"}, r"--resize network .* bring one, or say how many pixels$"),
+    ],
+)
+def test_a_size_that_images_cannot_have_is_refused(size, message, many_sizes):
+    with pytest.raises(SelbenchError, match=message):
+        load_dataset(spec(many_sizes, **size))
+
+
+def test_images_that_scaling_would_blow_up_are_refused(tmp_path):
+    path = tmp_path / "line.png"
+    Image.new("RGB", (30000, 1)).save(path)
+    with pytest.raises(SelbenchError, match=r"line.png would be 7680000 x 256 pixels once scaled"):
+        images.decode_image(path, Frame(224, 256))
+
+
+def test_photographs_may_be_larger_where_they_are_scaled_but_not_huge(tmp_path, monkeypatch):
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (5000, 40)).save(path)
+    with pytest.raises(SelbenchError, match="larger than 4096 pixels"):
+        images.decode_image(path)
+    assert images.decode_image(path, Frame(8, 8)).shape == (8, 8, 3)
+    monkeypatch.setattr(images, "LARGEST", 1000)
+    with pytest.raises(SelbenchError, match=r"wide.png is 5000 x 40 pixels; shrink or remove it"):
+        images.decode_image(path, Frame(8, 8))
+
+
+def test_data_sets_of_one_size_say_so():
+    with pytest.raises(SelbenchError, match=r"are for folder.* those of digits have one: leave"):
+        load_dataset(DatasetSpec(name="digits", validation=1, resize=8))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"resize": 8, "crop": 9}, "^--resize 8 --crop 9: crop = 9 is larger than resize = 8;"),
+        ({"resize": 0}, "^--resize 0: "),
+        ({"crop": 8, "interpolation": "nearest"}, "interpolation belongs to resize; give both"),
+        ({"resize": 8, "interpolation": "cubic"}, "^--resize 8 --interpolation cubic: input shou"),
+        ({"resize": "network", "crop": 8}, "takes the rest from the network too; leave out crop"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(given, message):
+    with pytest.raises(SelbenchError, match=message):
+        framed(spec(), given, [RESNET])
+
+
+# As the network declares.
+
+
+def test_what_is_given_takes_the_place_of_all_that_a_study_says():
+    said = spec(resize=50, crop=40, interpolation="bicubic")
+    assert framed(said, {}, []) == said
+    assert framed(said, {"crop": 30}, []) == spec(crop=30)
+
+
+def test_a_network_of_torchvision_declares_its_preset():
+    size = {"resize": 256, "crop": 224, "interpolation": "bilinear"}
+    assert framed(spec(), DECLARED, [RESNET]) == spec(**size)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def test_a_network_of_timm_declares_what_timm_evaluates_it_with(name):
+    timm = timm_zoo._library()
+    config = timm.data.resolve_model_data_config(timm.create_model(name))
+    pixels = timm.data.create_transform(**config, is_training=False).transforms[:2]
+    found = frame.frame_of(framed(spec(), DECLARED, [NetworkSpec(spec=f"timm:{name}")]))
+    image = Image.fromarray(photographs(300, 410))
+    assert np.array_equal(found.of(image), np.asarray(pixels[1](pixels[0](image))))
+
+
+def test_networks_that_differ_are_told_apart():
+    others = [RESNET, NetworkSpec(spec="torchvision:vit_b_16", pretrained=True)]
+    assert framed(spec(), DECLARED, [RESNET, RESNET]).resize == 256
+    with pytest.raises(SelbenchError, match=r"differ \(torchvision:resnet18: shorter side 256"):
+        framed(spec(), DECLARED, [*others, NetworkSpec(spec="timm:resnet18")])
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (NetworkSpec(spec="mine.py:build"), "^mine.py:build declares no size of images, as"),
+        (NetworkSpec(spec="timm:coat_lite_medium_384"), r"squeezed .* --resize 384 --crop 384$"),
+    ],
+)
+def test_networks_that_declare_nothing_that_is_done_here_are_refused(network, message):
+    with pytest.raises(SelbenchError, match=message):
+        framed(spec(), DECLARED, [network])
+
+
+def test_a_network_takes_images_of_its_size_as_they_are(many_sizes):
+    data = load_dataset(framed(spec(many_sizes), DECLARED, [SMALL]))
+    assert data.test.images.shape[2:] == (224, 224)
+    network = bring(SMALL, ModelSpec(name="none"), data)
+    pixels = data.test.images[:2] / 255
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    plain = network.load()[1]
+    with torch.no_grad():
+        assert torch.allclose(network.load()(pixels), plain((pixels - mean) / std), atol=1e-5)
+    assert "shorter side" not in network.about
+    other = bring(SMALL, ModelSpec(name="none"), load_dataset(spec(many_sizes, resize=32)))
+    assert "shorter side 256 (bilinear), centre 224" in other.about
+
+
+def test_commands_take_photographs_of_many_sizes(many_sizes, selbench, tmp_path, refused):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))\n"
+    )
+    words = ("run", "--dataset", "folder", "--data", many_sizes, "--suite", "clean")
+    words += ("--store", tmp_path / "runs", "--model", f"{tmp_path}/net.py:build")
+    assert "--resize 30" in refused(*words)
+    assert "got '12a'" in refused(*words, "--resize", "12a")
+    assert "net.py:build declares no size of images" in refused(*words, "--resize", "network")
+    ended = selbench(*words, "--resize", "16", "--crop", "12")
+    assert ended.code == 0
+    assert ended.err.startswith("images: shorter side 16 (bilinear), centre 12\n")
+    manifest = json.loads((tmp_path / "runs" / "photos" / "manifest.json").read_text())
+    assert manifest["study"]["dataset"]["resize"] == 16
+
+
+def test_sets_are_made_of_photographs_of_many_sizes(many_sizes, selbench, tmp_path):
+    words = ("corrupt", many_sizes, tmp_path / "set", "--severity", "1")
+    ended = selbench(*words, "--corruption", "brightness", "--resize", "32")
+    assert ended.code == 0
+    assert np.load(tmp_path / "set" / "brightness.npy").shape == (9, 32, 32, 3)
