@@ -36,7 +36,8 @@ def assert_robust(
         baseline: a file of `selbench baseline`, or of this function with `update=True`.
         options: `tolerance` (0.01), `suites` ("corruptions", or a list), `limit`, `budget`
             ("60s"), `device` ("cpu"), `name` of the model, `scale` (32, 64 or 224: the image size
-            whose corruption constants are used, for images of a size that has none), and
+            whose corruption constants are used, for images of a size that has none), `detect`
+            (3: fail too where a drop of so many points could not have been found), and
             `update`: write the baseline, compare nothing.
 
     Raises:

@@ -118,6 +118,12 @@ def _name(alpha: float, seed: int) -> str:
     return f"alpha={exactly(alpha)} seed={seed}"
 
 
+def seed_of(name: str) -> int | None:
+    """Return the seed of a study's network by its name; None of another's."""
+    _, _, seed = name.rpartition(" seed=")
+    return int(seed) if name.startswith("alpha=") and seed.isdecimal() else None
+
+
 def _load(spec: ModelSpec, dataset: Dataset, weights: Path) -> nn.Module:
     model = build_model(spec, len(dataset.classes), dataset.moments)
     load_weights(model, weights)

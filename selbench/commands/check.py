@@ -98,6 +98,10 @@ def check(
     tolerance: Annotated[
         float, typer.Option(help="Accept drops up to this, as a fraction of 1.")
     ] = 0.01,
+    detect: Annotated[
+        float | None,
+        typer.Option(help="Fail too where a drop of so many points could not have been found."),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Compare as much as fits in a nominal time, such as 60s or 5m."),
@@ -115,16 +119,18 @@ def check(
     """Compare a model with its baseline; exit with 1 where it got worse.
 
     It got worse where a drop is larger than the tolerance and significant, over examples and over
-    seeds, after correction for the number of conditions.
+    seeds, after correction for the number of conditions. A study's networks are those of the
+    baseline's seeds, if it has several; of the study's, if it has one.
     """
     from selbench.outputs import JUNIT, check_file
-    from selbench.regression.check import check_tolerance
+    from selbench.regression.check import check_detect, check_tolerance
     from selbench.regression.report import Report
     from selbench.store import check_place
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     check_tolerance(tolerance)
+    check_detect(detect, tolerance)
     junit = expanded(junit)
     if junit is not None:
         check_file(junit, JUNIT, "--junit", force)
@@ -134,7 +140,7 @@ def check(
     session = _open(study, subject, recorded, options, device, quiet)
     where = _place(session, store)
     candidate, found = _compare(session, recorded, suite, tolerance, budget, options, limit, where)
-    report = Report(found, recorded, candidate.subject, candidate.findings)
+    report = Report(found, recorded, candidate.subject, candidate.findings, detect)
     _tell(report, format, junit)
     if report.failed:
         raise typer.Exit(1)
@@ -170,6 +176,8 @@ def _open(
         options = replace(options, alpha=[alpha])
     elif len(split_words(options.alpha) or []) != 1:
         raise SelbenchError("a baseline is of one alpha; name one with --alpha")
+    if recorded and not options.seed and not options.trained:
+        options = replace(options, seed=_seeds(recorded))
     return opened_session(meant, options, device, quiet)
 
 
@@ -188,6 +196,19 @@ def _alpha(study: str, subject: str | None, recorded: "Baseline | None") -> floa
     raise SelbenchError(
         f"the study has several subjects ({', '.join(alphas)}); name one with --subject"
     )
+
+
+def _seeds(recorded: "Baseline") -> list[str] | None:
+    """Return the baseline's seeds; None where it has one, which tells no spread, or brought ones.
+
+    The study's seeds then tell how much networks differ that are merely trained again.
+    """
+    from selbench.subjects import seed_of
+
+    seeds = [seed_of(each.name) for each in recorded.networks]
+    if len(seeds) == 1 or None in seeds:
+        return None
+    return [str(seed) for seed in seeds]
 
 
 def _dataset(session: "Session") -> str:

@@ -41,12 +41,14 @@ def assert_robust(
     update: bool = False,
     name: str = "model",
     scale: int | None = None,
+    detect: Any = None,
 ) -> Report | None:
     """Compare a model with a baseline; see `selbench.pytest_plugin.assert_robust`.
 
     What is `Any` here is looked at before it is used.
     """
     check.check_tolerance(tolerance)
+    check.check_detect(detect, tolerance)
     _check_limit(limit)
     seconds = None if budget is None else seconds_of(budget)
     if update:
@@ -68,7 +70,7 @@ def assert_robust(
     if seconds is not None:
         chosen = check.within(seconds, chosen, candidate, dataset.test)
     found = check.run(candidate, recorded, chosen, place, tolerance)
-    return _passed(Report(found, recorded, candidate.subject, candidate.findings))
+    return _passed(Report(found, recorded, candidate.subject, candidate.findings, detect))
 
 
 def _passed(report: Report) -> Report:

@@ -71,6 +71,19 @@ def check_tolerance(tolerance: object) -> None:
         )
 
 
+def check_detect(detect: object, tolerance: float) -> None:
+    """Refuse a drop to detect that is no number of points, or that the tolerance accepts."""
+    if detect is None:
+        return
+    if isinstance(detect, bool) or not isinstance(detect, float | int) or not 0 < detect < 100:
+        raise SelbenchError(f"--detect is a drop in points such as 3, above 0, got {detect!r}")
+    if detect <= 100 * tolerance:
+        raise SelbenchError(
+            f"--detect {detect:g} asks for a drop of {detect:g} points, and --tolerance "
+            f"{tolerance:g} accepts {100 * tolerance:g} points; detect more, or tolerate less"
+        )
+
+
 def check_data(baseline: Baseline, dataset: str, test: Split, limit: int | None) -> None:
     """Refuse a baseline of other images, or of fewer examples than are asked for."""
     if baseline.data != test.checksum:

@@ -26,8 +26,10 @@ Groups = tuple[Vector, Vector]  # one value per network, of the model then and n
 TOLERANCE = 0.01
 MEAN_SHARE, CONDITION_SHARE = 0.03, 0.01
 LEVEL = MEAN_SHARE + CONDITION_SHARE
-LONE = 2.0  # p-values of a lone network: one outlier among seeds is likelier than a mean of them
 PRIOR = 4.0  # at most so many degrees of freedom are lent: seeds move many conditions at once
+# A lone network may be an outlier among seeds, which its fellows cannot show: its p-values are
+# multiplied, and seeds are taken to scatter as Student's t with few degrees of freedom.
+LONE, LONE_FREEDOM = 5.0, 2.0
 CLEAN = "clean/clean"
 MEAN = "mean"
 
@@ -69,8 +71,9 @@ class Comparison:
         networks: how many the model was then, and is now.
         examples: on which both were compared.
         conditions: how many the mean is over.
-        detectable: the true drop of the mean that a check such as this one finds in 90 % of runs,
-            about; None where there is no mean.
+        detectable: the true drop of the mean, or of clean accuracy where there is none, that a
+            check such as this one finds in 90 % of runs, about; 1 where it would find none.
+        limited_by: "seeds" or "examples": of which there would have to be more to find less.
     """
 
     changes: tuple[Change, ...]
@@ -78,7 +81,8 @@ class Comparison:
     networks: tuple[int, int]
     examples: int
     conditions: int
-    detectable: float | None
+    detectable: float
+    limited_by: str
 
     @property
     def worse(self) -> list[Change]:
@@ -126,16 +130,24 @@ def compare(
     perturbed = _perturbed(names)
     rows = _rows([before[name] for name in names], [after[name] for name in names])
     changes = _changes(names, before, after, rows, tolerance, bool(perturbed))
-    detectable = None
+    means, share, row = (before[names[0]], after[names[0]]), LEVEL, rows[0]
     if perturbed:
-        means = (_mean(before, perturbed), _mean(after, perturbed))
+        means, share = (_mean(before, perturbed), _mean(after, perturbed)), MEAN_SHARE
         (row,) = _rows([means[0]], [means[1]])
         changes = [_mean_change(means[0], means[1], row, tolerance), *changes]
-        caution = 1.0 if max(map(len, means)) == 1 else _caution(means)
-        detectable = _detectable(row, MEAN_SHARE / caution, tolerance)
-    networks = (len(before[names[0]]), len(after[names[0]]))
+    networks = (len(means[0]), len(means[1]))
+    share /= LONE if min(networks) == 1 < max(networks) else 1.0
     examples = before[names[0]].shape[1]
-    return Comparison(tuple(changes), tolerance, networks, examples, len(perturbed), detectable)
+    drops = _detectable(row, share, tolerance, examples)
+    return Comparison(
+        changes=tuple(changes),
+        tolerance=tolerance,
+        networks=networks,
+        examples=examples,
+        conditions=len(perturbed),
+        detectable=max(drops.values()),
+        limited_by=max(drops, key=drops.__getitem__),
+    )
 
 
 def _mean(tables: Mapping[str, Correct], names: Sequence[str]) -> Shares:
@@ -149,13 +161,27 @@ def _perturbed(names: Sequence[str]) -> list[str]:
     return [name for name in others if name.startswith("corruptions")] or others
 
 
-def _detectable(row: _Row, share: float, tolerance: float) -> float:
-    """Return the true drop of the mean that fails 90 % of runs: significant, and not tolerated."""
-    return max(
-        max(float(stdtrit(freedom, 1 - share)) * error, tolerance)
-        + float(stdtrit(freedom, 0.9)) * error
-        for error, freedom in row.spreads
-    )
+def _detectable(row: _Row, share: float, tolerance: float, examples: int) -> dict[str, float]:
+    """Return the true drops that fail 90 % of runs of each test: significant, and not tolerated.
+
+    Examples are lost in a drop, which adds to what chance makes of it: equal networks do not
+    promise what few examples cannot show.
+    """
+    drops = {"examples": _found(row.spreads[0], share, tolerance, examples)}
+    for spread in row.spreads[1:]:
+        drops["seeds"] = _found(spread, share, tolerance, 0)
+    return drops
+
+
+def _found(spread: Spread, share: float, tolerance: float, examples: int) -> float:
+    """Return the drop that one of the two tests finds; `examples` that it is lost on, or 0."""
+    error, freedom = spread
+    least, power = (float(stdtrit(freedom, level)) for level in (1 - share, 0.9))
+    drop, lost = 0.0, 1 / examples if examples else 0.0
+    for _ in range(40):  # converges: what is found grows with the root of what is lost
+        error = math.sqrt(spread[0] ** 2 + drop * lost)
+        drop = min(max(least * error, tolerance) + power * error, 1.0)
+    return drop
 
 
 def _mean_change(before: Shares, after: Shares, row: _Row, tolerance: float) -> Change:
@@ -244,20 +270,29 @@ def _over_networks(
     pairs = [*zip(before, after, strict=True)]
     plain = [(old.mean(1), new.mean(1)) for old, new in pairs]
     logits = [(_logits(old), _logits(new)) for old, new in pairs]
-    rows = zip(plain, _spreads(plain), logits, _spreads(logits), strict=True)
-    return [_over_seeds(*row) for row in rows]
+    lone = min(map(len, plain[0])) == 1
+    prior = min(PRIOR, max(len(pairs) - 2, 0) / 2) if lone else PRIOR  # few cannot vouch for much
+    spreads = (_spreads(plain, prior), _spreads(logits, prior), _spreads(logits, 0.0))
+    return [_over_seeds(*row, lone) for row in zip(plain, logits, *spreads, strict=True)]
 
 
-def _over_seeds(plain: Groups, spread: Spread, logits: Groups, scale: Spread) -> _Row:
+def _over_seeds(
+    plain: Groups, logits: Groups, spread: Spread, scale: Spread, own: Spread, lone: bool
+) -> _Row:
     difference, gain = (float(new.mean() - old.mean()) for old, new in (plain, logits))
     half = float(stdtrit(spread[1], 0.975)) * spread[0]
-    drop, rise = (min(_caution(plain) * _tail(x, scale), 1.0) for x in (-gain, gain))
+    drop, rise = (_tail(x, scale) for x in (-gain, gain))
+    if lone:
+        drop, rise = (_lone(x, scale, own) for x in (-gain, gain))
+        spread = (spread[0], min(spread[1], LONE_FREEDOM))
     return _Row(difference - half, difference + half, drop, rise, (spread,))
 
 
-def _caution(groups: Groups | tuple[Shares, Shares]) -> float:
-    """Return what p-values over networks are multiplied by."""
-    return LONE if min(map(len, groups)) == 1 else 1.0
+def _lone(difference: float, scale: Spread, own: Spread) -> float:
+    """Return the p-value of a lone network: that of its condition alone, unless that is small."""
+    alone = LONE * _tail(difference, (own[0], min(own[1], LONE_FREEDOM)))
+    p = LONE * _tail(difference, scale)
+    return min(max(p, alone) if alone > MEAN_SHARE else p, 1.0)
 
 
 def _logits(table: Correct | Shares) -> Vector:
@@ -267,11 +302,11 @@ def _logits(table: Correct | Shares) -> Vector:
     return odds
 
 
-def _spreads(groups: Sequence[Groups]) -> list[Spread]:
+def _spreads(groups: Sequence[Groups], prior: float) -> list[Spread]:
     """Return the standard errors of differences between means, with degrees of freedom."""
     sizes = [len(each) for each in groups[0]]
     variances = np.array([_pooled(*pair) for pair in groups])
-    variances, freedom = moderated(variances, sum(sizes) - 2)
+    variances, freedom = moderated(variances, sum(sizes) - 2, prior)
     errors = np.sqrt(variances * sum(1 / size for size in sizes))
     return [(error, freedom) for error in errors.tolist()]
 
@@ -282,11 +317,11 @@ def _pooled(before: Vector, after: Vector) -> float:
     return squares / (len(before) + len(after) - 2)
 
 
-def moderated(variances: Vector, freedom: int) -> tuple[Vector, float]:
+def moderated(variances: Vector, freedom: int, prior: float = PRIOR) -> tuple[Vector, float]:
     """Draw variances of many conditions towards their common size; return degrees of freedom too.
 
     With three networks a condition's own variance says so little that no drop could be
-    significant after correction. What is lent is at most `PRIOR` degrees of freedom.
+    significant after correction. What is lent is at most `prior` degrees of freedom.
 
     Smyth, 2004, doi:10.2202/1544-6115.1027.
     """
@@ -297,7 +332,7 @@ def moderated(variances: Vector, freedom: int) -> tuple[Vector, float]:
     excess = float(logs.var(ddof=1) - polygamma(1, freedom / 2))
     lent = _prior(excess)
     common = math.exp(logs.mean() + float(digamma(lent / 2)) - math.log(lent / 2))
-    lent = min(lent, PRIOR)
+    lent = min(lent, prior)
     return (lent * common + freedom * variances) / (lent + freedom), lent + freedom
 
 

@@ -30,6 +30,8 @@ def annotations(report: Report) -> str:
     if not report.failed:
         return f"::notice title=selbench check::{_message(headline(report))}\n"
     worse = [change for change in chosen(report.comparison) if change.verdict == "worse"]
+    if not worse:
+        return f"::error title={_property('selbench check')}::{_message(headline(report))}\n"
     lines = [
         f"::error title={_property('selbench check')}::{_message(sentence(report, change))}"
         for change in worse
@@ -44,7 +46,8 @@ def summary(report: Report) -> str:
     lines = [[markdown(cell) for cell in row] for row in rows]
     table = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
     text = "".join(f"| {' | '.join(row)} |\n" for row in table)
-    title = "robustness got worse" if report.failed else "robustness holds"
+    title = "robustness got worse" if report.comparison.worse else "robustness holds"
+    title = "the check sees too little" if report.blind and not report.comparison.worse else title
     found = "".join(f"\n{markdown(each)}\n" for each in report.findings)
     return (
         f"## selbench: {title}\n\n{markdown(headline(report))}\n\n{text}\n{basis(report)}\n{found}"

@@ -25,11 +25,17 @@ class Report:
     baseline: Baseline
     subject: str
     findings: tuple[str, ...] = ()
+    detect: float | None = None  # points of a drop that the check is to find
 
     @property
     def failed(self) -> bool:
-        """Whether anything got worse."""
-        return bool(self.comparison.worse)
+        """Whether anything got worse, or a drop of `detect` points would not have been found."""
+        return bool(self.comparison.worse) or self.blind
+
+    @property
+    def blind(self) -> bool:
+        """Whether a drop of `detect` points would not have been found."""
+        return self.detect is not None and 100 * self.comparison.detectable > self.detect
 
 
 def summary(baseline: Baseline) -> str:
@@ -42,12 +48,17 @@ def summary(baseline: Baseline) -> str:
     )
     if count == 1:
         return f"{text}; without other seeds, networks that are merely trained anew may differ"
-    found = compare(correct, correct).detectable
-    if found is None:
-        return text
+    return f"{text}; against {count} others, {power(compare(correct, correct))}"
+
+
+def power(found: Comparison) -> str:
+    """Say which drop a check finds."""
+    what = "the mean" if found.conditions else "clean accuracy"
+    if found.detectable >= 1:
+        return f"no drop of {what} is found in 9 of 10 checks"
     return (
-        f"{text}; against {count} others, a true drop of the mean by {percent(found)} points is "
-        "found in about 9 of 10 checks"
+        f"a true drop of {what} by {percent(found.detectable)} points is found in about 9 of 10 "
+        "checks"
     )
 
 
@@ -72,12 +83,27 @@ def headline(report: Report) -> str:
     found, worse = report.comparison, report.comparison.worse
     compared = f"{len(_conditions(found))} conditions on {found.examples} examples"
     if worse:
-        return f"{report.subject} got worse in {_what(report, worse)}; compared {compared}"
+        return (
+            f"{report.subject} got worse in {_what(report, worse)}; compared {compared}; "
+            f"{power(found)}"
+        )
+    if report.blind:
+        return (
+            f"{report.subject}: the check could not have seen a drop of {report.detect:g} points "
+            f"in {compared}: {power(found)}; {_cure(found)}"
+        )
     better = f"; better in {_what(report, found.better)}" if found.better else ""
     return (
         f"{report.subject}: no drop above {percent(found.tolerance)} points is shown in "
-        f"{compared}{better}"
+        f"{compared}{better}; {power(found)}"
     )
+
+
+def _cure(found: Comparison) -> str:
+    """Say what lets a check find smaller drops."""
+    if found.limited_by == "seeds":
+        return "take more seeds in the baseline and in the check"
+    return "take more test images, in the baseline too"
 
 
 def basis(report: Report) -> str:
@@ -93,9 +119,6 @@ def basis(report: Report) -> str:
             "both hold over examples alone: one network then and one now do not tell the spread "
             "between seeds, and networks that were merely trained anew may differ"
         )
-    if report.comparison.detectable is not None:
-        drop = percent(report.comparison.detectable)
-        said.append(f"a true drop of the mean by {drop} points is found in about 9 of 10 checks")
     return "; ".join(said)
 
 
@@ -163,6 +186,7 @@ def to_json(report: Report) -> str:
         "over_seeds": found.knows_seeds,
         "examples": found.examples,
         "detectable": found.detectable,
+        **({} if report.detect is None else {"detect": report.detect / 100}),
         **({"findings": list(report.findings)} if report.findings else {}),
         "changes": [asdict(each) | {"difference": each.difference} for each in found.changes],
     }
@@ -172,7 +196,10 @@ def to_json(report: Report) -> str:
 def to_junit(report: Report) -> str:
     """Write a test case for every condition, as JUnit's XML; who got worse failed."""
     found = report.comparison
-    counts = {"tests": str(len(found.changes)), "failures": str(len(found.worse)), "errors": "0"}
+    tests, failures = len(found.changes), len(found.worse)
+    if report.detect is not None:
+        tests, failures = tests + 1, failures + report.blind
+    counts = {"tests": str(tests), "failures": str(failures), "errors": "0"}
     suite = ElementTree.Element("testsuite", {"name": "selbench check", **counts})
     for change in found.changes:
         about = {"classname": f"selbench.{report.subject}", "name": label(report, change)}
@@ -180,6 +207,11 @@ def to_junit(report: Report) -> str:
         if change.verdict == "worse":
             message = xml_text(sentence(report, change))
             ElementTree.SubElement(case, "failure", {"message": message}).text = basis(report)
+    if report.detect is not None:
+        about = {"classname": f"selbench.{report.subject}", "name": "detect"}
+        case = ElementTree.SubElement(suite, "testcase", _clean(about))
+        if report.blind:
+            ElementTree.SubElement(case, "failure", {"message": power(found)}).text = _cure(found)
     if report.findings:
         told = ElementTree.SubElement(suite, "system-out")
         told.text = printable("\n".join(report.findings))

@@ -16,7 +16,7 @@ from selbench.errors import SelbenchError
 from selbench.regression.baseline import read_baseline
 from selbench.regression.comparison import CLEAN, Correct, compare
 
-NETWORKS = ((1, 1), (3, 1), (3, 3), (5, 3), (5, 5))
+NETWORKS = ((1, 1), (1, 3), (3, 1), (3, 3), (5, 3), (5, 5))
 SPREADS = (0.003, 0.006, 0.01)
 RUNS = 300
 LUCK = 0.5  # standard deviation of what one network finds hard and another does not
@@ -33,6 +33,8 @@ class World:
         drop: true loss of mean accuracy over conditions.
         examples, conditions: how many.
         own: standard deviation between seeds of a condition's own accuracy, in units of `spread`.
+        outliers: the share of seeds that lie far off, in all conditions.
+        off: how far: so many spreads lower, or higher where it is negative.
     """
 
     spread: float
@@ -41,6 +43,8 @@ class World:
     examples: int = 2000
     conditions: int = 75
     own: float = 1.0
+    outliers: float = 0.0
+    off: float = 8.0
 
 
 def failures(world: World, runs: int, seed: int = 0) -> float:
@@ -84,7 +88,10 @@ def _network(
 ) -> Bool[np.ndarray, "_conditions _examples"]:
     density = np.exp(-((difficulty / LUCK) ** 2) / 2) / (LUCK * np.sqrt(2 * np.pi))
     own = generator.normal(size=(len(difficulty), 1)) * world.own
-    loss = ((generator.normal() + own) * world.spread + drop) / density.mean()
+    common = generator.normal()
+    if world.outliers:
+        common += world.off * (generator.random() < world.outliers)
+    loss = ((common + own) * world.spread + drop) / density.mean()
     luck = generator.normal(size=difficulty.shape, scale=LUCK)
     right: Bool[np.ndarray, "_conditions _examples"] = difficulty + loss + luck < 0
     return right

@@ -167,6 +167,53 @@ def test_trained_seeds_are_one_model(selbench, tiny_study):
     assert value["over_seeds"]
 
 
+def test_a_check_takes_the_seeds_of_a_baseline_of_several(selbench, tiny_study, monkeypatch):
+    words = (tiny_study, "--subject", "alpha=0", "-q")
+    selbench("baseline", *words, "--seed", "0,1")
+    several = json.loads(selbench("check", *words, "--format", "json").out)
+    assert several["networks"] == {"baseline": 2, "now": 2}
+    assert [change["difference"] for change in several["changes"]] == [0]
+    selbench("baseline", *words, "--seed", "1")
+    asked = []
+    monkeypatch.setattr("selbench.session.Session.train", lambda s: asked.extend(s.study.seeds))
+    selbench("check", *words)  # the study's, which tell how much seeds differ
+    assert asked == [0]
+
+
+def test_a_check_that_could_not_have_seen_fails_and_says_so(selbench, recorded):
+    words = ("check", *recorded, "--detect", "20", "--junit", "j.xml")
+    ended = selbench(*words)
+    assert ended.code == 1
+    said = " ".join(ended.out.split())
+    assert "net0.pt: the check could not have seen a drop of 20 points in 5 conditions on " in said
+    assert "18 examples: a true drop of the mean by " in said
+    assert "take more test images, in the baseline too" in said
+    assert 'failures="1"' in Path("j.xml").read_text()
+    value = json.loads(selbench(*words, "--format", "json").out)
+    assert value["failed"]
+    assert value["detect"] == 0.2
+    assert value["detectable"] > 0.2
+    assert selbench("check", *recorded, "--detect", "90").code == 0
+    github = selbench(*words, "--format", "github").out
+    assert github.startswith("::error title=selbench check::net0.pt: the check could not have")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--detect", "0"], "--detect is a drop in points such as 3, above 0, got 0.0"),
+        (["--detect", "nan"], "--detect is a drop in points such as 3, above 0, got nan"),
+        (
+            ["--detect", "3", "--tolerance", "0.05"],
+            "--detect 3 asks for a drop of 3 points, and --tolerance 0.05 accepts 5 points; detect "
+            "more, or tolerate less",
+        ),
+    ],
+)
+def test_a_drop_that_no_check_detects_is_refused(refused, tiny_study, words, message):
+    assert refused("check", tiny_study, *words) == message
+
+
 def test_fewer_examples_and_conditions_are_a_part_of_the_baseline(selbench, recorded):
     words = ("check", *recorded, "--format", "json")
     part = json.loads(selbench(*words, "--suite", "clean", "--limit", "9").out)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, chi2, ttest_ind
+from scipy.stats import binom, chi2, t, ttest_ind
 
 from selbench.regression import comparison
 from selbench.regression.comparison import (
@@ -73,12 +73,12 @@ def test_spread_between_seeds_excuses_a_drop():
     assert not lone.knows_seeds
 
 
-def test_a_lone_network_counts_half():
+def test_a_lone_network_may_be_an_outlier():
     rng = np.random.default_rng(6)
     before, after = rng.random((5, 4000)) < 0.7, rng.random((1, 4000)) < 0.6
     before[0, :400] = True
     logits = [np.log((x.sum(1) + 0.5) / (4000.5 - x.sum(1))) for x in (before, after)]
-    expected = 2 * ttest_ind(*logits, alternative="greater").pvalue * LEVEL / MEAN_SHARE
+    expected = 5 * t.sf(ttest_ind(*logits).statistic, 2) * LEVEL / MEAN_SHARE
     found = of(compare({"corruptions/a/1": before}, {"corruptions/a/1": after}), MEAN)
     assert found.worse == pytest.approx(expected)
 
@@ -108,7 +108,22 @@ def test_the_mean_is_over_corruptions_where_there_are_any():
 def test_clean_alone_has_no_mean():
     found = compare({"clean/clean": bits(10)}, {"clean/clean": bits(10)})
     assert [change.name for change in found.changes] == ["clean/clean"]
-    assert found.detectable is None
+
+
+@pytest.mark.parametrize(
+    ("name", "examples", "tolerance"), [("clean/clean", 500, 0.01), ("corruptions/a/1", 40, 0.0)]
+)
+def test_equal_networks_do_not_promise_what_few_examples_cannot_show(name, examples, tolerance):
+    model = {name: bits(9 * examples // 10, examples)}
+    drop = compare(model, model, tolerance).detectable
+    rng = np.random.default_rng(0)
+
+    def failures(share):
+        lost = rng.random((40, 1, examples)) < share / 0.9
+        return sum(bool(compare(model, {name: model[name] & ~x}, tolerance).worse) for x in lost)
+
+    assert failures(drop) >= 32
+    assert failures(tolerance + (drop - tolerance) / 4) < 32
 
 
 def test_a_broken_condition_is_found_among_many_with_three_seeds():
@@ -156,8 +171,7 @@ def test_nothing_below_the_tolerance_is_detected():
     strict, lenient, lax = (compare(model, model, limit).detectable for limit in (0, 0.2, 0.4))
     assert strict < 0.2 < lenient
     # It is found in nine runs of ten: the tolerance, and what chance may hide of it.
-    assert lax - 0.4 == pytest.approx(lenient - 0.2)
-    assert 0 < lenient - 0.2 < strict
+    assert 0 < lenient - 0.2 < lax - 0.4 < 2 * (lenient - 0.2)
 
 
 def test_variances_are_drawn_together_but_never_by_more_than_four_degrees():
