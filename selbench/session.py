@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from selbench.bring import NetworkSpec, bring, framed, probed, sized
 from selbench.corrupted.published import official_folder
-from selbench.corrupted.reading import CorruptedSet
+from selbench.corrupted.shifted import open_set
 from selbench.datasets import Dataset, limited, load_dataset
+from selbench.datasets.frame import frame_of
 from selbench.device import choose_device, versions
 from selbench.dry_run import DryRun, dry_run
 from selbench.engine import Engine, Local, plan
@@ -270,7 +271,7 @@ class Session:
             )
         official = source == "official"
         folder = official_folder(self.dataset.name) if official else Path(source)
-        stored = CorruptedSet(folder, self.dataset.classes, self.dataset.test, strict=official)
+        stored = open_set(folder, self.dataset, frame_of(self.study.dataset), official)
         return replace(made, scale=None, stored=stored)
 
     def bring(self, each: NetworkSpec) -> Network:

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from selbench.datasets.dataset import Split, chosen
+from selbench.datasets.frame import Frame
 from selbench.datasets.images import decode_images
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT
@@ -80,8 +81,10 @@ def _read_some(read: Reader, kept: Int64[Tensor, " kept"], places: Examples) -> 
     return read(kept[places])
 
 
-def reader_of(files: Sequence[Path], what: Path, size: tuple[int, int]) -> Reader:
-    """Return what decodes image files, all of them of a `size` (height, width).
+def reader_of(
+    files: Sequence[Path], what: Path, size: tuple[int, int], frame: Frame | None = None
+) -> Reader:
+    """Return what decodes image files, all of them of a `size` (height, width) once framed.
 
     Raises:
         SelbenchError: for a first file of another size than the data set's images; reading does so
@@ -89,7 +92,7 @@ def reader_of(files: Sequence[Path], what: Path, size: tuple[int, int]) -> Reade
     """
 
     def read(places: Examples) -> Pixels:
-        images = decode_images([files[place] for place in places.tolist()], SILENT, "")
+        images = decode_images([files[place] for place in places.tolist()], SILENT, "", frame)
         check_size(what, tuple(images.shape[2:]), size)
         return images
 

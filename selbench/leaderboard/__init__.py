@@ -1,7 +1,7 @@
 """Leaderboards: from measurements of one study, or of several side by side, to tables."""
 
 from selbench.leaderboard.caption import Remark
-from selbench.leaderboard.columns import COLUMNS, MASKING
+from selbench.leaderboard.columns import COLUMNS, MASKING, columns_of
 from selbench.leaderboard.current import current_rows
 from selbench.leaderboard.table import Groups, Leaderboard, derived, leaderboard
 
@@ -11,6 +11,7 @@ __all__ = [
     "Groups",
     "Leaderboard",
     "Remark",
+    "columns_of",
     "current_rows",
     "derived",
     "leaderboard",

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from selbench.leaderboard.columns import COLUMNS
+from selbench.leaderboard.columns import COLUMNS, OF_FOLDERS
 from selbench.metrics import READ
 from selbench.store import condition_id
-from selbench.suites.corrupted import CORRUPTED
+from selbench.suites.corrupted import CORRUPTED, SHIFTED
 
 ATTACKED = ("attacks", "attacks-strong")
 Levels = Mapping[str, list[str]]  # by condition: the ids of its levels, rising
@@ -29,7 +29,7 @@ def ids(rows: pd.DataFrame) -> list[str]:
 
 
 def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> dict[str, Levels]:
-    """Return what each column of accuracies averages, and each corruption that was measured.
+    """Return what each column of accuracies averages: of each corruption and folder, too.
 
     Args:
         rows: current measurements.
@@ -42,6 +42,8 @@ def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> di
     others = [each for each in found if each.suite not in CORRUPTED]
     every = others + _common(table, [each for each in corrupted if each.condition in names])
     plan = {name: {name: levels} for name, levels in _levels(corrupted).items()}
+    folders = _levels([each for each in found if each.suite == SHIFTED])
+    plan |= {f"{OF_FOLDERS}{name}": {name: levels} for name, levels in folders.items()}
     for name, metric in COLUMNS.items():
         if metric.reads.metric != "accuracy" or metric.average not in ("mean", "last"):
             continue

@@ -1,13 +1,13 @@
 """What stands below a leaderboard: what its numbers are over, and what was left out."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from selbench.leaderboard.accuracies import Levels, ids
-from selbench.leaderboard.columns import COLUMNS, INDEX, PARTIAL, of_corrupted
+from selbench.leaderboard.columns import COLUMNS, INDEX, OF_FOLDERS, PARTIAL, of_corrupted
 from selbench.leaderboard.current import data_name
 from selbench.leaderboard.explained import looks_of, partly
 from selbench.leaderboard.joined import Compared
@@ -15,7 +15,7 @@ from selbench.leaderboard.published import said_of
 from selbench.leaderboard.relative import RELATIVE, Reference, Relative
 from selbench.printable import printable
 from selbench.study import count_of
-from selbench.suites.corrupted import CORRUPTED
+from selbench.suites.corrupted import CORRUPTED, SHIFTED
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def remarks(
     parts = [
         Remark(_images(found)),
         *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),
+        *_folders(found.rows),
         *map(Remark, (*_intervals(table), *looks_of(found.rows), *_not_finite(found))),
         *map(Remark, said_of(found.published, found.rows, _data(found))),
     ]
@@ -104,8 +105,18 @@ def written(reference: Reference) -> str:
     return f"alpha = {name.removeprefix('alpha=')}" if name.startswith("alpha=") else name
 
 
+def _folders(rows: pd.DataFrame) -> Iterator[Remark]:
+    """Say of each folder of shifted images how many these are, and what is known of them."""
+    accuracy = rows[(rows["metric"] == "accuracy") & (rows["suite"] == SHIFTED)]
+    for name, own in accuracy.groupby("condition"):
+        counts = " to ".join(map(str, sorted({own["n"].min(), own["n"].max()})))
+        sources = ", ".join(sorted(own["source"].unique()))
+        yield Remark(f"{name}: {counts} images, {sources}", frozenset({f"{OF_FOLDERS}{name}"}))
+
+
 def _images(found: Compared) -> str:
-    n = found.rows.loc[found.rows["metric"] == "accuracy", "n"]
+    counted = (found.rows["metric"] == "accuracy") & (found.rows["suite"] != SHIFTED)
+    n = found.rows.loc[counted, "n"]
     numbers = " to ".join(map(str, sorted({n.min(), n.max()})))
     which = " that every network has right while they are clean" if found.images else ""
     return f"{numbers} test images{which}" if len(n) else "no accuracies yet"

@@ -1,12 +1,13 @@
 """The leaderboard's columns: the metrics that it shows, and in which of its tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 from corruptions import CORRUPTIONS
 from selbench.metrics import Metric
 from selbench.suites import METRICS
-from selbench.suites.corrupted import CORRUPTED, accuracy_under
+from selbench.suites.corrupted import CORRUPTED, SHIFTED, accuracy_on, accuracy_under
 
+OF_FOLDERS = f"{SHIFTED}_"  # how columns of shifted images begin
 MASKING = "masking"  # the column of flags, in words
 INDEX = frozenset({"selectivity", "null"})  # columns of what activations have
 COVERED = "selectivity_of"  # the column that says which, where that is not all
@@ -21,9 +22,14 @@ TABLES = [table for parts in WIDE.values() for table in parts]
 
 
 class _Columns(Mapping[str, Metric]):
-    """Columns by name: table by table, then one for each corruption, later ones included."""
+    """Columns by name: table by table, then one for each corruption, later ones included.
+
+    Folders of shifted images have columns too, which are not listed: see `columns_of`.
+    """
 
     def __getitem__(self, name: str) -> Metric:
+        if name.startswith(OF_FOLDERS):
+            return accuracy_on(name.removeprefix(OF_FOLDERS))
         if name in METRICS and METRICS[name].board == "leaderboard":
             return METRICS[name]
         if name not in CORRUPTIONS:
@@ -40,6 +46,13 @@ class _Columns(Mapping[str, Metric]):
 
 
 COLUMNS: Mapping[str, Metric] = _Columns()
+
+
+def columns_of(names: Iterable[Hashable]) -> dict[str, Metric]:
+    """Return all columns, those of the folders of shifted images in a table of `names` as well."""
+    there = list(map(str, names))
+    folders = [each for each in there if each.startswith(OF_FOLDERS) and f"{each}_n" in there]
+    return {name: COLUMNS[name] for name in [*COLUMNS, *folders]}
 
 
 def _table(metric: Metric) -> int:

@@ -12,12 +12,13 @@ from selbench.errors import SelbenchError
 from selbench.leaderboard.accuracies import ids
 from selbench.leaderboard.joined import Compared
 from selbench.leaderboard.over_images import images_right
+from selbench.suites.corrupted import SHIFTED
 
 CLEAN = "clean/clean"
 
 
 def correct_on_all(found: Compared) -> Compared:
-    """Return the same measurements with accuracies on those images alone.
+    """Return the same measurements with accuracies on those images alone; shifted ones are others.
 
     Raises:
         SelbenchError: where outcomes were not kept, where a condition's images lie on disk and are
@@ -28,6 +29,7 @@ def correct_on_all(found: Compared) -> Compared:
             f"{found.published[0]} does not say which images its networks have right; leave it or "
             "--correct-on-all out"
         )
+    found = replace(found, rows=found.rows[found.rows["suite"] != SHIFTED])
     accuracy = found.rows["metric"] == "accuracy"
     _check_pairs(found, found.rows[accuracy])
     tables = {

@@ -15,6 +15,7 @@ from selbench.leaderboard.columns import (
     TABLES,
     WIDE,
     attacked,
+    columns_of,
 )
 from selbench.leaderboard.table import Groups, Leaderboard
 from selbench.metrics import Metric
@@ -51,7 +52,7 @@ def _groups(board: Leaderboard, narrow: bool) -> Groups:
     """Return the tables of a leaderboard: the columns that have numbers, by their titles."""
     shown = {
         name: column
-        for name, column in COLUMNS.items()
+        for name, column in columns_of(board.table).items()
         if (not column.asked or name == board.sort)
         and (name in board.withheld or board.table[name].notna().any())
     }

@@ -94,6 +94,7 @@ def _facts(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 def _half(draws: Sequence["pd.Series[float]"]) -> float:
     values = np.stack([each.to_numpy() for each in draws])
+    values = values[:, ~np.isnan(values).all(axis=0)]  # images that other conditions alone have
     if np.isnan(values).any() or values.shape[1] < 2:
         return math.nan
     found = crossed_interval(values)

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pandas as pd
 
 from selbench.errors import SelbenchError, unknown
-from selbench.leaderboard.columns import COLUMNS, COVERED, INDEX, MASKING, attacked
+from selbench.leaderboard.columns import (
+    COLUMNS,
+    COVERED,
+    INDEX,
+    MASKING,
+    attacked,
+    columns_of,
+)
 from selbench.leaderboard.lines import RANK
 from selbench.leaderboard.relative import RELATIVE
 from selbench.leaderboard.spoilt import FINDINGS
@@ -54,7 +61,7 @@ def arranged(
 
 
 def _check(board: Leaderboard, name: str) -> None:
-    if name not in COLUMNS:
+    if name not in columns_of(board.table):
         raise _unknown(name)
     if name in board.withheld or board.table[name].notna().any():
         return

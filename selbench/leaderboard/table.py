@@ -14,7 +14,7 @@ from selbench.findings import whole_name
 from selbench.leaderboard.accuracies import accuracies, averaged, by_corruption, planned
 from selbench.leaderboard.attacked import masked, medians
 from selbench.leaderboard.caption import Remark, note, remarks
-from selbench.leaderboard.columns import COLUMNS, COVERED, MASKING
+from selbench.leaderboard.columns import COLUMNS, COVERED, MASKING, OF_FOLDERS
 from selbench.leaderboard.correct_on_all import correct_on_all
 from selbench.leaderboard.explained import explained, partly
 from selbench.leaderboard.joined import Compared, compared
@@ -24,7 +24,7 @@ from selbench.leaderboard.relative import relative_errors, usual_reference
 from selbench.leaderboard.spoilt import FINDINGS, sentences
 from selbench.metrics import Metric
 from selbench.store import StudyStore
-from selbench.suites.corrupted import CORRUPTED
+from selbench.suites.corrupted import CORRUPTED, SHIFTED
 
 Groups = Mapping[str, Mapping[str, Metric]]  # tables by their titles: columns by their names
 FACTS = ("study", "subject", "alpha", "networks", "images")
@@ -122,7 +122,8 @@ def derived(
     relative = relative_errors(errors[tested], networks, reference or usual_reference(found))
     networks = networks.assign(**relative.columns)
     halves = half_widths(found, _alone(networks), plan)
-    board = _rows_over_networks(networks, halves, found)
+    folders = [name for name in plan if name.startswith(OF_FOLDERS)]
+    board = _rows_over_networks(networks, halves, found, [*COLUMNS, *folders])
     board = _marked(board, networks, partly(found.rows))
     lacking = [name for name in names if name not in counted]
     shares = {
@@ -177,7 +178,7 @@ def _quantities(
     """Return networks by columns: what they are called, and what was measured of each."""
     facts = ["subject", "study", "row", "name", "own", "alpha", "seed"]
     networks = rows[facts].drop_duplicates().set_index("subject")
-    accuracy = rows[rows["metric"] == "accuracy"]
+    accuracy = rows[(rows["metric"] == "accuracy") & (rows["suite"] != SHIFTED)]
     networks["images"] = accuracy.groupby("subject")["n"].min().astype("Int64")
     measured = (means, medians(rows), explained(rows, extra, only), masked(rows))
     columns = [each.reindex(networks.index) for each in measured]
@@ -208,10 +209,10 @@ def _rows(networks: pd.DataFrame) -> list[list[int]]:
 
 
 def _rows_over_networks(
-    networks: pd.DataFrame, halves: pd.DataFrame, found: Compared
+    networks: pd.DataFrame, halves: pd.DataFrame, found: Compared, names: Sequence[str]
 ) -> pd.DataFrame:
     """Average over seeds: in each study one row per alpha, rising, then one per brought network."""
-    names, groups = [*COLUMNS], [networks.iloc[places] for places in _rows(networks)]
+    groups = [networks.iloc[places] for places in _rows(networks)]
     rows = [_row(group, halves, names) for group in groups]
     parts = [part for name in names for part in (name, f"{name}_interval", f"{name}_n")]
     board = pd.DataFrame(rows, columns=[*FACTS, *parts, MASKING])

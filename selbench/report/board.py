@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from selbench.leaderboard import COLUMNS, MASKING, Leaderboard
+from selbench.leaderboard import MASKING, Leaderboard, columns_of
 from selbench.leaderboard.lines import quantity
 from selbench.metrics import Metric
 
@@ -41,7 +41,8 @@ def to_boards(board: Leaderboard) -> dict[str, Board]:
     """
     if board.groups:
         return {title: _board(board.table, columns) for title, columns in board.groups.items()}
-    shown = {name: column for name, column in COLUMNS.items() if not column.asked}
+    known = columns_of(board.table)
+    shown = {name: column for name, column in known.items() if not column.asked}
     return {"": _board(board.table, shown, board.withheld)}
 
 

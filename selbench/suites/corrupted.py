@@ -1,11 +1,13 @@
 """Suites of corruptions: made from the test images, or taken from a set on disk."""
 
 import warnings
+from collections.abc import Sequence
 
 from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, bar_corruptions, corrupt
 from corruptions.registry import BAR_FAMILIES, FAMILIES
 from selbench.corrupted.layout import SEVERITIES
 from selbench.corrupted.reading import CorruptedSet
+from selbench.corrupted.shifted import ShiftedSet
 from selbench.corrupted.treatment import find_variants
 from selbench.errors import SelbenchError
 from selbench.metrics import AMOUNT, INFINITE, METRICS, NUMBER, Metric, Rows
@@ -17,6 +19,7 @@ from selbench.types import Examples, Pixels
 
 BAR = "corruptions-bar"
 CORRUPTED = ("corruptions", "corruptions-extra")  # what mCE and the columns of families are made of
+SHIFTED = "shifted"  # the suite of images that lie in a folder as they are
 NAMED = 5  # of what a set holds
 
 
@@ -49,58 +52,91 @@ def corruptions_bar(setting: Setting) -> list[Work]:
 
 
 def every_corruption(setting: Setting) -> list[Condition]:
-    """Return all 19 corruptions at their severities; of a set on disk, those that it holds."""
+    """Return all 19 corruptions at their severities; of a set on disk, those that it holds.
+
+    Raises `SelbenchError` for a folder of shifted images, which are no corrupted test images.
+    """
     only, stored = setting.corruptions, setting.stored
+    if isinstance(stored, ShiftedSet):
+        raise SelbenchError(
+            f"{stored.folder} holds other images than the test set, so what changes in a "
+            "representation cannot be told; take --source generated"
+        )
     chosen = [
         corruption
         for name, corruption in CORRUPTIONS.items()
         if name in only
         or not (only or corruption.bar or (stored is not None and not stored.holds(name)))
     ]
-    return _conditions(setting, chosen)
+    return _made(setting, chosen, stored)
 
 
 def _corrupted(setting: Setting, *suites: str) -> list[Condition]:
-    """Return what the corruptions of suites make; of a set on disk, those that it holds."""
+    """Return what the corruptions of suites make; of a set on disk, those that it holds.
+
+    Shifted images take the place of all of them.
+    """
     only, stored = setting.corruptions, setting.stored
+    if isinstance(stored, ShiftedSet):
+        return [shifted(stored, only)]
     own = [each for each in CORRUPTIONS.values() if _suite(each) in suites]
     if only:
-        return _conditions(setting, [each for each in own if each.name in only])
-    if suites == (BAR,) and stored is None:
+        own = [each for each in own if each.name in only]
+    elif stored is not None:
+        own = _held(own, stored, suites)
+    elif suites == (BAR,):
         names = bar_corruptions(setting.scale or setting.height)
-        return _conditions(setting, [each for each in own if each.name in names])
-    if stored is None:
-        return _conditions(setting, own)
+        own = [each for each in own if each.name in names]
+    return _made(setting, own, stored)
+
+
+def _held(own: list[Corruption], stored: CorruptedSet, suites: Sequence[str]) -> list[Corruption]:
+    """Return the corruptions of suites that a set holds, and warn of the others."""
     held = [each for each in own if stored.holds(each.name)]
-    if not held and not stored.strict:
+    if stored.strict and BAR not in suites:
+        return own  # what is missing is found to be
+    if not held:
         raise SelbenchError(
             f"{stored.folder} holds none of the corruptions of {' and '.join(suites)}; "
             f"{_holding(stored)}"
         )
     lacking = [each.name for each in own if each not in held and not each.bar]
-    if lacking and not stored.strict:
+    if lacking:
         warnings.warn(
             f"{stored.folder} lacks {', '.join(lacking)}; {' and '.join(suites)} "
             f"{'is' if len(suites) == 1 else 'are'} run without",
             stacklevel=2,
         )
-    return _conditions(setting, own if stored.strict else held)
+    return held
 
 
 def _holding(stored: CorruptedSet) -> str:
     names = [*stored.places]
     if not names:
         return (
-            "<corruption>.npy, or <corruption>/<severity>/<class>/*, are looked for there; name "
-            "the folder of a set, or take --source generated"
+            "<corruption>.npy, <corruption>/<severity>/<class>/* and <class>/* are looked for "
+            "there; name the folder of a set, or take --source generated"
         )
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"it holds {', '.join(names[:NAMED])}{more}; choose the suite of these"
 
 
-def _conditions(setting: Setting, chosen: list[Corruption]) -> list[Condition]:
-    if setting.stored is not None:
-        return [piece for corruption in chosen for piece in _stored(corruption, setting.stored)]
+def shifted(stored: ShiftedSet, only: Sequence[str] = ()) -> Condition:
+    """Return shifted images as a condition; `SelbenchError` where corruptions are asked for."""
+    if only:
+        raise SelbenchError(
+            f"{stored.folder} holds images of classes, and no corruptions at severities; leave out "
+            "--corruption"
+        )
+    images = stored.find()
+    return Condition(SHIFTED, stored.name, source=images.source, stored=images)
+
+
+def _made(
+    setting: Setting, chosen: list[Corruption], stored: CorruptedSet | None
+) -> list[Condition]:
+    if stored is not None:
+        return [piece for corruption in chosen for piece in _stored(corruption, stored)]
     variants = find_variants([corruption.name for corruption in chosen])
     return [
         _generated(corruption, severity, variants[corruption.name], setting)
@@ -271,4 +307,16 @@ def accuracy_under(corruption: Corruption) -> Metric:
         source=MINTUN if corruption.bar else HENDRYCKS,
         table="",
         asked=True,
+    )
+
+
+def accuracy_on(folder: str) -> Metric:
+    """Return the metric of a folder of shifted images."""
+    return Metric(
+        f"{SHIFTED}_{folder}",
+        folder,
+        f"accuracy on the images of {folder}, among the classes that it has",
+        "corruptions",
+        Rows((SHIFTED,), conditions=(folder,)),
+        table="shifted images",
     )

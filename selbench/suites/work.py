@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import nn
 
 from selbench.corrupted.reading import CorruptedSet
+from selbench.corrupted.shifted import ShiftedSet
 from selbench.datasets import Split
 from selbench.registry import Registry
 from selbench.store import Cell
@@ -44,7 +45,7 @@ class Setting:
         height, width: of the images, in pixels.
         scale: the image size whose corruption constants are used; None for the images' own.
         corruptions, attacks: the names to take of those in a suite; () for all.
-        stored: a set on disk to take corrupted images from, instead of making them.
+        stored: a set on disk to take corrupted or shifted images from, instead of making them.
         mechanism: how the analyses look at networks.
         validation: the training images that were held out; None where there are none.
     """
@@ -54,7 +55,7 @@ class Setting:
     scale: int | None = None
     corruptions: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
-    stored: CorruptedSet | None = None
+    stored: CorruptedSet | ShiftedSet | None = None
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
     validation: HeldOut | None = None
 

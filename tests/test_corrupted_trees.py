@@ -1,0 +1,270 @@
+"""Sets that others made, as they lie on disk: read back as written, or what is wrong with them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from selbench.corrupted.reading import CorruptedSet
+from selbench.corrupted.shifted import ShiftedSet, open_set
+from selbench.datasets import Dataset
+from selbench.datasets.dataset import chosen, make_split
+from selbench.datasets.frame import Frame
+from selbench.errors import SelbenchError
+from selbench.suites import Setting, collect
+from selbench.suites.bench import run_condition
+
+CLASSES = ("n01", "n02", "n03")
+PER, SIDE = 2, 8
+LABELS = [0, 0, 1, 1, 2, 2]
+SEVERITIES = range(1, 6)
+
+
+def pixels(*seed):
+    return np.random.default_rng(seed).integers(256, size=(PER * 3, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def dataset(labels=LABELS, classes=CLASSES):
+    images = torch.from_numpy(pixels(0)[: len(labels)]).permute(0, 3, 1, 2)
+    split = make_split(images, torch.tensor(labels))
+    return Dataset("small", classes, split, split)
+
+
+def write_images(folder, images, classes=CLASSES, suffix=".png"):
+    """Write images class by class, as many of each."""
+    each = len(images) // len(classes)
+    for number, image in enumerate(images):
+        place = folder / classes[number // each]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"ILSVRC2012_val_{number:08}{suffix}")
+
+
+def arrays(root, made):
+    """CIFAR-10-C, CIFAR-100-C."""
+    root.mkdir()
+    for name, severities in made.items():
+        np.save(root / f"{name}.npy", np.concatenate([*severities.values()]))
+    np.save(root / "labels.npy", np.tile(np.uint8(LABELS), 5))
+
+
+def flat(root, made):
+    """Tiny-ImageNet-C."""
+    for name, severities in made.items():
+        for severity, images in severities.items():
+            write_images(root / name / str(severity), images)
+
+
+def unpacked(root, made):
+    """ImageNet-C, in the folders of its archives."""
+    groups = {"fog": "weather", "snow": "weather", "defocus_blur": "blur", "spatter": "extra"}
+    for name, severities in made.items():
+        flat(root / groups[name], {name: severities})
+
+
+LAYOUTS = (arrays, flat, unpacked)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_back_what_it_holds(layout, tmp_path):
+    names = ("fog", "defocus_blur", "spatter")
+    made = {name: {s: pixels(k, s) for s in SEVERITIES} for k, name in enumerate(names)}
+    layout(tmp_path / "set", made)
+    found = open_set(tmp_path / "set", dataset())
+    assert isinstance(found, CorruptedSet)
+    assert {name for name in ("snow", *names) if found.holds(name)} == {*names}
+    for name, severities in made.items():
+        stored = found.find(name)
+        assert [*stored] == [*severities]
+        for severity, images in severities.items():
+            split = stored[severity].split()
+            assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), images)
+            assert split.images.is_contiguous(memory_format=torch.channels_last)
+            assert split.labels.tolist() == LABELS
+
+
+def test_images_are_read_a_batch_at_a_time_and_limited_as_test_images_are(tmp_path):
+    flat(tmp_path / "set", {"fog": {1: pixels(1)}})
+    with pytest.warns(UserWarning, match=r"fog lacks severity 2, 3, 4, 5, which is left out$"):
+        stored = open_set(tmp_path / "set", dataset()).find("fog")[1]
+    asked = []
+    whole, read = stored.split(), stored.read
+    object.__setattr__(stored, "read", lambda places: asked.append(len(places)) or read(places))
+    parts = [*stored.batches(4)]
+    assert asked == [4, 2]
+    assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+    kept = stored.limited(3)
+    assert kept.split().examples.tolist() == chosen(torch.tensor(LABELS), 3).tolist()
+    assert torch.equal(kept.split().images, whole.take(kept.examples).images)
+
+
+def test_a_corruption_in_two_places_is_refused(tmp_path):
+    made = {"fog": {1: pixels(1)}}
+    flat(tmp_path / "set", made)
+    unpacked(tmp_path / "set", made)
+    with pytest.raises(SelbenchError, match=r"^fog lies in both .*set/fog and .*weather/fog; remo"):
+        open_set(tmp_path / "set", dataset())
+
+
+def test_one_severity_in_an_array_is_not_taken_for_five(tmp_path):
+    arrays(tmp_path / "set", {})
+    np.save(tmp_path / "set" / "fog.npy", pixels(1)[:5])
+    np.save(tmp_path / "set" / "labels.npy", np.uint8(LABELS[:5]))
+    with pytest.raises(SelbenchError, match=r"holds 5 images, as many as there are test images; f"):
+        open_set(tmp_path / "set", dataset(LABELS[:5])).find("fog")
+
+
+def test_a_tree_that_cannot_be_of_the_test_images_says_so(tmp_path):
+    flat(tmp_path / "set", {"fog": {s: pixels(s) for s in SEVERITIES}})
+    message = r"set holds 6 images at each severity, and not those of each class that the 4 test"
+    with pytest.warns(UserWarning, match=message):
+        open_set(tmp_path / "set", dataset([0, 0, 1, 2])).find("fog")
+
+
+def test_a_file_of_another_size_inside_a_tree_is_named(tmp_path):
+    flat(tmp_path / "set", {"fog": {s: pixels(s) for s in SEVERITIES}})
+    odd = tmp_path / "set" / "fog" / "2" / "n03" / "ILSVRC2012_val_00000005.png"
+    Image.new("RGB", (9, 8)).save(odd)
+    stored = open_set(tmp_path / "set", dataset()).find("fog")[2]
+    with pytest.raises(SelbenchError, match=rf"^{odd} is 9 x 8 pixels, .* must have one size"):
+        stored.split()
+
+
+# Shifted images.
+
+
+def test_shifted_images_are_a_condition_of_their_own_among_their_own_classes(tmp_path):
+    folder = tmp_path / "imagenet-r"
+    write_images(folder, pixels(3)[:4], ("n01", "n03"))
+    found = open_set(folder, dataset())
+    assert isinstance(found, ShiftedSet)
+    stored = found.find()
+    assert stored.labels.tolist() == [0, 0, 2, 2]
+    assert np.array_equal(stored.split().images.permute(0, 2, 3, 1).numpy(), pixels(3)[:4])
+    (clean, shifted) = collect(("corruptions",), Setting(SIDE, SIDE, stored=found))[-2:]
+    assert (clean.name, shifted.suite, shifted.name) == ("clean", "shifted", "imagenet_r")
+    assert shifted.source == "files (2 of 3 classes)"
+    assert not stored.paired
+
+    class Second(torch.nn.Module):  # is sure of the class that has no images
+        def forward(self, images):
+            return torch.tensor([0.0, 9.0, 1.0]).expand(len(images), 3)
+
+    (columns,) = run_condition(shifted.perturb, [Second()], stored, lambda *given, **more: None)
+    assert columns["prediction"].tolist() == [2, 2, 2, 2]
+    assert columns["label"].tolist() == [0, 0, 2, 2]
+    assert columns["confidence"][0].item() == pytest.approx(1 / (1 + np.exp(-1)))
+    assert columns["margin"].tolist() == [-1, -1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "mapped", "labels", "source"),
+    [
+        (("n01", "n02", "n03"), None, [0, 0, 1, 1, 2, 2], "files"),
+        (("0", "1", "2"), None, LABELS, "files (folders numbered as classes)"),
+        (("a", "b", "c"), {"a": "n03", "b": None, "c": "n01"}, [2, 2, 0, 0], "files (class map, 2"),
+        (("0", "1", "2"), {"0": "n03", "1": "n03", "2": "n01"}, [2, 2, 2, 2, 0, 0], "files (class"),
+    ],
+)
+def test_folders_are_of_classes(names, mapped, labels, source, tmp_path):
+    write_images(tmp_path / "set", pixels(3), names)
+    if mapped:
+        (tmp_path / "set" / "classes.json").write_text(json.dumps(mapped))
+    stored = open_set(tmp_path / "set", dataset()).find()
+    assert stored.labels.tolist() == labels
+    assert stored.source.startswith(source)
+
+
+def write_map(text):
+    def write(folder):
+        (folder / "classes.json").write_text(text)
+
+    return write
+
+
+def another_class(folder):
+    (folder / "n02").rename(folder / "n20")
+
+
+def one_class(folder):
+    for name in ("n02", "n03"):
+        (folder / name).rename(folder.parent / name)
+
+
+def another_size(folder):
+    Image.new("RGB", (9, 9)).save(folder / "n01" / "ILSVRC2012_val_00000000.png")
+
+
+def empty_class(folder):
+    for path in (folder / "n02").iterdir():
+        path.unlink()
+
+
+DAMAGE = {
+    another_class: r"the folder n20 in .*set is no class of small \(did you mean 'n03'\?\); rename "
+    r'it, or say in .*classes\.json which classes folders are of, null for none: \{"n20": "n01"\}$',
+    one_class: r"holds images of one class alone, among which any network is right; add the",
+    another_size: r"set.* 9 x 9 pixels, the data set's 8 x 8|is 8 x 8 pixels",
+    empty_class: r"the class folder .*n02 holds no images that Pillow reads; add some or",
+    write_map("{"): r"classes\.json is not valid JSON: ",
+    write_map('{"n01": 1}'): r"classes\.json is no JSON object from folder to class, such as",
+    write_map('{"n09": "n01"}'): r"unknown folder in .*classes\.json 'n09'; did you mean",
+    write_map('{"n01": "n09"}'): r"unknown class in .*classes\.json 'n09'; did you mean",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_folder_is_one_sentence(damage, tmp_path):
+    write_images(tmp_path / "set", pixels(3))
+    damage(tmp_path / "set")
+    with pytest.raises(SelbenchError, match=DAMAGE[damage]):
+        open_set(tmp_path / "set", dataset()).find()
+
+
+def test_shifted_images_are_framed_as_the_data_set_s(tmp_path):
+    for number, name in enumerate(CLASSES):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (12 + number, 10)).save(tmp_path / "set" / name / "a.png")
+    plain = open_set(tmp_path / "set", dataset())
+    with pytest.raises(
+        SelbenchError, match=r"the images of .*set are 12 x 10 pixels, the data set"
+    ):
+        plain.find()
+    stored = open_set(tmp_path / "set", dataset(), Frame(8, 9)).find()
+    assert stored.split().images.shape == (3, 3, 8, 8)
+    assert stored.checksum != open_set(tmp_path / "set", dataset(), Frame(8)).find().checksum
+
+
+def test_shifted_images_are_no_corruptions(tmp_path):
+    write_images(tmp_path / "set", pixels(3))
+    setting = Setting(SIDE, SIDE, stored=open_set(tmp_path / "set", dataset()))
+    with pytest.raises(SelbenchError, match=r"no corruptions at severities; leave out --c"):
+        collect(("corruptions",), Setting(SIDE, SIDE, stored=setting.stored, corruptions=("fog",)))
+    with pytest.raises(SelbenchError, match="set holds other images than the test set, so what"):
+        collect(("dimensionality",), setting)
+
+
+def test_a_run_shows_each_folder_in_a_column(selbench, tiny_study):
+    test = Path("images/test")
+    names = sorted(path.name for path in test.iterdir())
+    for folder, classes in (("old-photos", names), ("few", names[:2])):
+        for name in classes:
+            for path in sorted((test / name).iterdir())[:2]:
+                place = Path(folder) / name / path.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(path.read_bytes())
+    words = ("run", tiny_study, "--suite", "clean", "--suite", "corruptions")
+    words += ("--alpha", "0", "--seed", "0", "--quiet", "--source")
+    assert selbench(*words, "old-photos").code == 0
+    ended = selbench(*words, "few")
+    shown = " ".join(ended.out.split())
+    assert "few % old_photos %" in shown
+    assert f"few: 4 images, files (2 of {len(names)} classes); old_photos: " in shown
+    table = json.loads(selbench("leaderboard", "tiny", "--format", "json").out)[0]["rows"][0]
+    assert 0 <= table["shifted_few"] <= 1
+    assert table["clean_interval"] is None or table["clean_interval"] > 0
+    sorted_ = selbench("leaderboard", "tiny", "--sort", "shifted_few", "--columns", "clean")
+    assert sorted_.code == 0
+    assert "unknown column" in selbench("leaderboard", "tiny", "--columns", "shifted_x").err
