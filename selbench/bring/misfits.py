@@ -70,15 +70,16 @@ def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
         whole = change(images) * s + m  # which the given normalisation undoes
         return (look.logits(whole).argmax(1) == labels).double().mean().item()
 
+    moments = [IMAGENET, HALVES, *([look.dataset.moments] if len(look.dataset.train) else [])]
     tries: dict[str, Callable[[Images], Images]] = {}
     if mean or std:
         tries["without --mean and --std; does it normalise itself?"] = lambda x: x
-    for own, deviation in (IMAGENET, HALVES, look.dataset.moments):
+    for own, deviation in moments:
         if (own, deviation) != (mean, std):
             words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
             tries[f"with --mean {words[0]} --std {words[1]}"] = _normalising(own, deviation)
     if not (mean or std):
-        for own, deviation in (IMAGENET, HALVES, look.dataset.moments):
+        for own, deviation in moments:
             words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
             way = f"where mean {words[0]} and std {words[1]} are undone; does it normalise twice?"
             tries[way] = _undone(own, deviation)

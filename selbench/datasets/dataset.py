@@ -12,12 +12,15 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from selbench.datasets.frame import Frame, frame_of
+from selbench.datasets.room import gathered
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT, Progress
 from selbench.randomness import seeded
 from selbench.registry import Registry
 from selbench.study import Channels, DatasetSpec
 from selbench.types import Examples, Labels, Pixels
+
+TAKEN = 1000  # images that are copied at once
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Split:
     def take(self, places: Int64[Tensor, " chosen"]) -> "Split":
         """Return the examples at some places, in that order."""
         # Indexing the memory's own order copies whole images and keeps channels_last.
-        images = self.images.permute(0, 2, 3, 1)[places].permute(0, 3, 1, 2)
+        rows = self.images.permute(0, 2, 3, 1)
+        parts = (rows[some].permute(0, 3, 1, 2) for some in places.split(TAKEN))
+        images = gathered(parts, len(places)) if len(places) else self.images[:0]
         return replace(
             self, images=images, labels=self.labels[places], examples=self.examples[places]
         )
@@ -85,8 +90,10 @@ class Dataset:
         levels = torch.arange(256, dtype=torch.float64) / 255
         moments = []
         for channel in range(3):
-            values = self.train.images[:, channel].reshape(-1).cpu()
-            weights = torch.bincount(values, minlength=256).double() / values.numel()
+            counts = torch.zeros(256, dtype=torch.int64)
+            for part in self.train.images.split(TAKEN):
+                counts += torch.bincount(part[:, channel].reshape(-1).cpu(), minlength=256)
+            weights = counts.double() / counts.sum()
             mean = (weights * levels).sum()
             deviation = (weights * (levels - mean) ** 2).sum().sqrt()
             moments.append((round(mean.item(), 6), max(round(deviation.item(), 6), 1e-3)))

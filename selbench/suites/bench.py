@@ -44,7 +44,9 @@ RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
 INCOMPLETE = 3  # exit code of a run some of whose cells failed
 GOES_ON = "the same command goes on with the next; --retry-failed tries this again"
 LONGEST = 300  # characters of a reason
-GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
+# Images under attack at once: those that have fallen leave, the rest stay together. On a processor
+# fewer where they are large: an attack keeps some ten copies of them in floating point.
+GROUP, PIXELS = 1000, 2**22
 
 
 Perturb = Callable[[Pixels, Examples], Pixels]  # uint8 images, and their positions
@@ -276,8 +278,9 @@ def run_attack(
     saved: dict[str, Tensor] = {}
     first = to_images(split.images[:2])
     networks = [folded(network, first) for network in networks]
-    for start in range(0, len(split), GROUP):
-        rows = slice(start, start + GROUP)
+    size = _group(split, save)
+    for start in range(0, len(split), size):
+        rows = slice(start, start + size)
         images, labels = to_images(split.images[rows]), split.labels[rows]
         examples = split.examples[rows]
         found = attack(*networks, images, labels, examples)
@@ -294,6 +297,14 @@ def run_attack(
     plain = torch.contiguous_format
     kept_images = {name: t.cpu().clone(memory_format=plain) for name, t in saved.items()}
     return [_joined(kept) for kept in parts], kept_images
+
+
+def _group(split: Split, save: int) -> int:
+    """Return how many images are attacked at once, among them all that are to be saved."""
+    if split.labels.is_cuda:
+        return GROUP
+    pixels = split.images.shape[2] * split.images.shape[3]
+    return max(save, min(GROUP, PIXELS // pixels), 1)
 
 
 class _FailedError(Exception):

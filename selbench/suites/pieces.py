@@ -11,6 +11,7 @@ from torch import nn
 from selbench.chunks import BATCH
 from selbench.corrupted.stored import Stored
 from selbench.datasets import Split
+from selbench.datasets.room import gathered
 from selbench.errors import MissingOutcomesError
 from selbench.files import fingerprint
 from selbench.findings import GRADIENTS, spoiling
@@ -88,7 +89,7 @@ class Condition(Work):
             return own.images
         size = BATCH[split.labels.device.type]
         batches = zip(split.images.split(size), split.examples.split(size), strict=True)
-        return torch.cat([self.perturb(images, examples) for images, examples in batches])
+        return gathered((self.perturb(*batch) for batch in batches), len(split))
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Perturb each batch once, for all networks."""
