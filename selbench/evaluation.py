@@ -9,7 +9,7 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from selbench.bring import (
 )
 from selbench.datasets import Dataset, dataset_of, load_dataset
 from selbench.device import choose_device
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, unknown
 from selbench.findings import from_records, to_records, whole_name
 from selbench.leaderboard import current_rows
 from selbench.missing import lost, missing
@@ -36,11 +36,28 @@ from selbench.progress import SILENT
 from selbench.request import Request
 from selbench.session import Session, looking
 from selbench.store import StudyStore
-from selbench.study import Study, load_study, shipped_studies
+from selbench.study import Channels, Study, load_study, shipped_studies
 from selbench.subjects import Network
 from selbench.urls import place
 
 FILES = (".pt", ".pth", ".th", ".safetensors", ".ckpt", ".bin", ".tar", ".pt2", ".onnx", ".npz")
+
+
+class Said(TypedDict, total=False):
+    """What may be said of a network; see `NetworkSpec`, whose attributes these are."""
+
+    weights: str | Path
+    pretrained: bool
+    threat_model: str
+    entry: str
+    mean: Channels
+    std: Channels
+    input_size: int
+    class_map: str | Path
+    logits: str
+
+
+OF_SPECS = ("weights", "pretrained", "threat_model", "entry")  # a module has its weights
 
 
 def evaluate(
@@ -61,6 +78,9 @@ def evaluate(
     interpolation: str | None = None,
     retry_failed: bool = False,
     time_limit: float | None = None,
+    source: str | Path | None = None,
+    scale: int | None = None,
+    **said: Unpack[Said],
 ) -> pd.DataFrame:
     """Evaluate a network under suites, and return its measurements, one row each.
 
@@ -89,6 +109,11 @@ def evaluate(
         interpolation: of `resize`: "bilinear", which None is, "bicubic" or "nearest".
         retry_failed: try again what failed in an earlier call, of what `store` keeps.
         time_limit: seconds that the network may compute for a cell, which else fails.
+        source: of corrupted images: "generated", "official", or the folder of a set.
+        scale: 32, 64 or 224: corrupt with the constants for images of so many pixels.
+        said: of the network, as options of `selbench run` say it: `weights`, `pretrained`,
+            `threat_model`, `entry` (of one that is named), `mean`, `std`, `input_size`,
+            `class_map`, and `logits`: which output to take of one that returns several.
 
     Returns:
         the columns of `measurements.csv`; accuracies lie in [0, 1]. Of a network whose outputs are
@@ -105,10 +130,15 @@ def evaluate(
     module = None if isinstance(model, str | NetworkSpec) else module_of(model)
     size = {"resize": resize, "crop": crop, "interpolation": interpolation}
     framing = {name: value for name, value in size.items() if value is not None}
-    specs = [] if module is not None else [_spec(model)]
+    spec = _spec(model if module is None else NetworkSpec(), said, named=module is None)
+    specs = [] if module is not None else [spec]
     session = _session(_data(dataset, module), device, data, layers, framing, specs)
+    if source is not None or scale is not None:
+        session = session.sourced(None if source is None else str(source), scale)
     request = _request(suites, limit, corruptions, attacks, retry_failed, time_limit)
-    network = _network(model, module, name, session, time_limit)
+    network = _network(
+        replace(spec, time_limit=time_limit or spec.time_limit), module, name, session
+    )
     with _folder(store) as root:
         (network,) = session.named(root, [network])
         ran = session.run(root, request, [network], ["selbench.evaluate"])
@@ -163,27 +193,36 @@ def _study_of(dataset: Dataset) -> Study:
 
 
 def _network(
-    model: object,
-    module: nn.Module | None,
-    name: str | None,
-    session: Session,
-    time_limit: float | None,
+    spec: NetworkSpec, module: nn.Module | None, name: str | None, session: Session
 ) -> Network:
     """Return the network, a copy of a module, or what the words of `--model` name."""
     if module is not None:
         called = name or type(module).__name__
-        return network_of(own_copy(module, called), called, session.dataset, time_limit)
-    network = session.bring(_spec(model))
+        return network_of(own_copy(module, called), called, session.dataset, spec)
+    network = session.bring(spec)
     return replace(network, name=name) if name else network
 
 
-def _spec(model: object) -> NetworkSpec:
+def _spec(model: object, said: Mapping[str, Any], named: bool) -> NetworkSpec:
+    """Return what is said of a network, beside what `model` says if it is one."""
+    if wrong := next((each for each in said if each not in Said.__annotations__), None):
+        raise unknown("argument of evaluate", wrong, Said.__annotations__)
+    if not named and (idle := [each for each in OF_SPECS if said.get(each)]):
+        raise SelbenchError(
+            f"{idle[0]} is for a network that is named, such as torchvision:resnet18; leave it "
+            "out, and load weights into the module"
+        )
+    said = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+    paths = {
+        each: Path(said[each]).expanduser() for each in ("weights", "class_map") if said.get(each)
+    }
     if isinstance(model, str) and Path(model).suffix in FILES:
         raise SelbenchError(
             f"{model} is a file, not a network; say of which it is: selbench.bring.NetworkSpec("
             f'spec="torchvision:resnet18", weights=Path({model!r}))'
         )
-    return model if isinstance(model, NetworkSpec) else NetworkSpec(spec=str(model))
+    spec = model if isinstance(model, NetworkSpec) else NetworkSpec(spec=str(model))
+    return replace(spec, **{**said, **paths})
 
 
 def _request(

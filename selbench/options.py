@@ -144,6 +144,15 @@ Force = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 
 
+LogitsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--logits",
+        metavar="KEY",
+        help="Which output to take of a brought network that returns several: a key, or a number "
+        "from 0.",
+    ),
+]
 Names = Annotated[
     list[str] | None,
     typer.Option(
@@ -185,6 +194,7 @@ class NetworkOptions:
     checkpoint: Checkpoints = None
     entry: Entry = None
     name: Names = None
+    logits: LogitsKey = None
     mean: Mean = None
     std: Std = None
     input_size: InputSize = None
@@ -214,7 +224,7 @@ class NetworkOptions:
     def described(self) -> dict[str, Any]:
         """What is said of brought networks, all but which they are."""
         names = ("weights", "pretrained", "threat_model", "mean", "std", "input_size", "class_map")
-        return {each: getattr(self, each) for each in (*names, "entry", "name")}
+        return {each: getattr(self, each) for each in (*names, "entry", "name", "logits")}
 
 
 NETWORKS = NetworkOptions()  # none of them

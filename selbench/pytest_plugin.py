@@ -37,7 +37,8 @@ def assert_robust(
         options: `tolerance` (0.01), `suites` ("corruptions", or a list), `limit`, `budget`
             ("60s"), `device` ("cpu"), `name` of the model, `scale` (32, 64 or 224: the image size
             whose corruption constants are used, for images of a size that has none), `detect`
-            (3: fail too where a drop of so many points could not have been found), and
+            (3: fail too where a drop of so many points could not have been found), `logits`
+            (which output to take of a network that returns several), and
             `update`: write the baseline, compare nothing.
 
     Raises:

@@ -115,6 +115,11 @@ class Session:
         dataset = load_dataset(spec, progress)
         return cls(sized(study, dataset), dataset, chosen_device, progress, engine or Local())
 
+    def sourced(self, source: str | None, scale: int | None) -> "Session":
+        """Return the session with other corrupted images; arguments as `open`."""
+        chosen = _corruptions(self.study.corruptions, source, scale)
+        return replace(self, study=self.study.model_copy(update={"corruptions": chosen}))
+
     def train(self) -> list[Network]:
         """Train the study's networks, or find them trained."""
         study = self.study

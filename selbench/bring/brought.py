@@ -21,6 +21,7 @@ class NetworkSpec:
         input_size: side in pixels of the images that it takes; None for what its origin declares.
         entry: which weights of the file to take, where it holds several; None for the usual.
         class_map: file that says which outputs are which classes of the data set.
+        logits: which of its outputs to take, where it returns several: a key, or a number from 0.
         time_limit: seconds that it may take for an answer; None for no end.
     """
 
@@ -34,6 +35,7 @@ class NetworkSpec:
     class_map: Path | None = None
     time_limit: float | None = None
     entry: str | None = None
+    logits: str | None = None
 
 
 def pair(specs: Sequence[str], weights: Sequence[Path], common: NetworkSpec) -> list[NetworkSpec]:

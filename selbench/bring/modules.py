@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from selbench.bring.logits import USUAL, named
 from selbench.errors import SelbenchError
 from selbench.training import to_images
 from selbench.types import Pixels
@@ -75,5 +76,8 @@ def outputs_of(model: nn.Module | None, pixels: Pixels) -> int | None:
             logits = own_copy(model, "")(to_images(pixels))
     except Exception:  # the probe says what is wrong with it
         return None
+    if not isinstance(logits, torch.Tensor):
+        rows = [each for each in named(logits).values() if isinstance(each, torch.Tensor)]
+        logits = named(logits).get(USUAL, rows[0] if len(rows) == 1 else None)
     known = isinstance(logits, torch.Tensor) and logits.ndim == 2
     return int(logits.shape[1]) if known else None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from selbench.bring.classes import Outputs
 from selbench.bring.habits import CHECKS
 from selbench.bring.look import Look
-from selbench.bring.refusals import chosen, refusal
+from selbench.bring.refusals import refusal
 from selbench.bring.zoo import reason_of
 from selbench.datasets import Dataset
 from selbench.deadline import Clock, OutOfTimeError
@@ -124,7 +124,7 @@ def _output(network: nn.Module, images: Images, name: str) -> Tensor:
     if not isinstance(logits, Tensor):
         raise SelbenchError(
             f"{name} returns a {type(logits).__name__}, not a tensor of logits; wrap it in a "
-            f"module that returns them{chosen(logits)}"
+            "module that returns them"
         )
     return logits
 

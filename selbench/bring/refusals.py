@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,7 +17,6 @@ from selbench.types import Images
 
 SIDES = (224, 32, 28, 64, 299, 256, 96, 84, 112, 128, 160, 192, 227, 240, 288, 384, 48, 16, 8)
 CHANNELS = (1, 4)
-LOGITS = ("logits", "out", "output", "outputs", "preds")  # what networks call them
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # What else a network may take: in words, with the advice, and how to make it of images.
 KINDS: tuple[tuple[str, str, Callable[[Images], Tensor]], ...] = (
@@ -121,19 +120,3 @@ def _place(problem: BaseException) -> str:
             place = f"; {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return place
-
-
-def chosen(outputs: object) -> str:
-    """Return how to choose the logits among what a network returns; "" where that is not seen."""
-    if isinstance(outputs, Mapping):
-        names = [name for name, value in outputs.items() if _is_logits(value)]
-    elif isinstance(outputs, tuple | list):
-        names = [place for place, value in enumerate(outputs) if _is_logits(value)]
-    else:
-        return ""
-    best = next((name for name in LOGITS if name in names), names[0] if names else None)
-    return "" if best is None else f": return network(images)[{best!r}] in its forward"
-
-
-def _is_logits(value: object) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 2

@@ -12,6 +12,7 @@ from selbench.bring.classes import MappedClasses, Outputs, read_class_map
 from selbench.bring.code import from_code
 from selbench.bring.identity import hidden, made_of, settings
 from selbench.bring.inputs import Inputs, Preprocess
+from selbench.bring.logits import chosen, key_of
 from selbench.bring.own import of_study
 from selbench.bring.probe import WARM, check_logits, probe
 from selbench.bring.zoo import ZOOS, Resolved
@@ -40,60 +41,79 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
             that does not give one finite logit for every class.
     """
     checked = _checked(brought)
-    outputs = read_class_map(brought.class_map, dataset.classes) if brought.class_map else None
+    outputs = _outputs(brought, dataset)
     found = _found(checked, model, dataset, None if outputs else len(dataset.classes))
-    name = _name(brought, found)
     inputs = _fitting(_overridden(found.inputs, brought), dataset)
-    network = _assembled(found.network, inputs).eval()
-    whole: nn.Module = MappedClasses(network, outputs) if outputs else network
-    about = _about(network, inputs, outputs, dataset) + _origin(checked, found)
-    made = Network(
-        name=name,
-        alpha=None,
-        seed=None,
-        training="",
-        architecture=found.architecture,
-        weights=_identity(whole, found, inputs, outputs),
-        load=lambda: whole,
-        about=about,
+
+    def identity(whole: nn.Module, key: str | None) -> str:
+        return _identity(whole, found, inputs, outputs, key)
+
+    network = _subject(
+        found.network, _name(brought, found), brought, inputs, dataset, found.architecture, identity
     )
-    return _answering(
-        made,
-        lambda: check_logits(probe(network, dataset, name), outputs, dataset, name),
-        brought.time_limit,
-    )
+    return replace(network, about=network.about + _origin(checked, found))
 
 
 def network_of(
-    model: nn.Module, name: str, dataset: Dataset, time_limit: float | None = None
+    model: nn.Module, name: str, dataset: Dataset, said: NetworkSpec | None = None
 ) -> Network:
-    """Take a network from Python: images in [0, 1] in, logits out; it is used as it is."""
-    network = _assembled(model, Inputs()).eval()
+    """Take a network from Python: images in [0, 1] in, logits out; it is used as it is.
+
+    Of what is `said` of it, its normalisation, size of images, outputs and classes count.
+    """
+    said = _checked(said or NetworkSpec())
+    outputs, size = _outputs(said, dataset), said.input_size
+    inputs = Inputs(mean=said.mean, std=said.std, resize=size, crop=size)
+
+    def identity(whole: nn.Module, key: str | None) -> str:
+        own = [weights_hash(whole.state_dict()), repr(model), *made_of(model), *hidden(model)]
+        more = [str(inputs), outputs, key]
+        return fingerprint([*own, *(more if any([inputs != Inputs(), outputs, key]) else [])])
+
+    kind = type(model).__name__
+    network = _subject(model, name, said, inputs, dataset, kind, identity)
+    return replace(network, about=f"{network.about}; made of {fingerprint(settings(model))}")
+
+
+def _outputs(said: NetworkSpec, dataset: Dataset) -> Outputs | None:
+    return read_class_map(said.class_map, dataset.classes) if said.class_map else None
+
+
+def _subject(
+    model: nn.Module,
+    name: str,
+    said: NetworkSpec,
+    inputs: Inputs,
+    dataset: Dataset,
+    architecture: str,
+    identity: Callable[[nn.Module, str | None], str],
+) -> Network:
+    """Assemble a network, and look whether it gives logits of images.
+
+    One that does not answer in time fails in every cell, at once.
+    """
+    network, outputs, key = _assembled(model, inputs).eval(), _outputs(said, dataset), None
+    late: OutOfTimeError | None = None
+    try:
+        with Clock(None if said.time_limit is None else said.time_limit + WARM).running():
+            key = key_of(network, dataset, name, said.logits, mapped=bool(outputs))
+            network = chosen(network, key)
+            check_logits(probe(network, dataset, name), outputs, dataset, name)
+    except OutOfTimeError as problem:
+        late = problem
+    whole: nn.Module = MappedClasses(network, outputs) if outputs else network
     made = Network(
         name=name,
         alpha=None,
         seed=None,
         training="",
-        architecture=type(model).__name__,
-        weights=fingerprint(
-            [weights_hash(network.state_dict()), repr(model), *made_of(model), *hidden(model)]
-        ),
-        load=lambda: network,
-        about=f"{_about(network, Inputs(), None, dataset)}; made of {fingerprint(settings(model))}",
+        architecture=architecture,
+        weights=identity(whole, key),
+        load=lambda: whole,
+        about=_about(network, inputs, outputs, dataset)
+        + (f"; of its outputs {key} is taken as logits" if key else ""),
     )
-    return _answering(
-        made, lambda: check_logits(probe(network, dataset, name), None, dataset, name), time_limit
-    )
-
-
-def _answering(made: Network, look: Callable[[], None], time_limit: float | None) -> Network:
-    """Look at a network; one that does not answer in time fails in every cell, at once."""
-    try:
-        with Clock(None if time_limit is None else time_limit + WARM).running():
-            look()
-    except OutOfTimeError as problem:
-        return made.unanswering(problem)
-    return made
+    return made.unanswering(late) if late else made
 
 
 def _checked(brought: NetworkSpec) -> NetworkSpec:
@@ -139,6 +159,7 @@ def _name(brought: NetworkSpec, found: Resolved) -> str:
     notes = [found.note] if found.note else []
     notes += [brought.entry] if brought.entry else []
     notes += [f"input size {brought.input_size}"] if brought.input_size else []
+    notes += [f"output {brought.logits}"] if brought.logits else []
     notes += [f"classes of {brought.class_map.name}"] if brought.class_map else []
     parts = [brought.spec, str(brought.weights or ""), f"({', '.join(notes)})" if notes else ""]
     name = " ".join(part for part in parts if part)
@@ -190,10 +211,13 @@ def _origin(brought: NetworkSpec, found: Resolved) -> str:
     return f"; weights of {taken} (there are also {', '.join(others)}: --entry chooses)"
 
 
-def _identity(network: nn.Module, found: Resolved, inputs: Inputs, outputs: Outputs | None) -> str:
+def _identity(
+    network: nn.Module, found: Resolved, inputs: Inputs, outputs: Outputs | None, key: str | None
+) -> str:
     """Hash what the logits depend on: weights, what is done before and after, the user's code."""
     weights = weights_hash(network.state_dict())
-    if inputs == Inputs() and outputs is None and not found.source:
+    if inputs == Inputs() and outputs is None and not found.source and key is None:
         return weights
     more = [*hidden(found.network)] if found.source else []
+    more += [f"output {key}"] if key else []
     return fingerprint([weights, str(inputs), outputs, found.architecture, found.source, *more])

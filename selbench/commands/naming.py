@@ -51,9 +51,12 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
         raise SelbenchError(f"--alpha and --seed train, {option} does not; leave out one of them")
     _refuse_idle(options.described, bool(options.model), bool(options.checkpoint))
     mean, std = parse_channels("--mean", options.mean), parse_channels("--std", options.std)
-    size, entry = options.input_size, options.entry
+    size, entry, logits = options.input_size, options.entry, options.logits
     checkpoints = options.checkpoint or []
-    own = [NetworkSpec(path, mean, std, input_size=size, entry=entry) for path in checkpoints]
+    own = [
+        NetworkSpec(path, mean, std, input_size=size, entry=entry, logits=logits)
+        for path in checkpoints
+    ]
     said = NetworkSpec(
         mean=mean,
         std=std,
@@ -62,6 +65,7 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
         input_size=size,
         class_map=expanded(options.class_map),
         entry=entry,
+        logits=logits,
     )
     specs = own + (pair(options.model, options.weights or [], said) if options.model else [])
     if options.name is not None and len(options.name) != len(specs):
@@ -78,7 +82,7 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
             "--mean and --std describe a --checkpoint or a --model; give one, or set them in the "
             "study's [model]"
         )
-    both = ("mean", "std", *(["input_size", "entry", "name"] if checkpoints else []))
+    both = ("mean", "std", *(["input_size", "entry", "name", "logits"] if checkpoints else []))
     idle = [f"--{n.replace('_', '-')}" for n, value in common.items() if value and n not in both]
     if models and checkpoints and set(idle) - {"--weights"}:
         option = min(set(idle) - {"--weights"})

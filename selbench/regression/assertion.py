@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from selbench.bring import module_of, outputs_of, own_copy
+from selbench.bring import chosen, key_of, module_of, outputs_of, own_copy
 from selbench.bring.probe import probe
 from selbench.corrupted.treatment import choose_scale
 from selbench.datasets import Dataset, dataset_of
@@ -42,6 +42,7 @@ def assert_robust(
     name: str = "model",
     scale: int | None = None,
     detect: Any = None,
+    logits: str | None = None,
 ) -> Report | None:
     """Compare a model with a baseline; see `selbench.pytest_plugin.assert_robust`.
 
@@ -59,7 +60,7 @@ def assert_robust(
     place = Place(dataset, choose_device(device))
     height, width = dataset.test.images.shape[-2:]
     setting = Setting(height, width, choose_scale(scale))
-    candidate = _candidate(modules, name, dataset)
+    candidate = _candidate(modules, name, dataset, logits)
     if update:
         chosen = check.plan_baseline(names, setting, dataset.test, limit)
         write_baseline(check.record(candidate, chosen, place), baseline)
@@ -93,12 +94,15 @@ def _dataset(data: object, module: nn.Module) -> Dataset:
     return dataset
 
 
-def _candidate(given: Sequence[nn.Module], name: str, dataset: Dataset) -> Candidate:
+def _candidate(
+    given: Sequence[nn.Module], name: str, dataset: Dataset, logits: str | None
+) -> Candidate:
     modules = [own_copy(each, name) for each in given]
     kind = type(modules[0]).__name__
     networks = []
-    for number, module in enumerate(modules):
+    for number, each in enumerate(modules):
         own = f"{name} {number}"
+        module = chosen(each, key_of(each, dataset, own, logits))
         _check_outputs(module, own, dataset)
         weights = weights_hash(module.state_dict())
         networks.append(Network(own, None, None, "", kind, weights, partial(_itself, module)))

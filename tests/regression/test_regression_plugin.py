@@ -114,7 +114,7 @@ def brightness(images):
     ("answer", "expected"),
     [
         (lambda images: torch.zeros(len(images), 2), "numbers of 2 classes, from 0 to 1, got 2"),
-        (lambda images: (torch.zeros(len(images), 3),), "model 0 returns a tuple, not a tensor"),
+        (lambda images: (torch.zeros(3),), "model 0 returns a tuple, not a tensor"),
         (brightness, r"model 0 makes \(2,\) of 2 images"),
         (lambda images: images[0, 0, 0, 99], "model 0 cannot take images of 32 x 32 pixels"),
     ],
