@@ -31,7 +31,7 @@ class Stored:
         read: brings images, in channels_last memory.
         paired: whether they are known to be the test images, in the order of these.
         among: the classes that predictions are chosen among; None for all.
-        examples: places among all images of the condition; None for all of them.
+        places: of these among all images of the condition; None for all of them.
     """
 
     source: str
@@ -40,10 +40,15 @@ class Stored:
     read: Reader
     paired: bool = False
     among: Int64[Tensor, " among"] | None = None
-    examples: Examples | None = None
+    places: Examples | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def examples(self) -> Examples:
+        """Places among all images of the condition."""
+        return torch.arange(len(self)) if self.places is None else self.places
 
     def limited(self, limit: int | None) -> "Stored":
         """Return `limit` of the images, those that `selbench.datasets.limited` takes."""
@@ -51,7 +56,7 @@ class Stored:
             return self
         kept = chosen(self.labels, limit)
         read = partial(_read_some, self.read, kept)
-        return replace(self, labels=self.labels[kept], read=read, examples=kept)
+        return replace(self, labels=self.labels[kept], read=read, places=kept)
 
     def to(self, device: torch.device) -> "Stored":
         """Return the same, whose images come to `device`."""
@@ -60,9 +65,8 @@ class Stored:
 
     def split(self, rows: slice = slice(None)) -> Split:
         """Return the images at some places, all at once."""
-        places = torch.arange(len(self))[rows]
-        examples = places if self.examples is None else self.examples[rows]
-        split = Split(self.read(places), self.labels[rows], examples, self.checksum)
+        images = self.read(torch.arange(len(self))[rows])
+        split = Split(images, self.labels[rows], self.examples[rows], self.checksum)
         return split.to(self.labels.device)
 
     def batches(self, size: int) -> Iterator[Split]:

@@ -34,12 +34,15 @@ class Recorded(Frozen):
     Attributes:
         source, version, data: as in `selbench.store.Cell`; `data` is "" for the data set's images.
         correct: of each network, base64 of one bit per example, the first in the highest place.
+        examples: how many they are, where that is not the baseline's number.
     """
 
     source: str
     version: int
     data: str
     correct: tuple[str, ...]
+    # Left out where it says nothing: baselines stay as they were.
+    examples: Count | None = Field(default=None, exclude_if=lambda number: number is None)
 
 
 class Baseline(Frozen):
@@ -75,7 +78,9 @@ class Baseline(Frozen):
     def correct(self) -> dict[str, Correct]:
         """Return networks x examples for every condition, in the order of their ids."""
         return {
-            name: np.stack([unpacked(text, self.examples) for text in recorded.correct])
+            name: np.stack(
+                [unpacked(text, recorded.examples or self.examples) for text in recorded.correct]
+            )
             for name, recorded in sorted(self.conditions.items())
         }
 
@@ -195,15 +200,19 @@ def _damaged(path: Path, reason: str, remedy: str) -> SelbenchError:
 
 
 def facts(
-    made: Mapping[str, Correct], known: Mapping[str, tuple[str, int, str]]
+    made: Mapping[str, Correct], known: Mapping[str, tuple[str, int, str]], examples: int
 ) -> dict[str, Recorded]:
-    """Return conditions with their bits, and with source, version and data of each."""
+    """Return conditions with their bits, and with source, version and data of each.
+
+    Most have `examples`.
+    """
     return {
         name: Recorded(
             source=known[name][0],
             version=known[name][1],
             data=known[name][2],
             correct=packed(correct),
+            examples=None if correct.shape[1] == examples else correct.shape[1],
         )
         for name, correct in made.items()
     }

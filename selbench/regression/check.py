@@ -7,6 +7,7 @@ from importlib.metadata import version
 import numpy as np
 
 from selbench import __version__
+from selbench.corrupted.stored import Stored
 from selbench.datasets import Split, limited
 from selbench.errors import SelbenchError
 from selbench.regression.baseline import Baseline, RecordedNetwork, facts
@@ -59,7 +60,7 @@ def record(candidate: Candidate, chosen: Plan, place: Place) -> Baseline:
         examples=chosen.examples,
         suites=chosen.suites,
         networks=tuple(RecordedNetwork(name=n.name, weights=n.weights) for n in networks),
-        conditions=facts(made, facts_of(chosen.pieces)),
+        conditions=facts(made, facts_of(chosen.pieces), chosen.examples),
     )
 
 
@@ -174,8 +175,16 @@ def run(
 
 def _same(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correct]:
     """Return what the baseline knows of a plan's conditions and examples."""
-    held, wanted = (limited(test, n).examples.numpy() for n in (baseline.examples, chosen.examples))
-    places = np.searchsorted(held, wanted)  # a larger limit holds the examples of a smaller one
-    correct = baseline.correct()
-    names = [condition_id(p.suite, p.name, level) for p in chosen.pieces for level in p.levels]
-    return {name: correct[name][:, places] for name in names}
+    limits, correct, found = (baseline.examples, chosen.examples), baseline.correct(), {}
+    limits_of_others = [None if limit >= len(test) else limit for limit in limits]
+    tests = [limited(test, limit) for limit in limits]
+    for piece in chosen.pieces:
+        pairs: Sequence[Split | Stored] = tests
+        if piece.other is not None:
+            pairs = [piece.other.limited(limit) for limit in limits_of_others]
+        held, wanted = (each.examples.numpy() for each in pairs)
+        places = np.searchsorted(held, wanted)  # a larger limit holds those of a smaller one
+        for level in piece.levels:
+            name = condition_id(piece.suite, piece.name, level)
+            found[name] = correct[name][:, places]
+    return found

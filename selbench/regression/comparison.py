@@ -31,6 +31,7 @@ PRIOR = 4.0  # at most so many degrees of freedom are lent: seeds move many cond
 # multiplied, and seeds are taken to scatter as Student's t with few degrees of freedom.
 LONE, LONE_FREEDOM = 5.0, 2.0
 CLEAN = "clean/clean"
+SHIFTED = "shifted/"
 MEAN = "mean"
 
 
@@ -156,9 +157,13 @@ def _mean(tables: Mapping[str, Correct], names: Sequence[str]) -> Shares:
 
 
 def _perturbed(names: Sequence[str]) -> list[str]:
-    """Return the conditions that the mean is over: corruptions, or else whatever is not clean."""
+    """Return the conditions that the mean is over: corruptions, or else whatever is not clean.
+
+    Folders of shifted images have images of their own, so they are not averaged with others.
+    """
     others = [name for name in names if name != CLEAN]
-    return [name for name in others if name.startswith("corruptions")] or others
+    made = [name for name in others if not name.startswith(SHIFTED)]
+    return [name for name in made if name.startswith("corruptions")] or made or others[:1]
 
 
 def _detectable(row: _Row, share: float, tolerance: float, examples: int) -> dict[str, float]:

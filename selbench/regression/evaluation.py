@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from selbench.bring import probed
-from selbench.datasets import Dataset
+from selbench.datasets import Dataset, Split
 from selbench.engine import evaluate, plan
 from selbench.errors import NotFiniteError, SelbenchError
 from selbench.findings import spoiling, told, whole_name
@@ -161,7 +161,7 @@ def correctness(
         tasks = [t for p in pieces for t in p.tasks(candidate.networks, test, request.limit)]
         _check_done(store, tasks)
         outcomes = from_table(store.outcomes({cell.key for task in tasks for cell in task.cells}))
-    return _bits(tasks, outcomes, min(limit, len(test)))
+    return _bits(tasks, outcomes, test, request.limit)
 
 
 @contextmanager
@@ -218,10 +218,13 @@ def _check_done(store: StudyStore, tasks: Sequence[Task]) -> None:
 
 
 def _bits(
-    tasks: Sequence[Task], outcomes: Mapping[str, Columns], examples: int
+    tasks: Sequence[Task], outcomes: Mapping[str, Columns], test: Split, limit: int | None
 ) -> dict[str, Correct]:
     rows: dict[str, list[np.ndarray]] = {}
     for task in tasks:
+        other = task.work.other
+        examples = len(test if other is None else other)
+        examples = examples if limit is None else min(limit, examples)
         for cell in task.cells:
             name, columns = condition_id(cell.suite, cell.condition, cell.level), outcomes[cell.key]
             if name == CLEAN:

@@ -64,6 +64,11 @@ class Condition(Work):
         """It is."""
         return True
 
+    @property
+    def other(self) -> Stored | None:
+        """Those on disk where they have no severity, so are nothing made of the test images."""
+        return self.stored if self.level is None else None
+
     def images(self, split: Split, limit: int | None) -> int:
         """Return how many of the test images it takes, or of those on disk."""
         if self.stored is None:

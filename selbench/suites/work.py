@@ -9,6 +9,7 @@ from torch import nn
 
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.shifted import ShiftedSet
+from selbench.corrupted.stored import Stored
 from selbench.datasets import Split
 from selbench.registry import Registry
 from selbench.store import Cell
@@ -124,6 +125,11 @@ class Work(ABC):
     def comparable(self) -> bool:
         """Whether it has an outcome of each test image that depends on one network alone."""
         return False
+
+    @property
+    def other(self) -> Stored | None:
+        """The images that it takes instead, if they are no corrupted test images."""
+        return None
 
     def images(self, split: Split, limit: int | None) -> int:
         """Return how many images it takes; `split` has `limit` of the test images."""

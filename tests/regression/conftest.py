@@ -65,7 +65,7 @@ def made():
             "examples": first.shape[1],
             "suites": ("corruptions",),
             "networks": networks,
-            "conditions": facts(conditions, known),
+            "conditions": facts(conditions, known, first.shape[1]),
         }
         return Baseline(**(values | others))
 
@@ -80,6 +80,7 @@ def perfect():
         old = read_baseline(path)
         right = {name: np.ones_like(bits) for name, bits in old.correct().items()}
         known = {n: (c.source, c.version, c.data) for n, c in old.conditions.items()}
-        write_baseline(old.model_copy(update={"conditions": facts(right, known)}), path)
+        conditions = facts(right, known, old.examples)
+        write_baseline(old.model_copy(update={"conditions": conditions}), path)
 
     return rewrite

@@ -422,3 +422,25 @@ def test_options_that_do_not_go_together_are_refused_by_check_as_by_run(
     ended = selbench("baseline", tiny_study, *words, "--suite", "clean", "-q")
     assert ended.code == 2
     assert message in " ".join(ended.err.split())
+
+
+def test_a_folder_of_shifted_images_is_compared_on_its_own_images(selbench, tiny_study, checkpoint):
+    names = sorted(path.name for path in Path("images/test").iterdir())
+    for count, name in enumerate(names[:2], 1):
+        for path in sorted((Path("images/test") / name).iterdir())[:count]:
+            place = Path("old") / name / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.read_bytes())
+    words = (tiny_study, "--checkpoint", checkpoint(), "--suite", "corruptions", "--source", "old")
+    assert selbench("baseline", *words, "-o", "b.json", "--quiet").code == 0
+    conditions = json.loads(Path("b.json").read_text())["conditions"]
+    assert conditions["shifted/old"]["examples"] == 3
+    assert "examples" not in conditions["clean/clean"]
+    ended = selbench("check", *words, "--baseline", "b.json", "--format", "json")
+    assert ended.code == 0
+    assert [each["name"] for each in json.loads(ended.out)["changes"]][-1] == "shifted/old"
+    path = next(Path("old").rglob("*.*"))
+    path.write_bytes(next(path for path in Path("images/train").rglob("*.*")).read_bytes())
+    other = selbench("check", *words, "--baseline", "b.json")
+    assert other.code == 2
+    assert "shifted/old is version 1 (files (2 of" in other.err
