@@ -13,6 +13,17 @@ from selbench.types import Images, Pixels
 CHUNK = {"cpu": 64, "cuda": 2000}
 BATCH = {"cpu": 250, "cuda": 2000}  # of forward passes
 
+PIXELS = 2**22  # of a colour channel, of which copies in floating point may be held on a processor
+
+
+def few(images: Pixels, most: int) -> int:
+    """Return how many images may be changed at once: `most`, or fewer where they are large.
+
+    On a GPU always `most`.
+    """
+    height, width = images.shape[2:]
+    return most if images.is_cuda else max(1, min(most, PIXELS // (height * width)))
+
 
 def in_chunks(
     function: Callable[..., Sequence[Tensor]],

@@ -1,6 +1,6 @@
 """Data sets: images and labels in memory, as uint8, split in train and test."""
 
-from selbench.datasets import cifar, digits, folder, tiny_imagenet
+from selbench.datasets import cifar, digits, folder, imagenet, tiny_imagenet
 from selbench.datasets.dataset import (
     DATASETS,
     Dataset,
@@ -22,6 +22,7 @@ __all__ = [
     "dataset_of",
     "digits",
     "folder",
+    "imagenet",
     "limited",
     "load_dataset",
     "split_validation",

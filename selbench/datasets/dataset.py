@@ -83,8 +83,8 @@ class Dataset:
         if not len(self.train):
             raise SelbenchError(
                 f"the data set {self.name} has no training images, which training and the "
-                "normalisation of selbench's own networks need; put them into train/<class>/*, or "
-                "evaluate a network with --model, its --mean and its --std"
+                "normalisation of selbench's own networks need; take a data set with "
+                "train/<class>/*, or evaluate a network with --model, its --mean and its --std"
             )
         # From a histogram: exact, and no float copy of all images.
         levels = torch.arange(256, dtype=torch.float64) / 255

@@ -7,7 +7,7 @@ from selbench.datasets.cache import Files, cached_files
 from selbench.datasets.dataset import DATASETS, Dataset
 from selbench.datasets.frame import Frame
 from selbench.datasets.images import DECODING
-from selbench.datasets.tree import Tree, find_parts, read_tree, tell_left_out
+from selbench.datasets.tree import Tree, file_stamp, find_parts, read_tree, tell_left_out
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint, home, writable
 from selbench.progress import Progress
@@ -41,7 +41,7 @@ def folder(root: Path | None, progress: Progress, frame: Frame | None = None) ->
     labels = test.labels(classes)
     training = (train.files, train.labels(classes)) if train else ((), labels[:0])
     files = Files(classes, *training, test.files, labels, frame)
-    stamps = [_file_stamp(path, root) for path in (*files.train, *files.test)]
+    stamps = [file_stamp(path, root) for path in (*files.train, *files.test)]
     stamp = fingerprint([DECODING, labels.tolist(), stamps])
     dataset = cached_files("folder", _cache_path(root, frame), stamp, lambda: files, progress)
     return replace(dataset, classes=classes)
@@ -54,15 +54,6 @@ def _read_part(top: Path) -> Tree:
             f"{top} holds {len(tree.classes)} class folders; a classifier needs at least 2"
         )
     return tree
-
-
-def _file_stamp(path: Path, root: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-    except OSError as problem:
-        reason = f"{path} cannot be read ({problem.strerror}); delete or mend it"
-        raise SelbenchError(reason) from problem
-    return str(path.relative_to(root)), status.st_size, status.st_mtime_ns
 
 
 def _cache_path(root: Path, frame: Frame | None) -> Path:

@@ -144,6 +144,16 @@ def list_images(folder: Path, left: list[Path] | None = None) -> list[Path]:
     return files
 
 
+def file_stamp(path: Path, root: Path) -> tuple[str, int, int]:
+    """Identify a file below `root` without reading it."""
+    try:
+        status = path.stat()
+    except OSError as problem:
+        reason = f"{path} cannot be read ({problem.strerror}); delete or mend it"
+        raise SelbenchError(reason) from problem
+    return str(path.relative_to(root)), status.st_size, status.st_mtime_ns
+
+
 def tell_left_out(root: Path, left: Iterable[Path]) -> None:
     """Warn of what is no image, in one line."""
     paths = list(left)

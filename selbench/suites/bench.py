@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from selbench.attacks.folding import folded
 from selbench.attacks.gradient import Attacked
-from selbench.chunks import BATCH, in_chunks
+from selbench.chunks import BATCH, few, in_chunks
 from selbench.corrupted.stored import Stored
 from selbench.crew import Map, StoppedError, map_in_turn
 from selbench.datasets import Split
+from selbench.datasets.room import gathered
 from selbench.deadline import Clock, OutOfTimeError
 from selbench.errors import (
     MissingOutcomesError,
@@ -44,9 +45,7 @@ RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
 INCOMPLETE = 3  # exit code of a run some of whose cells failed
 GOES_ON = "the same command goes on with the next; --retry-failed tries this again"
 LONGEST = 300  # characters of a reason
-# Images under attack at once: those that have fallen leave, the rest stay together. On a processor
-# fewer where they are large: an attack keeps some ten copies of them in floating point.
-GROUP, PIXELS = 1000, 2**22
+GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
 
 
 Perturb = Callable[[Pixels, Examples], Pixels]  # uint8 images, and their positions
@@ -229,6 +228,15 @@ def check_alive(device: torch.device) -> None:
         ) from problem
 
 
+def perturbed(perturb: Perturb, split: Split) -> Pixels:
+    """Perturb images, a few at a time where they are large."""
+    size = few(split.images, BATCH[split.labels.device.type])
+    if len(split) <= size:
+        return perturb(split.images, split.examples)
+    parts = (perturb(part.images, part.examples) for part in split.batches(size))
+    return gathered(parts, len(split))
+
+
 def run_condition(
     perturb: Perturb,
     networks: Sequence[nn.Module],
@@ -244,7 +252,7 @@ def run_condition(
     among = split.among if isinstance(split, Stored) else None
     parts: list[list[Columns]] = [[] for _ in networks]
     for batch in split.batches(BATCH[split.labels.device.type]):
-        labels, images = batch.labels, to_images(perturb(batch.images, batch.examples))
+        labels, images = batch.labels, to_images(perturbed(perturb, batch))
 
         @torch.inference_mode()
         def forward(
@@ -278,7 +286,7 @@ def run_attack(
     saved: dict[str, Tensor] = {}
     first = to_images(split.images[:2])
     networks = [folded(network, first) for network in networks]
-    size = _group(split, save)
+    size = max(save, few(split.images, GROUP))
     for start in range(0, len(split), size):
         rows = slice(start, start + size)
         images, labels = to_images(split.images[rows]), split.labels[rows]
@@ -297,14 +305,6 @@ def run_attack(
     plain = torch.contiguous_format
     kept_images = {name: t.cpu().clone(memory_format=plain) for name, t in saved.items()}
     return [_joined(kept) for kept in parts], kept_images
-
-
-def _group(split: Split, save: int) -> int:
-    """Return how many images are attacked at once, among them all that are to be saved."""
-    if split.labels.is_cuda:
-        return GROUP
-    pixels = split.images.shape[2] * split.images.shape[3]
-    return max(save, min(GROUP, PIXELS // pixels), 1)
 
 
 class _FailedError(Exception):

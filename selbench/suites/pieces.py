@@ -8,17 +8,15 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from selbench.chunks import BATCH
 from selbench.corrupted.stored import Stored
 from selbench.datasets import Split
-from selbench.datasets.room import gathered
 from selbench.errors import MissingOutcomesError
 from selbench.files import fingerprint
 from selbench.findings import GRADIENTS, spoiling
 from selbench.outcomes import from_table, recalibrated
 from selbench.store import Cell, Measurement
 from selbench.subjects import Network
-from selbench.suites.bench import Attacking, Bench, Perturb
+from selbench.suites.bench import Attacking, Bench, Perturb, perturbed
 from selbench.suites.work import HeldOut, Passes, Put, Task, Work
 from selbench.types import Examples, Pixels
 
@@ -92,9 +90,7 @@ class Condition(Work):
             own = self.stored.limited(limit).to(split.labels.device).split()
             assert torch.equal(own.labels, split.labels)
             return own.images
-        size = BATCH[split.labels.device.type]
-        batches = zip(split.images.split(size), split.examples.split(size), strict=True)
-        return gathered((self.perturb(*batch) for batch in batches), len(split))
+        return perturbed(self.perturb, split)
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Perturb each batch once, for all networks."""

@@ -10,6 +10,7 @@ from loading import assert_equal, load, photographs
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
+from selbench import chunks
 from selbench.attacks.gradient import Attacked
 from selbench.bring import NetworkSpec, bring, framed, timm_zoo
 from selbench.datasets import cache, dataset, frame, images, load_dataset, room
@@ -107,6 +108,7 @@ def test_large_parts_are_in_files_and_small_ones_in_memory(many_sizes, fresh_hom
     small = test.take(places)
     monkeypatch.setattr(room, "IN_MEMORY", 3 * 100 * 100 * 3 - 1)
     monkeypatch.setattr(dataset, "TAKEN", 2)
+    monkeypatch.setattr(chunks, "PIXELS", 2 * 100 * 100)
     large = test.take(places)
     condition = Condition("corruptions", "darker", perturb=lambda images, examples: images // 2)
     made = condition.made_of(test, None)
