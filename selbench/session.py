@@ -12,8 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from selbench.bring import NetworkSpec, bring, framed, probed, sized
-from selbench.corrupted.published import official_folder
-from selbench.corrupted.shifted import open_set
+from selbench.corrupted.shifted import named_set
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.datasets.frame import frame_of
 from selbench.device import choose_device, versions
@@ -274,9 +273,7 @@ class Session:
                 f"corrupted images of {source} are of all classes; leave out dataset.classes, or "
                 "--source"
             )
-        official = source == "official"
-        folder = official_folder(self.dataset.name) if official else Path(source)
-        stored = open_set(folder, self.dataset, frame_of(self.study.dataset), official)
+        stored = named_set(source, self.dataset, frame_of(self.study.dataset))
         return replace(made, scale=None, stored=stored)
 
     def bring(self, each: NetworkSpec) -> Network:

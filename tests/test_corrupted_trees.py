@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from selbench.corrupted import set_sheet, sheet
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.shifted import ShiftedSet, open_set
 from selbench.datasets import Dataset
@@ -268,3 +269,53 @@ def test_a_run_shows_each_folder_in_a_column(selbench, tiny_study):
     sorted_ = selbench("leaderboard", "tiny", "--sort", "shifted_few", "--columns", "clean")
     assert sorted_.code == 0
     assert "unknown column" in selbench("leaderboard", "tiny", "--columns", "shifted_x").err
+
+
+# Shown.
+
+
+def drawn(monkeypatch, found, names=("fog", "frost"), severities=(1, 3)):
+    """Return what is said of a sheet of a set, and the sheet's families."""
+    kept = []
+    monkeypatch.setattr(set_sheet, "save_sheet", lambda sheet, path: None)
+    monkeypatch.setattr(set_sheet, "draw_sheet", lambda families, each: kept.append(families))
+    said = set_sheet.write_set_sheet(found, dataset(), names, severities, Path("sheet.png"))
+    return said, kept[0]
+
+
+def same(cell, *images):
+    wanted = sheet.cell_of([torch.from_numpy(each)[None].permute(0, 3, 1, 2) for each in images])
+    return np.array_equal(np.asarray(cell), np.asarray(wanted))
+
+
+def test_a_sheet_shows_the_images_of_a_set_beside_clean_ones(tmp_path, monkeypatch):
+    made = {"fog": {s: pixels(s) for s in SEVERITIES}}
+    unpacked(tmp_path / "set", made)
+    said, (family,) = drawn(monkeypatch, open_set(tmp_path / "set", dataset()))
+    assert said == f"sheet.png shows fog of {tmp_path / 'set'}"
+    (row,) = family.rows
+    assert (family.name, row.name) == ("weather", "fog")
+    wanted = [pixels(0), made["fog"][1], made["fog"][3]]
+    assert all(same(cell, each[0], each[2]) for cell, each in zip(row.cells, wanted, strict=True))
+    with pytest.raises(SelbenchError, match="set holds none of snow; name a corruption of it with"):
+        drawn(monkeypatch, open_set(tmp_path / "set", dataset()), ("snow",))
+
+
+def test_a_sheet_shows_shifted_images_by_their_classes(tmp_path, monkeypatch):
+    write_images(tmp_path / "old", pixels(3)[:4], ("n01", "n03"))
+    said, (family,) = drawn(monkeypatch, open_set(tmp_path / "old", dataset()))
+    assert said == f"sheet.png shows 2 classes of {tmp_path / 'old'}"
+    assert [row.name for row in family.rows] == ["n01", "n03"]
+    clean, first, second, *blank = family.rows[1].cells
+    assert same(clean, pixels(0)[4])
+    assert same(first, pixels(3)[2])
+    assert same(second, pixels(3)[3])
+    assert {np.asarray(each).min() for each in blank} == {255}
+
+
+def test_a_set_is_shown_alone(selbench, refused):
+    sentence = refused("corrupt", "digits", "out", "--source", "set")
+    assert sentence.startswith("--source shows a set that is there; give --preview, and leave out")
+    Path("set").mkdir()
+    sentence = refused("corrupt", "digits", "--source", "set", "--preview", "sheet.png")
+    assert "set holds none of gaussian_noise, " in sentence

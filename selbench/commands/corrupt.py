@@ -25,6 +25,7 @@ from selbench.options import (
 )
 
 if TYPE_CHECKING:
+    from selbench.datasets.frame import Frame
     from selbench.progress import Progress
 
 
@@ -69,6 +70,10 @@ def corrupt(
     interpolation: Interpolation = None,
     preview: Annotated[
         Path | None, typer.Option(help="Draw a contact sheet, a PNG file; needs no OUTPUT.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help='With --preview: draw the set in a folder, or the "official" one.'),
     ] = None,
     self_check: Annotated[
         bool,
@@ -128,15 +133,45 @@ def corrupt(
         check_place(preview, force)
     severities = choose_severities(split_words(severity))
     frame = given_frame(framing(resize, crop, interpolation))
-    where, source = choose_device(device), open_source(name, data, progress, frame)
-    names = choose(words, suite, scale or source.read(range(1)).shape[2])
+    if source not in (None, "generated"):
+        if preview is None or output or seed or scale:
+            raise SelbenchError(
+                "--source shows a set that is there; give --preview, and leave out OUTPUT, --seed "
+                "and --scale"
+            )
+        say(_draw_set(name, data, frame, str(source), names, severities, preview, progress))
+        return
+    where, images = choose_device(device), open_source(name, data, progress, frame)
+    names = choose(words, suite, scale or images.read(range(1)).shape[2])
     treatment = Treatment(names, severities, seed, scale)
     if output:
-        about = write_set(source, output, treatment, format, where, progress)
+        about = write_set(images, output, treatment, format, where, progress)
         say(f"{output} holds {describe(about)}")
     if preview:
-        write_sheet(source, preview, treatment, where, force)
+        write_sheet(images, preview, treatment, where, force)
         say(f"{preview} shows {count_of(len(names), 'corruption')} of {name}")
+
+
+def _draw_set(
+    name: str,
+    data: Path | None,
+    frame: "Frame | None",
+    source: str,
+    names: Sequence[str],
+    severities: Sequence[int],
+    preview: Path,
+    progress: "Progress",
+) -> str:
+    """Draw a set on disk beside the clean images of the data set, or of the folder, `name`."""
+    from selbench.corrupted.set_sheet import write_set_sheet
+    from selbench.corrupted.shifted import named_set
+    from selbench.datasets import DATASETS
+    from selbench.datasets.dataset import decoded
+
+    known = name in DATASETS
+    root = expanded(data) if known else Path(name).expanduser()
+    dataset = decoded(name if known else "folder", root, progress, frame)
+    return write_set_sheet(named_set(source, dataset, frame), dataset, names, severities, preview)
 
 
 def _to_corrupt(

@@ -64,8 +64,11 @@ def write_sheet(
     """
     check_place(path, force)
     find_variants(treatment.corruptions)  # which tells what is missing
-    families = _families(source, treatment, device)
-    sheet = draw_sheet(families, treatment.severities)
+    save_sheet(draw_sheet(_families(source, treatment, device), treatment.severities), path)
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet to `path` as a picture of selbench's, whole or not at all."""
     content = io.BytesIO()  # Pillow does not notice when a full disk takes only a part
     facts = PngInfo()
     facts.add_text("Software", "selbench")
@@ -75,21 +78,21 @@ def write_sheet(
 
 
 def _families(source: Source, treatment: Treatment, device: torch.device) -> list[Family]:
-    chosen = _choose(source)
+    chosen = choose(source)
     clean = [source.read(rows) for rows in chosen]
     fitted = treatment.fitted({(each.shape[2], each.shape[3]) for each in clean})
-    first = _cell(clean)
+    first = cell_of(clean)
     families: dict[str, list[Row]] = {family: [] for family in ALL_FAMILIES}
     for name in treatment.corruptions:
         cells = [
-            _cell([fitted.apply(source, rows, name, severity, device) for rows in chosen])
+            cell_of([fitted.apply(source, rows, name, severity, device) for rows in chosen])
             for severity in treatment.severities
         ]
         families[CORRUPTIONS[name].family].append(Row(name, [first, *cells]))
     return [Family(name, rows) for name, rows in families.items() if rows]
 
 
-def _choose(source: Source) -> list[range]:
+def choose(source: Source) -> list[range]:
     """Return the first image, and where images are small, the first of the next class too."""
     first = range(1)
     if len(source) == 1 or max(source.read(first).shape[2:]) > SMALL:
@@ -101,7 +104,7 @@ def _choose(source: Source) -> list[range]:
     return [first, range(second, second + 1)]
 
 
-def _cell(images: Sequence[Pixels]) -> Image.Image:
+def cell_of(images: Sequence[Pixels]) -> Image.Image:
     """Put the images of one cell side by side, at the size they are shown at."""
     pictures = [_scaled(Image.fromarray(_array(each))) for each in images]
     width = sum(each.width for each in pictures) + GAP * (len(pictures) - 1)
@@ -173,6 +176,7 @@ class _Panel:
     def _names(self) -> int:
         """Width of the column of names."""
         names = [_spoken(row.name) for family in self.families for row in family.rows]
+        names += [_headed(family.name) for family in self.families]
         return int(max(self._font.getlength(name) for name in names)) + GUTTER + 4
 
     @property
@@ -215,3 +219,7 @@ class _Panel:
 
 def _spoken(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _headed(name: str) -> str:
+    return _spoken(name).upper()

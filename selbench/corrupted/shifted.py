@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from selbench.content import content_of
+from selbench.corrupted.published import official_folder
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.stored import Stored, reader_of, stamp_of
 from selbench.datasets.dataset import Dataset
@@ -170,3 +171,10 @@ def open_set(
 
 def _holds_images(folder: Path) -> bool:
     return any(path.is_dir() for path in folder.iterdir() if path.name[0] != ".")
+
+
+def named_set(source: str, dataset: Dataset, frame: Frame | None) -> CorruptedSet | ShiftedSet:
+    """Return the set that --source names, "official" or a folder; arguments as `open_set`."""
+    official = source == "official"
+    folder = official_folder(dataset.name) if official else Path(source).expanduser()
+    return open_set(folder, dataset, frame, official)

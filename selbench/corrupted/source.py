@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from selbench.datasets import DATASETS
+from selbench.datasets import DATASETS, Dataset
 from selbench.datasets.dataset import decoded
 from selbench.datasets.frame import Frame
 from selbench.datasets.images import DECODING, Picture, decode_image, decode_images
@@ -114,7 +114,11 @@ def open_source(
 
 def _open_dataset(name: str, data: Path | None, progress: Progress, frame: Frame | None) -> Source:
     root = None if data is None else data.expanduser()
-    dataset = decoded(name, root, progress, frame)
+    return source_of(name, decoded(name, root, progress, frame), root)
+
+
+def source_of(name: str, dataset: Dataset, root: Path | None) -> Source:
+    """Return the test images of a data set called `name`, which was found in `root`."""
     split = dataset.test
     height, width = split.images.shape[2:]
     return Source(
