@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from selbench.commands.picking import PICKS, PickOptions, pick
 from selbench.errors import SelbenchError
-from selbench.options import Force, Store, expanded, say
+from selbench.options import Force, Store, expanded, grouped, say
 
 
+@grouped
 def model_info(
     study: Annotated[
         str | None, typer.Argument(help="A study of the store; needed where it has several.")
@@ -23,6 +25,7 @@ def model_info(
         Path, typer.Option("--output", "-o", help="The folder of RobustBench's files.")
     ] = Path("model_info"),
     store: Store = Path("runs"),
+    options: PickOptions = PICKS,
     limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
     force: Force = False,
 ) -> None:
@@ -37,7 +40,7 @@ def model_info(
 
     output = expanded(output) or output
     check_folder(output, "--output")
-    studies = open_studies(store, study)
+    studies = pick(options, open_studies(store, study))
     if len(studies) > 1:
         names = ", ".join(each.study for each in studies)
         raise SelbenchError(f"the store {store} holds the studies {names}; name one of them")

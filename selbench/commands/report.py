@@ -5,15 +5,18 @@ from typing import Annotated
 
 import typer
 
-from selbench.options import Place, Store, expanded, opened, say
+from selbench.commands.picking import PICKS, PickOptions, pick
+from selbench.options import Place, Store, expanded, grouped, opened, say
 
 
+@grouped
 def report(
     place: Place = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A new folder, or that of an earlier report.")
     ] = Path("site"),
     store: Store = Path("runs"),
+    options: PickOptions = PICKS,
     limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Where the test images lie, to show some of them.")
@@ -23,5 +26,5 @@ def report(
     from selbench.report.site import write_report
 
     with opened([place] if place else [], store) as studies:
-        write_report(studies, output, limit, expanded(data))
+        write_report(pick(options, studies), output, limit, expanded(data))
         say(f"open {output / 'index.html'} in a browser")

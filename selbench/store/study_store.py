@@ -50,6 +50,7 @@ class StudyStore:
     Attributes:
         tolerant: leave files out that are not what was written, rather than to raise what is wrong.
         left_out: what is wrong with those that were, by their paths.
+        only: networks that are shown, for whoever reads; None for all.
     """
 
     def __init__(self, root: Path, study: str, made: dict[str, Any] | None = None) -> None:
@@ -64,6 +65,7 @@ class StudyStore:
         self.root = root
         self.tolerant = False
         self.left_out: dict[Path, DamagedError] = {}
+        self.only: frozenset[str] | None = None
 
     @property
     def finished(self) -> bool:
@@ -317,7 +319,11 @@ class StudyStore:
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of the latest run; a damaged one raises `SelbenchError`."""
-        return read_manifest(self.folder / MARK)
+        content = read_manifest(self.folder / MARK)
+        if self.only is not None:
+            own = {n: f for n, f in content["subjects"].items() if n in self.only}
+            content["subjects"] = own
+        return content
 
     def _outcomes(self, paths: Sequence[Path], keys: Collection[str] | None) -> pa.Table:
         """Return the outcomes of the cells with these keys in files of cells; of all with None."""

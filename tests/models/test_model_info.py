@@ -41,6 +41,9 @@ def test_fields_are_robustbench_s_and_numbers_the_store_s(
     assert known.eps is None
     assert "18 test images" in known.footnote
     assert not {"name", "authors", "venue", "corruptions_mce"} & set(fields)
+    assert selbench("model-info", "--checkpoint", checkpoint, "--output", "again").code == 0
+    message = "unknown network of the store 'torchvision:resnet18'; known are "
+    assert message in refused("model-info", "--model", "torchvision:resnet18")
     for wrong, sentence in WRONG.items():
         assert sentence in refused("model-info", *wrong)
 
