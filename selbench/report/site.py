@@ -1,8 +1,8 @@
 """The report's pages: what is on them, and where they are written."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from re import sub
 from typing import Any
@@ -15,10 +15,12 @@ from selbench.claims import tables as claims
 from selbench.errors import SelbenchError
 from selbench.files import replacing, write_text
 from selbench.leaderboard import leaderboard
+from selbench.leaderboard.current import data_name
 from selbench.leaderboard.tables import FORMATS
 from selbench.report.assets import write_assets
 from selbench.report.board import Board, to_boards
-from selbench.report.drawings import drawings
+from selbench.report.brought import is_brought, shown
+from selbench.report.drawings import Drawing, drawings
 from selbench.report.evidence import Evidence, gathered
 from selbench.report.folder import replacing_report
 from selbench.report.overview import overview
@@ -128,7 +130,12 @@ def _plain(name: str) -> str:
 def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None) -> None:
     """Write a study's pages; `base` leads from them to the site's top."""
     figures = drawings(evidence, folder)
-    pages = [page for page in PAGES if page.template != "figures.html" or page.name in figures]
+    brought = is_brought(evidence)
+    pages = (
+        _brought_pages(figures)
+        if brought
+        else [page for page in PAGES if page.template != "figures.html" or page.name in figures]
+    )
     content = {
         "evidence": evidence,
         "figures": figures,
@@ -142,7 +149,10 @@ def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None)
             "Adversarial images": adversarial(evidence, folder),
         },
         "provenance": provenance(evidence),
-        "downloads": _downloads(evidence, folder),
+        "networks": shown(evidence) if brought else [],
+        "data": data_name(evidence.manifest),
+        "commands": {name: evidence.making(name) for name in ("corruptions", "attacks")},
+        "downloads": _downloads(evidence, folder, claimed=not brought),
         "study": evidence.study,
         "several": bool(base),
         "base": base,
@@ -151,6 +161,20 @@ def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None)
     for page in pages:
         about = {"page": page, "title": page.title}
         _write(folder / f"{page.name}.html", page.template, content | about)
+
+
+def _brought_pages(figures: Mapping[str, Sequence[Drawing]]) -> list[Page]:
+    """Return the pages of networks without an alpha, which no claim is about."""
+    first, *others = PAGES
+    kept = [
+        page
+        for page in others
+        if page.name != "claims"
+        and (
+            page.template != "figures.html" or any(each.wide for each in figures.get(page.name, ()))
+        )
+    ]
+    return [replace(first, template="brought.html"), *kept]
 
 
 def _calibration(evidence: Evidence) -> dict[str, Board]:
@@ -170,7 +194,7 @@ def _joined(studies: Sequence[StudyStore], limit: int | None) -> tuple[dict[str,
     return to_boards(board), board.caption
 
 
-def _downloads(evidence: Evidence, folder: Path) -> list[Download]:
+def _downloads(evidence: Evidence, folder: Path, claimed: bool) -> list[Download]:
     """Write the tables as files."""
     made = []
     for kind in ("csv", "json", "md"):
@@ -178,7 +202,7 @@ def _downloads(evidence: Evidence, folder: Path) -> list[Download]:
         write_text(folder / path, FORMATS[kind]([evidence.board]))
         command = evidence.command("leaderboard", evidence.study, "--format", kind)
         made.append(Download(path, "the leaderboard", command))
-    for kind, written in claims.FORMATS.items():
+    for kind, written in claims.FORMATS.items() if claimed else ():
         path = f"{DOWNLOADS}/claims.{kind}"
         write_text(folder / path, written([evidence.judgement]))
         command = evidence.command("claims", evidence.study, "--format", kind)

@@ -1,6 +1,7 @@
 """Reports of stores that are made for one test each, read as text."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -99,7 +100,29 @@ def test_a_network_of_one_s_own_is_reported_alone(written, few_figures, selbench
     assert selbench("report", "--store", root).code == 0
     text = read(tmp_path / "site/index.html").text
     assert "1 network was brought from elsewhere." in text
-    assert "there are none here" in text
+    assert "80.0 % clean" in text
+    assert "It loses most under: fog: 50.0 % (-30.0 points against clean)" in text
+    assert re.search(r"corruption ?1 ?2 ?mean ?fog ?50.0 ?50.0 ?50.0", text)
+    assert "40.0 % attacked, linf 8/255" in text
+    assert "alpha" not in text
+    assert not (tmp_path / "site/claims.html").exists()
+    assert not list((tmp_path / "site/downloads").glob("claims*"))
+    for page in pages(tmp_path / "site"):
+        assert "claims.html" not in page.read_text(), page.name
+    shades = {td["class"] for td in read(tmp_path / "site/index.html").every("td")}
+    assert shades == {"h4", "h5"}
+
+
+def test_what_a_brought_network_lacks_is_said_with_what_measures_it(
+    written, few_figures, selbench, tmp_path
+):
+    root = written(alphas=(), brought=["mine.pth", "other.pth"], suites=("clean",))
+    assert selbench("report", "--store", root, "--name", "mine.pth").code == 0
+    text = read(tmp_path / "site/index.html").text
+    assert "No corruption was measured. This measures it: selbench run" in text
+    assert "No attack was measured." in text
+    assert "mine.pth" in text
+    assert "other.pth" not in text
 
 
 def unsigned(path):
