@@ -1,6 +1,7 @@
 """Sets that others made, as they lie on disk: read back as written, or what is wrong with them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,25 @@ def test_a_file_of_another_size_inside_a_tree_is_named(tmp_path):
     stored = open_set(tmp_path / "set", dataset()).find("fog")[2]
     with pytest.raises(SelbenchError, match=rf"^{odd} is 9 x 8 pixels, .* must have one size"):
         stored.split()
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2, 3, 4, 5], [5, 0, 2]])
+def test_images_of_known_names_are_the_test_images_in_their_order(tmp_path, kept):
+    made = {"fog": {s: pixels(s) for s in SEVERITIES}}
+    flat(tmp_path / "set", made)
+    names = tuple(f"ILSVRC2012_val_{number:08}" for number in kept)
+    data = replace(dataset([LABELS[number] for number in kept]), names=names)
+    stored = open_set(tmp_path / "set", data).find("fog")[4]
+    assert stored.paired
+    images = stored.split().images.permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(images, made["fog"][4][kept])
+    assert torch.equal(stored.labels, data.test.labels)
+    others = replace(data, names=("other", *names[1:]))
+    if len(kept) == len(LABELS):
+        assert not open_set(tmp_path / "set", others).find("fog")[4].paired
+    else:
+        with pytest.warns(UserWarning, match="set holds 6 images at each severity, and not those"):
+            assert not open_set(tmp_path / "set", others).find("fog")[4].paired
 
 
 # Shifted images.

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from numpy.lib.format import open_memmap
+from torch import Tensor
 
 from selbench.content import check_regular
 from selbench.corrupted.layout import LABELS, SEVERITIES, About, read_about
@@ -39,12 +41,14 @@ class CorruptedSet:
         classes: of the data set it belongs to, in the order of their numbers.
         test: the data set's test images, of which the set should be made.
         strict: whether only the published files will do.
+        names: what the files of the test images are called, without suffixes; () if not known.
     """
 
     folder: Path
     classes: tuple[str, ...]
     test: Split
     strict: bool = False
+    names: tuple[str, ...] = ()
 
     @cached_property
     def about(self) -> About | None:
@@ -216,14 +220,26 @@ class CorruptedSet:
         labels = torch.tensor([label for label, paths in enumerate(files) for _ in paths])
         # The files lie class by class, and within a class in the order of the test images.
         order = self.test.labels.argsort(stable=True)
-        paired = self.about is not None and torch.equal(self.test.labels[order], labels)
-        paired = paired and self._same_images
+        own = self.about is not None and torch.equal(self.test.labels[order], labels)
+        own, paired = own and self._same_images, False
+        if self.about is None and self.names:
+            flat, labels, paired = self._by_name(flat, labels)
         checksum = fingerprint([stamp_of(path) for path in flat])
-        if paired:
+        if own:
             places = order.argsort()
             flat, labels = [flat[each] for each in places.tolist()], labels[places]
         source = self._source_of_tree(place.parent.name, {len(paths) for paths in files})
-        return Stored(source, checksum, labels, reader_of(flat, place, self._size), paired)
+        return Stored(source, checksum, labels, reader_of(flat, place, self._size), own or paired)
+
+    def _by_name(
+        self, files: list[Path], labels: Int64[Tensor, " files"]
+    ) -> tuple[list[Path], Int64[Tensor, " images"], bool]:
+        """Return the images called like test images, in the order of these; all if one is not."""
+        places = {path.stem: place for place, path in enumerate(files)}
+        order = [places[name] for name in self.names if name in places]
+        if len(order) < len(self.names) or not torch.equal(labels[order], self.test.labels):
+            return files, labels, False
+        return [files[place] for place in order], labels[order], True
 
     def _tell_counts(self, labels: Labels) -> None:
         """Warn where the set cannot be of the test images, from how many each class has."""

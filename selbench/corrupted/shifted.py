@@ -162,7 +162,7 @@ def open_set(
     Raises:
         SelbenchError: where there is no folder.
     """
-    corrupted = CorruptedSet(folder, dataset.classes, dataset.test, strict)
+    corrupted = CorruptedSet(folder, dataset.classes, dataset.test, strict, dataset.names)
     places, known = corrupted.places, {composed(name) for name in dataset.classes}
     if strict or corrupted.about or places.keys() - known or not _holds_images(folder):
         return corrupted

@@ -1,5 +1,6 @@
 """Images of one condition that lie on disk, read as they are needed."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -86,18 +87,22 @@ def _read_some(read: Reader, kept: Int64[Tensor, " kept"], places: Examples) -> 
 
 
 def reader_of(
-    files: Sequence[Path], what: Path, size: tuple[int, int], frame: Frame | None = None
+    files: Sequence[Path], top: Path, size: tuple[int, int], frame: Frame | None = None
 ) -> Reader:
-    """Return what decodes image files, all of them of a `size` (height, width) once framed.
+    """Return what decodes image files below `top`, all of a `size` (height, width) once framed.
 
     Raises:
         SelbenchError: for a first file of another size than the data set's images; reading does so
             for any other.
     """
+    # Millions of files: those of other severities are mostly called alike, and share their names.
+    start = len(str(top)) + 1
+    names = [sys.intern(str(path)[start:]) for path in files]
 
     def read(places: Examples) -> Pixels:
-        images = decode_images([files[place] for place in places.tolist()], SILENT, "", frame)
-        check_size(what, tuple(images.shape[2:]), size)
+        paths = [top / names[place] for place in places.tolist()]
+        images = decode_images(paths, SILENT, "", frame)
+        check_size(top, tuple(images.shape[2:]), size)
         return images
 
     read(torch.arange(1))

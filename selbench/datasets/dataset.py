@@ -68,7 +68,8 @@ class Split:
 class Dataset:
     """A data set with its classes in the order of their numbers.
 
-    `framed` if its images were scaled or cut from files of many sizes.
+    `framed` if its images were scaled or cut from files of many sizes; `names` of the files of the
+    test images, without their suffixes, where no other images are called so.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Dataset:
     train: Split
     test: Split
     framed: bool = False
+    names: tuple[str, ...] = ()
 
     @cached_property
     def moments(self) -> tuple[Channels, Channels]:
@@ -149,7 +151,7 @@ def _first_classes(dataset: Dataset, number: int) -> Dataset:
         make_split(split.images[split.labels < number], split.labels[split.labels < number])
         for split in (dataset.train, dataset.test)
     )
-    return replace(dataset, classes=dataset.classes[:number], train=train, test=test)
+    return replace(dataset, classes=dataset.classes[:number], train=train, test=test, names=())
 
 
 def make_split(images: Pixels, labels: Labels) -> Split:

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -88,7 +89,8 @@ def _open(
     stamp = fingerprint([DECODING, labels.tolist(), [file_stamp(path, root) for path in paths]])
     key = fingerprint([str(root.absolute()), str(frame), str(chosen and chosen.absolute())])
     path = home() / "datasets" / f"imagenet-{key}.safetensors"
-    return cached_files(name, path, stamp, lambda: files, progress)
+    dataset = cached_files(name, path, stamp, lambda: files, progress)
+    return replace(dataset, names=tuple(path.stem for path in paths))
 
 
 def _labelled(root: Path) -> dict[Path, str]:

@@ -52,8 +52,8 @@ DEEP = "some image files have 16 bits per channel; the upper 8 of each value are
 
 def suffixes() -> frozenset[str]:
     """Return the suffixes, in small letters, of the image files that Pillow reads."""
-    known = Image.registered_extensions()
-    return frozenset(name for name, kind in known.items() if kind in {*_formats(), "MPO"})
+    known, read = Image.registered_extensions(), {*_formats(), "MPO"}
+    return frozenset(name for name, kind in known.items() if kind in read)
 
 
 def _formats() -> list[str]:

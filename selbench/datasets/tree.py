@@ -209,7 +209,7 @@ def _holds_folders(folder: Path) -> bool:
 def _visible(folder: Path) -> Iterator[Path]:
     """Return what lies in a folder in order, without hidden files and litter."""
     try:
-        seen = sorted(folder.iterdir())
+        seen = sorted(folder.iterdir(), key=lambda path: path.name)  # faster than as paths
     except OSError as problem:
         raise SelbenchError(
             f"cannot read the folder {folder}: {problem.strerror}; give it permissions, or name "
