@@ -21,6 +21,7 @@ from selbench.commands.calibration import calibration
 from selbench.commands.check import baseline, check
 from selbench.commands.claims import claims
 from selbench.commands.corrupt import corrupt
+from selbench.commands.init import init
 from selbench.commands.leaderboard import leaderboard
 from selbench.commands.model_info import model_info
 from selbench.commands.probe import probe
@@ -77,6 +78,7 @@ app = typer.Typer(
 
 
 app.command()(run)
+app.command()(init)
 
 
 @app.command()

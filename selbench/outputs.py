@@ -36,6 +36,7 @@ BASELINE = Kind(
     "a baseline",
     re.compile(rb'\{(?=.*"checksum": ?"[0-9a-f]{16}")(?=.*"conditions": ?\{)', re.DOTALL),
 )
+STUDY = Kind("a study of `selbench init`", re.compile(rb"# A study for selbench: "))
 JUNIT = Kind(
     "a report of `selbench check`", re.compile(rb'<\?xml [^>]*>\s*<testsuite name="selbench check"')
 )

@@ -1,0 +1,107 @@
+"""The command `selbench init`: a study from a folder of images and a network, and what to run."""
+
+import json
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
+from selbench.errors import SelbenchError
+from selbench.options import NETWORKS, Device, Force, NetworkOptions, Quiet, expanded, grouped, say
+
+if TYPE_CHECKING:
+    from selbench.study import Study
+
+FIRST = "# A study for selbench: which images, and what is measured on them.\n"
+
+
+@grouped
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Images: <class>/, test/<class>/ or the like.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The study; FOLDER's name .toml without.")
+    ] = None,
+    options: NetworkOptions = NETWORKS,
+    device: Device = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a study of a folder of images, and print the commands that test a network on it.
+
+    The network and the images are looked at first, so that the commands run as they are printed.
+    """
+    from selbench.files import write_text
+    from selbench.outputs import STUDY, check_file
+    from selbench.request import Request, said
+
+    if not options.model:
+        raise SelbenchError("say which network to test: --model torchvision:resnet18, for example")
+    if options.dataset or options.data:
+        raise SelbenchError("FOLDER holds the images; leave out --dataset and --data")
+    here = folder.expanduser()
+    output = expanded(output) or Path(f"{here.absolute().name}.toml")
+    check_file(output, STUDY, "--output", force)
+    given = replace(options, dataset="folder", data=here)
+    specs = networks_named(given)
+    session = opened_session(chosen_study(None, given), given, device, quiet)
+    networks_of(session, given, specs, quiet)
+    session.pieces(Request(suites=("corruptions",)))  # refuses a size without constants
+    write_text(output, _text(session.study, output), "--output")
+    words = said(model=options.model, **options.described)
+    run, store = [str(output), *words], session.study.name
+    say(f"{output} describes {len(session.dataset.test)} images of {here}; now run")
+    for command in (["run", *run], ["report", store], ["baseline", *run, "--suite", "corruptions"]):
+        say(f"    {shlex.join(['selbench', *command])}")
+    say("and, whenever the network has changed,")
+    say(f"    {shlex.join(['selbench', 'check', *run, '--detect', '3'])}")
+
+
+def _text(study: "Study", output: Path) -> str:
+    """Write a study that trains nothing, as TOML with comments."""
+    data = study.dataset
+    root = os.path.relpath(data.root or Path(), output.absolute().parent)
+    frame = [
+        f"{name} = {_quoted(value)}  # {why}\n"
+        for name, value, why in (
+            ("resize", data.resize, "pixels that the shorter side of an image is scaled to"),
+            ("crop", data.crop, "side of the square that is then cut from the centre"),
+            ("interpolation", data.interpolation, "bilinear, bicubic or nearest"),
+        )
+        if value is not None
+    ]
+    scale = study.corruptions.scale
+    corruptions = f"scale = {scale}" if scale else "# scale = 224  # constants of another size"
+    return (
+        f"{FIRST}"
+        f"name = {_quoted(study.name)}  # of its results in the store\n"
+        f"description = {_quoted(study.description)}\n"
+        'suites = ["corruptions"]  # add "attacks", or others of `selbench list`\n'
+        "alphas = [0]  # of networks that selbench trains; here it trains none\n"
+        "seeds = [0]\n\n"
+        "[dataset]\n"
+        'name = "folder"\n'
+        f"root = {_quoted(str(root))}  # relative to this file\n"
+        f"validation = {data.validation}  # training images held out; none are needed\n"
+        f"{''.join(frame)}\n"
+        "[corruptions]\n"
+        f"source = {_quoted(study.corruptions.source)}  # or the folder of a corrupted set\n"
+        f"{corruptions}\n\n"
+        "# Networks are named on the command line, since that may run their code.\n"
+        "[model]\n"
+        f"name = {_quoted(study.model.name)}\n\n"
+        "[recipe]  # unused\n"
+        "epochs = 1\n"
+        "batch_size = 2\n"
+        "learning_rate = 1.0\n"
+    )
+
+
+def _quoted(value: object) -> str:
+    """Write text or a number as TOML."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

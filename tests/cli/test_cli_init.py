@@ -1,0 +1,54 @@
+"""`selbench init`: what it prints runs unchanged."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+NETWORK = """
+import torch
+
+def build(num_classes):
+    torch.manual_seed(1)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(), torch.nn.Linear(32, num_classes),
+    )
+"""
+
+
+def test_the_commands_that_it_prints_run_unchanged(
+    selbench, image_tree, monkeypatch, few_conditions
+):
+    Path("net.py").write_text(NETWORK)
+    image_tree("my images", train=1, test=2)
+    began = selbench("init", "my images", "--model", "net.py:build", "--name", "a net", "-q")
+    assert began.code == 0, began.err
+    printed = [line.split(maxsplit=1)[1] for line in began.out.splitlines() if line[:4] == "    "]
+    names = [shlex.split(line)[0] for line in printed]
+    assert names == ["run", "report", "baseline", "check"]
+    monkeypatch.setattr("selbench.report.drawings.FIGURES", {})
+    for line in printed:
+        ended = selbench(*shlex.split(line))
+        assert ended.code == (1 if line.startswith("check") else 0), (line, ended.out, ended.err)
+    assert "could not have seen a drop of 3 points" in " ".join(ended.out.split())
+    assert "a net" in Path("site/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "say which network to test: --model torchvision:resnet18, for example"),
+        (
+            ["--model", "net.py:build", "--data", "x"],
+            "FOLDER holds the images; leave out --dataset",
+        ),
+        (
+            ["--model", "net.py:build", "-o", "net.py"],
+            "net.py is there, and not a study of `selbench init`",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(refused, images, words, message):
+    Path("net.py").write_text(NETWORK)
+    assert message in refused("init", images, *words)
