@@ -147,7 +147,8 @@ def test_the_package_of_templates_is_complete():
     from selbench.report.site import PAGES
 
     templates = Path(report.__file__).parent / "templates"
-    named = {page.template for page in PAGES} | {"layout.html", "parts.html", "studies.html"}
+    others = {"brought.html", "layout.html", "parts.html", "studies.html"}
+    named = {page.template for page in PAGES} | others
     assert {path.name for path in templates.iterdir()} == named
 
 
