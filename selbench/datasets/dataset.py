@@ -133,7 +133,7 @@ def decoded(name: str, root: Path | None, progress: Progress, frame: Frame | Non
     if "frame" not in signature(decoder).parameters:
         framed = [name for name in DATASETS if "frame" in signature(DATASETS[name]).parameters]
         raise SelbenchError(
-            f"--resize and --crop (resize and crop in a study) are for {' and '.join(framed)}, "
+            f"--resize and --crop (resize and crop in a study) are for {', '.join(framed)}, "
             f"whose image files may have many sizes; those of {name} have one: leave them out, and "
             "--input-size says what a network takes"
         )
