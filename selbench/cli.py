@@ -29,7 +29,7 @@ from selbench.commands.report import report
 from selbench.commands.run import run
 from selbench.commands.verify import verify
 from selbench.deadline import OutOfTimeError
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 from selbench.memory import keep_memory
 from selbench.options import (
     Alphas,
@@ -279,8 +279,8 @@ def _of_the_machine(problem: Exception) -> str:
         name = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else ""
         return f"cannot use {name}: {problem.strerror}; look at its name and its permissions"
     if isinstance(problem, MemoryError) or OUT_OF_MEMORY.search(str(problem)):
-        reason = (str(problem).splitlines() or [""])[0].rstrip(".") or "an allocation failed"
-        return f"the memory does not suffice ({reason:.200}); free some, or ask for less"
+        reason = in_short(problem) if str(problem) else "an allocation failed"
+        return f"the memory does not suffice ({reason}); free some, or ask for less"
     return ""
 
 

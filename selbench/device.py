@@ -3,13 +3,13 @@
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 
 import torch
 
 from selbench import __version__
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,11 +26,22 @@ def choose_device(name: str) -> torch.device:
             raise RuntimeError(f"only cpu and cuda are supported, not {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0].rstrip(".")
         raise SelbenchError(
-            f"device {name!r} cannot be used ({reason}); try --device cpu"
+            f"device {name!r} cannot be used ({in_short(problem)}); try --device cpu"
         ) from problem
     return device
+
+
+@contextmanager
+def usual_defaults() -> Iterator[None]:
+    """Compute in float32 on the CPU by default, whatever else the caller has set in torch."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(torch.float32)
+    try:  # torch is slower with a default device, were it the CPU
+        with nullcontext() if device.type == "cpu" else torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 UNLIKE = "its content is not what was written"  # of a damaged file
-LONGEST = 300  # letters of a name that fit into one sentence
+LONGEST = 300  # letters of a name or a reason that fit into one sentence
 MANY = 30  # names that fit into one sentence
 
 
@@ -43,6 +43,12 @@ class MissingOutcomesError(SelbenchError):
     """Outcomes that a cell is made of are not there; those of others may be."""
 
 
+def in_short(problem: object) -> str:
+    """Return the first line of what somebody's error says, short enough for one sentence."""
+    line = next(iter(str(problem).strip().splitlines()), "") or type(problem).__name__
+    return line.rstrip(".") if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
 def damaged(path: Path, problem: object, advice: str = "") -> DamagedError:
     """Build the error for a file that cannot be what was written.
 
@@ -51,7 +57,7 @@ def damaged(path: Path, problem: object, advice: str = "") -> DamagedError:
         problem: what is wrong with it; its first line is told.
         advice: what to do, where that is not to delete it and to give the command again.
     """
-    reason = (str(problem).splitlines() or [""])[0].rstrip(".")
+    reason = in_short(problem)
     advice = advice or "delete it and run the same command again"
     error = DamagedError(f"{path} is damaged ({reason}); {advice}")
     error.reason = reason

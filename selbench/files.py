@@ -18,7 +18,7 @@ import platformdirs
 from safetensors import SafetensorError
 
 from selbench.content import check_regular, content_of
-from selbench.errors import UNLIKE, SelbenchError, damaged
+from selbench.errors import UNLIKE, SelbenchError, damaged, in_short
 from selbench.urls import UrlPath
 
 TOML = 2**24  # the largest TOML file, in bytes
@@ -226,7 +226,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as problem:
         raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise SelbenchError(f"{path} is not valid TOML: {problem}") from problem
+        raise SelbenchError(f"{path} is not valid TOML: {in_short(problem)}") from problem
     except ValueError as problem:  # of a number of thousands of digits
         lines = [line.strip() for line in text.splitlines() if re.search(r"[\d_]{4300}", line)]
         raise _large(path, f"{(lines or [''])[0]:.40}...") from problem

@@ -1,6 +1,7 @@
 """What every test stands on: checked shapes, its own folders, small real images."""
 
 import gc
+import hashlib
 import os
 import re
 import resource
@@ -8,7 +9,7 @@ import shutil
 import signal
 import sys
 import tarfile
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -83,14 +84,30 @@ def pytest_xdist_make_scheduler(config, log):
     return LoadFileScheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Begin with the files that take longest, so that all processes end at the same time."""
+    """Leave most members of a `sample` to the soak, and begin with the files that take longest."""
+    for members in _sampled(items).values():
+        members.sort(key=lambda item: hashlib.md5(item.nodeid.encode()).digest())
+        for item in members[1:]:
+            item.add_marker("soak")
 
     def seconds(item):
         mark = item.get_closest_marker("long")
         return mark.args[0] if mark else 0
 
     items.sort(key=seconds, reverse=True)
+
+
+def _sampled(items):
+    """Return the members that are alike in what their `sample` mark names, and else differ."""
+    found = defaultdict(list)
+    for item in items:
+        mark = item.get_closest_marker("sample")
+        if mark:
+            alike = tuple(str(item.callspec.params[name]) for name in mark.args)
+            found[item.nodeid.split("[")[0], alike].append(item)
+    return found
 
 
 def pytest_collection_finish():

@@ -14,12 +14,17 @@ IMAGES, LABELS = torch.rand(6, 3, 8, 8), torch.arange(6) % 3
 GOOD = {
     "model": MODEL,
     "images": IMAGES,
-    "perturbed": IMAGES,
+    "perturbed": 1 - IMAGES,
     "labels": LABELS,
     "units": torch.rand(6, 4),
     "classes": 3,
     "rotations": 2,
     "generator": torch.Generator(),
+    "points": torch.rand(8, 4),
+    "spectrum": torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64),
+    "fraction": 0.9,
+    "similarity": torch.rand(6, 6, dtype=torch.float64),
+    "kernel": torch.rand(6, 6, dtype=torch.float64),
 }
 MISUSE = [
     ("model", "resnet18", "^model is a torch.nn.Module, got a str"),
@@ -74,3 +79,38 @@ def test_every_analysis_of_images_is_tried():
 def test_an_argument_that_is_not_there_is_refused():
     with pytest.raises(SelbenchError, match=r"dimensionality: got an unexpected keyword .*colums"):
         selbench.dimensionality(MODEL, IMAGES, colums="units")
+
+
+@pytest.fixture
+def other_defaults():
+    """Let torch make bfloat16 on another device, as a caller may want."""
+    yield lambda: (torch.set_default_dtype(torch.bfloat16), torch.set_default_device("meta"))
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+def flat(found):
+    """Return the numbers in whatever an analysis returns."""
+    if isinstance(found, torch.Tensor):
+        return found.double().flatten().tolist()
+    if isinstance(found, (int, float, str, bool, type(None))):
+        return [found]
+    if isinstance(found, dict):
+        return [each for pair in found.items() for part in pair for each in flat(part)]
+    parts = found if isinstance(found, (list, tuple)) else vars(found).values()
+    return [each for part in parts for each in flat(part)]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_other_defaults_of_torch_change_nothing(name, other_defaults):
+    known = {**GOOD, "elasticity": selbench.local_elasticity(MODEL, IMAGES, LABELS)}
+    needed = {n: known[n] for n, p in FUNCTIONS[name].items() if p.default is p.empty}
+
+    def found():
+        GOOD["generator"].manual_seed(0)
+        return list(map(repr, flat(getattr(selbench, name)(**needed))))  # NaN is NaN
+
+    expected = found()
+    assert expected
+    other_defaults()
+    assert found() == expected

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from selbench.device import usual_defaults
 from selbench.errors import SelbenchError, unknown
 
 P = ParamSpec("P")
@@ -19,7 +20,7 @@ WHOLE = {"classes": 1, "rotations": 1, "probes": 1, "projections": 1, "shuffles"
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function refuse arguments that it is not made for, in one sentence."""
+    """Have a function refuse arguments that it is not made for; it computes in float32."""
     signature = inspect.signature(function)
 
     @wraps(function)
@@ -29,7 +30,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError as problem:
             raise SelbenchError(f"{function.__name__}: {problem}") from problem
         _check(arguments)
-        return function(*given, **named)
+        with usual_defaults():
+            return function(*given, **named)
 
     return call
 

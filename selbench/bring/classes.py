@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from selbench.content import content_of
-from selbench.errors import SelbenchError, unknown
+from selbench.errors import SelbenchError, in_short, unknown
 from selbench.types import Images, Logits
 
 Outputs = tuple[tuple[int, ...], ...]  # of each class, from 0
@@ -80,7 +80,7 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
             "utf-8-sig"
         )  # spreadsheets write a byte order mark
     except (FileNotFoundError, UnicodeDecodeError) as problem:
-        raise SelbenchError(f"cannot read the class map {path}: {problem}") from problem
+        raise SelbenchError(f"cannot read the class map {path}: {in_short(problem)}") from problem
     read = _pairs_of_csv if path.suffix.lower() == ".csv" else _pairs_of_json
     return read(path, text)
 
@@ -89,7 +89,7 @@ def _pairs_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
     try:
         rows = list(csv.DictReader(text.splitlines()))
     except csv.Error as problem:
-        raise SelbenchError(f"{path} is not valid CSV: {problem}") from problem
+        raise SelbenchError(f"{path} is not valid CSV: {in_short(problem)}") from problem
     if not rows or not {"output", "class"} <= rows[0].keys():
         raise SelbenchError(f"{path} needs a first line with output,class and rows below it")
     return [(str(row["output"]).strip(), str(row["class"]).strip()) for row in rows]
@@ -99,7 +99,7 @@ def _pairs_of_json(path: Path, text: str) -> list[tuple[str, str]]:
     try:
         content = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError) as problem:  # no JSON, endless numbers or nests
-        raise SelbenchError(f"{path} is not valid JSON: {problem}") from problem
+        raise SelbenchError(f"{path} is not valid JSON: {in_short(problem)}") from problem
     if not isinstance(content, list) or not all(isinstance(each, tuple) for each in content):
         raise SelbenchError(
             f'{path} is no JSON object from output to class, such as {{"0": "cat", "1": "dog"}}'

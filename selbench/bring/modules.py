@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from selbench.bring.logits import USUAL, named
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 from selbench.training import to_images
 from selbench.types import Pixels
 
@@ -60,7 +60,7 @@ def own_copy(model: nn.Module, name: str) -> nn.Module:
         with torch.no_grad():  # or a script's copies were results of its weights
             copied: Any = copy.deepcopy(model).cpu()
     except (RuntimeError, TypeError) as problem:
-        reason = str(problem).splitlines()[0]
+        reason = in_short(problem)
         raise SelbenchError(
             f"{name} cannot be copied ({reason}); build a new one and load its state_dict()"
         ) from problem

@@ -13,7 +13,7 @@ from torch import nn
 from selbench.bring.brought import NetworkSpec
 from selbench.bring.inputs import Inputs
 from selbench.datasets import Dataset
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 from selbench.models import load_weights, outputs_in
 from selbench.randomness import dice
 from selbench.registry import Registry
@@ -114,5 +114,5 @@ def reason_of(problem: BaseException) -> str:
         return "UnpicklingError: it holds more than weights, or is damaged"
     lines = str(problem).strip().splitlines()
     if lines and "TorchScript interpreter" in lines[0]:  # the reason is below its traceback
-        return lines[-1]
-    return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
+        return in_short(lines[-1])
+    return in_short(f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__)

@@ -20,7 +20,7 @@ from selbench.corrupted.stored import Stored, check_size, reader_of, stamp_of
 from selbench.datasets.dataset import Split
 from selbench.datasets.download import RECEIPT
 from selbench.datasets.tree import class_folders, composed, list_images
-from selbench.errors import UNLIKE, SelbenchError, damaged
+from selbench.errors import UNLIKE, SelbenchError, damaged, in_short
 from selbench.files import fingerprint, md5_of
 from selbench.types import Examples, Labels, Pixels
 
@@ -306,9 +306,8 @@ def open_array(path: Path, axes: int) -> Array:
     except FileNotFoundError as problem:
         raise SelbenchError(f"{path} is missing; get the whole set") from problem
     except Exception as problem:  # NumPy's parser of headers raises whatever the bytes provoke
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise SelbenchError(
-            f"{path} is cut off or damaged ({reason:.200}); get or make it again"
+            f"{path} is cut off or damaged ({in_short(problem)}); get or make it again"
         ) from problem
     if array.ndim != axes or array.dtype.kind not in "ui":
         raise SelbenchError(f"{path} holds no array of integers with {axes} axes")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from selbench.content import check_regular
 from selbench.datasets.frame import LARGEST, Frame
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 from selbench.progress import Progress
 from selbench.types import Pixels
 
@@ -136,7 +136,7 @@ def decode_image(path: Path, frame: Frame | None = None) -> Picture:
         raise _too_large(path) from problem
     except BROKEN as problem:
         raise SelbenchError(
-            f"{path} cannot be decoded as an image ({problem}); repair or remove it"
+            f"{path} cannot be decoded as an image ({in_short(problem)}); repair or remove it"
         ) from problem
 
 

@@ -22,7 +22,7 @@ from selbench.engine.ray_cluster import Share, describe, import_ray, places_of, 
 from selbench.engine.ray_flow import as_done, received
 from selbench.engine.ray_objects import Networks, seat_of, sendable
 from selbench.engine.ray_worker import Job, Written, run_elsewhere, train_elsewhere
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 from selbench.locks import POLL
 from selbench.progress import SILENT, Progress, Step
 from selbench.request import ANYTHING, Request
@@ -136,8 +136,7 @@ def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: S
             except SelbenchError:
                 raise
             except Exception as problem:  # whatever happens to a task
-                lines = str(problem).strip().splitlines() or [type(problem).__name__]
-                failed.append(f"alpha={alpha:g} seed={seed}: {lines[0].rstrip('.')}")
+                failed.append(f"alpha={alpha:g} seed={seed}: {in_short(problem)}")
             else:
                 adopt(study, dataset, alpha, seed, weights, manifest)
             step(study.recipe.epochs, f"alpha={alpha:g} seed={seed}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from selbench.engine.ray_address import check_answer
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 
 SECONDS = 5  # to wait for an address
 THREADS = 4  # that share a large network: fewer processes need less memory
@@ -81,7 +81,7 @@ def _connect(ray: Any, address: str | None) -> None:
             os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(SECONDS))  # instead of 20
             ray.init(address, **quietly)
     except (ray.exceptions.RayError, *REFUSALS) as problem:
-        reason = str(problem).splitlines()[0].rstrip(".") if str(problem) else "no answer"
+        reason = in_short(problem) if str(problem) else "no answer"
         if own:
             raise SelbenchError(
                 f"Ray does not start on this machine ({reason}); take --engine local"

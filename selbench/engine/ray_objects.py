@@ -18,7 +18,7 @@ from selbench.engine.local import networks_of, prepare
 from selbench.engine.packed import PackedNetwork, PackedSplit
 from selbench.engine.ray_cluster import Share, import_ray
 from selbench.engine.ray_worker import Seat, generated
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 from selbench.store import StudyStore
 from selbench.subjects import Network
 from selbench.suites import Task, Work
@@ -86,9 +86,9 @@ def _put(model: nn.Module, network: Network) -> Any:
     try:
         return ray.put(PackedNetwork.of(model))
     except (TypeError, AttributeError, ValueError, RuntimeError, pickle.PicklingError) as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0].rstrip(".")
         raise SelbenchError(
-            f"{network.name} cannot be sent to other processes ({reason}); take --engine local"
+            f"{network.name} cannot be sent to other processes ({in_short(problem)}); take "
+            "--engine local"
         ) from problem
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selbench.errors import SelbenchError, unknown
+from selbench.errors import SelbenchError, in_short, unknown
 from selbench.memory import available
 from selbench.registry import Registry
 from selbench.study import Channels, ModelSpec
@@ -77,7 +77,7 @@ def _check_room(spec: ModelSpec, classes: int) -> None:
     try:
         size = COPIES * _size(MODELS[spec.name], classes, tuple(spec.options.items()))
     except (RuntimeError, OverflowError, TypeError, ZeroDivisionError) as problem:
-        reason = str(problem).splitlines()[0]
+        reason = in_short(problem)
         raise SelbenchError(f"model {spec.name} cannot be built with {said}: {reason}") from problem
     except ValueError as problem:
         raise SelbenchError(f"model {spec.name}: {problem}") from problem

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from selbench.content import check_regular
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 
 State = dict[str, Tensor]
 DEEPEST = 4  # how far down checkpoints keep weights
@@ -103,8 +103,7 @@ def _content(path: Path) -> object:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as problem:
-        reason = str(problem) or type(problem).__name__  # an empty file's error says nothing
-        raise _not_weights(path, reason.splitlines()[0]) from problem
+        raise _not_weights(path, in_short(problem)) from problem
     except Exception as problem:  # torch.load's unpickler raises whatever the bytes provoke
         raise _unpickled(path, problem) from problem
 

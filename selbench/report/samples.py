@@ -16,7 +16,7 @@ from torch import Tensor
 
 from corruptions import CORRUPTIONS, bar_corruptions, corrupt
 from selbench.datasets import Dataset, limited, load_dataset
-from selbench.errors import SelbenchError
+from selbench.errors import SelbenchError, in_short
 from selbench.files import at_hand, replacing
 from selbench.report.evidence import Evidence
 from selbench.store import Cell
@@ -260,7 +260,9 @@ def _opened(path: Path) -> dict[str, Tensor]:
         with at_hand(path) as near:
             return dict(safetensors.torch.load_file(near))
     except (OSError, SafetensorError) as problem:
-        raise SelbenchError(f"{path} is damaged ({problem}); delete it and run again") from problem
+        raise SelbenchError(
+            f"{path} is damaged ({in_short(problem)}); delete it and run again"
+        ) from problem
 
 
 def _tile(folder: Path, name: str, image: Tensor, words: str, below: str) -> Tile:

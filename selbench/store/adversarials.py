@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from selbench.errors import in_short
 from selbench.files import at_hand, replacing
 from selbench.store.cells import Cell
 
@@ -50,7 +51,7 @@ def flaw(path: Path) -> str:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             said = (file.metadata() or {}).get(DIGEST)
     except (SafetensorError, OSError) as problem:
-        return f"it is damaged ({str(problem).splitlines()[0].rstrip('.')})"
+        return f"it is damaged ({in_short(problem)})"
     if said not in (None, _digest(tensors)):
         return "its content is not what was written"
     return "" if "label" in tensors else "it holds no adversarials"

@@ -31,6 +31,7 @@ from selbench.errors import (
     NoReLUError,
     NotFiniteError,
     SelbenchError,
+    in_short,
 )
 from selbench.outcomes import Columns, outcome, summary, to_table
 from selbench.printable import printable
@@ -221,10 +222,9 @@ def check_alive(device: torch.device) -> None:
     try:
         torch.cuda.synchronize(device)
     except RuntimeError as problem:
-        reason = str(problem).splitlines()[0].rstrip(".")
         raise SelbenchError(
-            f"{device} cannot be used any more by this process ({reason}); what was done is kept, "
-            "and the same command goes on with the next piece of work"
+            f"{device} cannot be used any more by this process ({in_short(problem)}); what was "
+            "done is kept, and the same command goes on with the next piece of work"
         ) from problem
 
 

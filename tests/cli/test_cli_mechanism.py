@@ -117,6 +117,7 @@ def changes_by_fog():
     return rows[(rows["condition"] == "fog") & change & rows["layer"].isna()]
 
 
+@pytest.mark.filterwarnings("ignore:.*labels.npy does not hold the labels of the 18 test images")
 def test_other_pictures_have_no_change(selbench, refused, tiny_study):
     selbench("corrupt", "images", "set", "--corruption", "fog")
     labels = np.load("set/labels.npy")

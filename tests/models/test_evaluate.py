@@ -219,3 +219,24 @@ def test_what_does_not_fit_is_refused(digits, tmp_path):
     network.kept = network.head.weight * 2
     with pytest.raises(SelbenchError, match=r"Counting cannot be copied \(.*state_dict"):
         package.evaluate(network, digits)
+
+
+@pytest.fixture
+def other_defaults():
+    """Let torch make bfloat16 on another device, as a caller may want."""
+    yield lambda: (torch.set_default_dtype(torch.bfloat16), torch.set_default_device("meta"))
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+def test_other_defaults_of_torch_change_nothing(digits, other_defaults):
+    network, suites = Counting(), ["clean", "gradients", "attacks"]
+
+    def found():
+        rows = package.evaluate(network, digits, suites, limit=6, attacks=["fgsm-linf", "pgd-l2"])
+        return rows.to_csv(), rows.attrs["findings"]
+
+    expected = found()
+    other_defaults()
+    assert found() == expected
+    assert torch.get_default_dtype() == torch.bfloat16

@@ -81,7 +81,7 @@ def baseline(folder):
         examples=40,
         suites=("clean",),
         networks=(RecordedNetwork(name="seed=0", weights="w"),),
-        conditions=facts(bits, {"clean/clean": ("original", 1, "d")}),
+        conditions=facts(bits, {"clean/clean": ("original", 1, "d")}, 40),
     )
     write(made, folder / "file.json")
     return folder / "file.json", read_baseline, True
