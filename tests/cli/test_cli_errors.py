@@ -197,7 +197,7 @@ def test_undecodable_image_is_named(refused, tiny_study, match):
 def test_odd_sized_image_is_named(refused, tiny_study, match):
     Image.new("RGB", (31, 32)).save("images/train/digit-2/0007.png")
     sentence = refused("run", tiny_study, "--quiet")
-    match(r"train/digit-2/0007.png is 31 x 32 pixels, .*test/digit-0/0000.png is 32 x 32; .*--resize 31 ", sentence)
+    match(r"/digit-2/0007.png is 31 x 32 pixels, .*/0000.png is 32 x 32; .*--resize 31 ", sentence)
 
 
 def test_size_without_constants_is_refused_before_training(
