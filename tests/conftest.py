@@ -104,7 +104,7 @@ def _sampled(items):
     found = defaultdict(list)
     for item in items:
         mark = item.get_closest_marker("sample")
-        if mark:
+        if mark and not item.get_closest_marker("soak"):
             alike = tuple(str(item.callspec.params[name]) for name in mark.args)
             found[item.nodeid.split("[")[0], alike].append(item)
     return found

@@ -51,6 +51,7 @@ def test_a_set_on_disk_gives_the_numbers_of_the_images_it_holds(selbench, tiny_s
     assert "severities 10 generated" in " ".join(again.split())
 
 
+@pytest.mark.soak
 def test_a_set_on_disk_is_limited_like_the_test_images(selbench, tiny_study, tmp_path):
     words = (tiny_study, "--suite", "corruptions", "--corruption", "fog", "--limit", "6")
     made = accuracies(selbench, *words)
@@ -105,6 +106,7 @@ def test_a_set_on_disk_is_of_all_classes(refused, tiny_study, tmp_path, edit):
 
 
 @pytest.mark.parametrize("layout", ["npy", "folder"])
+@pytest.mark.sample
 def test_a_set_of_our_own_is_paired_with_the_test_images_in_their_order(selbench, layout):
     from corruptions import corrupt
     from selbench.datasets import DATASETS

@@ -158,6 +158,7 @@ def store(stored):
 
 @pytest.mark.parametrize("name", ["attacks", "corruptions"])
 @pytest.mark.parametrize("suffix", module.SUFFIXES)
+@pytest.mark.sample("suffix")
 def test_figures_are_drawn_in_every_format(store, name, suffix, tmp_path):
     path = tmp_path / f"figure{suffix}"
     draw(name, store, None, path)
@@ -179,6 +180,7 @@ QUICK = "tradeoff"  # to draw; drawing all of them, twice, takes minutes
     [pytest.param(name, marks=() if name == QUICK else pytest.mark.soak) for name in FIGURES],
 )
 @pytest.mark.parametrize("seeds", [2, 3])  # lines, bands
+@pytest.mark.sample("seeds")
 def test_equal_stores_give_equal_figures(name, seeds, stored, tmp_path):
     store = stored(seeds)
     for path in ("a.svg", "b.svg"):
@@ -263,6 +265,7 @@ def lines_of(name, rows):
 
 
 @pytest.mark.parametrize("name", ["attacks", "tradeoff", "gradients"])
+@pytest.mark.sample
 def test_an_alpha_has_one_colour_in_all_figures_of_a_study(store, name):
     rows = current_rows(store)
     own = rows[(rows["suite"] == "selectivity") & (rows["alpha"] == 1)]

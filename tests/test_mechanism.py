@@ -176,6 +176,7 @@ def test_a_comparison_is_that_of_the_corrupted_images(split, columns):
             assert of_layers(rows, "selectivity_index") == pytest.approx(index, rel=1e-4)
 
 
+@pytest.mark.soak
 def test_the_attacked_images_took_every_step(few):
     rows = piece("dimensionality", "paper-pgd").measure(network(), few, 4)
     images = to_images(few.images)
@@ -349,6 +350,7 @@ def test_a_single_layer_is_told_once(split):
 
 
 @pytest.mark.usefixtures("few_probes")
+@pytest.mark.soak
 def test_so_many_images_at_most_are_looked_at(split, monkeypatch):
     monkeypatch.setattr("selbench.suites.gradients.IMAGES", 8)
     monkeypatch.setattr("selbench.suites.elasticity.IMAGES", 4)

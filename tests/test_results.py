@@ -110,6 +110,7 @@ def test_tables_that_a_page_quotes_are_those_of_the_commands_it_names(tables):
     assert "-| old |\n" in tables.compared(page, made, RESULTS / "README.md", "its command")
 
 
+@pytest.mark.soak
 def test_a_study_that_can_test_no_claim_has_no_table_of_them(tables):
     study = RESULTS / "cifar10-jpeg-index-64"  # no network of alpha = 0
     assert tables.table(study, "claims.md") == ""

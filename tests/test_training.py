@@ -148,6 +148,7 @@ def curves(digits, alpha, recipe=RECIPE, seed=0):
     return list(epochs), model
 
 
+@pytest.mark.soak
 def test_training_learns(digits):
     changes = {"epochs": 8, "batch_size": 25, "learning_rate": 0.1, "schedule": "cosine"}
     recipe = RECIPE.model_copy(update=changes)
@@ -201,6 +202,7 @@ def test_a_batch_larger_than_the_data_is_refused(digits):
         curves(digits, 0.0, RECIPE.model_copy(update={"batch_size": 501}))
 
 
+@pytest.mark.soak
 def test_bfloat16_trains_too(digits):
     epochs, model = curves(digits, 1.0, RECIPE.model_copy(update={"precision": "bfloat16"}))
     assert all(math.isfinite(epoch.cross_entropy) for epoch in epochs)

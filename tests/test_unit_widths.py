@@ -113,6 +113,7 @@ def test_activations_have_the_units_of_the_modules_before_them(name):
     assert [each.shape for each in units] == [(2, width) for width in widths]
 
 
+@pytest.mark.soak
 def test_swin_v2_has_relus_of_positions_alone_and_no_layer_is_made_of_them():
     model = swin_v2().eval()
     assert any(isinstance(module, nn.ReLU) for module in model.modules())

@@ -57,6 +57,7 @@ def test_a_network_without_batch_norm_is_left_alone():
 @pytest.mark.parametrize(
     ("ours", "attack"), [("linf", "LinfPGD"), ("l2", "L2PGD"), ("fgsm", "LinfFastGradientAttack")]
 )
+@pytest.mark.sample
 def test_the_same_examples_fall_as_to_foolbox(ours, attack, foreign, real):
     import foolbox
 

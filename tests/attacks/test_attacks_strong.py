@@ -82,6 +82,7 @@ def test_an_example_does_not_depend_on_its_batch(norm, attack, network, once):
 
 
 @each_norm
+@pytest.mark.sample
 def test_squares_dice_do_not_depend_on_the_batch_either(norm, network):
     images, labels = pictures(16)
     options = {"epsilons": [EPSILONS[norm][2]], "norm": NORMS[norm], "iterations": 5, "queries": 80}
@@ -130,6 +131,7 @@ def test_the_nearest_error_of_a_linear_network_is_found(name):
 
 
 @each_norm
+@pytest.mark.sample
 def test_autoattack_leaves_no_more_than_pgd_does(norm, network):
     images, labels = pictures(40)
     examples, epsilons = torch.arange(40), EPSILONS[norm]
@@ -173,6 +175,7 @@ def test_autoattack_is_the_packages_own(norm, network):
     assert (ours.fallen != (predictions != labels)).sum() <= 1
 
 
+@pytest.mark.soak
 def test_networks_are_attacked_side_by_side(network, monkeypatch):
     from foolbox.attacks.ddn import DDNAttack
 
@@ -224,6 +227,7 @@ def test_queries_are_bounded(queries, monkeypatch):
     assert queries < len(calls) < queries + 100
 
 
+@pytest.mark.soak
 def test_what_fools_one_network_fools_another_seed(network):
     images, labels = pictures(60)
     source, epsilons = trained(1), EPSILONS["linf"]

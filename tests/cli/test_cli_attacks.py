@@ -59,6 +59,7 @@ def test_only_the_attacks_that_are_named_are_made(selbench, tiny_study):
     assert set(rows["condition"]) == {"clean", "fgsm-linf", "pgd-l2"}
 
 
+@pytest.mark.soak
 def test_a_later_run_of_something_else_keeps_what_was_transferred(selbench, tiny_study):
     words = ("run", tiny_study, "--limit", "6")
     ended = selbench(*words, "--suite", "attacks-strong", "--attack", "transfer-linf")
@@ -71,6 +72,7 @@ def test_a_later_run_of_something_else_keeps_what_was_transferred(selbench, tiny
     assert len(kept) == len(before)
 
 
+@pytest.mark.soak
 def test_a_later_run_of_something_else_keeps_corruptions_of_another_scale(selbench, tiny_study):
     words = ("run", tiny_study, "--alpha", "0", "--limit", "6", "--quiet")
     corrupted = ("--suite", "corruptions", "--corruption", "fog")
@@ -84,6 +86,7 @@ def test_a_later_run_of_something_else_keeps_corruptions_of_another_scale(selben
     assert set(current_rows(store).query("condition == 'fog'")["source"]) == {"generated"}
 
 
+@pytest.mark.soak
 def test_levels_that_an_attack_has_no_longer_leave_its_curve(selbench, tiny_study, monkeypatch):
     words = ("run", tiny_study, "--alpha", "0", "--limit", "6")
     for levels in ((0.5, 1.0), (1.0, 2.0)):

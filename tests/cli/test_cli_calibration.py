@@ -88,6 +88,7 @@ def test_every_network_is_fitted_to_the_images_held_out_of_its_own_training(selb
     assert seen[0] != seen[1]
 
 
+@pytest.mark.soak
 def test_it_goes_on_where_another_suite_stopped_and_is_not_done_twice(
     ran, selbench, tiny_study, evaluated
 ):
@@ -106,6 +107,7 @@ def test_it_goes_on_where_another_suite_stopped_and_is_not_done_twice(
     assert (Path("runs") / "tiny" / "manifest.json").read_bytes() == stamp
 
 
+@pytest.mark.soak
 def test_a_subset_of_networks_and_then_all_equals_all_at_once(ran, selbench, tiny_study):
     selbench("run", tiny_study, *RUN, "--alpha", "1", "--corruption", "brightness")
     selbench("run", tiny_study, *RUN)
@@ -115,6 +117,7 @@ def test_a_subset_of_networks_and_then_all_equals_all_at_once(ran, selbench, tin
     np.testing.assert_array_equal(one["value"], other["value"])
 
 
+@pytest.mark.soak
 def test_a_limit_is_of_test_images_and_all_validation_images_are_taken(selbench, tiny_study):
     assert selbench("run", tiny_study, *RUN, "--limit", "9").code == 0
     counts = kept().groupby(["suite", "key"], observed=True).size().groupby("suite").unique()
@@ -129,6 +132,7 @@ def test_a_limit_is_of_test_images_and_all_validation_images_are_taken(selbench,
     assert caption(selbench, "--limit", "6").endswith(f"recalibration, which {command} makes.")
 
 
+@pytest.mark.soak
 def test_other_corrupted_images_are_recalibrated_anew(ran, selbench, tiny_study):
     selbench("corrupt", "images", "set", "--corruption", "brightness,gaussian_noise")
     ran(*RUN)
@@ -160,6 +164,7 @@ def test_the_table_and_the_figure(ran, selbench):
     assert selbench("figure", "calibration", "--output", "c.png").code == 0
 
 
+@pytest.mark.soak
 def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(ran, selbench, tiny_study):
     ran("--suite", "corruptions")
     for path in Path("runs/tiny/cells").glob("*.parquet"):

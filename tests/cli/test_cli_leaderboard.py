@@ -72,12 +72,14 @@ def board(selbench):
     }
 
 
+@pytest.mark.soak
 def test_a_study_changed_without_changing_its_weights_is_evaluated_anew(selbench, tiny_study, edit):
     before = selbench("run", tiny_study).out
     edit(tiny_study, "width = 4", 'width = 4, shortcut = "A"')  # the default, said aloud
     assert selbench("run", tiny_study).out == before
 
 
+@pytest.mark.soak
 def test_the_same_weights_brought_and_trained_have_a_row_each(selbench, tiny_study, shared_home):
     selbench("run", tiny_study, "--alpha", "0")
     (weights,) = set(measurements()["weights"])
@@ -90,6 +92,7 @@ def test_the_same_weights_brought_and_trained_have_a_row_each(selbench, tiny_stu
     assert rows["0"]["clean"] == rows[str(checkpoint)]["clean"]
 
 
+@pytest.mark.soak
 def test_two_checkpoints_of_one_file_name_have_a_row_each(selbench, tiny_study, checkpoint):
     state = torch.load(checkpoint, weights_only=True)
     for folder, factor in (("a", 1), ("b", 2)):
@@ -100,6 +103,7 @@ def test_two_checkpoints_of_one_file_name_have_a_row_each(selbench, tiny_study, 
     assert set(board(selbench)) == {"a/same.pth", "b/same.pth"}
 
 
+@pytest.mark.soak
 def test_a_checkpoint_that_changed_takes_the_place_of_what_it_was(selbench, tiny_study, checkpoint):
     selbench("run", tiny_study, "--checkpoint", checkpoint)
     state = torch.load(checkpoint, weights_only=True)

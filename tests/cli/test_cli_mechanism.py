@@ -52,6 +52,7 @@ def test_how_networks_are_looked_at_stands_in_the_rows(selbench, tiny_study, edi
 
 
 @pytest.mark.usefixtures("few_severities")
+@pytest.mark.soak
 def test_flattened_maps_are_a_suite_of_their_own(selbench, tiny_study):
     words = ("run", tiny_study, *ONE, "--suite", "dimensionality", "--corruption", "fog")
     selbench(*words)
@@ -65,6 +66,7 @@ def test_flattened_maps_are_a_suite_of_their_own(selbench, tiny_study):
 
 
 @pytest.mark.parametrize("layout", ["npy", "folder"])
+@pytest.mark.sample
 def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(
     ran, selbench, tiny_study, layout
 ):
@@ -85,6 +87,7 @@ def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(
         assert np.allclose(both["value"], both["value_made"])
 
 
+@pytest.mark.soak
 def test_a_set_on_disk_that_changed_is_compared_anew(selbench, tiny_study):
     selbench("corrupt", "images", "set", "--corruption", "fog", "--format", "npy")
     words = ("run", tiny_study, *ONE, "--suite", "dimensionality", "--source", "set")
@@ -99,6 +102,7 @@ def test_a_set_on_disk_that_changed_is_compared_anew(selbench, tiny_study):
     assert after["data"].nunique() == 2
 
 
+@pytest.mark.soak
 def test_images_from_elsewhere_leave_the_comparisons_made_before(selbench, tiny_study):
     words = ("run", tiny_study, *ONE, "--suite", "dimensionality", "--corruption", "fog")
     selbench(*words)

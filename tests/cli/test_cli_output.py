@@ -51,6 +51,7 @@ def test_closed_output_is_one_sentence_before_any_work():
     )
 
 
+@pytest.mark.soak
 def test_what_the_standard_error_cannot_take_is_dropped():
     assert ended(closing(2, VERSION)).stdout.startswith("selbench ")
     with Path("/dev/full").open("w") as full:

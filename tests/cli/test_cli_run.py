@@ -211,6 +211,7 @@ def test_a_study_file_may_have_any_name(selbench, tiny_study):
 # Refusals.
 
 
+@pytest.mark.soak
 def test_images_without_constants_are_refused_before_training_until_a_scale_is_chosen(
     selbench, image_tree, tiny_study
 ):

@@ -247,6 +247,7 @@ FACTORS = sorted(
 
 
 @pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.sample
 def test_pixelate_is_pillow_s_at_every_side(factor):
     wide = [(8, side) for side in range(5, 411, 2)]
     upright = [(side, side // 2 + 1) for side in range(42, 411, 37)]  # narrower: Pillows differ

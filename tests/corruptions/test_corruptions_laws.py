@@ -92,6 +92,7 @@ def test_registry_cannot_be_changed():
 
 @pytest.mark.parametrize("size", SIZES)
 @each_corruption
+@pytest.mark.sample("name")
 def test_shape_and_type_stay_and_input_is_not_changed(name, size):
     images = photographs(2, size)
     before = images.clone()
@@ -113,6 +114,7 @@ def test_same_key_same_bytes(name):
 
 @pytest.mark.parametrize("severity", [1, 4])
 @each_corruption
+@pytest.mark.sample("name")
 def test_batch_size_order_and_subset_do_not_matter(name, severity):
     count = 50  # more than is computed in one piece, but for C-bar
     images, examples = photographs(count), torch.arange(1000, 1000 + count)
@@ -137,6 +139,7 @@ def test_memory_format_does_not_matter(name):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @each_corruption
+@pytest.mark.sample("name")
 def test_floating_images_are_rounded_to_bytes_and_back(name, dtype):
     levels, examples = photographs(3), torch.arange(3)
     images = levels.to(dtype) / 255
@@ -176,6 +179,7 @@ def test_severity_changes_the_result(name):
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (40, 56), (SMALLEST_SIDE, 12)])
 @each_corruption
+@pytest.mark.sample("name")
 def test_any_size_with_borrowed_constants(name, height, width):
     images = photographs(2, 96)[..., :height, :width]
     for scale in SIZES:

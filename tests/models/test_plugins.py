@@ -93,6 +93,7 @@ def test_a_package_adds_models_data_sets_suites_and_corruptions(installed, selbe
     assert "results in runs/numbers" in ended.err
 
 
+@pytest.mark.soak
 def test_a_metric_of_a_package_is_shown_everywhere_and_can_be_claimed(
     installed, selbench, refused, tiny_study, tmp_path
 ):

@@ -84,6 +84,7 @@ def test_rows_of_more_networks_than_there_are_are_left_out(monkeypatch, capsys, 
 
 
 @pytest.mark.parametrize("name", ["one.json", "none.json"])
+@pytest.mark.sample
 def test_a_bad_file_is_one_sentence_and_exit_code_2(made, name):
     write_baseline(made({"corruptions/fog/1": np.eye(1, 20) == 0}), Path("one.json"))
     command = [sys.executable, "-m", "selbench.regression.simulation", name]

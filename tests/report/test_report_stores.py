@@ -16,12 +16,14 @@ pytestmark = pytest.mark.long(12)
 BAD = "<script>alert(1)"
 
 
+@pytest.mark.soak
 def test_provenance_names_a_folder_of_images(written, few_figures, selbench, tmp_path):
     root = written(study={"dataset": {"name": "folder", "root": "/of/flowers", "validation": 9}})
     assert selbench("report", "--store", root).code == 0
     assert "folder flowers" in read(tmp_path / "site/provenance.html").text
 
 
+@pytest.mark.soak
 def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
     for name in ("one", "other"):
         assert selbench("report", "--store", ran, "-o", name).code == 0
@@ -50,6 +52,7 @@ def test_findings_are_said_where_their_numbers_are_missing(
 
 
 @pytest.mark.parametrize("several", [False, True])
+@pytest.mark.sample
 def test_names_are_text(several, written, few_figures, selbench, tmp_path):
     root = written(BAD, brought=[f"/tmp/{BAD}.pth", "$\\frac$ & _.pth"])
     if several:
@@ -133,6 +136,7 @@ def unsigned(path):
     return path
 
 
+@pytest.mark.soak
 def test_test_images_that_are_not_there_are_told(ran, few_figures, selbench, tmp_path, edit):
     shutil.copytree(ran, tmp_path / "moved")
     manifest = unsigned(tmp_path / "moved/little/manifest.json")

@@ -100,6 +100,7 @@ def test_a_run_leaves_the_same_files_and_every_command_says_the_same(selbench, r
     assert checked.out == f"{ran}/tiny: {len(kept)} files checked; none is damaged\n"
 
 
+@pytest.mark.soak
 def test_the_same_command_again_does_nothing_and_writes_nothing(selbench, tiny_study, ran):
     before = bytes_in(place(ran))
     Counted.asked.clear()
@@ -258,6 +259,7 @@ COSTS = [(False, (4, 5, 1, 7, 7, 26)), (True, (4, 4, 1, 6, 5, 23))]
 
 
 @pytest.mark.parametrize(("packed", "numbers"), COSTS)
+@pytest.mark.sample
 def test_hundreds_of_cells_are_read_with_few_requests(packed, numbers, store, request):
     """The numbers are those of docs/scaling.md; a bundle of files side by side counts as one."""
     if not packed:

@@ -30,6 +30,7 @@ def bytes_of(folder):
 
 
 @pytest.mark.parametrize("room", [300, 1500, 3500])
+@pytest.mark.sample
 def test_wherever_the_disk_becomes_full_the_same_run_goes_on(
     room, selbench, words, few_conditions, room_for
 ):
@@ -118,6 +119,7 @@ def test_a_clock_that_jumps_during_a_run_does_not_matter(selbench, words, monkey
     assert selbench("verify").out.endswith("none is damaged\n")
 
 
+@pytest.mark.soak
 def test_a_store_that_moved_goes_on_and_holds_no_path_of_where_it_was(
     selbench, words, few_conditions, tmp_path
 ):
