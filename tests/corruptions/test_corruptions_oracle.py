@@ -124,6 +124,7 @@ def network(test_data):
 # 1.5 percentage points. Here are 150 images for each, for want of time: pooled over a random
 # corruption's severities, the standard error of the difference is 1.2 to 1.8 points. With the
 # constants of the severity beside it 12 of the 19 fail here, and all 19 in how they look.
+@pytest.mark.soak
 def test_accuracy_agrees(case, network):
     gained = gains(case, network)
     if case.random:
