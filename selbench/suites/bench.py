@@ -7,7 +7,7 @@ cells are kept as failed, with the reason. What the user has to mend ends the wo
 import os
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -229,12 +229,16 @@ def check_alive(device: torch.device) -> None:
 
 
 def perturbed(perturb: Perturb, split: Split) -> Pixels:
-    """Perturb images, a few at a time where they are large."""
-    size = few(split.images, BATCH[split.labels.device.type])
-    if len(split) <= size:
-        return perturb(split.images, split.examples)
-    parts = (perturb(part.images, part.examples) for part in split.batches(size))
+    """Return what is made of all images."""
+    parts = (perturb(part.images, part.examples) for part in _batches(split))
     return gathered(parts, len(split))
+
+
+def _batches(split: Split | Stored) -> Iterator[Split]:
+    """Yield images in order, as many as pass a network at once, or fewer where they are large."""
+    size = BATCH[split.labels.device.type]
+    for batch in split.batches(size):
+        yield from batch.batches(few(batch.images, size))
 
 
 def run_condition(
@@ -251,8 +255,8 @@ def run_condition(
     """
     among = split.among if isinstance(split, Stored) else None
     parts: list[list[Columns]] = [[] for _ in networks]
-    for batch in split.batches(BATCH[split.labels.device.type]):
-        labels, images = batch.labels, to_images(perturbed(perturb, batch))
+    for batch in _batches(split):
+        labels, images = batch.labels, to_images(perturb(batch.images, batch.examples))
 
         @torch.inference_mode()
         def forward(
