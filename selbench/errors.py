@@ -39,6 +39,10 @@ class NoReLUError(SelbenchError):
     """A network calls no ReLU, whose outputs analyses look at unless other layers are named."""
 
 
+class ManySizesError(SelbenchError):
+    """The images of a data set differ in size, and nothing says how they come to one."""
+
+
 class MissingOutcomesError(SelbenchError):
     """Outcomes that a cell is made of are not there; those of others may be."""
 

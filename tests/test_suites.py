@@ -108,11 +108,14 @@ def test_an_unknown_suite_gets_the_nearest_name():
         collect(("corruption",), SMALL)
 
 
-@pytest.mark.parametrize(("height", "width"), [(48, 48), (32, 48), (33, 32)])
-def test_images_of_a_size_without_constants_are_refused(height, width):
+@pytest.mark.parametrize(
+    ("height", "width", "nearest"), [(48, 48, 64), (32, 48, 32), (160, 200, 224), (119, 400, 64)]
+)
+def test_images_of_a_size_without_constants_are_refused(height, width, nearest):
     message = (
-        f"^gaussian_noise has no constants for images of {width} x {height} pixels; choose those "
-        r"of another size with --scale 32, 64 or 224 \(or corruptions.scale in the study\)$"
+        f"^gaussian_noise has no constants for images of {width} x {height} pixels, those of 32, "
+        rf"64 and 224 have; take the nearest with --scale {nearest} \(or corruptions.scale in the "
+        r"study\)$"
     )
     with pytest.raises(SelbenchError, match=message):
         collect(("corruptions",), Setting(height, width))

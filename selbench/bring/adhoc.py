@@ -36,7 +36,7 @@ def untrained_study(title: str, dataset: str) -> Study:
     """Return a study called like `title`, for networks that are brought."""
     return Study(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip("-._") or "images",
-        description=f"Networks that were brought, on {dataset}",
+        description=f"Networks that were brought, on {title}",
         alphas=(0.0,),
         seeds=(0,),
         dataset=DatasetSpec(name=dataset, validation=1),

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
-from selbench.errors import SelbenchError
+from selbench.commands.naming import (
+    chosen_study,
+    networks_named,
+    networks_of,
+    note,
+    opened_session,
+)
+from selbench.errors import ManySizesError, SelbenchError
 from selbench.options import NETWORKS, Device, Force, NetworkOptions, Quiet, expanded, grouped, say
 
 if TYPE_CHECKING:
+    from selbench.session import Session
     from selbench.study import Study
 
 FIRST = "# A study for selbench: which images, and what is measured on them.\n"
@@ -38,7 +45,7 @@ def init(
     """
     from selbench.files import write_text
     from selbench.outputs import STUDY, check_file
-    from selbench.request import Request, said
+    from selbench.request import said
 
     if not options.model:
         raise SelbenchError("say which network to test: --model torchvision:resnet18, for example")
@@ -49,9 +56,8 @@ def init(
     check_file(output, STUDY, "--output", force)
     given = replace(options, dataset="folder", data=here)
     specs = networks_named(given)
-    session = opened_session(chosen_study(None, given), given, device, quiet)
+    session = _scaled(_opened(given, device, quiet), quiet)
     networks_of(session, given, specs, quiet)
-    session.pieces(Request(suites=("corruptions",)))  # refuses a size without constants
     write_text(output, _text(session.study, output), "--output")
     words = said(model=options.model, **options.described)
     run, store = [str(output), *words], session.study.name
@@ -60,6 +66,41 @@ def init(
         say(f"    {shlex.join(['selbench', *command])}")
     say("and, whenever the network has changed,")
     say(f"    {shlex.join(['selbench', 'check', *run, '--detect', '3'])}")
+
+
+def _opened(options: NetworkOptions, device: str, quiet: bool) -> "Session":
+    """Open the images; those of many sizes come to the one that the network declares."""
+    from selbench.bring.framing import DECLARE
+    from selbench.study import NETWORK
+
+    try:
+        return opened_session(chosen_study(None, options), options, device, quiet)
+    except ManySizesError:
+        kinds = {each.partition(":")[0] for each in options.model or ()}
+        if options.framing or not kinds <= set(DECLARE):
+            raise
+        return _opened(replace(options, resize=NETWORK), device, quiet)
+
+
+def _scaled(session: "Session", quiet: bool) -> "Session":
+    """Take the nearest constants of corruptions, where images have a size without its own."""
+    from selbench.request import Request
+    from selbench.suites.corrupted import nearest_scale
+
+    asked = Request(suites=("corruptions",))
+    try:
+        session.pieces(asked)
+    except SelbenchError:
+        setting = session.setting()
+        if setting.scale or setting.stored:
+            raise
+        scale = nearest_scale(setting)
+        session = session.sourced(None, scale)
+        session.pieces(asked)  # refuses what no scale mends
+        if not quiet:
+            size = f"{setting.width} x {setting.height}"
+            note(f"corruptions: with the constants of {scale} pixels, the nearest to {size}")
+    return session
 
 
 def _text(study: "Study", output: Path) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from selbench.content import check_regular
 from selbench.datasets.frame import LARGEST, Frame
-from selbench.errors import SelbenchError, in_short
+from selbench.errors import ManySizesError, SelbenchError, in_short
 from selbench.progress import Progress
 from selbench.types import Pixels
 
@@ -94,7 +94,8 @@ def each_decoded(
         advise: says of two sizes what to do about them.
 
     Raises:
-        SelbenchError: naming a file that does not decode, or has another size.
+        SelbenchError: naming a file that does not decode.
+        ManySizesError: naming one of another size.
     """
     first = first or paths[0]
     shape = decode_image(first, frame).shape
@@ -107,7 +108,7 @@ def each_decoded(
             image = decoded.result()
             if image.shape != shape:
                 cure = advise(image.shape[:2], shape[:2])
-                raise SelbenchError(
+                raise ManySizesError(
                     f"{path} is {_size(image.shape)} pixels, {first} is {_size(shape)}; all images "
                     f"of a data set must have one size{'; ' if cure else ''}{cure}"
                 )

@@ -51,6 +51,13 @@ def corruptions_bar(setting: Setting) -> list[Work]:
     return [*class_index(setting), *clean(setting), *_corrupted(setting, BAR)]
 
 
+def nearest_scale(setting: Setting) -> int:
+    """Return the size with constants that the images' shorter side is nearest to, as a ratio."""
+    side = min(setting.height, setting.width)
+    sizes = next(iter(CORRUPTIONS.values())).severities
+    return min(sizes, key=lambda size: max(size / side, side / size))
+
+
 def every_corruption(setting: Setting) -> list[Condition]:
     """Return all 19 corruptions at their severities; of a set on disk, those that it holds.
 
@@ -171,9 +178,9 @@ def _generated(corruption: Corruption, severity: int, variant: str, setting: Set
     ):
         *most, last = corruption.severities
         raise SelbenchError(
-            f"{name} has no constants for images of {setting.width} x {setting.height} pixels; "
-            f"choose those of another size with --scale {', '.join(map(str, most))} or {last} (or "
-            "corruptions.scale in the study)"
+            f"{name} has no constants for images of {setting.width} x {setting.height} pixels, "
+            f"those of {', '.join(map(str, most))} and {last} have; take the nearest with --scale "
+            f"{nearest_scale(setting)} (or corruptions.scale in the study)"
         )
     marks = [variant] if variant else []
     if not corruption.published(scale or setting.height):

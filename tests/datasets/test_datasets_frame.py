@@ -17,7 +17,7 @@ from selbench.datasets import cache, dataset, frame, images, load_dataset, room
 from selbench.datasets.frame import MODES, Frame
 from selbench.errors import SelbenchError
 from selbench.progress import SILENT
-from selbench.study import DatasetSpec, ModelSpec
+from selbench.study import DatasetSpec, ModelSpec, load_study
 from selbench.suites import Condition, bench
 
 SIZES = ((40, 30), (30, 40), (30, 30), (31, 97), (12, 12), (7, 9), (24, 24), (25, 24), (160, 11))
@@ -287,6 +287,20 @@ def test_commands_take_photographs_of_many_sizes(many_sizes, selbench, tmp_path,
     assert ended.err.startswith("images: shorter side 16 (bilinear), centre 12\n")
     manifest = json.loads((tmp_path / "runs" / "photos" / "manifest.json").read_text())
     assert manifest["study"]["dataset"]["resize"] == 16
+
+
+def test_init_takes_photographs_of_many_sizes_as_the_network_declares(
+    many_sizes, selbench, refused, tmp_path
+):
+    words = ("init", many_sizes, "-o", tmp_path / "study.toml")
+    assert "--resize 30" in refused(*words, "--model", "mine.py:build")
+    ended = selbench(*words, "--model", "timm:test_byobnet")
+    assert ended.code == 0, ended.err
+    assert ended.err.startswith("images: shorter side 182 (bicubic), centre 160\n")
+    assert "with the constants of 224 pixels, the nearest to 160 x 160\n" in ended.err
+    written = load_study(str(tmp_path / "study.toml"))
+    assert (written.dataset.resize, written.dataset.crop) == (182, 160)
+    assert written.corruptions.scale == 224
 
 
 def test_sets_are_made_of_photographs_of_many_sizes(many_sizes, selbench, tmp_path):
