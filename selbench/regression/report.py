@@ -12,6 +12,7 @@ from rich.text import Text
 from selbench.printable import printable
 from selbench.regression.baseline import Baseline
 from selbench.regression.comparison import LEVEL, MEAN, Change, Comparison, compare
+from selbench.study import count_of
 
 SHOWN = 12  # conditions in a table for people; the other formats have all
 UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML has none
@@ -43,7 +44,7 @@ def summary(baseline: Baseline) -> str:
     correct, count = baseline.correct(), len(baseline.networks)
     networks = f"{count} networks" if count > 1 else "one network"
     text = (
-        f"records {baseline.subject} ({networks}) in {len(correct)} conditions on "
+        f"records {baseline.subject} ({networks}) in {count_of(len(correct), 'condition')} on "
         f"{baseline.examples} examples"
     )
     if count == 1:
@@ -81,7 +82,7 @@ def sentence(report: Report, change: Change) -> str:
 def headline(report: Report) -> str:
     """Say in one sentence how the check ended."""
     found, worse = report.comparison, report.comparison.worse
-    compared = f"{len(_conditions(found))} conditions on {found.examples} examples"
+    compared = f"{count_of(len(_conditions(found)), 'condition')} on {found.examples} examples"
     if worse:
         return (
             f"{report.subject} got worse in {_what(report, worse)}; compared {compared}; "

@@ -93,7 +93,7 @@ def _shown(name: str, own: pd.DataFrame, texts: dict[str, str], findings: list[s
     corrupted = own[own["suite"].isin(SUITES)]
     attacked = own[own["suite"].isin(ATTACKS) & own["level"].notna()]
     attacked = attacked[attacked["condition"].str.split("-").str[-1].isin([*BUDGETS])]
-    means = corrupted.groupby("condition")["value"].mean().sort_values(kind="stable")
+    means = _means(_table(corrupted)).sort_values(kind="stable")  # the unfinished ones are last
     tiles = [
         (heading.removesuffix(" %"), f"{texts[heading]} %")
         for heading in ("clean %", "corrupted %")
@@ -108,7 +108,7 @@ def _shown(name: str, own: pd.DataFrame, texts: dict[str, str], findings: list[s
     worst = [
         f"{condition}: {_percent(value)} %"
         + ("" if pd.isna(clean) else f" ({100 * (value - clean):+.1f} points against clean)")
-        for condition, value in means.head(WORST).items()
+        for condition, value in means.dropna().head(WORST).items()
     ]
     return Shown(
         name=name,
@@ -125,12 +125,21 @@ def _shown(name: str, own: pd.DataFrame, texts: dict[str, str], findings: list[s
 
 def _map(corner: str, rows: pd.DataFrame, order: Sequence[str]) -> Map:
     """Lay accuracies out, with the mean over levels at the end where there are several."""
-    table = rows.pivot_table(index="condition", columns="level", values="value").loc[[*order]]
+    table = _table(rows).loc[[*order]]
     columns = [f"{level:g}" for level in table.columns]
     if corner == "corruption" and len(columns) > 1:
-        table, columns = table.assign(mean=table.mean(axis=1)), [*columns, "mean"]
+        table, columns = table.assign(mean=_means(table)), [*columns, "mean"]
     cells = [[_tone(value) for value in values] for values in table.to_numpy().tolist()]
     return Map(corner, columns, list(zip(order, cells, strict=True)))
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.pivot_table(index="condition", columns="level", values="value")
+
+
+def _means(table: pd.DataFrame) -> pd.Series:
+    """Return each condition's mean over levels, NaN where some are not there."""
+    return table.mean(axis=1, skipna=False)
 
 
 def _tone(value: float) -> Tone | None:

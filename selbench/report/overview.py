@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -90,8 +91,16 @@ def tested(evidence: Evidence) -> list[str]:
         under = f", under {' and '.join(kinds)}" if kinds else ""
         size = " to ".join(f"{n:,}" for n in dict.fromkeys((images[0], images[-1])))
         never = "" if brought else " that training had not seen"
-        parts.append(f"They were tested on {size} images{never}: as they are{under}.")
+        those = "It was" if len(networks) == 1 else "They were"
+        parts.append(f"{those} tested on {size} images{_sized(study)}{never}: clean{under}.")
     return parts
+
+
+def _sized(study: dict[str, Any]) -> str:
+    """Say to what size images were brought; "" where they stayed as they were."""
+    data = study.get("dataset", {})
+    side = data.get("crop") or data.get("resize")
+    return f", brought to {side} x {side} pixels" if side else ""
 
 
 def _corrupted(accuracy: pd.DataFrame) -> str:

@@ -150,7 +150,7 @@ def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None)
         },
         "provenance": provenance(evidence),
         "networks": shown(evidence) if brought else [],
-        "data": data_name(evidence.manifest),
+        "data": data_name(evidence.manifest).removeprefix("folder "),
         "commands": {name: evidence.making(name) for name in ("corruptions", "attacks")},
         "downloads": _downloads(evidence, folder, claimed=not brought),
         "study": evidence.study,

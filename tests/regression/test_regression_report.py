@@ -56,7 +56,7 @@ def test_a_drop_is_told_with_size_interval_and_certainty(report):
 
 def test_a_gain_is_told(report):
     text = headline(report(before=80, after=90))
-    assert text.startswith("alpha=0: no drop above 1.0 points is shown in 1 conditions on 200 ")
+    assert text.startswith("alpha=0: no drop above 1.0 points is shown in 1 condition on 200 ")
     assert "better in mean of 1 conditions by +10.0" in text
 
 

@@ -75,7 +75,7 @@ def test_the_overview_says_what_was_measured_and_what_came_out(site):
     text = read(site / "index.html").text
     assert "6 networks of one kind (resnet8) were trained on digits, at alpha = -1, 0, 1" in text
     assert "2 random seeds each" in text
-    assert "12 images that training had not seen: as they are, under 1 corruption at 2" in text
+    assert "12 images that training had not seen: clean, under 1 corruption at 2" in text
     assert "Training that discourages selectivity (alpha = -1) leaves accuracy under" in text
     verdicts = json.loads((site / "downloads/claims.json").read_text())[0]["verdicts"]
     for verdict in ("supported", "refuted", "inconclusive", "not tested"):

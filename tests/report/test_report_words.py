@@ -10,7 +10,7 @@ import torch
 
 from selbench.errors import UnmeasuredError
 from selbench.leaderboard import current_rows
-from selbench.report import overview
+from selbench.report import brought, overview
 from selbench.report.legends import LEGENDS
 from selbench.report.overview import headline
 from selbench.report.samples import _chosen, _nearest, _spread
@@ -105,10 +105,15 @@ def test_networks_of_unequal_seeds_and_brought_ones_are_counted_as_they_are():
     evidence = SimpleNamespace(rows=table, manifest={"study": {"dataset": {"name": "digits"}}})
     first, last = overview.tested(evidence)
     assert "with 1 to 2 random seeds each" in first
-    assert last == "They were tested on 9 images that training had not seen: as they are."
+    assert last == "They were tested on 9 images that training had not seen: clean."
     strange = table.iloc[:1].assign(subject="mine.pt", alpha=np.nan, seed=pd.NA)
+    evidence.rows = strange
+    evidence.manifest = {"study": {"dataset": {"name": "folder", "resize": 40, "crop": 32}}}
+    sized = "It was tested on 9 images, brought to 32 x 32 pixels: clean."
+    assert overview.tested(evidence)[-1] == sized
+    evidence.manifest["study"]["dataset"] = {"name": "digits"}
     evidence.rows = pd.concat([table, strange])
-    assert overview.tested(evidence)[-1] == "They were tested on 9 images: as they are."
+    assert overview.tested(evidence)[-1] == "They were tested on 9 images: clean."
 
 
 def test_the_networks_shown_are_the_outermost_ones_and_alpha_0():
@@ -139,3 +144,13 @@ def test_the_numbers_beside_a_figure_hold_what_it_draws(name, digits):
     legend = LEGENDS[name]
     beside = digits[digits["suite"].isin(legend.reads)]
     assert "accuracy" in set(beside["metric"])
+
+
+def test_a_corruption_that_lacks_severities_has_no_mean_and_is_none_of_the_worst():
+    rows = [("fog", 1.0, 0.5), ("fog", 2.0, 0.7), ("snow", 1.0, 0.1)]
+    table = pd.DataFrame(rows, columns=["condition", "level", "value"])
+    table = table.assign(subject="mine.pt", suite="corruptions", metric="accuracy")
+    found = brought._shown("mine.pt", table, {}, [])
+    assert found.worst == ["fog: 60.0 %"]
+    cells = {name: [cell and cell.text for cell in row] for name, row in found.corruptions.rows}
+    assert cells == {"fog": ["50.0", "70.0", "60.0"], "snow": ["10.0", None, None]}
