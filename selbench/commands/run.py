@@ -108,6 +108,7 @@ def run(
                 source=options.source,
                 scale=options.scale,
                 trained=options.trained,
+                **options.framing,
                 **mechanism,
             ),
         ),

@@ -287,6 +287,8 @@ def test_commands_take_photographs_of_many_sizes(many_sizes, selbench, tmp_path,
     assert ended.err.startswith("images: shorter side 16 (bilinear), centre 12\n")
     manifest = json.loads((tmp_path / "runs" / "photos" / "manifest.json").read_text())
     assert manifest["study"]["dataset"]["resize"] == 16
+    more = refused("leaderboard", "--store", tmp_path / "runs", "--columns", "fgsm")
+    assert "--resize 16 --crop 12" in more
 
 
 def test_init_takes_photographs_of_many_sizes_as_the_network_declares(
