@@ -9,8 +9,9 @@ import torch
 from selbench.content import content_of
 from selbench.datasets.cache import Decoded, cached
 from selbench.datasets.dataset import DATASETS, Dataset
+from selbench.datasets.tree import file_stamp
 from selbench.errors import SelbenchError
-from selbench.files import home
+from selbench.files import fingerprint, home
 from selbench.progress import Progress
 from selbench.types import Labels, Pixels
 
@@ -46,7 +47,10 @@ def cifar100(root: Path | None, progress: Progress) -> Dataset:
     if not folder.is_dir() or (folder.parent / CIFAR100.base_folder).is_dir():
         return _checked("cifar100", CIFAR100, root)
     path = home() / "datasets" / "cifar100.safetensors"
-    return cached("cifar100", path, str(folder.absolute()), lambda: _decode_binary(folder))
+    # Unlike the pickles these have no md5s, so that others may take their place.
+    files = [file_stamp(each, folder) for each in sorted(folder.iterdir())]
+    stamp = fingerprint([str(folder.absolute()), files])
+    return cached("cifar100", path, stamp, lambda: _decode_binary(folder))
 
 
 def _checked(name: str, kind: "type[CIFAR10]", root: Path | None) -> Dataset:

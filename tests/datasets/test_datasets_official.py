@@ -86,6 +86,9 @@ def test_cifar100_takes_its_fine_labels_from_pickles_and_from_bytes(
     images = cifar100.test.images.permute(0, 2, 3, 1).numpy()
     assert np.array_equal(images, photographs(10, 32, 32, seed=2))
     assert_equal(load("cifar100", cifar100_binary), cifar100)
+    test = cifar100_binary / "cifar-100-binary" / "test.bin"
+    test.write_bytes(b"\x00\x05" + test.read_bytes()[2:])  # as long; the first label is 5 now
+    assert load("cifar100", cifar100_binary).test.labels.tolist()[:2] == [5, 96]
 
 
 def test_cifar100_with_another_md5_is_refused(cifar100_batches, fresh_home):
