@@ -58,9 +58,16 @@ def init(
     specs = networks_named(given)
     session = _scaled(_opened(given, device, quiet), quiet)
     networks_of(session, given, specs, quiet)
-    write_text(output, _text(session.study, output), "--output")
+    text = _text(session.study, output)
+    if output.is_file() and not force and output.read_bytes() != text.encode():
+        raise SelbenchError(
+            f"{output} is another study, which may have been edited; name another file (--output), "
+            "or replace it with --force"
+        )
+    write_text(output, text, "--output")
     words = said(model=options.model, **options.described)
-    run, store = [str(output), *words], session.study.name
+    file = f"./{output}" if str(output).startswith("-") else str(output)  # which is no option
+    run, store = [file, *words], session.study.name
     say(f"{output} describes {len(session.dataset.test)} images of {here}; now run")
     for command in (["run", *run], ["report", store], ["baseline", *run, "--suite", "corruptions"]):
         say(f"    {shlex.join(['selbench', *command])}")

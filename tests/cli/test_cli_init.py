@@ -18,7 +18,7 @@ def build(num_classes):
 
 
 def test_the_commands_that_it_prints_run_unchanged(
-    selbench, image_tree, monkeypatch, few_conditions
+    selbench, refused, image_tree, monkeypatch, few_conditions
 ):
     Path("net.py").write_text(NETWORK)
     image_tree("my images", train=1, test=2)
@@ -27,6 +27,12 @@ def test_the_commands_that_it_prints_run_unchanged(
     printed = [line.split(maxsplit=1)[1] for line in began.out.splitlines() if line[:4] == "    "]
     names = [shlex.split(line)[0] for line in printed]
     assert names == ["run", "report", "baseline", "check"]
+    study = Path("my images.toml")
+    study.write_text(study.read_text() + "# mine\n")
+    again = ("init", "my images", "--model", "net.py:build", "-q")
+    assert "is another study, which may have been edited" in refused(*again)
+    named = selbench(*again, "-o", "-x.toml").out
+    assert "run ./-x.toml --model" in named
     monkeypatch.setattr("selbench.report.drawings.FIGURES", {})
     for line in printed:
         ended = selbench(*shlex.split(line))
