@@ -67,6 +67,7 @@ READER_LEFT = 141  # as shells say of SIGPIPE
 TERMINATED = 143  # as shells say of SIGTERM
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|bad_alloc|Cannot allocate memory")
 GOES_ON = "the same command goes on where this one stopped"
+NOTHING = "nothing was kept; with --store the same command goes on where it stopped"
 
 app = typer.Typer(
     name="selbench",
@@ -254,7 +255,7 @@ def _ended() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except _TerminatedError:
-        return _fail(f"terminated; {GOES_ON}", TERMINATED)
+        return _fail(f"terminated; {_what_is_left()}", TERMINATED)
     except SystemExit as problem:  # of a plugin or a network: commands do not end in this way
         return _fail(f"foreign code ended the program with sys.exit({problem.code})", TO_MEND)
     except Exception as problem:
@@ -263,8 +264,15 @@ def _ended() -> int:
         traceback.print_exc()
         return OWN_ERROR
     if code == INTERRUPTED:
-        _fail(f"interrupted; {GOES_ON}", code)
+        _fail(f"interrupted; {_what_is_left()}", code)
     return code
+
+
+def _what_is_left() -> str:
+    """Say what the same command will find of this one."""
+    name, *words = (*sys.argv[1:], "")
+    stores = any(word.partition("=")[0] == "--store" for word in words)
+    return NOTHING if name in ("baseline", "check") and not stores else GOES_ON
 
 
 def _of_the_machine(problem: Exception) -> str:

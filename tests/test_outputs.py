@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
 from selbench import outputs
+from selbench.commands.init import FIRST
 from selbench.errors import SelbenchError
 from selbench.figures.style import save
 from selbench.files import write_json
@@ -18,6 +19,7 @@ from selbench.outputs import (
     JUNIT,
     MODEL_INFO,
     PICTURE,
+    STUDY,
     WEIGHTS,
     Kind,
     check_file,
@@ -77,6 +79,8 @@ def written(folder):
     fields = {"architecture": "a", "eps": None, "clean_acc": "9.5", "footnote": "measured"}
     write_json(folder / "info.json", ModelInfo("info.json", fields).fields)
     found[MODEL_INFO].append(folder / "info.json")
+    (folder / "study.toml").write_text(FIRST)
+    found[STUDY].append(folder / "study.toml")
     return found
 
 

@@ -85,6 +85,21 @@ def test_a_signal_ends_with_a_hint_and_without_locks(
     assert selbench("run", tiny_study, "--quiet").code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ([], "nothing was kept; with --store the same command goes on where it stopped"),
+        (["--store", "kept"], "the same command goes on where this one stopped"),
+    ],
+)
+def test_a_baseline_says_what_is_left_of_it(words, hint, selbench, tiny_study, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, StudyStore, "write")
+        ended = selbench("baseline", tiny_study, "--suite", "clean", "--alpha", 0, *words)
+    assert ended.code == 130
+    assert ended.err.endswith(f"selbench: interrupted; {hint}\n")
+
+
 def test_interrupted_training_goes_on_at_the_next_epoch_to_the_same_weights(
     selbench, tiny_study, fresh_home, monkeypatch
 ):
