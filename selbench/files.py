@@ -22,6 +22,7 @@ from selbench.errors import UNLIKE, SelbenchError, damaged, in_short
 from selbench.urls import UrlPath
 
 TOML = 2**24  # the largest TOML file, in bytes
+BLOCK = 2**20  # bytes that are read at once
 _MARK = secrets.token_hex(4)  # processes of several machines may have one number
 DIGEST = "digest"  # of everything else in a file
 # How to choose a folder.
@@ -61,18 +62,26 @@ def unsealed(content: Any) -> dict[str, Any]:
     return rest
 
 
-def md5_of(path: Path) -> str:
-    """Return a file's md5, from the cache folder where the file is unchanged since."""
-    check_regular(path)
-    status = path.stat()
-    stamp = [str(path.absolute()), status.st_size, status.st_mtime_ns]
+def md5_of(*paths: Path) -> str:
+    """Return the md5 of a file, or of several in a row.
+
+    It comes from the cache folder where the files are unchanged since.
+    """
+    stamp: list[str | int] = []
+    for path in paths:
+        check_regular(path)
+        status = path.stat()
+        stamp += [str(path.absolute()), status.st_size, status.st_mtime_ns]
     kept = home() / "md5" / fingerprint(stamp)
     if is_md5(kept):
         return kept.read_text()[:32]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    write_text(kept, _vouched(digest))
-    return digest
+    digest = hashlib.md5(usedforsecurity=False)
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    write_text(kept, _vouched(digest.hexdigest()))
+    return digest.hexdigest()
 
 
 def is_md5(path: Path) -> bool:

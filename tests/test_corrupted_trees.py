@@ -1,6 +1,7 @@
 """Sets that others made, as they lie on disk: read back as written, or what is wrong with them."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,6 +257,30 @@ def test_shifted_images_are_framed_as_the_data_set_s(tmp_path):
     stored = open_set(tmp_path / "set", dataset(), Frame(8, 9)).find()
     assert stored.split().images.shape == (3, 3, 8, 8)
     assert stored.checksum != open_set(tmp_path / "set", dataset(), Frame(8)).find().checksum
+
+
+@pytest.mark.parametrize("of", ["corrupted", "shifted"])
+def test_images_on_disk_are_known_by_their_content_wherever_they_lie(of, tmp_path):
+    def written(root, seed=3):
+        if of == "shifted":
+            write_images(root / "set", pixels(seed), suffix=".bmp")  # as large whatever they show
+        else:
+            for severity in SEVERITIES:
+                place = root / "set" / "fog" / str(severity)
+                write_images(place, pixels(seed, severity), suffix=".bmp")
+        return root / "set"
+
+    def checksums(folder):
+        opened = open_set(folder, dataset())
+        found = opened.find() if of == "shifted" else opened.find("fog")
+        return {each.checksum for each in (found.values() if of == "corrupted" else [found])}
+
+    known = checksums(written(tmp_path / "one"))
+    for path in (tmp_path / "one").rglob("*.bmp"):
+        os.utime(path, (1, 1))  # as a checkout or an archive may
+    assert checksums(tmp_path / "one" / "set") == known
+    assert checksums(written(tmp_path / "copy")) == known
+    assert not checksums(written(tmp_path / "other", seed=4)) & known
 
 
 def test_shifted_images_are_no_corruptions(tmp_path):

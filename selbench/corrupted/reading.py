@@ -16,7 +16,7 @@ from torch import Tensor
 from selbench.content import check_regular
 from selbench.corrupted.layout import LABELS, SEVERITIES, About, read_about
 from selbench.corrupted.published import GROUPS, PUBLISHED
-from selbench.corrupted.stored import Stored, check_size, reader_of, stamp_of
+from selbench.corrupted.stored import Stored, check_size, content_of_all, reader_of
 from selbench.datasets.dataset import Split
 from selbench.datasets.download import RECEIPT
 from selbench.datasets.tree import class_folders, composed, list_images
@@ -224,7 +224,7 @@ class CorruptedSet:
         own, paired = own and self._same_images, False
         if self.about is None and self.names:
             flat, labels, paired = self._by_name(flat, labels)
-        checksum = fingerprint([stamp_of(path) for path in flat])
+        checksum = fingerprint(content_of_all(flat))
         if own:
             places = order.argsort()
             flat, labels = [flat[each] for each in places.tolist()], labels[places]

@@ -16,7 +16,7 @@ import torch
 from selbench.content import content_of
 from selbench.corrupted.published import official_folder
 from selbench.corrupted.reading import CorruptedSet
-from selbench.corrupted.stored import Stored, reader_of, stamp_of
+from selbench.corrupted.stored import Stored, content_of_all, reader_of
 from selbench.datasets.dataset import Dataset
 from selbench.datasets.frame import Frame
 from selbench.datasets.tree import (
@@ -86,7 +86,7 @@ class ShiftedSet:
         height, width = self.dataset.test.images.shape[2:]
         return Stored(
             f"files ({', '.join(marks)})" if marks else "files",
-            fingerprint([str(self.frame), labels.tolist(), [stamp_of(path) for path in files]]),
+            fingerprint([str(self.frame), labels.tolist(), content_of_all(files)]),
             labels,
             reader_of(files, top, (height, width), self.frame),
             among=among if len(among) < len(classes) else None,

@@ -15,6 +15,7 @@ from selbench.datasets.dataset import Split, chosen
 from selbench.datasets.frame import Frame
 from selbench.datasets.images import decode_images
 from selbench.errors import SelbenchError
+from selbench.files import md5_of
 from selbench.progress import SILENT
 from selbench.types import Examples, Labels, Pixels
 
@@ -118,7 +119,7 @@ def check_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> Non
         )
 
 
-def stamp_of(path: Path) -> tuple[str, int, int]:
-    """Identify a file without reading it."""
-    status = path.stat()
-    return f"{path.parent.name}/{path.name}", status.st_size, status.st_mtime_ns
+def content_of_all(paths: Sequence[Path]) -> list[str]:
+    """Identify files by their names, their folders' names and their content."""
+    sizes = [f"{path.parent.name}/{path.name} {path.stat().st_size}" for path in paths]
+    return [*sizes, md5_of(*paths)]
