@@ -9,6 +9,7 @@ from typing import Any
 from selbench.files import fingerprint
 from selbench.findings import findings_in, told
 from selbench.leaderboard.current import data_name
+from selbench.missing import unfinished
 from selbench.report.evidence import Evidence
 
 
@@ -49,12 +50,14 @@ class Provenance:
         runs: the commands whose results lie in the store, oldest first.
         networks: those under test.
         findings: what the probe found of them, in sentences.
+        unfinished: why not all is there that the latest run was asked for; "" where it is.
     """
 
     facts: dict[str, str]
     runs: list[Run]
     networks: list[NetworkFacts]
     findings: list[str]
+    unfinished: str
 
 
 def provenance(evidence: Evidence) -> Provenance:
@@ -87,7 +90,8 @@ def provenance(evidence: Evidence) -> Provenance:
         "hash of the claims": claims_hash(evidence),
         "hash of the study": fingerprint(study),
     }
-    return Provenance(facts, _runs(evidence), networks, told(found))
+    why = "".join(unfinished([evidence.store])).removeprefix(f"{evidence.store.folder}: ")
+    return Provenance(facts, _runs(evidence), networks, told(found), why)
 
 
 def _none(manifest: dict[str, Any], facts: dict[str, Any]) -> str:

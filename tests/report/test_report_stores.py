@@ -9,7 +9,8 @@ from pages import everything, pages, read
 
 from selbench.figures import FIGURES
 from selbench.findings import GRADIENTS, draw_name
-from selbench.store import StudyStore
+from selbench.store import RUNNING, StudyStore
+from selbench.store.manifest import write_manifest
 
 pytestmark = pytest.mark.long(12)
 
@@ -134,6 +135,20 @@ def unsigned(path):
     kept = {name: content[name] for name in content if name not in ("digest", "state")}
     path.write_text(json.dumps(kept, indent=1))
     return path
+
+
+@pytest.mark.parametrize("facts", [{}, {"alphas": (), "brought": ["mine.pth"]}])
+def test_a_run_that_was_cut_off_is_said_on_the_first_page(
+    facts, written, few_figures, selbench, tmp_path
+):
+    root, said = written(**facts), "A run is at work there or was cut off, these are the results"
+    assert selbench("report", "--store", root).code == 0
+    assert said not in read(tmp_path / "site/index.html").text
+    write_manifest(
+        root / "study/manifest.json", StudyStore(root, "study").manifest() | {"state": RUNNING}
+    )
+    assert selbench("report", "--store", root).code == 0
+    assert said in read(tmp_path / "site/index.html").text
 
 
 @pytest.mark.soak
