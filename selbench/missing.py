@@ -56,8 +56,8 @@ def _lines(cells: Sequence[tuple[Cell, str]]) -> list[str]:
 def unfinished(stores: Sequence[StudyStore]) -> list[str]:
     """Return a sentence for each study whose latest run did not evaluate all it was asked for."""
     said = {
-        RUNNING: "a run is at work there or was cut off, these are the results so far",
-        INCOMPLETE: "its latest run lacks cells, these are the results without them",
+        RUNNING: "a run is still at work or was cut off; these are the results so far",
+        INCOMPLETE: "its latest run lacks cells; these are the results without them",
     }
     states = [(store, store.manifest().get("state")) for store in stores]
     return [f"{store.folder}: {said[state]}" for store, state in states if state in said]

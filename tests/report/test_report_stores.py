@@ -141,7 +141,7 @@ def unsigned(path):
 def test_a_run_that_was_cut_off_is_said_on_the_first_page(
     facts, written, few_figures, selbench, tmp_path
 ):
-    root, said = written(**facts), "A run is at work there or was cut off, these are the results"
+    root, said = written(**facts), "A run is still at work or was cut off; these are the results"
     assert selbench("report", "--store", root).code == 0
     assert said not in read(tmp_path / "site/index.html").text
     write_manifest(

@@ -368,8 +368,8 @@ def test_pids_of_the_dead_do_not_make_a_store_shared(loose):
     ("state", "told"),
     [
         ("complete", ""),
-        ("incomplete", "runs/study: its latest run lacks cells, these are the results without"),
-        ("running", "runs/study: a run is at work there or was cut off, these are the results so"),
+        ("incomplete", "runs/study: its latest run lacks cells; these are the results without"),
+        ("running", "runs/study: a run is still at work or was cut off; these are the results so"),
     ],
 )
 def test_tables_of_a_study_that_is_not_complete_say_so(state, told, loose, selbench):
