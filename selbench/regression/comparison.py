@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.optimize import brentq
-from scipy.special import digamma, polygamma, stdtr, stdtrit
+from scipy.special import digamma, expit, logit, nctdtrinc, polygamma, stdtr, stdtrit
 
 from selbench.stats import Spread, holm, mcnemar, paired_difference
 
@@ -26,6 +26,8 @@ Groups = tuple[Vector, Vector]  # one value per network, of the model then and n
 TOLERANCE = 0.01
 MEAN_SHARE, CONDITION_SHARE = 0.03, 0.01
 LEVEL = MEAN_SHARE + CONDITION_SHARE
+POWER = 0.9  # share of runs that find the drop that a verdict states
+NEVER = 0.98  # a drop by so much of the accuracy is none that can be found
 PRIOR = 4.0  # at most so many degrees of freedom are lent: seeds move many conditions at once
 # A lone network may be an outlier among seeds, which its fellows cannot show: its p-values are
 # multiplied, and seeds are taken to scatter as Student's t with few degrees of freedom.
@@ -105,7 +107,8 @@ class Comparison:
 class _Row:
     """A difference with its two-sided 95 % interval, and p-values of no drop and of no gain.
 
-    `spreads` are the standard errors behind it, with their degrees of freedom.
+    `spreads` are the standard errors behind it, with their degrees of freedom: over examples, and
+    over networks of log odds.
     """
 
     low: float
@@ -139,7 +142,7 @@ def compare(
     networks = (len(means[0]), len(means[1]))
     share /= LONE if min(networks) == 1 < max(networks) else 1.0
     examples = before[names[0]].shape[1]
-    drops = _detectable(row, share, tolerance, examples)
+    drops = _detectable(row, share, tolerance, means[0])
     return Comparison(
         changes=tuple(changes),
         tolerance=tolerance,
@@ -166,27 +169,49 @@ def _perturbed(names: Sequence[str]) -> list[str]:
     return [name for name in made if name.startswith("corruptions")] or made or others[:1]
 
 
-def _detectable(row: _Row, share: float, tolerance: float, examples: int) -> dict[str, float]:
+def _detectable(
+    row: _Row, share: float, tolerance: float, before: Correct | Shares
+) -> dict[str, float]:
     """Return the true drops that fail 90 % of runs of each test: significant, and not tolerated.
 
     Examples are lost in a drop, which adds to what chance makes of it: equal networks do not
     promise what few examples cannot show.
     """
-    drops = {"examples": _found(row.spreads[0], share, tolerance, examples)}
+    drops = {"examples": _found(row.spreads[0], share, tolerance, before.shape[1])}
     for spread in row.spreads[1:]:
-        drops["seeds"] = _found(spread, share, tolerance, 0)
+        drops["seeds"] = _found_over_seeds(spread, share, tolerance, float(_logits(before).mean()))
     return drops
 
 
 def _found(spread: Spread, share: float, tolerance: float, examples: int) -> float:
-    """Return the drop that one of the two tests finds; `examples` that it is lost on, or 0."""
-    error, freedom = spread
-    least, power = (float(stdtrit(freedom, level)) for level in (1 - share, 0.9))
-    drop, lost = 0.0, 1 / examples if examples else 0.0
+    """Return the drop that the test over examples finds."""
+    least, power = _reach(spread[1], share)
+    drop = 0.0
     for _ in range(40):  # converges: what is found grows with the root of what is lost
-        error = math.sqrt(spread[0] ** 2 + drop * lost)
+        error = math.sqrt(spread[0] ** 2 + drop / examples)
         drop = min(max(least * error, tolerance) + power * error, 1.0)
     return drop
+
+
+def _found_over_seeds(spread: Spread, share: float, tolerance: float, start: float) -> float:
+    """Return the drop that the test over networks finds, from log odds `start`; 1 for none."""
+    (error, freedom), accuracy = spread, float(expit(start))
+    least, power = _reach(freedom, share)
+    significant = accuracy - float(expit(start - (least + power) * error))
+    left = max(accuracy - tolerance, 0.0)
+    tolerated = accuracy - float(expit(logit(left) - power * error)) if left else 1.0
+    drop = max(significant, tolerated)
+    return drop if drop < NEVER * accuracy else 1.0
+
+
+def _reach(freedom: float, share: float) -> tuple[float, float]:
+    """Return how many standard errors are significant, and how many more `POWER` takes.
+
+    Of few networks the spread is as uncertain as the drop: the second is of Student's t about a
+    true difference.
+    """
+    least = float(stdtrit(freedom, 1 - share))
+    return least, float(nctdtrinc(freedom, 1 - POWER, least)) - least
 
 
 def _mean_change(before: Shares, after: Shares, row: _Row, tolerance: float) -> Change:
@@ -289,8 +314,8 @@ def _over_seeds(
     drop, rise = (_tail(x, scale) for x in (-gain, gain))
     if lone:
         drop, rise = (_lone(x, scale, own) for x in (-gain, gain))
-        spread = (spread[0], min(spread[1], LONE_FREEDOM))
-    return _Row(difference - half, difference + half, drop, rise, (spread,))
+        scale = (own[0], min(own[1], LONE_FREEDOM))
+    return _Row(difference - half, difference + half, drop, rise, (scale,))
 
 
 def _lone(difference: float, scale: Spread, own: Spread) -> float:
