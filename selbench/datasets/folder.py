@@ -22,7 +22,7 @@ def folder(root: Path | None, progress: Progress, frame: Frame | None = None) ->
     The latter may be `val/`; networks that are only evaluated need no training images. Classes are
     numbered in the alphabetical order of `train`, files taken in that order. The decoded images are
     kept in `root`, or in the cache folder where `root` cannot be written or there is a frame; a
-    changed, added or removed file makes them anew.
+    changed, added or removed file has them made again.
     """
     if root is None:
         raise SelbenchError(

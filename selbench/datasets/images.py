@@ -87,7 +87,7 @@ def each_decoded(
 
     Args:
         paths: of the files, at least one.
-        progress: is told of every image, as `task`.
+        progress: counts every image, as `task`.
         task: what is done.
         frame: scales and cuts the images.
         first: a file whose size all must have; the first of `paths` for None.
