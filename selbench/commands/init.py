@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from selbench.session import Session
     from selbench.study import Study
 
+ENOUGH = 1000  # images on which a check of one network with itself finds 3 points
 FIRST = "# A study for selbench: which images, and what is measured on them.\n"
 
 
@@ -72,7 +73,10 @@ def init(
     for command in (["run", *run], ["report", store], ["baseline", *run, "--suite", "corruptions"]):
         say(f"    {shlex.join(['selbench', *command])}")
     say("and, whenever the network has changed,")
-    say(f"    {shlex.join(['selbench', 'check', *run, '--detect', '3'])}")
+    enough = len(session.dataset.test) >= ENOUGH
+    say(f"    {shlex.join(['selbench', 'check', *run, *(['--detect', '3'] if enough else [])])}")
+    if not enough:
+        say(f"A check that is to see drops of 3 points (--detect 3) takes about {ENOUGH:,} images.")
 
 
 def _opened(options: NetworkOptions, device: str, quiet: bool) -> "Session":
