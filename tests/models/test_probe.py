@@ -108,7 +108,6 @@ def test_an_accuracy_that_is_meaningless_is_no_number_in_any_format():
     assert line.count(" - ") == 3  # FGSM, PGD, the median
 
 
-@pytest.mark.soak
 def test_what_an_earlier_version_measured_is_not_shown():
     package.evaluate(trained(), digits(), store="runs", name="mine", **FEW)
     store = StudyStore(Path("runs"), "digits-16")
