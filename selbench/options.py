@@ -184,8 +184,8 @@ Interpolation = Annotated[
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
-    """Which networks a command takes, and of which images; the options of every command alike."""
+class BroughtOptions:
+    """Which networks a user brings, and which images they are shown, in every command alike."""
 
     model: Models = None
     weights: Weights = None
@@ -199,9 +199,6 @@ class NetworkOptions:
     std: Std = None
     input_size: InputSize = None
     class_map: ClassMap = None
-    trained: Trained = None
-    alpha: Alphas = None
-    seed: Seeds = None
     dataset: DatasetName = None
     data: Data = None
     resize: Resize = None
@@ -227,7 +224,17 @@ class NetworkOptions:
         return {each: getattr(self, each) for each in (*names, "entry", "name", "logits")}
 
 
-NETWORKS = NetworkOptions()  # none of them
+@dataclass(frozen=True)
+class NetworkOptions(BroughtOptions):
+    """Which networks a command takes: those that a user brings, or a study's own."""
+
+    trained: Trained = None
+    alpha: Alphas = None
+    seed: Seeds = None
+
+
+BROUGHT = BroughtOptions()  # none of them
+NETWORKS = NetworkOptions()
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,5 +1,6 @@
 """`selbench corrupt` on the command line."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -80,6 +81,48 @@ def test_preview_alone_writes_only_the_sheet(selbench, images):
     ended = selbench("corrupt", images, *FEW, "--preview", "new/sheet.png")
     assert ended.out == f"new/sheet.png shows 2 corruptions of {images}\n"
     assert set(content(Path("new"))) == {"sheet.png"}
+
+
+CODE = """
+import torch
+from torch import nn
+
+class Light(nn.Module):
+    def forward(self, images):
+        light = images.mean((1, 2, 3))
+        return torch.stack([light - 0.5, 0.5 - light, 0 * light], 1)
+
+def make():
+    return Light()
+"""
+
+
+def test_a_preview_takes_networks_by_the_options_of_a_run(selbench, refused, images, match):
+    Path("net.py").write_text(CODE)
+    network = ("--model", "net.py:make", "--quiet", "--preview", "s.png")
+    said = [
+        selbench("corrupt", images, *FEW, *network).out,
+        selbench("corrupt", "--dataset", "folder", "--data", images, *FEW, *network).out,
+    ]
+    pattern = r"s.png shows 2 corruptions of \S+\nnet.py:make: right on (\d+) of 10 images\n"
+    counts = [re.fullmatch(pattern, each).group(1) for each in said]
+    assert counts[0] == counts[1]
+    smaller = selbench(
+        "corrupt", images, *FEW, *network, "--resize", "12", "--scale", "32", "--name", "mine"
+    )
+    assert "mine: right on " in smaller.out
+    assert selbench("corrupt", images, "set", *FEW, "--quiet").code == 0
+    of_set = selbench("corrupt", images, *FEW, *network, "--source", "set", "--force").out
+    match(r"^s.png shows fog, contrast of set; net.py:make: right on \d+ of 10 images$", of_set)
+    for words, sentence in {
+        (images, "set2", "--model", "net.py:make"): "--preview shows what a network says of images",
+        (images, "--preview", "s.png", "--mean", "1,1,1"): "--mean describes a network; name it",
+        (images, *network, "--model", "net.py:make"): "what one network says, and there are 2;",
+        (images, "--dataset", "digits", *network): r"INPUT \(.*\) and --dataset digits both name",
+        (images, *network, "--data", images): "--data belongs to a data set's name; leave it out",
+        (images, "--checkpoint", "a.pt", "--preview", "s.png"): "which it is: --model selbench:r",
+    }.items():
+        match(sentence, refused("corrupt", *words))
 
 
 def test_preview_may_lie_in_the_set(selbench, images):

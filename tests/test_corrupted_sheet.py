@@ -10,7 +10,7 @@ from PIL import Image
 from corruptions import CORRUPTIONS, corrupt
 from corruptions.registry import ALL_FAMILIES
 from selbench.corrupted import sheet
-from selbench.corrupted.sheet import Family, Row, draw_sheet, write_sheet
+from selbench.corrupted.sheet import RIGHT, WRONG, Answers, Family, Row, draw_sheet, write_sheet
 from selbench.corrupted.source import open_source
 from selbench.corrupted.treatment import Treatment
 from selbench.datasets.images import decode_image, decode_images
@@ -161,3 +161,36 @@ def test_sheet_that_cannot_be_written_is_told(image_tree):
     Path("taken").touch()
     with pytest.raises(SelbenchError, match=r"^cannot write taken/sheet.png: .*\(--preview\)$"):
         write(image_tree(), "taken/sheet.png")
+
+
+def test_frames_say_whether_a_network_is_right(image_tree):
+    """It gives dark images to class 0 and light ones to class 1; of the two, one is darker."""
+    images = image_tree(classes=2, train=1, test=1, side=32)
+    source = open_source(str(images), None, SILENT)
+    clean = [source.read(rows).float().mean() for rows in (range(1), range(1, 2))]
+    threshold, lighter = sum(clean) / 2, int(clean[1] > clean[0])
+
+    def predict(pixels):
+        light = pixels.float().mean((1, 2, 3)) > threshold
+        return light.long() if lighter else (~light).long()
+
+    answers = Answers("a threshold", predict)
+    treatment = Treatment(("brightness",), (5,))
+    write_sheet(source, Path("sheet.png"), treatment, CPU, answers=answers)
+    picture = decode_image(Path("sheet.png"))
+    brighter = [
+        corrupt(source.read(r), "brightness", 5, examples=torch.tensor([r.start]))
+        for r in (range(1), range(1, 2))
+    ]
+    wanted = [True, True, *(bool(predict(b)[0] == n) for n, b in enumerate(brighter))]
+    assert answers.right == wanted
+    assert False in wanted  # the darker one is light now
+    shown = [source.read(range(1)), source.read(range(1, 2)), *brighter]
+    for image, right in zip(shown, wanted, strict=True):
+        inner = image[0].permute(1, 2, 0).numpy().repeat(3, 0).repeat(3, 1)[3:-3, 3:-3]
+        spots = places(picture, inner)
+        assert len(spots) == 1
+        left, top = spots[0]
+        colour = RIGHT if right else WRONG
+        assert "#" + bytes(picture[top - 1, left - 1]).hex() == colour
+    assert answers.count == f"right on {sum(wanted)} of 4 images"

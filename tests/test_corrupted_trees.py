@@ -323,7 +323,7 @@ def drawn(monkeypatch, found, names=("fog", "frost"), severities=(1, 3)):
     """Return what is said of a sheet of a set, and the sheet's families."""
     kept = []
     monkeypatch.setattr(set_sheet, "save_sheet", lambda sheet, path: None)
-    monkeypatch.setattr(set_sheet, "draw_sheet", lambda families, each: kept.append(families))
+    monkeypatch.setattr(set_sheet, "draw_sheet", lambda families, *_: kept.append(families))
     said = set_sheet.write_set_sheet(found, dataset(), names, severities, Path("sheet.png"))
     return said, kept[0]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 from torch import nn
 
+from selbench.bring.adhoc import NONE
 from selbench.bring.brought import NetworkSpec
 from selbench.bring.classes import MappedClasses, Outputs, read_class_map
 from selbench.bring.code import from_code
@@ -137,6 +138,11 @@ def _found(
 ) -> Resolved:
     """Look where the spec says."""
     kind, _, name = brought.spec.partition(":")
+    if not brought.spec and model.name == NONE:
+        raise SelbenchError(
+            f"--checkpoint {brought.weights} is of the model of a study, and there is none; say "
+            f"which it is: --model selbench:resnet20 --weights {brought.weights}, for example"
+        )
     if not brought.spec:
         given = {"mean": brought.mean or model.mean, "std": brought.std or model.std}
         return of_study(model.model_copy(update=given), brought, dataset, classes)

@@ -1,6 +1,7 @@
 """The command `selbench corrupt`: write images under corruptions, or show them."""
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,15 +10,15 @@ from rich.console import Console
 
 from selbench.errors import SelbenchError, unknown
 from selbench.options import (
+    BROUGHT,
+    BroughtOptions,
     Corruptions,
-    Crop,
     Device,
     Force,
-    Interpolation,
+    NetworkOptions,
     Quiet,
-    Resize,
     expanded,
-    framing,
+    grouped,
     refuse_idle,
     say,
     shown,
@@ -25,10 +26,17 @@ from selbench.options import (
 )
 
 if TYPE_CHECKING:
-    from selbench.datasets.frame import Frame
+    import torch
+
+    from selbench.corrupted.sheet import Answers
+    from selbench.corrupted.source import Source
     from selbench.progress import Progress
+    from selbench.session import Session
+    from selbench.subjects import Network
+    from selbench.types import Labels, Pixels
 
 
+@grouped
 def corrupt(
     input: Annotated[
         str | None,
@@ -60,20 +68,9 @@ def corrupt(
         ),
     ] = "npy",
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
-    scale: Annotated[
-        int | None,
-        typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Where the data set's images lie.")] = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    interpolation: Interpolation = None,
+    options: BroughtOptions = BROUGHT,
     preview: Annotated[
         Path | None, typer.Option(help="Draw a contact sheet, a PNG file; needs no OUTPUT.")
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(help='With --preview: draw the set in a folder, or the "official" one.'),
     ] = None,
     self_check: Annotated[
         bool,
@@ -96,9 +93,7 @@ def corrupt(
     The same command goes on where an interrupted one stopped; with other corruptions it adds them.
     `selbench run --source OUTPUT` evaluates on the set.
     """
-    from selbench.bring import given_frame
     from selbench.corrupted.sheet import check_place, write_sheet
-    from selbench.corrupted.source import open_source
     from selbench.corrupted.treatment import Treatment, choose_scale, choose_severities
     from selbench.corrupted.treatment import choose_corruptions as choose
     from selbench.corrupted.writing import describe, write_set
@@ -106,9 +101,10 @@ def corrupt(
     from selbench.outputs import check_folder
     from selbench.study import count_of
 
-    words, scale, progress = split_words(corruption), choose_scale(scale), shown(quiet)
+    words, scale, progress = split_words(corruption), choose_scale(options.scale), shown(quiet)
     names = choose(words, suite)
     if self_check:
+        given = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "data"}
         idle = {
             "OUTPUT": output,
             "--severity": severity,
@@ -116,78 +112,166 @@ def corrupt(
             "--preview": preview,
             "--seed": seed,
             "--format": format != "npy",
+            **{f"--{each.replace('_', '-')}": value for each, value in given.items()},
             "--scale": scale and not against,
-            "--resize": resize,
-            "--crop": crop,
-            "--interpolation": interpolation,
         }
         refuse_idle([option for option, given in idle.items() if given])
         against = expanded(against)
-        _self_check(input or "cifar10", data, names, scale, against, device, progress)
+        _self_check(input or "cifar10", options.data, names, scale, against, device, progress)
         return
-    name = _to_corrupt(input, output, preview, format, against)
+    name = _to_corrupt(input, output, preview, format, against, options)
     output, preview = expanded(output), expanded(preview)
     if output:
         check_folder(output, "OUTPUT")
     if preview:
         check_place(preview, force)
     severities = choose_severities(split_words(severity))
-    frame = given_frame(framing(resize, crop, interpolation))
-    if source not in (None, "generated"):
-        if preview is None or output or seed or scale:
-            raise SelbenchError(
-                "--source shows a set that is there; give --preview, and leave out OUTPUT, --seed "
-                "and --scale"
-            )
-        say(_draw_set(name, data, frame, str(source), names, severities, preview, progress))
+    generated = options.source in (None, "generated")
+    if not generated and (preview is None or output or seed or scale):
+        raise SelbenchError(
+            "--source shows a set that is there; give --preview, and leave out OUTPUT, --seed and "
+            "--scale"
+        )
+    answers, shown_to = _answering(name, options, device, quiet) if options.brings else (None, None)
+    if preview and not generated:
+        say(_draw_set(name, options, shown_to, names, severities, preview, answers, progress))
         return
-    where, images = choose_device(device), open_source(name, data, progress, frame)
+    where, images = choose_device(device), _source(name, options, shown_to, progress)
     names = choose(words, suite, scale or images.read(range(1)).shape[2])
     treatment = Treatment(names, severities, seed, scale)
     if output:
         about = write_set(images, output, treatment, format, where, progress)
         say(f"{output} holds {describe(about)}")
     if preview:
-        write_sheet(images, preview, treatment, where, force)
+        write_sheet(images, preview, treatment, where, force, answers)
         say(f"{preview} shows {count_of(len(names), 'corruption')} of {name}")
+        if answers:
+            say(f"{answers.name}: {answers.count}")
+
+
+def _answering(
+    name: str, options: BroughtOptions, device: str, quiet: bool
+) -> "tuple[Answers, Session]":
+    """Return what asks the network about images, and the session that holds those it takes."""
+    from selbench.commands.naming import (
+        chosen_study,
+        networks_named,
+        networks_of,
+        opened_session,
+    )
+    from selbench.corrupted.source import a_folder
+    from selbench.datasets import DATASETS
+
+    given = NetworkOptions(**vars(options))
+    if name not in DATASETS and options.data is not None:
+        raise a_folder(name)
+    known = {"dataset": name} if name in DATASETS else {"dataset": "folder", "data": Path(name)}
+    given = replace(given, **known)
+    specs = networks_named(given)
+    if len(specs) > 1:
+        raise SelbenchError(
+            f"--preview shows what one network says, and there are {len(specs)}; take a command "
+            "for each"
+        )
+    session = opened_session(chosen_study(None, given), given, device, quiet)
+    (network,) = networks_of(session, given, specs, quiet)
+    return answers_of(network, session.device), session
+
+
+def answers_of(network: "Network", device: "torch.device") -> "Answers":
+    """Return what asks a network which class images are of."""
+    import torch
+
+    from selbench.corrupted.sheet import Answers
+    from selbench.training import to_images
+
+    module = network.load().to(device).eval()
+
+    @torch.inference_mode()
+    def predict(images: "Pixels") -> "Labels":
+        logits: torch.Tensor = module(to_images(images.to(device)))
+        return logits.argmax(1).cpu()
+
+    return Answers(network.name, predict)
+
+
+def _source(
+    name: str, options: BroughtOptions, session: "Session | None", progress: "Progress"
+) -> "Source":
+    """Return the images to corrupt: those that a network takes, a data set's, or a folder's."""
+    from selbench.bring import given_frame
+    from selbench.corrupted.source import open_source, source_of
+
+    if session:
+        return source_of(name, session.dataset, session.study.dataset.root)
+    return open_source(name, options.data, progress, given_frame(options.framing))
 
 
 def _draw_set(
     name: str,
-    data: Path | None,
-    frame: "Frame | None",
-    source: str,
+    options: BroughtOptions,
+    session: "Session | None",
     names: Sequence[str],
     severities: Sequence[int],
     preview: Path,
+    answers: "Answers | None",
     progress: "Progress",
 ) -> str:
     """Draw a set on disk beside the clean images of the data set, or of the folder, `name`."""
+    from selbench.bring import given_frame
     from selbench.corrupted.set_sheet import write_set_sheet
     from selbench.corrupted.shifted import named_set
     from selbench.datasets import DATASETS
     from selbench.datasets.dataset import decoded
+    from selbench.datasets.frame import frame_of
 
-    known = name in DATASETS
-    root = expanded(data) if known else Path(name).expanduser()
-    dataset = decoded(name if known else "folder", root, progress, frame)
-    return write_set_sheet(named_set(source, dataset, frame), dataset, names, severities, preview)
+    if session:
+        dataset, frame = session.dataset, frame_of(session.study.dataset)
+    else:
+        known = name in DATASETS
+        root = expanded(options.data) if known else Path(name).expanduser()
+        frame = given_frame(options.framing)
+        dataset = decoded(name if known else "folder", root, progress, frame)
+    found = named_set(str(options.source), dataset, frame)
+    said = write_set_sheet(found, dataset, names, severities, preview, answers)
+    return f"{said}; {answers.name}: {answers.count}" if answers else said
 
 
 def _to_corrupt(
-    input: str | None, output: Path | None, preview: Path | None, format: str, against: Path | None
+    input: str | None,
+    output: Path | None,
+    preview: Path | None,
+    format: str,
+    against: Path | None,
+    options: BroughtOptions,
 ) -> str:
-    """Return INPUT if what is given says what to make of it."""
+    """Return which images are meant, if what is given says what to make of them."""
     if against:
         raise SelbenchError("--against belongs to --self-check; give both")
-    if input is None or not (output or preview):
+    if input is not None and options.dataset is not None:
+        raise SelbenchError(
+            f"INPUT ({input}) and --dataset {options.dataset} both name images; leave out one"
+        )
+    name = input or options.dataset
+    if name is None or not (output or preview):
         raise SelbenchError(
             "say what to corrupt (INPUT: a data set's name or a folder) and what to make of it "
             "(OUTPUT: a folder, or --preview sheet.png), or --self-check"
         )
+    described = [each for each, value in options.described.items() if value]
+    if (options.brings or described) and (output or not preview):
+        raise SelbenchError(
+            "--preview shows what a network says of images, and OUTPUT takes none; give --preview "
+            "without OUTPUT, or leave out the network"
+        )
+    if described and not options.brings:
+        option = described[0].replace("_", "-")
+        raise SelbenchError(
+            f"--{option} describes a network; name it with --model, or leave --{option} out"
+        )
     if format not in ("npy", "folder"):
         raise unknown("format", format, ("npy", "folder"))
-    return input
+    return name
 
 
 def _self_check(

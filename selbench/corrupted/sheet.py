@@ -1,8 +1,8 @@
 """A contact sheet: every corruption at every severity beside the clean images."""
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from selbench.corrupted.treatment import Treatment, find_variants
 from selbench.errors import SelbenchError
 from selbench.files import replacing
 from selbench.outputs import PICTURE, check_file
-from selbench.types import Pixels
+from selbench.types import Labels, Pixels
 
 SMALL = 64  # a side up to which images are enlarged, and two of them shown in a cell
 ENLARGED, LARGEST = 96, 160  # pixels that a small side is enlarged to, a large one shrunk to
@@ -27,6 +27,33 @@ MARGIN, SPINE, HEADING = 32, 72, 46  # pixels: around the sheet, between panels,
 GAP, GUTTER = 3, 11  # pixels: between the images of a cell, between cells
 TEXT = 20  # pixels
 INK, FAINT, FRAME = "#1a1a1a", "#6b6b6b", "#c8c8c8"
+RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and orange, which colour-blind readers tell apart
+THICK = 3  # pixels of a frame that says something
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of the images on a sheet.
+
+    Attributes:
+        name: of the network.
+        predict: returns the class numbers that it gives images.
+        right: of each image shown, whether it was the image's own.
+    """
+
+    name: str
+    predict: Callable[[Pixels], Labels]
+    right: list[bool] = field(default_factory=list)
+
+    def colour(self, image: Pixels, label: int) -> str:
+        """Ask about one image, and return the colour of its frame."""
+        self.right.append(bool(self.predict(image) == label))
+        return RIGHT if self.right[-1] else WRONG
+
+    @property
+    def count(self) -> str:
+        """On how many images the network was right."""
+        return f"right on {sum(self.right)} of {len(self.right)} images"
 
 
 @dataclass(frozen=True)
@@ -56,15 +83,22 @@ def check_place(path: Path, force: bool = False) -> None:
 
 
 def write_sheet(
-    source: Source, path: Path, treatment: Treatment, device: torch.device, force: bool = False
+    source: Source,
+    path: Path,
+    treatment: Treatment,
+    device: torch.device,
+    force: bool = False,
+    answers: Answers | None = None,
 ) -> None:
     """Draw a few of the images under every corruption and write them to `path`, a PNG file.
 
-    It takes the place of a file that is no picture of selbench's with `force` alone.
+    It takes the place of a file that is no picture of selbench's with `force` alone. With `answers`
+    the frame of each image says whether the network is right about it.
     """
     check_place(path, force)
     find_variants(treatment.corruptions)  # which tells what is missing
-    save_sheet(draw_sheet(_families(source, treatment, device), treatment.severities), path)
+    families = _families(source, treatment, device, answers)
+    save_sheet(draw_sheet(families, treatment.severities, answers), path)
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
@@ -77,15 +111,23 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
         temporary.write_bytes(content.getvalue())
 
 
-def _families(source: Source, treatment: Treatment, device: torch.device) -> list[Family]:
+def _families(
+    source: Source, treatment: Treatment, device: torch.device, answers: Answers | None
+) -> list[Family]:
     chosen = choose(source)
     clean = [source.read(rows) for rows in chosen]
     fitted = treatment.fitted({(each.shape[2], each.shape[3]) for each in clean})
-    first = cell_of(clean)
+    numbers = None if source.labels is None else source.labels.tolist()
+    labels = numbers and [numbers[rows.start] for rows in chosen]
+    first = cell_of(clean, labels, answers)
     families: dict[str, list[Row]] = {family: [] for family in ALL_FAMILIES}
     for name in treatment.corruptions:
         cells = [
-            cell_of([fitted.apply(source, rows, name, severity, device) for rows in chosen])
+            cell_of(
+                [fitted.apply(source, rows, name, severity, device) for rows in chosen],
+                labels,
+                answers,
+            )
             for severity in treatment.severities
         ]
         families[CORRUPTIONS[name].family].append(Row(name, [first, *cells]))
@@ -104,16 +146,26 @@ def choose(source: Source) -> list[range]:
     return [first, range(second, second + 1)]
 
 
-def cell_of(images: Sequence[Pixels]) -> Image.Image:
-    """Put the images of one cell side by side, at the size they are shown at."""
+def cell_of(
+    images: Sequence[Pixels],
+    labels: Sequence[int] | None = None,
+    answers: Answers | None = None,
+) -> Image.Image:
+    """Put the images of one cell side by side, at the size they are shown at.
+
+    Where a network answers, their frames say whether it gives them their labels.
+    """
     pictures = [_scaled(Image.fromarray(_array(each))) for each in images]
-    width = sum(each.width for each in pictures) + GAP * (len(pictures) - 1)
-    cell = Image.new("RGB", (width, max(each.height for each in pictures)), "white")
+    total = sum(each.width for each in pictures) + GAP * (len(pictures) - 1)
+    cell = Image.new("RGB", (total, max(each.height for each in pictures)), "white")
     left = 0
-    for picture in pictures:
+    for place, picture in enumerate(pictures):
         cell.paste(picture, (left, 0))
         edge = (left, 0, left + picture.width - 1, picture.height - 1)
-        ImageDraw.Draw(cell).rectangle(edge, outline=FRAME)
+        colour, width = FRAME, 1
+        if answers is not None and labels is not None:
+            colour, width = answers.colour(images[place], labels[place]), THICK
+        ImageDraw.Draw(cell).rectangle(edge, outline=colour, width=width)
         left += picture.width + GAP
     return cell
 
@@ -135,8 +187,13 @@ def _scaled(picture: Image.Image) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def draw_sheet(families: Sequence[Family], severities: Sequence[int]) -> Image.Image:
-    """Lay families out, in two panels side by side where one would be a tower."""
+def draw_sheet(
+    families: Sequence[Family], severities: Sequence[int], answers: Answers | None = None
+) -> Image.Image:
+    """Lay families out, in two panels side by side where one would be a tower.
+
+    Below them stands what the frames say where a network answered.
+    """
     panels = [_Panel(part, severities) for part in _parted(families)]
     width = 2 * MARGIN + sum(panel.width for panel in panels) + SPINE * (len(panels) - 1)
     height = 2 * MARGIN + max(panel.height for panel in panels)
@@ -145,7 +202,20 @@ def draw_sheet(families: Sequence[Family], severities: Sequence[int]) -> Image.I
     for panel in panels:
         panel.draw(sheet, left, MARGIN)
         left += panel.width + SPINE
-    return sheet
+    return sheet if answers is None else _explained(sheet, answers)
+
+
+def _explained(sheet: Image.Image, answers: Answers) -> Image.Image:
+    """Return the sheet with a line below it that says what the colours of frames mean."""
+    taller = Image.new("RGB", (sheet.width, sheet.height + MARGIN), "white")
+    taller.paste(sheet)
+    pen, font = ImageDraw.Draw(taller), ImageFont.load_default(TEXT)
+    left, base = float(MARGIN), sheet.height
+    words = [(RIGHT, "blue: right"), (WRONG, "orange: wrong"), (INK, answers.count)]
+    for colour, text in [*words, (FAINT, answers.name)]:
+        pen.text((left, base), text, colour, font, anchor="ls")
+        left += font.getlength(text) + TEXT
+    return taller
 
 
 def _parted(families: Sequence[Family]) -> list[Sequence[Family]]:

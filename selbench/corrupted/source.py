@@ -106,10 +106,13 @@ def open_source(
         hint = str(unknown("data set", name, DATASETS)).partition("; ")[2]
         raise SelbenchError(f"there is neither a folder nor a data set {name!r}; {hint}")
     if data is not None:
-        raise SelbenchError(
-            f"--data belongs to a data set's name; leave it out, {name} is a folder"
-        )
+        raise a_folder(name)
     return _open_folder(folder, progress, frame)
+
+
+def a_folder(name: str) -> SelbenchError:
+    """Return what is wrong with a folder in which --data names another."""
+    return SelbenchError(f"--data belongs to a data set's name; leave it out, {name} is a folder")
 
 
 def _open_dataset(name: str, data: Path | None, progress: Progress, frame: Frame | None) -> Source:
