@@ -12,6 +12,33 @@ from selbench.types import Images
 TOLERANCE = 1e-3  # of logits, relative to the largest: what rounding in another order may do
 
 
+class Searched(nn.Module):
+    """A network to search for errors with, in place of the one that was given.
+
+    Attributes:
+        given: which decides whether what was found is an error.
+    """
+
+    def __init__(self, search: nn.Module, given: nn.Module) -> None:
+        super().__init__()
+        self.search, self.given = search, given
+
+    def forward(self, images: Images) -> Tensor:
+        logits: Tensor = self.search(images)
+        return logits
+
+
+def searched(network: nn.Module, images: Images) -> nn.Module:
+    """Return the network to search with; `images` are a few to try it on."""
+    search = folded(network, images)
+    return network if search is network else Searched(search, network)
+
+
+def given(network: nn.Module) -> nn.Module:
+    """Return the network that was given, of one to search with."""
+    return network.given if isinstance(network, Searched) else network
+
+
 def folded(network: nn.Module, images: Images) -> nn.Module:
     """Return a copy of `network`, in evaluation mode, whose batch norms are folded away.
 

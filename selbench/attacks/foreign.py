@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
+from selbench.attacks.folding import given
 from selbench.attacks.gradient import NEVER, Attacked, check_inputs, logits_of
 from selbench.attacks.losses import tempered
 from selbench.attacks.norms import SLACK, Norm, inside
@@ -17,16 +18,25 @@ Foreign = Callable[[Images, Labels, Examples], Images]  # what it makes of a bat
 
 
 class Guarded(nn.Module):
-    """A network as attacks that others wrote can take it.
+    """A network as attacks can take it.
 
-    They write into its logits, and go astray where those are not numbers. Where they follow
-    gradients, mostly those of cross-entropy, logits are `tempered`.
+    Those that others wrote write into its logits, and all go astray where these are not numbers.
+    Where they follow gradients, mostly those of cross-entropy, logits are `tempered`.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.given = network, given(network)
         self.eval()
+
+    @torch.no_grad()
+    def fooled(self, points: Images, labels: Labels, logits: Logits) -> Bool[Tensor, " batch"]:
+        """Say which points fool the network, by `logits` of them and as it was given."""
+        errs = logits.argmax(1) != labels
+        if self.given is not self.network and errs.any():
+            (places,) = errs.nonzero(as_tuple=True)
+            errs[places] = logits_of(self.given, points[places]).argmax(1) != labels[places]
+        return errs
 
     def forward(self, images: Images) -> Logits:
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))

@@ -6,7 +6,7 @@ whatever class.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
-from selbench.attacks.losses import Loss, cross_entropy
+from selbench.attacks.losses import Losses, cross_entropy
 from selbench.attacks.norms import Norm, inside
 from selbench.chunks import in_chunks
 from selbench.types import Examples, Images, Labels, Logits
@@ -59,28 +59,33 @@ def logits_of(network: nn.Module, images: Images) -> Logits:
     """Return the network's logits, computed in chunks."""
 
     def forward(images: Images) -> tuple[Logits]:
-        return (network(_laid_out(images)),)
+        return (network(laid_out(images)),)
 
     (logits,) = in_chunks(forward, images)
     return logits
 
 
 def gradients_of(
-    network: nn.Module, images: Images, labels: Labels, loss: Loss = cross_entropy
+    network: nn.Module,
+    images: Images,
+    labels: Labels,
+    loss: Callable[..., Losses] = cross_entropy,
+    *others: Tensor,
 ) -> tuple[Images, Logits]:
     """Return the gradient of each example's loss with respect to its image, and the logits.
 
-    A slope that is not a number counts as none: a root has none at 0, where many pixels are.
+    A slope that is not a number counts as none: a root has none at 0, where many pixels are. The
+    loss takes logits, labels, and the rows of `others` if there are any.
     """
 
-    def backward(images: Images, labels: Labels) -> tuple[Images, Logits]:
-        points = _laid_out(images.detach()).requires_grad_()
+    def backward(images: Images, *given: Tensor) -> tuple[Images, Logits]:
+        points = laid_out(images.detach()).requires_grad_()
         with torch.enable_grad():
             outputs = network(points)
-            (gradient,) = torch.autograd.grad(loss(outputs, labels).sum(), points)
+            (gradient,) = torch.autograd.grad(loss(outputs, *given).sum(), points)
         return gradient.nan_to_num_(), outputs.detach()
 
-    gradients, logits = in_chunks(backward, images, labels)
+    gradients, logits = in_chunks(backward, images, labels, *others)
     return gradients, logits
 
 
@@ -282,6 +287,6 @@ def _merged(whole: Attacked, part: Attacked, places: Tensor) -> Attacked:
     )
 
 
-def _laid_out(images: Images) -> Images:
+def laid_out(images: Images) -> Images:
     """Lay images out in memory as networks here have their weights."""
     return images.contiguous(memory_format=torch.channels_last)

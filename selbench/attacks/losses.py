@@ -15,6 +15,7 @@ Loss = Callable[[Logits, Labels], Losses]
 
 CERTAIN = 14.0  # logits' lead beyond which float32 loses what probability is left to the others
 LEAD = 10.0  # that such logits are brought to
+TINY = 1e-12  # keeps a ratio of equal logits from being divided by zero
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> Losses:
@@ -57,3 +58,29 @@ def margin(logits: Logits, labels: Labels) -> Losses:
     """
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.amax(1) - logits.gather(1, labels[:, None]).squeeze(1)
+
+
+def logits_ratio(logits: Logits, labels: Labels) -> Losses:
+    """Return `margin` divided by how far the largest logit lies above the third: DLR.
+
+    It does not change where logits are shifted or multiplied. It takes three classes or more.
+    Croce & Hein, 2020, arXiv:2003.01690.
+    """
+    largest = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + TINY)
+
+
+def targeted_ratio(logits: Logits, labels: Labels, targets: Labels) -> Losses:
+    """Return a target's logit minus the label's, divided as `logits_ratio` does: targeted DLR.
+
+    The divisor is how far the largest logit lies above the mean of the third and the fourth, so
+    that it takes four classes or more. Croce & Hein, 2020, arXiv:2003.01690.
+    """
+    largest = logits.topk(4, dim=1).values
+    own, other = (logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets))
+    return (other - own) / (largest[:, 0] - largest[:, 2:].mean(1) + TINY)
+
+
+def towards(logits: Logits, labels: Labels, targets: Labels) -> Losses:
+    """Return the target's cross-entropy with its sign changed."""
+    return -F.cross_entropy(logits, targets, reduction="none")

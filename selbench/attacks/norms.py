@@ -17,6 +17,7 @@ SLACK = 1e-6  # what rounding may add to a perturbation before it no longer coun
 
 Sizes = Float[Tensor, " batch"]
 Perturbations = Float[Tensor, "batch 3 height width"]
+Epsilon = float | Float[Tensor, " batch"]  # the size of a ball: of all, or of each
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,18 @@ class Norm:
     name: str
     size: Callable[[Perturbations], Sizes]
     steepest: Callable[[Perturbations], Perturbations]
-    project: Callable[[Perturbations, float], Perturbations]
+    project: Callable[[Perturbations, Epsilon], Perturbations]
     random: Callable[[Draws, tuple[int, ...], float], Perturbations]
+
+
+def each(epsilon: Epsilon) -> float | Float[Tensor, "batch 1 1 1"]:
+    """Return epsilons so that they multiply perturbations."""
+    return epsilon.view(-1, 1, 1, 1) if isinstance(epsilon, Tensor) else epsilon
+
+
+def _project_linf(perturbations: Perturbations, epsilon: Epsilon) -> Perturbations:
+    reach = each(epsilon)
+    return perturbations.clamp(-reach, reach)  # type: ignore[arg-type]
 
 
 def _steepest_l2(gradients: Perturbations) -> Perturbations:
@@ -66,7 +77,7 @@ NORMS: Mapping[str, Norm] = MappingProxyType(
             "linf",
             size=lambda perturbations: perturbations.abs().flatten(1).amax(1),
             steepest=lambda gradients: gradients.sign(),
-            project=lambda perturbations, epsilon: perturbations.clamp(-epsilon, epsilon),
+            project=_project_linf,
             random=lambda draws, shape, epsilon: draws.uniform(-epsilon, epsilon, *shape),
         ),
         "l2": Norm(
@@ -74,7 +85,7 @@ NORMS: Mapping[str, Norm] = MappingProxyType(
             size=lambda perturbations: perturbations.flatten(1).norm(dim=1),
             steepest=_steepest_l2,
             project=lambda perturbations, epsilon: (
-                perturbations * (epsilon / _l2(perturbations)).clamp(max=1)
+                perturbations * (each(epsilon) / _l2(perturbations)).clamp(max=1)
             ),
             random=_random_l2,
         ),
@@ -82,7 +93,7 @@ NORMS: Mapping[str, Norm] = MappingProxyType(
 )
 
 
-def inside(images: Images, adversarials: Images, norm: Norm, epsilon: float) -> Tensor:
+def inside(images: Images, adversarials: Images, norm: Norm, epsilon: Epsilon) -> Tensor:
     """Say of each adversarial whether it lies in the ball round its image, and in [0, 1]."""
     near = norm.size(adversarials - images) <= epsilon + SLACK
     low, high = adversarials.flatten(1).aminmax(dim=1)
