@@ -12,6 +12,8 @@ from selbench.commands.naming import chosen_study, networks_named, networks_of, 
 from selbench.errors import SelbenchError, unknown
 from selbench.options import (
     NETWORKS,
+    Attacks,
+    Corruptions,
     Device,
     Force,
     NetworkOptions,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from selbench.regression.comparison import Comparison
     from selbench.regression.evaluation import Candidate, Place
     from selbench.regression.report import Report
+    from selbench.request import Request
     from selbench.session import Session
 
 FORMATS = ("table", "json", "github")
@@ -57,6 +60,8 @@ def baseline(
         "baseline.json"
     ),
     suite: Suites = None,
+    corruption: Corruptions = None,
+    attack: Attacks = None,
     subject: SubjectName = None,
     options: NetworkOptions = NETWORKS,
     limit: Limit = None,
@@ -82,7 +87,8 @@ def baseline(
         check_place(store)
     session = _open(study, subject, None, options, device, quiet)
     suites = suite or session.study.suites
-    chosen = plan_baseline(suites, session.setting(), session.dataset.test, limit)
+    setting = session.setting(_asked(suite, corruption, attack))
+    chosen = plan_baseline(suites, setting, session.dataset.test, limit)
     made = record(_candidate(session, options), chosen, _place(session, store))
     write_baseline(made, output, force)
     say(f"{output} {summary(made)}")
@@ -95,6 +101,8 @@ def check(
         "baseline.json"
     ),
     suite: Suites = None,
+    corruption: Corruptions = None,
+    attack: Attacks = None,
     tolerance: Annotated[
         float, typer.Option(help="Accept drops up to this, as a fraction of 1.")
     ] = 0.01,
@@ -139,7 +147,8 @@ def check(
     recorded = _read(baseline)
     session = _open(study, subject, recorded, options, device, quiet)
     where = _place(session, store)
-    candidate, found = _compare(session, recorded, suite, tolerance, budget, options, limit, where)
+    asked = _asked(suite, corruption, attack, limit)
+    candidate, found = _compare(session, recorded, asked, tolerance, budget, options, where)
     report = Report(found, recorded, candidate.subject, candidate.findings, detect)
     _tell(report, format, junit)
     if report.failed:
@@ -247,24 +256,40 @@ def _candidate(session: "Session", options: NetworkOptions) -> "Candidate":
     return looked_at(candidate, session.dataset)
 
 
+def _asked(
+    suite: list[str] | None,
+    corruption: list[str] | None,
+    attack: list[str] | None,
+    limit: int | None = None,
+) -> "Request":
+    """Return what is to be recorded or compared, as a run is asked for it."""
+    from selbench.request import Request
+
+    return Request(
+        suites=tuple(suite or ()),
+        corruptions=tuple(split_words(corruption) or ()),
+        attacks=tuple(split_words(attack) or ()),
+        limit=limit,
+    )
+
+
 def _compare(
     session: "Session",
     recorded: "Baseline",
-    suite: list[str] | None,
+    asked: "Request",
     tolerance: float,
     budget: str | None,
     options: NetworkOptions,
-    limit: int | None,
     where: "Place",
 ) -> "tuple[Candidate, Comparison]":
     """Refuse what cannot be compared, then train, then compare."""
     from selbench.regression import check as regression
     from selbench.regression.budget import seconds_of
 
-    test, suites = session.dataset.test, suite or recorded.suites
+    test, suites, limit = session.dataset.test, asked.suites or recorded.suites, asked.limit
     seconds = None if budget is None else seconds_of(budget)
     regression.check_data(recorded, _dataset(session), test, limit)
-    chosen = regression.plan(recorded, suites, session.setting(), limit)
+    chosen = regression.plan(recorded, suites, session.setting(asked), limit)
     candidate = _candidate(session, options)
     if seconds is not None:
         chosen = regression.within(seconds, chosen, candidate, test)

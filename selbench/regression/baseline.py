@@ -58,6 +58,7 @@ class Baseline(Frozen):
         data: checksum of its whole test split, which holds `test` images.
         examples: how many of them were taken, in the order of `selbench.datasets.limited`.
         suites: that were asked for.
+        corruptions, attacks: the names that were taken of those in the suites; () for all.
         conditions: by their ids, such as "corruptions/fog/3".
     """
 
@@ -72,8 +73,16 @@ class Baseline(Frozen):
     test: Count
     examples: Count
     suites: Annotated[tuple[str, ...], Field(min_length=1)]
+    # Left out where they say nothing, too.
+    corruptions: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
+    attacks: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
     networks: Annotated[tuple[RecordedNetwork, ...], Field(min_length=1)]
     conditions: Annotated[dict[str, Recorded], Field(min_length=1)]
+
+    @property
+    def partial(self) -> bool:
+        """Whether some conditions of its suites were left out on purpose."""
+        return bool(self.corruptions or self.attacks)
 
     def correct(self) -> dict[str, Correct]:
         """Return networks x examples for every condition, in the order of their ids."""

@@ -29,10 +29,11 @@ from selbench.suites import Setting, Work
 class Plan:
     """What is recorded, or compared with a baseline: conditions, and how many examples.
 
-    `suites` are those that were asked for, each once.
+    `suites` are those that were asked for, each once; `setting` says what of them.
     """
 
     suites: tuple[str, ...]
+    setting: Setting
     pieces: list[Work]
     examples: int
 
@@ -40,7 +41,7 @@ class Plan:
 def plan_baseline(suites: Sequence[str], setting: Setting, test: Split, limit: int | None) -> Plan:
     """Return what to record; `SelbenchError` where that could not be compared."""
     names = tuple(dict.fromkeys(suites))
-    return Plan(names, comparable(names, setting), _taken(limit, len(test)))
+    return Plan(names, setting, comparable(names, setting), _taken(limit, len(test)))
 
 
 def record(candidate: Candidate, chosen: Plan, place: Place) -> Baseline:
@@ -59,6 +60,8 @@ def record(candidate: Candidate, chosen: Plan, place: Place) -> Baseline:
         test=len(test),
         examples=chosen.examples,
         suites=chosen.suites,
+        corruptions=chosen.setting.corruptions,
+        attacks=chosen.setting.attacks,
         networks=tuple(RecordedNetwork(name=n.name, weights=n.weights) for n in networks),
         conditions=facts(made, facts_of(chosen.pieces), chosen.examples),
     )
@@ -108,16 +111,32 @@ def plan(baseline: Baseline, suites: Sequence[str], setting: Setting, limit: int
             condition that this version makes otherwise, or not at all.
     """
     names = tuple(dict.fromkeys(suites))
-    chosen = comparable(names, setting)
+    chosen, some = comparable(names, setting), setting.corruptions or setting.attacks
+    if some:
+        _check_held(baseline, chosen)
+    elif baseline.partial:
+        chosen = [each for each in chosen if facts_of([each]).keys() <= baseline.conditions.keys()]
     for name in names:
         _check_recorded(baseline, name, setting)
-    _check_conditions(baseline, facts_of(chosen), whole={*names} == {*baseline.suites})
-    return Plan(names, chosen, _taken(limit, baseline.examples))
+    whole = {*names} == {*baseline.suites} and not some
+    _check_conditions(baseline, facts_of(chosen), whole)
+    return Plan(names, setting, chosen, _taken(limit, baseline.examples))
+
+
+def _check_held(baseline: Baseline, chosen: Sequence[Work]) -> None:
+    """Refuse corruptions and attacks that were left out of the baseline."""
+    for each in chosen:
+        if baseline.partial and not facts_of([each]).keys() <= baseline.conditions.keys():
+            held = ", ".join([*baseline.corruptions, *baseline.attacks])
+            raise SelbenchError(
+                f"the baseline holds {held} alone, not {each.name}; make it with all that checks "
+                "are to compare"
+            )
 
 
 def _check_recorded(baseline: Baseline, suite: str, setting: Setting) -> None:
     """Refuse a suite that was not recorded, unless all of its conditions are in others."""
-    if suite in baseline.suites:
+    if suite in baseline.suites or setting.corruptions or setting.attacks:
         return
     if not facts_of(comparable([suite], setting)).keys() <= baseline.conditions.keys():
         raise SelbenchError(

@@ -108,6 +108,10 @@ def comparable(suites: Sequence[str], setting: Setting) -> list[Work]:
     """
     if not suites:
         raise SelbenchError("there is no suite to compare; name one, such as corruptions")
+    if setting.corruptions or setting.attacks:
+        for name in suites:
+            _comparable(name, replace(setting, corruptions=(), attacks=()))
+        return [piece for piece in collect(tuple(suites), setting) if piece.comparable]
     return once(piece for name in suites for piece in _comparable(name, setting))
 
 

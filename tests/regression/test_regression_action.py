@@ -58,6 +58,6 @@ def test_inputs_are_never_run(words):
 
 def test_every_option_exists(selbench, words):
     used = set(re.findall(r"--[a-z-]+[a-z]", ACTION.read_text().split("run: |\n")[1]))
-    assert len(used) == 21
+    assert len(used) == 23
     known = selbench("check", "--help").out
     assert all(option in known for option in used)

@@ -10,6 +10,7 @@ import pytest
 from corruptions import CORRUPTIONS
 from selbench import suites
 from selbench.regression.baseline import read_baseline, write_baseline
+from selbench.regression.comparison import MEAN
 
 pytestmark = pytest.mark.usefixtures("few_conditions")
 
@@ -234,6 +235,33 @@ def test_a_limit_beyond_the_images_is_all_of_them(selbench, recorded):
 def test_several_subjects_are_named(refused, tiny_study):
     expected = "the study has several subjects (alpha=0, alpha=1); name one with --subject"
     assert refused("baseline", tiny_study, "-q") == expected
+
+
+def test_a_baseline_of_some_corruptions_is_compared_on_these(selbench, refused, recorded, perfect):
+    some = ("--suite", "clean", "--suite", "corruptions", "--corruption", "brightness")
+    assert selbench("baseline", *recorded, *some, "-o", "some.json").code == 0
+    made = read_baseline(Path("some.json"))
+    names = {"clean/clean", "corruptions/brightness/1", "corruptions/brightness/5"}
+    assert set(made.conditions) == names
+    assert made.corruptions == ("brightness",)
+
+    def compared(*words):
+        ended = selbench("check", *recorded, *words, "--format", "json")
+        assert ended.code == 0, ended.err
+        found = {each["name"] for each in json.loads(ended.out)["changes"]}
+        return found - {MEAN}
+
+    assert compared("--baseline", "some.json") == names
+    assert compared("--baseline", "some.json", "--suite", "clean") == {"clean/clean"}
+    assert compared("--corruption", "brightness") == names
+    assert compared("--baseline", "some.json", "--corruption", "brightness") == names
+    noise = ("--corruption", "gaussian_noise")
+    sentence = refused("check", *recorded, "--baseline", "some.json", *noise)
+    assert "the baseline holds brightness alone, not gaussian_noise; make it with all" in sentence
+    sentence = refused("check", *recorded, "--baseline", "some.json", "--corruption", "fogg")
+    assert "unknown corruption 'fogg'" in sentence
+    sentence = refused("baseline", *recorded, "--suite", "clean", *noise)
+    assert "gaussian_noise is not in the suite clean; add --suite corruptions" in sentence
 
 
 def test_an_unknown_subject_is_refused(refused, tiny_study):
