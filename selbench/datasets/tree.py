@@ -64,6 +64,7 @@ def find_parts(root: Path) -> tuple[Path | None, Path]:
     if train.is_dir() and (parted or (tests and not classes)):
         return train, (parted or tests)[0]
     if parted:
+        _tell_beside(root, parted[0], classes)
         return None, parted[0]
     if train.is_dir() and _holds_folders(train):
         raise SelbenchError(
@@ -71,6 +72,19 @@ def find_parts(root: Path) -> tuple[Path | None, Path]:
             "test/<class>/* (or val/<class>/*), or name another folder"
         )
     return None, root
+
+
+def _tell_beside(root: Path, part: Path, folders: Sequence[Path]) -> None:
+    """Warn of folders of images beside the one whose images are taken."""
+    known = suffixes()
+    full = [f.name for f in folders if any(p.suffix.lower() in known for p in _visible(f))]
+    if full:
+        more = f" and {len(full) - NAMED} more" if len(full) > NAMED else ""
+        warnings.warn(
+            f"the test images are those of {part}; folders of images beside it are left out: "
+            f"{', '.join(full[:NAMED])}{more}",
+            stacklevel=3,
+        )
 
 
 def read_tree(top: Path, labelled: bool = False) -> Tree:

@@ -1,5 +1,6 @@
 """Where image files may lie, the same for data sets and `selbench corrupt`."""
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -182,3 +183,18 @@ def test_a_network_whose_normalisation_is_given_needs_no_training_images(
     words = ["run", "--model", "selbench:resnet8", "--weights", "bare.pth", *words]
     assert "has no training images" in refused(*words)
     assert selbench(*words, "--mean", ".5,.5,.5", "--std", ".2,.2,.2").code == 0
+
+
+def test_folders_of_images_beside_the_test_images_are_told(image_tree, tmp_path):
+    root = image_tree(classes=2, train=1, test=1)
+    (root / "test").rename(root / "val")
+    (root / "train").rename(tmp_path / "train")
+    (root / "notes").mkdir()
+    for name in ("digit-0", "digit-1"):
+        shutil.copytree(tmp_path / "train" / name, root / name)
+    sentence = (
+        rf"^the test images are those of {root}/val; folders of images beside it are left out: "
+        "digit-0, digit-1$"
+    )
+    with pytest.warns(UserWarning, match=sentence):
+        assert len(DATASETS["folder"](root, SILENT).test) == 2
