@@ -1,0 +1,153 @@
+"""Nearest errors by descent in a ball whose radius follows the boundary: FMN and DDN.
+
+Each step costs a forward and a backward pass of every image. The radius shrinks where the network
+errs and grows where it does not, so that points cross the boundary again and again, ever nearer to
+the image.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from selbench.attacks.foreign import Guarded
+from selbench.attacks.gradient import gradients_of
+from selbench.attacks.losses import Loss, cross_entropy, margin
+from selbench.attacks.norms import NORMS, Norm, Perturbations, Sizes
+from selbench.chunks import in_chunks
+from selbench.types import Images, Labels, Logits
+
+STEPS = 100
+LONGEST, SHORTEST = 1.0, 0.01  # steps in L2, first and last
+FMN_CHANGE = 0.05, 0.001  # of FMN's radius in a step, first and last
+DDN_CHANGE = 0.05  # of DDN's radius
+DDN_RADIUS = 0.1  # to start from; 100 steps can change it by a factor of 130
+
+Radii = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a descent is: all that a radius may depend on, for each image.
+
+    Attributes:
+        done: share of the steps that have been taken.
+        sizes: of the perturbations now.
+        nearest: sizes of the smallest perturbations that fooled the network; inf for none.
+        errs: whether the network errs now.
+        gradients: of the loss.
+        logits: the network's.
+    """
+
+    done: float
+    sizes: Sizes
+    nearest: Sizes
+    errs: Bool[Tensor, " batch"]
+    gradients: Perturbations
+    logits: Logits
+
+
+Resize = Callable[[Radii, Moment, Labels], Radii]
+Fit = Callable[[Perturbations, Radii], Perturbations]  # to a ball
+
+
+def fmn(
+    network: nn.Module, images: Images, labels: Labels, norm: Norm, *, steps: int = STEPS
+) -> Images:
+    """Return the nearest errors that Fast Minimum Norm finds.
+
+    Until an image's first error the radius is where the margin's slope expects the boundary; from
+    then on it changes by 5 % and ever less. Pintor et al., 2021, arXiv:2102.12827.
+
+    Args:
+        network: under attack.
+        images: clean ones, in [0, 1].
+        labels: the right ones.
+        norm: to find near errors in.
+        steps: how many.
+
+    Returns:
+        the errors; the clean image where there is none, or where it is one itself.
+    """
+
+    def resize(radii: Radii, now: Moment, labels: Labels) -> Radii:
+        change = _annealed(*FMN_CHANGE, now.done)
+        slopes = (now.gradients * norm.steepest(now.gradients)).flatten(1).sum(1)
+        boundary = now.sizes + margin(now.logits, labels).abs() / slopes
+        outside = torch.where(now.nearest.isinf(), boundary, radii * (1 + change))
+        return torch.where(now.errs, torch.minimum(radii * (1 - change), now.nearest), outside)
+
+    return _descend(network, images, labels, norm, steps, margin, math.inf, resize, norm.project)
+
+
+def ddn(network: nn.Module, images: Images, labels: Labels, *, steps: int = STEPS) -> Images:
+    """Return the nearest errors in L2 that follow from Decoupled Direction and Norm.
+
+    The cross-entropy's gradient gives the direction alone; every perturbation is as long as the
+    radius, which changes by 5 % in each step. Rony et al., 2019, arXiv:1811.09600.
+
+    Args and result are those of `fmn`.
+    """
+    norm = NORMS["l2"]
+
+    def resize(radii: Radii, now: Moment, labels: Labels) -> Radii:
+        return radii * torch.where(now.errs, 1 - DDN_CHANGE, 1 + DDN_CHANGE)
+
+    def fit(ways: Perturbations, radii: Radii) -> Perturbations:
+        return norm.steepest(ways) * radii.view(-1, 1, 1, 1)
+
+    return _descend(network, images, labels, norm, steps, cross_entropy, DDN_RADIUS, resize, fit)
+
+
+def _descend(
+    network: nn.Module,
+    images: Images,
+    labels: Labels,
+    norm: Norm,
+    steps: int,
+    loss: Loss,
+    radius: float,
+    resize: Resize,
+    fit: Fit,
+) -> Images:
+    """Climb `loss`, and keep the nearest errors; a chunk of images takes all steps together."""
+    guarded = Guarded(network)
+
+    @torch.no_grad()
+    def descend(images: Images, labels: Labels) -> tuple[Images]:
+        points, found = images, images.clone()
+        nearest = torch.full_like(images[:, 0, 0, 0], torch.inf)
+        radii = torch.full_like(nearest, radius)
+        largest = norm.size(torch.maximum(images, 1 - images))
+        for number in range(steps):
+            done = number / steps
+            gradients, logits = gradients_of(guarded, points, labels, loss)
+            sizes = norm.size(points - images)
+            errs = logits.argmax(1) != labels
+            closer = errs & (sizes < nearest)
+            found[closer], nearest[closer] = points[closer], sizes[closer]
+            now = Moment(done, sizes, nearest, errs, gradients, logits)
+            radii = torch.minimum(resize(radii, now, labels).nan_to_num(torch.inf), largest)
+            step = _annealed(LONGEST, SHORTEST, done) * _directions(gradients, number)
+            points = (images + fit(points - images + step, radii)).clamp_(0, 1)
+        return (found,)
+
+    return in_chunks(descend, images, labels)[0]
+
+
+def _directions(gradients: Perturbations, number: int) -> Perturbations:
+    """Return gradients of length 1 in L2; noise, the same for every image, where there is none."""
+    flat = gradients.flatten(1).abs().amax(1) == 0
+    if flat.any():
+        generator = torch.Generator().manual_seed(number)
+        noise = torch.randn(gradients.shape[1:], generator=generator).to(gradients)
+        gradients = torch.where(flat.view(-1, 1, 1, 1), noise, gradients)
+    return NORMS["l2"].steepest(gradients)
+
+
+def _annealed(first: float, last: float, done: float) -> float:
+    """Return what lies between two values after a share of the steps, along a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
