@@ -1,5 +1,6 @@
 """The commands `selbench baseline` and `selbench check`: whether a model got worse."""
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
+from selbench.commands.naming import (
+    chosen_study,
+    network_words,
+    networks_named,
+    networks_of,
+    opened_session,
+    study_words,
+)
 from selbench.errors import SelbenchError, unknown
 from selbench.options import (
     NETWORKS,
@@ -144,7 +152,7 @@ def check(
         check_file(junit, JUNIT, "--junit", force)
     if store is not None:
         check_place(store)
-    recorded = _read(baseline)
+    recorded = _read(baseline, study, options)
     session = _open(study, subject, recorded, options, device, quiet)
     where = _place(session, store)
     asked = _asked(suite, corruption, attack, limit)
@@ -155,10 +163,12 @@ def check(
         raise typer.Exit(1)
 
 
-def _read(path: Path) -> "Baseline":
+def _read(path: Path, study: str | None, options: NetworkOptions) -> "Baseline":
     from selbench.regression.baseline import read_baseline
 
-    return read_baseline(path.expanduser())
+    own = study_words(study, options, alpha=options.alpha, seed=options.seed)
+    words = [*own, *network_words(options), "-o", str(path)]
+    return read_baseline(path.expanduser(), f"`{shlex.join(['selbench', 'baseline', *words])}`")
 
 
 def _open(

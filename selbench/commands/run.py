@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selbench.commands.naming import chosen_study, networks_named, networks_of, note, opened_session
+from selbench.commands.naming import (
+    chosen_study,
+    network_words,
+    networks_named,
+    networks_of,
+    note,
+    opened_session,
+    study_words,
+)
 from selbench.errors import SelbenchError
 from selbench.options import (
     INCOMPLETE,
@@ -82,7 +90,7 @@ def run(
     devices, such as cuda:0,cuda:1, one process each shares the work.
     """
     from selbench.engine import also_on, opened
-    from selbench.request import Request, said
+    from selbench.request import Request
     from selbench.store import check_place
 
     if not dry_run:
@@ -101,23 +109,8 @@ def run(
         save=save_adversarials,
         retry=retry_failed,
         time_limit=time_limit,
-        study=(
-            *([study] if study else []),
-            *said(
-                data=options.data,
-                source=options.source,
-                scale=options.scale,
-                trained=options.trained,
-                **options.framing,
-                **mechanism,
-            ),
-        ),
-        networks=said(
-            model=options.model,
-            checkpoint=options.checkpoint,
-            dataset=options.dataset,
-            **options.described,
-        ),
+        study=study_words(study, options, **mechanism),
+        networks=network_words(options),
     )
     words = sys.argv[1:]
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:

@@ -1,6 +1,8 @@
 """`selbench baseline` and `selbench check`, from the command line to the exit code."""
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -292,7 +294,12 @@ def test_an_unknown_format_is_refused(refused, tiny_study):
 
 
 def test_a_missing_baseline_is_refused(refused, tiny_study):
-    assert refused("check", tiny_study).startswith("there is no baseline baseline.json; make it")
+    words = (tiny_study, "--alpha", "0")
+    network = ("--model", "torchvision:resnet18", "--input-size", "64", "--dataset", "digits")
+    for given, said in ((words, shlex.join(map(str, words))), (network, shlex.join(network))):
+        pattern = r"there is no baseline baseline.json; make it with `selbench baseline (.*)`"
+        named = shlex.split(re.fullmatch(pattern, refused("check", *given)).group(1))
+        assert sorted(named) == sorted([*shlex.split(said), "-o", "baseline.json"])
 
 
 def test_another_data_set_is_refused_and_both_are_named(refused, recorded, image_tree, tmp_path):
