@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from selbench.errors import SelbenchError, in_short, unknown
 from selbench.memory import available
@@ -88,9 +89,20 @@ def _check_room(spec: ModelSpec, classes: int) -> None:
         )
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leave weights as they are: to draw some that are not there, torch loads sympy for seconds."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
 @cache
 def _size(function: Callable[..., nn.Module], classes: int, options: Any) -> int:
     """Return how many bytes the weights of a network take, which is not made for it."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         network = function(classes, **dict(options))
     return sum(each.numel() * each.element_size() for each in network.parameters())
