@@ -114,7 +114,7 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
         helper=rows["helper"].fillna(""),
         level=rows["level"].astype(object).where(rows["level"].notna(), None),
     )
-    kept = list(map(current, *(facts[name] for name in (*NETWORK, *CONDITION))))
+    kept = list(map(current, *(facts[name].tolist() for name in (*NETWORK, *CONDITION))))
     return meaningful(rows[np.array(kept, dtype=bool)], manifest)
 
 
