@@ -44,7 +44,8 @@ def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboar
         check_measured(rows, store.study, "accuracy")
     networks = rows[["subject", "alpha"]].drop_duplicates().set_index("subject")
     names = []
-    for part, metric in product(PARTS, metrics()):
+    there = [name for name in metrics() if not _measured(rows, name).empty]
+    for part, metric in product(PARTS, there):
         name = f"{part}_{metric}"
         networks[name] = by_network(rows, metric, part)
         names += [name] if networks[name].notna().any() else []

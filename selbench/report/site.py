@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from re import sub
 from typing import Any
@@ -217,7 +218,13 @@ def _downloads(evidence: Evidence, folder: Path, claimed: bool) -> list[Download
 
 def _write(path: Path, template: str, content: dict[str, Any]) -> None:
     """Fill a template; all text is escaped there."""
-    environment = Environment(
+    made = _templates().get_template(template)
+    write_text(path, made.render(version=__version__, **content))
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
         loader=PackageLoader("selbench.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -225,4 +232,3 @@ def _write(path: Path, template: str, content: dict[str, Any]) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    write_text(path, environment.get_template(template).render(version=__version__, **content))
