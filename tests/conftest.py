@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import io
 import os
 import re
 import resource
@@ -153,23 +154,53 @@ def _own_folders(shared_home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+OURS = ("torch.nn.modules.", "selbench.models.")
+
+
+def _kind(network):
+    """Return what tells a network beside its weights; None where a test's own code is in it."""
+    if len(network.weights) < HASH:  # no hash: made up by a test
+        return None
+    if network.training:
+        return ""
+    try:
+        modules = [*network.load().modules()]
+    except Exception:
+        return None
+    hooked = any(each._forward_hooks or each._forward_pre_hooks for each in modules)
+    if hooked or not all(type(each).__module__.startswith(OURS) for each in modules):
+        return None
+    return repr(modules[0])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _probed_once():
-    """Let runs find again what the probe found of a network that was trained in another test."""
+    """Let runs find again what the probe found of the same network in another test."""
     from selbench.bring import probe
 
     genuine, known = probe.habits_of, {}
 
     def remembered(network, dataset):
-        if len(network.weights) < HASH or not network.training:  # brought, or made up by a test
+        kind = _kind(network)
+        if kind is None:
             return genuine(network, dataset)
-        key = network.weights, dataset.test.checksum
+        key = network.weights, kind, dataset.test.checksum
         if key not in known:
             known[key] = genuine(network, dataset)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "habits_of", remembered)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsed_once():
+    """Let commands be made of their signatures once, not each time one is run."""
+    import typer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
         yield
 
 
@@ -198,20 +229,34 @@ def _digits():
     return (bunch.images * 255 / 16).round().astype(np.uint8), bunch.target
 
 
+@cache
+def _files_of_digits(classes, train, test, side, suffix):
+    """Return {folder: files} of handwritten digits, as the bytes of image files."""
+    images, labels = _digits()
+    folders = {}
+    for label in range(classes):
+        chosen = iter(images[labels == label])
+        for part, count in (("train", train), ("test", test)):
+            files = folders.setdefault(f"{part}/digit-{label}", [])
+            for _ in range(count):
+                image = Image.fromarray(next(chosen)).convert("RGB").resize((side, side))
+                file = io.BytesIO()
+                image.save(file, Image.registered_extensions()[f".{suffix.lower()}"])
+                files.append(file.getvalue())
+    return folders
+
+
 @pytest.fixture
 def image_tree(tmp_path):
     """Return a function that writes handwritten digits as train/<class>/*, test/<class>/*."""
 
     def write(name="images", classes=3, train=16, test=6, side=32, suffix="png"):
-        images, labels = _digits()
-        for label in range(classes):
-            chosen = iter(images[labels == label])
-            for part, count in (("train", train), ("test", test)):
-                folder = tmp_path / name / part / f"digit-{label}"
-                folder.mkdir(parents=True)
-                for number in range(count):
-                    image = Image.fromarray(next(chosen)).convert("RGB").resize((side, side))
-                    image.save(folder / f"{number:04}.{suffix}")
+        folders = _files_of_digits(classes, train, test, side, suffix)
+        for part, files in folders.items():
+            folder = tmp_path / name / part
+            folder.mkdir(parents=True)
+            for number, content in enumerate(files):
+                (folder / f"{number:04}.{suffix}").write_bytes(content)
         return tmp_path / name
 
     return write
@@ -271,6 +316,23 @@ def few_conditions(monkeypatch):
 def few_probes(monkeypatch):
     """Estimate gradients once, however large their errors are: drawing more takes seconds."""
     monkeypatch.setattr("selbench.suites.gradients.TOLERANCE", None)
+
+
+@pytest.fixture
+def quick_weights(monkeypatch):
+    """Draw the weights of networks once and repeat them: large ones take seconds to draw."""
+    drawn = torch.randn(2**16, generator=torch.Generator().manual_seed(0))
+
+    def fill(tensor, *_, **__):
+        if tensor.numel() >= 2**24:  # of torchvision's VGG, whose classifier ours drops
+            return tensor
+        inputs = tensor[0].numel() if tensor.ndim > 1 else 1
+        repeated = drawn.repeat(-(-tensor.numel() // len(drawn)))[: tensor.numel()]
+        with torch.no_grad():
+            return tensor.copy_(repeated.view(tensor.shape) / inputs**0.5)
+
+    for name in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, fill)
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_the_simulated_drop_and_spread_are_what_they_are_called():
 @pytest.mark.parametrize(
     ("networks", "spread"), [((3, 3), 0.006), ((3, 1), 0.03), ((3, 3), 0.03), ((5, 3), 0.03)]
 )
+@pytest.mark.sample("runs")
 def test_equal_models_with_other_seeds_fail_in_at_most_5_percent(networks, spread, runs, most):
     world = replace(SMALL, networks=networks, spread=spread)
     assert failures(world, runs) <= most / runs
