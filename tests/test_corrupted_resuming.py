@@ -85,6 +85,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.sample("moment")
 def test_stopped_command_goes_on_to_the_same_bytes(layout, moment, images, monkeypatch):
     monkeypatch.setitem(source.VALUES, "cpu", 2 * 3 * 32 * 32)  # three batches a cell
     write(images, "whole", layout=layout)

@@ -66,6 +66,7 @@ def test_the_layers_of_residual_networks_are_their_relus(name, relus, last):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("quick_weights")
 def test_every_model_has_layers_whose_units_are_those_recorded(name):
     model = build_model(ModelSpec(name=name), 10, ((0.5,) * 3, (0.25,) * 3)).eval()
     layers = find_layers(model, IMAGES)

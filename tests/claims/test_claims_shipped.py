@@ -63,8 +63,8 @@ def test_suites_conditions_and_levels_exist():
             assert made[each.suite, name], each
 
 
-@pytest.fixture(scope="module")
-def metrics():
+@pytest.fixture
+def metrics(few_probes):
     """Return the metrics of whole networks by suite and condition, as suites measure them."""
     torch.manual_seed(0)
     spec = ModelSpec(name="resnet8", options={"width": 4})

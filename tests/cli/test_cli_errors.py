@@ -271,6 +271,7 @@ FULL = {"images": 40_000, "checkpoint": 15_000, "results": 300}
 
 
 @pytest.mark.parametrize("what", FULL)
+@pytest.mark.sample
 def test_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
     what, refused, selbench, tiny_study, fresh_home, room_for
 ):

@@ -28,6 +28,7 @@ def store(finished, selbench, tiny_study, few_conditions):
 
 
 @pytest.mark.parametrize("name", ["table", *FORMATS])
+@pytest.mark.sample
 def test_every_format_shows_every_alpha_and_is_the_same_twice(name, selbench, store):
     first = selbench("leaderboard", "--store", store, "--format", name)
     assert first.code == 0

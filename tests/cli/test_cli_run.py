@@ -192,6 +192,7 @@ def test_every_file_of_cells_tells_how_it_was_made(selbench, tiny_study):
         assert set(made["versions"]) >= {"selbench", "torch"}
 
 
+@pytest.mark.soak
 def test_suite_of_corruptions_is_the_benchmark(selbench, tiny_study):
     words = ("--alpha", "0", "--suite", "corruptions", "--limit", "3")
     assert selbench("run", tiny_study, *words).code == 0

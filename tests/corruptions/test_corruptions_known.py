@@ -247,9 +247,10 @@ FACTORS = sorted(
 
 
 @pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("step", [14, pytest.param(2, marks=pytest.mark.soak)])
 @pytest.mark.sample
-def test_pixelate_is_pillow_s_at_every_side(factor):
-    wide = [(8, side) for side in range(5, 411, 2)]
+def test_pixelate_is_pillow_s_at_every_side(factor, step):
+    wide = [(8, side) for side in range(5, 411, step)]
     upright = [(side, side // 2 + 1) for side in range(42, 411, 37)]  # narrower: Pillows differ
     for shape in wide + upright:
         values = noise(*shape, batch=1)

@@ -150,12 +150,13 @@ def test_truncated_cache_is_made_anew(kept, tree, monkeypatch):
     assert_equal(load("folder", Path("images")), tree)
 
 
-def test_cache_damaged_in_any_byte_is_made_anew_or_read_right(image_tree):
+@pytest.mark.parametrize("step", [67, pytest.param(11, marks=pytest.mark.soak)])
+def test_cache_damaged_in_any_byte_is_made_anew_or_read_right(image_tree, step):
     root = image_tree(classes=2, train=2, test=1, side=8)
     whole_data = load("folder", root)
     path = root / ".selbench.safetensors"
     whole = path.read_bytes()
-    for place in range(0, len(whole), 11):
+    for place in range(0, len(whole), step):
         damaged = bytearray(whole)
         damaged[place] ^= 1 + place % 15
         rewrite(path, damaged)

@@ -61,6 +61,7 @@ def test_no_process_is_started_for_one_device(started):
         assert started == []
 
 
+@pytest.mark.soak
 def test_a_run_on_two_devices_leaves_what_one_leaves(selbench, tiny_study):
     words = ["run", tiny_study, "--suite", "corruptions", "--corruption", "brightness", "-q"]
     assert selbench(*words, "--device", "cpu,cpu", "--store", "two").code == 0

@@ -65,6 +65,7 @@ def test_a_split_is_the_same_without_a_warning():
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("quick_weights")
 def test_every_model_gives_the_same_logits(name):
     torch.manual_seed(0)
     model = build_model(ModelSpec(name=name), 10, ((0.5,) * 3, (0.2,) * 3)).eval()

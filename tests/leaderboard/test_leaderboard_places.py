@@ -125,6 +125,7 @@ def test_numbers_names_and_gaps_survive_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.sample
 def test_tables_of_a_results_folder_have_the_bytes_of_the_store(root, results, packed):
     if packed:
         path = results / "measurements.csv"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from selbench.figures import FIGURES
+
 COMPONENTS = {
     "whiten": '''\
 from corruptions.registry import corruption
@@ -148,7 +150,7 @@ def ran(installed, selbench):
     return ended.out
 
 
-def test_one_file_adds_each_component_everywhere(ran, selbench):
+def test_one_file_adds_each_component_everywhere(ran, selbench, monkeypatch):
     listed = {line.split()[0] for line in selbench("list").out.splitlines() if line[:1] == " "}
     assert {*COMPONENTS, "weight-norms", "weight_norm"} - {"norms"} <= listed
 
@@ -168,6 +170,9 @@ def test_one_file_adds_each_component_everywhere(ran, selbench):
     told = selbench("run", "mine.toml", "--corruption", "whiten", "--seed", "7", "--dry-run").out
     assert "not known" not in told
 
+    names = ("weight-norms", "tradeoff")  # all of them take long to draw
+    drawn = {name: FIGURES[name] for name in names}
+    monkeypatch.setattr("selbench.report.drawings.FIGURES", drawn)
     assert selbench("report", "-o", "site").code == 0
     pages = "".join(path.read_text() for path in Path("site").rglob("*.html"))
     assert all(heading in pages for heading in HEADINGS)

@@ -43,6 +43,7 @@ def codes(module):
 
 
 @pytest.mark.parametrize(("code", "number"), PLANTED)
+@pytest.mark.sample("code")
 def test_a_planted_habit_is_found_with_its_cure(code, number):
     found = habits_of(network(HABITS[code][number]()), digits())
     (own,) = [each for each in found if each.code == code]

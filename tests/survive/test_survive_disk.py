@@ -100,6 +100,7 @@ def test_a_read_only_store_that_lacks_something_is_one_sentence(
 
 
 @pytest.mark.parametrize("jump", [-40 * YEAR, 40 * YEAR])
+@pytest.mark.sample
 def test_the_times_of_files_do_not_matter(jump, selbench, words, monkeypatch):
     selbench(*words)
     before = table()

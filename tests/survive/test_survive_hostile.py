@@ -179,8 +179,9 @@ def leaves(value, path=()):
             yield (*path, name)
 
 
+@pytest.mark.usefixtures("content")
 @pytest.mark.parametrize("path", [path for path in leaves(FACTS) if path], ids=str)
-def test_a_hostile_manifest_is_damage_or_harmless(path, store, content, selbench):
+def test_a_hostile_manifest_is_damage_or_harmless(path, store):
     for value in HOSTILE:
         changed = copy.deepcopy(FACTS)
         inner = changed
@@ -189,6 +190,18 @@ def test_a_hostile_manifest_is_damage_or_harmless(path, store, content, selbench
         inner[path[-1]] = value
         (store.folder / "manifest.json").write_text(json.dumps(changed))
         refused_or_read(store)
+
+
+@pytest.mark.usefixtures("content")
+@pytest.mark.parametrize("path", [path for path in leaves(FACTS) if path], ids=str)
+@pytest.mark.sample
+def test_commands_read_a_hostile_manifest_or_say_what_is_wrong(path, store, selbench):
+    changed = copy.deepcopy(FACTS)
+    inner = changed
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = HOSTILE[-1]
+    (store.folder / "manifest.json").write_text(json.dumps(changed))
     assert selbench("leaderboard").code in (0, 2)
     assert selbench("claims").code in (0, 2)
 

@@ -27,6 +27,7 @@ def removing(name, after):
 
 
 @pytest.mark.parametrize(("method", "named"), [("write", "contrast/1"), ("finish", "brightness/1")])
+@pytest.mark.sample
 def test_a_cell_removed_meanwhile_is_named(method, named, selbench, tiny_study, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(StudyStore, method, removing("contrast", getattr(StudyStore, method)))
