@@ -100,12 +100,14 @@ def test_runs_on_other_images_are_not_added(tables, tmp_path):
 
 
 def test_tables_that_a_page_quotes_are_those_of_the_commands_it_names(tables):
-    words = ["leaderboard", "results/digits", "--columns", "clean", "--format", "md"]
+    words = ["leaderboard", "results/cifar10-jpeg-rate", "--columns", "clean", "--format", "md"]
     mark = f"<!-- table: made by `selbench {' '.join(words)}` -->\n"
     end = "<!-- end of table -->\nAfter.\n"
     page = f"Before.\n\n{mark}| old |\n{end}{mark}| old |\n{end}"
     made = tables.quoted(page)
-    assert made == page.replace("| old |\n", tables.selbench(*words).removeprefix("### digits\n"))
+    assert made == page.replace(
+        "| old |\n", tables.selbench(*words).removeprefix("### cifar10-jpeg-rate\n")
+    )
     assert "| alpha | n | clean % |" in made
     assert "-| old |\n" in tables.compared(page, made, RESULTS / "README.md", "its command")
 

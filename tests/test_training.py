@@ -348,8 +348,7 @@ def test_epochs_are_plain_numbers(digits):
     assert all(isinstance(value, int | float) for value in values)
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
-@pytest.mark.sample
+@pytest.mark.parametrize("damage", ["flip", pytest.param("cut", marks=pytest.mark.soak), "delete"])
 def test_damaged_weights_are_trained_anew(digits, trained, damage):
     network = trained(0.0)
     whole = weights(network)

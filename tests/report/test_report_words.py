@@ -134,15 +134,15 @@ def test_adversarials_of_different_numbers_and_budgets_are_shown_where_all_have_
 
 
 @pytest.fixture(scope="module")
-def digits():
+def measured():
     results = Path(__file__).parents[2] / "results"
-    return current_rows(StudyStore(results, "digits"))
+    return current_rows(StudyStore(results, "cifar10-jpeg-methods"))  # a small one
 
 
 @pytest.mark.parametrize("name", [name for name, each in LEGENDS.items() if each.reads])
-def test_the_numbers_beside_a_figure_hold_what_it_draws(name, digits):
+def test_the_numbers_beside_a_figure_hold_what_it_draws(name, measured):
     legend = LEGENDS[name]
-    beside = digits[digits["suite"].isin(legend.reads)]
+    beside = measured[measured["suite"].isin(legend.reads)]
     assert "accuracy" in set(beside["metric"])
 
 
