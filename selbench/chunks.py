@@ -16,7 +16,7 @@ BATCH = {"cpu": 250, "cuda": 2000}  # of forward passes
 PIXELS = 2**22  # of a colour channel, of which copies in floating point may be held on a processor
 
 
-def few(images: Pixels, most: int) -> int:
+def few(images: Images | Pixels, most: int) -> int:
     """Return how many images may be changed at once: `most`, or fewer where they are large.
 
     On a GPU always `most`.

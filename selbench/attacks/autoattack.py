@@ -1,38 +1,40 @@
 """AutoAttack: three attacks that follow gradients, and one that does not, without any settings.
 
-Croce & Hein, 2020, arXiv:2003.01690, as the package pyautoattack has it, with the standard
-version's numbers: APGD on the cross-entropy and on the targeted ratio of logits, FAB (Croce & Hein,
-2020, arXiv:1907.02044) and Square (Andriushchenko et al., 2020, arXiv:1912.00049).
+Croce & Hein, 2020, arXiv:2003.01690, with the standard version's numbers: APGD on the cross-entropy
+and on the targeted ratio of logits, FAB (Croce & Hein, 2020, arXiv:1907.02044) and Square
+(Andriushchenko et al., 2020, arXiv:1912.00049).
 """
 
-import logging
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import count
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-import torch.nn.functional as F
-from pyautoattack.autopgd_base import (  # type: ignore[import-untyped]
-    APGDAttack,
-    APGDAttack_targeted,
-)
+from jaxtyping import Bool, Int64
 from pyautoattack.fab_pt import FABAttack_PT  # type: ignore[import-untyped]
-from pyautoattack.square import SquareAttack  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
-from selbench.attacks.foreign import Felled, Foreign, Guarded, Standing
+from selbench.attacks.apgd import apgd
+from selbench.attacks.foreign import Felled, Guarded
 from selbench.attacks.gradient import logits_of
+from selbench.attacks.ladder import Ladder
 from selbench.attacks.masking import differentiable
-from selbench.attacks.norms import TINY, Norm
-from selbench.randomness import dice
+from selbench.attacks.nearest import Oracle, _drawn_in, _run
+from selbench.attacks.norms import Norm, Sizes, each
+from selbench.attacks.square import square
+from selbench.chunks import few, in_chunks
 from selbench.types import Examples, Images, Labels
 
-STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")  # an example meets them in this order
-APGD, APGD_TARGETED, FAB, SQUARE = range(4)
+STAGES = ("minimum-norm", "apgd-ce", "apgd-t", "fab-t", "square")  # an example meets them in turn
+MINIMUM_NORM, APGD, APGD_TARGETED, FAB, SQUARE = range(5)
 TARGETS = 9  # other classes that targeted attacks try, the likeliest first
-NAMES = {"linf": "Linf", "l2": "L2"}
-SILENT = logging.Logger("autoattack", logging.CRITICAL + 1)  # APGD tells of zero gradients
+ROWS = 4096  # of images and targets, that are climbed with at once
+
+MANY_CLASSES = 2**20  # keeps random numbers of an example's targets apart from other examples'
+
+Places = Int64[Tensor, " some"]
+Rows = Callable[[Images, Labels, Examples, Sizes], Images]  # an attack; each row has its epsilon
 
 
 @torch.no_grad()
@@ -47,13 +49,19 @@ def autoattack(
     seed: int = 0,
     iterations: int = 100,
     queries: int = 5000,
+    full: bool = False,
 ) -> list[Felled]:
-    """Run AutoAttack for epsilons in rising order, each attack on what the ones before left.
+    """Find which epsilons each example falls to, and attack it where that is in doubt.
 
-    FAB looks for the nearest error, whatever the epsilon, so it runs once, and what it found serves
-    all later epsilons too. Without gradients Square runs alone. Where there are fewer than ten
-    classes all others are targets; where there are fewer than four, whose ratio of logits is not
-    defined, the target's cross-entropy takes its place.
+    A minimum-norm attack (FMN in L-inf, DDN in L2) bounds how far errors are: epsilons above have
+    fallen. AutoAttack's four then run at the largest epsilon below. An example that falls goes down
+    to the largest epsilon that what felled it does not lie within, and meets all of them again; one
+    that withstands them is taken to withstand all smaller epsilons too. With `full` it is attacked
+    at each of these, the smallest first.
+
+    Without gradients Square runs alone. Where there are fewer than ten classes all others are
+    targets; where there are fewer than four, whose ratio of logits is not defined, the target's
+    cross-entropy takes its place.
 
     What becomes of an example does not depend on the others in its batch: APGD starts from a point
     drawn for the example, FAB from the image, and Square's random numbers are the same for all.
@@ -66,185 +74,214 @@ def autoattack(
         epsilons: sizes of the ball, rising.
         norm: of the ball.
         seed: of the random numbers.
-        iterations: of APGD and of FAB, for every target.
+        iterations: of all attacks but Square, for every target.
         queries: of Square, for every epsilon.
+        full: whether an example is attacked at every epsilon that it is not known to fall to.
 
     Returns:
-        one result per epsilon; `by` is the place in `STAGES`, and the check `gradient_free` holds
-        of what fell to Square, at an epsilon at which nothing else had felled it.
+        one result per epsilon; `by` is the place in `STAGES`, or a reason of `ladder.WHY`, and the
+        check `gradient_free` holds of what nothing but Square felled at this epsilon.
     """
-    standing = Standing(network, images, labels, examples)
-    guarded = Guarded(network)
-    white_box = differentiable(network, images[:1], labels[:1])
-    errors: Images | None = None
-    results = []
-    for epsilon in epsilons:
-        if errors is not None:
-            standing.reach(errors, norm, epsilon, FAB)
-        if white_box:
-            key = f"autoattack/{seed}/{norm.name}/{epsilon!r}"
-            attack = _apgd(guarded, norm, epsilon, iterations, key)
-            standing.strike(attack, norm, epsilon, APGD)
-            attack = _targeted_apgd(guarded, norm, epsilon, iterations, key)
-            standing.strike(attack, norm, epsilon, APGD_TARGETED)
-            if errors is None:
-                errors = standing.search(_fab(guarded, norm, epsilon, iterations))
-                standing.reach(errors, norm, epsilon, FAB)
-        standing.strike(_square(guarded, norm, epsilon, queries, seed), norm, epsilon, SQUARE)
-        found = standing.result()
-        results.append(replace(found, checks={"gradient_free": found.by == SQUARE}))
-    return results
+    guarded, images = Guarded(network), images.contiguous()
+    ladder = Ladder(network, images, labels, epsilons, norm)
+
+    def strike(places: Places, number: int, attack: Rows, sizes: Sizes) -> None:
+        if len(places):
+            given = (images[places], labels[places], examples[places], sizes)
+            (found,) = in_chunks(lambda *rows: (attack(*rows),), *given, sizes=_at_once(images))
+            ladder.offer(places, found, number)
+
+    attacks = [(SQUARE, _square(guarded, norm, queries, seed))]
+    if differentiable(network, images[:1], labels[:1]):
+        climbing = _Climbing(guarded, norm, iterations, f"autoattack/{seed}/{norm.name}")
+        attacks = [
+            (APGD, climbing.away),
+            (APGD_TARGETED, climbing.towards),
+            (FAB, _fab(guarded, norm, iterations)),
+            *attacks,
+        ]
+        (all_,) = ladder.attackable.nonzero(as_tuple=True)
+        bound = _minimum_norm(guarded, norm, iterations)
+        strike(all_, MINIMUM_NORM, bound, torch.zeros_like(images[all_, 0, 0, 0]))
+    course = Course(ladder, [number for number, _ in attacks], full)
+    while len(places := course.next()):
+        strike(places, *attacks[course.stage], ladder.epsilons[course.levels[places]])
+        course.advance(places)
+    found = ladder.results(implied=not full)
+    return [replace(each, checks={"gradient_free": each.by == SQUARE}) for each in found]
 
 
-def _apgd(guarded: Guarded, norm: Norm, epsilon: float, iterations: int, key: str) -> Foreign:
-    def attack(images: Images, labels: Labels, examples: Examples) -> Images:
-        apgd = APGDAttack(
-            guarded, n_iter=iterations, norm=NAMES[norm.name], eps=epsilon, logger=SILENT
+def _at_once(images: Images, rows: int = 1) -> dict[str, int]:
+    """Return how many images of so many rows each are attacked at once, by kind of device."""
+    return {images.device.type: max(1, few(images, ROWS) // rows)}
+
+
+class Course:
+    """At which level each example is attacked, and by which attack next.
+
+    Those that are least far run first, so that by the time of the last attack all that meet it are
+    there at once.
+
+    Attributes:
+        levels: of the examples; below 0 for those that are done.
+        stage: the place of the attack that is next.
+    """
+
+    def __init__(self, ladder: Ladder, attacks: Sequence[int], full: bool) -> None:
+        self._ladder, self._attacks, self._full = ladder, attacks, full
+        self.levels = torch.zeros_like(ladder.levels) if full else ladder.levels - 1
+        self.stage, self._stages = 0, torch.zeros_like(ladder.levels)
+        self._searched = torch.zeros_like(ladder.attackable)
+
+    def next(self) -> Places:
+        """Return the examples that the next attack is for; none at the end."""
+        levels = self.levels
+        under_way = self._ladder.attackable & (levels >= 0) & (levels < self._ladder.levels)
+        if under_way.any():
+            self.stage = int(self._stages[under_way].min())
+        return (under_way & (self._stages == self.stage)).nonzero(as_tuple=True)[0]
+
+    def advance(self, places: Places) -> None:
+        """Send examples on to the next attack, or to another level."""
+        fell = self._ladder.levels[places] <= self.levels[places]
+        stood, fell = places[~fell], places[fell]
+        if not self._full:
+            self.levels[fell], self._stages[fell] = self._ladder.levels[fell] - 1, 0
+        if self._attacks[self.stage] == FAB:
+            self._searched[stood] = True  # without regard to epsilons: it would find no more
+        self._stages[stood] += 1
+        for stage, number in enumerate(self._attacks):
+            if number == FAB:
+                self._stages[(self._stages == stage) & self._searched] += 1
+        through = stood[self._stages[stood] == len(self._attacks)]
+        self.levels[through] = self.levels[through] + 1 if self._full else -1
+        self._stages[through] = 0
+
+
+@dataclass(frozen=True)
+class _Climbing:
+    """APGD as AutoAttack runs it, on a network and in balls of one kind."""
+
+    guarded: Guarded
+    norm: Norm
+    steps: int
+    key: str
+
+    def away(self, images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
+        """Climb the label's cross-entropy."""
+        start = self._start(images, examples, epsilons, "ce")
+        norm, steps = self.norm, self.steps
+        climbed = apgd(
+            self.guarded, images, labels, epsilons, norm, start=start, loss="ce", steps=steps
         )
-        return _run_apgd(apgd, images, labels, _start(images, examples, norm, epsilon, key))
+        return climbed.points
 
-    return attack
+    def towards(
+        self, images: Images, labels: Labels, examples: Examples, epsilons: Sizes
+    ) -> Images:
+        """Climb to the likeliest other class first, then to all others at once."""
+        logits = logits_of(self.guarded, images)
+        targets = logits.argsort(1, descending=True)[:, 1 : TARGETS + 1]
+        loss = "dlr-targeted" if logits.shape[1] > 3 else "ce-targeted"
+        found, left = images.clone(), torch.arange(len(images), device=images.device)
+        for some in (targets[:, :1], targets[:, 1:]):
+            if some.shape[1] and len(left):
+                given = (images[left], labels[left], examples[left], epsilons[left], some[left])
+                sizes = _at_once(images, some.shape[1])
+                points, fell = in_chunks(partial(self._targeted, loss), *given, sizes=sizes)
+                found[left[fell]] = points[fell]
+                left = left[~fell]
+        return found
 
-
-def _targeted_apgd(
-    guarded: Guarded, norm: Norm, epsilon: float, iterations: int, key: str
-) -> Foreign:
-    def attack(images: Images, labels: Labels, examples: Examples) -> Images:
-        apgd = APGDAttack_targeted(
-            guarded, n_iter=iterations, norm=NAMES[norm.name], eps=epsilon, logger=SILENT
+    def _targeted(
+        self,
+        loss: str,
+        images: Images,
+        labels: Labels,
+        examples: Examples,
+        epsilons: Sizes,
+        targets: Int64[Tensor, "batch targets"],
+    ) -> tuple[Images, Bool[Tensor, " batch"]]:
+        """Return for each image a point that fooled the network, and which images have one."""
+        count = targets.shape[1]
+        owners = torch.arange(len(images), device=images.device).repeat_interleave(count)
+        flat = targets.flatten()
+        streams = examples[owners] * MANY_CLASSES + flat
+        climbed = apgd(
+            self.guarded,
+            images[owners],
+            labels[owners],
+            epsilons[owners],
+            self.norm,
+            start=self._start(images[owners], streams, epsilons[owners], "targeted"),
+            loss=loss,
+            targets=flat,
+            owners=owners,
+            steps=self.steps,
         )
-        found = images.clone()
-        targets = _targets(guarded, images)
-        if targets.shape[1] < 3:  # fewer than four classes
-            apgd.loss = "ce-targeted"
-        left = torch.arange(len(images), device=images.device)
-        for number, target in enumerate(targets.T):
-            start = _start(images[left], examples[left], norm, epsilon, f"{key}/{number}")
-            apgd.y_target = target[left]
-            found[left] = _run_apgd(apgd, images[left], labels[left], start)
-            left = left[logits_of(guarded, found[left]).argmax(1) == labels[left]]
-            if not len(left):
-                break
+        fell = climbed.fell.view(-1, count)
+        first = fell.int().argmax(1)  # of an image's rows that fell at once
+        return climbed.points.unflatten(0, (-1, count))[owners[::count], first], fell.any(1)
+
+    def _start(self, images: Images, streams: Examples, epsilons: Sizes, name: str) -> Images:
+        """Draw starts as APGD does: uniform noise, or Gaussian for L2, as large as the ball."""
+        draws, shape = KeyedDraws(f"{self.key}/{name}", streams), images.shape[1:]
+        noise = draws.uniform(-1, 1, *shape) if self.norm.name == "linf" else draws.normal(*shape)
+        return images + each(epsilons / self.norm.size(noise)) * noise
+
+
+def _fab(guarded: Guarded, norm: Norm, steps: int) -> Rows:
+    """Make FAB, which leaves an image alone as soon as its error is nearer than its epsilon."""
+
+    def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
+        def search(images: Images, labels: Labels, epsilons: Sizes) -> tuple[Images]:
+            return (_nearest_by_fab(guarded, images, labels, epsilons, norm, steps),)
+
+        (found,) = in_chunks(search, images, labels, epsilons)
         return found
 
     return attack
 
 
-def _run_apgd(apgd: APGDAttack, images: Images, labels: Labels, start: Images) -> Images:
-    """Return what APGD makes of `start`: the points that fooled the network, else its starts."""
-    apgd.init_hyperparam(images)
-    with dice(0):  # it draws a start that it then does not use
-        *_, found = apgd.attack_single_run(images, labels, x_init=start)
-    return found  # type: ignore[no-any-return]
+def _minimum_norm(guarded: Guarded, norm: Norm, steps: int) -> Rows:
+    """Make FMN, or DDN for L2."""
+    from foolbox.attacks.ddn import DDNAttack
+    from foolbox.attacks.fast_minimum_norm import LInfFMNAttack
 
+    def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
+        def search(images: Images, labels: Labels) -> tuple[Images]:
+            oracle = Oracle(guarded, images, labels, norm, torch.inf)
+            build = LInfFMNAttack if norm.name == "linf" else partial(DDNAttack, init_epsilon=0.1)
+            _run(build(steps=steps), oracle, images, labels, 0)
+            return (_drawn_in(guarded, images, labels, oracle.nearest),)
 
-def _start(images: Images, examples: Examples, norm: Norm, epsilon: float, key: str) -> Images:
-    """Draw starts as APGD does: uniform noise, or Gaussian for L2, as large as the ball."""
-    draws = KeyedDraws(key, examples)
-    shape = images.shape[1:]
-    noise = draws.uniform(-1, 1, *shape) if norm.name == "linf" else draws.normal(*shape)
-    return images + epsilon * noise / norm.size(noise).view(-1, 1, 1, 1)
-
-
-def _targets(guarded: Guarded, images: Images) -> Tensor:
-    """Return the classes that targeted attacks try, from the second likeliest on: one row each."""
-    return logits_of(guarded, images).argsort(1, descending=True)[:, 1 : TARGETS + 1]
-
-
-def _fab(guarded: Guarded, norm: Norm, epsilon: float, iterations: int) -> Foreign:
-    """Make FAB, which leaves an image alone as soon as its error is nearer than `epsilon`."""
-
-    def attack(images: Images, labels: Labels, examples: Examples) -> Images:
-        fab = FABAttack_PT(guarded, NAMES[norm.name], n_iter=iterations, device=images.device)
-        nearest, sizes = images.clone(), torch.full_like(images[:, 0, 0, 0], torch.inf)
-        for number in range(_targets(guarded, images[:1]).shape[1]):
-            (left,) = (sizes > epsilon).nonzero(as_tuple=True)
-            if not len(left):
-                break
-            fab.target_class = number + 2  # it counts the likeliest class as 1
-            found = fab.attack_single_run(images[left], labels[left], is_targeted=True)
-            size = norm.size(found - images[left])
-            closer = (size > 0) & (size < sizes[left])  # where it fails it returns the image
-            nearest[left[closer]], sizes[left[closer]] = found[closer], size[closer]
-        return nearest
+        (found,) = in_chunks(search, images, labels)
+        return found
 
     return attack
 
 
-class _Square(SquareAttack):  # type: ignore[misc]
-    """Square with a generator of its own, so that networks can be attacked side by side.
-
-    Its random numbers are the same for all examples, and so not those of a batch.
-    """
-
-    generator: torch.Generator
-    height, width = 0, 0  # of the images, without what `_tiled` adds
-
-    def normalize(self, x: Images) -> Images:
-        """Divide perturbations by their length; there are none beside the images."""
-        x[:, :, self.height :], x[..., self.width :] = 0, 0
-        normalized: Images = super().normalize(x)
-        return normalized
-
-    def random_choice(self, shape: list[int]) -> Tensor:
-        """Draw signs for one example, and repeat them for the others."""
-        one = [1, *shape[1:]] if len(shape) == 4 else shape
-        return (2 * self._uniform(one) - 1).sign().expand(shape)
-
-    def random_int(self, low: int = 0, high: int = 1, shape: Sequence[int] = (1,)) -> Tensor:
-        """Draw from low to high - 1."""
-        return (low + (high - low) * self._uniform(shape)).long()
-
-    def eta(self, s: int) -> Tensor:
-        """Return the pattern of a square of L2, which lies on its side at random."""
-        with dice(0):  # it always draws that it stands
-            upright: Tensor = super().eta(s)
-        return upright.T if self._uniform([1]) > 0.5 else upright
-
-    def _uniform(self, shape: Sequence[int]) -> Tensor:
-        return torch.rand(*shape, generator=self.generator).to(self.device)
-
-    def margin_and_loss(self, x: Images, y: Labels) -> tuple[Tensor, Tensor]:
-        """Count a tie as an error; it does so itself, but for the start, after which it fails."""
-        margin, loss = super().margin_and_loss(x, y)
-        return margin.masked_fill(margin == 0, -TINY), loss
+def _nearest_by_fab(
+    guarded: Guarded, images: Images, labels: Labels, epsilons: Sizes, norm: Norm, steps: int
+) -> Images:
+    name = {"linf": "Linf", "l2": "L2"}[norm.name]
+    fab = FABAttack_PT(guarded, name, n_iter=steps, device=images.device)
+    nearest, sizes = images.clone(), torch.full_like(epsilons, torch.inf)
+    classes = logits_of(guarded, images[:1]).shape[1]
+    for number in range(min(TARGETS, classes - 1)):
+        (left,) = (sizes > epsilons).nonzero(as_tuple=True)
+        if not len(left):
+            break
+        fab.target_class = number + 2  # it counts the likeliest class as 1
+        found = fab.attack_single_run(images[left], labels[left], is_targeted=True)
+        size = norm.size(found - images[left])
+        closer = (size > 0) & (size < sizes[left])  # where it fails it returns the image
+        nearest[left[closer]], sizes[left[closer]] = found[closer], size[closer]
+    return nearest
 
 
-def _square(guarded: Guarded, norm: Norm, epsilon: float, queries: int, seed: int) -> Foreign:
-    def attack(images: Images, labels: Labels, examples: Examples) -> Images:
-        height, width = images.shape[2:]
-
-        def cropped(points: Images) -> Tensor:
-            logits: Tensor = guarded(points[:, :, :height, :width])
-            return logits
-
-        square = _Square(
-            cropped, NAMES[norm.name], n_queries=queries, eps=epsilon, resc_schedule=False
-        )
-        square.height, square.width = height, width
-        points = _tiled(images) if norm.name == "l2" else images
-        square.init_hyperparam(points)
-        square.generator = torch.Generator().manual_seed(seed)
-        _, found = square.attack_single_run(points, labels)
-        return found[:, :, :height, :width]  # type: ignore[no-any-return]
+def _square(guarded: Guarded, norm: Norm, queries: int, seed: int) -> Rows:
+    def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
+        return square(guarded, images, labels, epsilons, norm, seed=seed, queries=queries)
 
     return attack
-
-
-def _tiled(images: Images) -> Tensor:
-    """Pad images to a size that Square can start on in L2, if theirs is none.
-
-    It lays squares of a fifth of the height side by side, from an offset that is the height's
-    remainder, and fails where the last one does not fit: on most images that are not square.
-    """
-    height, width = images.shape[2:]
-    tall = next(size for size in count(max(height, 5)) if _fits(size, size))
-    wide = next(size for size in count(width) if _fits(tall, size))
-    if (tall, wide) == (height, width):
-        return images
-    return F.pad(images, (0, wide - width, 0, tall - height))
-
-
-def _fits(height: int, size: int) -> bool:
-    side, offset = height // 5, height % 5 // 2
-    return size >= side and offset + size // side * side <= size

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from selbench.attacks.folding import given
 from selbench.attacks.gradient import NEVER, Attacked, check_inputs, logits_of
 from selbench.attacks.losses import tempered
-from selbench.attacks.norms import SLACK, Norm, inside
+from selbench.attacks.norms import SLACK, Epsilon, Norm, inside
 from selbench.chunks import in_chunks
 from selbench.types import Examples, Images, Labels, Logits
 
@@ -44,13 +44,33 @@ class Guarded(nn.Module):
         return tempered(logits) if logits.requires_grad else logits
 
 
+@torch.no_grad()
+def confirmed(
+    network: nn.Module,
+    clean: Images,
+    labels: Labels,
+    found: Images,
+    norm: Norm,
+    epsilon: Epsilon,
+) -> tuple[Images, Logits, Bool[Tensor, " batch"]]:
+    """Bring what was found into [0, 1] and into the ball, and show it to the network.
+
+    Returns:
+        the images shown, their logits, and which fool the network from inside the ball.
+    """
+    within = torch.where(found.isfinite(), found, clean).clamp(0, 1)
+    within = (clean + norm.project(within - clean, epsilon)).clamp(0, 1)
+    logits = logits_of(network, within)
+    return within, logits, (logits.argmax(1) != labels) & inside(clean, within, norm, epsilon)
+
+
 @dataclass(frozen=True)
 class Felled(Attacked):
     """What several attacks made of a batch.
 
     Attributes:
-        by: the place, in a list of attacks, of the one that an example fell to; NEVER for one that
-            did not fall to any, and for one misclassified from the start.
+        by: the place, in a list of attacks, of the one that an example fell to; below 0 where it
+            fell to none: NEVER, or a reason of `selbench.attacks.ladder.WHY`.
     """
 
     by: Int64[Tensor, " batch"]
@@ -69,6 +89,7 @@ class Standing:
     ) -> None:
         """Look which examples are misclassified from the start; epsilons are checked when used."""
         check_inputs(images, [])
+        network = given(network)
         logits = logits_of(network, images)
         wrong = logits.argmax(1) != labels
         self._network, self._labels, self._examples = network, labels, examples
@@ -111,18 +132,14 @@ class Standing:
     def _offer(
         self, places: Tensor, found: Images, norm: Norm, epsilon: float, number: int
     ) -> None:
-        """Count as fallen the examples at `places` whose images in `found` fool the network.
-
-        They are first brought into [0, 1] and into the ball, and then shown to the network.
-        """
+        """Count as fallen the examples at `places` whose images in `found` fool the network."""
         check_inputs(self._clean[:0], [epsilon])
         if not len(places):
             return
-        clean, found = self._clean[places], found[places]
-        within = torch.where(found.isfinite(), found, clean).clamp(0, 1)
-        within = (clean + norm.project(within - clean, epsilon)).clamp(0, 1)
-        logits = logits_of(self._network, within)
-        hits = (logits.argmax(1) != self._labels[places]) & inside(clean, within, norm, epsilon)
+        labels = self._labels[places]
+        within, logits, hits = confirmed(
+            self._network, self._clean[places], labels, found[places], norm, epsilon
+        )
         hit = places[hits]
         self._images[hit], self._logits[hit] = within[hits], logits[hits]
         self._steps[hit], self._by[hit], self._left[hit] = 1, number, False

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from selbench.attacks.folding import folded
+from selbench.attacks.folding import searched
 from selbench.attacks.gradient import Attacked
 from selbench.chunks import BATCH, few, in_chunks
 from selbench.corrupted.stored import Stored
@@ -289,7 +289,7 @@ def run_attack(
     parts: list[list[Columns]] = [[] for _ in budgets]
     saved: dict[str, Tensor] = {}
     first = to_images(split.images[:2])
-    networks = [folded(network, first) for network in networks]
+    networks = [searched(network, first) for network in networks]
     size = max(save, few(split.images, GROUP))
     for start in range(0, len(split), size):
         rows = slice(start, start + size)

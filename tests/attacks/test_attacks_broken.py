@@ -28,6 +28,7 @@ from selbench import chunks
 from selbench.attacks.autoattack import SQUARE, autoattack
 from selbench.attacks.foreign import Guarded, Standing
 from selbench.attacks.gradient import NEVER
+from selbench.attacks.ladder import IMPLIED
 from selbench.attacks.masking import FLAGS
 from selbench.attacks.nearest import _drawn_in
 from selbench.attacks.norms import NORMS, inside
@@ -53,7 +54,7 @@ def test_without_gradients_only_what_needs_none_is_run(norm, attack):
     name = next(name for name, pair in ATTACKS.items() if pair[1] is attack)
     assert found.fallen.any() == (name in GRADIENT_FREE)
     if name.startswith("autoattack"):
-        assert set(found.by.tolist()) <= {NEVER, SQUARE}
+        assert set(found.by.tolist()) <= {IMPLIED, NEVER, SQUARE}
 
 
 @each_attack

@@ -153,7 +153,7 @@ def test_autoattack_is_the_packages_own(norm, network):
 
     images, labels = pictures(24)
     epsilon = EPSILONS[norm][1] * 0.8
-    options = {"attacks": list(STAGES), "version": "custom", "eps": epsilon, "seed": 0}
+    options = {"attacks": list(STAGES[1:]), "version": "custom", "eps": epsilon, "seed": 0}
     theirs = AutoAttack(network, norm={"linf": "Linf", "l2": "L2"}[norm], **options)
     theirs.apgd.n_restarts = theirs.fab.n_restarts = 1
     theirs.square.n_queries = 20

@@ -1,0 +1,103 @@
+"""Which of several epsilons each example falls to, and what felled it."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from selbench.attacks.folding import given
+from selbench.attacks.foreign import Felled, confirmed
+from selbench.attacks.gradient import NEVER, check_inputs, logits_of
+from selbench.attacks.norms import SLACK, Norm, Sizes
+from selbench.types import Images, Labels
+
+# Why an example stands, or was not attacked: what `Felled.by` says beside the place of an attack.
+WITHSTOOD = NEVER  # all attacks at this epsilon
+IMPLIED, WRONG, NOT_FINITE = -2, -3, -4
+WHY = {
+    WITHSTOOD: "withstood",
+    IMPLIED: "withstood a larger epsilon",
+    WRONG: "wrong before the attack",
+    NOT_FINITE: "outputs not finite",
+}
+
+
+class Ladder:
+    """Examples under attack at several epsilons, the levels; each keeps the nearest error found.
+
+    Examples that are misclassified, or whose logits are not finite, are not attacked.
+
+    Attributes:
+        epsilons: of the levels, rising.
+        levels: the smallest that each example is known to fall to, counted from 0; where there
+            is none, their number.
+        attackable: which examples can be attacked.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        network: nn.Module,
+        images: Images,
+        labels: Labels,
+        epsilons: Sequence[float],
+        norm: Norm,
+    ) -> None:
+        """Look at what the network, as it was given, makes of clean images."""
+        check_inputs(images, epsilons)
+        self._network, self._clean, self._labels, self._norm = given(network), images, labels, norm
+        self.epsilons: Sizes = torch.tensor(epsilons, device=images.device).to(images.dtype)
+        self._images, self._unharmed = images.clone(), logits_of(self._network, images)
+        self._logits = self._unharmed.clone()
+        self._wrong = self._logits.argmax(1) != labels
+        self._finite = self._logits.isfinite().all(1)
+        self.attackable = ~self._wrong & self._finite
+        self.levels = torch.full_like(labels, len(epsilons))
+        self._by = torch.full_like(labels, WITHSTOOD)
+
+    @torch.no_grad()
+    def offer(self, places: Int64[Tensor, " some"], found: Images, number: int) -> None:
+        """Look what an attack found for the examples at `places`.
+
+        Each counts at the smallest epsilon that holds it, if the example is not known to fall to
+        that one, and if it then still fools the network.
+        """
+        clean = self._clean[places]
+        found = torch.where(found.isfinite(), found, clean).clamp(0, 1)
+        sizes = self._norm.size(found - clean)
+        levels = torch.searchsorted(self.epsilons + SLACK, sizes)
+        (nearer,) = ((sizes > 0) & (levels < self.levels[places])).nonzero(as_tuple=True)
+        if not len(nearer):
+            return
+        places, levels = places[nearer], levels[nearer]
+        within, logits, hits = confirmed(
+            self._network,
+            clean[nearer],
+            self._labels[places],
+            found[nearer],
+            self._norm,
+            self.epsilons[levels],
+        )
+        hit = places[hits]
+        self._images[hit], self._logits[hit] = within[hits], logits[hits]
+        self.levels[hit], self._by[hit] = levels[hits], number
+
+    @torch.no_grad()
+    def results(self, implied: bool) -> list[Felled]:
+        """Return what there is at each epsilon.
+
+        `implied` says whether examples were attacked only at the largest that they withstood.
+        """
+        return [self._result(level, implied) for level in range(len(self.epsilons))]
+
+    def _result(self, level: int, implied: bool) -> Felled:
+        fell = self.levels <= level
+        fallen = fell | self._wrong
+        by = torch.where(fell, self._by, WITHSTOOD)
+        by[self._wrong], by[~self._wrong & ~self._finite] = WRONG, NOT_FINITE
+        if implied:
+            by[(by == WITHSTOOD) & (level < self.levels - 1)] = IMPLIED
+        steps = torch.where(fell, 1, NEVER).masked_fill(self._wrong, 0)
+        images = self._images.where(fell.view(-1, 1, 1, 1), self._clean)
+        return Felled(images, self._logits.where(fell[:, None], self._unharmed), fallen, steps, by)
