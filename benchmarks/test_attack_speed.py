@@ -1,4 +1,4 @@
-"""Attacking a ResNet20, beside foolbox and torchattacks, one run, and bare steps."""
+"""Attacking a ResNet20, beside foolbox, torchattacks, pyautoattack, one run, and bare steps."""
 
 import os
 import warnings
@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from selbench.attacks.folding import folded
+from selbench.attacks.autoattack import autoattack
+from selbench.attacks.folding import folded, searched
+from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import pgd, pgd_curve, pgd_grid
 from selbench.attacks.norms import NORMS
+from selbench.attacks.square import square
 from selbench.chunks import CHUNK
 from selbench.models import build_model, load_weights
 from selbench.study import ModelSpec
@@ -187,3 +190,76 @@ def test_full_grid_on_a_gpu(benchmark, network, data):
 
     benchmark.pedantic(grid, rounds=3, warmup_rounds=1)
     benchmark.extra_info["images per second"] = len(images) / benchmark.stats.stats.median
+
+
+def few_of(network, data, count):
+    """Return images that the network is right about, and their labels."""
+    images, labels = data
+    with torch.no_grad():
+        (right,) = (network(images[: 4 * count]).argmax(1) == labels[: 4 * count]).nonzero(
+            as_tuple=True
+        )
+    return images[right[:count]], labels[right[:count]]
+
+
+def by_pyautoattack(network, images, labels, epsilons):
+    """Return which examples fall to each epsilon: the standard version, an epsilon at a time."""
+    from pyautoattack import AutoAttack
+
+    fallen = []
+    for epsilon in epsilons:
+        attack = AutoAttack(network, norm="Linf", eps=epsilon, version="standard", seed=0)
+        attack.device = DEVICE
+        found, _ = attack.run_standard_evaluation(images.clone(), labels, batch_size=64)
+        with torch.no_grad():
+            fallen.append(network(found).argmax(1) != labels)
+    return torch.stack(fallen)
+
+
+@pytest.mark.parametrize(("epsilons", "least"), [(EPSILONS, 3), ([1 / 255], 2)])
+def test_autoattack_beside_pyautoattack(race, one_thread, network, data, epsilons, least):
+    """Target: three times as fast at seven epsilons, twice at one; verdicts no weaker.
+
+    Six images, of which a network without a defence withstands a few; the peer takes minutes.
+    """
+    images, labels = few_of(network, data, 6)
+    kept = {}
+
+    def ours():
+        examples = torch.arange(len(images), device=DEVICE)
+        quick = searched(network, images[:2])
+        found = autoattack(quick, images, labels, examples, epsilons, LINF)
+        kept["ours"] = torch.stack([each.fallen for each in found])
+
+    def theirs():
+        kept["theirs"] = by_pyautoattack(network, images, labels, epsilons)
+
+    ratio = race(ours, theirs, rounds=1)
+    standing = {name: (~fallen).sum(1).tolist() for name, fallen in kept.items()}
+    print(f"standing of {len(images)}: {standing}")  # noqa: T201
+    assert (kept["ours"] | ~kept["theirs"]).all()
+    assert ratio >= least
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_squares_bookkeeping_beside_bare_passes(race, one_thread, network, data, norm):
+    """Target: a query costs at most 1.1 times a forward pass of the examples that stand."""
+    images, labels = few_of(network, data, 64)
+    guarded, asked = Guarded(searched(network, images[:2])), []
+    epsilons = torch.full((len(images),), 0.25 / 255 if norm == "linf" else 8 / 255, device=DEVICE)
+    forward = guarded.network.forward
+
+    def attack():
+        square(guarded, images, labels, epsilons, NORMS[norm], seed=0, queries=20)
+
+    guarded.network.forward = lambda batch: asked.append(len(batch)) or forward(batch)
+    attack()
+    guarded.network.forward = forward
+    points = images.contiguous(memory_format=torch.channels_last)
+
+    def bare():
+        with torch.no_grad():
+            for count in asked:
+                guarded.network(points[:count])
+
+    assert race(attack, bare, rounds=7) >= 1 / 1.1

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from selbench.attacks.ladder import decisions
 from selbench.calibration import (
     Confidences,
     Spline,
@@ -17,7 +18,7 @@ from selbench.calibration import (
     ks_error,
     negative_log_likelihood,
 )
-from selbench.store import Cell, Measurement, Result
+from selbench.store import ATTACKS, Cell, Measurement, Result
 from selbench.types import Labels, Logits
 
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss", "brier")
@@ -59,7 +60,7 @@ def summary(cell: Cell, columns: Columns) -> Result:
         "cross_entropy": _mean(columns["loss"]),
         "brier": _mean(columns["brier"]),
     }
-    if cell.source != "attack" and _finite(columns):
+    if cell.source not in ATTACKS and _finite(columns):
         values |= _errors(columns["confidence"], _correct(columns))
     checks = [name for name in columns if name.startswith("masking_")]
     values |= {name: _mean(columns[name]) for name in checks}
@@ -86,11 +87,14 @@ def to_table(cells: Sequence[Cell], outcomes: Sequence[Columns]) -> pa.Table:
         arrays = [
             pa.array(columns[name].numpy()).cast(narrow.get(name, pa.float32())) for name in OUTCOME
         ]
+        names = [*OUTCOME]
+        if "by" in columns:
+            names, arrays = [*names, "by"], [*arrays, pa.array(decisions(columns["by"]))]
         key = pa.DictionaryArray.from_arrays(
             pa.array(np.zeros(len(arrays[0]), np.int32)), pa.array([cell.key])
         )
-        tables.append(pa.table([key, *arrays], names=["key", *OUTCOME]))
-    return pa.concat_tables(tables).unify_dictionaries()
+        tables.append(pa.table([key, *arrays], names=["key", *names]))
+    return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
 
 
 def from_table(table: pa.Table) -> dict[str, Columns]:

@@ -17,6 +17,7 @@ class Request(Frozen):
         corruptions, attacks: the names to take of those in the suites; () for all.
         save: keep the adversarials of so many images.
         retry: try again what failed before.
+        full: run AutoAttack at every epsilon.
         time_limit: seconds that a network may compute for a cell; None for no end.
         study: the words of the command line that name the study and its data.
         networks: those that bring networks; () where the study's are trained.
@@ -28,7 +29,8 @@ class Request(Frozen):
     attacks: tuple[str, ...] = ()
     save: Annotated[int, Field(ge=0)] = 0
     retry: bool = False
-    # Left out where it says nothing: manifests stay as they were.
+    # Left out where they say nothing: manifests stay as they were.
+    full: bool = Field(default=False, exclude_if=lambda asked: not asked)
     time_limit: Annotated[float, Field(gt=0)] | None = Field(
         default=None, exclude_if=lambda seconds: seconds is None
     )
@@ -75,7 +77,7 @@ OF_NETWORKS = {
     *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
     *("--mean", "--std", "--input-size", "--class-map", "--entry"),
 }
-FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--quiet", "-q"}
+FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--full", "--quiet", "-q"}
 
 
 def request_of(command: Sequence[str]) -> Request:

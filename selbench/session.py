@@ -263,6 +263,7 @@ class Session:
             scale,
             request.corruptions,
             request.attacks,
+            full=request.full,
             mechanism=self.study.mechanism,
             validation=held_out(self.study, self.dataset),
         )

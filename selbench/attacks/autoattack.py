@@ -11,23 +11,29 @@ from functools import partial
 
 import torch
 from jaxtyping import Bool, Int64
-from pyautoattack.fab_pt import FABAttack_PT  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
 from selbench.attacks.apgd import apgd
-from selbench.attacks.foreign import Felled, Guarded
+from selbench.attacks.descent import fmn
+from selbench.attacks.fab import fab
+from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import logits_of
-from selbench.attacks.ladder import Ladder
+from selbench.attacks.ladder import (
+    APGD,
+    APGD_TARGETED,
+    FAB,
+    FMN,
+    SQUARE,
+    Decided,
+    Ladder,
+)
 from selbench.attacks.masking import differentiable
-from selbench.attacks.nearest import Oracle, _drawn_in, _run
 from selbench.attacks.norms import Norm, Sizes, each
 from selbench.attacks.square import square
 from selbench.chunks import few, in_chunks
 from selbench.types import Examples, Images, Labels
 
-STAGES = ("minimum-norm", "apgd-ce", "apgd-t", "fab-t", "square")  # an example meets them in turn
-MINIMUM_NORM, APGD, APGD_TARGETED, FAB, SQUARE = range(5)
 TARGETS = 9  # other classes that targeted attacks try, the likeliest first
 ROWS = 4096  # of images and targets, that are climbed with at once
 
@@ -50,14 +56,16 @@ def autoattack(
     iterations: int = 100,
     queries: int = 5000,
     full: bool = False,
-) -> list[Felled]:
+) -> list[Decided]:
     """Find which epsilons each example falls to, and attack it where that is in doubt.
 
-    A minimum-norm attack (FMN in L-inf, DDN in L2) bounds how far errors are: epsilons above have
-    fallen. AutoAttack's four then run at the largest epsilon below. An example that falls goes down
-    to the largest epsilon that what felled it does not lie within, and meets all of them again; one
-    that withstands them is taken to withstand all smaller epsilons too. With `full` it is attacked
-    at each of these, the smallest first.
+    Of several epsilons, FMN shows which hold an error: these have fallen. AutoAttack's four then
+    run at the largest that is left. An example that falls goes down to the largest epsilon that
+    does not hold what felled it, and meets all of them again; one that withstands them is taken to
+    withstand all smaller epsilons too. With `full` it is attacked at each of these, the smallest
+    first.
+
+    Examples are attacked together whatever their epsilons, and for all targets at once.
 
     Without gradients Square runs alone. Where there are fewer than ten classes all others are
     targets; where there are fewer than four, whose ratio of logits is not defined, the target's
@@ -97,12 +105,13 @@ def autoattack(
         attacks = [
             (APGD, climbing.away),
             (APGD_TARGETED, climbing.towards),
-            (FAB, _fab(guarded, norm, iterations)),
+            (FAB, _fab(network, norm, iterations)),
             *attacks,
         ]
-        (all_,) = ladder.attackable.nonzero(as_tuple=True)
-        bound = _minimum_norm(guarded, norm, iterations)
-        strike(all_, MINIMUM_NORM, bound, torch.zeros_like(images[all_, 0, 0, 0]))
+        if len(epsilons) > 1:  # a single one most images fall to in fewer steps than FMN takes
+            (all_,) = ladder.attackable.nonzero(as_tuple=True)
+            sizes = torch.zeros_like(images[all_, 0, 0, 0])
+            strike(all_, FMN, _fmn(network, norm, iterations), sizes)
     course = Course(ladder, [number for number, _ in attacks], full)
     while len(places := course.next()):
         strike(places, *attacks[course.stage], ladder.epsilons[course.levels[places]])
@@ -230,54 +239,18 @@ class _Climbing:
         return images + each(epsilons / self.norm.size(noise)) * noise
 
 
-def _fab(guarded: Guarded, norm: Norm, steps: int) -> Rows:
-    """Make FAB, which leaves an image alone as soon as its error is nearer than its epsilon."""
-
+def _fab(network: nn.Module, norm: Norm, steps: int) -> Rows:
     def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
-        def search(images: Images, labels: Labels, epsilons: Sizes) -> tuple[Images]:
-            return (_nearest_by_fab(guarded, images, labels, epsilons, norm, steps),)
-
-        (found,) = in_chunks(search, images, labels, epsilons)
-        return found
+        return fab(network, images, labels, epsilons, norm, steps=steps)
 
     return attack
 
 
-def _minimum_norm(guarded: Guarded, norm: Norm, steps: int) -> Rows:
-    """Make FMN, or DDN for L2."""
-    from foolbox.attacks.ddn import DDNAttack
-    from foolbox.attacks.fast_minimum_norm import LInfFMNAttack
-
+def _fmn(network: nn.Module, norm: Norm, steps: int) -> Rows:
     def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
-        def search(images: Images, labels: Labels) -> tuple[Images]:
-            oracle = Oracle(guarded, images, labels, norm, torch.inf)
-            build = LInfFMNAttack if norm.name == "linf" else partial(DDNAttack, init_epsilon=0.1)
-            _run(build(steps=steps), oracle, images, labels, 0)
-            return (_drawn_in(guarded, images, labels, oracle.nearest),)
-
-        (found,) = in_chunks(search, images, labels)
-        return found
+        return fmn(network, images, labels, norm, steps=steps)
 
     return attack
-
-
-def _nearest_by_fab(
-    guarded: Guarded, images: Images, labels: Labels, epsilons: Sizes, norm: Norm, steps: int
-) -> Images:
-    name = {"linf": "Linf", "l2": "L2"}[norm.name]
-    fab = FABAttack_PT(guarded, name, n_iter=steps, device=images.device)
-    nearest, sizes = images.clone(), torch.full_like(epsilons, torch.inf)
-    classes = logits_of(guarded, images[:1]).shape[1]
-    for number in range(min(TARGETS, classes - 1)):
-        (left,) = (sizes > epsilons).nonzero(as_tuple=True)
-        if not len(left):
-            break
-        fab.target_class = number + 2  # it counts the likeliest class as 1
-        found = fab.attack_single_run(images[left], labels[left], is_targeted=True)
-        size = norm.size(found - images[left])
-        closer = (size > 0) & (size < sizes[left])  # where it fails it returns the image
-        nearest[left[closer]], sizes[left[closer]] = found[closer], size[closer]
-    return nearest
 
 
 def _square(guarded: Guarded, norm: Norm, queries: int, seed: int) -> Rows:

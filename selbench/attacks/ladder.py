@@ -12,6 +12,9 @@ from selbench.attacks.gradient import NEVER, check_inputs, logits_of
 from selbench.attacks.norms import SLACK, Norm, Sizes
 from selbench.types import Images, Labels
 
+STAGES = ("fmn", "apgd-ce", "apgd-t", "fab-t", "square")  # an example meets them in turn
+FMN, APGD, APGD_TARGETED, FAB, SQUARE = range(5)
+
 # Why an example stands, or was not attacked: what `Felled.by` says beside the place of an attack.
 WITHSTOOD = NEVER  # all attacks at this epsilon
 IMPLIED, WRONG, NOT_FINITE = -2, -3, -4
@@ -21,6 +24,15 @@ WHY = {
     WRONG: "wrong before the attack",
     NOT_FINITE: "outputs not finite",
 }
+
+
+def decisions(by: Int64[Tensor, " batch"]) -> list[str]:
+    """Return in words what felled each example, or why it stands."""
+    return [STAGES[place] if place >= 0 else WHY[place] for place in by.tolist()]
+
+
+class Decided(Felled):
+    """A `Felled` whose `by` is a place in `STAGES`, or a reason of `WHY`."""
 
 
 class Ladder:
@@ -84,14 +96,14 @@ class Ladder:
         self.levels[hit], self._by[hit] = levels[hits], number
 
     @torch.no_grad()
-    def results(self, implied: bool) -> list[Felled]:
+    def results(self, implied: bool) -> list[Decided]:
         """Return what there is at each epsilon.
 
         `implied` says whether examples were attacked only at the largest that they withstood.
         """
         return [self._result(level, implied) for level in range(len(self.epsilons))]
 
-    def _result(self, level: int, implied: bool) -> Felled:
+    def _result(self, level: int, implied: bool) -> Decided:
         fell = self.levels <= level
         fallen = fell | self._wrong
         by = torch.where(fell, self._by, WITHSTOOD)
@@ -100,4 +112,4 @@ class Ladder:
             by[(by == WITHSTOOD) & (level < self.levels - 1)] = IMPLIED
         steps = torch.where(fell, 1, NEVER).masked_fill(self._wrong, 0)
         images = self._images.where(fell.view(-1, 1, 1, 1), self._clean)
-        return Felled(images, self._logits.where(fell[:, None], self._unharmed), fallen, steps, by)
+        return Decided(images, self._logits.where(fell[:, None], self._unharmed), fallen, steps, by)

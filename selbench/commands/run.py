@@ -73,6 +73,9 @@ def run(
             min=0, max=1000, help="Keep what attacks make of so many images, 1000 at most."
         ),
     ] = 0,
+    full: Annotated[
+        bool, typer.Option("--full", help="Run AutoAttack at every epsilon, not where in doubt.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -108,6 +111,7 @@ def run(
         attacks=tuple(split_words(attack) or ()),
         save=save_adversarials,
         retry=retry_failed,
+        full=full,
         time_limit=time_limit,
         study=study_words(study, options, **mechanism),
         networks=network_words(options),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from selbench.findings import Finding, findings_in, spoiling, told
 from selbench.leaderboard.columns import COLUMNS
-from selbench.store import StudyStore
+from selbench.store import ATTACKS, StudyStore
 
 FINDINGS = "findings"  # the column of sentences, where there are any
 
@@ -15,7 +15,7 @@ FINDINGS = "findings"  # the column of sentences, where there are any
 def meaningful(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Leave out accuracies under attacks that a finding makes meaningless."""
     for name, found in findings_in(manifest).items():
-        own = (rows["subject"] == name) & (rows["source"] == "attack")
+        own = (rows["subject"] == name) & (rows["source"].isin(ATTACKS))
         spoilt = [each for each in set(rows.loc[own, "condition"]) if spoiling(found, each)]
         rows = rows[~(own & rows["condition"].isin(spoilt))]
     return rows
@@ -30,7 +30,7 @@ def withheld(manifest: Mapping[str, Any]) -> set[str]:
     asked = {
         tuple(name.split("/")[:2])
         for name, (source, *_) in manifest["conditions"].items()
-        if source == "attack"
+        if source in ATTACKS
     }
     spoilt = {pair for pair in asked if any(spoiling(found, pair[1]) for found in every)}
     return {

@@ -18,7 +18,9 @@ cells and the manifest say of themselves what they must be, which whoever reads 
 """
 
 from selbench.store.cells import (
+    ATTACKS,
     CELL,
+    EVERY_EPSILON,
     MEASURED,
     Cell,
     Failure,
@@ -39,8 +41,10 @@ from selbench.store.study_store import (
 )
 
 __all__ = [
+    "ATTACKS",
     "CELL",
     "COMPLETE",
+    "EVERY_EPSILON",
     "FINISH",
     "FORMAT",
     "INCOMPLETE",

@@ -71,6 +71,9 @@ class Cell:
         return fingerprint(asdict(self))
 
 
+EVERY_EPSILON = "attack; every epsilon"
+ATTACKS = ("attack", EVERY_EPSILON)  # the sources of what attacks make
+
 CELL = tuple(Cell.__dataclass_fields__)
 
 

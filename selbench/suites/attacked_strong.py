@@ -1,6 +1,7 @@
 """The suite of attacks that would notice what the usual ones do not."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from selbench.attacks.nearest import (
 from selbench.attacks.norms import NORMS
 from selbench.attacks.strong import DRAWS, STEPS, noise, transferred
 from selbench.metrics import METRICS, Metric, Rows
+from selbench.store import EVERY_EPSILON
 from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, TABLE, attacks
 from selbench.suites.pieces import Attack
 from selbench.suites.work import SUITES, Passes, Setting, Work
@@ -25,13 +27,14 @@ Levels = tuple[float, ...]  # epsilons in 255ths, rising
 
 EPSILONS: dict[str, Levels] = {"linf": LINF_EPSILONS, "l2": L2_EPSILONS}
 # AutoAttack takes long: the small budgets at which undefended networks differ, and the usual one.
-AUTOATTACK_LINF: Levels = (0.5, 1.0, 2.0, 8.0)
-AUTOATTACK_L2: Levels = (16.0, 32.0, 64.0, 128.0)
+AUTOATTACK: dict[str, Levels] = {"linf": (0.5, 1.0, 2.0, 8.0), "l2": (16.0, 32.0, 64.0, 128.0)}
+# Counted: the bound (and whether there are gradients), FAB, and what runs at every level.
+MINIMUM, ONCE, EACH = Passes(2, 101), Passes(901, 900), Passes(5013, 1000)
 
 
-def _autoattack_passes(levels: Levels) -> Passes:
-    """Count Square and both APGDs for every budget, and FAB once."""
-    return Passes(1000 + 5000 * len(levels), 901 + 1010 * len(levels))
+def _autoattack_passes(levels: int) -> Passes:
+    """Count the bound and FAB once, Square and both APGDs at so many levels."""
+    return MINIMUM + ONCE + EACH * levels
 
 
 PASSES = {
@@ -42,8 +45,7 @@ PASSES = {
     "fmn-linf": Passes(HALVINGS + 2, 101),
     "deepfool-l2": Passes(HALVINGS + 3, 451),
     "hopskipjump-l2": Passes(QUERIES + HALVINGS + 2 + 5 * TRIES),
-    "autoattack-linf": _autoattack_passes(AUTOATTACK_LINF),
-    "autoattack-l2": _autoattack_passes(AUTOATTACK_L2),
+    **{f"autoattack-{norm}": _autoattack_passes(1) for norm in AUTOATTACK},
 }
 
 
@@ -61,9 +63,16 @@ def attacks_strong(setting: Setting) -> list[Work]:
             for name, (norm, _) in MINIMUM_NORM.items()
         ),
         _piece("hopskipjump-l2", L2_EPSILONS, hop_skip_jump, version=2),
-        _piece("autoattack-linf", AUTOATTACK_LINF, partial(autoattack, norm=linf)),
-        _piece("autoattack-l2", AUTOATTACK_L2, partial(autoattack, norm=l2)),
+        *(_autoattack(norm, levels, setting.full) for norm, levels in AUTOATTACK.items()),
     ]
+
+
+def _autoattack(norm: str, levels: Levels, full: bool) -> Attack:
+    attack = partial(autoattack, norm=NORMS[norm], full=full)
+    piece = _piece(f"autoattack-{norm}", levels, attack, version=2)
+    if not full:
+        return piece
+    return replace(piece, source=EVERY_EPSILON, each=_autoattack_passes(len(levels)))
 
 
 def _piece(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from selbench.attacks.folding import searched
 from selbench.attacks.gradient import Attacked
+from selbench.attacks.ladder import Decided
 from selbench.chunks import BATCH, few, in_chunks
 from selbench.corrupted.stored import Stored
 from selbench.crew import Map, StoppedError, map_in_turn
@@ -299,6 +300,8 @@ def run_attack(
         for level, kept, result in zip(budgets, parts, found, strict=True):
             columns = outcome(result.logits, labels)
             columns |= {f"masking_{name}": holds for name, holds in result.checks.items()}
+            if isinstance(result, Decided):
+                columns["by"] = result.by
             assert ((columns["prediction"] != labels) == result.fallen).all()
             kept.append({"example": examples, "label": labels, **columns})
             if not start and (result is found[-1] or result.images is not found[-1].images):

@@ -47,6 +47,7 @@ class Setting:
         scale: the image size whose corruption constants are used; None for the images' own.
         corruptions, attacks: the names to take of those in a suite; () for all.
         stored: a set on disk to take corrupted or shifted images from, instead of making them.
+        full: whether AutoAttack runs at every epsilon, not only where a verdict is in doubt.
         mechanism: how the analyses look at networks.
         validation: the training images that were held out; None where there are none.
     """
@@ -57,6 +58,7 @@ class Setting:
     corruptions: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     stored: CorruptedSet | ShiftedSet | None = None
+    full: bool = False
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
     validation: HeldOut | None = None
 

@@ -12,8 +12,9 @@ from networks import CLASSES, SIDE, Detached, Linear, Quantised, grey, pictures,
 from quick_attacks import ATTACKS, EPSILONS, each_attack, each_norm, gradient_free, run, standing
 
 from selbench.attacks import nearest
-from selbench.attacks.autoattack import SQUARE, STAGES, autoattack
+from selbench.attacks.autoattack import SQUARE, autoattack
 from selbench.attacks.gradient import NEVER, logits_of, pgd_grid
+from selbench.attacks.ladder import STAGES
 from selbench.attacks.masking import FLAGS
 from selbench.attacks.nearest import MINIMUM_NORM, hop_skip_jump, minimum_norm
 from selbench.attacks.norms import NORMS, inside
@@ -148,6 +149,7 @@ def test_autoattack_leaves_no_more_than_pgd_does(norm, network):
 
 
 @each_norm
+@pytest.mark.sample
 def test_autoattack_is_the_packages_own(norm, network):
     from pyautoattack import AutoAttack
 
@@ -167,12 +169,13 @@ def test_autoattack_is_the_packages_own(norm, network):
         _, predictions = theirs.run_standard_evaluation(images, labels)
     finally:
         sys.settrace(tracer)  # it takes away that of coverage
-    (ours,) = autoattack(
-        network, images, labels, torch.arange(24), [epsilon], NORMS[norm],
-        iterations=20, queries=20,
-    )  # fmt: skip
-    assert 6 < ours.fallen.sum() < 21
-    assert (ours.fallen != (predictions != labels)).sum() <= 1
+    for full, epsilons in ((True, [epsilon]), (False, [epsilon / 3, epsilon, 3 * epsilon])):
+        found = autoattack(
+            network, images, labels, torch.arange(24), epsilons, NORMS[norm], full=full,
+            iterations=20, queries=20,
+        )  # fmt: skip
+        assert 6 < predictions.ne(labels).sum() < 21
+        assert torch.equal(found[epsilons.index(epsilon)].fallen, predictions != labels)
 
 
 @pytest.mark.soak
