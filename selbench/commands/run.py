@@ -74,7 +74,10 @@ def run(
         ),
     ] = 0,
     full: Annotated[
-        bool, typer.Option("--full", help="Run AutoAttack at every epsilon, not where in doubt.")
+        bool,
+        typer.Option(
+            "--full", help="Run AutoAttack at every epsilon, not only where a verdict is in doubt."
+        ),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
