@@ -9,6 +9,7 @@ import pytest
 
 from selbench.errors import SelbenchError
 from selbench.store import FORMAT, MEASURED, Cell, Measurement, Result, StudyStore, open_studies
+from selbench.tidy import tidy
 
 CELL = Cell(
     suite="corruptions",
@@ -247,3 +248,13 @@ def test_damaged_file_of_a_cell_is_named(store):
     for read in (store.keys, store.measurements):
         with pytest.raises(SelbenchError, match=rf"{path} is damaged .*; delete it and run"):
             read()
+
+
+def test_rows_are_sorted_by_every_column_and_what_is_missing_comes_last():
+    values = {"layer": (10, None, 9), "level": (0.5, None, -1.0), "subject": ("b", None, "a")}
+    for name, (most, missing, least) in values.items():
+        rows = [{"suite": "s", name: each} for each in (missing, most, least)]
+        found = tidy([{"suite": "t", name: least}, *rows], ("suite", name))
+        assert found["suite"].tolist() == ["s", "s", "s", "t"]
+        assert found[name].tolist()[:2] == [least, most]
+        assert found[name].isna().tolist() == [False, False, True, False]
