@@ -30,6 +30,8 @@ from selbench.suites import SUITES, Analysis, Comparison, Setting, collect
 from selbench.suites.layered import summarised
 from selbench.training import to_images
 
+pytestmark = pytest.mark.long(12)
+
 SMALL = Setting(32, 32)
 LAYERS = 7
 

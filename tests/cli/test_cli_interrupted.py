@@ -10,6 +10,8 @@ from kept import manifest
 from selbench.store import StudyStore
 from selbench.training import run as training_run
 
+pytestmark = pytest.mark.long(7)
+
 CONDITIONS = [
     ("clean", None),
     ("gaussian_noise", 1),

@@ -13,6 +13,8 @@ import torch
 
 from corruptions import CORRUPTIONS, corrupt, frost
 
+pytestmark = pytest.mark.long(8)
+
 FILE = Path(__file__).with_name("recorded.json")
 SEVERITIES = (2, 4, 5)
 VALUES = 48

@@ -17,6 +17,8 @@ from selbench.errors import SelbenchError
 from selbench.models import build_model, load_weights
 from selbench.study import load_study
 
+pytestmark = pytest.mark.long(8)
+
 
 class Counting(nn.Module):
     """Keeps a count of its calls, and trains until it is told not to."""

@@ -17,6 +17,8 @@ from selbench.errors import SelbenchError
 from selbench.pytest_plugin import assert_robust
 from selbench.study import load_study
 
+pytestmark = pytest.mark.long(12)
+
 SCALE = 1.0
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from selbench.figures import FIGURES
 
+pytestmark = pytest.mark.long(7)
+
 COMPONENTS = {
     "whiten": '''\
 from corruptions.registry import corruption

@@ -28,6 +28,8 @@ from selbench.pytest_plugin import assert_robust
 from selbench.store import StudyStore
 from selbench.subjects import Network
 
+pytestmark = pytest.mark.long(9)
+
 PLANTED = [(code, n) for code, made in HABITS.items() for n in range(len(made))]
 FIRST = [each for each in PLANTED if each[1] == 0 or each[0] == "normalisation"]
 REST = [pytest.param(*each, marks=pytest.mark.soak) for each in PLANTED if each not in FIRST]

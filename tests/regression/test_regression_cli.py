@@ -14,7 +14,7 @@ from selbench import suites
 from selbench.regression.baseline import read_baseline, write_baseline
 from selbench.regression.comparison import MEAN
 
-pytestmark = pytest.mark.usefixtures("few_conditions")
+pytestmark = [pytest.mark.long(15), pytest.mark.usefixtures("few_conditions")]
 
 
 @pytest.fixture(autouse=True)

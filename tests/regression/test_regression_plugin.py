@@ -14,7 +14,7 @@ from selbench.pytest_plugin import assert_robust
 from selbench.regression.baseline import read_baseline
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.usefixtures("few_conditions")
+pytestmark = [pytest.mark.long(8), pytest.mark.usefixtures("few_conditions")]
 
 
 @pytest.fixture
