@@ -105,13 +105,13 @@ def autoattack(
         attacks = [
             (APGD, climbing.away),
             (APGD_TARGETED, climbing.towards),
-            (FAB, _fab(network, norm, iterations)),
+            (FAB, _fab(guarded, norm, iterations)),
             *attacks,
         ]
         if len(epsilons) > 1:  # a single one most images fall to in fewer steps than FMN takes
             (all_,) = ladder.attackable.nonzero(as_tuple=True)
             sizes = torch.zeros_like(images[all_, 0, 0, 0])
-            strike(all_, FMN, _fmn(network, norm, iterations), sizes)
+            strike(all_, FMN, _fmn(guarded, norm, iterations), sizes)
     course = Course(ladder, [number for number, _ in attacks], full)
     while len(places := course.next()):
         strike(places, *attacks[course.stage], ladder.epsilons[course.levels[places]])
@@ -239,16 +239,16 @@ class _Climbing:
         return images + each(epsilons / self.norm.size(noise)) * noise
 
 
-def _fab(network: nn.Module, norm: Norm, steps: int) -> Rows:
+def _fab(guarded: Guarded, norm: Norm, steps: int) -> Rows:
     def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
-        return fab(network, images, labels, epsilons, norm, steps=steps)
+        return fab(guarded, images, labels, epsilons, norm, steps=steps)
 
     return attack
 
 
-def _fmn(network: nn.Module, norm: Norm, steps: int) -> Rows:
+def _fmn(guarded: Guarded, norm: Norm, steps: int) -> Rows:
     def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
-        return fmn(network, images, labels, norm, steps=steps)
+        return fmn(guarded, images, labels, norm, steps=steps)
 
     return attack
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of
@@ -23,6 +23,7 @@ from selbench.types import Images, Labels, Logits
 STEPS = 100
 LONGEST, SHORTEST = 1.0, 0.01  # steps in L2, first and last
 FMN_CHANGE = 0.05, 0.001  # of FMN's radius in a step, first and last
+BEYOND = 1e-3  # FMN's growth at least: on the boundary itself rounding may keep it right for ever
 DDN_CHANGE = 0.05  # of DDN's radius
 DDN_RADIUS = 0.1  # to start from; 100 steps can change it by a factor of 130
 
@@ -55,7 +56,7 @@ Fit = Callable[[Perturbations, Radii], Perturbations]  # to a ball
 
 
 def fmn(
-    network: nn.Module, images: Images, labels: Labels, norm: Norm, *, steps: int = STEPS
+    guarded: Guarded, images: Images, labels: Labels, norm: Norm, *, steps: int = STEPS
 ) -> Images:
     """Return the nearest errors that Fast Minimum Norm finds.
 
@@ -63,7 +64,7 @@ def fmn(
     then on it changes by 5 % and ever less. Pintor et al., 2021, arXiv:2102.12827.
 
     Args:
-        network: under attack.
+        guarded: the network under attack.
         images: clean ones, in [0, 1].
         labels: the right ones.
         norm: to find near errors in.
@@ -76,14 +77,15 @@ def fmn(
     def resize(radii: Radii, now: Moment, labels: Labels) -> Radii:
         change = _annealed(*FMN_CHANGE, now.done)
         slopes = (now.gradients * norm.steepest(now.gradients)).flatten(1).sum(1)
-        boundary = now.sizes + margin(now.logits, labels).abs() / slopes
+        further = margin(now.logits, labels).abs() / slopes
+        boundary = now.sizes + torch.maximum(further, BEYOND * now.sizes)
         outside = torch.where(now.nearest.isinf(), boundary, radii * (1 + change))
         return torch.where(now.errs, torch.minimum(radii * (1 - change), now.nearest), outside)
 
-    return _descend(network, images, labels, norm, steps, margin, math.inf, resize, norm.project)
+    return _descend(guarded, images, labels, norm, steps, margin, math.inf, resize, norm.project)
 
 
-def ddn(network: nn.Module, images: Images, labels: Labels, *, steps: int = STEPS) -> Images:
+def ddn(guarded: Guarded, images: Images, labels: Labels, *, steps: int = STEPS) -> Images:
     """Return the nearest errors in L2 that follow from Decoupled Direction and Norm.
 
     The cross-entropy's gradient gives the direction alone; every perturbation is as long as the
@@ -99,11 +101,11 @@ def ddn(network: nn.Module, images: Images, labels: Labels, *, steps: int = STEP
     def fit(ways: Perturbations, radii: Radii) -> Perturbations:
         return norm.steepest(ways) * radii.view(-1, 1, 1, 1)
 
-    return _descend(network, images, labels, norm, steps, cross_entropy, DDN_RADIUS, resize, fit)
+    return _descend(guarded, images, labels, norm, steps, cross_entropy, DDN_RADIUS, resize, fit)
 
 
 def _descend(
-    network: nn.Module,
+    guarded: Guarded,
     images: Images,
     labels: Labels,
     norm: Norm,
@@ -114,7 +116,6 @@ def _descend(
     fit: Fit,
 ) -> Images:
     """Climb `loss`, and keep the nearest errors; a chunk of images takes all steps together."""
-    guarded = Guarded(network)
 
     @torch.no_grad()
     def descend(images: Images, labels: Labels) -> tuple[Images]:
@@ -127,8 +128,10 @@ def _descend(
             gradients, logits = gradients_of(guarded, points, labels, loss)
             sizes = norm.size(points - images)
             errs = logits.argmax(1) != labels
-            closer = errs & (sizes < nearest)
-            found[closer], nearest[closer] = points[closer], sizes[closer]
+            (closer,) = (errs & (sizes < nearest)).nonzero(as_tuple=True)
+            if len(closer):
+                closer = closer[guarded.fooled(points[closer], labels[closer], logits[closer])]
+                found[closer], nearest[closer] = points[closer], sizes[closer]
             now = Moment(done, sizes, nearest, errs, gradients, logits)
             radii = torch.minimum(resize(radii, now, labels).nan_to_num(torch.inf), largest)
             step = _annealed(LONGEST, SHORTEST, done) * _directions(gradients, number)

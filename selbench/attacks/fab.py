@@ -5,14 +5,15 @@ Croce & Hein, 2020, arXiv:1907.02044, in the targeted version of AutoAttack (arX
 
 import torch
 from jaxtyping import Bool, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from selbench.attacks.foreign import Guarded
-from selbench.attacks.gradient import logits_of
+from selbench.attacks.gradient import gradients_of, logits_of
 from selbench.attacks.hyperplanes import onto_hyperplane
+from selbench.attacks.losses import Losses
 from selbench.attacks.norms import Norm, Perturbations, Sizes
-from selbench.chunks import CHUNK, in_chunks
-from selbench.types import Images, Labels
+from selbench.chunks import CHUNK
+from selbench.types import Images, Labels, Logits
 
 STEPS = 100
 TARGETS = 9  # other classes that are tried, the likeliest first
@@ -27,7 +28,7 @@ Targets = Int64[Tensor, "rows targets"]
 
 @torch.no_grad()
 def fab(
-    network: nn.Module,
+    guarded: Guarded,
     images: Images,
     labels: Labels,
     epsilons: Sizes,
@@ -41,14 +42,13 @@ def fab(
     soon as an error is at most its epsilon away: what is found does not depend on the batch.
 
     Args:
-        network: under attack.
+        guarded: the network under attack.
         images: clean ones, in [0, 1]; those that the network errs on are left alone.
         labels: the right ones.
         epsilons: how near an error must be for each image to be done with; 0 for never.
         norm: to find near errors in.
         steps: for every target.
     """
-    guarded = Guarded(network)
     logits = logits_of(guarded, images)
     ranked = logits.argsort(1, descending=True)[:, 1 : TARGETS + 1]
     search = _Search(guarded, images, labels, epsilons, norm)
@@ -68,10 +68,10 @@ class _Search:
     """
 
     def __init__(
-        self, network: nn.Module, images: Images, labels: Labels, epsilons: Sizes, norm: Norm
+        self, guarded: Guarded, images: Images, labels: Labels, epsilons: Sizes, norm: Norm
     ) -> None:
         self.nearest, self.sizes = images.clone(), torch.full_like(images[:, 0, 0, 0], torch.inf)
-        self._network, self._images, self._labels = network, images, labels
+        self._guarded, self._images, self._labels = guarded, images, labels
         self._epsilons, self._norm = epsilons, norm
 
     @property
@@ -104,22 +104,27 @@ class _Search:
         many = targets.shape[1]
         images = self._images[places].repeat_interleave(many, 0)
         labels = self._labels[places].repeat_interleave(many)
-        slopes, leads = _slopes(self._network, points, labels, targets.flatten())
+        wanted = targets.flatten()
+        slopes, logits = gradients_of(self._guarded, points, labels, _lead, wanted)
+        leads = _lead(logits, labels, wanted)
         points = _towards_boundary(images, points, slopes, leads, self._norm)
-        errs = logits_of(self._network, points).argmax(1) != labels
-        self._keep(places, points, errs, many)
-        back = images + RETURN * (points - images)
-        return torch.where(errs.view(-1, 1, 1, 1), back, points)
+        logits = logits_of(self._guarded, points)
+        errs = logits.argmax(1) != labels
+        ways = points - images
+        self._keep(places, points, logits, self._norm.size(ways).masked_fill(~errs, torch.inf))
+        return torch.where(errs.view(-1, 1, 1, 1), images + RETURN * ways, points)
 
-    def _keep(self, places: Places, points: Tensor, errs: Tensor, many: int) -> None:
-        """Keep the nearest of the points that are errors."""
-        images = self._images[places].repeat_interleave(many, 0)
-        sizes = self._norm.size(points - images).masked_fill(~errs, torch.inf)
-        least, which = sizes.view(-1, many).min(1)
-        closer = least < self.sizes[places]
-        rows = torch.arange(len(places), device=places.device) * many + which
+    def _keep(self, places: Places, points: Tensor, logits: Tensor, sizes: Tensor) -> None:
+        """Keep each image's nearest point if it is the nearest so far; `sizes` is inf for none."""
+        least, which = sizes.view(len(places), -1).min(1)
+        (closer,) = (least < self.sizes[places]).nonzero(as_tuple=True)
+        if not len(closer):
+            return
+        rows = closer * (len(sizes) // len(places)) + which[closer]
+        sure = self._guarded.fooled(points[rows], self._labels[places[closer]], logits[rows])
+        closer, rows = closer[sure], rows[sure]
         self.sizes[places[closer]] = least[closer]
-        self.nearest[places[closer]] = points[rows[closer]]
+        self.nearest[places[closer]] = points[rows]
 
 
 def _towards_boundary(
@@ -139,19 +144,7 @@ def _towards_boundary(
     return ((1 - bias) * onward + bias * outward).clamp(0, 1)
 
 
-def _slopes(
-    network: nn.Module, points: Images, labels: Labels, targets: Labels
-) -> tuple[Perturbations, Sizes]:
-    """Return by how much targets' logits lead the labels', and the gradient of that."""
-
-    def backward(points: Images, labels: Labels, targets: Labels) -> tuple[Tensor, Tensor]:
-        points = points.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = network(points)
-            of_target, of_label = (logits.gather(1, c[:, None])[:, 0] for c in (targets, labels))
-            leads = of_target - of_label
-            (slopes,) = torch.autograd.grad(leads.sum(), points)
-        return slopes.nan_to_num_(), leads.detach()
-
-    slopes, leads = in_chunks(backward, points, labels, targets)
-    return slopes, leads
+def _lead(logits: Logits, labels: Labels, targets: Labels) -> Losses:
+    """Return by how much targets' logits lead the labels'."""
+    own, other = (logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets))
+    return other - own

@@ -1,7 +1,8 @@
-"""Attacks of foolbox that look for the nearest error, which is one at every larger budget too."""
+"""Attacks that look for the nearest error, which is one at every larger budget too."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench.attacks.descent import ddn, fmn
 from selbench.attacks.foreign import Guarded, Standing
 from selbench.attacks.gradient import Attacked, logits_of
 from selbench.attacks.masking import differentiable
@@ -59,36 +61,26 @@ class Oracle(nn.Module):
         return logits
 
 
-def _ddn() -> Minimizer:
-    """Decoupled direction and norm: Rony et al., 2019, arXiv:1811.09600.
-
-    The norm changes by a factor of 0.95 in each of the 100 steps, so it starts in the middle of
-    what there is to be expected.
-    """
-    from foolbox.attacks.ddn import DDNAttack
-
-    return DDNAttack(init_epsilon=0.1)
-
-
-def _fmn() -> Minimizer:
-    """Fast minimum norm, in 100 steps: Pintor et al., 2021, arXiv:2102.12827."""
-    from foolbox.attacks.fast_minimum_norm import LInfFMNAttack
-
-    return LInfFMNAttack()
-
-
-def _deepfool() -> Minimizer:
-    """At most 50 steps towards the nearest of nine classes: Moosavi-Dezfooli et al., 2016.
+def _deepfool(guarded: Guarded, images: Images, labels: Labels) -> Images:
+    """Take at most 50 steps towards the nearest of nine classes: Moosavi-Dezfooli et al., 2016.
 
     arXiv:1511.04599.
     """
     from foolbox.attacks.deepfool import L2DeepFoolAttack
 
-    return L2DeepFoolAttack()
+    oracle = Oracle(guarded, images, labels, NORMS["l2"], torch.inf)
+    _run(L2DeepFoolAttack(), oracle, images, labels, seed=0)
+    return oracle.nearest
 
 
-MINIMUM_NORM: Mapping[str, tuple[str, Callable[[], Minimizer]]] = MappingProxyType(
-    {"ddn": ("l2", _ddn), "fmn": ("linf", _fmn), "deepfool": ("l2", _deepfool)}
+# What finds near errors, in the norm that its name ends with.
+MINIMUM_NORM: Mapping[str, Callable[[Guarded, Images, Labels], Images]] = MappingProxyType(
+    {
+        "ddn-l2": ddn,
+        "fmn-l2": partial(fmn, norm=NORMS["l2"]),
+        "fmn-linf": partial(fmn, norm=NORMS["linf"]),
+        "deepfool-l2": _deepfool,
+    }
 )
 
 
@@ -99,22 +91,17 @@ def minimum_norm(
     examples: Examples,
     epsilons: Sequence[float],
     name: str,
-    *,
-    seed: int = 0,
 ) -> list[Attacked]:
     """Follow gradients to the nearest errors; say which lie within each of rising epsilons.
 
     `name` is one of `MINIMUM_NORM`. Of the way from an image to the error that an attack stops at,
-    only as much is kept as is needed. Random numbers are drawn only where a gradient is zero; there
-    alone the result depends on the rest of the batch.
+    only as much is kept as is needed.
     """
-    norm, build = NORMS[MINIMUM_NORM[name][0]], MINIMUM_NORM[name][1]
+    norm, nearest_errors = NORMS[name.rpartition("-")[2]], MINIMUM_NORM[name]
     guarded = Guarded(network)
 
     def attack(images: Images, labels: Labels, examples: Examples) -> Images:
-        oracle = Oracle(guarded, images, labels, norm, torch.inf)
-        _run(build(), oracle, images, labels, seed)
-        return _drawn_in(guarded, images, labels, oracle.nearest)
+        return _drawn_in(guarded, images, labels, nearest_errors(guarded, images, labels))
 
     standing = Standing(network, images, labels, examples)
     if not differentiable(network, images[:1], labels[:1]):

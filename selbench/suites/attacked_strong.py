@@ -41,12 +41,13 @@ PASSES = {
     "noise-linf": Passes(1 + DRAWS * len(LINF_EPSILONS)),
     "noise-l2": Passes(1 + DRAWS * len(L2_EPSILONS)),
     "transfer-linf": Passes(1 + 2 * len(LINF_EPSILONS), 1 + STEPS * len(LINF_EPSILONS)),
-    "ddn-l2": Passes(HALVINGS + 2, 101),
-    "fmn-linf": Passes(HALVINGS + 2, 101),
+    **dict.fromkeys(("ddn-l2", "fmn-l2", "fmn-linf"), Passes(HALVINGS + 2, 101)),
     "deepfool-l2": Passes(HALVINGS + 3, 451),
     "hopskipjump-l2": Passes(QUERIES + HALVINGS + 2 + 5 * TRIES),
     **{f"autoattack-{norm}": _autoattack_passes(1) for norm in AUTOATTACK},
 }
+
+VERSIONS = {"ddn-l2": 3, "fmn-linf": 3, "fmn-l2": 1, "deepfool-l2": 2}  # of minimum_norm's pieces
 
 
 @SUITES
@@ -59,8 +60,13 @@ def attacks_strong(setting: Setting) -> list[Work]:
         _piece("noise-l2", L2_EPSILONS, partial(noise, norm=l2)),
         _piece("transfer-linf", LINF_EPSILONS, transferred, transfer=True),
         *(
-            _piece(f"{name}-{norm}", EPSILONS[norm], partial(minimum_norm, name=name), version=2)
-            for name, (norm, _) in MINIMUM_NORM.items()
+            _piece(
+                name,
+                EPSILONS[name.rpartition("-")[2]],
+                partial(minimum_norm, name=name),
+                version=VERSIONS[name],
+            )
+            for name in MINIMUM_NORM
         ),
         _piece("hopskipjump-l2", L2_EPSILONS, hop_skip_jump, version=2),
         *(_autoattack(norm, levels, setting.full) for norm, levels in AUTOATTACK.items()),

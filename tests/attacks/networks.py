@@ -1,5 +1,6 @@
 """Networks to attack that show something at once, and images for them."""
 
+import copy
 from functools import cache
 
 import torch
@@ -54,6 +55,32 @@ class Fragile(Linear):
         bright = images.flatten(1).amax(1, keepdim=True) > 0.6
         grey = super().forward(images) * 0.1 + torch.eye(CLASSES)[0] * 9
         return grey.masked_fill(bright, torch.nan)
+
+
+class Bent(nn.Module):
+    """A trained network in float64 that keeps what it was shown.
+
+    It bends everywhere: where a network is linear, steps end at the boundary to the last bit, and
+    rounding says on which side. It is not so certain that logits are tempered.
+
+    Attributes:
+        seen: the images, and whether gradients were asked for.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.network = copy.deepcopy(trained(0)).double()
+        self.network[1] = self.network[3] = nn.Softplus(beta=5)
+        self.seen = []
+        self.eval()
+
+    def forward(self, images):
+        self.seen.append((images.detach().clone(), images.requires_grad))
+        return self.network(images) / 3
+
+    def followed(self):
+        """Return the images whose gradients were asked for."""
+        return [images for images, wanted in self.seen if wanted]
 
 
 def grey(batch):

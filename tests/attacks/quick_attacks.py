@@ -23,10 +23,7 @@ ATTACKS = {
         )
         for norm in NORMS
     },
-    **{
-        f"{name}-{norm}": (norm, partial(minimum_norm, name=name))
-        for name, (norm, _) in MINIMUM_NORM.items()
-    },
+    **{name: (name.rpartition("-")[2], partial(minimum_norm, name=name)) for name in MINIMUM_NORM},
     "hopskipjump-l2": ("l2", partial(hop_skip_jump, steps=1)),
     **{f"noise-{norm}": (norm, partial(noise, norm=NORMS[norm])) for norm in NORMS},
 }

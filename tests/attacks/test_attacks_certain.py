@@ -93,7 +93,7 @@ def test_attacks_of_others_see_gradients_of_certain_networks():
     fallen = []
     for factor in (1, 1e4):
         network = Net(Times(factor)).eval().requires_grad_(False)
-        (found,) = minimum_norm(network, IMAGES, labels, EXAMPLES, [0.25], "ddn")
+        (found,) = minimum_norm(network, IMAGES, labels, EXAMPLES, [0.25], "ddn-l2")
         fallen.append(found.fallen.double().mean().item())
     assert fallen[0] > 0.5
     assert fallen[1] == pytest.approx(fallen[0], abs=0.051)
