@@ -22,6 +22,7 @@ from selbench.store import (
     adversarials,
     failures,
     packs,
+    parts,
     write_mark,
 )
 from selbench.store.manifest import COMPLETE
@@ -50,6 +51,7 @@ class Findings:
             and that is all that is known.
         faults: what is wrong.
         earlier: names of the files of cells that are laid out as an earlier version did it.
+        served: keys of the attacks that are done on all images.
         busy: who is at work there.
     """
 
@@ -58,6 +60,7 @@ class Findings:
     unsigned: int = 0
     earlier: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)
     busy: list[Holder] = field(default_factory=list)
 
 
@@ -86,11 +89,12 @@ def _checked(store: StudyStore, cells: Sequence[Path]) -> Findings:
     findings.busy = _at_work(store)
     findings.faults += _of_cells(findings, cells)
     findings.faults += _of_adversarials(findings)
+    findings.faults += _of_parts(findings)
     findings.faults += _of_failures(findings)
     findings.faults += _of_tables(findings)
     findings.busy = findings.busy or _at_work(store)  # that was minutes
     if not findings.busy:  # who is at work has files that look as if they were left
-        findings.faults += _left_behind(store, {path.stem for path in cells})
+        findings.faults += _left_behind(findings, {path.stem for path in cells})
     return findings
 
 
@@ -181,6 +185,7 @@ def _of_cells(findings: Findings, paths: Sequence[Path]) -> Iterator[Fault]:
         findings.files += kept.has_outcomes
         findings.earlier += [] if is_current(text) else [path.name]
         files.append(kept)
+    findings.served = parts.served(cell_in(record) for kept in files for record in kept.cells)
     yield from _of_contents(files, findings.busy)
 
 
@@ -225,6 +230,16 @@ def _of_adversarials(findings: Findings) -> Iterator[Fault]:
         findings.files += 1
         if problem := adversarials.flaw(path):
             yield Fault(path, problem, (path,))
+
+
+def _of_parts(findings: Findings) -> Iterator[Fault]:
+    """Yield what is wrong with finished chunks of attacks."""
+    for path in sorted((findings.store.folder / parts.FOLDER).glob(f"*{parts.SUFFIX}")):
+        findings.files += 1
+        try:
+            parts.parse_part(path)
+        except ValueError as problem:
+            yield Fault(path, str(problem), (path,))
 
 
 def _of_failures(findings: Findings) -> Iterator[Fault]:
@@ -281,17 +296,20 @@ def _flaw_of_table(store: StudyStore, table: Path, said: str | None, comparable:
     return "it is not what the cells say; the same run brings it up to date"
 
 
-def _left_behind(store: StudyStore, known: Collection[str]) -> Iterator[Fault]:
+def _left_behind(findings: Findings, known: Collection[str]) -> Iterator[Fault]:
     """Yield what runs that were cut off left: nothing believes it, or waits for it.
 
     `known` are the names of the files of cells, without suffix.
     """
+    store = findings.store
     temporary = [*store.folder.rglob(".*.tmp"), *store.root.glob(".selbench.json.*.tmp")]
     for path in sorted(temporary):
         yield Fault(path, "a run was cut off while it wrote it", (path,), harmless=True)
     for path in sorted((store.folder / "cells").glob("*.parquet")):
         if path.stem not in known:
             yield Fault(path, "a run was cut off before it wrote the cells", (path,), harmless=True)
+    for path in store.parts.of(findings.served):
+        yield Fault(path, "its attack is done on all images", (path,), harmless=True)
     for path in sorted(store.locks.folder.glob("*.lock")):
         yield Fault(path, "the run that held it has ended", (path,), harmless=True)
 

@@ -205,6 +205,11 @@ def chosen(labels: Labels, limit: int) -> Int64[Tensor, " chosen"]:
     return stratified_order(labels, seeded("limit", 0))[:limit].sort().values
 
 
+def growing(labels: Labels, limit: int | None) -> Int64[Tensor, " chosen"]:
+    """Return the places, in what a limit leaves, in the order in which limits grow."""
+    return stratified_order(labels, seeded("limit", 0))[:limit].argsort().argsort()
+
+
 def split_validation(train: Split, count: int, generator: torch.Generator) -> tuple[Split, Split]:
     """Hold `count` examples out of `train`, in its class proportions; return (rest, held out).
 

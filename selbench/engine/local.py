@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from selbench.crew import crew, is_small
-from selbench.datasets import Dataset, limited
+from selbench.datasets import Dataset, growing, limited
 from selbench.device import describe, deterministic
 from selbench.engine.claims import Claims, untried
 from selbench.engine.plan import plan
@@ -82,6 +82,7 @@ def evaluate(
             run_all,
             request.time_limit,
             ends,
+            growing(dataset.test.labels.cpu(), limit),
         )
         claims = Claims(store, min(request.save, len(split)))
         return claims.work_off(pending, bench.do, safe_step)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from selbench.crew import is_small, map_in_turn
-from selbench.datasets import Dataset, limited
+from selbench.datasets import Dataset, growing, limited
 from selbench.engine.claims import Claims, untried
 from selbench.engine.packed import PackedSplit
 from selbench.engine.plan import plan
@@ -107,6 +107,7 @@ class OnRay:
                 step,
                 map_in_turn,
                 request.time_limit,
+                order=growing(dataset.test.labels, limit),
             )
             evaluated = _evaluate(away, bench, claims, store, self._gpus(device))
             return evaluated + claims.work_off(here, bench.do, step)
@@ -159,7 +160,8 @@ def _evaluate(
     given = share(networks.small, gpus)
     seat = seat_of(given, [group[0].work for group in groups])
     packed = PackedSplit.of(split)
-    job = Job(seat, packed, bench.classes, bench.limit, bench.save, bench.time_limit)
+    said = bench.classes, bench.limit, bench.save, bench.time_limit, bench.order
+    job = Job(seat, packed, *said)
     run = _Run(bench, claims, networks, given, import_ray().put(job))
     return run.work_off(untried(groups, store))
 

@@ -23,8 +23,10 @@ from selbench.memory import keep_memory
 from selbench.plugins import load_plugins
 from selbench.progress import quiet
 from selbench.store import Cell, Failure, Result
+from selbench.store.parts import Parts
 from selbench.study import Study
 from selbench.suites import Task, Work
+from selbench.suites.attacking import Order
 from selbench.suites.bench import Bench, Sink
 from selbench.training import train_or_find
 
@@ -56,6 +58,7 @@ class Job:
     limit: int | None
     save: int
     time_limit: float | None = None
+    order: Order | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Written:
     saved: list[tuple[Cell, dict[str, Tensor]]] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    parts: Parts = field(default_factory=Parts)  # of an attack all comes at once
 
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
         """Take results along."""
@@ -126,6 +130,7 @@ def run_elsewhere(
             map_in_turn,
             job.time_limit,
             ends=True,  # Ray tells the command that the worker died
+            order=job.order,
         )
         bench.do(group)
     return written

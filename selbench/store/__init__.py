@@ -8,6 +8,7 @@ A store is a folder, here or at a URL, with one folder per study:
     runs/<study>/cells/pack-<key>.*       the same of many such files, packed at the end of a run
     runs/<study>/failed/<key>.json        a cell that could not be evaluated, and why
     runs/<study>/locks/                   what runs are working on at the moment
+    runs/<study>/parts/                   finished chunks of images of attacks under way
     runs/<study>/adversarials/            images that networks err on, where they are asked for
     runs/<study>/measurements.csv         every measurement, tidy; made from the cells
     runs/<study>/manifest.json            what was asked for, how it was made, whether all is there

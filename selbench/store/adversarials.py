@@ -17,16 +17,17 @@ DIGEST = "digest"  # of the tensors, beside what the file says of itself
 
 
 def path_of(folder: Path, cell: Cell) -> Path:
-    """Return where the adversarials of an attack lie, told by its first cell."""
+    """Return where the adversarials of an attack lie in a study, told by its first cell."""
     # Other images, another helper or version are another key.
-    return folder / f"{cell.condition}-{cell.key}.safetensors"
+    return folder / FOLDER / f"{cell.condition}-{cell.key}.safetensors"
 
 
-def write_adversarials(path: Path, cell: Cell, tensors: dict[str, Tensor]) -> None:
+def write_adversarials(folder: Path, cell: Cell, tensors: dict[str, Tensor]) -> None:
     """Write adversarials with what they are of."""
+    path = path_of(folder, cell)
     about = {"attack": cell.condition, "subject": cell.subject, "weights": cell.weights}
     with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, about | {DIGEST: _digest(tensors)})
+        safetensors.torch.save_file(tensors, temporary, about | {DIGEST: digest_of(tensors)})
 
 
 def count(path: Path) -> int:
@@ -52,12 +53,13 @@ def flaw(path: Path) -> str:
             said = (file.metadata() or {}).get(DIGEST)
     except (SafetensorError, OSError) as problem:
         return f"it is damaged ({in_short(problem)})"
-    if said not in (None, _digest(tensors)):
+    if said not in (None, digest_of(tensors)):
         return "its content is not what was written"
     return "" if "label" in tensors else "it holds no adversarials"
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    """Return the sha256 of tensors and their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -15,9 +15,10 @@ from selbench.errors import DamagedError, MissingOutcomesError, SelbenchError
 from selbench.files import fingerprint, read_json, write_json, write_text
 from selbench.locks import Locks
 from selbench.outputs import check_folder
-from selbench.store import adversarials, failures, packs
+from selbench.store import adversarials, failures, packs, parts
 from selbench.store.cells import CELL, MEASURED, Cell, Failure, Result
 from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, read_manifest, write_manifest
+from selbench.store.parts import Parts
 from selbench.store.records import (
     Kept,
     cell_files,
@@ -59,7 +60,6 @@ class StudyStore:
         self.folder = root / study
         self._cells = self.folder / "cells"
         self._failed = self.folder / failures.FOLDER
-        self._adversarials = self.folder / adversarials.FOLDER
         self._whole: dict[str, tuple[frozenset[str], str]] = {}  # keys and digests, by file
         self._leave: Callable[[], None] | None = None  # where this is at work: ends that
         self.root = root
@@ -168,14 +168,18 @@ class StudyStore:
         """Drop what is known of cells that failed, so that they are evaluated again."""
         failures.forget(self._failed, keys)
 
+    @property
+    def parts(self) -> Parts:
+        """What is kept of attacks that are under way."""
+        return Parts(self.folder / parts.FOLDER)
+
     def saved(self, cell: Cell) -> int:
         """Return of how many images adversarials are kept, told by a cell of the attack."""
-        return adversarials.count(adversarials.path_of(self._adversarials, cell))
+        return adversarials.count(adversarials.path_of(self.folder, cell))
 
     def save(self, cell: Cell, tensors: dict[str, Tensor]) -> None:
         """Keep adversarials of an attack, told by a cell of it."""
-        path = adversarials.path_of(self._adversarials, cell)
-        adversarials.write_adversarials(path, cell, tensors)
+        adversarials.write_adversarials(self.folder, cell, tensors)
 
     def measurements(self) -> pd.DataFrame:
         """Return every measurement, one row each: the cell's columns, and those of `MEASURED`.

@@ -104,6 +104,7 @@ def _piece(
         group=group,
         version=version,
         each=PASSES[name],
+        chunked=True,
     )
 
 

@@ -17,9 +17,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from selbench.attacks.folding import searched
-from selbench.attacks.gradient import Attacked
-from selbench.attacks.ladder import Decided
 from selbench.chunks import BATCH, few, in_chunks
 from selbench.corrupted.stored import Stored
 from selbench.crew import Map, StoppedError, map_in_turn
@@ -38,6 +35,8 @@ from selbench.outcomes import Columns, outcome, summary, to_table
 from selbench.printable import printable
 from selbench.progress import Step
 from selbench.store import Cell, Failure, Measurement, Result
+from selbench.store.parts import Parts
+from selbench.suites.attacking import Attacking, Chunks, Order, run_attack
 from selbench.suites.work import Task
 from selbench.training import to_images
 from selbench.types import Examples, Images, Labels, Pixels
@@ -47,11 +46,9 @@ RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
 INCOMPLETE = 3  # exit code of a run some of whose cells failed
 GOES_ON = "the same command goes on with the next; --retry-failed tries this again"
 LONGEST = 300  # characters of a reason
-GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
 
 
 Perturb = Callable[[Pixels, Examples], Pixels]  # uint8 images, and their positions
-Attacking = Callable[..., list[Attacked]]  # (networks, images, labels, examples), by budget
 
 
 @runtime_checkable
@@ -65,6 +62,9 @@ class Sink(Protocol):
     def save(self, cell: Cell, tensors: dict[str, Tensor]) -> None: ...
 
     def outcomes(self, keys: Collection[str] | None = None) -> pa.Table: ...
+
+    @property
+    def parts(self) -> Parts: ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Bench:
         run_all: maps over tasks or networks, in turn or side by side.
         time_limit: seconds that a network may compute for a cell; None for no end.
         ends: whether one that cannot be interrupted ends the process.
+        order: places of the images in the order in which limits grow; None for theirs.
     """
 
     networks: Mapping[str, nn.Module]
@@ -94,6 +95,7 @@ class Bench:
     run_all: Map[Any, Any]
     time_limit: float | None = None
     ends: bool = False
+    order: Order | None = None
 
     def do(self, tasks: Sequence[Task]) -> None:
         """Do the tasks of one piece of work; what it makes of the images is made once for all.
@@ -166,16 +168,25 @@ class Bench:
                 left = [task for number, task in enumerate(left) if number not in failed]
         return [], []
 
-    def attacked(self, attack: Attacking, task: Task) -> None:
-        """Attack a network, and write what is left of it at each budget."""
+    def attacked(self, attack: Attacking, chunked: bool, task: Task) -> None:
+        """Attack a network, and write what is left of it at each budget.
+
+        Where it is `chunked`, finished chunks of images are kept and found.
+        """
         networks = [self.networks[each.weights] for each in task.networks]
         budgets = [float(cell.level or 0) for cell in task.cells]
+        order = torch.arange(len(self.split)) if self.order is None else self.order
+        chunks = Chunks(order, self.sink.parts, task.cells) if chunked else None
+        step = partial(self.step, note=task.work.name)
         with self.clock(task).running():
-            outcomes, saved = run_attack(attack, budgets, networks, self.split, self.save)
+            outcomes, saved = run_attack(
+                attack, budgets, networks, self.split, self.save, chunks, step
+            )
         if self.save:
             self.sink.save(task.cells[0], saved)
         self.keep([task], outcomes)
-        self.step(len(self.split), task.work.name)
+        if chunked and self.limit is None:  # no larger limit is left to be helped
+            self.sink.parts.remove(task.cells)
 
     def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
         """Write a task's cells; without measurements where a network's outputs allow none."""
@@ -271,47 +282,6 @@ def run_condition(
         for kept, result in zip(parts, run_all(forward, networks), strict=True):
             kept.append({"example": batch.examples, "label": labels, **result})
     return [_joined(kept) for kept in parts]
-
-
-def run_attack(
-    attack: Attacking,
-    budgets: Sequence[float],
-    networks: Sequence[nn.Module],
-    split: Split,
-    save: int = 0,
-) -> tuple[list[Columns], dict[str, Tensor]]:
-    """Attack the first of `networks`, with the help of the others if there are any.
-
-    Returns:
-        its outcomes at each budget, columns of len(split) rows; and of the first `save` images:
-        clean, label, example, and for every budget with images of its own the adversarial and
-        the prediction, by name.
-    """
-    parts: list[list[Columns]] = [[] for _ in budgets]
-    saved: dict[str, Tensor] = {}
-    first = to_images(split.images[:2])
-    networks = [searched(network, first) for network in networks]
-    size = max(save, few(split.images, GROUP))
-    for start in range(0, len(split), size):
-        rows = slice(start, start + size)
-        images, labels = to_images(split.images[rows]), split.labels[rows]
-        examples = split.examples[rows]
-        found = attack(*networks, images, labels, examples)
-        for level, kept, result in zip(budgets, parts, found, strict=True):
-            columns = outcome(result.logits, labels)
-            columns |= {f"masking_{name}": holds for name, holds in result.checks.items()}
-            if isinstance(result, Decided):
-                columns["by"] = result.by
-            assert ((columns["prediction"] != labels) == result.fallen).all()
-            kept.append({"example": examples, "label": labels, **columns})
-            if not start and (result is found[-1] or result.images is not found[-1].images):
-                saved[f"adversarial {level:g}"] = result.images[:save]
-                saved[f"prediction {level:g}"] = columns["prediction"][:save]
-        if not start:
-            saved |= {"clean": images[:save], "label": labels[:save], "example": examples[:save]}
-    plain = torch.contiguous_format
-    kept_images = {name: t.cpu().clone(memory_format=plain) for name, t in saved.items()}
-    return [_joined(kept) for kept in parts], kept_images
 
 
 class _FailedError(Exception):

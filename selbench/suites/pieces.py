@@ -16,7 +16,8 @@ from selbench.findings import GRADIENTS, spoiling
 from selbench.outcomes import from_table, recalibrated
 from selbench.store import Cell, Measurement
 from selbench.subjects import Network
-from selbench.suites.bench import Attacking, Bench, Perturb, perturbed
+from selbench.suites.attacking import Attacking
+from selbench.suites.bench import Bench, Perturb, perturbed
 from selbench.suites.work import HeldOut, Passes, Put, Task, Work
 from selbench.types import Examples, Pixels
 
@@ -204,6 +205,7 @@ class Attack(Work):
         attack: attacks (network, images, labels, examples); returns one result per level.
         transfer: whether `attack` takes another network too, before the images.
         each: how often an image passes at most, where it never falls; None where not known.
+        chunked: whether it takes long, so that every finished chunk of images is kept.
     """
 
     budgets: tuple[float, ...]
@@ -211,6 +213,7 @@ class Attack(Work):
     source: str = field(default="attack", kw_only=True)
     transfer: bool = field(default=False, kw_only=True)
     each: Passes | None = None
+    chunked: bool = field(default=False, kw_only=True)
 
     shares: ClassVar[bool] = False
     is_attack: ClassVar[bool] = True
@@ -253,7 +256,7 @@ class Attack(Work):
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Attack one network after the other, or side by side."""
-        bench.each(partial(bench.attacked, self.attack), tasks)
+        bench.each(partial(bench.attacked, self.attack, self.chunked), tasks)
 
 
 @dataclass(frozen=True)

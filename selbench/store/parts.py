@@ -1,0 +1,94 @@
+"""What is kept of attacks that are under way: the outcomes of every finished chunk of images.
+
+The name of a file says of which cells it is, whatever their limit, and of which images. It serves
+runs with every limit under which these images are attacked together, and none is believed that is
+not what was written: its chunk is attacked again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from selbench.errors import in_short
+from selbench.files import at_hand, fingerprint, replacing
+from selbench.store.adversarials import DIGEST, digest_of
+from selbench.store.cells import Cell
+from selbench.types import Examples
+from selbench.urls import file_names, remove_all
+
+FOLDER = "parts"
+SUFFIX = ".safetensors"
+Part = dict[str, Tensor]
+
+
+def key_of(cells: Sequence[Cell]) -> str:
+    """Return what identifies the attack of cells: all that their keys hold but for the limit."""
+    common = asdict(replace(cells[0], level=None, limit=None))
+    return fingerprint([common, [cell.level for cell in cells]])
+
+
+def served(cells: Iterable[Cell]) -> set[str]:
+    """Return the keys of the attacks that are among cells on all images, in any order."""
+    attacks: dict[Cell, list[Cell]] = {}
+    for cell in cells:
+        if cell.limit is None and cell.level is not None:
+            attacks.setdefault(replace(cell, level=None), []).append(cell)
+    return {key_of(sorted(own, key=lambda cell: cell.level or 0)) for own in attacks.values()}
+
+
+def name_of(cells: Sequence[Cell], examples: Examples) -> str:
+    """Return what identifies a chunk of images under the attack of cells."""
+    return f"{key_of(cells)}-{fingerprint(examples.tolist())}"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The finished chunks of a study; without a `folder` none are kept."""
+
+    folder: Path | None = None
+
+    def read(self, name: str) -> Part | None:
+        """Return what was kept by a name; None where nothing was, or where it has changed."""
+        if self.folder is None or not (path := self.folder / f"{name}{SUFFIX}").is_file():
+            return None
+        try:
+            return parse_part(path)
+        except ValueError:
+            return None
+
+    def write(self, name: str, part: Part) -> None:
+        """Keep what became of a chunk."""
+        if self.folder is None:
+            return
+        with replacing(self.folder / f"{name}{SUFFIX}") as temporary:
+            safetensors.torch.save_file(part, temporary, {"name": name, DIGEST: digest_of(part)})
+
+    def remove(self, cells: Sequence[Cell]) -> None:
+        """Forget all chunks of the attack of cells."""
+        if self.folder is not None:
+            remove_all(self.of({key_of(cells)}))
+
+    def of(self, keys: Iterable[str]) -> list[Path]:
+        """Return the files of the attacks with these keys."""
+        if self.folder is None:
+            return []
+        found = sorted(name for name in file_names(self.folder) if name.endswith(SUFFIX))
+        return [self.folder / name for name in found if name.partition("-")[0] in {*keys}]
+
+
+def parse_part(path: Path) -> Part:
+    """Return what a file of a finished chunk holds; ValueError where that was not written."""
+    try:
+        with at_hand(path) as near, safe_open(near, framework="pt") as file:
+            part = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            said: dict[str, Any] = file.metadata() or {}
+    except (SafetensorError, OSError) as problem:
+        raise ValueError(f"it is damaged ({in_short(problem)})") from problem
+    if (said.get("name"), said.get(DIGEST)) != (path.stem, digest_of(part)):
+        raise ValueError("its content is not what was written")
+    return part

@@ -1,0 +1,167 @@
+"""Attack a network on images, many at once, and join what comes of them.
+
+What takes minutes or hours goes chunk by chunk, in the order in which limits grow, and each chunk
+is kept once it is finished. Which images make a chunk depends on nothing else, so that a run which
+was killed, or has a larger limit, goes on to the numbers of one that did everything itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from selbench.attacks.folding import searched
+from selbench.attacks.gradient import Attacked
+from selbench.attacks.ladder import Decided
+from selbench.chunks import few
+from selbench.datasets import Split
+from selbench.outcomes import OUTCOME, Columns, outcome
+from selbench.store import Cell
+from selbench.store.parts import Part, Parts, name_of
+from selbench.training import to_images
+from selbench.types import Examples
+
+GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
+# Of attacks whose chunks are kept: what a kill costs, and after how many images they may stop.
+CHUNK = {"cpu": 64, "cuda": 512}
+SAVED = "saved "  # before the names of adversarials in a part
+
+Attacking = Callable[..., list[Attacked]]  # (networks, images, labels, examples), by budget
+Step = Callable[[int], None]  # called with the number of images that a chunk had
+Order = Int64[Tensor, " chosen"]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The chunks of a limit's images, those of a smaller limit first.
+
+    Attributes:
+        order: places of all images, in the order in which limits grow.
+        parts: where finished chunks are kept.
+        cells: what is made of all of them.
+    """
+
+    order: Order
+    parts: Parts
+    cells: Sequence[Cell]
+
+    def split(self, split: Split) -> Iterator[Split]:
+        """Yield the chunks of images."""
+        most = few(split.images, CHUNK[split.labels.device.type])
+        for places in self.order.to(split.labels.device).split(most):
+            yield split.take(places)
+
+    def part(self, chunk: Split, save: Examples, attack: Callable[[Split], Part]) -> Part:
+        """Return what was kept of a chunk, or else what `attack` makes of it, which is kept."""
+        name = name_of(self.cells, chunk.examples)
+        kept = self.parts.read(name)
+        if kept is not None and _serves(kept, chunk, len(self.cells), save):
+            return kept
+        made = attack(chunk)
+        self.parts.write(name, made)
+        return made
+
+
+def run_attack(
+    attack: Attacking,
+    budgets: Sequence[float],
+    networks: Sequence[nn.Module],
+    split: Split,
+    save: int = 0,
+    chunks: Chunks | None = None,
+    step: Step = lambda images: None,
+) -> tuple[list[Columns], dict[str, Tensor]]:
+    """Attack the first of `networks`, with the help of the others if there are any.
+
+    With `chunks` what is finished is kept, and what was kept is not done again.
+
+    Returns:
+        its outcomes at each budget, columns of len(split) rows; and of the first `save` images:
+        clean, label, example, and for every budget with images of its own the adversarial and
+        the prediction, by name.
+    """
+    first = to_images(split.images[:2])
+    networks = [searched(network, first) for network in networks]
+    wanted = split.examples[:save]
+    run = partial(attack_chunk, attack, budgets, networks, save=wanted)
+    found = []
+    for chunk in (
+        split.batches(max(save, few(split.images, GROUP)))
+        if chunks is None
+        else (chunks.split(split))
+    ):
+        found.append(run(chunk) if chunks is None else chunks.part(chunk, wanted, run))
+        step(len(chunk))
+    return joined(found, len(budgets), wanted.cpu())
+
+
+def attack_chunk(
+    attack: Attacking,
+    budgets: Sequence[float],
+    networks: Sequence[nn.Module],
+    chunk: Split,
+    save: Examples,
+) -> Part:
+    """Attack the images of a chunk, and return what `joined` needs of them, on the CPU."""
+    images, labels, examples = to_images(chunk.images), chunk.labels, chunk.examples
+    found = attack(*networks, images, labels, examples)
+    part: Part = {"example": examples, "label": labels}
+    (kept,) = torch.isin(examples, save).nonzero(as_tuple=True)
+    saved = {"clean": images[kept], "label": labels[kept], "example": examples[kept]}
+    for place, (level, result) in enumerate(zip(budgets, found, strict=True)):
+        columns = outcome(result.logits, labels)
+        columns |= {f"masking_{name}": holds for name, holds in result.checks.items()}
+        if isinstance(result, Decided):
+            columns["by"] = result.by
+        assert ((columns["prediction"] != labels) == result.fallen).all()
+        part |= {f"{place} {name}": column for name, column in columns.items()}
+        if result is found[-1] or result.images is not found[-1].images:
+            saved[f"adversarial {level:g}"] = result.images[kept]
+            saved[f"prediction {level:g}"] = columns["prediction"][kept]
+    if len(kept):
+        part |= {f"{SAVED}{name}": tensor for name, tensor in saved.items()}
+    plain = torch.contiguous_format
+    return {name: tensor.cpu().clone(memory_format=plain) for name, tensor in part.items()}
+
+
+def joined(
+    parts: Sequence[Part], levels: int, save: Examples
+) -> tuple[list[Columns], dict[str, Tensor]]:
+    """Return the outcomes of chunks at each level, by rising example, and what is to be saved."""
+    order = torch.cat([part["example"] for part in parts]).argsort()
+    outcomes = []
+    for place in range(levels):
+        own = [name for name in parts[0] if name.partition(" ")[0] == str(place)]
+        names = {name: name for name in ("example", "label")}
+        names |= {name.partition(" ")[2]: name for name in own}
+        outcomes.append(
+            {n: torch.cat([part[name] for part in parts])[order] for n, name in names.items()}
+        )
+    holding = [part for part in parts if f"{SAVED}example" in part]
+    if not len(save):
+        return outcomes, {}
+    examples = torch.cat([part[f"{SAVED}example"] for part in holding])
+    rows = examples.argsort()
+    rows = rows[torch.isin(examples[rows], save)]
+    names = {name.removeprefix(SAVED): name for name in holding[0] if name.startswith(SAVED)}
+    return outcomes, {
+        n: torch.cat([part[name] for part in holding])[rows] for n, name in names.items()
+    }
+
+
+def _serves(part: Part, chunk: Split, levels: int, save: Examples) -> bool:
+    """Say whether a part is of a chunk, and has what is to be saved of it."""
+    needed = {"example", "label"}
+    needed |= {f"{place} {name}" for place in range(levels) for name in OUTCOME[2:]}
+    if not needed <= part.keys() or any(part[n].shape[:1] != (len(chunk),) for n in needed):
+        return False
+    wanted = chunk.examples[torch.isin(chunk.examples, save)].cpu()
+    held = part.get(f"{SAVED}example", wanted[:0])
+    return (
+        torch.equal(part["example"], chunk.examples.cpu())
+        and torch.equal(part["label"], chunk.labels.cpu())
+        and bool(torch.isin(wanted, held).all())
+    )
