@@ -18,7 +18,7 @@ from selbench.progress import Progress
 from selbench.request import Request
 from selbench.store import StudyStore
 from selbench.subjects import Network
-from selbench.suites import Attack, Condition, Setting, bench, collect
+from selbench.suites import Attack, Condition, Setting, attacking, collect
 from selbench.suites.bench import run_condition
 from selbench.suites.index import class_index
 
@@ -297,7 +297,7 @@ def test_an_attack_sees_the_images_in_groups_and_in_order(dataset, store, monkey
         seen.append((examples.tolist(), images.dtype, images.max() <= 1))
         return fell(images, labels, (1.0,))
 
-    monkeypatch.setattr(bench, "GROUP", 250)
+    monkeypatch.setattr(attacking, "GROUP", 250)
     evaluate([subject(0)], [an_attack(attack=run, budgets=(1.0,))], dataset, store, CPU)
     assert [each for examples, *_ in seen for each in examples] == list(range(600))
     assert [len(examples) for examples, *_ in seen] == [250, 250, 100]
