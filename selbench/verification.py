@@ -51,6 +51,7 @@ class Findings:
             and that is all that is known.
         faults: what is wrong.
         earlier: names of the files of cells that are laid out as an earlier version did it.
+        parts: files of finished chunks of attacks.
         served: keys of the attacks that are done on all images.
         busy: who is at work there.
     """
@@ -60,6 +61,7 @@ class Findings:
     unsigned: int = 0
     earlier: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    parts: list[Path] = field(default_factory=list)
     served: set[str] = field(default_factory=set)
     busy: list[Holder] = field(default_factory=list)
 
@@ -234,8 +236,9 @@ def _of_adversarials(findings: Findings) -> Iterator[Fault]:
 
 def _of_parts(findings: Findings) -> Iterator[Fault]:
     """Yield what is wrong with finished chunks of attacks."""
-    for path in sorted((findings.store.folder / parts.FOLDER).glob(f"*{parts.SUFFIX}")):
+    for path in findings.store.parts.files():
         findings.files += 1
+        findings.parts.append(path)
         try:
             parts.parse_part(path)
         except ValueError as problem:
@@ -308,7 +311,7 @@ def _left_behind(findings: Findings, known: Collection[str]) -> Iterator[Fault]:
     for path in sorted((store.folder / "cells").glob("*.parquet")):
         if path.stem not in known:
             yield Fault(path, "a run was cut off before it wrote the cells", (path,), harmless=True)
-    for path in store.parts.of(findings.served):
+    for path in parts.of(findings.parts, findings.served):
         yield Fault(path, "its attack is done on all images", (path,), harmless=True)
     for path in sorted(store.locks.folder.glob("*.lock")):
         yield Fault(path, "the run that held it has ended", (path,), harmless=True)

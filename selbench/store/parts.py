@@ -5,7 +5,7 @@ runs with every limit under which these images are attacked together, and none i
 not what was written: its chunk is attacked again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,14 +71,19 @@ class Parts:
     def remove(self, cells: Sequence[Cell]) -> None:
         """Forget all chunks of the attack of cells."""
         if self.folder is not None:
-            remove_all(self.of({key_of(cells)}))
+            remove_all(of(self.files(), {key_of(cells)}))
 
-    def of(self, keys: Iterable[str]) -> list[Path]:
-        """Return the files of the attacks with these keys."""
+    def files(self) -> list[Path]:
+        """Return the files of all chunks."""
         if self.folder is None:
             return []
-        found = sorted(name for name in file_names(self.folder) if name.endswith(SUFFIX))
-        return [self.folder / name for name in found if name.partition("-")[0] in {*keys}]
+        names = sorted(name for name in file_names(self.folder) if name.endswith(SUFFIX))
+        return [self.folder / name for name in names]
+
+
+def of(files: Iterable[Path], keys: Collection[str]) -> list[Path]:
+    """Return those files that are chunks of the attacks with these keys."""
+    return [path for path in files if path.name.partition("-")[0] in keys]
 
 
 def parse_part(path: Path) -> Part:

@@ -67,18 +67,14 @@ def test_a_killed_attack_loses_a_chunk_and_ends_the_same(
     undisturbed.run(whole, subject, dataset, limit, save)
     with pytest.raises(KeyboardInterrupt):
         Shift(last=3).run(store, subject, dataset, limit, save)
-    assert len(store.parts.of(names(store))) == 2
+    assert len(store.parts.files()) == 2
     assert verify(store).faults == []
     again = Shift()
     again.run(store, subject, dataset, limit, save)
     assert again.seen == undisturbed.seen[2:]
     assert left_by(store) == left_by(whole)
     kept = 0 if limit is None else 3  # a larger limit may come
-    assert len(store.parts.of(names(store))) == kept
-
-
-def names(store):
-    return {path.stem.partition("-")[0] for path in store.folder.glob("parts/*")}
+    assert len(store.parts.files()) == kept
 
 
 def test_a_larger_limit_takes_the_whole_chunks_of_a_smaller_one(subject, dataset, store, tmp_path):
