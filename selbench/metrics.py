@@ -135,6 +135,7 @@ class Metric:
         table: the title of the one among them.
         place: there and in the figure, lower ones first; equal ones as they were entered.
         asked: whether tables for people show it only where it is asked for.
+        rare: whether files of results leave it out where nothing was measured.
         null_of: the metric of which it is the chance level; "" for none.
         panel: where a figure shows it.
     """
@@ -153,6 +154,7 @@ class Metric:
     table: str = "further measurements"
     place: int = 0
     asked: bool = False
+    rare: bool = False
     null_of: str = ""
     panel: Panel | None = None
 

@@ -122,6 +122,12 @@ DatasetName = Annotated[
 EngineName = Annotated[
     str, typer.Option("--engine", help="local: this machine; ray: a Ray cluster (the extra `ray`).")
 ]
+Pixels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="uint8", help="uint8: look for adversarials among images that a file can hold."
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(help="Of the Ray cluster: auto or HOST:PORT; else RAY_ADDRESS, or this machine."),

@@ -1,10 +1,11 @@
 """What a run is asked to do, from the command line to the engine and into the manifest."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from selbench.errors import SelbenchError
 from selbench.study import Frozen
 
 
@@ -19,6 +20,7 @@ class Request(Frozen):
         retry: try again what failed before.
         full: run AutoAttack at every epsilon.
         time_limit: seconds that a network may compute for a cell; None for no end.
+        pixels: what adversarials are made of: "uint8", as a file holds them; None for any numbers.
         study: the words of the command line that name the study and its data.
         networks: those that bring networks; () where the study's are trained.
     """
@@ -34,6 +36,7 @@ class Request(Frozen):
     time_limit: Annotated[float, Field(gt=0)] | None = Field(
         default=None, exclude_if=lambda seconds: seconds is None
     )
+    pixels: Literal["uint8"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
     study: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
 
@@ -51,6 +54,16 @@ class Request(Frozen):
 
 
 ANYTHING = Request()
+
+
+def chosen_pixels(word: str | None, option: str = "--pixels") -> Literal["uint8"] | None:
+    """Return what `option` says that adversarials are made of; `SelbenchError` for other words."""
+    if word not in (None, "uint8"):
+        raise SelbenchError(
+            f"{option} takes uint8 (images that a file can hold), got {word!r:.60}; leave it out "
+            "for any numbers in [0, 1]"
+        )
+    return word  # type: ignore[return-value]
 
 
 def said(**options: object) -> tuple[str, ...]:

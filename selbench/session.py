@@ -264,6 +264,7 @@ class Session:
             request.corruptions,
             request.attacks,
             full=request.full,
+            in_files=request.pixels is not None,
             mechanism=self.study.mechanism,
             validation=held_out(self.study, self.dataset),
         )

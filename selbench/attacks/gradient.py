@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
-from selbench.attacks.losses import Losses, cross_entropy
+from selbench.attacks.losses import Loss, Losses, cross_entropy
 from selbench.attacks.norms import Norm, inside
 from selbench.chunks import in_chunks
 from selbench.types import Examples, Images, Labels, Logits
@@ -128,6 +128,7 @@ def pgd(
     steps: int,
     start: Images | None = None,
     early: bool = True,
+    loss: Loss = cross_entropy,
 ) -> Attacked:
     """Climb the loss in steps of a fixed length, projected onto the ball and onto [0, 1].
 
@@ -144,10 +145,11 @@ def pgd(
         start: images to start from, inside the ball; None for `images`.
         early: whether an example leaves as soon as it has fallen; else all take every step and
             the last point decides, as in foolbox.
+        loss: to climb.
     """
     check_inputs(images, [epsilon])
     start = images if start is None else start
-    states = _climb(network, images, labels, epsilon, norm, step, steps, start, early)
+    states = _climb(network, images, labels, epsilon, norm, step, steps, start, early, loss)
     return deque(states, maxlen=1)[0]
 
 
@@ -185,15 +187,17 @@ def _climb(
     steps: int,
     points: Images,
     early: bool,
+    loss: Loss = cross_entropy,
 ) -> Iterator[Attacked]:
     """Yield what there is after every step of PGD, from the start on, in the same tensors."""
     alive = torch.arange(len(images), device=images.device)
     state: Attacked | None = None
     for number in range(steps + 1):
         last = number == steps
-        gradients, logits = (
-            (points, logits_of(network, points)) if last else gradients_of(network, points, labels)
-        )
+        if last:
+            gradients, logits = points, logits_of(network, points)
+        else:
+            gradients, logits = gradients_of(network, points, labels, loss)
         if state is None:
             nobody = torch.zeros_like(labels, dtype=torch.bool)
             state = Attacked(points.clone(), logits.clone(), nobody, torch.full_like(labels, NEVER))
@@ -226,6 +230,7 @@ def pgd_grid(
     restarts: int,
     examples: Examples,
     key: str,
+    again: Loss = cross_entropy,
 ) -> list[Attacked]:
     """Run PGD for epsilons in rising order; what has fallen to one has fallen to all larger ones.
 
@@ -242,6 +247,7 @@ def pgd_grid(
         restarts: further runs, on what the runs before left.
         examples: each image's position in its data set, which its random points depend on.
         key: names the random numbers.
+        again: the loss that restarts climb.
     """
     check_inputs(images, epsilons)
     logits = logits_of(network, images)
@@ -267,6 +273,7 @@ def pgd_grid(
                 step=relative_step * epsilon,
                 steps=steps,
                 start=start,
+                loss=again if run else cross_entropy,
             )
             best = _merged(best, found, left)
         results.append(best)

@@ -34,6 +34,7 @@ from selbench.options import (
     Layers,
     NetworkOptions,
     OptionalStudyName,
+    Pixels,
     Quiet,
     Store,
     TimeLimit,
@@ -79,6 +80,7 @@ def run(
             "--full", help="Run AutoAttack at every epsilon, not only where a verdict is in doubt."
         ),
     ] = False,
+    pixels: Pixels = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -96,7 +98,7 @@ def run(
     devices, such as cuda:0,cuda:1, one process each shares the work.
     """
     from selbench.engine import also_on, opened
-    from selbench.request import Request
+    from selbench.request import Request, chosen_pixels
     from selbench.store import check_place
 
     if not dry_run:
@@ -115,6 +117,7 @@ def run(
         save=save_adversarials,
         retry=retry_failed,
         full=full,
+        pixels=chosen_pixels(pixels),
         time_limit=time_limit,
         study=study_words(study, options, **mechanism),
         networks=network_words(options),

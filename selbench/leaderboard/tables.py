@@ -15,7 +15,6 @@ from selbench.leaderboard.columns import COLUMNS
 from selbench.leaderboard.lines import one_line, tables
 from selbench.leaderboard.table import Leaderboard
 from selbench.leaderboard.text import latex, markdown
-from selbench.suites.corrupted import BAR
 from selbench.tidy import csv_of
 
 
@@ -69,8 +68,8 @@ def to_json(boards: Sequence[Leaderboard]) -> str:
 
 
 def _measured(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the columns of C-bar where nothing was measured under it."""
-    names = [name for name, each in COLUMNS.items() if each.suite == BAR and name in table]
+    """Leave out rare columns where nothing was measured."""
+    names = [name for name, each in COLUMNS.items() if each.rare and name in table]
     empty = [name for name in names if table[name].isna().all()]
     return table.drop(columns=[n for e in empty for n in (e, f"{e}_interval", f"{e}_n")])
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from PIL import Image as Picture
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from selbench.files import at_hand, replacing
 from selbench.store.cells import Cell
 
 FOLDER = "adversarials"
+IN_FILES = "-uint8"  # how conditions end whose adversarials a file of 8-bit pixels can hold
 DIGEST = "digest"  # of the tensors, beside what the file says of itself
 
 
@@ -23,11 +25,27 @@ def path_of(folder: Path, cell: Cell) -> Path:
 
 
 def write_adversarials(folder: Path, cell: Cell, tensors: dict[str, Tensor]) -> None:
-    """Write adversarials with what they are of."""
+    """Write adversarials with what they are of; as pictures too where files can hold them."""
     path = path_of(folder, cell)
+    if cell.condition.endswith(IN_FILES):
+        _write_pictures(path.with_suffix(""), tensors)
     about = {"attack": cell.condition, "subject": cell.subject, "weights": cell.weights}
     with replacing(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, about | {DIGEST: digest_of(tensors)})
+
+
+def _write_pictures(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Write what fools the network as `folder`/level/example.png, which loses nothing."""
+    for name, images in tensors.items():
+        kind, _, level = name.partition(" ")
+        if kind != "adversarial":
+            continue
+        fools = tensors[f"prediction {level}"] != tensors["label"]
+        pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        for place in fools.nonzero(as_tuple=True)[0].tolist():
+            path = folder / level / f"{int(tensors['example'][place])}.png"
+            with replacing(path) as temporary:
+                Picture.fromarray(pixels[place]).save(temporary, format="PNG")
 
 
 def count(path: Path) -> int:

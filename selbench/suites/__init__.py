@@ -78,7 +78,22 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
                     f"{name} is not in the suite {', '.join(names)}; add --suite {suite}"
                 )
     left_out = set(attacks) - set(setting.attacks or attacks)
-    return [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]
+    kept = [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]
+    return _in_files(kept, setting) if setting.in_files else kept
+
+
+def _in_files(pieces: Sequence[Work], setting: Setting) -> list[Work]:
+    """Return pieces with adversarials that files can hold; attacks that have none are left out."""
+    made = {work.name: work.in_files() for work in pieces}
+    for name in setting.attacks:
+        if made.get(name, True) is None:
+            raise SelbenchError(
+                f"the levels of {name} are no epsilons, so no image of a file lies between them; "
+                "leave out --pixels, or the attack"
+            )
+    if not any(work.is_attack for work in made.values() if work):
+        raise SelbenchError("--pixels is for attacks; add --suite attacks, or leave it out")
+    return [work for work in (each.in_files() for each in pieces) if work]
 
 
 def _names(pieces: Sequence[Work], attacking: bool) -> list[str]:

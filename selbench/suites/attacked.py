@@ -14,6 +14,7 @@ from selbench.datasets import Split
 from selbench.metrics import METRICS, Metric, Panel, Rows, Unit
 from selbench.randomness import seeded
 from selbench.store import Measurement
+from selbench.store.adversarials import IN_FILES
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.pieces import Analysis, Attack
@@ -21,6 +22,7 @@ from selbench.suites.work import SUITES, Passes, Setting, Work
 from selbench.training import to_images
 from selbench.types import Examples, Images, Labels
 
+Levels = tuple[float, ...]  # epsilons in 255ths, rising
 Run = Callable[[nn.Module, Images, Labels, Examples], list[Attacked]]
 
 LINF_EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # in 255ths, as all here
@@ -56,13 +58,14 @@ def _white_box(attack: Run, levels: int) -> Run:
 
 
 def _fgsm() -> Attack:
-    epsilons = _fractions(LINF_EPSILONS)
+    def at(levels: Levels) -> Run:
+        def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
+            return fgsm(n, images, labels, _fractions(levels), NORMS["linf"])
 
-    def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
-        return fgsm(n, images, labels, epsilons, NORMS["linf"])
+        return _white_box(run, len(levels))
 
     passes = Passes(len(LINF_EPSILONS), 1)
-    return _attack("fgsm-linf", LINF_EPSILONS, run, "linf", passes)
+    return _attack("fgsm-linf", LINF_EPSILONS, at(LINF_EPSILONS), "linf", passes, at)
 
 
 def _paper_pgd() -> Attack:
@@ -74,35 +77,44 @@ def _paper_pgd() -> Attack:
         return pgd_curve(n, images, labels, epsilon, norm, step=PAPER_STEP, steps=steps)
 
     levels = tuple(float(step) for step in range(1, STEPS + 1))
-    return _attack("paper-pgd", levels, run, "linf", Passes(1, STEPS))
+    return _attack("paper-pgd", levels, _white_box(run, STEPS), "linf", Passes(1, STEPS))
 
 
-def _pgd(norm: str, levels: tuple[float, ...]) -> Attack:
+def _pgd(norm: str, levels: Levels) -> Attack:
     name = f"pgd-{norm}"
 
-    def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
-        return pgd_grid(
-            n,
-            images,
-            labels,
-            _fractions(levels),
-            NORMS[norm],
-            steps=STEPS,
-            relative_step=0.25,
-            restarts=RESTARTS,
-            examples=examples,
-            key=name,
-        )
+    def at(levels: Levels) -> Run:
+        def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
+            return pgd_grid(
+                n,
+                images,
+                labels,
+                _fractions(levels),
+                NORMS[norm],
+                steps=STEPS,
+                relative_step=0.25,
+                restarts=RESTARTS,
+                examples=examples,
+                key=name,
+            )
+
+        return _white_box(run, len(levels))
 
     runs = len(levels) * (1 + RESTARTS)  # the first starts from the image
-    return _attack(name, levels, run, norm, Passes(runs + 1, runs * STEPS))
+    return _attack(name, levels, at(levels), norm, Passes(runs + 1, runs * STEPS), at)
 
 
-def _attack(name: str, levels: tuple[float, ...], run: Run, norm: str, passes: Passes) -> Attack:
-    white_box = _white_box(run, len(levels))
+def _attack(
+    name: str,
+    levels: Levels,
+    run: Run,
+    norm: str,
+    passes: Passes,
+    at: Callable[[Levels], Run] | None = None,
+) -> Attack:
     # Beside the attack's own, a pass back tells whether the network can be differentiated.
     passes = replace(passes, backward=passes.backward + 1)
-    return Attack("attacks", name, levels, white_box, group=norm, each=passes)
+    return Attack("attacks", name, levels, run, group=norm, each=passes, at=at)
 
 
 def _masking(model: nn.Module, split: Split, classes: int) -> list[Measurement]:
@@ -115,13 +127,28 @@ def _masking(model: nn.Module, split: Split, classes: int) -> list[Measurement]:
     return [Measurement(f"masking_{name}", v, len(split)) for name, v in checks.items()]
 
 
-def _fractions(levels: tuple[float, ...]) -> tuple[float, ...]:
+def _fractions(levels: Levels) -> tuple[float, ...]:
     return tuple(level / 255 for level in levels)
+
+
+def in_files(metric: Metric) -> Metric:
+    """Return the metric of an attack whose adversarials a file can hold, of that of the attack."""
+    reads = metric.reads
+    return replace(
+        metric,
+        name=f"{metric.name}_uint8",
+        label=f"{metric.label} uint8",
+        meaning=f"{metric.meaning}, among images that a file of 8-bit pixels can hold",
+        reads=replace(reads, conditions=tuple(f"{name}{IN_FILES}" for name in reads.conditions)),
+        table="adversarials of 8-bit pixels",
+        panel=None,
+        rare=True,
+    )
 
 
 EPSILON = "epsilon, in 255ths"
 TABLE = "attacks"
-METRICS(
+FGSM = METRICS(
     Metric(
         "fgsm",
         "FGSM",
@@ -133,6 +160,7 @@ METRICS(
         panel=Panel("attacks", "FGSM, L-inf", EPSILON),
     )
 )
+METRICS(in_files(FGSM))
 METRICS(
     Metric(
         "paper_pgd",
@@ -148,7 +176,7 @@ METRICS(
     )
 )
 for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
-    METRICS(
+    _pgd_of = METRICS(
         Metric(
             f"pgd_{_norm}",
             f"PGD {_short}",
@@ -160,6 +188,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             panel=Panel("attacks", f"PGD, {_words}", EPSILON),
         )
     )
+    METRICS(in_files(_pgd_of))
     METRICS(
         Metric(
             f"median_{_norm}",

@@ -19,11 +19,9 @@ from selbench.attacks.norms import NORMS
 from selbench.attacks.strong import DRAWS, STEPS, noise, transferred
 from selbench.metrics import METRICS, Metric, Rows
 from selbench.store import EVERY_EPSILON
-from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, TABLE, attacks
+from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, TABLE, Levels, attacks, in_files
 from selbench.suites.pieces import Attack
 from selbench.suites.work import SUITES, Passes, Setting, Work
-
-Levels = tuple[float, ...]  # epsilons in 255ths, rising
 
 EPSILONS: dict[str, Levels] = {"linf": LINF_EPSILONS, "l2": L2_EPSILONS}
 # AutoAttack takes long: the small budgets at which undefended networks differ, and the usual one.
@@ -89,27 +87,32 @@ def _piece(
     version: int = 1,
 ) -> Attack:
     """Make a piece of work of an attack that takes epsilons after all else; `name` has its norm."""
-    epsilons = tuple(level / 255 for level in levels)
 
-    def run(*given: Any) -> list[Attacked]:
-        return list(attack(*given, epsilons))
+    def at(levels: Levels) -> Callable[..., list[Attacked]]:
+        epsilons = tuple(level / 255 for level in levels)
+
+        def run(*given: Any) -> list[Attacked]:
+            return list(attack(*given, epsilons))
+
+        return run
 
     group = name.rpartition("-")[2]
     return Attack(
         "attacks-strong",
         name,
         levels,
-        run,
+        at(levels),
         transfer=transfer,
         group=group,
         version=version,
         each=PASSES[name],
         chunked=True,
+        at=at,
     )
 
 
 for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
-    METRICS(
+    _metric = METRICS(
         Metric(
             f"autoattack_{_norm}",
             f"AutoAttack {_short}",
@@ -120,3 +123,4 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             table=TABLE,
         )
     )
+    METRICS(in_files(_metric))

@@ -286,6 +286,7 @@ METRICS(
         Rows((BAR,)),
         source=MINTUN,
         table="C-bar",
+        rare=True,
     )
 )
 for _family in BAR_FAMILIES:
@@ -298,6 +299,7 @@ for _family in BAR_FAMILIES:
             Rows((BAR,), groups=(_family,)),
             source=MINTUN,
             table="C-bar",
+            rare=True,
         )
     )
 
@@ -314,6 +316,7 @@ def accuracy_under(corruption: Corruption) -> Metric:
         source=MINTUN if corruption.bar else HENDRYCKS,
         table="",
         asked=True,
+        rare=corruption.bar,
     )
 
 

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from selbench.attacks.norms import NORMS
+from selbench.attacks.pixels import in_files, whole
 from selbench.corrupted.stored import Stored
 from selbench.datasets import Split
 from selbench.errors import MissingOutcomesError
@@ -15,6 +17,7 @@ from selbench.files import fingerprint
 from selbench.findings import GRADIENTS, spoiling
 from selbench.outcomes import from_table, recalibrated
 from selbench.store import Cell, Measurement
+from selbench.store.adversarials import IN_FILES
 from selbench.subjects import Network
 from selbench.suites.attacking import Attacking
 from selbench.suites.bench import Bench, Perturb, perturbed
@@ -206,6 +209,7 @@ class Attack(Work):
         transfer: whether `attack` takes another network too, before the images.
         each: how often an image passes at most, where it never falls; None where not known.
         chunked: whether it takes long, so that every finished chunk of images is kept.
+        at: returns `attack` for other epsilons, in 255ths; None where levels are none.
     """
 
     budgets: tuple[float, ...]
@@ -214,6 +218,7 @@ class Attack(Work):
     transfer: bool = field(default=False, kw_only=True)
     each: Passes | None = None
     chunked: bool = field(default=False, kw_only=True)
+    at: Callable[[tuple[float, ...]], Attacking] | None = field(default=None, kw_only=True)
 
     shares: ClassVar[bool] = False
     is_attack: ClassVar[bool] = True
@@ -253,6 +258,14 @@ class Attack(Work):
     def saves(self, images: int) -> int:
         """Return all of them."""
         return images
+
+    def in_files(self) -> "Attack | None":
+        """Return it with adversarials that a file can hold, as another condition."""
+        if self.at is None:
+            return None
+        searched = whole(self.budgets, self.group)
+        attack = in_files(self.at(searched), searched, self.budgets, NORMS[self.group])
+        return replace(self, name=f"{self.name}{IN_FILES}", attack=attack, at=None)
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Attack one network after the other, or side by side."""

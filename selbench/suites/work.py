@@ -46,6 +46,7 @@ class Setting:
         height, width: of the images, in pixels.
         scale: the image size whose corruption constants are used; None for the images' own.
         corruptions, attacks: the names to take of those in a suite; () for all.
+        in_files: whether adversarials are looked for among images that a file can hold.
         stored: a set on disk to take corrupted or shifted images from, instead of making them.
         full: whether AutoAttack runs at every epsilon, not only where a verdict is in doubt.
         mechanism: how the analyses look at networks.
@@ -57,6 +58,7 @@ class Setting:
     scale: int | None = None
     corruptions: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
+    in_files: bool = False
     stored: CorruptedSet | ShiftedSet | None = None
     full: bool = False
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
@@ -150,6 +152,10 @@ class Work(ABC):
     def saves(self, images: int) -> int:
         """Return of how many images adversarials are kept, where `images` are asked for."""
         return 0
+
+    def in_files(self) -> "Work | None":
+        """Return it with adversarials that a file can hold; None for an attack that has none."""
+        return self
 
     def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Work":
         """Return it for another machine: images of its own come from where `put` leaves them.

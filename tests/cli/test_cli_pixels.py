@@ -1,0 +1,52 @@
+"""Adversarials that a file can hold, as users meet them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from selbench.suites import attacked as suites
+
+ATTACK = ("--alpha", "0", "--suite", "attacks", "--limit", "6", "--attack", "pgd-linf")
+PIXELS = ("--pixels", "uint8", "--save-adversarials", "6")
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    monkeypatch.setattr(suites, "STEPS", 4)
+
+
+def test_cells_of_files_stand_in_a_table_of_their_own(selbench, tiny_study):
+    ended = selbench("run", tiny_study, *ATTACK, *PIXELS)
+    assert ended.code == 0
+    assert "adversarials of 8-bit pixels" in " ".join(ended.out.split())
+    rows = pd.read_csv("runs/tiny/measurements.csv").query("metric == 'accuracy'")
+    curve = rows[rows["condition"] == "pgd-linf-uint8"].set_index("level")["value"].sort_index()
+    clean = rows[rows["condition"] == "clean"]["value"].item()
+    assert list(curve[[0.25, 0.5]]) == [clean, clean]
+    assert curve.is_monotonic_decreasing
+    if clean < 1:
+        assert list(Path("runs/tiny/adversarials").glob("pgd-linf-uint8-*/16/*.png"))
+
+    usual = selbench("run", tiny_study, *ATTACK, "--quiet")
+    assert "adversarials of 8-bit pixels" in " ".join(
+        usual.out.split()
+    )  # neither takes the place of the other
+    assert "tiny: attacks" in usual.out
+
+
+def test_what_pixels_cannot_be_is_said_in_a_sentence(selbench, tiny_study):
+    for words, sentence in (
+        (
+            ("--pixels", "uint16"),
+            "--pixels takes uint8 (images that a file can hold), got",
+        ),
+        (("--pixels", "uint8"), "--pixels is for attacks; add --suite attacks, or leave it out"),
+        (
+            ("--pixels", "uint8", "--suite", "attacks", "--attack", "paper-pgd"),
+            "the levels of paper-pgd are no epsilons, so no image of a file lies between them",
+        ),
+    ):
+        ended = selbench("run", tiny_study, "--dry-run", *words)
+        assert ended.code == 2
+        assert sentence in " ".join(ended.err.split())
