@@ -316,7 +316,7 @@ def accuracy_under(corruption: Corruption) -> Metric:
         source=MINTUN if corruption.bar else HENDRYCKS,
         table="",
         asked=True,
-        rare=corruption.bar,
+        rare=bool(corruption.bar),
     )
 
 

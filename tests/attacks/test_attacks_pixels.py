@@ -125,7 +125,7 @@ def test_the_nearest_errors_are_counted_by_where_they_lie_once_they_are_rounded(
     images, levels = rounded(images), (8.0, 16.0, 32.0, 64.0)
 
     def nearest(*given):
-        return minimum_norm(*given, [level / WHITE for level in levels], "ddn")
+        return minimum_norm(*given, [level / WHITE for level in levels], "ddn-l2")
 
     found = in_files(nearest, levels, levels, NORMS["l2"])(network, images, labels, labels)
     counts = [each.fallen.sum().item() for each in found]
