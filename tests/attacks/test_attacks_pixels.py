@@ -1,7 +1,6 @@
 """Adversarials that a file can hold: closed forms, and that none is lost by saving it."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from selbench.datasets import Split
 from selbench.store import Cell
 from selbench.store.adversarials import write_adversarials
 from selbench.suites import SUITES, Setting
-from selbench.suites.bench import run_attack
+from selbench.suites.attacking import run_attack
 from selbench.training import to_images
 
 WHITE = 255
@@ -170,10 +169,9 @@ def test_saved_pictures_fool_the_network_when_they_are_read_again(norm, network,
     attack = pieces[f"pgd-{norm}"].in_files()
     _, tensors = run_attack(attack.attack, attack.budgets, [network], split, save=8)
     facts = dict.fromkeys(Cell.__dataclass_fields__, "") | {"condition": attack.name}
-    path = tmp_path / "kept.safetensors"
-    write_adversarials(path, Cell(**facts), tensors)
+    write_adversarials(tmp_path, Cell(**facts), tensors)
     moved = 0
-    for file in (tmp_path / "kept").glob("*/*.png"):
+    for file in tmp_path.glob("adversarials/*/*/*.png"):
         level, place = float(file.parent.name), int(file.stem) // 3
         read = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
         assert network(to_images(read[None])).argmax(1) != labels[place]
@@ -183,5 +181,5 @@ def test_saved_pictures_fool_the_network_when_they_are_read_again(norm, network,
         moved += size > 0
     assert moved > 3
 
-    write_adversarials(tmp_path / "usual.safetensors", Cell(**facts | {"condition": "x"}), tensors)
-    assert not Path(tmp_path / "usual").exists()
+    write_adversarials(tmp_path / "usual", Cell(**facts | {"condition": "x"}), tensors)
+    assert not list((tmp_path / "usual").rglob("*.png"))
