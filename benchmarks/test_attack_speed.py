@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from selbench.attacks.autoattack import autoattack
+from selbench.attacks.descent import ddn, fmn
 from selbench.attacks.folding import folded, searched
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import pgd, pgd_curve, pgd_grid
@@ -263,3 +264,55 @@ def test_squares_bookkeeping_beside_bare_passes(race, one_thread, network, data,
                 guarded.network(points[:count])
 
     assert race(attack, bare, rounds=7) >= 1 / 1.1
+
+
+def descents():
+    """Return our minimum-norm attacks, each with foolbox's of as many steps."""
+    from foolbox import attacks
+
+    linf = attacks.LInfFMNAttack(steps=STEPS)
+    return {
+        "fmn": (lambda *given: fmn(*given, LINF, steps=STEPS), linf),
+        "ddn": (lambda *given: ddn(*given, steps=STEPS), attacks.DDNAttack(0.1, steps=STEPS)),
+    }
+
+
+@pytest.mark.parametrize("name", ["fmn", "ddn"])
+def test_nearest_errors_beside_foolbox(race, one_thread, network, data, name):
+    """Target: not slower at equal steps; both spend their time in the network's own passes."""
+    import foolbox
+
+    images, labels = few_of(network, data, 64)
+    guarded = Guarded(searched(network, images[:2]))
+    wrapped = foolbox.PyTorchModel(network, bounds=(0, 1))
+    ours, peer = descents()[name]
+    kept = {}
+
+    def mine():
+        kept["ours"] = ours(guarded, images, labels)
+
+    def theirs():
+        kept["theirs"] = peer(wrapped, images, labels, epsilons=None)[0]
+
+    ratio = race(mine, theirs, rounds=3)
+    norm = LINF if name == "fmn" else NORMS["l2"]
+    medians = {who: norm.size(found - images).median().item() for who, found in kept.items()}
+    print(f"median distance in 255ths: { {k: 255 * v for k, v in medians.items()} }")  # noqa: T201
+    assert ratio >= 1
+
+
+@pytest.mark.parametrize("name", ["fmn", "ddn"])
+def test_nearest_errors_beside_bare_passes(race, one_thread, network, data, name):
+    """Target: a step costs at most 1.15 times a forward and a backward pass."""
+    images, labels = few_of(network, data, 64)
+    guarded = Guarded(searched(network, images[:2]))
+    ours, _ = descents()[name]
+    points = images.contiguous(memory_format=torch.channels_last)
+
+    def bare():
+        for _ in range(STEPS):
+            part = points.detach().requires_grad_()
+            loss = functional.cross_entropy(guarded.network(part), labels, reduction="sum")
+            torch.autograd.grad(loss, part)
+
+    assert race(lambda: ours(guarded, images, labels), bare, rounds=3) >= 1 / 1.15
