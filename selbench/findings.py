@@ -9,7 +9,7 @@ GRADIENTS, ATTACKS = "attacks that follow gradients", "attacks"  # what a findin
 NOTHING = ""
 RANDOM = "random"  # the code of outputs that differ from call to call
 # How the names of attacks begin that need no gradient of the network under attack.
-GRADIENT_FREE = ("hopskipjump-", "noise-", "transfer-")
+GRADIENT_FREE = ("hopskipjump-", "noise-", "transfer-", "given-")
 CHECKS = "masking"  # the condition that checks for masked gradients: no robust accuracy
 DRAWS = 5  # of a network whose outputs are random
 _DRAW = re.compile(r" \(draw \d+ of \d+\)$")

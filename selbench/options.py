@@ -128,6 +128,14 @@ Pixels = Annotated[
         metavar="uint8", help="uint8: look for adversarials among images that a file can hold."
     ),
 ]
+Adversarials = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adversarials",
+        metavar="FILE",
+        help="Count what others made: safetensors, .npy, .npz, a folder of PNG; may be repeated.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(help="Of the Ray cluster: auto or HOST:PORT; else RAY_ADDRESS, or this machine."),

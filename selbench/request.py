@@ -21,6 +21,7 @@ class Request(Frozen):
         full: run AutoAttack at every epsilon.
         time_limit: seconds that a network may compute for a cell; None for no end.
         pixels: what adversarials are made of: "uint8", as a file holds them; None for any numbers.
+        adversarials: the paths of those that others made.
         study: the words of the command line that name the study and its data.
         networks: those that bring networks; () where the study's are trained.
     """
@@ -37,6 +38,7 @@ class Request(Frozen):
         default=None, exclude_if=lambda seconds: seconds is None
     )
     pixels: Literal["uint8"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
+    adversarials: tuple[str, ...] = Field(default=(), exclude_if=lambda paths: not paths)
     study: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from selbench.attacks.brought import Brought, brought
 from selbench.bring import NetworkSpec, bring, framed, probed, sized
 from selbench.corrupted.shifted import named_set
 from selbench.datasets import Dataset, limited, load_dataset
@@ -265,6 +266,7 @@ class Session:
             request.attacks,
             full=request.full,
             in_files=request.pixels is not None,
+            given=self._given(request),
             mechanism=self.study.mechanism,
             validation=held_out(self.study, self.dataset),
         )
@@ -277,6 +279,15 @@ class Session:
             )
         stored = named_set(source, self.dataset, frame_of(self.study.dataset))
         return replace(made, scale=None, stored=stored)
+
+    def _given(self, request: Request) -> tuple[Brought, str] | None:
+        """Return the adversarials that others made, and a checksum of them and of the images."""
+        if not request.adversarials:
+            return None
+        test, paths = self.dataset.test, [Path(each).expanduser() for each in request.adversarials]
+        taken = limited(test, request.limit).examples.cpu()
+        found = brought(paths, test.labels.cpu(), taken, test.images.shape[-2:])
+        return found, fingerprint([test.checksum, found.checksum])
 
     def bring(self, each: NetworkSpec) -> Network:
         """Take a user's network; `SelbenchError` where it does not fit."""

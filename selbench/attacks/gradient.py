@@ -35,6 +35,7 @@ class Attacked:
             for one that did not fall.
         checks: of which examples a check for masked gradients holds, by its name in
             `selbench.attacks.masking.FLAGS`.
+        counts: of which examples something else holds, by the metric that is the share of them.
     """
 
     images: Images
@@ -42,6 +43,7 @@ class Attacked:
     fallen: Bool[Tensor, " batch"]
     steps: Int64[Tensor, " batch"]
     checks: Mapping[str, Bool[Tensor, " batch"]] = field(default_factory=dict, kw_only=True)
+    counts: Mapping[str, Bool[Tensor, " batch"]] = field(default_factory=dict, kw_only=True)
 
 
 def check_inputs(images: Images, epsilons: Sequence[float]) -> None:

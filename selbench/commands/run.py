@@ -25,6 +25,7 @@ from selbench.options import (
     INCOMPLETE,
     NETWORKS,
     Address,
+    Adversarials,
     Attacks,
     Corruptions,
     Device,
@@ -81,6 +82,7 @@ def run(
         ),
     ] = False,
     pixels: Pixels = None,
+    adversarials: Adversarials = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -118,6 +120,7 @@ def run(
         retry=retry_failed,
         full=full,
         pixels=chosen_pixels(pixels),
+        adversarials=tuple(adversarials or ()),
         time_limit=time_limit,
         study=study_words(study, options, **mechanism),
         networks=network_words(options),

@@ -114,6 +114,7 @@ def attack_chunk(
     for place, (level, result) in enumerate(zip(budgets, found, strict=True)):
         columns = outcome(result.logits, labels)
         columns |= {f"masking_{name}": holds for name, holds in result.checks.items()}
+        columns |= result.counts
         if isinstance(result, Decided):
             columns["by"] = result.by
         assert ((columns["prediction"] != labels) == result.fallen).all()

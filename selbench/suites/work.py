@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from selbench.attacks.brought import Brought
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.shifted import ShiftedSet
 from selbench.corrupted.stored import Stored
@@ -46,6 +47,7 @@ class Setting:
         height, width: of the images, in pixels.
         scale: the image size whose corruption constants are used; None for the images' own.
         corruptions, attacks: the names to take of those in a suite; () for all.
+        given: adversarials of others, and a checksum of them and of the test images; None for none.
         in_files: whether adversarials are looked for among images that a file can hold.
         stored: a set on disk to take corrupted or shifted images from, instead of making them.
         full: whether AutoAttack runs at every epsilon, not only where a verdict is in doubt.
@@ -59,6 +61,7 @@ class Setting:
     corruptions: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     in_files: bool = False
+    given: tuple[Brought, str] | None = None
     stored: CorruptedSet | ShiftedSet | None = None
     full: bool = False
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -50,3 +51,22 @@ def test_what_pixels_cannot_be_is_said_in_a_sentence(selbench, tiny_study):
         ended = selbench("run", tiny_study, "--dry-run", *words)
         assert ended.code == 2
         assert sentence in " ".join(ended.err.split())
+
+
+def test_adversarials_of_others_are_an_attack_of_their_own(selbench, tiny_study):
+    words = ("run", tiny_study, "--alpha", "0", "--limit", "6", "--suite", "clean", "--quiet")
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    np.save("mine.npy", images)
+    ended = selbench(*words, "--adversarials", "mine.npy")
+    assert ended.code == 0
+    assert "given Linf %" in ended.out.replace("\n", " ")
+    rows = pd.read_csv("runs/tiny/measurements.csv")
+    counts = rows[rows["condition"] == "given-l2"].groupby("metric")["value"].agg(["min", "max"])
+    assert list(counts.loc["given_in_ball"]) == [0, 0]  # noise is far away
+    before = set(rows["data"])
+    np.save("mine.npy", images[::-1])
+    assert selbench(*words, "--adversarials", "mine.npy").code == 0
+    assert len(set(pd.read_csv("runs/tiny/measurements.csv")["data"]) - before) == 1
+    lacking = selbench(*words, "--adversarials", "other.npy")
+    assert lacking.code == 2
+    assert "--adversarials: there is no other.npy; name a file" in lacking.err

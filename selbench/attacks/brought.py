@@ -1,0 +1,204 @@
+"""Adversarials that others made, in files: read, and each put beside the test image it is of."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from jaxtyping import Int64
+from PIL import Image as Picture
+from safetensors import SafetensorError
+from torch import Tensor
+
+from selbench.content import LARGEST, content_of
+from selbench.errors import SelbenchError, in_short
+from selbench.types import Examples, Images
+
+Rows = Int64[Tensor, " rows"]  # of a file: the positions of test images
+Every = Int64[Tensor, " every"]  # of all test images, in their order
+Taken = Int64[Tensor, " taken"]
+
+KINDS = ".safetensors, .npy, .npz, or a folder of PNG files named by example, such as 12.png"
+MADE = "adversarial"  # how tensors of adversarials are called, with a level after it
+FACTS = ("example", "label")  # of every row, in files that have several arrays
+BROKEN = (
+    SafetensorError, OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, SyntaxError,
+    zipfile.BadZipFile, Picture.DecompressionBombError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Brought:
+    """Adversarials of test images: a set for each array that was read.
+
+    Attributes:
+        sets: images in [0, 1], and the positions in the data set of those they are of.
+        checksum: of the files' content.
+    """
+
+    sets: Sequence[tuple[Images, Examples]]
+    checksum: str
+
+    def of(self, number: int, clean: Images, examples: Examples) -> Images:
+        """Return the adversarials of a set for these examples; clean images where it has none."""
+        images, positions = self.sets[number]
+        rows = {position: row for row, position in enumerate(positions.tolist())}
+        pairs = [(n, rows[e]) for n, e in enumerate(examples.tolist()) if e in rows]
+        found = clean.clone()
+        if pairs:
+            places, own = map(list, zip(*pairs, strict=True))
+            found[places] = images[own].to(clean.device)
+        return found
+
+
+def brought(paths: Sequence[Path], labels: Every, taken: Taken, side: Sequence[int]) -> Brought:
+    """Read the adversarials of some files.
+
+    Args:
+        paths: of them.
+        labels: of all test images.
+        taken: the positions of the test images that are looked at, which files without `example`
+            may be of; else they are of all.
+        side: height and width.
+
+    Raises:
+        SelbenchError: for what cannot be read, has another shape, number or range, or is of others
+            than these test images.
+    """
+    digest, sets = hashlib.sha256(), []
+    for path in paths:
+        try:
+            arrays, content = _arrays(path)
+        except FileNotFoundError as problem:
+            raise SelbenchError(
+                f"--adversarials: there is no {path}; name a file ({KINDS})"
+            ) from problem
+        except BROKEN as problem:
+            raise SelbenchError(
+                f"--adversarials {path}: cannot be read ({in_short(problem)}); write it again as "
+                f"one of {KINDS}"
+            ) from problem
+        digest.update(content)
+        sets += _sets(path, arrays, labels, taken, tuple(side))
+    return Brought(sets, digest.hexdigest()[:16])
+
+
+def _arrays(path: Path) -> tuple[Mapping[str, Tensor], bytes]:
+    """Return a file's arrays by name, and what tells its content."""
+    if path.is_dir():
+        return _pictures(path)
+    content = content_of(path, noun="adversarials")
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load(content), hashlib.sha256(content).digest()
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError(f"its name ends with {path.suffix or 'nothing'!r}")
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            if sum(each.file_size for each in packed.infolist()) > LARGEST:
+                raise ValueError(f"it unpacks to more than {LARGEST / 2**20:.0f} MB")
+    found = np.load(io.BytesIO(content), allow_pickle=False)
+    named = {MADE: found} if isinstance(found, np.ndarray) else {n: found[n] for n in found.files}
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in named.items()}
+    return arrays, hashlib.sha256(content).digest()
+
+
+def _pictures(folder: Path) -> tuple[Mapping[str, Tensor], bytes]:
+    digest, images, examples = hashlib.sha256(), [], []
+    for path in sorted(folder.glob("*.png")):
+        if not (path.stem.isascii() and path.stem.isdecimal() and len(path.stem) < len("1" * 10)):
+            raise ValueError(f"{path.name} is not named by the position of its test image")
+        content = content_of(path)
+        digest.update(f"{path.name} {len(content)}".encode() + content)
+        images.append(np.array(Picture.open(io.BytesIO(content), formats=["PNG"]).convert("RGB")))
+        examples.append(int(path.stem))
+    if not images:
+        raise ValueError("it holds no PNG files")
+    arrays = {MADE: torch.from_numpy(np.stack(images)), "example": torch.tensor(examples)}
+    return arrays, digest.digest()
+
+
+def _sets(
+    path: Path,
+    arrays: Mapping[str, Tensor],
+    labels: Every,
+    taken: Taken,
+    side: tuple[int, ...],
+) -> list[tuple[Images, Examples]]:
+    """Check arrays, and return those of adversarials with the test images they are of."""
+    made = {n: each for n, each in arrays.items() if n.split(" ")[0] == MADE}
+    if not made:
+        made = {n: each for n, each in arrays.items() if each.ndim == 4 and n != "clean"}
+    if not made:
+        raise _wrong(path, f"holds no array called {MADE!r}", "name it so")
+    sets = []
+    for images in made.values():
+        examples = _examples(path, arrays, len(images), labels, taken)
+        sets.append((_images(path, images, side), examples))
+    return sets
+
+
+def _images(path: Path, images: Tensor, side: tuple[int, ...]) -> Images:
+    if tuple(images.shape[1:]) == (*side, 3):
+        images = images.permute(0, 3, 1, 2)
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, *side):
+        shape = " x ".join(map(str, images.shape))
+        height, width = side
+        wanted = f"N x 3 x {height} x {width} or N x {height} x {width} x 3"
+        raise _wrong(path, f"has the shape {shape}, not {wanted}", "save images of that size")
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    if not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise _wrong(path, f"holds {kind}", "save uint8, or floats in [0, 1]")
+    if len(images) and not (images.min() >= 0 and images.max() <= 1):
+        low, high = images.min().item(), images.max().item()
+        reason = f"holds values from {low:.4g} to {high:.4g}, not in [0, 1]"
+        raise _wrong(path, reason, "save images as they are before normalisation")
+    return images.float()
+
+
+def _examples(
+    path: Path, arrays: Mapping[str, Tensor], count: int, labels: Every, taken: Taken
+) -> Rows:
+    """Return which test images the rows are of; with labels, which must be those."""
+    for name in FACTS:
+        if name in arrays and (arrays[name].is_floating_point() or arrays[name].shape != (count,)):
+            reason = f"holds {count} images and {name} of another number or kind"
+            raise _wrong(path, reason, f"give one whole number of {name} for each image")
+    if "example" in arrays:
+        examples = arrays["example"].long()
+    elif count in (len(taken), len(labels)):
+        examples = taken if count == len(taken) else torch.arange(len(labels))
+    else:
+        number = f"{len(taken)} test images" if len(taken) == len(labels) else (
+            f"{len(taken)} test images that are taken, nor the {len(labels)} that there are"
+        )  # fmt: skip
+        reason = f"holds {count} images, not the {number}"
+        raise _wrong(path, reason, "give all, in their order, or an array `example` of positions")
+    _check(path, examples, arrays.get("label"), labels)
+    return examples
+
+
+def _check(path: Path, examples: Rows, told: Tensor | None, labels: Every) -> None:
+    if len(examples) and not (examples.min() >= 0 and examples.max() < len(labels)):
+        reason = f"names test images up to {examples.max().item()} of {len(labels)}, from 0"
+        raise _wrong(path, reason, "number them as the data set has them")
+    if len(examples.unique()) < len(examples):
+        raise _wrong(path, "has two adversarials of one test image", "put one into another file")
+    if told is None:
+        return
+    (unlike,) = (told.long() != labels[examples]).nonzero(as_tuple=True)
+    if len(unlike):
+        row = int(unlike[0])
+        place = int(examples[row])
+        reason = f"says class {int(told[row])} of test image {place}, of class {labels[place]}"
+        raise _wrong(path, reason, "look whether its images are of this data set, in this order")
+
+
+def _wrong(path: Path, reason: str, cure: str) -> SelbenchError:
+    return SelbenchError(f"--adversarials {path}: it {reason}; {cure}")
