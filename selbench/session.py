@@ -19,6 +19,7 @@ from selbench.datasets.frame import frame_of
 from selbench.device import choose_device, versions
 from selbench.dry_run import DryRun, dry_run
 from selbench.engine import Engine, Local, plan
+from selbench.engine.stopping import Stop, Stopped, slow, stopped
 from selbench.errors import SelbenchError
 from selbench.files import fingerprint
 from selbench.findings import from_records
@@ -139,13 +140,7 @@ class Session:
             command: the words of the command line, for the manifest.
         """
         request = self.fitted(request)
-        pieces = self.pieces(request)
-        made = {
-            "command": list(command),
-            "device": self.engine.describe(self.device),
-            "versions": versions(),
-            "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        pieces, made = self.pieces(request), self._made(command)
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
@@ -183,6 +178,46 @@ class Session:
             store.lacks()
         board = self._board(store, pieces, request, bool(left))
         return RunResult(board, failures, earlier, lost)
+
+    def stopped(
+        self,
+        root: Path,
+        request: Request,
+        brought: Sequence[Network],
+        command: Sequence[str],
+        stop: Stop,
+    ) -> Stopped:
+        """Attack the networks until they are decided; what was seen is then there for `run`.
+
+        Arguments as of `run`, whose limit is to be the number of images that were needed.
+        """
+        began, request = time.monotonic(), self.fitted(request)
+        pieces, made = self.pieces(request), self._made(command)
+        slow(pieces)
+        store = StudyStore(root, self.study.name, made)
+        store.prepare()
+        networks = self.probed(list(brought) or self.train(), store, request.time_limit)
+        state = manifest_of(self.study, self.dataset, networks, pieces, store, request)
+        with store.begin(state | made):
+            return stopped(
+                networks,
+                pieces,
+                self.dataset,
+                store,
+                self.device,
+                request,
+                stop,
+                self.progress,
+                began,
+            )
+
+    def _made(self, command: Sequence[str]) -> dict[str, Any]:
+        return {
+            "command": list(command),
+            "device": self.engine.describe(self.device),
+            "versions": versions(),
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
 
     def probed(
         self,

@@ -20,6 +20,15 @@ from selbench.commands.naming import (
     opened_session,
     study_words,
 )
+from selbench.commands.stopping import (
+    Budget,
+    Margin,
+    Threshold,
+    refuse_several,
+    show_least,
+    show_stopped,
+    stop_of,
+)
 from selbench.errors import SelbenchError
 from selbench.options import (
     INCOMPLETE,
@@ -83,6 +92,9 @@ def run(
     ] = False,
     pixels: Pixels = None,
     adversarials: Adversarials = None,
+    budget: Budget = None,
+    margin: Margin = None,
+    threshold: Threshold = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -97,7 +109,8 @@ def run(
 
     What the store and the cache hold already is not done again, so the same command resumes an
     interrupted run. Where cells failed, the others are kept, and the exit code is 3. With several
-    devices, such as cuda:0,cuda:1, one process each shares the work.
+    devices, such as cuda:0,cuda:1, one process each shares the work. With --budget, --margin or
+    --threshold, attacks of attacks-strong stop once networks are decided.
     """
     from selbench.engine import also_on, opened
     from selbench.request import Request, chosen_pixels
@@ -109,6 +122,7 @@ def run(
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
     specs = [replace(each, time_limit=time_limit) for each in specs]
+    stop = stop_of(budget, margin, threshold)
     meant, (first, *others) = chosen_study(study, options), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
     request = Request(
@@ -126,14 +140,23 @@ def run(
         networks=network_words(options),
     )
     words = sys.argv[1:]
+    if stop is not None:
+        refuse_several(engine, others)
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
         session = opened_session(meant, options, first, quiet, mechanism, chosen)
         networks = networks_of(session, options, specs, quiet, store)
         if dry_run:
             show_plan(session.dry_run(store, request, networks))
+            if stop is not None:
+                show_least(session, request, networks, stop)
             return
+        if stop is not None:
+            seen = session.stopped(store, request, networks, words, stop)
+            request = request.model_copy(update={"limit": seen.images})
         with also_on(others, words):
             ran = session.run(store, request, networks, words)
+    if stop is not None:
+        show_stopped(seen, stop)
     _tell(ran, store / session.study.name, words, quiet)
 
 

@@ -169,7 +169,19 @@ class Bench:
         return [], []
 
     def attacked(self, attack: Attacking, chunked: bool, task: Task) -> None:
-        """Attack a network, and write what is left of it at each budget.
+        """Attack a network, and write what is left of it at each budget."""
+        with self.clock(task).running():
+            outcomes, saved = self.under_attack(attack, task, chunked)
+        if self.save:
+            self.sink.save(task.cells[0], saved)
+        self.keep([task], outcomes)
+        if chunked and self.limit is None:  # no larger limit is left to be helped
+            self.sink.parts.remove(task.cells)
+
+    def under_attack(
+        self, attack: Attacking, task: Task, chunked: bool
+    ) -> tuple[list[Columns], dict[str, Tensor]]:
+        """Return what is left of a network, as `run_attack` does.
 
         Where it is `chunked`, finished chunks of images are kept and found.
         """
@@ -178,15 +190,7 @@ class Bench:
         order = torch.arange(len(self.split)) if self.order is None else self.order
         chunks = Chunks(order, self.sink.parts, task.cells) if chunked else None
         step = partial(self.step, note=task.work.name)
-        with self.clock(task).running():
-            outcomes, saved = run_attack(
-                attack, budgets, networks, self.split, self.save, chunks, step
-            )
-        if self.save:
-            self.sink.save(task.cells[0], saved)
-        self.keep([task], outcomes)
-        if chunked and self.limit is None:  # no larger limit is left to be helped
-            self.sink.parts.remove(task.cells)
+        return run_attack(attack, budgets, networks, self.split, self.save, chunks, step)
 
     def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
         """Write a task's cells; without measurements where a network's outputs allow none."""

@@ -1,0 +1,121 @@
+"""Options by which `selbench run` stops attacks early, and what it prints of what was decided."""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selbench.errors import SelbenchError
+from selbench.options import say
+
+if TYPE_CHECKING:
+    from selbench.engine.stopping import Compared, Stop, Stopped
+    from selbench.request import Request
+    from selbench.session import Session
+    from selbench.subjects import Network
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Stop attacks of attacks-strong after so long, such as 30m or 2h."
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        metavar="POINTS",
+        help="Stop them once networks are decided, or differ by less; 3 with --budget.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(metavar="PERCENT", help="Of one network: the robust accuracy to compare with."),
+]
+
+
+def stop_of(budget: str | None, margin: float | None, threshold: float | None) -> "Stop | None":
+    """Return when to stop; None where nothing is said of that.
+
+    Raises:
+        SelbenchError: for what is no time, no margin and no percentage.
+    """
+    from selbench.engine.stopping import Stop
+
+    if budget is None and margin is None and threshold is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smh])", budget or "1s", re.ASCII)
+    if found is None or float(found[1]) == 0:
+        raise SelbenchError(
+            f"--budget takes a time with its unit, such as 90s, 30m or 1.5h, got {budget!r:.40}"
+        )
+    if margin is not None and not 0 < margin <= 100:
+        raise SelbenchError(f"--margin takes points above 0 and up to 100, got {margin:g}")
+    if threshold is not None and not 0 <= threshold <= 100:
+        raise SelbenchError(f"--threshold takes a percentage from 0 to 100, got {threshold:g}")
+    seconds = None if budget is None else float(found[1]) * SECONDS[found[2]]
+    return Stop(3.0 if margin is None else margin, seconds, threshold)
+
+
+def refuse_several(engine: str, others: Sequence[str]) -> None:
+    """Raise `SelbenchError` where chunks of images would be elsewhere."""
+    if engine != "local" or others:
+        raise SelbenchError(
+            "--budget, --margin and --threshold look at all networks after every chunk of images, "
+            "on one device; leave out --engine, or name one --device"
+        )
+
+
+def show_least(
+    session: "Session", request: "Request", brought: Sequence["Network"], stop: "Stop"
+) -> None:
+    """Print between which numbers of images a run would stop."""
+    from selbench.engine.stopping import comparisons, least, slow
+
+    attacks = slow(session.pieces(request))
+    study = session.study
+    networks = len(brought) or len(study.alphas) * len(study.seeds)
+    size = min(request.limit or len(session.dataset.test), len(session.dataset.test))
+    count = comparisons(attacks, networks)
+    fewest = least(stop, size, count)
+    say(
+        f"at most, if it goes to the last of {size:,} images; networks that are alike on every "
+        f"image are shown to differ by less than {stop.margin:g} points after {fewest:,} of them "
+        f"({count:,} comparisons), others later, and far ones sooner"
+    )
+
+
+def show_stopped(seen: "Stopped", stop: "Stop") -> None:
+    """Print for each attack and level what was decided, and what was not."""
+    levels = groupby(seen.compared, lambda each: (each.attack, each.level))
+    for (attack, level), own in levels:
+        say(f"{attack} at {level:g}/255, by {seen.images:,} of {seen.size:,} images:")
+        for each in own:
+            say(f"  {_sentence(each, stop)}")
+    for name in seen.failed:
+        say(f"an attack failed on {name}: it was compared with no other")
+    undecided = sum(each.decided == "open" for each in seen.compared)
+    many = len(seen.compared)
+    if many:
+        how = "all" if not undecided else f"{many - undecided:,}"
+        say(
+            f"decided: {how} of {many:,} comparisons, at 95 % for all together, however long "
+            f"it went on; what was seen is a run with --limit {seen.images}"
+        )
+    if undecided:
+        say("the same command goes on, with a budget of its own")
+
+
+def _sentence(each: "Compared", stop: "Stop") -> str:
+    second = each.second or f"{stop.threshold:g} %"
+    ends = f"{each.value:+.1f} points, {each.low:+.1f} to {each.high:+.1f}"
+    words = {
+        "above": f"{each.first} above {second}",
+        "below": f"{each.first} below {second}",
+        "alike": f"{each.first} and {second} differ by less than {stop.margin:g}",
+        "open": f"{each.first} and {second}: not decided",
+    }
+    return f"{words[each.decided]} ({ends})"
