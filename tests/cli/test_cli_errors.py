@@ -88,6 +88,26 @@ WRONG = {
         ["run", "tiny.toml", "--suite", "attacks", "--attack", "pgd-l2,ddn-l2"],
         r"ddn-l2 is not in the suite attacks; add --suite attacks-strong",
     ),
+    "budget without a unit": (
+        ["run", "tiny.toml", "--budget", "30"],
+        r"^--budget takes a time with its unit, such as 90s, 30m or 1.5h, got '30'$",
+    ),
+    "margin of nothing": (
+        ["run", "tiny.toml", "--margin", "0"],
+        r"^--margin takes points above 0 and up to 100, got 0$",
+    ),
+    "threshold": (
+        ["run", "tiny.toml", "--threshold", "101"],
+        r"^--threshold takes a percentage from 0 to 100, got 101$",
+    ),
+    "margin of attacks that are quick": (
+        ["run", "tiny.toml", "--suite", "attacks", "--margin", "3"],
+        r"^--budget, --margin and --threshold stop attacks of the suite attacks-strong, and none ",
+    ),
+    "budget on Ray": (
+        ["run", "tiny.toml", "--budget", "1m", "--engine", "ray"],
+        r"^--budget, --margin and --threshold look at all networks after every chunk of images, ",
+    ),
     "scale of nothing": (["run", "--scale", "0"], r"--scale 0: input should be 32, 64 or 224$"),
     "path of nobody": (
         [
