@@ -10,7 +10,7 @@ from PIL import Image
 
 from selbench.attacks.gradient import fgsm, logits_of, pgd_grid
 from selbench.attacks.nearest import minimum_norm
-from selbench.attacks.norms import NORMS
+from selbench.attacks.norms import NORMS, inside
 from selbench.attacks.pixels import Rounding, candidates, in_files, rounded, whole
 from selbench.datasets import Split
 from selbench.store import Cell
@@ -20,6 +20,7 @@ from selbench.suites.attacking import run_attack
 from selbench.training import to_images
 
 WHITE = 255
+SETTING = Setting(SIDE, SIDE)
 
 
 def attack_of(norm, levels):
@@ -165,7 +166,7 @@ def test_saved_pictures_fool_the_network_when_they_are_read_again(norm, network,
     images, labels = pictures(8)
     pixels = (images * WHITE).round().to(torch.uint8)
     split = Split(pixels, labels, 3 * torch.arange(8), "")
-    pieces = {work.name: work for work in SUITES["attacks"](Setting(SIDE, SIDE))}
+    pieces = {work.name: work for work in SUITES["attacks"](SETTING)}
     attack = pieces[f"pgd-{norm}"].in_files()
     _, tensors = run_attack(attack.attack, attack.budgets, [network], split, save=8)
     facts = dict.fromkeys(Cell.__dataclass_fields__, "") | {"condition": attack.name}
@@ -183,3 +184,23 @@ def test_saved_pictures_fool_the_network_when_they_are_read_again(norm, network,
 
     write_adversarials(tmp_path / "usual", Cell(**facts | {"condition": "x"}), tensors)
     assert not list((tmp_path / "usual").rglob("*.png"))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [w.name for w in SUITES["attacks-strong"](SETTING) if w.is_attack])
+def test_every_attack_can_be_asked_for_images_of_files(name, network):
+    work = {each.name: each for each in SUITES["attacks-strong"](SETTING)}[name]
+    made = work.in_files()
+    if name == "paper-pgd":
+        assert made is None
+        return
+    images, labels = pictures(6)
+    images = rounded(images)
+    networks = [network] * (2 if work.transfer else 1)
+    found = made.attack(*networks, images, labels, torch.arange(6))
+    assert (made.name, len(found)) == (f"{name}-uint8", len(work.levels))
+    for level, each in zip(made.levels, found, strict=True):
+        assert torch.equal(rounded(each.images), each.images)
+        assert inside(images, each.images, NORMS[made.group], level / WHITE).all()
+        assert torch.equal(each.fallen, logits_of(network, each.images).argmax(1) != labels)
+    assert found[0].fallen.sum() < found[-1].fallen.sum() or "noise" in name
