@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from selbench.attacks.folding import folded
 from selbench.attacks.gradient import NEVER, Attacked, fgsm, logits_of, pgd_curve, pgd_grid
+from selbench.attacks.losses import Loss, cross_entropy
 from selbench.attacks.masking import differentiable, examine
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
@@ -81,27 +83,35 @@ def _paper_pgd() -> Attack:
 
 
 def _pgd(norm: str, levels: Levels) -> Attack:
-    name = f"pgd-{norm}"
+    at = partial(pgd_at, norm=norm)
+    return _attack(f"pgd-{norm}", levels, at(levels), norm, pgd_passes(levels), at)
 
-    def at(levels: Levels) -> Run:
-        def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
-            return pgd_grid(
-                n,
-                images,
-                labels,
-                _fractions(levels),
-                NORMS[norm],
-                steps=STEPS,
-                relative_step=0.25,
-                restarts=RESTARTS,
-                examples=examples,
-                key=name,
-            )
 
-        return _white_box(run, len(levels))
+def pgd_passes(levels: Levels) -> Passes:
+    """Count one run from the image and the restarts, at every level."""
+    runs = len(levels) * (1 + RESTARTS)
+    return Passes(runs + 1, runs * STEPS)
 
-    runs = len(levels) * (1 + RESTARTS)  # the first starts from the image
-    return _attack(name, levels, at(levels), norm, Passes(runs + 1, runs * STEPS), at)
+
+def pgd_at(levels: Levels, norm: str, again: Loss = cross_entropy) -> Run:
+    """Return the tuned PGD at these epsilons, in 255ths, whose restarts climb the loss `again`."""
+
+    def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
+        return pgd_grid(
+            n,
+            images,
+            labels,
+            _fractions(levels),
+            NORMS[norm],
+            steps=STEPS,
+            relative_step=0.25,
+            restarts=RESTARTS,
+            examples=examples,
+            key=f"pgd-{norm}",
+            again=again,
+        )
+
+    return _white_box(run, len(levels))
 
 
 def _attack(

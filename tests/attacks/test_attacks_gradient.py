@@ -236,3 +236,20 @@ def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
     expected = pgd(small, images, labels, 0.1, NORMS["linf"], step=0.02, steps=5)
     assert torch.equal(found.fallen, expected.fallen)
     torch.testing.assert_close(found.images, expected.images)
+
+
+def test_only_restarts_climb_the_other_loss():
+    network, images = Linear(), grey(4)
+    labels, climbed = labels_of(network, images), []
+
+    def other(logits, own):
+        climbed.append(len(own))
+        return losses.margin(logits, own)
+
+    for restarts, calls in ((0, 0), (1, 5), (2, 10)):
+        pgd_grid(
+            network, images, labels, [1e-4], NORMS["linf"], steps=5, relative_step=0.25,
+            restarts=restarts, examples=torch.arange(4), key="test", again=other,
+        )  # fmt: skip
+        assert climbed == [4] * calls
+        climbed.clear()
