@@ -98,7 +98,7 @@ def _restarted(norm: str, levels: Levels) -> Attack:
     """
     at, each = partial(pgd_at, norm=norm, again=margin), pgd_passes(levels) + Passes(backward=1)
     run, name = at(levels), f"pgd-margin-{norm}"
-    return Attack("attacks-strong", name, levels, run, group=norm, each=each, at=at)
+    return Attack("attacks-strong", name, levels, run, group=norm, each=each, at=at, chunked=True)
 
 
 def _piece(
