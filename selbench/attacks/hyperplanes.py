@@ -14,8 +14,8 @@ def onto_hyperplane(
 
     A pixel moves by a common level in L-inf, in L2 by the level times its slope, until it is black
     or white. What the function has lost is concave in the level, and straight between the levels at
-    which pixels stop: Newton's method ends at the exact level, and seldom needs five rounds. Where
-    no point of [0, 1] lies so far, all pixels go as far as they can.
+    which pixels stop: Newton's method ends at the exact level. Where no point of [0, 1] lies so
+    far, all pixels go as far as they can.
 
     Args:
         points: to start from, in [0, 1].

@@ -35,7 +35,7 @@ def begun(norm, batch=16, seed=3):
 @each_norm
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.sample("norm", "steps")
-@pytest.mark.parametrize("steps", [20, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("steps", [20, pytest.param(50, marks=pytest.mark.soak)])
 def test_the_best_points_are_the_authors(norm, loss, steps, network):
     from pyautoattack.autopgd_base import APGDAttack_targeted
 
