@@ -211,7 +211,7 @@ def by_pyautoattack(network, images, labels, epsilons):
     for epsilon in epsilons:
         attack = AutoAttack(network, norm="Linf", eps=epsilon, version="standard", seed=0)
         attack.device = DEVICE
-        found, _ = attack.run_standard_evaluation(images.clone(), labels, batch_size=64)
+        found, _ = attack.run_standard_evaluation(images.contiguous(), labels, batch_size=64)
         with torch.no_grad():
             fallen.append(network(found).argmax(1) != labels)
     return torch.stack(fallen)
@@ -273,7 +273,10 @@ def descents():
     linf = attacks.LInfFMNAttack(steps=STEPS)
     return {
         "fmn": (lambda *given: fmn(*given, LINF, steps=STEPS), linf),
-        "ddn": (lambda *given: ddn(*given, steps=STEPS), attacks.DDNAttack(0.1, steps=STEPS)),
+        "ddn": (
+            lambda *given: ddn(*given, steps=STEPS),
+            attacks.DDNAttack(init_epsilon=0.1, steps=STEPS),
+        ),
     }
 
 
