@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selbench.attacks.foreign import Guarded
-from selbench.attacks.gradient import gradients_of
+from selbench.attacks.gradient import gradients_of, logits_of
 from selbench.attacks.losses import Loss, cross_entropy, margin
 from selbench.attacks.norms import NORMS, Norm, Perturbations, Sizes
 from selbench.chunks import in_chunks
@@ -115,10 +115,14 @@ def _descend(
     resize: Resize,
     fit: Fit,
 ) -> Images:
-    """Climb `loss`, and keep the nearest errors; a chunk of images takes all steps together."""
+    """Climb `loss`, and keep the nearest errors; a chunk of images takes all steps together.
+
+    Errors are shown to the network as it was given once, at the end. The few images whose nearest
+    error it denies descend again, and it is asked about each error.
+    """
 
     @torch.no_grad()
-    def descend(images: Images, labels: Labels) -> tuple[Images]:
+    def descend(images: Images, labels: Labels, asks: bool) -> Images:
         points, found = images, images.clone()
         nearest = torch.full_like(images[:, 0, 0, 0], torch.inf)
         radii = torch.full_like(nearest, radius)
@@ -129,16 +133,26 @@ def _descend(
             sizes = norm.size(points - images)
             errs = logits.argmax(1) != labels
             (closer,) = (errs & (sizes < nearest)).nonzero(as_tuple=True)
-            if len(closer):
+            if asks and len(closer):
                 closer = closer[guarded.fooled(points[closer], labels[closer], logits[closer])]
-                found[closer], nearest[closer] = points[closer], sizes[closer]
+            found[closer], nearest[closer] = points[closer], sizes[closer]
             now = Moment(done, sizes, nearest, errs, gradients, logits)
             radii = torch.minimum(resize(radii, now, labels).nan_to_num(torch.inf), largest)
             step = _annealed(LONGEST, SHORTEST, done) * _directions(gradients, number)
             points = (images + fit(points - images + step, radii)).clamp_(0, 1)
+        return found
+
+    def sure(images: Images, labels: Labels) -> tuple[Images]:
+        found = descend(images, labels, asks=False)
+        if guarded.given is guarded.network:
+            return (found,)
+        moved = (found != images).flatten(1).any(1)
+        denied = moved & (logits_of(guarded.given, found).argmax(1) == labels)
+        if denied.any():
+            found[denied] = descend(images[denied], labels[denied], asks=True)
         return (found,)
 
-    return in_chunks(descend, images, labels)[0]
+    return in_chunks(sure, images, labels)[0]
 
 
 def _directions(gradients: Perturbations, number: int) -> Perturbations:
