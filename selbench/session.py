@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from selbench.attacks.brought import Brought, brought
+from selbench.attacks.given import GivenAdversarials, read_adversarials
 from selbench.bring import NetworkSpec, bring, framed, probed, sized
 from selbench.corrupted.shifted import named_set
 from selbench.datasets import Dataset, limited, load_dataset
@@ -315,13 +315,13 @@ class Session:
         stored = named_set(source, self.dataset, frame_of(self.study.dataset))
         return replace(made, scale=None, stored=stored)
 
-    def _given(self, request: Request) -> tuple[Brought, str] | None:
+    def _given(self, request: Request) -> tuple[GivenAdversarials, str] | None:
         """Return the adversarials that others made, and a checksum of them and of the images."""
         if not request.adversarials:
             return None
         test, paths = self.dataset.test, [Path(each).expanduser() for each in request.adversarials]
         taken = limited(test, request.limit).examples.cpu()
-        found = brought(paths, test.labels.cpu(), taken, test.images.shape[-2:])
+        found = read_adversarials(paths, test.labels.cpu(), taken, test.images.shape[-2:])
         return found, fingerprint([test.checksum, found.checksum])
 
     def bring(self, each: NetworkSpec) -> Network:

@@ -7,7 +7,7 @@ from selbench.errors import SelbenchError, unknown
 from selbench.metrics import METRICS
 from selbench.suites import (
     attacked,
-    attacked_brought,
+    attacked_given,
     attacked_strong,
     calibration,
     clean,
@@ -43,7 +43,7 @@ __all__ = [
     "Validation",
     "Work",
     "attacked",
-    "attacked_brought",
+    "attacked_given",
     "attacked_strong",
     "calibration",
     "clean",
@@ -82,7 +82,7 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
     left_out = set(attacks) - set(setting.attacks or attacks)
     kept = [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]
     made = _in_files(kept, setting) if setting.in_files else kept
-    return [*made, *(attacked_brought.given_pieces(*setting.given) if setting.given else ())]
+    return [*made, *(attacked_given.given_pieces(*setting.given) if setting.given else ())]
 
 
 def _in_files(pieces: Sequence[Work], setting: Setting) -> list[Work]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from selbench.attacks.brought import Brought
+from selbench.attacks.given import GivenAdversarials
 from selbench.corrupted.reading import CorruptedSet
 from selbench.corrupted.shifted import ShiftedSet
 from selbench.corrupted.stored import Stored
@@ -61,7 +61,7 @@ class Setting:
     corruptions: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     in_files: bool = False
-    given: tuple[Brought, str] | None = None
+    given: tuple[GivenAdversarials, str] | None = None
     stored: CorruptedSet | ShiftedSet | None = None
     full: bool = False
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)

@@ -11,12 +11,12 @@ from networks import SIDE, pictures
 from PIL import Image
 from safetensors.torch import save_file
 
-from selbench.attacks.brought import brought
+from selbench.attacks.given import read_adversarials
 from selbench.attacks.gradient import pgd_grid
 from selbench.attacks.norms import NORMS
 from selbench.attacks.pixels import rounded
 from selbench.errors import SelbenchError
-from selbench.suites.attacked_brought import EPSILONS, FOOL, IN_BALL, reached
+from selbench.suites.attacked_given import EPSILONS, FOOL, IN_BALL, reached
 
 COUNT = 6
 LEVELS = EPSILONS["linf"]
@@ -34,7 +34,9 @@ def given(network):
 
 
 def read(path, labels, taken=None, side=(SIDE, SIDE)):
-    return brought([path], labels, torch.arange(len(labels)) if taken is None else taken, side)
+    return read_adversarials(
+        [path], labels, torch.arange(len(labels)) if taken is None else taken, side
+    )
 
 
 def write(path, images, **facts):

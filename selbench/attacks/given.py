@@ -33,7 +33,7 @@ BROKEN = (
 
 
 @dataclass(frozen=True)
-class Brought:
+class GivenAdversarials:
     """Adversarials of test images: a set for each array that was read.
 
     Attributes:
@@ -56,7 +56,9 @@ class Brought:
         return found
 
 
-def brought(paths: Sequence[Path], labels: Every, taken: Taken, side: Sequence[int]) -> Brought:
+def read_adversarials(
+    paths: Sequence[Path], labels: Every, taken: Taken, side: Sequence[int]
+) -> GivenAdversarials:
     """Read the adversarials of some files.
 
     Args:
@@ -85,7 +87,7 @@ def brought(paths: Sequence[Path], labels: Every, taken: Taken, side: Sequence[i
             ) from problem
         digest.update(content)
         sets += _sets(path, arrays, labels, taken, tuple(side))
-    return Brought(sets, digest.hexdigest()[:16])
+    return GivenAdversarials(sets, digest.hexdigest()[:16])
 
 
 def _arrays(path: Path) -> tuple[Mapping[str, Tensor], bytes]:

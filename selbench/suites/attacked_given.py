@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from selbench.attacks.brought import Brought
 from selbench.attacks.folding import given
 from selbench.attacks.foreign import Standing
+from selbench.attacks.given import GivenAdversarials
 from selbench.attacks.gradient import Attacked, logits_of
 from selbench.attacks.norms import NORMS, SLACK, Norm
 from selbench.metrics import METRICS, Metric, Rows
@@ -34,7 +34,7 @@ class Given(Attack):
         return self.told
 
 
-def given_pieces(found: Brought, told: str) -> Iterator[Attack]:
+def given_pieces(found: GivenAdversarials, told: str) -> Iterator[Attack]:
     """Yield an attack of each norm, whose every level has all adversarials that lie in the ball."""
     for name, levels in EPSILONS.items():
         norm = NORMS[name]
@@ -55,7 +55,7 @@ def given_pieces(found: Brought, told: str) -> Iterator[Attack]:
 
 @torch.no_grad()
 def reached(
-    found: Brought,
+    found: GivenAdversarials,
     network: nn.Module,
     images: Images,
     labels: Labels,
