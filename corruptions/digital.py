@@ -27,8 +27,9 @@ from corruptions.separable import box_matrix, product
 def contrast(images: Images, factor: float) -> Images:
     """Shrink each channel's distance to its mean over the image by `factor`."""
     fractions = as_fractions(images)
-    # one pixel after the other, as in the published sets: another order may end in another bit
-    totals = fractions.flatten(2).cumsum(2)[:, :, -1:].unsqueeze(3)
+    # one pixel after the other, as in the published sets: another order may end in another bit;
+    # along the last axis a GPU would take its own
+    totals = fractions.flatten(2).transpose(1, 2).cumsum(1)[:, -1, :, None, None]
     means = quotient(totals, fractions[0, 0].numel())
     return fractions.sub_(means).mul_(factor).add_(means).mul_(255)
 
