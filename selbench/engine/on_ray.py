@@ -123,7 +123,7 @@ def apart(groups: Sequence[Group]) -> list[Group]:
 
 def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: Step) -> None:
     ray, seat = import_ray(), seat_of(given, [])
-    task = ray.remote(train_elsewhere).options(**given.options)
+    task = given.task(train_elsewhere)
     data = ray.put((dataset.name, dataset.classes, PackedSplit.of(dataset.train)))
     failed: list[str] = []
 
@@ -212,7 +212,7 @@ class _Run:
 
     def _submit(self, claimed: tuple[Group, ExitStack]) -> Any:
         group, claim = claimed
-        run = import_ray().remote(run_elsewhere).options(**self.share.options)
+        run = self.share.task(run_elsewhere)
         try:
             return run.remote(self.job, sendable(group, self.bench.limit), self.networks.of(group))
         except Exception as problem:  # images on disk that cannot be read

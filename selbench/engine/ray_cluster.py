@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,8 +29,17 @@ class Share:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Say it in Ray's words."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": RETRIES}
+        """Say it in Ray's words.
+
+        A process that has used a GPU does one task: it keeps to that GPU, and to its memory, and
+        may have broken it.
+        """
+        once = {"max_calls": 1} if self.gpus else {}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": RETRIES, **once}
+
+    def task(self, function: Callable[..., Any]) -> Any:
+        """Return a function as Ray's; of what it is told later it takes no `max_calls`."""
+        return import_ray().remote(**self.options)(function)
 
 
 @contextmanager

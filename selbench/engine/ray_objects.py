@@ -96,7 +96,7 @@ def seat_of(share: Share, pieces: Sequence[Work]) -> Seat:
     """Return where tasks compute, and what must be there as it is here."""
     own = {name: version for name, version in versions().items() if name != "python"}
     made = sorted({name for work in pieces for name in generated(work)})
-    return Seat("cuda" if share.gpus else "cpu", share.cpus, own, find_variants(made))
+    return Seat("cuda" if share.gpus else "cpu", share.cpus, own, find_variants(made), share.gpus)
 
 
 def sendable(group: Sequence[Task], limit: int | None) -> list[Task]:

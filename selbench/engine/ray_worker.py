@@ -15,7 +15,7 @@ from corruptions import CORRUPTIONS
 from selbench.corrupted.treatment import find_variants
 from selbench.crew import map_in_turn
 from selbench.datasets import Dataset
-from selbench.device import deterministic, versions
+from selbench.device import choose_device, deterministic, versions
 from selbench.engine.local import prepare
 from selbench.engine.packed import PackedNetwork, PackedSplit
 from selbench.errors import SelbenchError
@@ -40,12 +40,14 @@ class Seat:
         threads: that compute, on the CPU.
         versions: of what numbers depend on, where the command was given.
         variants: of the corruptions whose pictures are looked for on disk, there.
+        gpus: how much of a GPU is the task's; 0 for none.
     """
 
     device: str
     threads: int
     versions: Mapping[str, str]
     variants: Mapping[str, str]
+    gpus: float = 0
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,24 @@ def _seated(seat: Seat, work: Work | None) -> Iterator[torch.device]:
     before = torch.get_num_threads()
     torch.set_num_threads(seat.threads)
     try:
-        yield torch.device(seat.device)
+        with _shared(choose_device(seat.device), seat.gpus) as device:
+            yield device
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _shared(device: torch.device, part: float) -> Iterator[torch.device]:
+    """Take no more than a part of a GPU's memory, and leave none of it to what comes next."""
+    if device.type != "cuda":
+        yield device
+        return
+    torch.cuda.set_per_process_memory_fraction(min(1.0, part), device)
+    try:
+        yield device
+    finally:
+        _networks.clear()
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def started(monkeypatch):
 
 def test_the_command_is_done_on_every_other_device(python, monkeypatch):
     python(WRITES)
-    monkeypatch.setattr(devices, "choose_device", str)
+    monkeypatch.setattr(devices, "check_device", str)
     with also_on(["cuda:1", "cuda:2"], ["run", "digits", "--device", "cuda:0"]):
         pass  # they are waited for
     for name in ("cuda:1", "cuda:2"):

@@ -111,6 +111,8 @@ def test_no_task_asks_for_more_than_a_node_has(nodes):
 def test_gpus_are_shared_as_told(nodes):
     nodes({"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0})
     assert share(False, 0.25) == Share(1, 0.25)
+    assert Share(1, 0.25).options["max_calls"] == 1
+    assert "max_calls" not in Share(1, 0).options  # a process serves many tasks
     assert places_of(Share(1, 0.25)) == 8
     with pytest.raises(SelbenchError, match="no node of the Ray cluster has 3 GPU; leave out"):
         share(True, 3)

@@ -92,6 +92,33 @@ def test_a_task_computes_with_its_threads_and_gives_them_back(split, monkeypatch
     assert torch.get_num_threads() == 1
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """Have a task compute on the CPU as on a GPU; return what is done with the latter's memory."""
+    done = []
+    monkeypatch.setattr(ray_worker, "choose_device", torch.device)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda part, device: done.append(part)
+    )
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+    return done
+
+
+@pytest.mark.parametrize(("gpus", "part"), [(0.25, 0.25), (2.0, 1.0)])
+def test_a_task_takes_its_part_of_a_gpu_and_leaves_nothing_there(gpu, gpus, part):
+    ray_worker._networks["w"] = network()
+    with ray_worker._seated(seat_of(Share(1, gpus), []), None):
+        assert gpu == [part]
+    assert gpu == [part, "emptied"]
+    assert ray_worker._networks == {}
+
+
+def test_a_task_of_the_cpu_looks_at_no_gpu(gpu):
+    with ray_worker._seated(seat_of(Share(1, 0), []), None) as device:
+        assert device.type == "cpu"
+    assert gpu == []
+
+
 def test_networks_are_brought_once_and_others_forgotten(split):
     (clean,) = collect(("clean",), Setting(32, 32))
     brought = []
