@@ -27,7 +27,7 @@ from selbench.bring import (
     untrained_study,
 )
 from selbench.datasets import Dataset, dataset_of, load_dataset
-from selbench.device import choose_device, usual_defaults
+from selbench.device import choose_device, usual_settings
 from selbench.errors import SelbenchError, unknown
 from selbench.findings import from_records, to_records, whole_name
 from selbench.leaderboard import current_rows
@@ -60,7 +60,7 @@ class Said(TypedDict, total=False):
 OF_SPECS = ("weights", "pretrained", "threat_model", "entry")  # a module has its weights
 
 
-@usual_defaults()
+@usual_settings()
 def evaluate(
     model: nn.Module | str | NetworkSpec,
     dataset: Any = "digits",

@@ -12,6 +12,7 @@ from selbench.attacks.gradient import fgsm
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Dataset, Split
+from selbench.device import measuring
 from selbench.study import Recipe
 from selbench.suites import Condition, Passes
 from selbench.suites.attacked import LINF_EPSILONS
@@ -48,6 +49,7 @@ class Pace:
         return forward + double + passes.backward * (self.backward or 0.0)
 
 
+@measuring()
 def pace_of(network: nn.Module, split: Split, trained: bool = True) -> Pace:
     """Time a network that is on the device of `split`, in evaluation mode.
 

@@ -124,7 +124,7 @@ def test_batches_of_forward_passes_are_halved_where_memory_does_not_suffice(data
     with pytest.warns(RuntimeWarning) as told:
         (parts,) = run_condition(plain.perturb, [Crowded(0)], dataset.test, silent)
     assert "31 images at once from now on instead of 62" in str(told[-1].message)
-    assert chunks.BATCH["cpu"] == 31
+    assert chunks.BATCH["cpu"] == 250  # other networks may need less
     for name, column in whole.items():
         torch.testing.assert_close(parts[name], column, rtol=1e-4, atol=1e-3)
 

@@ -3,13 +3,15 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from selbench.device import usual_defaults
+from selbench.chunks import sizes_of
+from selbench.device import usual_settings
 from selbench.errors import SelbenchError, unknown
 
 P = ParamSpec("P")
@@ -30,7 +32,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError as problem:
             raise SelbenchError(f"{function.__name__}: {problem}") from problem
         _check(arguments)
-        with usual_defaults():
+        model = arguments.get("model")
+        with usual_settings(), sizes_of(model) if model is not None else nullcontext():
             return function(*given, **named)
 
     return call

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from selbench.analyses.layers import as_images, recording, units_of
 from selbench.attacks.folding import folded
-from selbench.chunks import CHUNK
+from selbench.chunks import at_once
 from selbench.types import Images
 
 Given = ParamSpec("Given")
@@ -77,7 +77,7 @@ def _units(module: nn.Module, images: Images) -> list[Tensor]:
 
 def copies_for(images: Images) -> int:
     """Return how many copies of the images fit into one pass."""
-    return max(1, CHUNK[images.device.type] // len(images))
+    return max(1, at_once(images) // len(images))
 
 
 def copied(images: Images, copies: int) -> Copies:

@@ -28,7 +28,7 @@ from selbench.analyses.derivatives import (
     quickened,
 )
 from selbench.analyses.layers import Layer, check_finite, find_layers, recording, units_of
-from selbench.chunks import CHUNK, in_chunks
+from selbench.chunks import at_once, in_chunks
 from selbench.errors import SelbenchError, unknown
 from selbench.types import Examples, Images
 
@@ -223,7 +223,7 @@ def _needed(found: list[LayerGradients], probes: int, tolerance: float) -> int:
 
 def _added(part: Summed, images: Images, examples: Examples) -> tuple[Rows, Rows]:
     """Add up sums over all images, in memory that does not grow with their number."""
-    size = CHUNK[images.device.type]
+    size = at_once(images)
     total: list[Tensor] = []
     for chunk in zip(images.split(size), examples.split(size), strict=True):
         sums = [each.sum(0) for each in in_chunks(part, *chunk)]
@@ -260,7 +260,7 @@ def _probed_sums(
     network: _Network, probes: int, images: Images, examples: Examples
 ) -> tuple[Sums, Sums]:
     """Estimate norms from `probes` probes, and from all but one of them, for each left out."""
-    size = max(1, CHUNK[images.device.type] // probes)
+    size = max(1, at_once(images) // probes)
     norms, squares = [], []
     for few, numbers in zip(images.split(size), examples.split(size), strict=True):
         slopes = _slopes(network, few, _drawn(probes, few, numbers)).double()
@@ -288,7 +288,7 @@ def _slopes(
     pushed = partial(torch.func.jvp, network.activities, (points,))
     parts = []
     with forward_mode():
-        for some in directions.split(CHUNK[images.device.type]):
+        for some in directions.split(at_once(images)):
             units, slopes = torch.vmap(pushed)((some,))[:2]
             check_finite(network.layers, [each[0] for each in units])
             parts.append(torch.cat(slopes, 2))

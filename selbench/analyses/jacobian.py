@@ -25,7 +25,7 @@ from selbench.analyses.derivatives import (
     quickened,
 )
 from selbench.analyses.gradients import Estimate
-from selbench.chunks import CHUNK, in_chunks
+from selbench.chunks import at_once, in_chunks
 from selbench.errors import NotFiniteError, SelbenchError
 from selbench.types import Examples, Images, Logits
 
@@ -145,7 +145,7 @@ def _measured(
         classes = network(images[:1]).shape[1]
     if classes < 2:
         raise SelbenchError(f"a margin takes at least 2 logits, the network returns {classes}")
-    size = max(1, PASSES * CHUNK[images.device.type] // (projections or classes))
+    size = max(1, PASSES * at_once(images) // (projections or classes))
     measure = partial(_estimated, network, projections) if projections else partial(_exact, network)
     pairs = zip(images.split(size), examples.split(size), strict=True)
     parts = [measure(few, numbers) for few, numbers in pairs]

@@ -96,7 +96,7 @@ def autoattack(
     def strike(places: Places, number: int, attack: Rows, sizes: Sizes) -> None:
         if len(places):
             given = (images[places], labels[places], examples[places], sizes)
-            (found,) = in_chunks(lambda *rows: (attack(*rows),), *given, sizes=_at_once(images))
+            (found,) = in_chunks(lambda *rows: (attack(*rows),), *given, most=_at_once(images))
             ladder.offer(places, found, number)
 
     attacks = [(SQUARE, _square(guarded, norm, queries, seed))]
@@ -120,9 +120,9 @@ def autoattack(
     return [replace(each, checks={"gradient_free": each.by == SQUARE}) for each in found]
 
 
-def _at_once(images: Images, rows: int = 1) -> dict[str, int]:
-    """Return how many images of so many rows each are attacked at once, by kind of device."""
-    return {images.device.type: max(1, few(images, ROWS) // rows)}
+def _at_once(images: Images, rows: int = 1) -> int:
+    """Return how many images of so many rows each are attacked at once."""
+    return max(1, few(images, ROWS) // rows)
 
 
 class Course:
@@ -196,8 +196,8 @@ class _Climbing:
         for some in (targets[:, :1], targets[:, 1:]):
             if some.shape[1] and len(left):
                 given = (images[left], labels[left], examples[left], epsilons[left], some[left])
-                sizes = _at_once(images, some.shape[1])
-                points, fell = in_chunks(partial(self._targeted, loss), *given, sizes=sizes)
+                most = _at_once(images, some.shape[1])
+                points, fell = in_chunks(partial(self._targeted, loss), *given, most=most)
                 found[left[fell]] = points[fell]
                 left = left[~fell]
         return found

@@ -12,7 +12,7 @@ from selbench.attacks.gradient import gradients_of, logits_of
 from selbench.attacks.hyperplanes import onto_hyperplane
 from selbench.attacks.losses import Losses
 from selbench.attacks.norms import Norm, Perturbations, Sizes
-from selbench.chunks import CHUNK
+from selbench.chunks import at_once
 from selbench.types import Images, Labels, Logits
 
 STEPS = 100
@@ -87,7 +87,7 @@ class _Search:
         many = targets.shape[1]
         if not many:
             return
-        most = max(1, CHUNK[self._images.device.type] // many)
+        most = max(1, at_once(self._images) // many)
         waiting, now = places, places[:0]
         points, taken = self._images[now][:, None].expand(-1, many, -1, -1, -1), now
         while len(waiting) or len(now):

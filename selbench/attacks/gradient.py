@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from corruptions.draws import KeyedDraws
 from selbench.attacks.losses import Loss, Losses, cross_entropy
 from selbench.attacks.norms import Norm, inside
-from selbench.chunks import in_chunks
+from selbench.chunks import in_chunks, sizes_of
 from selbench.types import Examples, Images, Labels, Logits
 
 NEVER = -1  # steps of an example that did not fall
@@ -63,7 +63,8 @@ def logits_of(network: nn.Module, images: Images) -> Logits:
     def forward(images: Images) -> tuple[Logits]:
         return (network(laid_out(images)),)
 
-    (logits,) = in_chunks(forward, images)
+    with sizes_of(network):
+        (logits,) = in_chunks(forward, images)
     return logits
 
 
@@ -87,7 +88,8 @@ def gradients_of(
             (gradient,) = torch.autograd.grad(loss(outputs, *given).sum(), points)
         return gradient.nan_to_num_(), outputs.detach()
 
-    gradients, logits = in_chunks(backward, images, labels, *others)
+    with sizes_of(network):
+        gradients, logits = in_chunks(backward, images, labels, *others)
     return gradients, logits
 
 

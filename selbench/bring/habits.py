@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from selbench.bring.look import TOLERANCE, Look
 from selbench.bring.misfits import near_chance
+from selbench.chunks import is_full
 from selbench.findings import ATTACKS, GRADIENTS, NOTHING, RANDOM, Finding
 from selbench.randomness import seeded
 from selbench.types import Images, Logits
@@ -127,9 +128,9 @@ def without_gradient(look: Look) -> Iterator[Finding]:
     """Find a network that cannot be differentiated, or whose gradient says nothing."""
     try:
         slopes = look.slopes
-    except torch.OutOfMemoryError:
-        raise
     except Exception as problem:  # others' code raises whatever it likes
+        if is_full(problem):
+            raise
         yield Finding("no_gradients", _why_none(problem), GRADIENTS)
         return
     finite = slopes.flatten(1).isfinite().all(1)

@@ -14,6 +14,7 @@ from selbench.bring.refusals import refusal
 from selbench.bring.zoo import reason_of
 from selbench.datasets import Dataset
 from selbench.deadline import Clock, OutOfTimeError
+from selbench.device import measuring
 from selbench.errors import SelbenchError
 from selbench.findings import DRAWS, RANDOM, Finding, draw_name, told
 from selbench.progress import SILENT, Progress
@@ -77,6 +78,7 @@ def _draws(network: Network) -> list[Network]:
     ]
 
 
+@measuring()
 def habits_of(network: Network, dataset: Dataset) -> tuple[Finding, ...]:
     """Look at a network on the CPU; what raises an error is a finding too."""
     look = Look(network, dataset)

@@ -110,7 +110,7 @@ def _subject(
         training="",
         architecture=architecture,
         weights=identity(whole, key),
-        load=lambda: whole,
+        load=whole.cpu,  # where it was evaluated last, a GPU may hold it
         about=_about(network, inputs, outputs, dataset)
         + (f"; of its outputs {key} is taken as logits" if key else ""),
     )

@@ -183,10 +183,12 @@ def answers_of(network: "Network", device: "torch.device") -> "Answers":
     import torch
 
     from selbench.corrupted.sheet import Answers
+    from selbench.device import measuring
     from selbench.training import to_images
 
     module = network.load().to(device).eval()
 
+    @measuring()
     @torch.inference_mode()
     def predict(images: "Pixels") -> "Labels":
         logits: torch.Tensor = module(to_images(images.to(device)))

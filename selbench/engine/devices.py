@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from selbench.device import choose_device
+from selbench.device import check_device
 
 COMMAND = (sys.executable, "-c", "from selbench.cli import main; main()")
 
@@ -21,7 +21,7 @@ def also_on(devices: Sequence[str], words: Sequence[str]) -> Iterator[None]:
         SelbenchError: where this machine lacks one of the devices.
     """
     for each in devices:
-        choose_device(each)
+        check_device(each)
     others = [_process([*COMMAND, *words, "--device", each, "--quiet"]) for each in devices]
     try:
         yield

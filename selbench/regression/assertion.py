@@ -11,7 +11,7 @@ from selbench.bring import chosen, key_of, module_of, outputs_of, own_copy
 from selbench.bring.probe import probe
 from selbench.corrupted.treatment import choose_scale
 from selbench.datasets import Dataset, dataset_of
-from selbench.device import choose_device
+from selbench.device import choose_device, usual_settings
 from selbench.errors import SelbenchError
 from selbench.outputs import BASELINE, check_file
 from selbench.regression import check
@@ -28,6 +28,7 @@ REMEDY = "`pytest --selbench-update`, or with update=True"
 Data = Any  # what `selbench.datasets.dataset_of` takes
 
 
+@usual_settings()
 def assert_robust(
     model: Any,
     data: Any,
@@ -105,7 +106,7 @@ def _candidate(
         module = chosen(each, key_of(each, dataset, own, logits))
         _check_outputs(module, own, dataset)
         weights = weights_hash(module.state_dict())
-        networks.append(Network(own, None, None, "", kind, weights, partial(_itself, module)))
+        networks.append(Network(own, None, None, "", kind, weights, module.cpu))
     candidate = Candidate(
         subject=name,
         networks=networks,
@@ -114,10 +115,6 @@ def _candidate(
         dataset=dataset.name,
     )
     return looked_at(candidate, dataset)
-
-
-def _itself(module: nn.Module) -> nn.Module:
-    return module
 
 
 def _networks(model: object) -> list[nn.Module]:

@@ -17,12 +17,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from selbench.chunks import BATCH, few, in_chunks
+from selbench.chunks import BATCH, few, in_chunks, sizes_of
 from selbench.corrupted.stored import Stored
 from selbench.crew import Map, StoppedError, map_in_turn
 from selbench.datasets import Split
 from selbench.datasets.room import gathered
 from selbench.deadline import Clock, OutOfTimeError
+from selbench.device import measuring
 from selbench.errors import (
     MissingOutcomesError,
     NegativeActivityError,
@@ -107,7 +108,8 @@ class Bench:
                 disk that is full.
         """
         try:
-            tasks[0].work.run(tasks, self)
+            with measuring():
+                tasks[0].work.run(tasks, self)
         except RAISED as problem:
             self.fail(tasks, problem)
 
@@ -190,13 +192,15 @@ class Bench:
         order = torch.arange(len(self.split)) if self.order is None else self.order
         chunks = Chunks(order, self.sink.parts, task.cells) if chunked else None
         step = partial(self.step, note=task.work.name)
-        return run_attack(attack, budgets, networks, self.split, self.save, chunks, step)
+        with measuring(), sizes_of(networks[0]):
+            return run_attack(attack, budgets, networks, self.split, self.save, chunks, step)
 
     def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
         """Write a task's cells; without measurements where a network's outputs allow none."""
         try:
-            with self.clock(task).running():
-                rows = measure(self.networks[task.network.weights])
+            network = self.networks[task.network.weights]
+            with self.clock(task).running(), sizes_of(network):
+                rows = measure(network)
         except (NotFiniteError, NegativeActivityError, NoReLUError) as problem:
             message = f"{task.network.name} is left out of {task.work.suite}: {problem}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -278,7 +282,8 @@ def run_condition(
         def forward(
             network: nn.Module, images: Images = images, labels: Labels = labels
         ) -> Columns:
-            (logits,) = in_chunks(lambda part: (network(part),), images, sizes=BATCH)
+            with sizes_of(network):
+                (logits,) = in_chunks(lambda part: (network(part),), images, sizes=BATCH)
             result = outcome(logits, labels, among)
             step(len(labels))
             return result

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from selbench.datasets import Split
-from selbench.device import has_bfloat16
+from selbench.device import has_bfloat16, measuring
 from selbench.errors import SelbenchError
 from selbench.randomness import dice, rolls, seeded
 from selbench.selectivity import RecordedUnits, spatial_mean
@@ -56,6 +56,7 @@ def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
     return examine(model, split, batch_size)[0]
 
 
+@measuring()
 @torch.inference_mode()
 def examine(
     model: nn.Module, split: Split, batch_size: int = 1000

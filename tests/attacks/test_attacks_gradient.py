@@ -214,25 +214,47 @@ def test_fgsm_does_not_mend_what_was_wrong_from_the_start():
         torch.testing.assert_close(found.logits, network(found.images))
 
 
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("FIND was unable to find an engine to execute this computation"),
+    RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate`"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate`"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+]
+
+
 class Large(Linear):
     """Needs more memory than there is for more than ten images."""
 
+    def __init__(self, problem):
+        super().__init__()
+        self.problem = problem
+
     def forward(self, images):
         if len(images) > 10:
-            raise torch.OutOfMemoryError
+            raise self.problem
         return super().forward(images)
 
 
-def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch):
+@pytest.mark.parametrize("problem", FULL, ids=[str(each)[:40] for each in FULL])
+def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch, problem):
     monkeypatch.setitem(chunks.CHUNK, "cpu", 64)
     images, small = grey(40), Linear()
     labels = labels_of(small, images)
+    large = Large(problem)
     with pytest.warns(RuntimeWarning) as told:
-        found = pgd(Large(), images, labels, 0.1, NORMS["linf"], step=0.02, steps=5)
+        found = pgd(large, images, labels, 0.1, NORMS["linf"], step=0.02, steps=5)
     sentences = [str(each.message) for each in told]
-    assert len(sentences) == 3
+    assert len(sentences) == 3  # none after the first step
     assert sentences[-1] == "out of memory: 8 images at once from now on instead of 16"
-    assert chunks.CHUNK["cpu"] == 8
+    with chunks.sizes_of(small):
+        assert chunks.at_once(images) == 64  # other networks may need less
     expected = pgd(small, images, labels, 0.1, NORMS["linf"], step=0.02, steps=5)
     assert torch.equal(found.fallen, expected.fallen)
     torch.testing.assert_close(found.images, expected.images)
