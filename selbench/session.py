@@ -50,13 +50,11 @@ class RunResult:
     """What a run came to.
 
     Attributes:
-        board: the leaderboard; None where all that was asked for failed.
         failures: of the cells that were asked for, those that failed.
         earlier: how many of these failed in an earlier run, and were not tried again.
         lost: cells that were asked for and neither failed nor are there: another removed them.
     """
 
-    board: Leaderboard | None
     failures: Sequence[Failure] = ()
     earlier: int = 0
     lost: Sequence[Cell] = ()
@@ -130,7 +128,7 @@ class Session:
     def run(
         self, root: Path, request: Request, brought: Sequence[Network], command: Sequence[str]
     ) -> RunResult:
-        """Train or take the networks, evaluate what the store lacks, and derive the leaderboard.
+        """Train or take the networks, and evaluate what the store lacks.
 
         Args:
             root: the store.
@@ -176,8 +174,7 @@ class Session:
         lost = [cell for key, cell in left.items() if key not in known]
         if lost:
             store.lacks()
-        board = self._board(store, pieces, request, bool(left))
-        return RunResult(board, failures, earlier, lost)
+        return RunResult(failures, earlier, lost)
 
     def stopped(
         self,
@@ -245,10 +242,10 @@ class Session:
         groups = plan(networks, pieces, split, store, request)
         return {cell.key: cell for group in groups for task in group for cell in task.cells}
 
-    def _board(
-        self, store: StudyStore, pieces: Sequence[Work], request: Request, failed: bool
-    ) -> Leaderboard | None:
-        """Return the leaderboard; None where cells failed and nothing is left to show."""
+    def board(self, root: Path, request: Request, ran: RunResult) -> Leaderboard | None:
+        """Return the leaderboard of a run; None where cells failed and there is none to show."""
+        request, store = self.fitted(request), StudyStore(root, self.study.name)
+        pieces, failed = self.pieces(request), bool(ran.failures or ran.lost)
         extra = any(piece.suite == "corruptions-extra" for piece in pieces)
         shown = {piece.name for piece in pieces if piece.comparable and piece.suite != BAR}
         columns = [name for name in request.corruptions if name in shown]

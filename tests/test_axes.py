@@ -146,6 +146,7 @@ def test_units_that_know_no_class_are_selective_in_sample_only():
 
 @pytest.mark.parametrize("make", [one_hot_code, hidden_code, unrelated])
 @pytest.mark.parametrize("responding", [0, 0.25, 1])
+@pytest.mark.sample
 def test_a_direction_is_never_worse_than_the_best_unit(make, responding):
     units, labels = make()
     best = best_axes(units, labels, CLASSES, responding=responding)

@@ -364,6 +364,7 @@ def test_image_that_changed_meanwhile_is_told(refused, images, monkeypatch, matc
     match("0001.png cannot be decoded as an image", refused("corrupt", images, "set", "-q"))
 
 
+@pytest.mark.soak
 def test_a_suite_names_the_corruptions_of_a_set(selbench, image_tree):
     for side, size in ((32, 32), (64, 64)):
         images = image_tree(f"of-{side}", classes=1, train=1, test=1, side=side)

@@ -117,6 +117,7 @@ def test_digest_is_that_of_the_file():
 # With the published md5s.
 
 
+@pytest.mark.soak
 def test_all_md5s_are_found_equal(cifar10):
     findings = run("cifar10")
     assert [finding.name for finding in findings] == ["labels", *FIXED]

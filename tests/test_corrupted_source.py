@@ -87,6 +87,7 @@ def test_a_set_without_a_corruption_of_the_suite_is_refused_before_training(
     assert not (fresh_home / "weights").exists()
 
 
+@pytest.mark.soak
 def test_corruptions_that_a_set_lacks_are_named_and_left_out(selbench, tiny_study, tmp_path):
     write_set(tmp_path / "stored")
     words = ("run", tiny_study, "--suite", "corruptions", "--source", "stored", "--limit", "6")

@@ -198,6 +198,7 @@ def test_scales_are_those_of_every_corruption():
 
 
 @pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.sample
 def test_smallest_images_are_written(scale, image_tree):
     images = image_tree(classes=1, train=1, test=1, side=SMALLEST_SIDE)
     about = write(images, "set", Treatment(severities=(5,), scale=scale))

@@ -100,6 +100,7 @@ def periodic_ratios(points):
 
 
 @pytest.mark.parametrize("dimension", [2, 5, 10])
+@pytest.mark.sample
 def test_two_nn_finds_the_dimension_of_a_cube_without_a_border(dimension):
     found = [dimension_of_ratios(periodic_ratios(cube(1500, dimension, s))) for s in range(4)]
     assert sum(found) / 4 == pytest.approx(dimension, rel=0.05)

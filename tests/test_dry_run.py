@@ -126,6 +126,7 @@ QUICK = [
 
 
 @pytest.mark.parametrize("attack", QUICK, ids=lambda attack: attack.name)
+@pytest.mark.sample
 def test_an_attack_passes_no_more_often_than_it_says(attack):
     network = Counting().eval()
     images, labels = torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)

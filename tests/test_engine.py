@@ -164,6 +164,7 @@ def test_only_what_is_missing_is_evaluated(dataset, store):
     assert evaluate([subject(0)], clean, dataset, store, CPU, Request(limit=100)) == 1
 
 
+@pytest.mark.soak
 def test_adding_a_network_later_gives_the_numbers_of_evaluating_it_at_once(dataset, tmp_path):
     pieces = collect(("corruptions",), SMALL)[:12]
     together, apart = (StudyStore(tmp_path / name, "study") for name in ("together", "apart"))

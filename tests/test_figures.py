@@ -345,6 +345,7 @@ def test_the_leaderboard_has_the_mechanism_over_seeds_and_corruptions(stored):
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.sample
 def test_every_format_shows_the_mechanism(store, name):
     text = FORMATS[name]([leaderboard(store)])
     assert ("cv_units" if name in ("csv", "json") else "CV units") in text
@@ -361,6 +362,7 @@ def test_the_terminal_s_tables_fit_80_columns(store):
 
 
 @pytest.mark.parametrize("name", ["jacobian", "elasticity", "gradients", "selectivity"])
+@pytest.mark.sample
 def test_a_panel_without_numbers_stays_empty_and_over_layers_goes(name, tmp_path):
     store = StudyStore(tmp_path / "runs", "study")
     store.prepare()

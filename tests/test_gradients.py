@@ -165,6 +165,7 @@ def test_probes_are_derivatives_along_their_directions():
 
 
 @pytest.mark.parametrize("runs", [80, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.soak
 def test_intervals_hold_the_exact_value_as_often_as_they_say(runs, monkeypatch):
     """Of 9 quantities each, on images enough for the variation to stand out of the noise.
 
@@ -214,6 +215,7 @@ def test_means_and_variances_across_two_samples_have_no_bias(monkeypatch):
         assert abs(values.mean() - expected) < 3.5 * doubt
 
 
+@pytest.mark.soak
 def test_a_small_variation_is_not_swamped_by_the_noise_of_probes():
     network, images = Positive(), pictures(100)
     (layer,) = input_gradients(network, images, estimator="probes", probes=32)

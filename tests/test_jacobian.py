@@ -132,6 +132,7 @@ def test_exact_norms_are_those_of_finite_differences(relu):
     )
 
 
+@pytest.mark.soak
 def test_projections_have_no_bias_and_say_how_far_off_they_are():
     """200 runs of 12 images: the square without bias, the norm nearly so, errors as they are."""
     network, images, runs, count = convolutions(), pictures(), 200, 12

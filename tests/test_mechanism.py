@@ -157,6 +157,7 @@ def test_dimensionality_is_told_of_every_layer(split):
 
 
 @pytest.mark.parametrize("columns", ["units", "maps"])
+@pytest.mark.sample
 def test_a_comparison_is_that_of_the_corrupted_images(split, columns):
     setting = Setting(32, 32, corruptions=("fog",), mechanism=MechanismSpec(columns=columns))
     work = piece("dimensionality", "fog", Comparison, setting)
@@ -204,6 +205,7 @@ def exact(few):
 
 
 @pytest.mark.parametrize("estimator", ["probes", "exact"])
+@pytest.mark.sample
 def test_gradients_are_told_of_every_layer_with_their_error(few, exact, estimator):
     setting = Setting(32, 32, mechanism=MechanismSpec(estimator=estimator))
     work = piece("gradients", setting=setting)
@@ -224,6 +226,7 @@ def test_gradients_are_told_of_every_layer_with_their_error(few, exact, estimato
 
 
 @pytest.mark.usefixtures("few_probes")
+@pytest.mark.soak
 def test_networks_are_probed_side_by_side(split):
     few, work = limited(split, 4), piece("gradients")
     networks = [network(seed) for seed in range(2)]
@@ -299,6 +302,7 @@ def test_named_layers_are_looked_at_instead(few):
         piece("selectivity", setting=setting).measure(Gelu(), few, 4)
 
 
+@pytest.mark.soak
 def test_a_suite_of_comparisons_is_evaluated_once_and_told_by_level(few, tmp_path):
     dataset = Dataset("smooth", ("a", "b", "c", "d"), few, few)
     store = StudyStore(tmp_path, "study")

@@ -142,6 +142,7 @@ RELUS = {
 @pytest.mark.parametrize("relu", RELUS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.sample
 def test_units_have_the_bits_of_a_relu_and_a_mean_one_after_the_other(relu, dtype, layout):
     generator = torch.Generator().manual_seed(5)
     shape = (40, 16, 32, 32)  # passes the cache in three parts and a half

@@ -226,6 +226,7 @@ def test_images_without_variation_do_not_break_training():
 # --- the cache ---
 
 
+@pytest.mark.soak
 def test_the_same_seed_trains_the_same_network(digits, trained, tmp_path, monkeypatch):
     first = trained(1.0)
     monkeypatch.setenv("SELBENCH_HOME", str(tmp_path / "other"))
@@ -349,6 +350,7 @@ def test_epochs_are_plain_numbers(digits):
 
 
 @pytest.mark.parametrize("damage", ["flip", pytest.param("cut", marks=pytest.mark.soak), "delete"])
+@pytest.mark.sample
 def test_damaged_weights_are_trained_anew(digits, trained, damage):
     network = trained(0.0)
     whole = weights(network)

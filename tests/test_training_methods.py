@@ -174,7 +174,7 @@ def test_methods_repeat_and_differ_from_standard_training(digits, method):
 
 
 @pytest.mark.parametrize("method", ["augmix", "pgd"])
-@pytest.mark.sample
+@pytest.mark.soak
 def test_a_method_can_be_regularised(digits, method):
     low, high = (
         trained(digits, method=method, alpha=alpha, images=200)[0][-1] for alpha in (-3.0, 3.0)

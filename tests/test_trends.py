@@ -66,6 +66,7 @@ def slack(of_many, draws, many):
 
 @often(500, 1500)
 @pytest.mark.parametrize("noise", ["uniform", "t"])
+@pytest.mark.sample
 def test_small_p_values_of_a_rho_are_as_rare_as_they_say(noise, draws):
     x, true, rng = np.repeat(SEVEN[3:], 2), 0.3, np.random.default_rng(4)
     draw = {
@@ -120,6 +121,7 @@ def test_what_has_no_trend_is_refused(call, message):
     ("alphas", "seeds", "noise", "rho"),
     [(9, 3, 1e9, 0.0), (9, 3, 3, 0.341), (17, 1, 3, 0.325), (5, 3, 1, 0.78)],
 )
+@pytest.mark.sample
 def test_trend_covers_the_rho_of_endless_seeds(alphas, seeds, noise, rho, draws):
     rng = np.random.default_rng(9)
     x = np.repeat(np.linspace(-1.7, 1.7, alphas), seeds)

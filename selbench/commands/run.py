@@ -155,17 +155,18 @@ def run(
             request = request.model_copy(update={"limit": seen.images})
         with also_on(others, words):
             ran = session.run(store, request, networks, words)
+    board = session.board(store, request, ran)
     if stop is not None:
         show_stopped(seen, stop)
+    if board is not None:
+        show(board)
     _tell(ran, store / session.study.name, words, quiet)
 
 
 def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> None:
-    """Print what a run came to; where cells are missing, end with that exit code."""
+    """Print which cells a run lacks, and end with that exit code; else where results are."""
     from selbench.missing import lost, missing
 
-    if ran.board is not None:
-        show(ran.board)
     if ran.failures:
         retrying = [] if "--retry-failed" in words else ["--retry-failed"]
         again = shlex.join(["selbench", *words, *retrying])

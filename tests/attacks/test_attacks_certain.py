@@ -65,6 +65,7 @@ def left(network, norm, epsilon):
     ],
     ids=["30", "100", "million", "log", "probabilities"],
 )
+@pytest.mark.sample
 def test_certain_networks_fall_as_they_do_without_the_factor(act, norm, epsilon):
     usual = left(Net(), norm, epsilon)
     assert 0.2 < usual[0] < 0.8
@@ -124,6 +125,7 @@ def test_a_convolution_whose_weights_are_computed_is_not_folded():
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("shape", [(8, 8), (10, 16), (16, 10), (3, 17), (17, 3), (4, 4), (1, 9)])
+@pytest.mark.sample
 def test_autoattack_takes_images_of_any_shape(shape, norm):
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]

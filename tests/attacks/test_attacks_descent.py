@@ -62,6 +62,7 @@ def test_steps_are_foolboxs(name):
 
 
 @each_method
+@pytest.mark.sample
 def test_errors_are_as_near_as_foolboxs_and_none_is_missed(name, network):
     images, labels = pictures(24)
     labels[0] = (labels[0] + 1) % CLASSES
@@ -78,6 +79,7 @@ def test_errors_are_as_near_as_foolboxs_and_none_is_missed(name, network):
 
 
 @each_method
+@pytest.mark.sample
 def test_where_gradients_vanish_noise_that_all_images_share_leads_on(name, network):
     guarded = Guarded(Quantised(network))
     images, labels = pictures(8)

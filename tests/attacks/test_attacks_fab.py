@@ -91,6 +91,7 @@ def test_ways_of_a_batch_are_those_of_its_rows_and_scale_does_not_matter(norm):
 
 @each_norm
 @pytest.mark.parametrize("rank", range(1, CLASSES))
+@pytest.mark.sample
 def test_steps_are_pyautoattacks(norm, rank, monkeypatch):
     from pyautoattack.fab_pt import FABAttack_PT
 

@@ -78,6 +78,7 @@ def test_attacks_meet_only_what_is_in_doubt(norm, network, monkeypatch):
         assert torch.equal(some.fallen, each.fallen)
 
 
+@pytest.mark.soak
 def test_what_masks_its_gradients_falls_to_square_at_its_smallest_epsilon(network):
     images, labels = pictures(12)
     epsilons = [24 / 255, 0.3, 0.9]

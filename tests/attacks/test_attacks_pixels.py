@@ -162,6 +162,7 @@ def test_the_farthest_candidate_fills_the_ball():
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.sample
 def test_saved_pictures_fool_the_network_when_they_are_read_again(norm, network, tmp_path):
     images, labels = pictures(8)
     pixels = (images * WHITE).round().to(torch.uint8)

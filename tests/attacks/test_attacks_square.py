@@ -79,6 +79,7 @@ def test_every_query_is_the_authors(norm, queries, network):
 
 
 @each_norm
+@pytest.mark.sample
 def test_rows_have_epsilons_of_their_own(norm, network):
     images, labels = pictures(8)
     epsilons = EPSILONS[norm] * torch.linspace(0.2, 3, 8)

@@ -59,6 +59,7 @@ def test_what_has_fallen_fools_the_network_from_within_the_ball(norm, attack, ne
 
 
 @each_attack
+@pytest.mark.sample("norm")
 def test_a_seed_gives_the_same_numbers_and_leaves_no_trace(norm, attack, network, once, capfd):
     _, _, one = once(norm, attack)
     torch.manual_seed(2)
@@ -75,6 +76,7 @@ def test_a_seed_gives_the_same_numbers_and_leaves_no_trace(norm, attack, network
 
 
 @each_attack
+@pytest.mark.sample("norm")
 def test_an_example_does_not_depend_on_its_batch(norm, attack, network, once):
     images, labels, whole = once(norm, attack)
     rows = slice(3, 8)
@@ -86,7 +88,7 @@ def test_an_example_does_not_depend_on_its_batch(norm, attack, network, once):
 
 
 @each_norm
-@pytest.mark.sample
+@pytest.mark.soak
 def test_squares_dice_do_not_depend_on_the_batch_either(norm, network):
     images, labels = pictures(16)
     options = {"epsilons": [EPSILONS[norm][2]], "norm": NORMS[norm], "iterations": 5, "queries": 80}
@@ -99,6 +101,7 @@ def test_squares_dice_do_not_depend_on_the_batch_either(norm, network):
 
 
 @each_attack
+@pytest.mark.sample("norm")
 def test_images_may_be_laid_out_in_any_way(norm, attack, network):
     images, labels = pictures(2)
     laid_out = images.contiguous(memory_format=torch.channels_last)
@@ -134,7 +137,7 @@ def test_the_nearest_error_of_a_linear_network_is_found(name):
 
 
 @each_norm
-@pytest.mark.sample
+@pytest.mark.soak
 def test_autoattack_leaves_no_more_than_pgd_does(norm, network):
     images, labels = pictures(40)
     examples, epsilons = torch.arange(40), EPSILONS[norm]

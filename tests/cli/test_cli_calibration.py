@@ -144,6 +144,7 @@ def test_other_corrupted_images_are_recalibrated_anew(ran, selbench, tiny_study)
     assert len(sources) == 3  # clean, generated, on disk
 
 
+@pytest.mark.soak
 def test_a_brought_network_is_measured_and_not_recalibrated(selbench, tiny_study, checkpoint):
     assert selbench("run", tiny_study, *RUN, "--checkpoint", checkpoint).code == 0
     assert set(measurements()["suite"]) == {"selectivity", "clean", "corruptions"}
@@ -199,6 +200,7 @@ def test_too_few_validation_images_are_one_sentence(refused, tiny_study, edit):
     )
 
 
+@pytest.mark.soak
 def test_lost_outcomes_are_made_anew(ran, selbench, tiny_study):
     ran("--suite", "corruptions")
     before = kept()

@@ -28,7 +28,7 @@ def store(finished, selbench, tiny_study, few_conditions):
 
 
 @pytest.mark.parametrize("name", ["table", *FORMATS])
-@pytest.mark.sample
+@pytest.mark.soak
 def test_every_format_shows_every_alpha_and_is_the_same_twice(name, selbench, store):
     first = selbench("leaderboard", "--store", store, "--format", name)
     assert first.code == 0
@@ -191,6 +191,7 @@ def test_no_such_place_column_format_or_reference(store, refused):
     assert refused(*shown, "--reference", "alpha=9").startswith("unknown reference 'alpha=9'; ")
 
 
+@pytest.mark.soak
 def test_c_bar_has_columns_of_its_own_and_changes_no_other(selbench, tiny_study):
     def table():
         Path("board.csv").write_text(selbench("leaderboard", "tiny", "--format", "csv").out)

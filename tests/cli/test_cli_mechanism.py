@@ -39,6 +39,7 @@ def test_mechanism_runs_from_beginning_to_end_and_is_not_done_twice(selbench, ti
     assert selbench("figure", "gradients", "--output", "gradients.svg").code == 0
 
 
+@pytest.mark.soak
 def test_how_networks_are_looked_at_stands_in_the_rows(selbench, tiny_study, edit):
     words = ("run", tiny_study, *ONE, "--suite", "gradients", "--limit", "6")
     selbench(*words, "--estimator", "exact")
@@ -66,7 +67,7 @@ def test_flattened_maps_are_a_suite_of_their_own(selbench, tiny_study):
 
 
 @pytest.mark.parametrize("layout", ["npy", "folder"])
-@pytest.mark.sample
+@pytest.mark.soak
 def test_corrupted_images_on_disk_are_compared_with_the_clean_ones(
     ran, selbench, tiny_study, layout
 ):

@@ -75,6 +75,7 @@ def test_second_run_evaluates_nothing_and_prints_the_same(
     assert second.out == first.out
 
 
+@pytest.mark.soak
 def test_another_seed_evaluates_only_what_is_new(selbench, tiny_study, evaluated):
     selbench("run", tiny_study)
     selbench("run", tiny_study, "--seed", "0,1")
@@ -84,6 +85,7 @@ def test_another_seed_evaluates_only_what_is_new(selbench, tiny_study, evaluated
     assert cells.nunique() == 1
 
 
+@pytest.mark.soak
 def test_alpha_and_seed_replace_the_study_s(selbench, tiny_study):
     selbench("run", tiny_study, "--alpha", "-0.5,0.0", "--alpha", "1", "--seed", "1")
     subjects = {f"alpha={alpha} seed=1" for alpha in ("-0.5", "0", "1")}
@@ -105,6 +107,7 @@ def test_limit_takes_so_many_test_images(ran):
     assert set(outcomes.groupby(["key", "label"]).size()) == {3}  # of each of the three digits
 
 
+@pytest.mark.soak
 def test_leaderboard_takes_all_images_unless_told_the_limit(ran, selbench, tiny_study):
     ran("--limit", "9")
     selbench("run", tiny_study)

@@ -81,6 +81,7 @@ def test_a_copy_keeps_the_training_curves(selbench, tiny_study, trained):
         [{"number": 1, "dead": "x"}],
     ],
 )
+@pytest.mark.sample
 def test_a_copy_with_other_curves_is_refused(curves, refused, tiny_study, trained):
     path = trained()
     with safetensors.safe_open(path, "pt") as file:
@@ -92,6 +93,7 @@ def test_a_copy_with_other_curves_is_refused(curves, refused, tiny_study, traine
     assert f"{path} does not tell its alpha, seed and training as selbench" in told
 
 
+@pytest.mark.soak
 def test_a_tilde_is_the_home_folder(selbench, tiny_study, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert selbench("train", tiny_study, *ONE, "--output", "~/kept").code == 0
@@ -110,6 +112,7 @@ def test_half_without_a_folder_is_refused(selbench, tiny_study):
 # --- taken instead of training ---
 
 
+@pytest.mark.soak
 def test_copies_are_taken_instead_of_training(selbench, tiny_study, trained, monkeypatch):
     path = trained("--half")
     expected = selbench("run", tiny_study, *ONE).out

@@ -96,6 +96,7 @@ def test_oracle_makes_the_published_images(golden, name, size, severities):
 
 # One of these 112 means is 5 standard errors off in every 15,000th choice of seeds.
 @pytest.mark.parametrize("name", sorted(n for n in ORACLE_BAR if CORRUPTIONS[n].random))
+@pytest.mark.sample
 def test_own_draws_make_images_that_look_alike(golden, name):
     clean = np.concatenate([golden(32)["clean"]] * 4)
     ours = corrupt(first(clean), name, 3, examples=torch.arange(len(clean)))

@@ -110,6 +110,7 @@ def case(request, photographs, test_data):
 # Draws of one distribution differ by chance: one of these 440 means of 150 images is 5 standard
 # errors off in every 4,000th choice of seeds. Wrong constants or arithmetic are further off: those
 # of the severity beside it 11 or more; of 250 images rows for columns 20 or more, BGR for RGB 9.
+@pytest.mark.sample
 def test_images_look_alike(case):
     if not case.random:
         apart = abs(case.ours.astype(int) - case.theirs)

@@ -133,6 +133,7 @@ def test_a_killed_command_goes_on_to_the_same_decisions(dataset, store, tmp_path
     assert attack.images == 3 * seen.images - 120
 
 
+@pytest.mark.soak
 def test_without_time_one_chunk_is_attacked_and_the_next_command_goes_on(dataset, store):
     pair = [network("b", 0.3), network("c", 0.301)]
     stop = Stop(margin=1, seconds=1.0)

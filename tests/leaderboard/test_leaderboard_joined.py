@@ -181,6 +181,7 @@ def test_a_limit_that_both_have_joins_them(root):
     assert len(leaderboard([one, other], limit=5).table) == 4
 
 
+@pytest.mark.soak
 def test_bytes_depend_on_content_alone(tmp_path):
     """Cells written in another order, by other runs, and read from measurements.csv."""
     forward = [write_study(tmp_path / "a", name, brought=["x.th"]) for name in ("one", "other")]

@@ -184,6 +184,7 @@ def resnet(depth, outputs=3, **options):
 
 
 @pytest.mark.parametrize("spec", ["selbench:resnet56", "selbench:resnet20"])
+@pytest.mark.sample
 def test_the_depth_of_a_resnet_is_seen_from_its_weights(spec, taken, tmp_path):
     network = resnet(56, width=4)
     state = below("module", network.network.state_dict())

@@ -232,10 +232,10 @@ def other_defaults():
 
 
 def test_other_defaults_of_torch_change_nothing(digits, other_defaults):
-    network, suites = Counting(), ["clean", "gradients", "attacks"]
+    network, suites = Counting(), ["clean", "attacks"]
 
     def found():
-        rows = package.evaluate(network, digits, suites, limit=6, attacks=["fgsm-linf", "pgd-l2"])
+        rows = package.evaluate(network, digits, suites, limit=6, attacks="fgsm-linf")
         return rows.to_csv(), rows.attrs["findings"]
 
     expected = found()

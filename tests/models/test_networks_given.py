@@ -97,6 +97,7 @@ def exported(network):
 
 
 @pytest.mark.parametrize("what", MAKERS)
+@pytest.mark.sample
 def test_two_normalisations_are_two_networks(what, digits, monkeypatch):
     monkeypatch.setattr("selbench.bring.subject.probe", lambda *given: torch.zeros(2, 3))
     make = MAKERS[what]
@@ -116,6 +117,7 @@ def accuracy(found):
     return value
 
 
+@pytest.mark.soak
 def test_neither_of_two_normalisations_replaces_the_other(digits):
     kept = {}
     for by in (0.25, 0.5, 0.25, 0.5):
@@ -175,7 +177,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+LATER = ("a frozen script", "its module", "parallel", "compiled")  # made as the others are
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.soak] * (kind in LATER)) for kind in KINDS]
+)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_kind_of_network_has_the_same_numbers(kind, digits, monkeypatch):
     images, labels = digits.test.images / 255, digits.test.labels

@@ -158,6 +158,7 @@ def test_annotations_alone_can_be_asked_for(selbench, recorded):
     assert ended.out.count("\n") == 1
 
 
+@pytest.mark.soak
 def test_trained_seeds_are_one_model(selbench, tiny_study):
     words = (tiny_study, "--subject", "alpha=0", "-q")
     ended = selbench("baseline", *words, "--seed", "0,1", "--suite", "corruptions")

@@ -155,6 +155,7 @@ def test_what_is_no_network_is_refused(data, model):
         ({"scale": 31}, "--scale takes 32, 64 or 224, got 31"),
     ],
 )
+@pytest.mark.sample
 def test_what_options_cannot_be_is_refused(network, data, options, expected, update):
     assert_robust(network(), data, "b.json", update=True, suites=["clean"])
     with pytest.raises(SelbenchError, match=expected):

@@ -109,6 +109,7 @@ def test_a_title_s_second_line_stays_apart_in_words_and_on_a_phone(figure):
 
 
 @pytest.mark.parametrize("name", ["attacks", "corruptions", "tradeoff"])
+@pytest.mark.sample
 def test_narrow_figures_stack_their_panels(name, figure):
     wide = figure(name)
     titles = [axes.get_title() for axes in wide.axes]

@@ -99,6 +99,7 @@ def test_a_store_of_clean_accuracies_says_what_else_to_run(written, selbench, tm
     assert "--suite attacks --save-adversarials 8" in images
 
 
+@pytest.mark.soak
 def test_a_network_of_one_s_own_is_reported_alone(written, few_figures, selbench, tmp_path):
     root = written(alphas=(), brought=["mine.pth"])
     assert selbench("report", "--store", root).code == 0
@@ -138,6 +139,7 @@ def unsigned(path):
 
 
 @pytest.mark.parametrize("facts", [{}, {"alphas": (), "brought": ["mine.pth"]}])
+@pytest.mark.sample
 def test_a_run_that_was_cut_off_is_said_on_the_first_page(
     facts, written, few_figures, selbench, tmp_path
 ):

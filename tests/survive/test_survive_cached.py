@@ -53,6 +53,7 @@ def test_every_damaged_file_of_the_cache_is_named_and_repaired(filled, selbench)
     assert selbench("run", "tiny.toml", "--alpha", "0", "--quiet").out == whole
 
 
+@pytest.mark.soak
 def test_what_killed_commands_left_is_no_damage(filled, selbench, monkeypatch):
     (weights,) = (filled / "weights").iterdir()
     left = [weights / f".manifest.json.{GONE}-ab.tmp", filled / "md5" / f".x.{GONE}-0f.tmp"]

@@ -76,6 +76,7 @@ def test_no_changed_description_of_a_set_is_believed(selbench, refused, images):
     assert "is damaged" in refused(*words)
 
 
+@pytest.mark.soak
 def test_changed_images_of_a_set_are_refused_and_made_again(selbench, refused, tiny_study):
     words = ("corrupt", "images", "set", "--corruption", "contrast", "--quiet")
     run = ("run", tiny_study, "--alpha", "0", "--suite", "corruptions", "--source", "set")

@@ -322,6 +322,7 @@ def places(tmp_path_factory):
 @pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
 @fuzzed(12)
 @given(data=st.data())
+@pytest.mark.sample
 def test_a_damaged_file_is_named_or_read_as_it_was(kind, places, data):
     check(places[kind], data)
 

@@ -181,6 +181,7 @@ def leaves(value, path=()):
 
 @pytest.mark.usefixtures("content")
 @pytest.mark.parametrize("path", [path for path in leaves(FACTS) if path], ids=str)
+@pytest.mark.sample
 def test_a_hostile_manifest_is_damage_or_harmless(path, store):
     for value in HOSTILE:
         changed = copy.deepcopy(FACTS)

@@ -149,6 +149,7 @@ def test_a_kill_between_table_and_manifest_is_no_damage(loose, monkeypatch):
 
 @pytest.mark.parametrize("reader", ["keys", "measurements", "cells", "outcomes"])
 @pytest.mark.parametrize("where", ["read_files", "read_outcomes", "cell_files"])
+@pytest.mark.sample
 def test_a_reader_sees_all_while_another_run_packs(reader, where, loose, monkeypatch):
     """The other run packs at the moment that files were listed, or are about to be read."""
     if (reader, where) in [("keys", "read_outcomes")]:

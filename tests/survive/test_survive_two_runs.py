@@ -192,6 +192,7 @@ def test_another_runs_networks_are_left_for_the_end(tiny_study, selbench, monkey
 # Commands.
 
 
+@pytest.mark.soak
 def test_two_commands_at_once_leave_what_one_leaves(tiny_study, selbench, fresh_home):
     words = ["run", str(tiny_study), "--suite", "corruptions", "--corruption", "brightness", "-q"]
     runs = [Forked(*words) for _ in range(2)]

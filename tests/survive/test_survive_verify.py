@@ -350,6 +350,7 @@ def test_a_place_without_a_store_is_one_sentence(refused, filled):
     assert "the store runs has format 99" in refused("verify")
 
 
+@pytest.mark.soak
 def test_a_damaged_run_repaired_and_run_again_has_the_same_numbers(
     selbench, tiny_study, few_conditions, unpacked
 ):
