@@ -33,7 +33,7 @@ from selbench.findings import from_records, to_records, whole_name
 from selbench.leaderboard import current_rows
 from selbench.missing import lost, missing
 from selbench.progress import SILENT
-from selbench.request import Request
+from selbench.request import Request, chosen_pixels
 from selbench.session import Session, looking
 from selbench.store import StudyStore
 from selbench.study import Channels, Study, load_study, shipped_studies
@@ -72,6 +72,9 @@ def evaluate(
     device: str = "auto",
     corruptions: str | Sequence[str] = (),
     attacks: str | Sequence[str] = (),
+    full: bool = False,
+    pixels: str | None = None,
+    adversarials: str | Path | Sequence[str | Path] = (),
     layers: str | None = None,
     data: str | Path | None = None,
     resize: int | str | None = None,
@@ -101,6 +104,9 @@ def evaluate(
         device: "auto", "cpu", "cuda" or "cuda:1".
         corruptions: to take of those in the suites; none for all.
         attacks: to make of those in the suites, such as "pgd-linf"; none for all.
+        full: run AutoAttack at every epsilon, and leave nothing out that another makes needless.
+        pixels: "uint8": attack with images that a file can hold; None for any numbers in [0, 1].
+        adversarials: files or folders that others made, which are checked and counted, too.
         layers: a regular expression, searched for in the names of modules, whose outputs analyses
             look at; None for all activations that are never negative.
         data: where the images of a data set given by name lie.
@@ -137,6 +143,14 @@ def evaluate(
     if source is not None or scale is not None:
         session = session.sourced(None if source is None else str(source), scale)
     request = _request(suites, limit, corruptions, attacks, retry_failed, time_limit)
+    paths = [adversarials] if isinstance(adversarials, str | Path) else adversarials
+    request = request.model_copy(
+        update={
+            "full": bool(full),
+            "pixels": chosen_pixels(pixels, "pixels"),
+            "adversarials": tuple(map(str, paths)),
+        }
+    )
     network = _network(
         replace(spec, time_limit=time_limit or spec.time_limit), module, name, session
     )

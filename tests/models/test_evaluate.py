@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -242,3 +243,13 @@ def test_other_defaults_of_torch_change_nothing(digits, other_defaults):
     other_defaults()
     assert found() == expected
     assert torch.get_default_dtype() == torch.bfloat16
+
+
+def test_attacks_are_made_of_bytes_and_those_of_others_counted(digits):
+    images = digits.test.images[:6].permute(0, 2, 3, 1).flip(0).numpy()
+    np.save("theirs.npy", images)
+    asked = {"limit": 6, "attacks": "fgsm-linf", "pixels": "uint8", "adversarials": "theirs.npy"}
+    found = package.evaluate(Counting(), digits, "attacks", **asked)
+    assert {"fgsm-linf-uint8", "given-linf"} <= set(found["condition"])
+    with pytest.raises(SelbenchError, match="^pixels takes uint8"):
+        package.evaluate(Counting(), digits, "attacks", pixels="uint16")
