@@ -27,6 +27,7 @@ EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, th
 CACHED = 1 << 20  # bytes of maps that stay in the processor's cache from one operation to the next
 
 Keep = Callable[[Tensor], Any]  # what is kept of a layer's output
+Change = Callable[[Tensor], Tensor]  # what a network goes on with in place of a layer's output
 
 # Of these alone all calls are layers; other activations are where weights made their input.
 _RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
@@ -57,6 +58,8 @@ class RecordedUnits(TorchFunctionMode):
         missed: is called with the name of each activation that can be negative.
         follow: whether to find units; else it is taken for granted that a network is `usual`,
             which saves some milliseconds.
+        change: makes of an activation's output, laid out as for `keep`, what takes its place in the
+            network; called in calling order.
     """
 
     def __init__(
@@ -67,12 +70,14 @@ class RecordedUnits(TorchFunctionMode):
         constants: Collection[Tensor] = (),
         missed: Callable[[str], object] | None = None,
         follow: bool = True,
+        change: Change | None = None,
     ) -> None:
         super().__init__()
         self.layers: list[Any] = []
         self.usual = True
         self._keep, self._wanted, self._missed = keep or spatial_mean, wanted, missed
         self._followed = Followed(constants) if follow else Usual()
+        self._change = change
         self._calls = 0
 
     def of_images(self, output: Tensor) -> bool:
@@ -82,6 +87,10 @@ class RecordedUnits(TorchFunctionMode):
     def maps(self, output: Tensor) -> Tensor:
         """Return what any function made of the images as (batch, units, height, width) or so."""
         return self._followed.maps(output)
+
+    def changed(self, output: Tensor, change: Change) -> Tensor:
+        """Return what is made of what any function made of the images, laid out as it was."""
+        return self._followed.changed(output, change)
 
     def __torch_function__(
         self,
@@ -126,13 +135,20 @@ class RecordedUnits(TorchFunctionMode):
             self._followed.follow(function, args, kwargs, output)
             self.layers.append(units)
             return output
+        given = args
+        if self._change is not None and _in_place(function, args, kwargs):
+            args = (args[0].clone(), *args[1:])  # a way back may need what it makes, unchanged
         output = function(*args, **kwargs)
-        self._followed.follow(function, args, kwargs, output)
+        self._followed.follow(function, given, kwargs, output)
         maps = self._followed.maps(output)
         self.usual &= maps is output
         if wanted:
             self.layers.append(self._keep(maps))
-        return output
+        if self._change is None:
+            return output
+        changed = self.changed(output, self._change)
+        # Who works in place may look at the argument afterwards, instead of the result.
+        return changed if args is given else given[0].copy_(changed)
 
 
 @contextmanager
@@ -221,6 +237,12 @@ def _in_one_pass(
         and len(args[0]) > 0
         and _rowwise(args[0])
     )
+
+
+def _in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Say whether an activation writes over its argument."""
+    named = getattr(function, "__name__", "").rstrip("_") != getattr(function, "__name__", "")
+    return bool(args) and (named or any(each is True for each in (*args[1:], *kwargs.values())))
 
 
 def _rowwise(maps: Tensor) -> bool:

@@ -113,6 +113,18 @@ class Followed:
         shape.insert(2 if tokens else 1, several)
         return moved.reshape(shape)
 
+    def changed(self, tensor: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `change` makes of a tensor's `maps`, laid out as the tensor is."""
+        maps = self.maps(tensor)
+        made = change(maps)
+        if maps is not tensor:
+            places = torch.arange(tensor.numel(), device=tensor.device).view(tensor.shape)
+            self._note(places, self._of(tensor))
+            order, flat = self.maps(places).flatten(), made.flatten()
+            made = torch.empty_like(flat).scatter(0, order, flat).view(tensor.shape)
+        self._note(made, self._of(tensor))
+        return made
+
     def _of(self, tensor: Tensor) -> Axes | None:
         if type(tensor) is nn.Parameter or id(tensor) in self._constants:
             return CONSTANT

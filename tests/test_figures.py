@@ -80,6 +80,11 @@ def attacked(alpha, seed):
     for level in (1.0, 2.0):
         measured = [Measurement("accuracy", 0.9 - level / 10, 100)]
         yield cell("corruptions", "fog", level, alpha, seed), measured
+    for name in ("zero", "corrupted"):
+        for share, accuracy in ((0.0, 0.9), (0.05, 0.5), (1.0, 0.1)):
+            named = {"ablated_accuracy": accuracy, "control_accuracy": accuracy + share / 10}
+            measured = [Measurement(metric, value, 100) for metric, value in named.items()]
+            yield cell("ablation", name, share, alpha, seed), measured
     for name in ("fgsm-linf", "pgd-linf", "pgd-l2", "paper-pgd"):
         for level, accuracy in zip(LEVELS, ACCURACY[alpha], strict=True):
             measured = [Measurement("accuracy", accuracy, 100)]
@@ -187,6 +192,17 @@ def test_equal_stores_give_equal_figures(name, seeds, stored, tmp_path):
     for path in ("a.svg", "b.svg"):
         draw(name, store, None, tmp_path / path)
     assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
+
+
+def test_ablation_curves_have_their_controls_dashed(store):
+    zero, corrupted = drawn("ablation", store).axes
+    assert (zero.get_title(), corrupted.get_title()) == ("clean, set to 0", "corrupted, severity 3")
+    solid = [line for line in zero.get_lines() if line.get_linestyle() == "-"]
+    dashed = [line for line in zero.get_lines() if line.get_linestyle() == "--"]
+    assert len(solid) == len(dashed) == len(ACCURACY)
+    assert list(solid[0].get_xdata()) == [0, 5, 100]
+    assert list(solid[0].get_ydata()) == pytest.approx([90, 50, 10])
+    assert list(dashed[0].get_ydata()) == pytest.approx([90, 50.5, 20])
 
 
 def drawn(name, store):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from selbench.chunks import BATCH, in_chunks
 from selbench.errors import NoReLUError, NotFiniteError, SelbenchError
-from selbench.selectivity import Keep, RecordedUnits, running, spatial_mean
+from selbench.selectivity import Change, Keep, RecordedUnits, running, spatial_mean
 from selbench.training import to_images
 from selbench.types import Images, Pixels, Units
 
@@ -110,6 +110,7 @@ def recording(
     pattern: str | None = None,
     keep: Keep = spatial_mean,
     missed: Callable[[str], object] | None = None,
+    change: Change | None = None,
 ) -> Iterator[list[Any]]:
     """Yield a list that fills, whenever `model` runs, with what `keep` makes of its layers.
 
@@ -119,17 +120,19 @@ def recording(
             layers; None for the outputs of all activations that are never negative.
         keep: maps a layer's output, (batch, ...), to what is kept of it.
         missed: is called with the name of each activation that can be negative.
+        change: makes of a layer's output what takes its place in the network.
     """
-    wanted = None if pattern is None else ()
-    recorded = RecordedUnits(keep, wanted, constants=list(model.buffers()), missed=missed)
+    constants = list(model.buffers())
     if pattern is None:
+        recorded = RecordedUnits(keep, constants=constants, missed=missed, change=change)
         with recorded:
             yield recorded.layers
         return
+    recorded = RecordedUnits(keep, (), constants=constants, missed=missed)
     kept: list[Any] = []
 
     handles = [
-        model.get_submodule(name).register_forward_hook(_watch(name, kept, keep, recorded))
+        model.get_submodule(name).register_forward_hook(_watch(name, kept, keep, recorded, change))
         for name in matching(model, pattern)
     ]
     try:
@@ -235,16 +238,20 @@ def _numbered(name: str, before: int) -> str:
     return f"{name}:{before + 1}" if before else name
 
 
-def _watch(name: str, kept: list[Any], keep: Keep, recorded: RecordedUnits) -> Callable[..., None]:
+def _watch(
+    name: str, kept: list[Any], keep: Keep, recorded: RecordedUnits, change: Change | None
+) -> Callable[..., Any]:
     """Return a hook that keeps what a module returns, unless it is the same for all images."""
 
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, Tensor):
             raise SelbenchError(
                 f"{name} returns a {type(output).__name__}, not a tensor; choose other --layers"
             )
-        if recorded.of_images(output):
-            kept.append(keep(recorded.maps(output)))
+        if not recorded.of_images(output):
+            return output
+        kept.append(keep(recorded.maps(output)))
+        return output if change is None else recorded.changed(output, change)
 
     return hook
 

@@ -93,6 +93,13 @@ LEGENDS = {
         "How strongly units react to small changes of the image, and how much that varies from "
         f"image to image and from unit to unit. {BANDS}.",
     ),
+    "ablation": Legend(
+        "mechanism",
+        "Ablation",
+        "Accuracy as units are removed, the most selective first; dashed, as many units of the "
+        "same layers at random. A line below its dashes says that selective units matter more than "
+        f"others. The attack is made on every ablated network. {BANDS}.",
+    ),
     "jacobian": Legend(
         "mechanism",
         "The Jacobian",

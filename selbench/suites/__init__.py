@@ -6,6 +6,7 @@ from corruptions import CORRUPTIONS
 from selbench.errors import SelbenchError, unknown
 from selbench.metrics import METRICS
 from selbench.suites import (
+    ablation,
     attacked,
     attacked_given,
     attacked_strong,
@@ -42,6 +43,7 @@ __all__ = [
     "Task",
     "Validation",
     "Work",
+    "ablation",
     "attacked",
     "attacked_given",
     "attacked_strong",
@@ -100,7 +102,7 @@ def _in_files(pieces: Sequence[Work], setting: Setting) -> list[Work]:
 
 
 def _names(pieces: Sequence[Work], attacking: bool) -> list[str]:
-    return [work.name for work in pieces if _attacks(work) == attacking]
+    return [name for work in pieces if _attacks(work) == attacking for name in work.names]
 
 
 def _attacks(work: Work) -> bool:

@@ -78,6 +78,27 @@ def every_corruption(setting: Setting) -> list[Condition]:
     return _made(setting, chosen, stored)
 
 
+def benchmark_at(severity: int, setting: Setting) -> tuple[Condition, ...]:
+    """Return the benchmark's corruptions at one severity, or those that are asked for.
+
+    Raises:
+        SelbenchError: where images on disk are not the test images in their order.
+    """
+    stored = setting.stored
+    made = [] if isinstance(stored, ShiftedSet) else _corrupted(setting, "corruptions")
+    found = tuple(each for each in made if each.level == severity)
+    if stored is not None and not (found and all(_paired(each) for each in found)):
+        raise SelbenchError(
+            f"{stored.folder} is not known to hold the test images, in their order, under "
+            f"corruptions of severity {severity}; take --source generated"
+        )
+    return found
+
+
+def _paired(condition: Condition) -> bool:
+    return condition.stored is not None and condition.stored.paired
+
+
 def _corrupted(setting: Setting, *suites: str) -> list[Condition]:
     """Return what the corruptions of suites make; of a set on disk, those that it holds.
 

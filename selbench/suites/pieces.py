@@ -147,7 +147,8 @@ class Analysis(Work):
         bench.each(partial(bench.measured, measure), tasks)
 
 
-def _data_of(conditions: Sequence[Condition]) -> str:
+def data_of(conditions: Sequence[Condition]) -> str:
+    """Return one checksum of the images on disk of all conditions."""
     checksums = [each.stored.checksum for each in conditions if each.stored]
     return fingerprint(checksums) if checksums else ""
 
@@ -173,7 +174,7 @@ class Comparison(Work):
     @property
     def data(self) -> str:
         """One checksum of all images on disk."""
-        return _data_of(self.conditions)
+        return data_of(self.conditions)
 
     @property
     def makes(self) -> Sequence[Condition]:
@@ -349,7 +350,7 @@ class Recalibration(Work):
     @property
     def data(self) -> str:
         """One checksum of all images on disk."""
-        return _data_of(self.conditions)
+        return data_of(self.conditions)
 
     def images(self, split: Split, limit: int | None) -> int:
         """It takes none."""

@@ -119,6 +119,11 @@ class Work(ABC):
         return (self.level,)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the corruptions or attacks that it is chosen by."""
+        return (self.name,)
+
+    @property
     def data(self) -> str:
         """The checksum of the images that it brings; "" where it takes the test images."""
         return ""

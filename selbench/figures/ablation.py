@@ -1,0 +1,67 @@
+"""Accuracy against the share of units removed."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from selbench.errors import UnmeasuredError
+from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
+from selbench.metrics import Metric
+from selbench.suites import METRICS
+
+LINEAR = 0.1  # up to this share the axis is linear, beyond it logarithmic
+
+
+@FIGURES
+def ablation(rows: pd.DataFrame, study: str) -> Figure:
+    """Accuracy as units are removed, the most selective first: clean, corrupted, attacked.
+
+    Dashed: as many units of the same layers, at random. The mean over seeds with its 95 % interval.
+    """
+    part = rows[(rows["suite"] == "ablation") & rows["layer"].isna()]
+    shown = [(each, each.reads.chosen(part)) for each in METRICS.drawn_in("ablation")]
+    present = [(metric, own) for metric, own in shown if not own.empty]
+    if not present:
+        raise UnmeasuredError(f"the study {study} holds no ablation", "--suite", "ablation")
+    figure = Figure(figsize=(3.2 * len(present), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
+    colours = colours_of(rows)
+    for axes, (metric, own) in zip(panels, present, strict=True):
+        control = METRICS[f"{metric.name}_control"].reads.chosen(part)
+        _curves(axes, metric, own, control, colours)
+    panels[0].set_ylabel("accuracy, %")
+    panels[0].set_ylim(0, 100)
+    legend(panels[-1], rows)
+    figure.suptitle(
+        f"{study}: units removed, the most selective first (dashed: at random)", x=0.01, ha="left"
+    )
+    return figure
+
+
+def _curves(
+    axes: Axes,
+    metric: Metric,
+    own: pd.DataFrame,
+    control: pd.DataFrame,
+    colours: dict[str, Colour],
+) -> None:
+    """Draw a line per group, and the control's dashed; shares are denser where more happens."""
+    ordered, random = (
+        each.pivot(index="subject", columns="level", values="value") for each in (own, control)
+    )
+    groups = group_of_each(own)
+    places = 100 * ordered.columns.to_numpy(dtype=float)
+    for name, colour in colours.items():
+        members = groups.index[groups == name]
+        if len(members):
+            line(axes, places, 100 * ordered.loc[members], name, colour, "")
+            mean = 100 * random.loc[members].mean()
+            axes.plot(places, mean, color=colour, linestyle="--", linewidth=1)
+    axes.set_xscale("symlog", linthresh=100 * LINEAR)
+    ticks = [share for share in (0, 2, 5, 10, 20, 50, 100) if share <= places.max()]
+    axes.set_xticks(ticks, list(map(str, ticks)))
+    axes.minorticks_off()
+    axes.set_title(metric.shown.title)
+    axes.set_xlabel(metric.shown.axis)
+    sns.despine(ax=axes)
