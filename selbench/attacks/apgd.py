@@ -16,6 +16,7 @@ from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, laid_out, logits_of
 from selbench.attacks.losses import Losses, cross_entropy, logits_ratio, targeted_ratio, towards
 from selbench.attacks.norms import Norm, Sizes, each
+from selbench.attacks.waiting import others
 from selbench.types import Images, Labels, Logits
 
 FRACTION = 0.75  # of the steps since the last check that must have raised the loss
@@ -78,9 +79,9 @@ class _Rows:
     checked: Losses
     halved: Bool[Tensor, " rows"]
 
-    def only(self, kept: Bool[Tensor, " rows"]) -> "_Rows":
+    def only(self, kept: Int64[Tensor, " kept"]) -> "_Rows":
         """Return some of the rows."""
-        return self if kept.all() else _Rows(*(getattr(self, f.name)[kept] for f in fields(self)))
+        return _Rows(*(getattr(self, f.name)[kept] for f in fields(self)))
 
 
 @torch.no_grad()
@@ -127,12 +128,13 @@ def apgd(
     for number in range(steps + 1):
         logits = _evaluate(guarded, rows, LOSSES[loss], number, last=number == steps)
         if early:
-            fooled = guarded.fooled(rows.points, rows.labels, logits)
-            if fooled.any():
-                found[rows.places[fooled]], fell[rows.places[fooled]] = rows.points[fooled], True
-                gone = torch.isin(rows.owners, rows.owners[fooled])
-                found[rows.places[gone & ~fooled]] = rows.best[gone & ~fooled]
-                rows = rows.only(~gone)
+            fallen = guarded.fallen(rows.points, rows.labels, logits)
+            if len(fallen):
+                (gone,) = torch.isin(rows.owners, rows.owners[fallen]).nonzero(as_tuple=True)
+                found[rows.places[gone]] = rows.best[gone]
+                found[rows.places[fallen]] = rows.points[fallen]
+                fell.index_fill_(0, rows.places[fallen], True)
+                rows = rows.only(others(gone, len(rows.places)))
         if number == steps or not len(rows.places):
             break
         if number and not (window := window - 1):

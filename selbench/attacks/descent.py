@@ -17,6 +17,7 @@ from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, logits_of
 from selbench.attacks.losses import Loss, cross_entropy, margin
 from selbench.attacks.norms import NORMS, Norm, Perturbations, Sizes
+from selbench.attacks.waiting import either
 from selbench.chunks import in_chunks
 from selbench.types import Images, Labels, Logits
 
@@ -158,11 +159,14 @@ def _descend(
 def _directions(gradients: Perturbations, number: int) -> Perturbations:
     """Return gradients of length 1 in L2; noise, the same for every image, where there is none."""
     flat = gradients.flatten(1).abs().amax(1) == 0
-    if flat.any():
+
+    def noisy() -> Perturbations:
         generator = torch.Generator().manual_seed(number)
-        noise = torch.randn(gradients.shape[1:], generator=generator).to(gradients)
-        gradients = torch.where(flat.view(-1, 1, 1, 1), noise, gradients)
-    return NORMS["l2"].steepest(gradients)
+        noise = torch.randn(gradients.shape[1:], generator=generator)
+        there = noise.to(gradients.device, gradients.dtype, non_blocking=True)
+        return torch.where(flat.view(-1, 1, 1, 1), there, gradients)
+
+    return NORMS["l2"].steepest(either(flat.any(), noisy, gradients))
 
 
 def _annealed(first: float, last: float, done: float) -> float:

@@ -32,11 +32,19 @@ class Guarded(nn.Module):
     @torch.no_grad()
     def fooled(self, points: Images, labels: Labels, logits: Logits) -> Bool[Tensor, " batch"]:
         """Say which points fool the network, by `logits` of them and as it was given."""
-        errs = logits.argmax(1) != labels
-        if self.given is not self.network and errs.any():
-            (places,) = errs.nonzero(as_tuple=True)
-            errs[places] = logits_of(self.given, points[places]).argmax(1) != labels[places]
-        return errs
+        places = self.fallen(points, labels, logits)
+        return torch.zeros_like(labels, dtype=torch.bool).index_fill_(0, places, True)
+
+    @torch.no_grad()
+    def fallen(self, points: Images, labels: Labels, logits: Logits) -> Int64[Tensor, " fallen"]:
+        """Return the places of points that fool the network.
+
+        A GPU is waited for once, and again where it errs and was given as another.
+        """
+        (errs,) = (logits.argmax(1) != labels).nonzero(as_tuple=True)
+        if self.given is self.network or not len(errs):
+            return errs
+        return errs[logits_of(self.given, points[errs]).argmax(1) != labels[errs]]
 
     def forward(self, images: Images) -> Logits:
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))

@@ -49,7 +49,7 @@ class Attacked:
 def check_inputs(images: Images, epsilons: Sequence[float]) -> None:
     """Raise ValueError unless images lie in [0, 1] and epsilons rise from 0."""
     if len(images):
-        low, high = (extreme.item() for extreme in images.aminmax())
+        low, high = torch.stack(images.aminmax()).tolist()
         if not (low >= 0 and high <= 1):
             raise ValueError(f"images must lie in [0, 1], got values from {low:.7g} to {high:.7g}")
     if any(b <= a for a, b in pairwise([0.0, *epsilons])):
@@ -153,7 +153,7 @@ def pgd(
     """
     check_inputs(images, [epsilon])
     start = images if start is None else start
-    states = _climb(network, images, labels, epsilon, norm, step, steps, start, early, loss)
+    states = climb(network, images, labels, epsilon, norm, step, steps, start, early, loss)
     return deque(states, maxlen=1)[0]
 
 
@@ -173,7 +173,7 @@ def pgd_curve(
     All results share their images, which are those of the end.
     """
     check_inputs(images, [epsilon])
-    states = _climb(network, images, labels, epsilon, norm, step, steps, images, early=True)
+    states = climb(network, images, labels, epsilon, norm, step, steps, images, early=True)
     kept = [
         Attacked(now.images, now.logits.clone(), now.fallen.clone(), now.steps.clone())
         for now in states
@@ -181,7 +181,7 @@ def pgd_curve(
     return (kept + kept[-1:] * steps)[1 : steps + 1]  # it ends early where all have fallen
 
 
-def _climb(
+def climb(
     network: nn.Module,
     images: Images,
     labels: Labels,
@@ -193,7 +193,10 @@ def _climb(
     early: bool,
     loss: Loss = cross_entropy,
 ) -> Iterator[Attacked]:
-    """Yield what there is after every step of PGD, from the start on, in the same tensors."""
+    """Yield what there is after every step of PGD, from the start on, in the same tensors.
+
+    As `pgd` takes them; images are not looked at.
+    """
     alive = torch.arange(len(images), device=images.device)
     state: Attacked | None = None
     for number in range(steps + 1):
@@ -207,14 +210,15 @@ def _climb(
             state = Attacked(points.clone(), logits.clone(), nobody, torch.full_like(labels, NEVER))
         state.images[alive], state.logits[alive] = points, logits
         fell = (logits.argmax(1) != labels) & inside(images, points, norm, epsilon)
-        if early or last:
+        # What a GPU is waited for, once a step.
+        left = (~fell).nonzero(as_tuple=True)[0] if early and not last else alive
+        if last or len(left) < len(fell):
             state.fallen[alive] = fell
-            state.steps[alive[fell]] = number
+            state.steps[alive] = torch.where(fell, number, NEVER)
         yield state
-        if last or (early and fell.all()):
+        if last or not len(left):
             return
-        if early and fell.any():
-            left = ~fell
+        if len(left) < len(fell):
             alive, images, labels = alive[left], images[left], labels[left]
             points, gradients = points[left], gradients[left]
         moved = points + step * norm.steepest(gradients)

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from selbench.attacks.waiting import either
 from selbench.types import Labels, Logits
 
 Losses = Float[Tensor, " batch"]
@@ -24,8 +25,8 @@ def cross_entropy(logits: Logits, labels: Labels) -> Losses:
     Where the network is certain, of its logits after `tempered`: otherwise the gradient would
     vanish by rounding.
     """
-    if are_probabilities(logits):
-        logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
+    least = torch.finfo(logits.dtype).tiny
+    logits = either(are_probabilities(logits), lambda: logits.clamp(min=least).log(), logits)
     return F.cross_entropy(tempered(logits), labels, reduction="none")
 
 
@@ -42,13 +43,17 @@ def tempered(logits: Logits) -> Logits:
         lead = first - second
         certain = (lead > CERTAIN) & lead.isfinite()
         scale = torch.where(certain, lead / LEAD, 1)[:, None]
-    return logits / scale if certain.any() else logits
+    return either(certain.any(), lambda: logits / scale, logits)
 
 
-def are_probabilities(outputs: Logits) -> bool:
+def are_probabilities(outputs: Logits) -> Bool[Tensor, ""]:
     """Say whether all of a network's outputs look like probabilities."""
-    sums = outputs.detach().sum(1)
-    return bool((outputs >= 0).all() and ((sums - 1).abs() < 1e-3).all())
+    positive = (outputs >= 0).all()
+
+    def summing_to_one() -> Tensor:
+        return ((outputs.detach().sum(1) - 1).abs() < 1e-3).all()
+
+    return either(positive, summing_to_one, positive)
 
 
 def margin(logits: Logits, labels: Labels) -> Losses:

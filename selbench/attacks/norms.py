@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from corruptions.draws import Draws
+from selbench.attacks.waiting import either
 from selbench.types import Images
 
 TINY = 1e-12  # keeps a gradient of zero from being divided by its length
@@ -52,11 +53,13 @@ def _steepest_l2(gradients: Perturbations) -> Perturbations:
     """Divide by the length, of gradients too small or too large for their squares as well."""
     lengths = gradients.flatten(1).norm(dim=1)
     ordinary = (lengths >= TINY) & lengths.isfinite()
-    if not ordinary.all():
+
+    def brought() -> Perturbations:
         largest = gradients.flatten(1).abs().amax(1).clamp(min=torch.finfo(gradients.dtype).tiny)
-        scale = torch.where(ordinary, 1, largest).view(-1, 1, 1, 1)
-        gradients = gradients / scale
-    return gradients / _l2(gradients)
+        return gradients / torch.where(ordinary, 1, largest).view(-1, 1, 1, 1)
+
+    usual = either(~ordinary.all(), brought, gradients)
+    return usual / _l2(usual)
 
 
 def _l2(perturbations: Perturbations) -> Float[Tensor, "batch 1 1 1"]:

@@ -9,13 +9,14 @@ from functools import lru_cache
 from types import EllipsisType
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import laid_out, logits_of
 from selbench.attacks.losses import margin
 from selbench.attacks.norms import TINY, Norm, Sizes
+from selbench.attacks.waiting import others
 from selbench.types import Images, Labels
 
 SHARE = 0.8  # of the pixels, in the first squares
@@ -43,7 +44,7 @@ class Dice:
     def signs(self, like: Tensor) -> Tensor:
         """Draw from -1 and 1."""
         drawn = torch.rand(*like.shape, generator=self._generator, dtype=torch.float32)
-        return (2 * drawn - 1).sign().to(like)
+        return _there((2 * drawn - 1).sign(), like)
 
 
 class _Rows(ABC):
@@ -71,8 +72,8 @@ class _Rows(ABC):
     def settle(self, better: Bool[Tensor, " rows"]) -> None:
         """Take it out again of all others."""
 
-    def only(self, kept: Bool[Tensor, " rows"]) -> None:
-        """Leave out rows."""
+    def only(self, kept: Int64[Tensor, " kept"]) -> None:
+        """Leave out all other rows."""
         self.images, self.points = (laid_out(part[kept]) for part in (self.images, self.points))
         self.reach = self.reach[kept]
 
@@ -106,10 +107,10 @@ class _Linf(_Rows):
         self.points[self._window] = square.clamp_(low, high)
 
     def settle(self, better: Bool[Tensor, " rows"]) -> None:
-        worse = (~better).nonzero(as_tuple=True)[0]
-        self.points[self._window][worse] = self._before[worse]
+        kept = torch.where(better.view(-1, 1, 1, 1), self.points[self._window], self._before)
+        self.points[self._window] = kept
 
-    def only(self, kept: Bool[Tensor, " rows"]) -> None:
+    def only(self, kept: Int64[Tensor, " kept"]) -> None:
         super().only(kept)
         self._low, self._high = self._bounds()
 
@@ -127,7 +128,7 @@ class _L2(_Rows):
         return (self.images + self.reach * bumps / _length(bumps)).clamp_(0, 1)
 
     def _bump(self, side: int) -> Images:
-        bump = bumps(side).to(self.images)
+        bump = _there(bumps(side), self.images)
         bump = bump.T if self.dice.uniform() > 0.5 else bump
         return bump * self.dice.signs(self.images[:1, :, :1, :1])
 
@@ -149,8 +150,12 @@ class _L2(_Rows):
         self.points = (delta * (self.reach / _length(delta))).add_(self.images).clamp_(0, 1)
 
     def settle(self, better: Bool[Tensor, " rows"]) -> None:
-        worse = (~better).nonzero(as_tuple=True)[0]
-        self.points[worse] = self._before[worse]
+        self.points = torch.where(better.view(-1, 1, 1, 1), self.points, self._before)
+
+
+def _there(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor as another is, and do not wait for that."""
+    return tensor.to(like.device, like.dtype, non_blocking=True)
 
 
 def _length(perturbations: Tensor, axes: tuple[int, ...] = (1, 2, 3)) -> Tensor:
@@ -217,15 +222,16 @@ def square(
         if query:
             rows.propose(SHARE / 2 ** sum(query - 1 > bound for bound in HALVED))
         logits = logits_of(guarded, rows.points)
-        fooled, margins = guarded.fooled(rows.points, labels, logits), margin(logits, labels)
-        better = (margins > best) | fooled
+        fallen, margins = guarded.fallen(rows.points, labels, logits), margin(logits, labels)
+        better = (margins > best).index_fill_(0, fallen, True)
         best = margins.where(better, best)
         if query:
             rows.settle(better)
-        if fooled.any():
-            found[places[fooled]] = rows.points[fooled]
-            rows.only(~fooled)
-            places, labels, best = (part[~fooled] for part in (places, labels, best))
+        if len(fallen):
+            found[places[fallen]] = rows.points[fallen]
+            left = others(fallen, len(places))
+            rows.only(left)
+            places, labels, best = (part[left] for part in (places, labels, best))
             if not len(places):
                 break
     return found

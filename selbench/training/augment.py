@@ -1,5 +1,7 @@
 """Flip and crop a batch at once, on the device where it lies."""
 
+from functools import partial
+
 import torch
 
 from selbench.types import Pixels
@@ -13,7 +15,7 @@ def augment(images: Pixels, how: tuple[str, ...], generator: torch.Generator) ->
     Args:
         images: uint8, any memory format.
         how: any of "flip" and "crop".
-        generator: on the images' device.
+        generator: on the CPU, so that every device gets the same numbers.
 
     Returns:
         images of the same shape, channels_last.
@@ -23,12 +25,13 @@ def augment(images: Pixels, how: tuple[str, ...], generator: torch.Generator) ->
     rows = torch.arange(height, device=device).expand(batch, -1)
     columns = torch.arange(width, device=device).expand(batch, -1)
     pixels = images.permute(0, 2, 3, 1)
+    there = partial(torch.Tensor.to, device=device, non_blocking=True)
     if "flip" in how:
-        flipped = torch.rand(batch, 1, device=device, generator=generator) < 0.5
+        flipped = there(torch.rand(batch, 1, generator=generator) < 0.5)
         columns = torch.where(flipped, columns.flip(1), columns)
     if "crop" in how:
         pad = height // 8
-        offsets = torch.randint(2 * pad + 1, (2, batch, 1), device=device, generator=generator)
+        offsets = there(torch.randint(2 * pad + 1, (2, batch, 1), generator=generator))
         rows, columns = rows + offsets[0], columns + offsets[1]
         pixels = torch.nn.functional.pad(pixels, (0, 0, pad, pad, pad, pad))
     # One gather of whole pixels does both.

@@ -72,7 +72,8 @@ def examine(
         hits += (logits.argmax(1) == split.labels[part]).sum()
         before = silent or recorded.layers
         silent = [one & other for one, other in zip(before, recorded.layers, strict=True)]
-    return hits.item() / len(split), tuple(int(units.sum()) for units in silent)
+    right, *dead = torch.stack([hits, *(units.sum() for units in silent)]).tolist()
+    return right / len(split), tuple(dead)
 
 
 def _silent(maps: Tensor) -> Tensor:
@@ -123,10 +124,9 @@ def train(
     regulariser = Regulariser(recipe, alpha, calls)
     for number in range(first_epoch, recipe.epochs + 1):
         model.train()
-        order = torch.randperm(len(train_split), generator=seeded(f"order/{number}", seed)).to(
-            device
-        )
-        generator = seeded(f"augment/{number}", seed, device)
+        order = torch.randperm(len(train_split), generator=seeded(f"order/{number}", seed))
+        order = order.to(device)
+        generator = seeded(f"augment/{number}", seed)  # the CPU's, which all devices share
         totals = torch.zeros(2, device=device)
         norms: tuple[float | None, float | None] = (None, None)
         with lent(seeded(f"layers/{number}", seed).initial_seed()):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from selbench.attacks.gradient import pgd
+from selbench.attacks.gradient import climb
 from selbench.attacks.norms import NORMS
 from selbench.randomness import dice
 from selbench.types import Images, Labels, Logits, Pixels
@@ -61,27 +61,25 @@ def _mixed(pixels: Pixels, generator: torch.Generator) -> Pixels:
     from torchvision.transforms.v2 import AugMix
 
     mix = AugMix(all_ops=False)
-    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    mix._sample_dirichlet = _proportions
+    seed = torch.randint(2**62, (), generator=generator)
     with dice(int(seed)):
         return torch.cat([mix(part) for part in pixels.split(ALIKE)])
+
+
+def _proportions(like: Tensor) -> Tensor:
+    """Draw a mixture's on the CPU, all equally likely: a GPU's draws depend on its size."""
+    return torch._sample_dirichlet(torch.ones(like.shape)).to(like.device, non_blocking=True)
 
 
 def _adversarial(
     model: nn.Module, images: Images, labels: Labels, generator: torch.Generator
 ) -> Images:
-    noise = torch.rand(images.shape, generator=generator, device=images.device)
+    noise = torch.rand(images.shape, generator=generator).to(images.device, non_blocking=True)
     start = (images + (2 * noise - 1) * EPSILON).clamp_(0, 1)
     model.eval()
-    found = pgd(
-        model,
-        images,
-        labels,
-        EPSILON,
-        NORMS["linf"],
-        step=STEP,
-        steps=STEPS,
-        start=start,
-        early=False,
+    *_, found = climb(
+        model, images, labels, EPSILON, NORMS["linf"], STEP, STEPS, start, early=False
     )
     model.train()
     return found.images
