@@ -19,7 +19,7 @@ Outcomes = Shaped[np.ndarray, "_seeds _examples ..."]  # bool or numbers; furthe
 Correct = Shaped[np.ndarray, " _examples"]  # bool, of one network
 Table = Float64[np.ndarray, "_seeds _examples"]  # outcomes averaged over conditions
 Vector = Float64[np.ndarray, " _"]
-Variance = tuple[float, int]  # of a mean, with its degrees of freedom
+Variance = tuple[float, float]  # of a mean, with its degrees of freedom
 Spread = tuple[float, float]  # standard error, with its degrees of freedom
 Sizes = tuple[int | None, int | None]  # networks and examples of an `Interval`
 
@@ -188,7 +188,7 @@ def seed_difference(
         check_pairs(len(one), len(other))
     groups = [one - other] if paired else [one, other]
     value, sizes = float(one.mean() - other.mean()), (min(len(one), len(other)), None)
-    return _difference(value, value, _welch([_variance(each) for each in groups]), level, sizes)
+    return _difference(value, value, welch([_variance(each) for each in groups]), level, sizes)
 
 
 def tost(difference: Difference, margin: float, *, alpha: float = 0.05) -> Equivalence:
@@ -308,12 +308,12 @@ def _crossed(groups: Sequence[Table], contrast: Vector, level: float) -> Spread:
     """
     examples, freedom = _variance(contrast)
     if any(len(group) == 1 for group in groups):
-        return _welch([(examples, freedom)])
+        return welch([(examples, freedom)])
     networks = [_variance(group.mean(1)) for group in groups]
     # What networks and examples do together is in both variances: count it once.
     shared = sum(_interaction(group) for group in groups)
-    both = _welch([*networks, (max(examples - shared, 0.0), freedom)])
-    return max(_welch(networks), both, key=lambda spread: _half(spread, level))
+    both = welch([*networks, (max(examples - shared, 0.0), freedom)])
+    return max(welch(networks), both, key=lambda spread: _half(spread, level))
 
 
 def _variance(values: Vector) -> Variance:
@@ -328,7 +328,7 @@ def _interaction(table: Table) -> float:
     return float(np.square(rest).sum() / ((seeds - 1) * (examples - 1) * table.size))
 
 
-def _welch(variances: Sequence[Variance]) -> Spread:
+def welch(variances: Sequence[Variance]) -> Spread:
     """Add variances up, with Satterthwaite's degrees of freedom."""
     total = sum(variance for variance, _ in variances)
     if total == 0:

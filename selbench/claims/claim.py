@@ -55,8 +55,10 @@ Direction = Literal["up", "down"]
 Between = Annotated[tuple[float, float], AfterValidator(_rising)]  # alphas, both ends included
 Range = Annotated[Between, AfterValidator(_wide)]
 Size = Annotated[float, Field(ge=0)]  # in the reading's unit
-Rho = Annotated[float, Field(ge=0, lt=1)]
 Margin = Annotated[float, Field(gt=0)]
+Scale = Literal["ratio", "log odds", "points"]  # of accuracy beside clean accuracy
+SCALES: tuple[Scale, ...] = ("ratio", "log odds", "points")
+Sizes = dict[Scale, Margin]  # on each scale that a test is made on
 
 
 class Reading(Frozen):
@@ -67,7 +69,9 @@ class Reading(Frozen):
         conditions: only these; none for all that every network has.
         without: not these.
         levels: only these; none for all that every network has.
-        over_clean: divide by the network's clean accuracy.
+        to_clean: set it beside the network's clean accuracy: "ratio" divides by it, "points" takes
+            it off, "log odds" takes its log odds off those of the reading.
+        log: take the natural logarithm, so that differences are shares.
     """
 
     suite: Annotated[str, AfterValidator(_known)]
@@ -75,7 +79,8 @@ class Reading(Frozen):
     conditions: tuple[Line, ...] = ()
     without: tuple[Line, ...] = ()
     levels: tuple[float, ...] = ()
-    over_clean: bool = False
+    to_clean: Scale | None = None
+    log: bool = False
 
     @property
     def rows(self) -> Rows:
@@ -85,20 +90,20 @@ class Reading(Frozen):
     @property
     def points(self) -> bool:
         """Whether it is a share of images, told in percentage points."""
-        return self.metric == "accuracy" and not self.over_clean
+        return self.metric == "accuracy" and self.to_clean in (None, "points") and not self.log
 
 
 class Choice(Frozen):
     """How an alpha is chosen by another reading than the one that is tested.
 
     Attributes:
-        rule: "highest" takes the alpha with the highest mean; "share" the negative one whose mean
-            is nearest below `share` times that of alpha = 0.
+        rule: "highest" takes the alpha with the highest mean; "share" the negative one whose mean,
+            divided by that of alpha = 0, lies in `share`, and highest there.
     """
 
     reading: Reading
     rule: Literal["highest", "share"]
-    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    share: Annotated[tuple[float, float], AfterValidator(_rising)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Choice":
@@ -107,29 +112,59 @@ class Choice(Frozen):
         return self
 
 
-class Trend(Frozen):
-    """The reading follows alpha; `strict`: at every step, in the mean; `each`: per condition."""
+class OfNetworks(Frozen):
+    """A test; `networks`: those of the claim's that it is about, where not all."""
 
-    kind: Literal["trend"]
+    networks: tuple[Line, ...] = ()
+
+
+class Shape(OfNetworks):
+    """A test of the slope of a reading along alpha, on each side of alpha = 0 by itself.
+
+    Attributes:
+        along: what slopes are per unit of: alpha, or the selectivity that an alpha comes to.
+        scales: judge the reading beside clean accuracy, on each of these scales, with these sizes.
+    """
+
     reading: Reading
     between: Range
     direction: Direction
-    at_least: Rho = 0.3
+    along: Literal["alpha", "selectivity"] = "alpha"
+    scales: Sizes = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _scaled(self) -> "Shape":
+        if self.scales and (self.reading.metric != "accuracy" or self.reading.to_clean):
+            raise ValueError("scales are those of an accuracy beside the clean one")
+        return self
+
+
+class Trend(Shape):
+    """The reading follows alpha, by `at_least` per unit; `strict`: at every step, in the mean.
+
+    `each`: under each condition by itself.
+    """
+
+    kind: Literal["trend"]
+    at_least: Size = 0.0
     strict: bool = False
     each: bool = False
 
 
-class NoTrend(Frozen):
-    """The reading does not go in this direction with alpha: rho stays within the margin."""
+class NoTrend(Shape):
+    """The reading does not go in this direction with alpha, by more than the margin per unit."""
 
     kind: Literal["no_trend"]
-    reading: Reading
-    between: Range
-    direction: Direction
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    margin: Margin = 1.0
+
+    @model_validator(mode="after")
+    def _margined(self) -> "NoTrend":
+        if not self.scales and "margin" not in self.model_fields_set:
+            raise ValueError("needs a margin, or one for each of the scales")
+        return self
 
 
-class Against(Frozen):
+class Against(OfNetworks):
     """A test that compares alphas with alpha = 0: all those `between`, or a chosen one."""
 
     reading: Reading
@@ -161,14 +196,18 @@ class Difference(Against):
 
 
 class Equivalence(Against):
-    """The reading is that of alpha = 0, within the margin; `losses_only`: not lower."""
+    """The reading is that of alpha = 0, within the margin; `losses_only`: not lower.
+
+    `published`: the change in the source, at which the test's power is told.
+    """
 
     kind: Literal["equivalence"]
     margin: Margin
     losses_only: bool = False
+    published: float = 0.0
 
 
-class Within(Frozen):
+class Within(OfNetworks):
     """The reading differs from another, `less`, of the same network."""
 
     kind: Literal["within"]
@@ -185,17 +224,23 @@ class Within(Frozen):
         return self
 
 
-class Method(Frozen):
-    """Brought networks whose file name has the word `method` differ from those of alpha = 0."""
+class Method(OfNetworks):
+    """Networks of another method of training differ from standard ones of like clean accuracy.
+
+    The former are brought, and `method` is a word of their files' names; the latter are those of
+    alpha = 0, or brought ones with the word "standard". `tolerance`: how far their mean clean
+    accuracies may lie apart.
+    """
 
     kind: Literal["method"]
     reading: Reading
     method: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     direction: Direction
     at_least: Size = 0.0
+    tolerance: Margin = 0.02
 
 
-class Matched(Frozen):
+class Matched(OfNetworks):
     """The reading at a positive alpha differs from that at a negative one.
 
     Of the pairs whose `match` goes up by the same factor as it goes down, to `tolerance` in its
@@ -210,7 +255,7 @@ class Matched(Frozen):
     at_least: Size = 0.0
 
 
-class Flags(Frozen):
+class Flags(OfNetworks):
     """No network raises a flag of masked gradients."""
 
     kind: Literal["flags"]
@@ -236,6 +281,7 @@ class Claim(Frozen):
         sure: how sure we are that the source says so: seen there, recalled, or ours.
         published: the magnitude in the source, in words.
         networks: "model/data set" that it speaks of; none for any.
+        counted_with: the claim that says nearly the same: both count once in Holm's correction.
         note: what the tests leave out, or where the size comes from.
         tests: all of them must hold.
     """
@@ -246,6 +292,7 @@ class Claim(Frozen):
     sure: Literal["seen", "recalled", "ours"]
     published: Line = UNKNOWN
     networks: tuple[Line, ...] = ()
+    counted_with: str = ""
     note: Annotated[str, AfterValidator(_plain)] = ""
     tests: Annotated[tuple[Annotated[Test, Field(discriminator="kind")], ...], Field(min_length=1)]
 

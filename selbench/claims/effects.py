@@ -4,16 +4,36 @@ Networks are what an interval generalises over: it holds for further seeds on th
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from selbench.stats import Difference, holm, seed_difference, tost
-from selbench.trends import DIGITS, p_of_rho, spearman_trend
+from scipy.special import stdtr, stdtrit
 
-RHO, POINTS, SHARE, PLAIN = "rho", "points", "%", ""  # units of effects
+from selbench.spread import p_of
+from selbench.stats import Difference, holm, tost
+
+POINTS, SHARE, PLAIN = "points", "%", ""  # units of effects
+NOT_MONOTONE, SCALED = "not monotone", "depends on the scale"  # verdicts of a test's shape
 ROUNDING = 1e-12  # standard errors below it are of equal numbers
 ONE = "one network of each: there is no interval without a second seed"
 ALIKE = "the networks of an alpha have all the same value: there is no interval"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an estimate must reach, in the claim's direction, to support the claim.
+
+    Attributes:
+        beyond: what its interval must exclude.
+        least: what it must itself reach.
+        truth: the true effect at which power is told.
+        both: whether the interval must exclude -`beyond` on the other side as well.
+    """
+
+    beyond: float
+    least: float
+    truth: float
+    both: bool = False
 
 
 @dataclass(frozen=True)
@@ -22,13 +42,16 @@ class Effect:
 
     Attributes:
         label: of what: "fog", "alpha = -1".
-        unit: of value, low and high: "rho", "points" (percentage points), "%" or "".
+        unit: of value, low and high: "points" (percentage points), "%" or "".
+        per: "alpha" or "selectivity" where it is a slope.
         value, low, high: the effect and its 95 % interval; NaN where there is none.
         p_for: two-sided, of no effect; 1 where the effect is not what the claim says.
         p_against: two-sided, of the smallest effect that the claim allows; 1 where it is larger.
         networks, seeds: how many; seeds are the fewest of an alpha.
         reason: what stands in the way of a verdict.
         detail: the numbers behind it, for people.
+        error, freedom: standard error, with its degrees of freedom, in the reading's unit.
+        target: what supports the claim, in the reading's unit; None for a count.
     """
 
     label: str
@@ -42,6 +65,21 @@ class Effect:
     seeds: int = 0
     reason: str = ""
     detail: str = ""
+    per: str = ""
+    error: float = math.nan
+    freedom: float = math.nan
+    target: Target | None = None
+
+    def power(self, level: float) -> float:
+        """Return how often networks like these would support the claim, were the target true."""
+        target = self.target
+        if target is None or not self.error > 0:
+            return 0.0
+        side = level if target.both else level / 2
+        reach = float(stdtrit(self.freedom, 1 - side)) * self.error
+        least = max(target.beyond + reach, target.least)
+        found = float(stdtr(self.freedom, (target.truth - least) / self.error))
+        return max(2 * found - 1, 0.0) if target.both else found
 
 
 @dataclass(frozen=True)
@@ -52,7 +90,9 @@ class Finding:
         shown: the effect that decides for the claim: the one that agrees least with it.
         refuting: the one that decides against it.
         effects: all of them.
+        shapes: p-values of further verdicts, by name, such as "not monotone".
         certain: whether it is a count that no chance is in.
+        some: whether one of the effects is enough.
     """
 
     shown: Effect
@@ -60,73 +100,65 @@ class Finding:
     effects: tuple[Effect, ...]
     p_for: float
     p_against: float
+    shapes: Mapping[str, float] = field(default_factory=dict)
     certain: bool = False
+    some: bool = False
+
+    def power(self, level: float) -> float:
+        """Return the power of the effect that decides, at most that of all."""
+        chances = [each.power(level) for each in self.effects]
+        return (max if self.some else min)(chances)
 
 
-def trend_effect(x: Sequence[float], y: Sequence[float], sign: int, at_least: float) -> Effect:
-    """Measure whether y goes with x as `sign` says, with rho of at least so much."""
-    if problem := _no_trend_from(x, y):
-        return Effect("", RHO, math.nan, networks=len(x), reason=problem)
-    found = spearman_trend(x, y)
-    rho = sign * found.value
+def claimed(
+    found: Difference, sign: int, at_least: float, published: float | None = None
+) -> Effect:
+    """Measure whether an estimate goes as `sign` says, by at least so much.
+
+    `published`: the smallest size in the source, where it is no part of the test; power is told at
+    twice that.
+    """
+    value, least = sign * found.value, at_least if published is None else published
+    return replace(
+        _effect(found),
+        p_for=p_of(found, 0.0) if value > 0 and value >= at_least else 1.0,
+        p_against=p_of(found, sign * at_least) if value < at_least else 1.0,
+        target=Target(0.0, at_least, 2 * least),
+    )
+
+
+def bounded(found: Difference, margin: float, sign: int = 0, published: float = 0.0) -> Effect:
+    """Measure whether an estimate stays within the margin; with a sign, on that side alone."""
+    one_sided = sign != 0
+    side = sign or math.copysign(1.0, found.value)
+    bound = p_of(found, side * margin)
+    effect = replace(
+        _effect(found), target=Target(-margin, -margin, -abs(published), both=not one_sided)
+    )
+    if side * found.value > margin:
+        return replace(effect, p_against=bound)
+    return replace(effect, p_for=bound if one_sided else tost(found, margin).p)
+
+
+def without_interval(value: float, networks: int, seeds: int, reason: str = ONE) -> Effect:
+    """Return an effect that nothing can be said of."""
+    return Effect("", PLAIN, value, networks=networks, seeds=seeds, reason=reason)
+
+
+def _effect(found: Difference) -> Effect:
     return Effect(
         "",
-        RHO,
+        PLAIN,
         found.value,
         found.low,
         found.high,
-        p_for=found.p if rho > 0 and rho >= at_least else 1.0,
-        p_against=p_of_rho(x, y, sign * at_least) if rho < at_least else 1.0,
-        networks=len(x),
+        seeds=found.networks or 1,
+        error=found.error,
+        freedom=found.freedom,
     )
 
 
-def no_trend_effect(x: Sequence[float], y: Sequence[float], sign: int, margin: float) -> Effect:
-    """Measure whether y does not go with x as `sign` says, by a rho of more than the margin."""
-    if problem := _no_trend_from(x, y):
-        return Effect("", RHO, math.nan, networks=len(x), reason=problem)
-    found = spearman_trend(x, y)
-    p = p_of_rho(x, y, sign * margin)
-    inside = sign * found.value < margin
-    p_for, p_against = (p, 1.0) if inside else (1.0, p)
-    return Effect("", RHO, found.value, found.low, found.high, p_for, p_against, networks=len(x))
-
-
-def difference_effect(
-    first: Sequence[float],
-    second: Sequence[float],
-    sign: int,
-    at_least: float,
-    paired: bool = False,
-) -> Effect:
-    """Measure whether the first exceeds the second as `sign` says, by at least so much."""
-    effect, found = _compared(first, second, paired)
-    if found is None:
-        return effect
-    value = sign * found.value
-    bound = _p_of(first, second, sign * at_least, paired)
-    return replace(
-        effect,
-        p_for=found.p if value > 0 and value >= at_least else 1.0,
-        p_against=bound if value < at_least else 1.0,
-    )
-
-
-def equivalence_effect(
-    first: Sequence[float], second: Sequence[float], margin: float, losses_only: bool
-) -> Effect:
-    """Measure whether the first is the second within the margin, or not below it by more."""
-    effect, found = _compared(first, second, paired=False)
-    if found is None:
-        return effect
-    bound = _p_of(first, second, math.copysign(margin, -1 if losses_only else found.value), False)
-    outside = found.value < -margin or (found.value > margin and not losses_only)
-    if outside:
-        return replace(effect, p_against=bound)
-    return replace(effect, p_for=bound if losses_only else tost(found, margin).p)
-
-
-def all_of(effects: Sequence[Effect]) -> Finding:
+def all_of(effects: Sequence[Effect], shapes: Mapping[str, float] | None = None) -> Finding:
     """Return what all effects together say: one that fails refutes, so Holm counts for that.
 
     That all hold is an intersection-union test, as sure as the least sure of them. Berger, 1982,
@@ -136,14 +168,41 @@ def all_of(effects: Sequence[Effect]) -> Finding:
     against = holm([each.p_against for each in effects])
     shown = max(effects, key=lambda each: (each.p_for, -each.p_against))
     refuting = min(effects, key=lambda each: each.p_against)
-    return Finding(shown, refuting, tuple(effects), p_for, min(against))
+    return Finding(shown, refuting, tuple(effects), p_for, min(against), shapes or {})
 
 
 def any_of(effects: Sequence[Effect]) -> Finding:
     """Return what the best of the effects says: Holm counts for the choice, so none is biased."""
     p_for = min(holm([each.p_for for each in effects]))
     shown = min(effects, key=lambda each: (each.p_for, -each.p_against))
-    return Finding(shown, shown, tuple(effects), p_for, max(each.p_against for each in effects))
+    against = max(each.p_against for each in effects)
+    return Finding(shown, shown, tuple(effects), p_for, against, some=True)
+
+
+def in_all(findings: Sequence[Finding], apart: str = "") -> Finding:
+    """Return what findings of one question say that must agree, as those of several scales must.
+
+    `apart`: the verdict where one supports what another refutes.
+    """
+    if len(findings) == 1:
+        return findings[0]
+    shapes = {
+        name: max(each.shapes.get(name, 1.0) for each in findings) for name in _names(findings)
+    }
+    if apart:
+        best = (min(holm([each.p_for for each in findings])),)
+        worst = (min(holm([each.p_against for each in findings])),)
+        shapes[apart] = max(*best, *worst)
+    weakest = max(findings, key=lambda each: (each.p_for, -each.p_against))
+    contrary = max(findings, key=lambda each: each.p_against)
+    return Finding(
+        weakest.shown,
+        contrary.refuting,
+        tuple(effect for each in findings for effect in each.effects),
+        weakest.p_for,
+        contrary.p_against,
+        shapes,
+    )
 
 
 def labelled(finding: Finding, name: str) -> Finding:
@@ -163,45 +222,19 @@ def together(findings: Sequence[Finding]) -> Finding:
         return findings[0]
     against = holm([each.p_against for each in findings])
     weakest = max(findings, key=lambda each: (each.p_for, -each.p_against))
-    effects = tuple(effect for each in findings for effect in each.effects)
     return Finding(
         weakest.shown,
         min(findings, key=lambda each: each.p_against).refuting,
-        effects,
+        tuple(effect for each in findings for effect in each.effects),
         weakest.p_for,
         min(against),
+        {
+            name: min(holm([each.shapes.get(name, 1.0) for each in findings]))
+            for name in _names(findings)
+        },
         all(each.certain for each in findings),
     )
 
 
-def _no_trend_from(x: Sequence[float], y: Sequence[float]) -> str:
-    """Say why there is no rho of these points; "" where there is one."""
-    if len(x) < 4:
-        return f"a trend needs four networks, there are {len(x)}"
-    if len({float(f"{value:.{DIGITS}g}") for value in y}) == 1:
-        return "all networks have the same value"
-    return ""
-
-
-def _compared(
-    first: Sequence[float], second: Sequence[float], paired: bool
-) -> tuple[Effect, Difference | None]:
-    """Return the effect without p-values, and the difference if seeds give it an interval."""
-    value = sum(first) / len(first) - sum(second) / len(second)
-    few = min(len(first), len(second))
-    networks = few if paired else len(first) + len(second)
-    effect = Effect("", PLAIN, value, networks=networks, seeds=few, reason=ONE)
-    if few < 2:
-        return effect, None
-    found = seed_difference(first, second, paired=paired)
-    if found.error <= ROUNDING:
-        return replace(effect, reason=ALIKE), None
-    return replace(effect, low=found.low, high=found.high, reason=""), found
-
-
-def _p_of(
-    first: Sequence[float], second: Sequence[float], difference: float, paired: bool
-) -> float:
-    """Return the two-sided p of this difference."""
-    moved = [value - difference for value in first]
-    return seed_difference(moved, second, paired=paired).p
+def _names(findings: Sequence[Finding]) -> list[str]:
+    return list(dict.fromkeys(name for each in findings for name in each.shapes))

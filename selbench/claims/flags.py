@@ -17,7 +17,7 @@ FURTHER = {
 }
 
 
-def flags(rows: pd.DataFrame, test: Flags) -> Finding:
+def flags(rows: pd.DataFrame, test: Flags, published: None) -> Finding:
     """Count the networks that raise a flag: one refutes, none among all supports.
 
     A count is certain of these networks; the interval (Clopper & Pearson, 1934,

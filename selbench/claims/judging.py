@@ -1,7 +1,7 @@
 """Verdicts: what a study's measurements say of claims."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from corruptions import CORRUPTIONS
-from selbench.claims.claim import Choice, Claim, NoTrend, Reading, Trend
-from selbench.claims.effects import Effect, Finding, labelled, together
+from selbench.claims.claim import Choice, Claim, NoTrend, Reading, Test, Trend
+from selbench.claims.effects import NOT_MONOTONE, SCALED, Effect, Finding, labelled, together
 from selbench.claims.kinds import found, of
+from selbench.claims.meant import Standing, standing, tests_for
 from selbench.claims.naming import told_apart
 from selbench.claims.reading import (
     Need,
@@ -35,6 +36,9 @@ SUPPORTED, REFUTED = "supported", "refuted"
 NO_ALPHA = "its networks were brought, and claims are about networks trained with an alpha"
 STANDARD = "standard"  # the method of training that claims speak of
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
+TRANSFERS, DOES_NOT = "transfers", "does not transfer"  # of a network that no claim speaks of
+VERDICTS = (SUPPORTED, REFUTED, NOT_MONOTONE, SCALED, INCONCLUSIVE, NOT_TESTED)
+ELSEWHERE = {SUPPORTED: TRANSFERS, REFUTED: DOES_NOT}
 BENCHMARK = sum(not corruption.extra for corruption in CORRUPTIONS.values())
 
 
@@ -60,9 +64,13 @@ class About:
     diverged: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
-    def own(self, claim: Claim) -> bool:
-        """Whether a claim speaks of this study's network."""
-        return not claim.networks or self.network in claim.networks
+    def standing(self, claim: Claim) -> Standing:
+        """Whether a claim speaks of this study's network, or of its kind."""
+        return standing(self.network, claim)
+
+    def tests(self, claim: Claim) -> tuple[Test, ...]:
+        """Return the tests of a claim that are about this study's network."""
+        return tests_for(self.network, claim)
 
     def command(self, need: Need) -> str:
         """Return the command that measures what is missing."""
@@ -80,12 +88,14 @@ class Verdict:
     """What a study says of a claim.
 
     Attributes:
-        verdict: supported, refuted, inconclusive or not tested.
-        own: whether the study's network is one that the claim speaks of; of another, only the same
-            direction is asked.
+        verdict: one of `VERDICTS`; of a network that the claim does not speak of, which is asked
+            for the same direction alone, `ELSEWHERE` has other words.
+        standing: whether the study's network is the claim's own, one of its kind, or another.
         reason: why it is inconclusive or not tested, or what else is to be known.
         finding: the effects; None where not tested.
         p: of the verdict, after Holm over `family` claims; None for a count or where not tested.
+        power: how often networks like these would support the claim, were its published size true,
+            at most; None for a count or where not tested.
         images: over how many images the readings are made, at least.
         corruptions: of how many corruptions they are means, at least; 0 where of none, or of some
             that the claim names.
@@ -94,10 +104,11 @@ class Verdict:
 
     claim: Claim
     verdict: str
-    own: bool
+    standing: Standing
     reason: str = ""
     finding: Finding | None = None
     p: float | None = None
+    power: float | None = None
     family: int = 0
     images: int | None = None
     corruptions: int = 0
@@ -155,19 +166,39 @@ def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgemen
     """
     rows = rows[rows["layer"].isna()]  # claims are about whole networks
     tried = [_tried(rows, claim, about) for claim in claims]
-    places = [i for i, f in enumerate(tried) if isinstance(f, Finding) and not f.certain]
-    raw = [_raw_p(tried[i]) for i in places]
-    adjusted = dict(zip(places, holm(raw) if raw else [], strict=True))
+    tested = {
+        place: result
+        for place, result in enumerate(tried)
+        if isinstance(result, Finding) and not result.certain
+    }
+    factors = _factors({place: _raw_p(result) for place, result in tested.items()}, claims)
+    family = len({_member(claims[place]) for place in tested})
     verdicts = []
     for place, (claim, result) in enumerate(zip(claims, tried, strict=True)):
         if isinstance(result, UntestedError):
             command = about.command(result.need) if result.need != Need() else ""
             rest = {"reason": str(result), "need": result.need, "command": command}
-            verdicts.append(Verdict(claim, NOT_TESTED, about.own(claim), **rest))  # type: ignore[arg-type]
+            verdicts.append(Verdict(claim, NOT_TESTED, about.standing(claim), **rest))  # type: ignore[arg-type]
         else:
-            p = adjusted.get(place)
-            verdicts.append(_decided(rows, claim, about, result, p, len(places)))
+            verdicts.append(_decided(rows, claim, about, result, factors.get(place), family))
     return Judgement(about, tuple(verdicts))
+
+
+def _member(claim: Claim) -> str:
+    """Return the claim that stands for this one in the family."""
+    return claim.counted_with or claim.id
+
+
+def _factors(raw: Mapping[int, float], claims: Sequence[Claim]) -> dict[int, float]:
+    """Return what Holm multiplies each claim's p with; claims that are counted together are one."""
+    least: dict[str, float] = {}
+    for place, p in raw.items():
+        least[_member(claims[place])] = min(p, least.get(_member(claims[place]), 1.0))
+    if not least:
+        return {}
+    adjusted = dict(zip(least, holm(list(least.values())), strict=True))
+    factors = {name: adjusted[name] / p if p > 0 else len(least) for name, p in least.items()}
+    return {place: max(factors[_member(claims[place])], 1.0) for place in raw}
 
 
 def check_tested(judgements: Sequence[Judgement]) -> None:
@@ -192,12 +223,13 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
 
 def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | UntestedError:
     """Make all tests of a claim, or return what they lack."""
-    if all(of(test, rows).empty for test in claim.tests):
+    tests, sizes = about.tests(claim), about.standing(claim) != "other"
+    if all(of(test, rows).empty for test in tests):
         return UntestedError(NO_ALPHA, Need())
     findings, lacking = [], []
-    for name, test in zip(told_apart(claim.tests), claim.tests, strict=True):
+    for name, test in zip(told_apart(tests), tests, strict=True):
         try:
-            findings.append(labelled(found(rows, test, sizes=about.own(claim)), name))
+            findings.append(labelled(found(rows, test, sizes), name))
         except UntestedError as problem:
             lacking.append(problem)
     if not lacking:
@@ -206,12 +238,12 @@ def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | Untested
     return UntestedError(reasons, merged([problem.need for problem in lacking]))
 
 
-def _parts(rows: pd.DataFrame, claim: Claim, corruptions: int) -> list[str]:
+def _parts(rows: pd.DataFrame, tests: Sequence[Test], corruptions: int) -> list[str]:
     """Say by what part of its corruptions and alphas alone a claim was tested; none: the whole."""
     few = 0 < corruptions < BENCHMARK
     parts = [f"of {corruptions} of {BENCHMARK} corruptions alone"] if few else []
-    trends = [test for test in claim.tests if isinstance(test, Trend | NoTrend)]
-    ends = {(alpha, test) for test in trends for alpha in test.between}
+    trends = [test for test in tests if isinstance(test, Trend | NoTrend)]
+    ends = [(alpha, test) for test in trends for alpha in test.between]
     lacking = sorted({alpha for alpha, test in ends if alpha not in _alphas(of(test, rows), test)})
     return [*parts, f"without {' and '.join(map(at, lacking))}"] if lacking else parts
 
@@ -222,7 +254,7 @@ def _alphas(rows: pd.DataFrame, test: Trend | NoTrend) -> set[float]:
 
 def _raw_p(result: Finding | UntestedError) -> float:
     assert isinstance(result, Finding)
-    return min(result.p_for, result.p_against)
+    return min(result.p_for, result.p_against, *result.shapes.values())
 
 
 def _decided(
@@ -230,52 +262,56 @@ def _decided(
     claim: Claim,
     about: About,
     finding: Finding,
-    p: float | None,
+    factor: float | None,
     family: int,
 ) -> Verdict:
-    """Return the verdict that a p-value after Holm leaves; None decides by count."""
-    p_for, p_against = finding.p_for, finding.p_against
-    surely = (min(p_for, p_against) if p is None else p) <= LEVEL
-    verdict = INCONCLUSIVE if not surely else SUPPORTED if p_for < p_against else REFUTED
-    shown = finding.shown if verdict != REFUTED else finding.refuting
-    corruptions = _corruptions(rows, claim)
-    reason = shown.reason or ("" if surely else _why_open(finding, family))
+    """Return the verdict that Holm's factor leaves; None decides by count."""
+    tests, where = about.tests(claim), about.standing(claim)
+    verdict, p = _surest(finding, factor or 1.0)
+    shown = finding.refuting if verdict in (REFUTED, NOT_MONOTONE) else finding.shown
+    corruptions = min(filter(None, (corruptions_of(*e) for e in _readings(rows, tests))), default=0)
+    open_ = _why_open(finding, family) if verdict == INCONCLUSIVE else ""
+    reason = shown.reason or open_
     return Verdict(
         claim,
-        verdict,
-        about.own(claim),
-        "; ".join(filter(None, (reason, *_parts(rows, claim, corruptions)))),
+        ELSEWHERE.get(verdict, verdict) if where == "other" else verdict,
+        where,
+        "; ".join(filter(None, (reason, *_parts(rows, tests, corruptions)))),
         replace(finding, shown=shown),
-        p,
-        0 if p is None else family,
-        _images(rows, claim),
+        None if factor is None else min(p, 1.0),
+        None if factor is None else finding.power(LEVEL / family),
+        0 if factor is None else family,
+        min((images_of(*each) for each in _readings(rows, tests)), default=None),
         corruptions,
     )
 
 
+def _surest(finding: Finding, factor: float) -> tuple[str, float]:
+    """Return the verdict and its p after Holm: what is not monotone is no trend, however steep."""
+    shapes = {name: factor * p for name, p in finding.shapes.items()}
+    for name in (SCALED, NOT_MONOTONE):
+        if shapes.get(name, 1.0) <= LEVEL:
+            return name, shapes[name]
+    p_for, p_against = factor * finding.p_for, factor * finding.p_against
+    if min(p_for, p_against) <= LEVEL:
+        return (SUPPORTED, p_for) if p_for < p_against else (REFUTED, p_against)
+    return INCONCLUSIVE, min(p_for, p_against, *shapes.values())
+
+
 def _why_open(finding: Finding, family: int) -> str:
-    if min(finding.p_for, finding.p_against) <= LEVEL:
-        verdict = SUPPORTED if finding.p_for < finding.p_against else REFUTED
+    verdict, _ = _surest(finding, 1.0)
+    if verdict != INCONCLUSIVE:
         return f"{verdict} if it were alone, not among {family} claims (Holm)"
     return "the interval leaves it open"
 
 
-def _images(rows: pd.DataFrame, claim: Claim) -> int | None:
-    return min((images_of(*each) for each in _readings(rows, claim)), default=None)
-
-
-def _corruptions(rows: pd.DataFrame, claim: Claim) -> int:
-    counts = [corruptions_of(*each) for each in _readings(rows, claim)]
-    return min(filter(None, counts), default=0)
-
-
-def _readings(rows: pd.DataFrame, claim: Claim) -> list[tuple[pd.DataFrame, Reading]]:
-    """Return all that a claim's tests read, also to choose an alpha or to compare with.
+def _readings(rows: pd.DataFrame, tests: Sequence[Test]) -> list[tuple[pd.DataFrame, Reading]]:
+    """Return all that tests read, also to choose an alpha or to compare with.
 
     Each stands with the rows that its test is about.
     """
     found: list[tuple[pd.DataFrame, Reading]] = []
-    for test in claim.tests:
+    for test in tests:
         parts = [part for _, part in test]
         parts += [part.reading for part in parts if isinstance(part, Choice)]
         found += [(of(test, rows), part) for part in parts if isinstance(part, Reading)]

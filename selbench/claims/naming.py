@@ -27,8 +27,8 @@ def _conditions(test: Test) -> str:
     return f"{names} without {left_out}" if left_out else names
 
 
-def _ratio(test: Test) -> str:
-    return "" if isinstance(test, Flags) or not test.reading.over_clean else "divided by clean"
+def _scale(test: Test) -> str:
+    return "" if isinstance(test, Flags) else test.reading.to_clean or ""
 
 
 def _range(test: Test) -> str:
@@ -37,4 +37,4 @@ def _range(test: Test) -> str:
     return f"alpha from {test.between[0]:g} to {test.between[1]:g}"
 
 
-_TELLS: tuple[Callable[[Test], str], ...] = (_metric, _conditions, _ratio, _range)
+_TELLS: tuple[Callable[[Test], str], ...] = (_metric, _conditions, _scale, _range)

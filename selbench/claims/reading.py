@@ -1,6 +1,7 @@
 """What claims read of a store's rows: one number of each network."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,13 +65,37 @@ def by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     if common.empty or lacking:
         what = ", ".join(lacking) or "what all networks have in common"
         raise UntestedError(f"{what} of {reading.suite} was not measured", needed(reading))
-    found = means.by_condition(common)
-    return found.div(_clean(rows).reindex(found.columns)) if reading.over_clean else found
+    return means.by_condition(common)
 
 
 def read(rows: pd.DataFrame, reading: Reading) -> pd.Series:
     """Return the reading of each network, by its name; mean over levels, then over conditions."""
-    found: pd.Series = by_condition(rows, reading).mean()
+    return scaled(rows, reading, by_condition(rows, reading).mean())
+
+
+def scaled(rows: pd.DataFrame, reading: Reading, values: pd.Series) -> pd.Series:
+    """Set accuracies beside clean ones, as the reading asks; NaN for a network with none right.
+
+    The difference of log odds is effective robustness with a line of slope 1, Taori et al., 2020,
+    arXiv:2007.00644; Miller et al., 2021, arXiv:2107.04649.
+    """
+    if reading.log:
+        return _log(values.where(values > 0))
+    if not reading.to_clean:
+        return values
+    clean = read(rows, CLEAN).reindex(values.index)
+    clean = clean.where(clean > 0)
+    if reading.to_clean == "ratio":
+        return values.div(clean)
+    if reading.to_clean == "points":
+        return values.sub(clean)
+    least = 0.5 / images_of(rows, CLEAN)
+    one, other = (each.clip(least, 1 - least) for each in (values, clean))
+    return _log(one / (1 - one)) - _log(other / (1 - other))
+
+
+def _log(values: pd.Series) -> pd.Series:
+    found: pd.Series = values.map(math.log, na_action="ignore")
     return found
 
 
@@ -95,13 +120,15 @@ def corruptions_of(rows: pd.DataFrame, reading: Reading) -> int:
 
 def needed(reading: Reading, alphas: tuple[float, ...] = ()) -> Need:
     """Return what makes a reading, for these alphas beside those that there are."""
-    suites = (makers()[reading.suite], *(("clean",) if reading.over_clean else ()))
+    suites = (makers()[reading.suite], *(("clean",) if reading.to_clean else ()))
     return Need(suites, alphas)
 
 
 def written(value: float, reading: Reading) -> str:
     """Write a reading for people: accuracies in per cent."""
-    return f"{100 * value:.1f} %" if reading.points else f"{value:.3g}"
+    if reading.points:
+        return f"{100 * value:.1f} {'points' if reading.to_clean else '%'}"
+    return f"{math.exp(value) if reading.log else value:.3g}"
 
 
 def at(alpha: float) -> str:
@@ -141,9 +168,3 @@ def _absence(rows: pd.DataFrame, reading: Reading) -> UntestedError:
     elif reading.levels and metrics:
         what = f"level {', '.join(map(exactly, reading.levels))} of "
     return UntestedError(f"{what}{reading.suite} was not measured", needed(reading))
-
-
-def _clean(rows: pd.DataFrame) -> pd.Series:
-    """Return clean accuracies; a network that has none right has no ratio."""
-    clean = read(rows, CLEAN)
-    return clean.where(clean > 0)

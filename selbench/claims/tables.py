@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,14 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from selbench.claims.claim import UNKNOWN
-from selbench.claims.effects import PLAIN, POINTS, RHO, SHARE, Effect
+from selbench.claims.effects import PLAIN, POINTS, SHARE, Effect
 from selbench.claims.judging import (
-    INCONCLUSIVE,
+    ELSEWHERE,
     LEVEL,
     NOT_TESTED,
-    REFUTED,
-    SUPPORTED,
-    About,
+    VERDICTS,
     Judgement,
     Verdict,
 )
@@ -25,8 +24,8 @@ from selbench.leaderboard.text import markdown
 from selbench.printable import printable
 from selbench.study import count_of
 
-FORMS = {RHO: "rho {:.2f}", POINTS: "{:+.1f} points", SHARE: "{:.1f} %", PLAIN: "{:+.3g}"}
-ANOTHER = "*"  # marks verdicts on another network than the claim's
+FORMS = {POINTS: "{:+.1f} points", SHARE: "{:.1f} %", PLAIN: "{:+.3g}"}
+ALIKE = "*"  # marks verdicts on another network of the claim's kind
 
 
 def to_table(found: Judgement) -> Group:
@@ -53,7 +52,7 @@ def to_table(found: Judgement) -> Group:
 
 def _told(each: Verdict) -> Text:
     """Return the sentence, and below it what speaks for the verdict."""
-    below = [effect_text(each.effect), sizes_text(each), each.reason]
+    below = [effect_text(each.effect), power_text(each), sizes_text(each), each.reason]
     if each.claim.published != UNKNOWN:
         below.append(f"published: {each.claim.published}")
     return Text(each.claim.sentence).append(
@@ -86,12 +85,14 @@ FORMATS: dict[str, Callable[[Sequence[Judgement]], str]] = {"md": to_markdown, "
 
 
 def _section(found: Judgement) -> str:
-    heads = ["id", "claim", "verdict", "effect (95 %)", "n", "published", "why, or what is missing"]
+    heads = ["id", "claim", "verdict", "effect (95 %)", "power", "n", "published"]
+    heads += ["why, or what is missing"]
     lines = [heads, ["---"] * len(heads)]
     for each in found.verdicts:
         last = f"{each.reason}: {each.command}" if each.command else each.reason
         claim = f"{each.claim.sentence} ({each.claim.source}; {each.claim.sure})"
         words = [each.claim.id, claim, marked(each), effect_text(each.effect) or "-"]
+        words += [power_text(each).removeprefix("power ") or "-"]
         words += [sizes_text(each) or "-", each.claim.published, last or "-"]
         lines.append([markdown(word) for word in words])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -110,9 +111,10 @@ def _record(each: Verdict) -> dict[str, Any]:
         "published": each.claim.published,
         "tests": each.claim.model_dump(mode="json")["tests"],
         "verdict": each.verdict,
-        "same_network": each.own,
+        "network": each.standing,
         "reason": each.reason,
         "p": each.p,
+        "power": each.power,
         "family": each.family,
         "images": each.images,
         "corruptions": each.corruptions or None,
@@ -133,19 +135,21 @@ def _numbers(effect: Effect) -> dict[str, Any]:
         "networks": effect.networks,
         "seeds": effect.seeds,
         "detail": effect.detail,
+        "per": effect.per or None,
     }
 
 
 def effect_text(effect: Effect | None) -> str:
-    """Write "rho -0.93 (-0.98 to -0.79), 16.1 % at alpha = -2, 12.6 % at alpha = 0"."""
+    """Write "-1.7 points per alpha (-2.2 to -1.3); 16.1 % at alpha = -2, 12.6 % at alpha = 0"."""
     if effect is None:
         return ""
     label = f"{effect.label}: " if effect.label else ""
     if math.isnan(effect.value):
         return f"{label}-"
     form = FORMS[effect.unit]
-    ends = form.replace("rho ", "").removesuffix(" points").removesuffix(" %")
-    text = label + form.format(effect.value)
+    form = form.replace(".1f", ".2f") if effect.per else form
+    ends = form.removesuffix(" points").removesuffix(" %")
+    text = label + form.format(effect.value) + (f" per {effect.per}" if effect.per else "")
     if not math.isnan(effect.low):
         text += f" ({ends.format(effect.low)} to {ends.format(effect.high)})"
     return f"{text}; {effect.detail}" if effect.detail else text
@@ -164,30 +168,44 @@ def sizes_text(each: Verdict) -> str:
     return ", ".join(count_of(n, noun) for noun, n in counts.items() if n)
 
 
+def power_text(each: Verdict) -> str:
+    """Write the power at the published size: "power 0.43"."""
+    return f"power {each.power:.2f}" if each.power is not None else ""
+
+
 def marked(each: Verdict) -> str:
-    """Write a verdict, with a star where the claim is of another network."""
-    return each.verdict if each.own or each.verdict == NOT_TESTED else each.verdict + ANOTHER
+    """Write a verdict, with a star where the claim is of another network of this kind."""
+    alike = each.standing == "kind" and each.verdict != NOT_TESTED
+    return each.verdict + (ALIKE if alike else "")
 
 
 def caption_text(found: Judgement) -> str:
-    """Count the verdicts, and say what the star means."""
-    counts = [
-        f"{sum(each.verdict == verdict for each in found.verdicts)} {verdict}"
-        for verdict in (SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED)
-    ]
+    """Count the verdicts, apart from each other those on such networks and on others."""
+    about = [each for each in found.verdicts if each.standing != "other"]
+    others = [each for each in found.verdicts if each.standing == "other"]
     family = max(each.family for each in found.verdicts)
-    parts = [", ".join(counts)]
+    parts = [_counts(about)] if about else []
+    parts += (
+        [f"of {count_of(len(others), 'claim')} about other networks {_counts(others)}"]
+        if others
+        else []
+    )
     together = f"error {100 * LEVEL:g} % over {count_of(family, 'claim')} together (Holm)"
     parts += [together] if family else []
-    others = any(ANOTHER in marked(each) for each in found.verdicts)
-    parts += [f"{ANOTHER} {_other(found.about)}"] if others else []
+    alike = any(ALIKE in marked(each) for each in found.verdicts)
+    parts += (
+        [f"{ALIKE} another network of the claim's kind: {found.about.network}"] if alike else []
+    )
     lost = found.about.diverged
     parts += [f"diverged in training: {', '.join(lost)}"] if lost else []
     return " ".join(["; ".join(parts) + ".", *(f"{each}." for each in found.about.findings)])
 
 
-def _other(about: About) -> str:
-    return f"the claim is of another network: the same direction, asked of {about.network}"
+def _counts(verdicts: Sequence[Verdict]) -> str:
+    """Count verdicts: "3 supported, 1 refuted, 2 inconclusive"."""
+    counts = Counter(each.verdict for each in verdicts)
+    words = [word for name in VERDICTS for word in (name, ELSEWHERE.get(name, name))]
+    return ", ".join(f"{counts[word]} {word}" for word in dict.fromkeys(words) if counts[word])
 
 
 def _by_command(found: Judgement) -> dict[str, list[Verdict]]:

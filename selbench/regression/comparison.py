@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.optimize import brentq
-from scipy.special import digamma, expit, logit, nctdtrinc, polygamma, stdtr, stdtrit
+from scipy.special import expit, logit, nctdtrinc, stdtr, stdtrit
 
+from selbench.spread import PRIOR, moderated
 from selbench.stats import Spread, holm, mcnemar, paired_difference
 
 Correct = Bool[np.ndarray, "_networks _examples"]
@@ -28,7 +28,6 @@ MEAN_SHARE, CONDITION_SHARE = 0.03, 0.01
 LEVEL = MEAN_SHARE + CONDITION_SHARE
 POWER = 0.9  # share of runs that find the drop that a verdict states
 NEVER = 0.98  # a drop by so much of the accuracy is none that can be found
-PRIOR = 4.0  # at most so many degrees of freedom are lent: seeds move many conditions at once
 # A lone network may be an outlier among seeds, which its fellows cannot show: its p-values are
 # multiplied, and seeds are taken to scatter as Student's t with few degrees of freedom.
 LONE, LONE_FREEDOM = 5.0, 2.0
@@ -345,35 +344,6 @@ def _pooled(before: Vector, after: Vector) -> float:
     """Return the variance of networks' values about the mean of their own model."""
     squares = sum(float(((each - each.mean()) ** 2).sum()) for each in (before, after))
     return squares / (len(before) + len(after) - 2)
-
-
-def moderated(variances: Vector, freedom: int, prior: float = PRIOR) -> tuple[Vector, float]:
-    """Draw variances of many conditions towards their common size; return degrees of freedom too.
-
-    With three networks a condition's own variance says so little that no drop could be
-    significant after correction. What is lent is at most `prior` degrees of freedom.
-
-    Smyth, 2004, doi:10.2202/1544-6115.1027.
-    """
-    positive = variances[variances > 0]
-    if len(positive) < 3:
-        return variances, float(freedom)
-    logs = np.log(positive) - digamma(freedom / 2) + math.log(freedom / 2)
-    excess = float(logs.var(ddof=1) - polygamma(1, freedom / 2))
-    lent = _prior(excess)
-    common = math.exp(logs.mean() + float(digamma(lent / 2)) - math.log(lent / 2))
-    lent = min(lent, prior)
-    return (lent * common + freedom * variances) / (lent + freedom), lent + freedom
-
-
-def _prior(excess: float) -> float:
-    """Return the prior's degrees of freedom: trigamma of half of them is `excess`."""
-    smallest, largest = 1e-2, 1e4
-    if excess <= float(polygamma(1, largest)):
-        return 2 * largest
-    if excess >= float(polygamma(1, smallest)):
-        return 2 * smallest
-    return 2 * float(brentq(lambda x: float(polygamma(1, x)) - excess, smallest, largest))
 
 
 def _tail(difference: float, spread: Spread) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from selbench.claims.judging import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED
+from selbench.claims.judging import ELSEWHERE, VERDICTS
 from selbench.errors import SelbenchError
 from selbench.findings import whole_name
 from selbench.leaderboard.current import data_name
@@ -14,7 +14,6 @@ from selbench.report.evidence import Evidence
 from selbench.study import count_of, exactly
 from selbench.tradeoff import Change, changes, positions
 
-VERDICTS = (SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED)
 HIGHER, LOWER = "higher", "lower"
 
 
@@ -36,7 +35,7 @@ class Overview:
         headline: the trade-off in a few sentences; says what is missing where it was not measured.
         command: what measures that; "" where nothing is missing.
         lines: the changes of every alpha against alpha = 0.
-        verdicts: how many claims have each verdict.
+        verdicts: how many claims have each verdict that any has.
     """
 
     tested: list[str]
@@ -49,7 +48,8 @@ class Overview:
 def overview(evidence: Evidence) -> Overview:
     """Put a study's results in words."""
     counts = Counter(each.verdict for each in evidence.judgement.verdicts)
-    verdicts = {name: counts[name] for name in VERDICTS}
+    words = [word for name in VERDICTS for word in (name, ELSEWHERE.get(name, name))]
+    verdicts = {word: counts[word] for word in dict.fromkeys(words) if counts[word]}
     try:
         found = changes(positions(evidence.rows, evidence.study))
     except SelbenchError:

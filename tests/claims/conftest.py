@@ -4,24 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from selbench import trends
 from selbench.claims.claim import Claim
 from selbench.claims.judging import About, judge
 
 ALPHAS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _coarse_trends():
-    """Find trends' p among fewer orders; how sure that is, the tests of trends ask."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("DRAWS", 9_999), ("GRID", 100)):
-            patch.setattr(trends, name, value)
-        for kept in (trends._shuffled, trends._scattered):
-            kept.cache_clear()
-        yield
-    for kept in (trends._shuffled, trends._scattered):
-        kept.cache_clear()
 
 
 def row(suite, condition, level, metric, subject, alpha, seed, value):

@@ -19,15 +19,36 @@ def rising(alpha):
     return 0.5 + 0.1 * alpha
 
 
+CLEAN = ("clean", "clean", None, "accuracy")
+
+
+def methods(made, brought, values, clean=0.5):
+    """Return rows of networks with an alpha, and of brought ones whose clean accuracy is known."""
+    files = brought(*INDEX[::3], values)
+    accuracies = brought(*CLEAN[::3], dict.fromkeys(values, clean))
+    return pd.concat([made({INDEX: flat, CLEAN: flat}), files, accuracies])
+
+
 @pytest.mark.parametrize(("shift", "expected"), [(-0.1, SUPPORTED), (0, OPEN), (0.1, REFUTED)])
 def test_networks_of_another_method(made, brought, claim, verdict, shift, expected):
     asked = claim("method", reading=SI, method="augmix", direction="down")
     values = {f"nets/AugMix-{n}.pth": 0.5 + shift + 0.001 * n for n in (-1, 0, 1)}
     # Neither the folder's name counts, nor a part of a word.
-    others = {"augmix/standard.pth": 0.9, "nets/augmixed.pth": 0.9}
-    rows = pd.concat([made({INDEX: flat}), brought(*INDEX[::3], values | others)])
-    found = verdict(rows, asked)
+    others = {"augmix/plain.pth": 0.9, "nets/augmixed.pth": 0.9}
+    found = verdict(methods(made, brought, values | others), asked)
     assert (found.verdict, found.effect.networks) == (expected, 8)
+
+
+def test_methods_are_compared_at_like_clean_accuracy(made, brought, claim, verdict):
+    asked = claim("method", reading=SI, method="augmix", direction="down")
+    values = {f"augmix-{n}.pth": 0.4 + 0.001 * n for n in (-1, 0, 1)}
+    found = verdict(methods(made, brought, values, clean=0.4), asked)
+    assert found.verdict == UNTESTED
+    assert found.reason.startswith("40.0 % of clean images right with augmix, 50.0 % at alpha = 0")
+    assert found.command.endswith("--suite selectivity --checkpoint standard.pth")
+    early = {f"standard-{n}.pth": 0.5 + 0.001 * n for n in (-1, 0, 1)}
+    found = verdict(methods(made, brought, values | early, clean=0.4), asked)
+    assert (found.verdict, found.effect.networks) == (SUPPORTED, 6)
 
 
 def test_no_network_of_another_method(made, claim, verdict):
@@ -59,8 +80,9 @@ def test_each_test_of_a_claim_is_about_networks_of_its_own(made, brought, claim,
     of_methods = claim("method", reading=SI, method="augmix", direction="down").tests
     trend = claim("trend", reading={"suite": "corruptions"}, between=[-2, 2], direction="up")
     mixed = trend.model_copy(update={"tests": (*of_methods, *trend.tests)})
-    rows = made({INDEX: flat, ("corruptions", "fog", 1, "accuracy"): rising})
-    own = brought(*INDEX[::3], {f"AugMix-{n}.pth": 0.4 + 0.001 * n for n in (-1, 0, 1)})
+    fog = made({("corruptions", "fog", 1, "accuracy"): rising})
+    rows = methods(made, brought, {f"AugMix-{n}.pth": 0.4 + 0.001 * n for n in (-1, 0, 1)})
+    own = rows[rows["alpha"].isna() & (rows["suite"] == "selectivity")]
     snow = own.assign(suite="corruptions", condition="snow", level=1, metric="accuracy")
-    found = verdict(pd.concat([rows, own, snow]), mixed)
+    found = verdict(pd.concat([rows, fog, snow]), mixed)
     assert (found.verdict, found.reason) == (SUPPORTED, "of 1 of 15 corruptions alone")

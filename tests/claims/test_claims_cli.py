@@ -75,7 +75,7 @@ def test_some_classes_are_not_the_data_set_that_claims_speak_of(tmp_path, selben
     write(tmp_path / "runs", classes=5)
     (found,) = json.loads(selbench("claims", "--claims", mine, "--format", "json").out)
     assert found["network"] == "resnet8/digits, 5 classes"
-    assert not found["verdicts"][0]["same_network"]
+    assert found["verdicts"][0]["network"] == "other"
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,11 @@ def test_the_papers_claims(store, selbench):
     assert (found["study"], found["network"]) == ("study", "resnet8/digits")
     verdicts = {each["id"]: each for each in found["verdicts"]}
     assert len(verdicts) == 32
-    assert verdicts["A1"]["verdict"] == "supported"
-    assert not verdicts["A1"]["same_network"]
-    assert verdicts["A1"]["effect"]["networks"] == 9
+    assert verdicts["A1"]["verdict"] == "transfers"
+    assert verdicts["A1"]["network"] == "other"
+    assert verdicts["A1"]["effect"]["networks"] == 6
+    assert verdicts["A1"]["effect"]["per"] == "alpha"
+    assert 0.9 < verdicts["A1"]["power"] <= 1
     assert verdicts["A1"]["images"] == 200
     assert verdicts["A1"]["published"].startswith("ResNet18: .154")
     assert verdicts["C1"]["verdict"] == "not tested"
@@ -118,8 +120,9 @@ def test_the_papers_claims(store, selbench):
 
 def test_the_table(store, selbench, match):
     out = selbench("claims", "--claim", "A1,A2", "--claim", "C1").out
-    match(r"A1 +supported\* +Selectivity rises strictly", out)
-    match(r"rho 0\.9\d \(", out)
+    match(r"A1 +transfers +Selectivity rises strictly", out)
+    match(r"\+0\.1 per alpha \(", out)
+    match(r"power 1\.00", out)
     match(r"\+5\.0 points", out)
     match(r"not tested: C1 \(attacks was not measured\)\n  selbench run study --suite attacks", out)
     assert "published: +2.0 points" in " ".join(out.split())
@@ -143,7 +146,7 @@ def test_all_studies_or_one(store, selbench):
 def test_claims_of_the_users(store, mine, selbench):
     ended = selbench("claims", "--claims", mine, "--format", "json")
     ((found,),) = [study["verdicts"] for study in json.loads(ended.out)]
-    assert (found["id"], found["verdict"], found["same_network"]) == ("mine", "supported", True)
+    assert (found["id"], found["verdict"], found["network"]) == ("mine", "supported", "own")
     assert found["tests"][0]["between"] == [-1, 1]
 
 
@@ -154,7 +157,7 @@ def test_names_are_text(store, mine, edit, selbench):
     assert not {"<", ">"} & set(out)
     line = next(line for line in out.splitlines() if line.startswith("| mine"))
     cells = line.replace("\\|", "\0").split("|")
-    assert len(cells) == 9
+    assert len(cells) == 10
     shown = cells[2].replace("\0", "|")
     for mark in "`*_[]":
         assert f"\\{mark}" in shown
@@ -246,7 +249,16 @@ def test_an_unknown_claim_study_or_format(store, mine, refused):
             '"ours"\nnote = "a\\u001b[2J"',
             "note: must be one line of printable characters",
         ),
-        ('"down"', '"down"\nat_least = 1.5', "tests.0.at_least: input should be less than 1"),
+        (
+            '"trend"',
+            '"no_trend"',
+            "tests.0: needs a margin, or one for each of the scales",
+        ),
+        (
+            'suite = "clean"',
+            'suite = "clean", to_clean = "odds"',
+            "tests.0.reading.to_clean: input should be 'ratio', 'log odds' or 'points'",
+        ),
         (
             'kind = "trend"',
             'kind = "difference"\nchoose = { reading = { suite = "clean" }, rule = "highest" }',

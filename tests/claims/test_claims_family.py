@@ -1,8 +1,7 @@
-"""Claims that are tested together share their errors; a perfect trend can be refuted, too."""
+"""Claims that are tested together share their errors."""
 
 import pytest
 
-from selbench.claims.effects import trend_effect
 from selbench.claims.judging import About, judge
 
 
@@ -17,7 +16,8 @@ def test_claims_tested_together_share_their_errors(clean, claim):
     (alone,) = judge(rows, [asked], about).verdicts
     assert alone.verdict == "supported"
     other = claim("difference", between=[2, 2], direction="up")
-    crowd = judge(rows, [asked, *[other] * 9], about).verdicts[0]
+    others = [other.model_copy(update={"id": f"Y{n}"}) for n in range(9)]
+    crowd = judge(rows, [asked, *others], about).verdicts[0]
     assert crowd.verdict == "inconclusive"
     assert crowd.reason == "supported if it were alone, not among 10 claims (Holm)"
     assert crowd.p == pytest.approx(10 * alone.p)
@@ -32,8 +32,10 @@ def test_untested_claims_are_not_of_the_family(clean, claim):
     assert [each.family for each in found] == [1, 0]
 
 
-def test_a_perfect_trend_has_a_p_for_every_rho():
-    x = list(range(6))
-    effect = trend_effect(x, x, -1, 0.3)
-    assert 0 < effect.p_against < 0.01
-    assert effect.p_for == 1
+def test_claims_that_say_the_same_count_once(clean, claim):
+    rows = clean(lambda a: 0.5 + 0.0035 * (a == 1), seeds=range(3), noise=0.001)
+    asked = claim("difference", between=[1, 1], direction="up")
+    again = asked.model_copy(update={"id": "Y", "counted_with": "X"})
+    found = judge(rows, [asked, again], About("study", "m/d")).verdicts
+    (alone,) = judge(rows, [asked], About("study", "m/d")).verdicts
+    assert [(each.family, each.p) for each in found] == [(1, alone.p)] * 2

@@ -12,8 +12,8 @@ from selbench.regression.comparison import (
     MEAN,
     MEAN_SHARE,
     compare,
-    moderated,
 )
+from selbench.spread import moderated
 
 
 def bits(right, examples=100, networks=1):

@@ -1,0 +1,53 @@
+"""The networks of each alpha, as a group: what was read of them, and in which words."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from selbench.claims.claim import Reading
+from selbench.claims.effects import PLAIN, POINTS, Effect
+from selbench.claims.reading import UntestedError, alphas_of, at, needed, written
+
+REFERENCE = 0.0
+
+
+def groups_of(rows: pd.DataFrame, values: pd.Series) -> dict[float, list[float]]:
+    """Return the values of each alpha, in rising order; of networks that have one."""
+    table = pd.DataFrame({"alpha": alphas_of(rows), "value": values}).dropna()
+    return {float(a): list(part["value"]) for a, part in table.groupby("alpha")}  # type: ignore[arg-type]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of a group."""
+    return sum(values) / len(values)
+
+
+def text(values: Sequence[float], reading: Reading) -> str:
+    """Write the mean of a group for people."""
+    return written(mean(values), reading)
+
+
+def in_unit(effect: Effect, reading: Reading, label: str, detail: str) -> Effect:
+    """Tell an effect on accuracies in percentage points."""
+    factor, unit = (100, POINTS) if reading.points else (1, PLAIN)
+    return replace(
+        effect,
+        unit=unit,
+        value=factor * effect.value,
+        low=factor * effect.low,
+        high=factor * effect.high,
+        label=label,
+        detail=detail,
+    )
+
+
+def no_alphas(reading: Reading, between: tuple[float, float], least: int) -> UntestedError:
+    """Say of how many alphas networks are missing."""
+    low, high = between
+    if low == high:
+        return UntestedError(f"there is no network of {at(low)}", needed(reading, (low,)))
+    alphas = (low, (low + high) / 2, high) if least > 1 else (low, high)
+    number = {1: "one alpha", 3: "three alphas"}[least]
+    reason = f"it takes networks of {number} between {low:g} and {high:g}"
+    return UntestedError(reason, needed(reading, alphas))

@@ -1,0 +1,239 @@
+"""The tests of a reading's shape along alpha: slopes on each side of 0, and turns."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
+
+import pandas as pd
+
+from selbench.claims.claim import SCALES, SIGNS, NoTrend, Reading, Scale, Trend
+from selbench.claims.effects import (
+    ALIKE,
+    NOT_MONOTONE,
+    ONE,
+    ROUNDING,
+    SCALED,
+    Effect,
+    Finding,
+    all_of,
+    bounded,
+    claimed,
+    in_all,
+    labelled,
+    together,
+    without_interval,
+)
+from selbench.claims.groups import REFERENCE, groups_of, in_unit, mean, no_alphas, text
+from selbench.claims.reading import at, by_condition, read, scaled
+from selbench.spread import Mean, contrast, estimated, means_of
+from selbench.stats import Difference, holm
+
+# How far the mean of an alpha may lie off a trend, in standard deviations of one network, without
+# that being one: equal networks' means wander so, by what an alpha happens to do to training.
+WOBBLE = 0.8
+DYING = 0.01  # of units: an alpha at which more are dead on average is left out once
+INDEX = Reading(suite="selectivity", metric="selectivity_index", conditions=("clean",))
+DEAD, UNITS = (INDEX.model_copy(update={"metric": name}) for name in ("dead_units", "units"))
+Shape = Trend | NoTrend
+
+
+def shape(rows: pd.DataFrame, test: Shape, published: float | None) -> Finding:
+    """Test a slope, on every scale that the test names.
+
+    Args:
+        rows: of networks that have an alpha.
+        test: what to test.
+        published: as of `selbench.claims.effects.claimed`.
+    """
+    if not test.scales:
+        return _shape(rows, test, published)
+    found = []
+    for scale in (scale for scale in SCALES if scale in test.scales):
+        own = _on(test, scale, published is None)
+        size = None if published is None else test.scales[scale]
+        found.append(labelled(_shape(rows, own, size), scale))
+    return in_all(found, SCALED)
+
+
+def _on(test: Shape, scale: Scale, sized: bool) -> Shape:
+    """Return the test on one of its scales."""
+    size = test.scales[scale]
+    sizes = {"margin": size} if isinstance(test, NoTrend) else {"at_least": size if sized else 0.0}
+    reading = test.reading.model_copy(update={"to_clean": scale})
+    return test.model_copy(update={"reading": reading, "scales": {}, **sizes})
+
+
+def _shape(rows: pd.DataFrame, test: Shape, published: float | None) -> Finding:
+    if not (isinstance(test, Trend) and test.each):
+        return _with_and_without(rows, test, read(rows, test.reading), published)
+    conditions = by_condition(rows, test.reading)
+    found = [
+        labelled(
+            _with_and_without(rows, test, scaled(rows, test.reading, values), published), str(name)
+        )
+        for name, values in conditions.iterrows()
+    ]
+    return together(found)
+
+
+def _with_and_without(
+    rows: pd.DataFrame, test: Shape, values: pd.Series, published: float | None
+) -> Finding:
+    """Test with all alphas, and without those whose units die: both must agree."""
+    along = _along(rows, test)
+    groups = {alpha: group for alpha, group in groups_of(rows, values).items() if alpha in along}
+    found = _sides(groups, along, test, published)
+    dying = [alpha for alpha in _dying(rows) if _inside(alpha, test.between)]
+    rest = {alpha: group for alpha, group in groups.items() if alpha not in dying}
+    if not dying or not _enough(rest, test.between):
+        return found
+    without = _sides(rest, along, test, published)
+    name = f"without {' and '.join(map(at, dying))}, whose units die"
+    return in_all([found, labelled(without, name)])
+
+
+def _sides(
+    groups: Mapping[float, Sequence[float]],
+    along: Mapping[float, float],
+    test: Shape,
+    published: float | None,
+) -> Finding:
+    """Test the slope on each side of alpha = 0 that the test's range has."""
+    if not _enough(groups, test.between):
+        raise no_alphas(test.reading, test.between, 3)
+    means = means_of(groups)
+    parts = _parts(test.between)
+    effects = [_slope(groups, means, along, side, test, published) for side in parts]
+    if len(parts) > 1:
+        effects = [
+            replace(each, label=f"alpha from {low:g} to {high:g}")
+            for each, (low, high) in zip(effects, parts, strict=True)
+        ]
+    if isinstance(test, NoTrend):
+        return all_of(effects)
+    ordered = sorted(_alphas(groups, test.between), key=lambda alpha: along[alpha])
+    return all_of(effects, {NOT_MONOTONE: _p_of_a_turn(means, ordered)})
+
+
+def _slope(
+    groups: Mapping[float, Sequence[float]],
+    means: Mapping[float, Mean],
+    along: Mapping[float, float],
+    side: tuple[float, float],
+    test: Shape,
+    published: float | None,
+) -> Effect:
+    alphas = _alphas(groups, side)
+    found = _fitted({alpha: means[alpha] for alpha in alphas}, along)
+    sign, networks = SIGNS[test.direction], sum(means[alpha].count for alpha in alphas)
+    if isinstance(found, str):
+        effect = without_interval(math.nan, networks, min(means[a].count for a in alphas), found)
+    elif isinstance(test, NoTrend):
+        effect = bounded(found, test.margin, sign)
+    else:
+        effect = claimed(found, sign, test.at_least, published)
+    if isinstance(test, Trend) and test.strict:
+        effect = _strict(effect, means, alphas, sign)
+    ends = ", ".join(f"{text(groups[a], test.reading)} at {at(a)}" for a in (alphas[0], alphas[-1]))
+    seeds = min(means[alpha].count for alpha in alphas)
+    effect = replace(effect, networks=networks, seeds=seeds, per=test.along)
+    return in_unit(effect, test.reading, "", ends)
+
+
+def _fitted(means: Mapping[float, Mean], along: Mapping[float, float]) -> Difference | str:
+    """Return the slope of a line through the means, or why there is none with an interval.
+
+    Means may wobble round the line: see `WOBBLE`. Where no alpha has a second network, what
+    scatters round the line is the spread of both, with two degrees of freedom less than alphas.
+    """
+    middle = mean([along[alpha] for alpha in means])
+    off = {alpha: along[alpha] - middle for alpha in means}
+    square = sum(each * each for each in off.values())
+    if square <= ROUNDING:
+        return "selectivity is the same at all alphas"
+    if (
+        max(each.value for each in means.values()) - min(m.value for m in means.values())
+        <= ROUNDING
+    ):
+        return "all networks have the same value"
+    found = contrast(means, {alpha: each / square for alpha, each in off.items()}, WOBBLE)
+    if math.isnan(found.error):
+        return _scattered(means, off, found.value)
+    return found if found.error > ROUNDING else ALIKE
+
+
+def _scattered(
+    means: Mapping[float, Mean], off: Mapping[float, float], slope: float
+) -> Difference | str:
+    """Return a slope with the interval that the scatter round its line gives it."""
+    if any(each.count > 1 for each in means.values()):
+        return ONE
+    freedom = len(means) - 2
+    if freedom < 2:
+        return f"a trend needs four networks, there are {len(means)}"
+    middle = mean([each.value for each in means.values()])
+    rest = sum((each.value - middle - slope * off[a]) ** 2 for a, each in means.items())
+    square = sum(each * each for each in off.values())
+    return estimated(slope, math.sqrt(rest / freedom / square), float(freedom), 1)
+
+
+def _strict(effect: Effect, means: Mapping[float, Mean], alphas: list[float], sign: int) -> Effect:
+    """Ask that the means rise or fall at every step: a step back leaves it open."""
+    back = [
+        (low, high)
+        for low, high in pairwise(alphas)
+        if sign * (means[high].value - means[low].value) <= ROUNDING * abs(means[low].value)
+    ]
+    if not back:
+        return effect
+    low, high = back[0]
+    reason = f"not at every step: not from {at(low)} to {at(high)}"
+    return replace(effect, p_for=1.0, reason=effect.reason or reason)
+
+
+def _p_of_a_turn(means: Mapping[float, Mean], alphas: Sequence[float]) -> float:
+    """Return how surely the means rise between some alphas and fall between others, by its p."""
+    found = [contrast(means, {b: 1.0, a: -1.0}, WOBBLE) for a, b in combinations(alphas, 2)]
+    found = [each for each in found if each.error > ROUNDING]
+    if not found:
+        return 1.0
+    up, down = (
+        min(holm([each.p if sign * each.value > 0 else 1.0 for each in found])) for sign in (1, -1)
+    )
+    return max(up, down)
+
+
+def _along(rows: pd.DataFrame, test: Shape) -> dict[float, float]:
+    """Return what the slope is along, by alpha."""
+    if test.along == "alpha":
+        return {alpha: alpha for alpha in rows["alpha"].dropna().unique()}
+    return {alpha: mean(group) for alpha, group in groups_of(rows, read(rows, INDEX)).items()}
+
+
+def _dying(rows: pd.DataFrame) -> list[float]:
+    """Return the alphas at which units die; none where that was not measured."""
+    if not (rows["metric"] == DEAD.metric).any():
+        return []
+    shares = read(rows, DEAD) / read(rows, UNITS)
+    return [alpha for alpha, group in groups_of(rows, shares).items() if mean(group) > DYING]
+
+
+def _parts(between: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return a range's parts on either side of alpha = 0."""
+    low, high = between
+    return [(low, REFERENCE), (REFERENCE, high)] if low < REFERENCE < high else [between]
+
+
+def _enough(groups: Mapping[float, Sequence[float]], between: tuple[float, float]) -> bool:
+    """Whether there are three alphas in a range, two on each side."""
+    sides = all(len(_alphas(groups, side)) >= 2 for side in _parts(between))
+    return sides and len(_alphas(groups, between)) >= 3
+
+
+def _alphas(groups: Mapping[float, Sequence[float]], side: tuple[float, float]) -> list[float]:
+    return sorted(alpha for alpha in groups if _inside(alpha, side))
+
+
+def _inside(alpha: float, side: tuple[float, float]) -> bool:
+    return side[0] <= alpha <= side[1]

@@ -1,0 +1,315 @@
+"""Claims in made worlds: how often each is rightly or wrongly decided, by simulation.
+
+`python -m selbench.claims.worlds` prints the table of docs/claims.md; with the folder of a study,
+networks scatter as that study's do.
+"""
+
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from selbench.claims.claim import (
+    SIGNS,
+    Claim,
+    Difference,
+    Equivalence,
+    Flags,
+    Matched,
+    Method,
+    NoTrend,
+    Reading,
+    Test,
+    Trend,
+    Within,
+)
+from selbench.claims.effects import NOT_MONOTONE, SCALED
+from selbench.claims.groups import groups_of
+from selbench.claims.judging import REFUTED, SUPPORTED, About, judge
+from selbench.claims.loading import shipped_claims
+from selbench.claims.reading import CLEAN, UntestedError, read
+from selbench.claims.shapes import INDEX
+from selbench.leaderboard.current import current_rows
+from selbench.spread import means_of
+from selbench.store import open_studies
+
+WORLDS = ("true", "flat", "reversed", "U-shaped")
+SEEDS = (3, 5, 10, 20)
+ALPHAS = (-10.0, -5.0, -3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0)
+RUNS = 200
+FAMILY = 25  # claims that are tested together on a study
+MIDDLE, CLEAR = 0.5, 0.6  # values that nothing moves: of any reading, and of clean accuracy
+USUAL = 0.02  # the effect where the smallest that counts is 0
+SPREAD = 0.007  # between seeds, of a reading that is measured nowhere
+CORRUPTIONS = ("fog", "snow")
+Curve = Callable[[float], float]
+Cell = tuple[str, str, float, str]
+
+
+class Made:
+    """Rows of a claim's networks in a world: what they are in the mean, and how they scatter.
+
+    Attributes:
+        truth: whether the claim is true there; None where that is not to be said.
+        rows: without scatter.
+    """
+
+    def __init__(self, claim: Claim, world: str, seeds: int, spreads: dict[Reading, float]) -> None:
+        """Make them; `spreads` are standard deviations between seeds, where known."""
+        self.world, self.claim, self.seeds = world, claim, seeds
+        self.curves: dict[Cell, list[Curve]] = defaultdict(list)
+        self.logs, self.sds = set[Cell](), dict[Cell, float]()
+        self.brought: dict[str, float] = {}
+        tests = [
+            each for each in claim.tests if not each.networks or claim.networks[0] in each.networks
+        ]
+        for test in tests:
+            self._needed(test, spreads)
+        truths = [MAKERS[type(test)](self, test) for test in tests]
+        self.truth = None if None in truths else all(truths)
+        self.rows = self._rows()
+
+    def drawn(self, runs: int) -> Iterator[pd.DataFrame]:
+        """Yield the rows of further networks."""
+        generator = np.random.default_rng(0)
+        sds = self.rows["sd"].to_numpy()
+        for _ in range(runs):
+            noise = sds * generator.standard_normal(len(sds))
+            values = self.rows["value"].to_numpy()
+            values = np.where(self.rows["log"], values * np.exp(noise), values + noise)
+            yield self.rows.assign(value=values)
+
+    def add(self, reading: Reading, curve: Curve) -> None:
+        """Move a reading by a function of alpha."""
+        for cell in _cells(reading):
+            self.curves[cell].append(curve)
+
+    def _needed(self, test: Test, spreads: dict[Reading, float]) -> None:
+        for reading in read_by(test):
+            for cell in _cells(reading):
+                self.curves.setdefault(cell, [])
+                self.sds[cell] = spreads.get(reading, SPREAD) * math.sqrt(len(_cells(reading)))
+                self.logs |= {cell} if reading.log else set()
+
+    def _rows(self) -> pd.DataFrame:
+        rows = []
+        for cell, curves in self.curves.items():
+            for alpha in ALPHAS:
+                value = _still(cell, alpha, bool(curves))
+                shift = sum(curve(alpha) for curve in curves)
+                value = value * math.exp(shift) if cell in self.logs else value + shift
+                names = [(f"alpha={alpha:g} seed={n}", alpha, n) for n in range(self.seeds)]
+                rows += [(*cell, *name, value, self.sds[cell], cell in self.logs) for name in names]
+        for word, value in self.brought.items():
+            names = [(f"{word}-{n}.pth", math.nan, n) for n in range(self.seeds)]
+            for cell, own in ((_cells(INDEX)[0], value), (_cells(CLEAN)[0], CLEAR)):
+                rows += [(*cell, *name, own, self.sds[cell], False) for name in names]
+        columns = ["suite", "condition", "level", "metric", "subject", "alpha", "seed", "value"]
+        return pd.DataFrame(rows, columns=[*columns, "sd", "log"]).assign(layer=None, n=1000)
+
+    def way(self, up: bool = True) -> float:
+        """Return by what the claim's effect is multiplied: 1 in its direction, -1 against it."""
+        return {"true": 1.0, "flat": 0.0, "reversed": -1.0, "U-shaped": 1.0 if up else -1.0}[
+            self.world
+        ]
+
+    def trend(self, test: Trend) -> bool:
+        """Let the reading follow alpha; U-shaped, below 0 alone."""
+        size = SIGNS[test.direction] * _slope(test, test.at_least)
+        self._along(test, size)
+        return self.world == "true" or (self.world == "U-shaped" and test.between[1] <= 0)
+
+    def no_trend(self, test: NoTrend) -> bool:
+        """Let the reading stay as it is, or go as the claim says it does not."""
+        if self.world in ("reversed", "U-shaped"):
+            self._along(test, -SIGNS[test.direction] * _slope(test, test.margin))
+        return self.world in ("true", "flat") or (self.world == "U-shaped" and test.between[1] <= 0)
+
+    def _along(self, test: Trend | NoTrend, size: float) -> None:
+        low, high = test.between
+
+        def curve(alpha: float) -> float:
+            inside = min(max(alpha, low), high)
+            at = inside if test.along == "alpha" else _index(inside) - _index(0.0)
+            return size * at * self.way(up=alpha < 0)
+
+        self.add(test.reading, curve)
+
+    def difference(self, test: Difference) -> bool:
+        """Move the alphas that are compared."""
+        size = SIGNS[test.direction] * 2 * (test.at_least or USUAL) * self.way()
+        self.add(test.reading, lambda alpha: size * _compared(test, alpha))
+        self._best(test)
+        return self.world in ("true", "U-shaped")
+
+    def equivalence(self, test: Equivalence) -> bool:
+        """Leave the alphas that are compared as they are, or lower them by twice the margin."""
+        same = self.world in ("true", "flat")
+        size = 0.0 if same else -2 * test.margin
+        self.add(test.reading, lambda alpha: size * _compared(test, alpha))
+        return same
+
+    def _best(self, test: Difference) -> None:
+        if test.choose and test.choose.rule == "highest":
+            self.add(test.choose.reading, lambda alpha: 0.1 * (alpha == -1))
+
+    def within(self, test: Within) -> bool | None:
+        """Move the first of two readings; U-shaped, the further alpha is from 0."""
+        size = SIGNS[test.direction] * 2 * (test.at_least or USUAL) * self.way()
+        bent = self.world == "U-shaped"
+        self.add(test.reading, lambda alpha: size * (abs(alpha) if bent else 1.0))
+        return None if bent else self.world == "true"
+
+    def method(self, test: Method) -> bool:
+        """Move the networks of the method."""
+        size = SIGNS[test.direction] * 2 * (test.at_least or USUAL)
+        bent = self.world == "U-shaped"  # there is no alpha to bend it along
+        self.brought[test.method] = _index(0.0) + (0.0 if bent else size * self.way())
+        return self.world == "true"
+
+    def matched(self, test: Matched) -> bool:
+        """Move positive alphas; U-shaped, all but 0."""
+        size = SIGNS[test.direction] * 2 * (test.at_least or USUAL) * self.way()
+        bent = self.world == "U-shaped"
+        self.add(test.reading, lambda alpha: size * (alpha != 0 if bent else alpha > 0))
+        return self.world == "true"
+
+    def flags(self, test: Flags) -> bool:
+        """Let no network raise a flag, or all."""
+        value = 0.0 if self.world == "true" else 0.5
+        check = ("attacks", "masking", 1.0, "masking_zero_gradients")
+        for cell, own in ((check, value), *((each, MIDDLE) for each in _further())):
+            self.curves[cell].append(lambda alpha, own=own: own - MIDDLE)  # type: ignore[misc]
+            self.sds[cell] = 0.0
+        return self.world == "true"
+
+
+MAKERS: dict[type, Callable[..., bool | None]] = {
+    Trend: Made.trend,
+    NoTrend: Made.no_trend,
+    Difference: Made.difference,
+    Equivalence: Made.equivalence,
+    Within: Made.within,
+    Method: Made.method,
+    Matched: Made.matched,
+    Flags: Made.flags,
+}
+
+
+def _further() -> list[Cell]:
+    """Return the attacks that the claim on flags asks for besides the checks."""
+    return [
+        ("attacks-strong", name, 1.0, "accuracy") for name in ("hopskipjump-l2", "transfer-linf")
+    ]
+
+
+def _index(alpha: float) -> float:
+    """Return the selectivity of an alpha: a third of that of 0 at -3, twice that at 2."""
+    return 0.2 * math.exp(0.35 * alpha)
+
+
+def _still(cell: Cell, alpha: float, tested: bool) -> float:
+    """Return what networks are where no claim moves them."""
+    if cell == _cells(INDEX)[0]:
+        return MIDDLE if tested else _index(alpha)
+    return CLEAR if cell == _cells(CLEAN)[0] else MIDDLE
+
+
+def _slope(test: Trend | NoTrend, size: float) -> float:
+    """Return twice the smallest slope that counts, on all scales."""
+    if test.scales:
+        ways = {"points": 1.0, "ratio": CLEAR, "log odds": MIDDLE * (1 - MIDDLE)}
+        return 2 * max(each * ways[scale] for scale, each in test.scales.items())
+    return 2 * (size or USUAL)
+
+
+def _compared(test: Difference | Equivalence, alpha: float) -> bool:
+    low, high = test.between or (-math.inf, math.inf)
+    return low <= alpha <= high and alpha != 0
+
+
+def read_by(test: Test) -> list[Reading]:
+    """Return all that a test reads, what it is set beside included."""
+    named = [getattr(test, name, None) for name in ("reading", "less", "match")]
+    choice = getattr(test, "choose", None)
+    named += [choice.reading if choice else None]
+    if getattr(test, "along", "") == "selectivity":
+        named += [INDEX]
+    if getattr(test, "scales", None) or isinstance(test, Method):
+        named += [CLEAN]
+    return [each for each in named if each is not None]
+
+
+def _cells(reading: Reading) -> list[Cell]:
+    every = {"corruptions": CORRUPTIONS, "representation": (CORRUPTIONS[0], "paper-pgd")}
+    names = reading.conditions or every.get(reading.suite, ("clean",))
+    return [
+        (reading.suite, name, level, reading.metric)
+        for name in names
+        if name not in reading.without
+        for level in reading.levels or (1.0,)
+    ]
+
+
+def outcomes(made: Made, runs: int, family: int = 1) -> Counter[str]:
+    """Return how often a claim, tested in a family of so many, comes to each verdict."""
+    about = About("made", (made.claim.networks or ("m/d",))[0])
+    found: Counter[str] = Counter()
+    for rows in made.drawn(runs):
+        (verdict,) = judge(rows, [made.claim], about).verdicts
+        sure = verdict.p is None or verdict.p * family <= 0.05
+        found[verdict.verdict if sure else "inconclusive"] += 1
+    return found
+
+
+def wrong(made: Made, found: Counter[str]) -> float:
+    """Return the share of verdicts that are not true in a world."""
+    refuted = [REFUTED, NOT_MONOTONE, SCALED]
+    false = {True: refuted, False: [SUPPORTED], None: []}[made.truth]
+    return sum(found[each] for each in false) / found.total()
+
+
+def spreads(folder: Path, claims: list[Claim]) -> dict[Reading, float]:
+    """Return the standard deviation between seeds of what claims read, as a study has it."""
+    ((store,), known) = open_studies(folder.parent, folder.name), {}
+    rows = current_rows(store, None)
+    rows = rows[rows["layer"].isna()]
+    for reading in {each for claim in claims for test in claim.tests for each in read_by(test)}:
+        try:
+            means = means_of(groups_of(rows, read(rows, reading)))
+        except UntestedError:
+            continue
+        known[reading] = math.sqrt(float(np.median([each.variance for each in means.values()])))
+    return known
+
+
+def main(path: str | None = None) -> None:
+    """Print, as Markdown, the power of each claim, and how often it is wrongly decided."""
+    claims = [claim for claim in shipped_claims() if not isinstance(claim.tests[0], Flags)]
+    known = spreads(Path(path), claims) if path else {}
+    sizes = [str(each) for each in SEEDS]
+    _print(["claim", *(f"power, {n} seeds" for n in sizes), "wrongly decided", "at"])
+    _print(["---"] * (len(sizes) + 3))
+    for claim in claims:
+        powers, worst = [], (0.0, "-")
+        for seeds in SEEDS:
+            for world in WORLDS:
+                made = Made(claim, world, seeds, known)
+                found = outcomes(made, RUNS)
+                worst = max(worst, (wrong(made, found), f"{world}, {seeds} seeds"))
+            found = outcomes(Made(claim, "true", seeds, known), RUNS, FAMILY)
+            powers.append(f"{found[SUPPORTED] / RUNS:.2f}")
+        _print([claim.id, *powers, f"{100 * worst[0]:.1f} %", worst[1]])
+
+
+def _print(words: list[str]) -> None:
+    sys.stdout.write(f"| {' | '.join(words)} |\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
