@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from selbench.analyses.axes import best_axes, rotated_selectivity
     from selbench.analyses.dimension import components, participation_ratio, spectrum_of, two_nn
     from selbench.analyses.dimensionality import dimensionality, perturbed_dimensionality
+    from selbench.analyses.discriminability import discriminability, mutual_information
     from selbench.analyses.elasticity import clusterings, contrast, correlation, local_elasticity
     from selbench.analyses.gradients import gradient_norms, input_gradients
     from selbench.analyses.jacobian import jacobian_norms
@@ -22,11 +23,13 @@ __all__ = [
     "contrast",
     "correlation",
     "dimensionality",
+    "discriminability",
     "evaluate",
     "gradient_norms",
     "input_gradients",
     "jacobian_norms",
     "local_elasticity",
+    "mutual_information",
     "participation_ratio",
     "perturbed_dimensionality",
     "rotated_selectivity",
@@ -37,6 +40,7 @@ _MODULES = {
     "analyses.axes": ("best_axes", "rotated_selectivity"),
     "analyses.dimension": ("components", "participation_ratio", "spectrum_of", "two_nn"),
     "analyses.dimensionality": ("dimensionality", "perturbed_dimensionality"),
+    "analyses.discriminability": ("discriminability", "mutual_information"),
     "analyses.elasticity": ("clusterings", "contrast", "correlation", "local_elasticity"),
     "analyses.gradients": ("gradient_norms", "input_gradients"),
     "analyses.jacobian": ("jacobian_norms",),

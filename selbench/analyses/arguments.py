@@ -18,7 +18,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 SLACK = 1e-3  # by which images may leave [0, 1]
 CHOICES = {"columns": ("units", "maps"), "estimator": ("exact", "probes")}
-WHOLE = {"classes": 1, "rotations": 1, "probes": 1, "projections": 1, "shuffles": 0, "seed": 0}
+WHOLE = {
+    "classes": 1,
+    "bins": 1,
+    "rotations": 1,
+    "probes": 1,
+    "projections": 1,
+    "shuffles": 0,
+    "seed": 0,
+}
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:

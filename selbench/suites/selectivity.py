@@ -1,14 +1,17 @@
 """The suite that asks how selective units are, and whether it is their axes that are."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from selbench.analyses.axes import best_axes, rotated_selectivity
-from selbench.analyses.layers import activations, check_finite, find_layers
+from selbench.analyses.discriminability import discriminability, mutual_information
+from selbench.analyses.layers import Layer, activations, check_finite, find_layers
+from selbench.analyses.selectivity import SHUFFLES, labelings_of
 from selbench.datasets import Split, limited
-from selbench.metrics import METRICS, NUMBER, Metric, Panel, Rows
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
 from selbench.randomness import seeded
 from selbench.stats import prediction_interval
 from selbench.store import Measurement
@@ -24,12 +27,14 @@ EXAMINED = 2000  # images on which other axes are tried
 
 @SUITES
 def selectivity(setting: Setting) -> list[Work]:
-    """Class selectivity of every layer: its distribution, null, other axes, under perturbation."""
+    """Class selectivity of every layer: null, other axes and indices, under perturbation."""
     axes = partial(_measure_axes, layers=setting.mechanism.layers)
+    indices = partial(_measure_indices, layers=setting.mechanism.layers)
     source = looked_at("original", setting)
     return [
         *class_index(setting),
         Analysis("selectivity", "axes", axes, Passes(1), EXAMINED, source=source),
+        Analysis("selectivity", "indices", indices, Passes(1), EXAMINED, source=source),
         *representations(setting),
     ]
 
@@ -38,14 +43,8 @@ def _measure_axes(
     model: nn.Module, split: Split, classes: int, layers: str | None
 ) -> list[Measurement]:
     split = limited(split, EXAMINED)
-    watched = find_layers(model, split.images, layers)
-    batches = [
-        points for (points,) in activations(model, (split.images,), layers, "units", watched)
-    ]
     rows: list[Measurement] = []
-    for layer, parts in zip(watched, zip(*batches, strict=True), strict=True):
-        units = torch.cat(parts)
-        check_finite([layer], [units])
+    for layer, units in _units(model, split, layers):
         generator = seeded(f"axes/{layer.number}", 0)
         rotated = rotated_selectivity(units, split.labels, classes, ROTATIONS, generator)
         low, high = prediction_interval(rotated.tolist())
@@ -59,6 +58,42 @@ def _measure_axes(
         }
         rows += of_layer(layer, values, len(split))
     return summarised(rows)
+
+
+def _measure_indices(
+    model: nn.Module, split: Split, classes: int, layers: str | None
+) -> list[Measurement]:
+    """Measure mutual information and d', and both with the labels shuffled."""
+    split = limited(split, EXAMINED)
+    labelings = labelings_of(split.labels, SHUFFLES)
+    rows: list[Measurement] = []
+    for layer, units in _units(model, split, layers):
+        values = {}
+        for name, index in (
+            ("mutual_information", mutual_information),
+            ("d_prime", discriminability),
+        ):
+            own, *shuffled = (_mean(index(units, labels, classes)) for labels in labelings)
+            values |= {name: own, f"{name}_null": sum(shuffled) / len(shuffled)}
+        rows += of_layer(layer, values, len(split))
+    return summarised(rows)
+
+
+def _mean(values: Tensor) -> float:
+    """Return the mean over the units that have a number; NaN where none has."""
+    return values.nanmean().item()
+
+
+def _units(model: nn.Module, split: Split, layers: str | None) -> Iterator[tuple[Layer, Tensor]]:
+    """Yield every layer with its units on all images."""
+    watched = find_layers(model, split.images, layers)
+    batches = [
+        points for (points,) in activations(model, (split.images,), layers, "units", watched)
+    ]
+    for layer, parts in zip(watched, zip(*batches, strict=True), strict=True):
+        units = torch.cat(parts)
+        check_finite([layer], [units])
+        yield layer, units
 
 
 METRICS(
@@ -88,3 +123,37 @@ METRICS(
         panel=Panel("selectivity", "the best axis for each class"),
     )
 )
+for _name, _label, _meaning, _unit, _source in (
+    (
+        "mutual_information",
+        "information",
+        "mutual information between the class and a unit's binned activity, mean over layers",
+        Unit("bits", decimals=3),
+        "arXiv:1803.06959",
+    ),
+    (
+        "d_prime",
+        "d'",
+        "distance between the mean of a unit's best class and that of all other images, in "
+        "standard deviations, mean over layers",
+        Unit(decimals=2),
+        "Green & Swets, 1966",
+    ),
+):
+    for _suffix in ("", "_null"):
+        METRICS(
+            Metric(
+                f"{_name}{_suffix}",
+                f"{_label} null" if _suffix else _label,
+                f"{_meaning}: labels shuffled" if _suffix else _meaning,
+                "selectivity",
+                Rows(("selectivity",), f"{_name}{_suffix}", ("indices",)),
+                unit=_unit,
+                better=0,
+                bounds=AMOUNT,
+                source=_source,
+                table="other indices",
+                rare=True,
+                null_of=_name if _suffix else "",
+            )
+        )

@@ -1,0 +1,119 @@
+"""Other answers to how selective a unit is: mutual information with the class, and d'.
+
+The class selectivity index compares two means. A unit that tells many classes apart, a little each,
+has a low index and much information; one whose two means differ by less than it varies from image
+to image has a high index and a low d'.
+"""
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from selbench.analyses.arguments import checked
+from selbench.errors import SelbenchError
+
+BINS = (
+    16  # of equal width between a unit's smallest and largest activity; the paper names no number
+)
+COUNTED = 2**24  # cells of tables of counts that are held at once
+
+
+@checked
+def mutual_information(
+    units: Float[Tensor, "examples units"],
+    labels: Int64[Tensor, " examples"],
+    classes: int,
+    bins: int = BINS,
+) -> Float64[Tensor, " units"]:
+    """Return the mutual information between the class and each unit's binned activity, in bits.
+
+    It lies between 0 and log2 of the number of classes, and is too large by about
+    (bins - 1) (classes - 1) / (2 examples ln 2), so that it means something beside that of shuffled
+    labels. Morcos et al., 2018, arXiv:1803.06959, section A.5, for whom it is the index's control;
+    bins of equal width, and how many, are ours.
+
+    Args:
+        units: activities.
+        labels: of the examples.
+        classes: number of classes.
+        bins: how many.
+
+    Raises:
+        SelbenchError: for wrong arguments.
+    """
+    _check(units, labels, classes)
+    size = max(1, COUNTED // (classes * bins))
+    parts = [_information(few, labels, classes, bins) for few in units.double().split(size, 1)]
+    return torch.cat(parts)
+
+
+@checked
+def discriminability(
+    units: Float[Tensor, "examples units"], labels: Int64[Tensor, " examples"], classes: int
+) -> Float64[Tensor, " units"]:
+    """Return d' of each unit: of the class with the largest mean against all other images.
+
+    d' = (mu_max - mu_rest) / sqrt((var_max + var_rest) / 2), the distance of two means in units of
+    the standard deviation from image to image (Green & Swets, 1966, Signal detection theory and
+    psychophysics). The class is that of the class selectivity index; the rest are all images of
+    other classes, each alike. 0 for a unit that never changes, NaN for one that changes between
+    the two but within neither.
+
+    Args:
+        units: activities.
+        labels: of the examples.
+        classes: number of classes.
+
+    Raises:
+        SelbenchError: for wrong arguments, and fewer than 2 classes.
+    """
+    _check(units, labels, classes)
+    values = units.double()
+    values = values - values.mean(0)  # so that squares lose no digits
+    members = torch.nn.functional.one_hot(labels, classes).double()
+    counts = members.sum(0)
+    if (counts > 0).sum() < 2:
+        raise SelbenchError("d' needs examples of at least 2 classes")
+    sums, squares = members.T @ values, members.T @ values.square()
+    means = (sums / counts.clamp(min=1)[:, None]).masked_fill(counts[:, None] == 0, -torch.inf)
+    best = means.argmax(0, keepdim=True)
+    own = [each.gather(0, best)[0] for each in (sums, squares)]
+    size = counts[best[0]]
+    mean, spread = _moments(own[0], own[1], size)
+    rest = _moments(sums.sum(0) - own[0], squares.sum(0) - own[1], len(labels) - size)
+    gap, scale = mean - rest[0], ((spread + rest[1]) / 2).sqrt()
+    still = (values == 0).all(0)
+    return torch.where(still, 0, torch.where(scale > 0, gap / scale, torch.nan))
+
+
+def _moments(sums: Tensor, squares: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    mean = sums / counts
+    return mean, (squares / counts - mean.square()).clamp(min=0)
+
+
+def _information(
+    units: Float64[Tensor, "examples few"], labels: Tensor, classes: int, bins: int
+) -> Float64[Tensor, " few"]:
+    low, high = units.aminmax(dim=0)
+    width = torch.where(high > low, high - low, 1)
+    binned = ((units - low) / width * bins).long().clamp_(max=bins - 1)
+    count = units.shape[1]
+    places = (torch.arange(count, device=units.device) * classes + labels[:, None]) * bins + binned
+    table = torch.bincount(places.flatten(), minlength=count * classes * bins).double()
+    joint = table.view(count, classes, bins) / len(labels)
+    of_class, of_bin = joint.sum(2, keepdim=True), joint.sum(1, keepdim=True)
+    terms = torch.special.xlogy(joint, joint / (of_class * of_bin).clamp(min=1e-300))
+    information: Tensor = terms.sum((1, 2)) / torch.log(torch.tensor(2.0))
+    return information.clamp(min=0)
+
+
+def _check(units: Tensor, labels: Tensor, classes: int) -> None:
+    if not len(units):
+        raise SelbenchError("units of at least 1 example are needed, got none")
+    if not bool(units.isfinite().all()):
+        raise SelbenchError("units hold NaN or infinity; has the network's training diverged?")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise SelbenchError(
+            f"labels are in 0 to {classes - 1} for {classes} classes, got {labels.min().item()} to "
+            f"{labels.max().item()}"
+        )
