@@ -330,14 +330,15 @@ def selectivity_index(
             f"unit {unit + 1} responds with {low[unit]:.3g} on average to a class, and the class "
             "selectivity index needs activity that is not negative; take the outputs of ReLUs"
         )
-    return _index(means, present, epsilon)
+    return index_of(means, present, epsilon)
 
 
-def _index(
+def index_of(
     means: Float[Tensor, "classes units"],
     present: Bool[Tensor, " classes"],
-    epsilon: float | Tensor,
+    epsilon: float | Tensor = EPSILON,
 ) -> Float[Tensor, " units"]:
+    """Return `selectivity_index` of means that are known not to be negative."""
     absent = ~present[:, None]
     largest = means.masked_fill(absent, -torch.inf).amax(0)
     total = means.masked_fill(absent, 0).sum(0)
@@ -369,5 +370,5 @@ def mean_selectivity(
         activity = means.detach().sum(0) / present.sum()
         each = [part.mean().expand(len(part)) for part in activity.split(widths)]
         epsilon = (relative * torch.cat(each)).clamp(min=EPSILON)
-    index = _index(means, present, epsilon)
+    index = index_of(means, present, epsilon)
     return torch.stack([part.mean() for part in index.split(widths)]).mean()

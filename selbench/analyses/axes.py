@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selbench.analyses.arguments import checked
 from selbench.errors import SelbenchError
-from selbench.selectivity import EPSILON, class_means, selectivity_index
+from selbench.selectivity import EPSILON, class_means, index_of
 from selbench.types import Labels, Units
 
 STARTS = 2  # of gradient ascent, for every class
@@ -63,9 +63,9 @@ def rotated_selectivity(
     points = units.double()
     values = []
     for _ in range(rotations):
-        rotation = random_rotation(units.shape[1], generator).to(points.device)
-        rotated = rectified(points @ rotation)
-        values.append(selectivity_index(*class_means(rotated, labels, classes)).mean())
+        rotation = random_rotation(units.shape[1], generator)
+        rotated = rectified(points @ rotation.to(points.device, non_blocking=True))
+        values.append(index_of(*class_means(rotated, labels, classes)).mean())
     return torch.stack(values)
 
 

@@ -1,10 +1,11 @@
 """How many dimensions points fill: principal components, participation ratio, neighbours."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from selbench.errors import SelbenchError
@@ -45,7 +46,21 @@ class Scatter:
 
     def spectrum(self) -> Float64[Tensor, " columns"]:
         """Return the variances along the principal components, the largest first."""
-        return _cleaned(torch.linalg.eigvalsh(self._products), self.mean, self.count)
+        return spectra([self])[0]
+
+
+def spectra(scatters: Sequence[Scatter]) -> list[Float64[Tensor, " _"]]:
+    """Return the spectrum of each; those of one width together, as a GPU is waited for each time.
+
+    That takes the same steps as one after the other.
+    """
+    found: dict[int, Float64[Tensor, " columns"]] = {}
+    for width in dict.fromkeys(len(each.mean) for each in scatters):
+        own = [place for place, each in enumerate(scatters) if len(each.mean) == width]
+        products = torch.stack([scatters[place]._products for place in own])
+        for place, values in zip(own, torch.linalg.eigvalsh(products), strict=True):
+            found[place] = _cleaned(values, scatters[place].mean, scatters[place].count)
+    return [found[place] for place in range(len(scatters))]
 
 
 def spectrum_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " smaller"]:
@@ -58,6 +73,11 @@ def spectrum_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " s
         ValueError: for points that are NaN or infinite.
     """
     _check_finite(points)
+    return variances_of(points)
+
+
+def variances_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " smaller"]:
+    """Return `spectrum_of` finite points."""
     if len(points) >= points.shape[1]:
         scatter = Scatter(points.shape[1], points.device)
         for batch in points.split(CHUNK):
@@ -77,9 +97,8 @@ def _cleaned(values: Tensor, mean: Tensor, count: int) -> Tensor:
     if count < 2:
         raise SelbenchError(f"dimensionality needs at least 2 samples, got {count}")
     variances = (values.flip(0) / (count - 1)).clamp_(min=0)
-    if variances.sum() <= NEGLIGIBLE * mean.square().sum():
-        return torch.zeros_like(variances)
-    return variances
+    negligible = variances.sum() <= NEGLIGIBLE * mean.square().sum()
+    return variances.masked_fill_(negligible, 0)
 
 
 def components(spectrum: Float64[Tensor, " columns"], fraction: float) -> int:
@@ -92,12 +111,16 @@ def components(spectrum: Float64[Tensor, " columns"], fraction: float) -> int:
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"the fraction must be above 0 and at most 1, got {fraction}")
+    return int(component_count(spectrum, fraction))
+
+
+def component_count(spectrum: Float64[Tensor, " columns"], fraction: float) -> Int64[Tensor, ""]:
+    """Return `components` where the spectrum lies."""
     explained = spectrum.cumsum(0)
     total = explained[-1]
-    if total == 0:
-        return 0
     # What is missing for rounding alone is not missing.
-    return int((explained < fraction * (1 - 1e-12) * total).sum()) + 1
+    count = (explained < fraction * (1 - 1e-12) * total).sum() + 1
+    return count.masked_fill_(total == 0, 0)
 
 
 def participation_ratio(spectrum: Float64[Tensor, " columns"]) -> float:
@@ -105,8 +128,13 @@ def participation_ratio(spectrum: Float64[Tensor, " columns"]) -> float:
 
     It is d where d components share the variance evenly.
     """
+    return participation(spectrum).item()
+
+
+def participation(spectrum: Float64[Tensor, " columns"]) -> Float64[Tensor, ""]:
+    """Return `participation_ratio` where the spectrum lies."""
     squares = spectrum.square().sum()
-    return (spectrum.sum().square() / squares).item() if squares > 0 else 0.0
+    return (spectrum.sum().square() / squares).masked_fill_(squares <= 0, 0)
 
 
 @dataclass(frozen=True)
@@ -135,21 +163,33 @@ def two_nn(points: Float[Tensor, "samples columns"]) -> Neighbours:
         ValueError: for points that are NaN or infinite.
     """
     _check_finite(points)
+    dimension, duplicates = neighbours(points)
+    return Neighbours(dimension.item(), duplicates)
+
+
+def neighbours(
+    points: Float[Tensor, "samples columns"],
+) -> tuple[Float64[Tensor, ""], int]:
+    """Return dimension and duplicates as `two_nn`, of finite points; the former where they lie."""
     distinct = torch.unique(points, dim=0)
     duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
-        return Neighbours(0.0, duplicates)
+        return points.new_zeros((), dtype=torch.float64), duplicates
     centred = distinct.double() - distinct.mean(0, dtype=torch.float64)
-    return Neighbours(dimension_of_ratios(_neighbour_ratios(centred)), duplicates)
+    return _dimension(_neighbour_ratios(centred)), duplicates
 
 
 def dimension_of_ratios(ratios: Float64[Tensor, " samples"]) -> float:
     """Return the dimension told by the ratios r2 / r1 of at least 3 points; see `two_nn`."""
+    return _dimension(ratios).item()
+
+
+def _dimension(ratios: Float64[Tensor, " samples"]) -> Float64[Tensor, ""]:
     kept = ratios.sort().values[: int(len(ratios) * (1 - DISCARDED))]
     below = torch.arange(1, len(kept) + 1, dtype=torch.float64, device=kept.device) / len(ratios)
     x, y = kept.log(), -(1 - below).log()
     squares = x @ x
-    return ((x @ y) / squares).item() if squares > 0 else math.inf
+    return ((x @ y) / squares).masked_fill_(squares <= 0, math.inf)
 
 
 def _neighbour_ratios(points: Float64[Tensor, "samples columns"]) -> Float64[Tensor, " samples"]:

@@ -12,17 +12,18 @@ from itertools import chain
 from math import prod
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from selbench.analyses.arguments import checked
 from selbench.analyses.dimension import (
     FRACTIONS,
     Scatter,
-    components,
-    participation_ratio,
-    spectrum_of,
-    two_nn,
+    component_count,
+    neighbours,
+    participation,
+    spectra,
+    variances_of,
 )
 from selbench.analyses.layers import Columns, Layer, activations, check_finite, find_layers
 from selbench.errors import SelbenchError
@@ -163,8 +164,9 @@ class Clouds:
     def add(self, points: Sequence[Float[Tensor, "batch _"]]) -> None:
         """Take a batch of every layer's points in."""
         check_finite(self.layers, points)
-        count = len(points[0])
-        chosen = self._chosen[self._count : self._count + count].to(points[0].device)
+        count, device = len(points[0]), points[0].device
+        (chosen,) = self._chosen[self._count : self._count + count].nonzero(as_tuple=True)
+        chosen = chosen.to(device, non_blocking=True)
         for kept, scatter, batch in zip(self._points, self._scatters, points, strict=True):
             kept.append(batch if scatter is None else batch[chosen])
             if scatter is not None:
@@ -173,22 +175,38 @@ class Clouds:
 
     def measure(self) -> list[Dimensionality]:
         """Return every layer's dimensionality, once all points are in."""
-        return [self._measured(place) for place in range(len(self.layers))]
+        scattered = iter(spectra([each for each in self._scatters if each is not None]))
+        spectra_ = [None if each is None else next(scattered) for each in self._scatters]
+        parts = [self._numbers(*each) for each in zip(self._points, spectra_, strict=True)]
+        # One look at all numbers: a GPU is waited for.
+        numbers = torch.stack([found for found, _ in parts]).tolist()
+        return [
+            Dimensionality(
+                layer,
+                self.samples,
+                columns,
+                {fraction: int(count) for fraction, count in zip(FRACTIONS, counts, strict=True)},
+                ratio,
+                dimension,
+                duplicates,
+            )
+            for layer, columns, (*counts, ratio, dimension), (_, duplicates) in zip(
+                self.layers, self.columns, numbers, parts, strict=True
+            )
+        ]
 
-    def _measured(self, place: int) -> Dimensionality:
-        layer, scatter = self.layers[place], self._scatters[place]
-        points = torch.cat(self._points[place])
-        spectrum = spectrum_of(points) if scatter is None else scatter.spectrum()
-        near = two_nn(points if scatter is not None else points[self._chosen.to(points.device)])
-        return Dimensionality(
-            layer,
-            self.samples,
-            self.columns[place],
-            {fraction: components(spectrum, fraction) for fraction in FRACTIONS},
-            participation_ratio(spectrum),
-            near.dimension if spectrum.sum() > 0 else 0.0,
-            near.duplicates,
-        )
+    def _numbers(
+        self, kept: Sequence[Tensor], spectrum: Float64[Tensor, " columns"] | None
+    ) -> tuple[Float64[Tensor, " numbers"], int]:
+        """Return the components for `FRACTIONS`, the ratio and TwoNN; and the duplicates."""
+        points = near = torch.cat(list(kept))
+        if spectrum is None:
+            (chosen,) = self._chosen.nonzero(as_tuple=True)
+            spectrum, near = variances_of(points), points[chosen.to(points.device)]
+        dimension, duplicates = neighbours(near)
+        dimension = dimension.masked_fill(spectrum.sum() <= 0, 0)
+        counts = [component_count(spectrum, fraction).double() for fraction in FRACTIONS]
+        return torch.stack([*counts, participation(spectrum), dimension]), duplicates
 
 
 def measured(

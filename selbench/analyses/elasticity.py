@@ -92,15 +92,18 @@ def local_elasticity(
         raise SelbenchError("the network has no parameters, and local elasticity moves them")
     before = _logits(network, start, points)
     _check_finite(before, "the network returns NaN or infinity; has its training diverged?")
-    relative, kernel = [], []
-    for own, label in enumerate(labels.tolist()):
-        direction, length = _residual(before[own], label)
+    residuals = [_residual(*each) for each in zip(before, labels.tolist(), strict=True)]
+    lengths = torch.stack([length for _, length in residuals]).tolist()
+    relative, kernel, finite = [], [], []
+    for own, ((direction, _), length) in enumerate(zip(residuals, lengths, strict=True)):
         step = learning_rate * max(length, SHORTEST)
         moved = _descended(network, start, points[own : own + 1], direction, step)
         change = before - _logits(network, moved, points)
-        _check_finite(change, f"a step with learning rate {learning_rate:g} leads to NaN; lower it")
+        finite.append(change.isfinite().all())
         relative.append(_relative(change, own))
         kernel.append(change @ direction / step)
+    if not torch.stack(finite).all():
+        raise NotFiniteError(f"a step with learning rate {learning_rate:g} leads to NaN; lower it")
     return Elasticity(torch.stack(relative), torch.stack(kernel))
 
 
@@ -236,7 +239,7 @@ def _representations(model: nn.Module, images: Images, layers: str | None) -> di
 
 def _residual(
     logits: Float64[Tensor, " classes"], label: int
-) -> tuple[Float64[Tensor, " classes"], float]:
+) -> tuple[Float64[Tensor, " classes"], Float64[Tensor, ""]]:
     """Return the direction and the length of softmax minus one-hot, however near 0 it is."""
     log_probabilities = logits.log_softmax(0)
     log_probabilities[label] = -torch.inf
@@ -244,7 +247,7 @@ def _residual(
     residual = (log_probabilities - largest).exp()
     residual[label] = -residual.sum()
     length = residual.norm()
-    return residual / length, (length * largest.exp()).item()
+    return residual / length, length * largest.exp()
 
 
 def _descended(
@@ -275,9 +278,9 @@ def _logits(
 
 def _relative(change: Float64[Tensor, "batch classes"], own: int) -> Float64[Tensor, " batch"]:
     sizes: Tensor = change.norm(dim=1)
-    if sizes[own] == 0:
-        sizes = torch.zeros_like(sizes)
-        sizes[own] = 1
+    alone = torch.zeros_like(sizes)
+    alone[own] = 1
+    sizes = torch.where(sizes[own] == 0, alone, sizes)
     return sizes / sizes[own]
 
 

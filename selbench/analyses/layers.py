@@ -219,12 +219,13 @@ def units_of(outputs: Tensor) -> Units:
 
 def check_finite(layers: Sequence[Layer], values: Sequence[Tensor]) -> None:
     """Raise `NotFiniteError` naming the first layer with values that are not finite."""
-    for layer, value in zip(layers, values, strict=True):
-        if not value.isfinite().all():
-            raise NotFiniteError(
-                f"layer {layer.number} ({layer.name}) returns NaN or infinity; has the network's "
-                "training diverged?"
-            )
+    finite = torch.stack([value.isfinite().all() for value in values])
+    if not finite.all():
+        layer = layers[finite.tolist().index(False)]
+        raise NotFiniteError(
+            f"layer {layer.number} ({layer.name}) returns NaN or infinity; has the network's "
+            "training diverged?"
+        )
 
 
 def thirds(count: int) -> dict[str, range]:

@@ -12,7 +12,7 @@ from selbench.analyses.arguments import checked
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
 from selbench.errors import NegativeActivityError, SelbenchError
 from selbench.randomness import seeded
-from selbench.selectivity import selectivity_index
+from selbench.selectivity import index_of, selectivity_index
 from selbench.types import Images, Labels, Pixels
 
 SHUFFLES = 10  # of the labels, for the null
@@ -54,7 +54,9 @@ class ClassSums:
     ) -> None:
         self._layers, self._labelings, self._classes = layers, labelings, classes
         self._sums: Tensor | None = None
-        self._counts = torch.zeros(len(labelings), classes, dtype=torch.float64)
+        self._counts = torch.zeros(
+            len(labelings), classes, dtype=torch.float64, device=labelings.device
+        )
         self.count = 0
 
     def add(self, units: Sequence[Float[Tensor, "batch _"]]) -> None:
@@ -65,7 +67,7 @@ class ClassSums:
         members = F.one_hot(part, self._classes).double()  # labelings x batch x classes
         sums = members.transpose(1, 2) @ together
         self._sums = sums if self._sums is None else self._sums.add_(sums)
-        self._counts = self._counts.to(members.device) + members.sum(1)
+        self._counts += members.sum(1)
         self.count += len(together)
 
     def measure(self) -> list[LayerSelectivity]:
@@ -74,18 +76,27 @@ class ClassSums:
         Raises:
             SelbenchError: for fewer than 2 classes, and for units with a negative mean.
         """
-        if self._sums is None or (self._counts[0] > 0).sum() < 2:
+        if self._sums is None:
             raise SelbenchError(FEW)
         means = self._sums / self._counts.clamp(min=1)[..., None]
+        # Of all layers at once, as a GPU is waited for.
+        present, negative = torch.stack([(self._counts[0] > 0).sum(), (means < 0).sum()]).tolist()
+        if present < 2:
+            raise SelbenchError(FEW)
         dead = (self._sums[0] == 0).all(0)
         widths = [layer.units for layer in self._layers]
         by_layer = zip(self._layers, means.split(widths, 2), dead.split(widths), strict=True)
-        return [self._indexed(layer, part, silent) for layer, part, silent in by_layer]
+        return [
+            self._indexed(layer, part, silent, not negative) for layer, part, silent in by_layer
+        ]
 
-    def _indexed(self, layer: Layer, means: Tensor, dead: Tensor) -> LayerSelectivity:
+    def _indexed(
+        self, layer: Layer, means: Tensor, dead: Tensor, positive: bool
+    ) -> LayerSelectivity:
         present = self._counts > 0
+        index = index_of if positive else selectivity_index
         try:
-            indices = [selectivity_index(m, p) for m, p in zip(means, present, strict=True)]
+            indices = [index(m, p) for m, p in zip(means, present, strict=True)]
         except NegativeActivityError as problem:
             raise NegativeActivityError(
                 f"layer {layer.number} ({layer.name}): {problem}"
@@ -132,5 +143,5 @@ def labelings_of(labels: Labels, shuffles: int) -> Int64[Tensor, "labelings exam
     """Return the labels, and below them the labels in several random orders."""
     generator = seeded("selectivity/null", 0)
     orders = [torch.randperm(len(labels), generator=generator) for _ in range(shuffles)]
-    shuffled = [labels[order.to(labels.device)] for order in orders]
+    shuffled = [labels[order.to(labels.device, non_blocking=True)] for order in orders]
     return torch.stack([labels, *shuffled])

@@ -177,12 +177,11 @@ def _selectivity(total: ClassSums) -> list[Measurement]:
         found = total.measure()
     except NegativeActivityError:
         return []
+    means = torch.stack([each.index.mean() for each in found]).tolist()
     return [
         row
-        for each in found
-        for row in of_layer(
-            each.layer, {"selectivity_index": each.index.mean().item()}, total.count
-        )
+        for each, mean in zip(found, means, strict=True)
+        for row in of_layer(each.layer, {"selectivity_index": mean}, total.count)
     ]
 
 

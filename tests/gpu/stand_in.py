@@ -205,6 +205,8 @@ def standing_in(patch):
     patch.setattr(torch.inference_mode, "__exit__", _leave)
     for sizes in _sizes():
         patch.setitem(sizes, DEVICE.type, sizes["cuda"])
+    # Modules that are converted get other parameters, as what these hold would stay.
+    patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
     patch.setattr(StandIn, "current", made)
     with made:
         yield made
