@@ -10,7 +10,7 @@ from selbench.suites import Analysis, Comparison, Setting, collect
 
 LAYERS = 6
 BUDGET = 20
-QUICK = {("representation", "contrast"), ("selectivity", "clean")}
+QUICK = {("dimensionality", "clean"), ("selectivity", "clean")}
 SETTING = Setting(16, 16, 32, corruptions=("contrast",))
 WORK = [
     *collect(("dimensionality", "selectivity"), SETTING),
