@@ -62,7 +62,7 @@ def summary(cell: Cell, columns: Columns) -> Result:
     }
     if cell.source not in ATTACKS and _finite(columns):
         values |= _errors(columns["confidence"], _correct(columns))
-    checks = [name for name in columns if name.startswith(("masking_", "given_"))]
+    checks = [name for name in columns if name.startswith(("masking_", "given_", "passes_"))]
     values |= {name: _mean(columns[name]) for name in checks}
     return _result(cell, values, columns)
 

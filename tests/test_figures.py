@@ -15,6 +15,7 @@ from selbench.errors import SelbenchError
 from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
 from selbench.figures.corruptions import _cells
+from selbench.figures.cost import costs
 from selbench.leaderboard import current_rows, leaderboard
 from selbench.leaderboard.columns import COLUMNS, WIDE
 from selbench.leaderboard.tables import FORMATS, to_table
@@ -45,6 +46,7 @@ LAYERED = {  # suite, condition, level: metrics of layers
 }
 LACKING = {  # where figures are not called after the suite that they need
     "corruption-differences": ("corruptions", " --suite corruptions"),
+    "cost": ("costs of attacks", " --suite attacks"),
     "tradeoff": (
         "networks under corruptions and attacks",
         " --suite corruptions --suite attacks",
@@ -88,6 +90,9 @@ def attacked(alpha, seed):
     for name in ("fgsm-linf", "pgd-linf", "pgd-l2", "paper-pgd"):
         for level, accuracy in zip(LEVELS, ACCURACY[alpha], strict=True):
             measured = [Measurement("accuracy", accuracy, 100)]
+            if level == LEVELS[-1]:
+                spent = {"passes_forward": 7.0, "passes_gradient": 40.0 * (name != "fgsm-linf")}
+                measured += [Measurement(metric, value, 100) for metric, value in spent.items()]
             yield cell("attacks", name, level, alpha, seed), measured
 
 
@@ -438,3 +443,24 @@ def test_a_metric_of_a_plugin_has_a_panel_in_one_row_alone(store, monkeypatch):
     titles = [axes.get_title() for axes in figure.axes if axes.axison]
     assert "once more" in titles
     assert len(titles) == len(figure.axes) - 1
+
+
+def test_costs_are_passes_and_errors_beside_those_of_the_best_attack():
+    def rows(condition, values, spent):
+        for level, value in zip((1.0, 2.0), values, strict=True):
+            yield "attacks", condition, level, "accuracy", value
+        for metric, value in spent.items():
+            yield "attacks", condition, 2.0, metric, value
+
+    every = [
+        ("clean", "clean", None, "accuracy", 0.9),
+        *rows("fgsm-linf", (0.7, 0.5), {"passes_forward": 2, "passes_gradient": 1}),
+        *rows("pgd-linf", (0.6, 0.5), {"passes_forward": 3, "passes_gradient": 80}),
+        *rows("noise-l2", (0.9, 0.9), {"passes_forward": 5, "passes_gradient": 0}),
+        *rows("paper-pgd", (0.6, 0.5), {"passes_forward": 1, "passes_gradient": 40}),
+    ]
+    names = ["suite", "condition", "level", "metric", "value"]
+    table = costs(pd.DataFrame(every, columns=names).assign(subject="a"))
+    assert table["attack"].tolist() == ["fgsm-linf", "pgd-linf"]  # noise finds no error at all
+    assert table["passes"].tolist() == [4, 163]
+    assert table["found"].tolist() == pytest.approx([(0.2 + 0.4) / (0.3 + 0.4), 1])

@@ -146,3 +146,15 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
         )
     )
     METRICS(in_files(_metric))
+    METRICS(
+        Metric(
+            f"pgd_margin_{_norm}",
+            f"PGD margin {_short}",
+            f"accuracy under PGD whose restarts climb the margin ({_words}), averaged over budgets",
+            "attacks-strong",
+            Rows(("attacks-strong",), conditions=(f"pgd-margin-{_norm}",)),
+            source="arXiv:1608.04644",
+            table=TABLE,
+            rare=True,
+        )
+    )

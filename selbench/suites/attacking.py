@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from selbench.attacks.folding import searched
+from selbench.attacks.folding import Searched, searched
 from selbench.attacks.gradient import Attacked
 from selbench.attacks.ladder import Decided
 from selbench.chunks import few
@@ -22,16 +22,32 @@ from selbench.outcomes import OUTCOME, Columns, outcome
 from selbench.store import Cell
 from selbench.store.parts import Part, Parts, name_of
 from selbench.training import to_images
-from selbench.types import Examples
+from selbench.types import Examples, Images
 
 GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
 # Of attacks whose chunks are kept: what a kill costs, and after how many images they may stop.
 CHUNK = {"cpu": 64, "cuda": 512}
 SAVED = "saved "  # before the names of adversarials in a part
 
+PASSES = ("passes_forward", "passes_gradient")  # of an image, for all budgets together
+
 Attacking = Callable[..., list[Attacked]]  # (networks, images, labels, examples), by budget
 Step = Callable[[int], None]  # called with the number of images that a chunk had
 Order = Int64[Tensor, " chosen"]
+
+
+class Counting(nn.Module):
+    """A network that counts the images that pass it: forward alone, and forward for a gradient."""
+
+    def __init__(self, network: nn.Module, counts: dict[str, int]) -> None:
+        super().__init__()
+        self.network, self._counts = network, counts
+
+    def forward(self, images: Images) -> Tensor:
+        followed = torch.is_grad_enabled() and images.requires_grad
+        self._counts[PASSES[followed]] += len(images)
+        logits: Tensor = self.network(images)
+        return logits
 
 
 @dataclass(frozen=True)
@@ -83,10 +99,10 @@ def run_attack(
         clean, label, example, and for every budget with images of its own the adversarial and
         the prediction, by name.
     """
-    first = to_images(split.images[:2])
-    networks = [searched(network, first) for network in networks]
+    first, counts = to_images(split.images[:2]), dict.fromkeys(PASSES, 0)
+    networks = [_counted(searched(network, first), counts) for network in networks]
     wanted = split.examples[:save]
-    run = partial(attack_chunk, attack, budgets, networks, save=wanted)
+    run = partial(attack_chunk, attack, budgets, networks, counts=counts, save=wanted)
     found = []
     for chunk in (
         split.batches(max(save, few(split.images, GROUP)))
@@ -103,9 +119,14 @@ def attack_chunk(
     budgets: Sequence[float],
     networks: Sequence[nn.Module],
     chunk: Split,
+    counts: dict[str, int],
     save: Examples,
 ) -> Part:
-    """Attack the images of a chunk, and return what `joined` needs of them, on the CPU."""
+    """Attack the images of a chunk, and return what `joined` needs of them, on the CPU.
+
+    `counts` are those of `Counting`; they begin again.
+    """
+    counts |= dict.fromkeys(PASSES, 0)
     images, labels, examples = to_images(chunk.images), chunk.labels, chunk.examples
     found = attack(*networks, images, labels, examples)
     part: Part = {"example": examples, "label": labels}
@@ -117,6 +138,8 @@ def attack_chunk(
         columns |= result.counts
         if isinstance(result, Decided):
             columns["by"] = result.by
+        if place == len(budgets) - 1:
+            columns |= {n: torch.full(labels.shape, counts[n] / len(labels)) for n in PASSES}
         assert ((columns["prediction"] != labels) == result.fallen).all()
         part |= {f"{place} {name}": column for name, column in columns.items()}
         if result is found[-1] or result.images is not found[-1].images:
@@ -153,10 +176,17 @@ def joined(
     }
 
 
+def _counted(network: nn.Module, counts: dict[str, int]) -> nn.Module:
+    if isinstance(network, Searched):
+        return Searched(Counting(network.search, counts), Counting(network.given, counts))
+    return Counting(network, counts)
+
+
 def _serves(part: Part, chunk: Split, levels: int, save: Examples) -> bool:
     """Say whether a part is of a chunk, and has what is to be saved of it."""
     needed = {"example", "label"}
     needed |= {f"{place} {name}" for place in range(levels) for name in OUTCOME[2:]}
+    needed |= {f"{levels - 1} {name}" for name in PASSES}
     if not needed <= part.keys() or any(part[n].shape[:1] != (len(chunk),) for n in needed):
         return False
     wanted = chunk.examples[torch.isin(chunk.examples, save)].cpu()

@@ -7,6 +7,7 @@ from quick_attacks import each_norm, gradient_free
 
 from selbench.attacks.autoattack import autoattack
 from selbench.attacks.folding import Searched
+from selbench.attacks.gradient import Attacked, logits_of
 from selbench.attacks.ladder import (
     APGD,
     FMN,
@@ -19,7 +20,7 @@ from selbench.attacks.ladder import (
 )
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
-from selbench.outcomes import to_table
+from selbench.outcomes import summary, to_table
 from selbench.store import Cell
 from selbench.suites.bench import run_attack
 
@@ -137,3 +138,23 @@ def test_outcomes_say_what_felled_each_example():
     table = to_table([cell, cell, cell], [outcomes[0], outcomes[1], plain])
     by = table["by"].to_pylist()
     assert by == ["withstood"] * 4 + ["fmn"] * 4 + [None] * 4
+
+
+def test_outcomes_say_how_often_an_image_passed_the_network():
+    network, images = Linear(classes=2), (grey(4) * 255).byte()
+    split = Split(images, network(images / 255).argmax(1), EXAMPLES[:4], "")
+
+    def attack(network, images, labels, examples):
+        network(images[:2])  # half of them
+        points = images.clone().requires_grad_(True)
+        network(points).sum().backward()
+        wrong = torch.ones_like(labels, dtype=torch.bool)
+        return [Attacked(images, logits_of(network, images), ~wrong, labels)] * 2
+
+    outcomes, _ = run_attack(attack, [1.0, 2.0], [network], split)
+    assert "passes_forward" not in outcomes[0]  # they are those of all levels
+    assert outcomes[1]["passes_forward"].tolist() == [1.5] * 4
+    assert outcomes[1]["passes_gradient"].tolist() == [1] * 4
+    cell = Cell("s", "c", 2.0, "", "attack", 1, "", None, "n", None, None, "", "", "")
+    measured = {each.metric: each.value for each in summary(cell, outcomes[1]).measurements}
+    assert (measured["passes_forward"], measured["passes_gradient"]) == (1.5, 1)
