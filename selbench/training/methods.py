@@ -1,9 +1,14 @@
 """What a network learns from: the images, mixtures of augmented ones, or adversarial ones."""
 
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from selbench.attacks.gradient import climb
 from selbench.attacks.norms import NORMS
@@ -63,8 +68,26 @@ def _mixed(pixels: Pixels, generator: torch.Generator) -> Pixels:
     mix = AugMix(all_ops=False)
     mix._sample_dirichlet = _proportions
     seed = torch.randint(2**62, (), generator=generator)
-    with dice(int(seed)):
+    ahead = nullcontext() if pixels.device.type == "cpu" else _Ahead()
+    with dice(int(seed)), ahead:
         return torch.cat([mix(part) for part in pixels.split(ALIKE)])
+
+
+class _Ahead(TorchFunctionMode):
+    """Makes tensors of few numbers on the CPU, and waits for no GPU to bring them there."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call `function` as it would have been, but for `torch.tensor`."""
+        kwargs = dict(kwargs or {})
+        if function is not torch.tensor or kwargs.get("device") is None:
+            return function(*args, **kwargs)
+        return function(*args, **kwargs | {"device": "cpu"}).to(kwargs["device"], non_blocking=True)
 
 
 def _proportions(like: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_map_only
 
@@ -167,39 +168,36 @@ def _line():
     return "a test"
 
 
+class Numbers(TorchFunctionMode):
+    """Has what does not go through operators find the stand-in: numbers that come and go."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.tensor and kwargs.get("device") is not None:
+            device = torch.device(kwargs["device"])
+            return torch.tensor(*args, **kwargs | {"device": None}).to(device)
+        if function in (torch.Tensor.new_tensor, torch.Tensor.tolist):
+            own, *others = args
+            if isinstance(own, Elsewhere) and others:
+                return torch.tensor(*others, **{"dtype": own.dtype} | kwargs).to(DEVICE)
+            if isinstance(own, Elsewhere):
+                self.device.wait("list")
+                return own.held.detach().tolist()
+        return function(*args, **kwargs)
+
+
 @contextmanager
 def standing_in(patch):
-    """Yield a stand-in; `patch` makes what does not go through operators find it."""
-    made = StandIn()
-    tensor, new, tolist, autocast = (
-        torch.tensor,
-        torch.Tensor.new_tensor,
-        torch.Tensor.tolist,
-        torch.autocast,
-    )
-
-    def tensor_of(data, *, device=None, **kinds):
-        if device is None or torch.device(device) != DEVICE:
-            return tensor(data, device=device, **kinds)
-        return tensor(data, **kinds).to(DEVICE)
-
-    def new_of(self, data, **kinds):
-        if not isinstance(self, Elsewhere):
-            return new(self, data, **kinds)
-        return tensor(data, **({"dtype": self.dtype} | kinds)).to(DEVICE)
-
-    def list_of(self):
-        if isinstance(self, Elsewhere):
-            made.wait("list")
-            return tolist(self.held.detach())
-        return tolist(self)
+    """Yield a stand-in; `patch` tells modules of it."""
+    made, autocast = StandIn(), torch.autocast
 
     def casting(kind, *args, **kwargs):
         return nullcontext() if kind == DEVICE.type else autocast(kind, *args, **kwargs)
 
-    patch.setattr(torch, "tensor", tensor_of)
-    patch.setattr(torch.Tensor, "new_tensor", new_of)
-    patch.setattr(torch.Tensor, "tolist", list_of)
     patch.setattr(torch, "autocast", casting)
     patch.setattr(torch.inference_mode, "__enter__", _enter)  # of which such tensors know nothing
     patch.setattr(torch.inference_mode, "__exit__", _leave)
@@ -208,7 +206,7 @@ def standing_in(patch):
     # Modules that are converted get other parameters, as what these hold would stay.
     patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
     patch.setattr(StandIn, "current", made)
-    with made:
+    with made, Numbers(made):
         yield made
 
 

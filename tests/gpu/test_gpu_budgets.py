@@ -169,7 +169,7 @@ def test_others_are_the_places_that_are_left():
     assert others(torch.tensor([], dtype=torch.int64), 2).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(("method", "alpha"), [("standard", 1), ("pgd", 0)])
+@pytest.mark.parametrize(("method", "alpha"), [("standard", 1), ("pgd", 0), ("augmix", 0)])
 def test_training_is_the_same_there_and_waits_for_no_step(gpu, method, alpha):
     split = make_split(pixels(12, 8), torch.arange(12) % 4)
     recipe = Recipe(
