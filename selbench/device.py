@@ -28,7 +28,8 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         with _usable(name):
-            torch.cuda.set_device(device.index or 0)
+            if device.index is not None:
+                torch.cuda.set_device(device)
             torch.empty(1, device=device)
     return device
 

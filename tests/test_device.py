@@ -154,7 +154,7 @@ def gpus(monkeypatch):
 def test_a_gpu_is_the_current_one_before_anything_is_put_there(gpus):
     device = torch.device("cuda:1")
     assert choose_device("cuda:1") == device
-    assert gpus == [("current", 1), ("put", device)]
+    assert gpus == [("current", device), ("put", device)]
 
 
 def test_nothing_is_put_on_the_gpus_of_other_processes(gpus, monkeypatch):

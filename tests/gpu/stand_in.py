@@ -62,13 +62,15 @@ class StandIn(TorchDispatchMode):
     Attributes:
         operators: how many ran.
         waits: how often a program waited, by what for and where.
+        scans: where running sums of fractions were taken along the last axis, which a GPU takes in
+            an order of its own.
     """
 
     current = None
 
     def __init__(self):
         super().__init__()
-        self.operators, self.waits = 0, Counter()
+        self.operators, self.waits, self.scans = 0, Counter(), set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return self.call(function, args, kwargs or {})
@@ -122,6 +124,8 @@ class StandIn(TorchDispatchMode):
                 self.wait("copy of places")
             assert isinstance(args[0], Elsewhere), f"{function} mixes devices in {_line()}"
         elif here:
+            if function is aten.cumsum.default and _fractions_along_the_last(*args[:2]):
+                self.scans.add(_line())
             mixed = [each for each in others if each.dim()]
             assert not mixed, f"{function} mixes devices in {_line()}"
             if function in WAITING:
@@ -156,6 +160,10 @@ def _elsewhere(made):
 def _aliases(function):
     schema = function._schema
     return any(each.alias_info for each in (*schema.arguments, *schema.returns))
+
+
+def _fractions_along_the_last(tensor, axis):
+    return tensor.is_floating_point() and axis % tensor.ndim == tensor.ndim - 1
 
 
 def _line():
