@@ -45,6 +45,7 @@ QUOTED = re.compile(
     re.DOTALL,
 )
 FIGURES = (
+    "ablation",
     "tradeoff",
     "tradeoff-relative",
     "corruptions",

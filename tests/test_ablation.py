@@ -336,7 +336,8 @@ def test_how_often_images_pass_is_no_less_than_they_do(colours):
             Counting.passed += len(images)
             return super().forward(images)
 
-    for piece in SUITES["ablation"](Setting(32, 32, corruptions=("contrast",))):
+    pieces = SUITES["ablation"](Setting(32, 32, corruptions=("contrast",)))
+    for piece in (each for each in pieces if isinstance(each, Ablation)):
         Counting.passed = 0
         model = Counting()
         piece.measure(model, colours, colours.images)

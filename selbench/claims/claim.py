@@ -208,7 +208,10 @@ class Equivalence(Against):
 
 
 class Within(OfNetworks):
-    """The reading differs from another, `less`, of the same network."""
+    """The reading differs from another, `less`, of the same network.
+
+    With a `margin` it does not, in this direction, by more than that.
+    """
 
     kind: Literal["within"]
     reading: Reading
@@ -216,11 +219,14 @@ class Within(OfNetworks):
     between: Between
     direction: Direction
     at_least: Size = 0.0
+    margin: Margin | None = Field(default=None, exclude_if=lambda margin: margin is None)
 
     @model_validator(mode="after")
     def _two(self) -> "Within":
         if self.reading == self.less:
             raise ValueError("needs two different readings")
+        if self.margin and self.at_least:
+            raise ValueError("takes at_least, or a margin for no difference")
         return self
 
 

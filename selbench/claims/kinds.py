@@ -141,6 +141,8 @@ def _within_networks(rows: pd.DataFrame, test: Within, published: float | None) 
         raise no_alphas(test.reading, test.between, 1)
 
     def judged(found: Estimate) -> Effect:
+        if test.margin:
+            return bounded(found, test.margin, SIGNS[test.direction])
         return claimed(found, SIGNS[test.direction], test.at_least, published)
 
     effect = _compared(groups, dict.fromkeys(alphas, 1 / len(alphas)), test.reading, judged, "")

@@ -160,9 +160,11 @@ class Made:
     def within(self, test: Within) -> bool | None:
         """Move the first of two readings; U-shaped, the further alpha is from 0."""
         size = SIGNS[test.direction] * 2 * (test.at_least or USUAL) * self.way()
-        bent = self.world == "U-shaped"
+        bent, alike = self.world == "U-shaped", test.margin is not None
+        if test.margin:
+            size = SIGNS[test.direction] * 2 * test.margin * (self.world == "reversed")
         self.add(test.reading, lambda alpha: size * (abs(alpha) if bent else 1.0))
-        return None if bent else self.world == "true"
+        return None if bent else self.world in (("true", "flat") if alike else ("true",))
 
     def method(self, test: Method) -> bool:
         """Move the networks of the method."""

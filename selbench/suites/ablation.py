@@ -35,6 +35,7 @@ from selbench.randomness import seeded
 from selbench.store import Measurement
 from selbench.subjects import Network
 from selbench.suites.bench import Bench
+from selbench.suites.clean import clean
 from selbench.suites.corrupted import benchmark_at
 from selbench.suites.layered import looked_at
 from selbench.suites.pieces import Condition, data_of
@@ -50,7 +51,7 @@ SHARES = (
 ATTACKED_SHARES = (0.0, 0.02, 0.05, 0.1)
 CONTROLS = 3  # random orders
 SEVERITY = 3
-EPSILON, STEPS, RELATIVE_STEP = 1 / 255, 10, 0.25  # of PGD: about half of the images fall to it
+EPSILON, STEPS, RELATIVE_STEP = 0.5 / 255, 10, 0.25  # of PGD: whole networks stand in part
 ATTACKED = 500  # images at most
 GROUP = 250  # images under attack at once
 TABLE = "ablation"
@@ -67,6 +68,7 @@ def ablation(setting: Setting) -> list[Work]:
         made += f" {' '.join(each.name for each in corrupted)}"
     own = partial(Ablation, "ablation", layers=layers)
     return [
+        *clean(setting),
         own("zero", SHARES, source=source),
         own("mean", SHARES, to_mean=True, source=source),
         own(
