@@ -5,6 +5,8 @@ has a low index and much information; one whose two means differ by less than it
 to image has a high index and a low d'.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
@@ -42,9 +44,7 @@ def mutual_information(
         SelbenchError: for wrong arguments.
     """
     _check(units, labels, classes)
-    size = max(1, COUNTED // (classes * bins))
-    parts = [_information(few, labels, classes, bins) for few in units.double().split(size, 1)]
-    return torch.cat(parts)
+    return information_of(units, labels[None], classes, bins)[0]
 
 
 @checked
@@ -68,20 +68,40 @@ def discriminability(
         SelbenchError: for wrong arguments, and fewer than 2 classes.
     """
     _check(units, labels, classes)
+    if len(labels.unique()) < 2:
+        raise SelbenchError("d' needs examples of at least 2 classes")
+    return d_prime_of(units, labels[None], classes)[0]
+
+
+def information_of(
+    units: Float[Tensor, "examples units"],
+    labelings: Int64[Tensor, "labelings examples"],
+    classes: int,
+    bins: int = BINS,
+) -> Float64[Tensor, "labelings units"]:
+    """Return what `mutual_information` does, under several labelings; a GPU is waited for once."""
+    size = max(1, COUNTED // (len(labelings) * classes * bins))
+    parts = [_information(few, labelings, classes, bins) for few in units.double().split(size, 1)]
+    return torch.cat(parts, 1)
+
+
+def d_prime_of(
+    units: Float[Tensor, "examples units"],
+    labelings: Int64[Tensor, "labelings examples"],
+    classes: int,
+) -> Float64[Tensor, "labelings units"]:
+    """Return what `discriminability` does, under several labelings."""
     values = units.double()
     values = values - values.mean(0)  # so that squares lose no digits
-    members = torch.nn.functional.one_hot(labels, classes).double()
-    counts = members.sum(0)
-    if (counts > 0).sum() < 2:
-        raise SelbenchError("d' needs examples of at least 2 classes")
-    sums, squares = members.T @ values, members.T @ values.square()
-    means = (sums / counts.clamp(min=1)[:, None]).masked_fill(counts[:, None] == 0, -torch.inf)
-    best = means.argmax(0, keepdim=True)
-    own = [each.gather(0, best)[0] for each in (sums, squares)]
-    size = counts[best[0]]
-    mean, spread = _moments(own[0], own[1], size)
-    rest = _moments(sums.sum(0) - own[0], squares.sum(0) - own[1], len(labels) - size)
-    gap, scale = mean - rest[0], ((spread + rest[1]) / 2).sqrt()
+    members = torch.nn.functional.one_hot(labelings, classes).double().transpose(1, 2)
+    counts = members.sum(2)[..., None].expand(-1, -1, values.shape[1])
+    sums, squares = members @ values, members @ values.square()
+    means = (sums / counts.clamp(min=1)).masked_fill(counts == 0, -torch.inf)
+    best = means.argmax(1, keepdim=True)
+    total, square, size = (each.gather(1, best)[:, 0] for each in (sums, squares, counts))
+    mean, spread = _moments(total, square, size)
+    others = _moments(sums.sum(1) - total, squares.sum(1) - square, len(values) - size)
+    gap, scale = mean - others[0], ((spread + others[1]) / 2).sqrt()
     still = (values == 0).all(0)
     return torch.where(still, 0, torch.where(scale > 0, gap / scale, torch.nan))
 
@@ -92,19 +112,20 @@ def _moments(sums: Tensor, squares: Tensor, counts: Tensor) -> tuple[Tensor, Ten
 
 
 def _information(
-    units: Float64[Tensor, "examples few"], labels: Tensor, classes: int, bins: int
-) -> Float64[Tensor, " few"]:
+    units: Float64[Tensor, "examples few"], labelings: Tensor, classes: int, bins: int
+) -> Float64[Tensor, "labelings few"]:
     low, high = units.aminmax(dim=0)
     width = torch.where(high > low, high - low, 1)
     binned = ((units - low) / width * bins).long().clamp_(max=bins - 1)
-    count = units.shape[1]
-    places = (torch.arange(count, device=units.device) * classes + labels[:, None]) * bins + binned
-    table = torch.bincount(places.flatten(), minlength=count * classes * bins).double()
-    joint = table.view(count, classes, bins) / len(labels)
-    of_class, of_bin = joint.sum(2, keepdim=True), joint.sum(1, keepdim=True)
+    shape = len(labelings), units.shape[1], classes, bins
+    first = torch.arange(shape[0] * shape[1], device=units.device).view(shape[0], 1, shape[1])
+    places = (first * classes + labelings[..., None]) * bins + binned
+    table = torch.bincount(places.flatten(), minlength=math.prod(shape)).double()
+    joint = table.view(shape) / len(units)
+    of_class, of_bin = joint.sum(3, keepdim=True), joint.sum(2, keepdim=True)
     terms = torch.special.xlogy(joint, joint / (of_class * of_bin).clamp(min=1e-300))
-    information: Tensor = terms.sum((1, 2)) / torch.log(torch.tensor(2.0))
-    return information.clamp(min=0)
+    bits: Tensor = terms.sum((2, 3)) / math.log(2)
+    return bits.clamp(min=0)
 
 
 def _check(units: Tensor, labels: Tensor, classes: int) -> None:

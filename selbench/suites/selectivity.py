@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from selbench.analyses.axes import best_axes, rotated_selectivity
-from selbench.analyses.discriminability import discriminability, mutual_information
+from selbench.analyses.discriminability import d_prime_of, information_of
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
 from selbench.analyses.selectivity import SHUFFLES, labelings_of
 from selbench.datasets import Split, limited
@@ -22,7 +22,8 @@ from selbench.suites.representation import representations
 from selbench.suites.work import SUITES, Passes, Setting, Work
 
 ROTATIONS = 20
-EXAMINED = 2000  # images on which other axes are tried
+EXAMINED = 2000  # images on which other axes are tried, and other indices
+INDICES = ("mutual_information", "d_prime")
 
 
 @SUITES
@@ -68,20 +69,13 @@ def _measure_indices(
     labelings = labelings_of(split.labels, SHUFFLES)
     rows: list[Measurement] = []
     for layer, units in _units(model, split, layers):
-        values = {}
-        for name, index in (
-            ("mutual_information", mutual_information),
-            ("d_prime", discriminability),
-        ):
-            own, *shuffled = (_mean(index(units, labels, classes)) for labels in labelings)
-            values |= {name: own, f"{name}_null": sum(shuffled) / len(shuffled)}
-        rows += of_layer(layer, values, len(split))
+        several = [index(units, labelings, classes) for index in (information_of, d_prime_of)]
+        # Units that have no d' are left out. A GPU is waited for once a layer.
+        means = torch.stack([each.nanmean(1) for each in several]).tolist()
+        for name, (own, *shuffled) in zip(INDICES, means, strict=True):
+            values = {name: own, f"{name}_null": sum(shuffled) / len(shuffled)}
+            rows += of_layer(layer, values, len(split))
     return summarised(rows)
-
-
-def _mean(values: Tensor) -> float:
-    """Return the mean over the units that have a number; NaN where none has."""
-    return values.nanmean().item()
 
 
 def _units(model: nn.Module, split: Split, layers: str | None) -> Iterator[tuple[Layer, Tensor]]:
