@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from types import SimpleNamespace
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_map_only
 
 aten = torch.ops.aten
 DEVICE = torch.device("meta")  # the one kind that torch lets nobody compute on
+MEMORY = 2**34  # bytes
 PACKAGES = ("/selbench/", "/corruptions/", "/torchvision/")
 WAITING = {
     *(aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default),
@@ -34,6 +36,8 @@ COPYING = {aten._to_copy.default, aten.copy_.default}
 
 class Elsewhere(torch.Tensor):
     """A tensor of the stand-in; `held` has its numbers."""
+
+    is_cuda = True
 
     @staticmethod
     def __new__(cls, held):
@@ -64,13 +68,14 @@ class StandIn(TorchDispatchMode):
         waits: how often a program waited, by what for and where.
         scans: where running sums of fractions were taken along the last axis, which a GPU takes in
             an order of its own.
+        share: of the memory, that this process may take.
     """
 
     current = None
 
     def __init__(self):
         super().__init__()
-        self.operators, self.waits, self.scans = 0, Counter(), set()
+        self.operators, self.waits, self.scans, self.share = 0, Counter(), set(), 1.0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return self.call(function, args, kwargs or {})
@@ -213,6 +218,10 @@ def standing_in(patch):
         patch.setitem(sizes, DEVICE.type, sizes["cuda"])
     # Modules that are converted get other parameters, as what these hold would stay.
     patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
+    memory = SimpleNamespace(total_memory=MEMORY)
+    patch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    patch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: made.share)
+    patch.setattr(torch.cuda, "empty_cache", lambda: None)
     patch.setattr(StandIn, "current", made)
     with made, Numbers(made):
         yield made

@@ -8,6 +8,7 @@ from stand_in import DEVICE
 from torch import nn
 
 from corruptions import CORRUPTIONS, corrupt
+from selbench import chunks
 from selbench.attacks.apgd import apgd
 from selbench.attacks.descent import ddn, fmn
 from selbench.attacks.folding import searched
@@ -164,6 +165,17 @@ def test_losses_are_the_same_there_and_none_is_waited_for(gpu, outputs):
     ]
     assert torch.equal(slopes[0].held, slopes[1])
     assert gpu.waits == Counter()
+
+
+@pytest.mark.parametrize(
+    ("side", "share", "followed", "changed"),
+    [(32, 1.0, 2000, 1000), (32, 0.02, 64, 256), (224, 1.0, 64, 256), (4000, 0.02, 1, 1)],
+)
+def test_the_memory_of_a_gpu_bounds_how_many_images_it_takes(gpu, side, share, followed, changed):
+    gpu.share = share
+    images = gpu.put(torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(1, 3, side, side))
+    assert chunks.at_once(images) == followed
+    assert chunks.few(images, 1000) == changed
 
 
 def test_others_are_the_places_that_are_left():
