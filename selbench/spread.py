@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import digamma, fdtrc, polygamma, stdtr, stdtrit
+from scipy.special import digamma, fdtrc, stdtr, stdtrit, zeta
 
 from selbench.stats import Difference, Variance, finite, welch
 
@@ -126,19 +126,20 @@ def _lent(own: Variance, others: Sequence[Variance]) -> Variance:
 def _common(variances: Vector, freedom: Vector) -> tuple[float, float]:
     """Return the degrees of freedom that equal variances would lend, and their common size."""
     logs = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
-    lent = _prior(float(logs.var(ddof=1) - polygamma(1, freedom / 2).mean()))
+    lent = _prior(float(logs.var(ddof=1) - zeta(2, freedom / 2).mean()))
     return lent, math.exp(logs.mean() + float(digamma(lent / 2)) - math.log(lent / 2))
 
 
 def _prior(excess: float) -> float:
     """Return the prior's degrees of freedom: trigamma of half of them is `excess`, by Newton."""
     smallest, largest = 1e-2, 1e4
-    if excess <= float(polygamma(1, largest)):
+    if excess <= float(zeta(2, largest)):
         return 2 * largest
-    if excess >= float(polygamma(1, smallest)):
+    if excess >= float(zeta(2, smallest)):
         return 2 * smallest
-    half = 0.5 + 1 / excess
-    for _ in range(20):
-        value = float(polygamma(1, half))
-        half += value * (1 - value / excess) / float(polygamma(2, half))
+    half, step = 0.5 + 1 / excess, 1.0
+    while abs(step) > 1e-9 * half:
+        value = float(zeta(2, half))  # trigamma; its derivative is -2 zeta(3, half)
+        step = value * (1 - value / excess) / (-2 * float(zeta(3, half)))
+        half += step
     return 2 * half

@@ -5,7 +5,7 @@ from scipy.stats import binomtest
 
 from selbench.claims.claim import Flags
 from selbench.claims.effects import SHARE, Effect, Finding
-from selbench.claims.reading import Need, UntestedError, alphas_of
+from selbench.claims.reading import Need, Networks, UntestedError
 from selbench.leaderboard.attacked import masked
 from selbench.study import count_of
 
@@ -17,19 +17,19 @@ FURTHER = {
 }
 
 
-def flags(rows: pd.DataFrame, test: Flags, published: None) -> Finding:
+def flags(networks: Networks, test: Flags, published: None) -> Finding:
     """Count the networks that raise a flag: one refutes, none among all supports.
 
     A count is certain of these networks; the interval (Clopper & Pearson, 1934,
     doi:10.1093/biomet/26.4.404) says what share of further ones may raise a flag.
     """
-    raised = masked(rows)
+    raised = masked(networks.rows)
     if raised.empty:
         raise UntestedError("masking was not checked", Need(CHECKS))
     flagged = raised[raised != ""]
-    seeds = int(alphas_of(rows)[raised.index].value_counts().min())
+    seeds = int(networks.alphas[raised.index].value_counts().min())
     share = binomtest(len(flagged), len(raised)).proportion_ci(method="exact")
-    reason = "" if len(flagged) else _open(rows, raised, seeds)
+    reason = "" if len(flagged) else _open(networks, raised, seeds)
     effect = Effect(
         "networks with a flag",
         SHARE,
@@ -46,10 +46,11 @@ def flags(rows: pd.DataFrame, test: Flags, published: None) -> Finding:
     return Finding(effect, effect, (effect,), effect.p_for, effect.p_against, certain=True)
 
 
-def _open(rows: pd.DataFrame, raised: pd.Series, seeds: int) -> str:
+def _open(networks: Networks, raised: pd.Series, seeds: int) -> str:
     """Say what a count of no flags leaves open; "" for nothing."""
-    if unchecked := _unchecked(rows, raised):
+    if unchecked := _unchecked(networks, raised):
         return f"no flag, but masking was not checked of {count_of(len(unchecked), 'network')}"
+    rows = networks.rows
     for what, attacks in FURTHER.items():
         lacking = set(raised.index) - set(rows.loc[rows["condition"].isin(attacks), "subject"])
         if lacking:
@@ -60,9 +61,9 @@ def _open(rows: pd.DataFrame, raised: pd.Series, seeds: int) -> str:
     return ""
 
 
-def _unchecked(rows: pd.DataFrame, raised: pd.Series) -> set[str]:
+def _unchecked(networks: Networks, raised: pd.Series) -> set[str]:
     """Return the networks under attack, and all of alphas of which none was checked, without."""
-    alphas = alphas_of(rows)
+    rows, alphas = networks.rows, networks.alphas
     attacked = set(rows.loc[rows["suite"].isin(CHECKS), "subject"])
     unseen = set(alphas.index[~alphas.isin(alphas[raised.index])])
     return (attacked | unseen) - set(raised.index)

@@ -7,15 +7,18 @@ import pandas as pd
 
 from selbench.claims.claim import Reading
 from selbench.claims.effects import PLAIN, POINTS, Effect
-from selbench.claims.reading import UntestedError, alphas_of, at, needed, written
+from selbench.claims.reading import Networks, UntestedError, at, needed, written
 
 REFERENCE = 0.0
 
 
-def groups_of(rows: pd.DataFrame, values: pd.Series) -> dict[float, list[float]]:
+def groups_of(networks: Networks, values: pd.Series) -> dict[float, list[float]]:
     """Return the values of each alpha, in rising order; of networks that have one."""
-    table = pd.DataFrame({"alpha": alphas_of(rows), "value": values}).dropna()
-    return {float(a): list(part["value"]) for a, part in table.groupby("alpha")}  # type: ignore[arg-type]
+    found: dict[float, list[float]] = {}
+    for alpha, value in zip(networks.alphas.reindex(values.index), values, strict=True):
+        if alpha == alpha and value == value:  # not NaN
+            found.setdefault(float(alpha), []).append(float(value))
+    return dict(sorted(found.items()))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -16,11 +16,10 @@ from selbench.claims.meant import Standing, standing, tests_for
 from selbench.claims.naming import told_apart
 from selbench.claims.reading import (
     Need,
+    Networks,
     UntestedError,
-    alphas_of,
     at,
     corruptions_of,
-    images_of,
     merged,
     read,
 )
@@ -164,8 +163,13 @@ def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgemen
     A claim is supported or refuted where its p-value, after Holm over the family, is at most
     `LEVEL`; else it is inconclusive. Finner, 1999, doi:10.1214/aos/1018031107, on directions.
     """
-    rows = rows[rows["layer"].isna()]  # claims are about whole networks
-    tried = [_tried(rows, claim, about) for claim in claims]
+    whole = rows[rows["layer"].isna()]  # which claims are about
+    return judged(Networks(whole), claims, about)
+
+
+def judged(networks: Networks, claims: Sequence[Claim], about: About) -> Judgement:
+    """Judge claims by networks, as `judge` does by their rows."""
+    tried = [_tried(networks, claim, about) for claim in claims]
     tested = {
         place: result
         for place, result in enumerate(tried)
@@ -180,7 +184,7 @@ def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgemen
             rest = {"reason": str(result), "need": result.need, "command": command}
             verdicts.append(Verdict(claim, NOT_TESTED, about.standing(claim), **rest))  # type: ignore[arg-type]
         else:
-            verdicts.append(_decided(rows, claim, about, result, factors.get(place), family))
+            verdicts.append(_decided(networks, claim, about, result, factors.get(place), family))
     return Judgement(about, tuple(verdicts))
 
 
@@ -221,15 +225,15 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
     raise SelbenchError(what)
 
 
-def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | UntestedError:
+def _tried(networks: Networks, claim: Claim, about: About) -> Finding | UntestedError:
     """Make all tests of a claim, or return what they lack."""
     tests, sizes = about.tests(claim), about.standing(claim) != "other"
-    if all(of(test, rows).empty for test in tests):
+    if all(of(test, networks).rows.empty for test in tests):
         return UntestedError(NO_ALPHA, Need())
     findings, lacking = [], []
     for name, test in zip(told_apart(tests), tests, strict=True):
         try:
-            findings.append(labelled(found(rows, test, sizes), name))
+            findings.append(labelled(found(networks, test, sizes), name))
         except UntestedError as problem:
             lacking.append(problem)
     if not lacking:
@@ -238,18 +242,20 @@ def _tried(rows: pd.DataFrame, claim: Claim, about: About) -> Finding | Untested
     return UntestedError(reasons, merged([problem.need for problem in lacking]))
 
 
-def _parts(rows: pd.DataFrame, tests: Sequence[Test], corruptions: int) -> list[str]:
+def _parts(networks: Networks, tests: Sequence[Test], corruptions: int) -> list[str]:
     """Say by what part of its corruptions and alphas alone a claim was tested; none: the whole."""
     few = 0 < corruptions < BENCHMARK
     parts = [f"of {corruptions} of {BENCHMARK} corruptions alone"] if few else []
     trends = [test for test in tests if isinstance(test, Trend | NoTrend)]
     ends = [(alpha, test) for test in trends for alpha in test.between]
-    lacking = sorted({alpha for alpha, test in ends if alpha not in _alphas(of(test, rows), test)})
+    lacking = sorted(
+        {alpha for alpha, test in ends if alpha not in _alphas(of(test, networks), test)}
+    )
     return [*parts, f"without {' and '.join(map(at, lacking))}"] if lacking else parts
 
 
-def _alphas(rows: pd.DataFrame, test: Trend | NoTrend) -> set[float]:
-    return set(alphas_of(rows)[read(rows, test.reading).dropna().index])
+def _alphas(networks: Networks, test: Trend | NoTrend) -> set[float]:
+    return set(networks.alphas[read(networks, test.reading).dropna().index])
 
 
 def _raw_p(result: Finding | UntestedError) -> float:
@@ -258,7 +264,7 @@ def _raw_p(result: Finding | UntestedError) -> float:
 
 
 def _decided(
-    rows: pd.DataFrame,
+    networks: Networks,
     claim: Claim,
     about: About,
     finding: Finding,
@@ -269,19 +275,21 @@ def _decided(
     tests, where = about.tests(claim), about.standing(claim)
     verdict, p = _surest(finding, factor or 1.0)
     shown = finding.refuting if verdict in (REFUTED, NOT_MONOTONE) else finding.shown
-    corruptions = min(filter(None, (corruptions_of(*e) for e in _readings(rows, tests))), default=0)
+    corruptions = min(
+        filter(None, (corruptions_of(*e) for e in _readings(networks, tests))), default=0
+    )
     open_ = _why_open(finding, family) if verdict == INCONCLUSIVE else ""
     reason = shown.reason or open_
     return Verdict(
         claim,
         ELSEWHERE.get(verdict, verdict) if where == "other" else verdict,
         where,
-        "; ".join(filter(None, (reason, *_parts(rows, tests, corruptions)))),
+        "; ".join(filter(None, (reason, *_parts(networks, tests, corruptions)))),
         replace(finding, shown=shown),
         None if factor is None else min(p, 1.0),
         None if factor is None else finding.power(LEVEL / family),
         0 if factor is None else family,
-        min((images_of(*each) for each in _readings(rows, tests)), default=None),
+        min((own.images(part) for own, part in _readings(networks, tests)), default=None),
         corruptions,
     )
 
@@ -305,14 +313,14 @@ def _why_open(finding: Finding, family: int) -> str:
     return "the interval leaves it open"
 
 
-def _readings(rows: pd.DataFrame, tests: Sequence[Test]) -> list[tuple[pd.DataFrame, Reading]]:
+def _readings(networks: Networks, tests: Sequence[Test]) -> list[tuple[Networks, Reading]]:
     """Return all that tests read, also to choose an alpha or to compare with.
 
-    Each stands with the rows that its test is about.
+    Each stands with the networks that its test is about.
     """
-    found: list[tuple[pd.DataFrame, Reading]] = []
+    found: list[tuple[Networks, Reading]] = []
     for test in tests:
         parts = [part for _, part in test]
         parts += [part.reading for part in parts if isinstance(part, Choice)]
-        found += [(of(test, rows), part) for part in parts if isinstance(part, Reading)]
+        found += [(of(test, networks), part) for part in parts if isinstance(part, Reading)]
     return found

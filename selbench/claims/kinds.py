@@ -39,8 +39,8 @@ from selbench.claims.groups import REFERENCE, groups_of, in_unit, mean, no_alpha
 from selbench.claims.reading import (
     CLEAN,
     Need,
+    Networks,
     UntestedError,
-    alphas_of,
     at,
     merged,
     needed,
@@ -56,52 +56,51 @@ MATCHING = (-2.0, -1.0, -0.4, 0.1, 0.2, 0.4)  # alphas of which two may change i
 SMALLEST_CHANGE = 0.1  # of the logarithm of what `matched` matches: less is no change
 
 
-def found(rows: pd.DataFrame, test: Test, sizes: bool) -> Finding:
+def found(networks: Networks, test: Test, sizes: bool) -> Finding:
     """Make a test.
 
     Args:
-        rows: of one study's networks, as `selbench.leaderboard.current_rows` returns them.
+        networks: of one study.
         test: what to test.
         sizes: whether the sizes of differences count, or their directions alone; a size that the
             claim's sentence means counts all the same.
 
     Raises:
-        UntestedError: where the rows lack what the test reads.
+        UntestedError: where they lack what the test reads.
     """
     meant = isinstance(test, Difference) and test.meant
     published = None
     if isinstance(test, SIZED) and not (sizes or meant):
         published = test.at_least
         test = test.model_copy(update={"at_least": 0.0})
-    return _KINDS[test.kind](of(test, rows), test, published)
+    return _KINDS[test.kind](of(test, networks), test, published)
 
 
-def of(test: Test, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that a test is about: of networks that have an alpha, mostly."""
-    kept: pd.DataFrame = rows if isinstance(test, Method) else rows[rows["alpha"].notna()]
-    return kept
+def of(test: Test, networks: Networks) -> Networks:
+    """Return the networks that a test is about: those that have an alpha, mostly."""
+    return networks if isinstance(test, Method) else networks.trained
 
 
-def _difference(rows: pd.DataFrame, test: Difference, published: float | None) -> Finding:
+def _difference(networks: Networks, test: Difference, published: float | None) -> Finding:
     def judged(found: Estimate) -> Effect:
         return claimed(found, SIGNS[test.direction], test.at_least, published)
 
-    effects = _against(rows, test, judged)
+    effects = _against(networks, test, judged)
     return all_of(effects) if test.quantifier == "all" else any_of(effects)
 
 
-def _equivalence(rows: pd.DataFrame, test: Equivalence, published: float | None) -> Finding:
+def _equivalence(networks: Networks, test: Equivalence, published: float | None) -> Finding:
     def judged(found: Estimate) -> Effect:
         return bounded(found, test.margin, -1 if test.losses_only else 0, test.published)
 
-    return all_of(_against(rows, test, judged))
+    return all_of(_against(networks, test, judged))
 
 
 def _against(
-    rows: pd.DataFrame, test: Against, judged: Callable[[Estimate], Effect]
+    networks: Networks, test: Against, judged: Callable[[Estimate], Effect]
 ) -> list[Effect]:
     """Compare each alpha that the test is about with alpha = 0."""
-    groups, alphas = _compared_alphas(rows, test)
+    groups, alphas = _compared_alphas(networks, test)
     if alphas == [REFERENCE]:
         effect = without_interval(math.nan, 0, 0, "the alpha that is chosen is 0 itself")
         return [in_unit(effect, test.reading, at(REFERENCE), "")]
@@ -131,10 +130,10 @@ def _compared(
     return in_unit(effect, reading, label, ", ".join(told))
 
 
-def _within_networks(rows: pd.DataFrame, test: Within, published: float | None) -> Finding:
+def _within_networks(networks: Networks, test: Within, published: float | None) -> Finding:
     """Compare two readings of one network, in the mean over alphas: each alpha counts alike."""
-    first, second = read(rows, test.reading), read(rows, test.less)
-    groups = groups_of(rows, first - second)
+    first, second = read(networks, test.reading), read(networks, test.less)
+    groups = groups_of(networks, first - second)
     low, high = test.between
     alphas = [alpha for alpha in groups if low <= alpha <= high]
     if not alphas:
@@ -149,8 +148,8 @@ def _within_networks(rows: pd.DataFrame, test: Within, published: float | None) 
     one, other = (
         text([mean(each[alpha]) for alpha in alphas], reading)
         for each, reading in (
-            (groups_of(rows, first), test.reading),
-            (groups_of(rows, second), test.less),
+            (groups_of(networks, first), test.reading),
+            (groups_of(networks, second), test.less),
         )
     )
     pairs = sorted((mean(groups[alpha]), alpha) for alpha in alphas)
@@ -160,22 +159,22 @@ def _within_networks(rows: pd.DataFrame, test: Within, published: float | None) 
     return all_of([replace(effect, detail=detail)])
 
 
-def _method(rows: pd.DataFrame, test: Method, published: float | None) -> Finding:
+def _method(networks: Networks, test: Method, published: float | None) -> Finding:
     """Compare networks of two methods whose clean accuracy is alike."""
     need = replace(needed(test.reading), words=("--checkpoint", f"{test.method}.pth"))
-    named = _named(rows, test.method)
+    named = _named(networks, test.method)
     if not named:
         raise UntestedError(f"no network's file has {test.method} in its name", need)
-    alphas = alphas_of(rows)
+    alphas = networks.alphas
     zero = list(alphas.index[alphas == REFERENCE])
-    kept = rows[rows["subject"].isin([*named, *zero, *_named(rows, STANDARD)])]
+    kept = networks.only([*named, *zero, *_named(networks, STANDARD)])
     values = read(kept, test.reading)
     first = values.reindex(named).dropna()
     if first.empty:
         raise UntestedError(f"{test.reading.suite} was not measured of {named[0]}", need)
     clean = read(kept, CLEAN)
     goal = float(clean.reindex(first.index).mean())
-    sides = [values.reindex(each).dropna() for each in (zero, _named(rows, STANDARD))]
+    sides = [values.reindex(each).dropna() for each in (zero, _named(networks, STANDARD))]
     like = [s for s in sides if len(s) and abs(clean[s.index].mean() - goal) <= test.tolerance]
     if not like:
         raise UntestedError(*_unlike(test, goal, clean.reindex(zero).dropna(), need))
@@ -201,9 +200,9 @@ def _unlike(test: Method, goal: float, clean: pd.Series, need: Need) -> tuple[st
     return f"{has}{other}: the claim needs {how}", replace(need, words=words)
 
 
-def _named(rows: pd.DataFrame, word: str) -> list[str]:
+def _named(networks: Networks, word: str) -> list[str]:
     """Return brought networks with a word in their files' names."""
-    subjects = rows.loc[rows["alpha"].isna(), "subject"].unique()
+    subjects = networks.alphas.index[networks.alphas.isna()]
     return [name for name in subjects if _words(word) in _words(Path(name).name)]
 
 
@@ -212,9 +211,9 @@ def _words(name: str) -> str:
     return f" {' '.join(re.findall('[a-z0-9]+', name.casefold()))} "
 
 
-def _matched(rows: pd.DataFrame, test: Matched, published: float | None) -> Finding:
-    low, high = _matched_alphas(rows, test)
-    groups = groups_of(rows, read(rows, test.reading))
+def _matched(networks: Networks, test: Matched, published: float | None) -> Finding:
+    low, high = _matched_alphas(networks, test)
+    groups = groups_of(networks, read(networks, test.reading))
     if not {low, high} <= set(groups):
         raise UntestedError(
             f"{test.reading.suite} was not measured at {at(low)} and {high:g}",
@@ -228,9 +227,12 @@ def _matched(rows: pd.DataFrame, test: Matched, published: float | None) -> Find
     return all_of([_compared(groups, {high: 1.0, low: -1.0}, test.reading, judged, label)])
 
 
-def _matched_alphas(rows: pd.DataFrame, test: Matched) -> tuple[float, float]:
+def _matched_alphas(networks: Networks, test: Matched) -> tuple[float, float]:
     """Return the negative and the positive alpha of the pair, chosen by `match` alone."""
-    means = {alpha: mean(group) for alpha, group in groups_of(rows, read(rows, test.match)).items()}
+    means = {
+        alpha: mean(group)
+        for alpha, group in groups_of(networks, read(networks, test.match)).items()
+    }
     if means.get(REFERENCE, 0.0) <= 0:
         raise no_alphas(test.match, (REFERENCE, REFERENCE), 1)
     change = {a: math.log(mean / means[REFERENCE]) for a, mean in means.items() if mean > 0}
@@ -251,18 +253,18 @@ def _matched_alphas(rows: pd.DataFrame, test: Matched) -> tuple[float, float]:
 
 
 def _compared_alphas(
-    rows: pd.DataFrame, test: Against
+    networks: Networks, test: Against
 ) -> tuple[dict[float, list[float]], list[float]]:
     """Return the values of each alpha, and the alphas to compare with alpha = 0.
 
     A chosen alpha is chosen by another reading than the one that is tested, so that chance in the
     latter does not choose.
     """
-    groups = groups_of(rows, read(rows, test.reading))
+    groups = groups_of(networks, read(networks, test.reading))
     if REFERENCE not in groups:
         raise no_alphas(test.reading, (REFERENCE, REFERENCE), 1)
     if test.choose:
-        alphas = [_chosen_alpha(rows, test.choose, test.reading)]
+        alphas = [_chosen_alpha(networks, test.choose, test.reading)]
         if alphas[0] not in groups:
             raise UntestedError(
                 f"{test.reading.suite} was not measured at {at(alphas[0])}",
@@ -276,10 +278,11 @@ def _compared_alphas(
     return groups, alphas
 
 
-def _chosen_alpha(rows: pd.DataFrame, choice: Choice, reading: Reading) -> float:
+def _chosen_alpha(networks: Networks, choice: Choice, reading: Reading) -> float:
     """Return the alpha that is chosen for the `reading` that is tested."""
     means = {
-        alpha: mean(group) for alpha, group in groups_of(rows, read(rows, choice.reading)).items()
+        alpha: mean(group)
+        for alpha, group in groups_of(networks, read(networks, choice.reading)).items()
     }
     if choice.rule == "highest":
         return max(means, key=lambda alpha: (means[alpha], -abs(alpha)))

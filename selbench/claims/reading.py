@@ -2,8 +2,9 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -43,18 +44,70 @@ class UntestedError(Exception):
         self.need = need
 
 
-def by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    """Return the reading, mean over levels: conditions by networks.
+class Networks:
+    """A study's networks: their measurements, and what was read of these so far.
 
-    Only conditions and levels that all networks have count, where the reading does not name them.
-
-    Args:
-        rows: of `selbench.leaderboard.current_rows`, or with the same columns.
-        reading: what to read.
-
-    Raises:
-        UntestedError: where they lack something that the reading names.
+    Attributes:
+        rows: of `selbench.leaderboard.current_rows`, of whole networks, or with the same columns.
+        given: what readings are, conditions by networks, where the rows are not to say it.
     """
+
+    def __init__(
+        self, rows: pd.DataFrame, given: Mapping[Reading, pd.DataFrame] | None = None
+    ) -> None:
+        """Read nothing yet."""
+        self.rows, self.given = rows, dict(given or {})
+        self._known: dict[Reading, pd.DataFrame | UntestedError] = dict(self.given)
+        self._images: dict[Reading, int] = {}
+
+    @cached_property
+    def alphas(self) -> pd.Series:
+        """The alpha of each network, by its name."""
+        profiles = self.rows[["subject", "alpha"]].drop_duplicates()
+        alphas: pd.Series = profiles.set_index("subject")["alpha"]
+        return alphas
+
+    @cached_property
+    def trained(self) -> "Networks":
+        """Those that have an alpha."""
+        return self if self.alphas.notna().all() else self.only(self.alphas.dropna().index)
+
+    def only(self, names: Collection[str]) -> "Networks":
+        """Return some of the networks."""
+        given = {
+            reading: table[[name for name in table if name in names]]
+            for reading, table in self.given.items()
+        }
+        return Networks(self.rows[self.rows["subject"].isin(names)], given)
+
+    def by_condition(self, reading: Reading) -> pd.DataFrame:
+        """Return the reading, mean over levels: conditions by networks; on its own scale.
+
+        Only conditions and levels that all networks have count, where the reading does not name
+        them.
+
+        Raises:
+            UntestedError: where the rows lack something that the reading names.
+        """
+        plain = reading.model_copy(update={"to_clean": None, "log": False})
+        if plain not in self._known:
+            try:
+                self._known[plain] = _by_condition(self.rows, plain)
+            except UntestedError as lacking:
+                self._known[plain] = lacking
+        found = self._known[plain]
+        if isinstance(found, UntestedError):
+            raise found
+        return found
+
+    def images(self, reading: Reading) -> int:
+        """Return over how many images the reading is made, at least."""
+        if reading not in self._images:
+            self._images[reading] = int(_chosen(self.rows, reading)["n"].min())
+        return self._images[reading]
+
+
+def _by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     cells = _cells(rows, reading)
     common = cells.dropna(axis=0)
     asked = reading.conditions or sorted(set(cells.index.get_level_values("condition")))
@@ -68,12 +121,12 @@ def by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     return means.by_condition(common)
 
 
-def read(rows: pd.DataFrame, reading: Reading) -> pd.Series:
+def read(networks: Networks, reading: Reading) -> pd.Series:
     """Return the reading of each network, by its name; mean over levels, then over conditions."""
-    return scaled(rows, reading, by_condition(rows, reading).mean())
+    return scaled(networks, reading, networks.by_condition(reading).mean())
 
 
-def scaled(rows: pd.DataFrame, reading: Reading, values: pd.Series) -> pd.Series:
+def scaled(networks: Networks, reading: Reading, values: pd.Series) -> pd.Series:
     """Set accuracies beside clean ones, as the reading asks; NaN for a network with none right.
 
     The difference of log odds is effective robustness with a line of slope 1, Taori et al., 2020,
@@ -83,13 +136,13 @@ def scaled(rows: pd.DataFrame, reading: Reading, values: pd.Series) -> pd.Series
         return _log(values.where(values > 0))
     if not reading.to_clean:
         return values
-    clean = read(rows, CLEAN).reindex(values.index)
+    clean = read(networks, CLEAN).reindex(values.index)
     clean = clean.where(clean > 0)
     if reading.to_clean == "ratio":
         return values.div(clean)
     if reading.to_clean == "points":
         return values.sub(clean)
-    least = 0.5 / images_of(rows, CLEAN)
+    least = 0.5 / networks.images(CLEAN)
     one, other = (each.clip(least, 1 - least) for each in (values, clean))
     return _log(one / (1 - one)) - _log(other / (1 - other))
 
@@ -99,23 +152,11 @@ def _log(values: pd.Series) -> pd.Series:
     return found
 
 
-def alphas_of(rows: pd.DataFrame) -> pd.Series:
-    """Return the alpha of each network, by its name."""
-    profiles = rows[["subject", "alpha"]].drop_duplicates()
-    alphas: pd.Series = profiles.set_index("subject")["alpha"]
-    return alphas
-
-
-def images_of(rows: pd.DataFrame, reading: Reading) -> int:
-    """Return over how many images the reading is made, at least."""
-    return int(_chosen(rows, reading)["n"].min())
-
-
-def corruptions_of(rows: pd.DataFrame, reading: Reading) -> int:
+def corruptions_of(networks: Networks, reading: Reading) -> int:
     """Return of how many corruptions the reading is the mean; 0 where it names its conditions."""
     if reading.conditions:
         return 0
-    return len(set(by_condition(rows, reading).index) & set(CORRUPTIONS))
+    return len(set(networks.by_condition(reading).index) & set(CORRUPTIONS))
 
 
 def needed(reading: Reading, alphas: tuple[float, ...] = ()) -> Need:

@@ -25,7 +25,7 @@ from selbench.claims.effects import (
     without_interval,
 )
 from selbench.claims.groups import REFERENCE, groups_of, in_unit, mean, no_alphas, text
-from selbench.claims.reading import at, by_condition, read, scaled
+from selbench.claims.reading import Networks, UntestedError, at, read, scaled
 from selbench.spread import Mean, contrast, estimated, means_of
 from selbench.stats import Difference, holm
 
@@ -38,21 +38,21 @@ DEAD, UNITS = (INDEX.model_copy(update={"metric": name}) for name in ("dead_unit
 Shape = Trend | NoTrend
 
 
-def shape(rows: pd.DataFrame, test: Shape, published: float | None) -> Finding:
+def shape(networks: Networks, test: Shape, published: float | None) -> Finding:
     """Test a slope, on every scale that the test names.
 
     Args:
-        rows: of networks that have an alpha.
+        networks: those that have an alpha.
         test: what to test.
         published: as of `selbench.claims.effects.claimed`.
     """
     if not test.scales:
-        return _shape(rows, test, published)
+        return _shape(networks, test, published)
     found = []
     for scale in (scale for scale in SCALES if scale in test.scales):
         own = _on(test, scale, published is None)
         size = None if published is None else test.scales[scale]
-        found.append(labelled(_shape(rows, own, size), scale))
+        found.append(labelled(_shape(networks, own, size), scale))
     return in_all(found, SCALED)
 
 
@@ -64,13 +64,14 @@ def _on(test: Shape, scale: Scale, sized: bool) -> Shape:
     return test.model_copy(update={"reading": reading, "scales": {}, **sizes})
 
 
-def _shape(rows: pd.DataFrame, test: Shape, published: float | None) -> Finding:
+def _shape(networks: Networks, test: Shape, published: float | None) -> Finding:
     if not (isinstance(test, Trend) and test.each):
-        return _with_and_without(rows, test, read(rows, test.reading), published)
-    conditions = by_condition(rows, test.reading)
+        return _with_and_without(networks, test, read(networks, test.reading), published)
+    conditions = networks.by_condition(test.reading)
     found = [
         labelled(
-            _with_and_without(rows, test, scaled(rows, test.reading, values), published), str(name)
+            _with_and_without(networks, test, scaled(networks, test.reading, values), published),
+            str(name),
         )
         for name, values in conditions.iterrows()
     ]
@@ -78,13 +79,15 @@ def _shape(rows: pd.DataFrame, test: Shape, published: float | None) -> Finding:
 
 
 def _with_and_without(
-    rows: pd.DataFrame, test: Shape, values: pd.Series, published: float | None
+    networks: Networks, test: Shape, values: pd.Series, published: float | None
 ) -> Finding:
     """Test with all alphas, and without those whose units die: both must agree."""
-    along = _along(rows, test)
-    groups = {alpha: group for alpha, group in groups_of(rows, values).items() if alpha in along}
+    along = _along(networks, test)
+    groups = {
+        alpha: group for alpha, group in groups_of(networks, values).items() if alpha in along
+    }
     found = _sides(groups, along, test, published)
-    dying = [alpha for alpha in _dying(rows) if _inside(alpha, test.between)]
+    dying = [alpha for alpha in _dying(networks) if _inside(alpha, test.between)]
     rest = {alpha: group for alpha, group in groups.items() if alpha not in dying}
     if not dying or not _enough(rest, test.between):
         return found
@@ -204,19 +207,22 @@ def _p_of_a_turn(means: Mapping[float, Mean], alphas: Sequence[float]) -> float:
     return max(up, down)
 
 
-def _along(rows: pd.DataFrame, test: Shape) -> dict[float, float]:
+def _along(networks: Networks, test: Shape) -> dict[float, float]:
     """Return what the slope is along, by alpha."""
     if test.along == "alpha":
-        return {alpha: alpha for alpha in rows["alpha"].dropna().unique()}
-    return {alpha: mean(group) for alpha, group in groups_of(rows, read(rows, INDEX)).items()}
+        return {alpha: alpha for alpha in networks.alphas.dropna().unique()}
+    return {
+        alpha: mean(group) for alpha, group in groups_of(networks, read(networks, INDEX)).items()
+    }
 
 
-def _dying(rows: pd.DataFrame) -> list[float]:
+def _dying(networks: Networks) -> list[float]:
     """Return the alphas at which units die; none where that was not measured."""
-    if not (rows["metric"] == DEAD.metric).any():
+    try:
+        shares = read(networks, DEAD) / read(networks, UNITS)
+    except UntestedError:
         return []
-    shares = read(rows, DEAD) / read(rows, UNITS)
-    return [alpha for alpha, group in groups_of(rows, shares).items() if mean(group) > DYING]
+    return [alpha for alpha, group in groups_of(networks, shares).items() if mean(group) > DYING]
 
 
 def _parts(between: tuple[float, float]) -> list[tuple[float, float]]:

@@ -29,9 +29,10 @@ from selbench.claims.claim import (
 )
 from selbench.claims.effects import NOT_MONOTONE, SCALED
 from selbench.claims.groups import groups_of
-from selbench.claims.judging import REFUTED, SUPPORTED, About, judge
+from selbench.claims.judging import REFUTED, SUPPORTED, About, judged
 from selbench.claims.loading import shipped_claims
-from selbench.claims.reading import CLEAN, UntestedError, read
+from selbench.claims.meant import tests_for
+from selbench.claims.reading import CLEAN, Networks, UntestedError, read
 from selbench.claims.shapes import INDEX
 from selbench.leaderboard.current import current_rows
 from selbench.spread import means_of
@@ -64,24 +65,29 @@ class Made:
         self.curves: dict[Cell, list[Curve]] = defaultdict(list)
         self.logs, self.sds = set[Cell](), dict[Cell, float]()
         self.brought: dict[str, float] = {}
-        tests = [
-            each for each in claim.tests if not each.networks or claim.networks[0] in each.networks
-        ]
-        for test in tests:
+        self.tests = tests_for((claim.networks or ("m/d",))[0], claim)
+        for test in self.tests:
             self._needed(test, spreads)
-        truths = [MAKERS[type(test)](self, test) for test in tests]
+        truths = [MAKERS[type(test)](self, test) for test in self.tests]
         self.truth = None if None in truths else all(truths)
         self.rows = self._rows()
 
-    def drawn(self, runs: int) -> Iterator[pd.DataFrame]:
-        """Yield the rows of further networks."""
-        generator = np.random.default_rng(0)
-        sds = self.rows["sd"].to_numpy()
+    def drawn(self, runs: int) -> Iterator[Networks]:
+        """Yield further networks: what readings are of them, without their rows."""
+        still, generator = Networks(self.rows), np.random.default_rng(0)
+        wanted = [reading for test in self.tests for reading in read_by(test)]
+        tables = {}
+        for reading in wanted:
+            plain = reading.model_copy(update={"to_clean": None, "log": False})
+            tables[plain] = (still.by_condition(plain), self.sds[_cells(plain)[0]], reading.log)
         for _ in range(runs):
-            noise = sds * generator.standard_normal(len(sds))
-            values = self.rows["value"].to_numpy()
-            values = np.where(self.rows["log"], values * np.exp(noise), values + noise)
-            yield self.rows.assign(value=values)
+            yield Networks(
+                self.rows,
+                {
+                    reading: _scattered(table, sd, log, generator)
+                    for reading, (table, sd, log) in tables.items()
+                },
+            )
 
     def add(self, reading: Reading, curve: Curve) -> None:
         """Move a reading by a function of alpha."""
@@ -92,7 +98,9 @@ class Made:
         for reading in read_by(test):
             for cell in _cells(reading):
                 self.curves.setdefault(cell, [])
-                self.sds[cell] = spreads.get(reading, SPREAD) * math.sqrt(len(_cells(reading)))
+                self.sds[cell] = spreads.get(reading, SPREAD) * math.sqrt(
+                    len({name for _, name, *_ in _cells(reading)})
+                )
                 self.logs |= {cell} if reading.log else set()
 
     def _rows(self) -> pd.DataFrame:
@@ -202,6 +210,13 @@ MAKERS: dict[type, Callable[..., bool | None]] = {
 }
 
 
+def _scattered(
+    table: pd.DataFrame, sd: float, log: bool, generator: np.random.Generator
+) -> pd.DataFrame:
+    noise = sd * generator.standard_normal(table.shape)
+    return table * np.exp(noise) if log else table + noise
+
+
 def _further() -> list[Cell]:
     """Return the attacks that the claim on flags asks for besides the checks."""
     return [
@@ -261,8 +276,8 @@ def outcomes(made: Made, runs: int, family: int = 1) -> Counter[str]:
     """Return how often a claim, tested in a family of so many, comes to each verdict."""
     about = About("made", (made.claim.networks or ("m/d",))[0])
     found: Counter[str] = Counter()
-    for rows in made.drawn(runs):
-        (verdict,) = judge(rows, [made.claim], about).verdicts
+    for networks in made.drawn(runs):
+        (verdict,) = judged(networks, [made.claim], about).verdicts
         sure = verdict.p is None or verdict.p * family <= 0.05
         found[verdict.verdict if sure else "inconclusive"] += 1
     return found
@@ -279,10 +294,10 @@ def spreads(folder: Path, claims: list[Claim]) -> dict[Reading, float]:
     """Return the standard deviation between seeds of what claims read, as a study has it."""
     ((store,), known) = open_studies(folder.parent, folder.name), {}
     rows = current_rows(store, None)
-    rows = rows[rows["layer"].isna()]
+    networks = Networks(rows[rows["layer"].isna()]).trained
     for reading in {each for claim in claims for test in claim.tests for each in read_by(test)}:
         try:
-            means = means_of(groups_of(rows, read(rows, reading)))
+            means = means_of(groups_of(networks, read(networks, reading)))
         except UntestedError:
             continue
         known[reading] = math.sqrt(float(np.median([each.variance for each in means.values()])))
