@@ -48,6 +48,7 @@ FIGURES = (
     "ablation",
     "tradeoff",
     "tradeoff-relative",
+    "tradeoff-odds",
     "corruptions",
     "attacks",
     "calibration",

@@ -55,6 +55,10 @@ LACKING = {  # where figures are not called after the suite that they need
         "networks under corruptions and attacks",
         " --suite corruptions --suite attacks",
     ),
+    "tradeoff-odds": (
+        "networks under corruptions and attacks",
+        " --suite corruptions --suite attacks",
+    ),
     "training": ("training curves, which brought networks have not", ""),
 }
 WHOLE = {

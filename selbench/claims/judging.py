@@ -169,16 +169,16 @@ def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgemen
 
 def judged(networks: Networks, claims: Sequence[Claim], about: About) -> Judgement:
     """Judge claims by networks, as `judge` does by their rows."""
-    tried = [_tried(networks, claim, about) for claim in claims]
+    results = [tried(networks, claim, about) for claim in claims]
     tested = {
         place: result
-        for place, result in enumerate(tried)
+        for place, result in enumerate(results)
         if isinstance(result, Finding) and not result.certain
     }
     factors = _factors({place: _raw_p(result) for place, result in tested.items()}, claims)
     family = len({_member(claims[place]) for place in tested})
     verdicts = []
-    for place, (claim, result) in enumerate(zip(claims, tried, strict=True)):
+    for place, (claim, result) in enumerate(zip(claims, results, strict=True)):
         if isinstance(result, UntestedError):
             command = about.command(result.need) if result.need != Need() else ""
             rest = {"reason": str(result), "need": result.need, "command": command}
@@ -225,7 +225,7 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
     raise SelbenchError(what)
 
 
-def _tried(networks: Networks, claim: Claim, about: About) -> Finding | UntestedError:
+def tried(networks: Networks, claim: Claim, about: About) -> Finding | UntestedError:
     """Make all tests of a claim, or return what they lack."""
     tests, sizes = about.tests(claim), about.standing(claim) != "other"
     if all(of(test, networks).rows.empty for test in tests):
@@ -273,7 +273,7 @@ def _decided(
 ) -> Verdict:
     """Return the verdict that Holm's factor leaves; None decides by count."""
     tests, where = about.tests(claim), about.standing(claim)
-    verdict, p = _surest(finding, factor or 1.0)
+    verdict, p = surest(finding, factor or 1.0)
     shown = finding.refuting if verdict in (REFUTED, NOT_MONOTONE) else finding.shown
     corruptions = min(
         filter(None, (corruptions_of(*e) for e in _readings(networks, tests))), default=0
@@ -294,7 +294,7 @@ def _decided(
     )
 
 
-def _surest(finding: Finding, factor: float) -> tuple[str, float]:
+def surest(finding: Finding, factor: float) -> tuple[str, float]:
     """Return the verdict and its p after Holm: what is not monotone is no trend, however steep."""
     shapes = {name: factor * p for name, p in finding.shapes.items()}
     for name in (SCALED, NOT_MONOTONE):
@@ -307,7 +307,7 @@ def _surest(finding: Finding, factor: float) -> tuple[str, float]:
 
 
 def _why_open(finding: Finding, family: int) -> str:
-    verdict, _ = _surest(finding, 1.0)
+    verdict, _ = surest(finding, 1.0)
     if verdict != INCONCLUSIVE:
         return f"{verdict} if it were alone, not among {family} claims (Holm)"
     return "the interval leaves it open"

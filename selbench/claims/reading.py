@@ -80,6 +80,15 @@ class Networks:
         }
         return Networks(self.rows[self.rows["subject"].isin(names)], given)
 
+    def reading(self, given: Mapping[Reading, pd.DataFrame]) -> "Networks":
+        """Return networks of these alphas that read otherwise."""
+        found = Networks(self.rows, given)
+        found.alphas, found._images = self.alphas, self._images
+        found._known |= {
+            reading: none for reading, none in self._known.items() if reading not in given
+        }
+        return found
+
     def by_condition(self, reading: Reading) -> pd.DataFrame:
         """Return the reading, mean over levels: conditions by networks; on its own scale.
 
@@ -127,13 +136,10 @@ def read(networks: Networks, reading: Reading) -> pd.Series:
 
 
 def scaled(networks: Networks, reading: Reading, values: pd.Series) -> pd.Series:
-    """Set accuracies beside clean ones, as the reading asks; NaN for a network with none right.
-
-    The difference of log odds is effective robustness with a line of slope 1, Taori et al., 2020,
-    arXiv:2007.00644; Miller et al., 2021, arXiv:2107.04649.
-    """
+    """Set accuracies beside clean ones, as the reading asks; NaN for a network with none right."""
     if reading.log:
-        return _log(values.where(values > 0))
+        found: pd.Series = values.where(values > 0).map(math.log, na_action="ignore")
+        return found
     if not reading.to_clean:
         return values
     clean = read(networks, CLEAN).reindex(values.index)
@@ -142,14 +148,8 @@ def scaled(networks: Networks, reading: Reading, values: pd.Series) -> pd.Series
         return values.div(clean)
     if reading.to_clean == "points":
         return values.sub(clean)
-    least = 0.5 / networks.images(CLEAN)
-    one, other = (each.clip(least, 1 - least) for each in (values, clean))
-    return _log(one / (1 - one)) - _log(other / (1 - other))
-
-
-def _log(values: pd.Series) -> pd.Series:
-    found: pd.Series = values.map(math.log, na_action="ignore")
-    return found
+    images = networks.images(CLEAN)
+    return means.log_odds(values, images) - means.log_odds(clean, images)
 
 
 def corruptions_of(networks: Networks, reading: Reading) -> int:

@@ -128,7 +128,8 @@ def _slope(
     published: float | None,
 ) -> Effect:
     alphas = _alphas(groups, side)
-    found = _fitted({alpha: means[alpha] for alpha in alphas}, along)
+    wobble = 0.0 if isinstance(test, NoTrend) else WOBBLE  # a margin has room for that by itself
+    found = _fitted({alpha: means[alpha] for alpha in alphas}, along, wobble)
     sign, networks = SIGNS[test.direction], sum(means[alpha].count for alpha in alphas)
     if isinstance(found, str):
         effect = without_interval(math.nan, networks, min(means[a].count for a in alphas), found)
@@ -144,7 +145,9 @@ def _slope(
     return in_unit(effect, test.reading, "", ends)
 
 
-def _fitted(means: Mapping[float, Mean], along: Mapping[float, float]) -> Difference | str:
+def _fitted(
+    means: Mapping[float, Mean], along: Mapping[float, float], wobble: float
+) -> Difference | str:
     """Return the slope of a line through the means, or why there is none with an interval.
 
     Means may wobble round the line: see `WOBBLE`. Where no alpha has a second network, what
@@ -160,7 +163,7 @@ def _fitted(means: Mapping[float, Mean], along: Mapping[float, float]) -> Differ
         <= ROUNDING
     ):
         return "all networks have the same value"
-    found = contrast(means, {alpha: each / square for alpha, each in off.items()}, WOBBLE)
+    found = contrast(means, {alpha: each / square for alpha, each in off.items()}, wobble)
     if math.isnan(found.error):
         return _scattered(means, off, found.value)
     return found if found.error > ROUNDING else ALIKE

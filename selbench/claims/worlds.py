@@ -1,13 +1,14 @@
 """Claims in made worlds: how often each is rightly or wrongly decided, by simulation.
 
-`python -m selbench.claims.worlds` prints the table of docs/claims.md; with the folder of a study,
+`python -m selbench.claims.worlds` prints the tables of docs/claims.md; with the folder of a study,
 networks scatter as that study's do.
 """
 
 import math
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,15 @@ from selbench.claims.claim import (
     Trend,
     Within,
 )
-from selbench.claims.effects import NOT_MONOTONE, SCALED
+from selbench.claims.effects import NOT_MONOTONE, SCALED, Finding
 from selbench.claims.groups import groups_of
-from selbench.claims.judging import REFUTED, SUPPORTED, About, judged
+from selbench.claims.judging import LEVEL, NOT_TESTED, REFUTED, SUPPORTED, About, surest, tried
 from selbench.claims.loading import shipped_claims
 from selbench.claims.meant import tests_for
 from selbench.claims.reading import CLEAN, Networks, UntestedError, read
 from selbench.claims.shapes import INDEX
 from selbench.leaderboard.current import current_rows
-from selbench.spread import means_of
+from selbench.spread import contrast, means_of
 from selbench.store import open_studies
 
 WORLDS = ("true", "flat", "reversed", "U-shaped")
@@ -81,12 +82,11 @@ class Made:
             plain = reading.model_copy(update={"to_clean": None, "log": False})
             tables[plain] = (still.by_condition(plain), self.sds[_cells(plain)[0]], reading.log)
         for _ in range(runs):
-            yield Networks(
-                self.rows,
+            yield still.reading(
                 {
                     reading: _scattered(table, sd, log, generator)
                     for reading, (table, sd, log) in tables.items()
-                },
+                }
             )
 
     def add(self, reading: Reading, curve: Curve) -> None:
@@ -272,22 +272,55 @@ def _cells(reading: Reading) -> list[Cell]:
     ]
 
 
-def outcomes(made: Made, runs: int, family: int = 1) -> Counter[str]:
-    """Return how often a claim, tested in a family of so many, comes to each verdict."""
+def outcomes(made: Made, runs: int) -> list[tuple[str, float]]:
+    """Return the verdicts on a claim that is tested alone, with their p; of further networks each.
+
+    A count has a p of 0.
+    """
     about = About("made", (made.claim.networks or ("m/d",))[0])
-    found: Counter[str] = Counter()
-    for networks in made.drawn(runs):
-        (verdict,) = judged(networks, [made.claim], about).verdicts
-        sure = verdict.p is None or verdict.p * family <= 0.05
-        found[verdict.verdict if sure else "inconclusive"] += 1
-    return found
+    found = [tried(networks, made.claim, about) for networks in made.drawn(runs)]
+    return [surest(each, 1.0) if isinstance(each, Finding) else (NOT_TESTED, 1.0) for each in found]
 
 
-def wrong(made: Made, found: Counter[str]) -> float:
+def wrong(made: Made, found: Sequence[tuple[str, float]]) -> float:
     """Return the share of verdicts that are not true in a world."""
     refuted = [REFUTED, NOT_MONOTONE, SCALED]
     false = {True: refuted, False: [SUPPORTED], None: []}[made.truth]
-    return sum(found[each] for each in false) / found.total()
+    return sum(verdict in false for verdict, _ in found) / len(found)
+
+
+def power(found: Sequence[tuple[str, float]], family: int = FAMILY) -> float:
+    """Return the share of verdicts that support, were so many claims tested together."""
+    return sum(verdict == SUPPORTED and p * family <= LEVEL for verdict, p in found) / len(found)
+
+
+def coverage(scatter: str, seeds: int, runs: int) -> float:
+    """Return how often the 95 % interval of a difference between two of six alphas holds it."""
+    generator, held = np.random.default_rng(0), 0
+    for _ in range(runs):
+        groups = {alpha: SCATTERS[scatter](generator, seeds) for alpha in range(6)}
+        found = contrast(means_of(groups), {1: 1.0, 0: -1.0})
+        held += found.low <= 0 <= found.high
+    return held / runs
+
+
+def _normal(generator: np.random.Generator, seeds: int) -> list[float]:
+    return list(generator.standard_normal(seeds))
+
+
+def _skewed(generator: np.random.Generator, seeds: int) -> list[float]:
+    """Draw seeds of which few fall far below the others, further at some alphas than at others."""
+    return list(generator.uniform(0.5, 2.0) * -(generator.lognormal(size=seeds) - math.exp(0.5)))
+
+
+def _outlying(generator: np.random.Generator, seeds: int) -> list[float]:
+    """Draw seeds of which one in ten scatters eight times as much."""
+    return list(
+        generator.standard_normal(seeds) * np.where(generator.random(seeds) < 0.1, 8.0, 1.0)
+    )
+
+
+SCATTERS = {"normal": _normal, "skewed": _skewed, "outlying": _outlying}
 
 
 def spreads(folder: Path, claims: list[Claim]) -> dict[Reading, float]:
@@ -313,14 +346,16 @@ def main(path: str | None = None) -> None:
     _print(["---"] * (len(sizes) + 3))
     for claim in claims:
         powers, worst = [], (0.0, "-")
-        for seeds in SEEDS:
-            for world in WORLDS:
-                made = Made(claim, world, seeds, known)
-                found = outcomes(made, RUNS)
-                worst = max(worst, (wrong(made, found), f"{world}, {seeds} seeds"))
-            found = outcomes(Made(claim, "true", seeds, known), RUNS, FAMILY)
-            powers.append(f"{found[SUPPORTED] / RUNS:.2f}")
+        for seeds, world in product(SEEDS, WORLDS):
+            made = Made(claim, world, seeds, known)
+            found = outcomes(made, RUNS)
+            worst = max(worst, (wrong(made, found), f"{world}, {seeds} seeds"))
+            powers += [f"{power(found):.2f}"] if world == "true" else []
         _print([claim.id, *powers, f"{100 * worst[0]:.1f} %", worst[1]])
+    _print(["seeds scatter", *(f"coverage, {n} seeds" for n in sizes)])
+    _print(["---"] * (len(sizes) + 1))
+    for name in SCATTERS:
+        _print([name, *(f"{coverage(name, n, 10 * RUNS):.2f}" for n in SEEDS)])
 
 
 def _print(words: list[str]) -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from selbench import tradeoff as measured
 from selbench.errors import SelbenchError
 from selbench.figures.style import FIGURES, Colour, colours_of, legend
+from selbench.leaderboard.means import log_odds
 from selbench.stats import mean_interval
 
 PLACES = ("adversarial", "corrupted")  # across and up
@@ -34,15 +35,36 @@ def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
 
     Networks that have no clean image right are left out; `SelbenchError` where none has any.
     """
-    found = measured.positions(rows, study)
-    found = found[found["clean"] > 0]
-    if found.empty:
-        raise SelbenchError(f"no network of the study {study} has a clean image right")
+    found = _right(measured.positions(rows, study), study)
     figure, axes = _drawn(rows, found[list(PLACES)].div(found["clean"], axis=0))
     axes.set_xlabel(f"share of clean accuracy left by {measured.attacks(rows)}")
     axes.set_ylabel("share of clean accuracy left by corruptions")
     figure.suptitle(f"{study}: corruptions against attacks, by clean accuracy", x=0.01, ha="left")
     return figure
+
+
+@FIGURES
+def tradeoff_odds(rows: pd.DataFrame, study: str) -> Figure:
+    """The trade-off in log odds beyond those of clean accuracy: effective robustness.
+
+    Networks that have no clean image right are left out; `SelbenchError` where none has any.
+    """
+    found = _right(measured.positions(rows, study), study)
+    images = float(rows.loc[rows["suite"] == "clean", "n"].min())
+    odds = found[["clean", *PLACES]].apply(log_odds, images=images)
+    figure, axes = _drawn(rows, odds[list(PLACES)].sub(odds["clean"], axis=0))
+    axes.set_xlabel(f"log odds under {measured.attacks(rows)}, beyond clean")
+    axes.set_ylabel("log odds under corruptions, beyond clean")
+    figure.suptitle(f"{study}: corruptions against attacks, in log odds", x=0.01, ha="left")
+    return figure
+
+
+def _right(found: pd.DataFrame, study: str) -> pd.DataFrame:
+    """Return the networks that have a clean image right."""
+    kept = found[found["clean"] > 0]
+    if kept.empty:
+        raise SelbenchError(f"no network of the study {study} has a clean image right")
+    return kept
 
 
 def _drawn(rows: pd.DataFrame, points: pd.DataFrame) -> tuple[Figure, Axes]:

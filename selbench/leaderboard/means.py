@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from selbench.stats import mean_interval
@@ -50,3 +51,14 @@ def over_seeds(values: Iterable[float], name: str) -> dict[str, float]:
     kept = [value for value in values if value == value]
     value, half = mean_interval(kept)
     return {name: value, f"{name}_interval": half, f"{name}_n": len(kept)}
+
+
+def log_odds(shares: pd.Series, images: "float | pd.Series[float]") -> pd.Series:
+    """Return the log odds of shares of so many images; none and all count as half an image.
+
+    Differences of them between corrupted and clean images are effective robustness, with a line of
+    slope 1 through alpha = 0: Taori et al., 2020, arXiv:2007.00644; Miller et al., 2021,
+    arXiv:2107.04649.
+    """
+    kept = shares.astype(float).clip(0.5 / images, 1 - 0.5 / images)
+    return (kept / (1 - kept)).transform(np.log)

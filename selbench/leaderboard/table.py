@@ -18,7 +18,7 @@ from selbench.leaderboard.columns import COLUMNS, COVERED, MASKING, OF_FOLDERS
 from selbench.leaderboard.correct_on_all import correct_on_all
 from selbench.leaderboard.explained import explained, partly
 from selbench.leaderboard.joined import Compared, compared
-from selbench.leaderboard.means import over_seeds
+from selbench.leaderboard.means import log_odds, over_seeds
 from selbench.leaderboard.over_images import half_widths
 from selbench.leaderboard.relative import relative_errors, usual_reference
 from selbench.leaderboard.spoilt import FINDINGS, sentences
@@ -184,7 +184,10 @@ def _quantities(
     columns = [each.reindex(networks.index) for each in measured]
     networks = pd.concat([networks, *columns], axis=1)
     networks = networks.reindex(columns=[*dict.fromkeys([*networks, *COLUMNS])])
-    return networks.assign(ratio=networks["mca"] / networks["clean"].where(networks["clean"] > 0))
+    images = networks["images"].astype(float)
+    clean = networks["clean"].where(networks["clean"] > 0)
+    odds = log_odds(networks["mca"], images) - log_odds(clean, images)
+    return networks.assign(ratio=networks["mca"] / clean, effective=odds)
 
 
 def _alone(networks: pd.DataFrame) -> list[str]:

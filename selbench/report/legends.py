@@ -40,6 +40,13 @@ LEGENDS = {
         "Up and to the right is better in both.",
         ("corruptions", "attacks"),
     ),
+    "tradeoff-odds": Legend(
+        "attacks",
+        "Corruptions against attacks, in log odds",
+        "The same in log odds beyond those of clean images (effective robustness). No scale is "
+        "neutral to clean accuracy: what only one of these figures shows depends on the scale.",
+        ("corruptions", "attacks"),
+    ),
     "corruptions": Legend(
         "corruptions",
         "Accuracy under each corruption",

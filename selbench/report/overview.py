@@ -154,8 +154,8 @@ def _reading(own: dict[str, Change]) -> str:
         certain, open_ = ("corruptions", "attacks") if sure(one) else ("attacks", "corruptions")
         return f"The difference under {certain} is beyond chance, the one under {open_} is not."
     if one.value * other.value < 0:
-        return "Both are beyond chance and opposite: a trade-off."
-    return f"Both are beyond chance and both {_side(one)}: no trade-off, one direction."
+        return "Both are beyond chance and opposite: a trade-off in points."
+    return f"Both are beyond chance and both {_side(one)}: no trade-off in points."
 
 
 def _side(change: Change) -> str:

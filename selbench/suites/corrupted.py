@@ -284,6 +284,21 @@ METRICS(
         table="",
     )
 )
+METRICS(
+    Metric(
+        "effective",
+        "effective rob.",
+        "effective robustness: log odds of corrupted accuracy beyond those of clean accuracy",
+        "corruptions",
+        Rows(CORRUPTED),
+        "derived",
+        unit=NUMBER,
+        bounds=(-INFINITE, INFINITE),
+        source="arXiv:2007.00644",
+        table="",
+        asked=True,
+    )
+)
 for _family in FAMILIES:
     METRICS(
         Metric(

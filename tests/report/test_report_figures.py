@@ -1,5 +1,6 @@
 """The report's figures: maps of corruptions, the trade-off, in words, and stacked for phones."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -69,6 +70,14 @@ def test_the_relative_trade_off_divides_by_clean_accuracy(figure):
     means = {line.get_label(): line.get_xydata()[0] for line in axes.lines}
     for alpha, (clean, corrupted, adversarial) in ACCURACY.items():
         assert means[f"{alpha:g}"] == pytest.approx([adversarial / clean, corrupted / clean])
+
+
+def test_the_trade_off_in_log_odds_is_beyond_clean(figure):
+    (axes,) = figure("tradeoff-odds", seeds=1).axes
+    means = {line.get_label(): line.get_xydata()[0] for line in axes.lines}
+    for alpha, shares in ACCURACY.items():
+        clean, corrupted, adversarial = (math.log(share / (1 - share)) for share in shares)
+        assert means[f"{alpha:g}"] == pytest.approx([adversarial - clean, corrupted - clean])
 
 
 def test_the_relative_trade_off_of_nothing_right_is_refused(tmp_path):

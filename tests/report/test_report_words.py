@@ -35,15 +35,15 @@ def test_opposite_and_sure_is_a_trade_off():
         "10.0 points higher (95 % interval +9.8 to +10.2), and accuracy under attacks 10.0 points "
         "lower (95 % interval -10.2 to -9.8), than alpha = 0."
     )
-    assert first.endswith("Both are beyond chance and opposite: a trade-off.")
+    assert first.endswith("Both are beyond chance and opposite: a trade-off in points.")
     assert "encourages selectivity (alpha = 2)" in second
 
 
 @pytest.mark.parametrize(
     ("low", "said"),
     [
-        ((0.4, 0.3), "Both are beyond chance and both lower: no trade-off, one direction."),
-        ((0.6, 0.5), "Both are beyond chance and both higher: no trade-off, one direction."),
+        ((0.4, 0.3), "Both are beyond chance and both lower: no trade-off in points."),
+        ((0.6, 0.5), "Both are beyond chance and both higher: no trade-off in points."),
         ((0.6, 0.4), "The difference under corruptions is beyond chance, the one under attacks is"),
         ((0.5, 0.3), "The difference under attacks is beyond chance, the one under corruptions"),
         ((0.5, 0.4), "Both intervals include zero: with these seeds, chance alone may make that."),
