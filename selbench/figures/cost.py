@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES
+from selbench.study import count_of
 from selbench.suites.attacking import PASSES
 
 NORMS = {"linf": "L-inf", "l2": "L2"}
@@ -17,22 +18,30 @@ def cost(rows: pd.DataFrame, study: str) -> Figure:
     """Passes of an image against the errors found, of those by the best attack at each epsilon.
 
     As AttackBench (arXiv:2404.19460) counts: a pass forward is one, a gradient another one. Errors
-    are the accuracy that an attack takes away, added up over epsilons. A dot for each attack, the
-    mean over networks.
+    are the accuracy that an attack takes away, added up over epsilons. Means over networks; the
+    attacks of a norm from the cheapest to the dearest.
     """
     table = costs(rows)
     if table.empty:
         raise UnmeasuredError(f"the study {study} holds no costs of attacks", "--suite", "attacks")
     norms = [norm for norm in NORMS if norm in set(table["norm"])]
-    figure = Figure(figsize=(4.6 * len(norms), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
-    for axes, norm in zip(panels, norms, strict=True):
-        _drawn(axes, table[table["norm"] == norm])
-        axes.set_title(NORMS[norm])
-    panels[0].set_ylabel("errors found, % of the best attack's")
-    n, networks = rows.loc[rows["metric"].isin(PASSES), "n"].max(), rows["subject"].nunique()
-    title = f"{study}: cost of attacks ({n} images, networks: {networks})"
-    figure.suptitle(title, x=0.01, ha="left")
+    sizes = [(table["norm"] == norm).sum() for norm in norms]
+    figure = Figure(figsize=(7.4, 1.4 + 0.26 * sum(sizes)), layout="constrained")
+    pairs = figure.subplots(len(norms), 2, sharex="col", squeeze=False, height_ratios=sizes)
+    for pair, norm in zip(pairs, norms, strict=True):
+        own = table[table["norm"] == norm]
+        names = own["attack"].str.replace(f"-{norm}", "")
+        _dots(pair[0], names, own["passes"], "{:,.0f}")
+        _dots(pair[1], names, 100 * own["found"], "{:.0f}")
+        pair[0].set_ylabel(NORMS[norm])
+        pair[0].set_xscale("log")
+        pair[1].set_yticklabels([])
+    pairs[0, 0].set_title("passes of an image, forward and back")
+    pairs[0, 1].set_title("errors found, % of the best attack's")
+    pairs[0, 1].set_xlim(-3, 120)
+    spent = rows[rows["metric"].isin(PASSES)]
+    over = f"{spent['n'].max()} images, {count_of(spent['subject'].nunique(), 'network')}"
+    figure.suptitle(f"{study}: what attacks cost and find ({over})", x=0.01, ha="left")
     return figure
 
 
@@ -61,26 +70,18 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     return means.rename(columns={"condition": "attack"}).sort_values(["norm", "passes"])
 
 
-def _drawn(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw attacks as dots with their names and passes, on a logarithmic axis."""
-    axes.plot(table["passes"], 100 * table["found"], "o", color="#0b4f8a", markersize=4)
-    for place, (attack, passes, found) in enumerate(
-        table[["attack", "passes", "found"]].itertuples(index=False)
-    ):
-        name = attack.rpartition(f"-{table['norm'].iloc[0]}")
-        text = f"{name[0]}{name[2]} {passes:,.0f}"
-        up = place % 2 == 0
+def _dots(axes: Axes, names: pd.Series, values: pd.Series, number: str) -> None:
+    """Draw a dot for each name, the first one at the top, with its number beside it."""
+    places = range(len(values))
+    axes.hlines(places, 0, 1, "0.92", linewidth=0.8, transform=axes.get_yaxis_transform(), zorder=0)
+    axes.plot(values, places, "o", color="#0b4f8a", markersize=4.5)
+    for place, value in zip(places, values, strict=True):
+        text = number.format(value)
         axes.annotate(
-            text,
-            (passes, 100 * found),
-            (0, 5 if up else -5),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if up else "top",
-            fontsize=7,
+            text, (value, place), (6, 0), textcoords="offset points", va="center_baseline"
         )
-    axes.set_xscale("log")
-    axes.margins(x=0.15)
-    axes.set_ylim(0, 108)
-    axes.set_xlabel("passes of an image, forward and back")
-    sns.despine(ax=axes)
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.margins(x=0.25)
+    axes.tick_params(axis="y", length=0)
+    sns.despine(ax=axes, left=True)
