@@ -60,6 +60,7 @@ LACKING = {  # where figures are not called after the suite that they need
         " --suite corruptions --suite attacks",
     ),
     "training": ("training curves, which brought networks have not", ""),
+    "training-layers": ("training curves, which brought networks have not", ""),
 }
 WHOLE = {
     "jacobian": (
@@ -124,6 +125,7 @@ def curves(alpha):
             "cross_entropy": 2.0 / number,
             "selectivity": alpha * number / 10 if alpha else None,
             "accuracy": 0.5 + number / 10,
+            "index": [0.1 * number, 0.2 * number],
         }
         for number in (1, 2, 3)
     ]
@@ -406,7 +408,7 @@ def test_a_panel_without_numbers_stays_empty_and_over_layers_goes(name, tmp_path
 
 
 def test_training_curves_are_drawn_epoch_by_epoch_and_without_selectivity_at_zero(store):
-    loss, selectivity, accuracy = drawn("training", store).axes
+    loss, selectivity, accuracy, _ = drawn("training", store).axes
     assert [line.get_label() for line in loss.lines] == ["0", "1"]
     assert [line.get_label() for line in selectivity.lines] == ["1"]
     assert list(selectivity.lines[0].get_xdata()) == [1, 2, 3]
@@ -424,13 +426,15 @@ def test_training_curves_tell_why_units_die_where_it_is_known(store, tmp_path):
     shutil.copytree(store.folder, told.folder)
     told.finish({name: manifest[name] for name in manifest if name not in ("digest", "state")})
     figure = drawn("training", told)
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles[3:] == [
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in panels[3:]] == [
         "dead units",
+        "selectivity index, validation images",
         "norm of cross-entropy's gradient",
         "norm of the regulariser's gradient",
     ]
-    dead, gradient, pull = figure.axes[3:]
+    dead, index, gradient, pull = panels[3:]
+    assert list(index.lines[0].get_ydata()) == pytest.approx([0.15, 0.3, 0.45])
     assert [list(line.get_ydata()) for line in dead.lines] == [[0, 3, 6]] * 2
     norms = [list(line.get_ydata()) for line in gradient.lines + pull.lines]
     assert norms[:-1] == [pytest.approx([1, 10, 100])] * 2
@@ -468,3 +472,14 @@ def test_costs_are_passes_and_errors_beside_those_of_the_best_attack():
     assert table["attack"].tolist() == ["fgsm-linf", "pgd-linf"]  # noise finds no error at all
     assert table["passes"].tolist() == [4, 163]
     assert table["found"].tolist() == pytest.approx([(0.2 + 0.4) / (0.3 + 0.4), 1])
+
+
+def test_layers_have_the_index_of_each_epoch(store):
+    figure = drawn("training-layers", store)
+    none, one, _ = figure.axes  # alphas, and the scale of colours
+    assert [axes.get_title() for axes in (none, one)] == [
+        "alpha = 0 (1 network)",
+        "alpha = 1 (1 network)",
+    ]
+    lines = [list(line.get_ydata()) for line in one.lines]
+    assert lines == [pytest.approx([0.1, 0.2, 0.3]), pytest.approx([0.2, 0.4, 0.6])]

@@ -12,7 +12,7 @@ from torch import nn
 from selbench.datasets.dataset import make_split
 from selbench.errors import SelbenchError
 from selbench.models import build_model
-from selbench.selectivity import mean_selectivity
+from selbench.selectivity import class_means, mean_selectivity, selectivity_index
 from selbench.study import ModelSpec, Recipe
 from selbench.training import loop
 from selbench.training.loop import make_optimizer, train
@@ -255,9 +255,12 @@ def test_dead_units_are_those_that_respond_to_no_image_of_any_batch():
     split = make_split(pixels, torch.arange(30) % CLASSES)
     with torch.no_grad():
         model.network.bn1.bias[:3] = -1e6
-    _, dead = loop.examine(model, split, batch_size=20)
+    _, dead, index = loop.examine(model, split, batch_size=20)
     maps = maps_of(model, pixels.float() / 255)
     assert dead == tuple(int((each.amax((0, 2, 3)) == 0).sum()) for each in maps)
     assert dead[0] == 3
     first = [int((each[:20].amax((0, 2, 3)) == 0).sum()) for each in maps]
     assert sum(first) > sum(dead)  # some are silent in that batch alone
+    units = [each.double().mean((2, 3)) for each in maps]
+    expected = [selectivity_index(*class_means(each, split.labels, CLASSES)) for each in units]
+    assert index == pytest.approx([each.mean().item() for each in expected], abs=1e-6)

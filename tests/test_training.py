@@ -315,7 +315,7 @@ def test_weights_are_those_of_the_best_epoch(trained):
 
 
 def test_of_epochs_that_are_equally_good_the_latest_is_kept(digits, monkeypatch):
-    monkeypatch.setattr(loop, "examine", lambda model, split: (0.5, ()))
+    monkeypatch.setattr(loop, "examine", lambda model, split: (0.5, (), ()))
     assert train_or_find(STUDY, digits, 1.0, 0, CPU).manifest["best_epoch"] == RECIPE.epochs
 
 
@@ -334,7 +334,7 @@ def test_a_diverged_epoch_is_not_the_best_where_there_is_another(digits, monkeyp
         return steps[-1] * (torch.nan if len(steps) > 5 else 1)  # five batches an epoch
 
     monkeypatch.setattr(loop, "_step", diverging)
-    monkeypatch.setattr(loop, "examine", lambda model, split: (0.5, ()))
+    monkeypatch.setattr(loop, "examine", lambda model, split: (0.5, (), ()))
     network = train_or_find(STUDY, digits, 1.0, 0, CPU)
     assert network.manifest["diverged"] is True
     assert network.manifest["best_epoch"] == 1
@@ -345,7 +345,7 @@ def test_epochs_are_plain_numbers(digits):
     epochs, _ = curves(digits, 1.0, RECIPE.model_copy(update={"epochs": 1}))
     told = dataclasses.asdict(epochs[0])
     assert told.pop("gradient") is told.pop("pull") is None  # nobody asked
-    values = [*told.pop("dead"), *told.values()]
+    values = [*told.pop("dead"), *told.pop("index"), *told.values()]
     assert all(isinstance(value, int | float) for value in values)
 
 

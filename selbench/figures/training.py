@@ -4,12 +4,15 @@ import math
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from selbench.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, group_of_each, legend, line
 from selbench.leaderboard.curves import SUITE
 from selbench.metrics import METRICS, PERCENT
+from selbench.study import count_of
 
 
 @FIGURES
@@ -20,11 +23,8 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
     cross-entropy and of the regulariser. The mean over seeds with its 95 % interval. Where alpha is
     0, training does not look at selectivity.
     """
-    curves = rows[rows["suite"] == SUITE]
-    if curves.empty:
-        raise UnmeasuredError(
-            f"the study {study} holds no training curves, which brought networks have not"
-        )
+    curves = _curves(rows, study)
+    curves = curves[curves["layer"].isna()]
     known = set(curves["metric"])
     metrics = [each for each in METRICS.drawn_in("training") if each.reads.metric in known]
     width = len(metrics) if len(metrics) <= 4 else 3
@@ -58,3 +58,54 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
     legend(panels[-1], rows)
     figure.suptitle(f"{study}: training", x=0.01, ha="left")
     return figure
+
+
+@FIGURES
+def training_layers(rows: pd.DataFrame, study: str) -> Figure:
+    """The class selectivity index of each layer after each epoch, on validation images.
+
+    A panel for each alpha, a line for each ReLU in calling order, lighter with depth; means over
+    seeds.
+    """
+    curves = _curves(rows, study)
+    curves = curves[curves["layer"].notna()]
+    if curves.empty:
+        raise UnmeasuredError(
+            f"an earlier version trained the networks of {study}, without the index of layers"
+        )
+    groups = [name for name in colours_of(rows) if name in set(curves["group"])]
+    width = min(len(groups), 4)
+    height = math.ceil(len(groups) / width)
+    size = (2.5 * width + 0.9, 2.3 * height + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = list(figure.subplots(height, width, sharex=True, sharey=True, squeeze=False).flat)
+    depth = int(curves["layer"].max())
+    shades = sns.color_palette("viridis", as_cmap=True)
+    scale = ScalarMappable(Normalize(1, max(depth, 2)), shades)
+    for axes, name in zip(panels, groups, strict=False):
+        own = curves[curves["group"] == name]
+        table = own.pivot_table(index="level", columns="layer", values="value")
+        for layer in table:
+            axes.plot(table.index, table[layer], color=scale.to_rgba(layer), linewidth=1.1)
+        seeds = count_of(own["subject"].nunique(), "network")
+        axes.set_title(f"alpha = {name} ({seeds})")
+        axes.set_ylim(0, 1)
+        sns.despine(ax=axes)
+    for spare in panels[len(groups) :]:
+        spare.set_axis_off()
+    for axes in panels[len(groups) - width : len(groups)]:  # nothing is below them
+        axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
+    figure.colorbar(scale, ax=panels, label="layer", aspect=30, pad=0.01)
+    figure.supylabel("selectivity index", fontsize="medium")
+    figure.suptitle(f"{study}: selectivity of layers in training", x=0.01, ha="left")
+    return figure
+
+
+def _curves(rows: pd.DataFrame, study: str) -> pd.DataFrame:
+    curves = rows[rows["suite"] == SUITE]
+    if curves.empty:
+        raise UnmeasuredError(
+            f"the study {study} holds no training curves, which brought networks have not"
+        )
+    return curves

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import nan
+from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ NAMES = {
     "selectivity": "training_selectivity",
     "accuracy": "validation_accuracy",
     "dead": "training_dead_units",
+    "index": "validation_selectivity",
     "gradient": "training_gradient",
     "pull": "training_pull",
 }
@@ -25,6 +27,7 @@ _SHOWN = (
     ("selectivity", "training selectivity", "the index of an epoch's batches", NUMBER, SHARE),
     ("accuracy", "validation", "accuracy on the images held out of training", PERCENT, SHARE),
     ("dead", "dead units", "units that respond to no image held out of training", UNITS, AMOUNT),
+    ("index", "validation index", "the index on the images held out", NUMBER, SHARE),
     ("gradient", "gradient", "norm of cross-entropy's gradient on a last batch", NUMBER, AMOUNT),
     ("pull", "pull", "norm of the regulariser's gradient on a last batch", NUMBER, AMOUNT),
 )
@@ -33,9 +36,11 @@ _TITLES = {
     "selectivity": "selectivity index of the batches",
     "accuracy": "accuracy on validation images, %",
     "dead": "dead units",
+    "index": "selectivity index, validation images",
     "gradient": "norm of cross-entropy's gradient",
     "pull": "norm of the regulariser's gradient",
 }
+HELD_OUT = {NAMES[name] for name in ("accuracy", "dead", "index")}
 _BETTER = {"cross_entropy": -1, "accuracy": 1, "dead": -1}
 for _what, _label, _meaning, _unit, _bounds in _SHOWN:
     METRICS(
@@ -59,28 +64,39 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
 
     They are of suite "training", condition "epoch" and level 1, 2, ...; cross-entropy and
     selectivity are means over the epoch's batches of augmented training images, whose number is not
-    kept (n = 0), gradients are of the last of them, accuracy and dead units of the validation
-    images. Networks that were not trained here have none.
+    kept (n = 0), gradients are of the last of them, accuracy, dead units and the index, that of
+    each layer too, of the validation images. Networks that were not trained here have none.
     """
     places = {name: place for place, name in reversed([*enumerate(rows["subject"])])}
     epochs = [
-        (places[name], epoch | ({"dead": sum(epoch["dead"])} if "dead" in epoch else {}))
+        (places[name], epoch)
         for name, facts in manifest["subjects"].items()
         for epoch in (facts.get("curves", []) if name in places else ())
     ]
     what = dict.fromkeys(name for _, epoch in epochs for name in epoch if name != "number")
     found = [
-        (place, epoch["number"], NAMES.get(name, name), epoch[name])
+        (place, epoch["number"], NAMES.get(name, name), value, layer)
         for name in what
         for place, epoch in epochs
-        if epoch.get(name) is not None
+        for layer, value in _values(name, epoch.get(name))
     ]
     if not found:
         return rows
-    networks, levels, metrics, values = map(list, zip(*found, strict=True))
+    networks, levels, metrics, values, layers = map(list, zip(*found, strict=True))
     held_out = manifest["study"]["dataset"]["validation"]
-    n = [held_out * (name in (NAMES["accuracy"], NAMES["dead"])) for name in metrics]
+    n = [held_out * (name in HELD_OUT) for name in metrics]
     made = rows.iloc[networks].assign(suite=SUITE, condition="epoch", group="", helper="")
-    made = made.assign(source="original", version=1, layer=None, layer_name=None, error=nan)
+    made = made.assign(source="original", version=1, layer=layers, layer_name=None, error=nan)
     made = made.assign(level=levels, metric=metrics, value=values, n=n).astype(rows.dtypes)
     return pd.concat([rows, made], ignore_index=True)
+
+
+def _values(name: str, told: Any) -> list[tuple[int | None, float]]:
+    """Return what an epoch says of something: of the network (None), and of layers from 1."""
+    if told is None or told == []:
+        return []
+    if name == "dead":
+        return [(None, sum(told))]
+    if name == "index":
+        return [(None, mean(told)), *enumerate(told, 1)]
+    return [(None, told)]

@@ -57,13 +57,16 @@ def check_curves(curves: Any) -> None:
         raise TypeError("its curves are no list")
     for epoch in curves:
         check_record(epoch, EPOCH, "an epoch")
-        if odd := set(epoch) - {*EPOCH, "dead"}:
+        if odd := set(epoch) - {*EPOCH, "dead", "index"}:
             raise ValueError(f"an epoch has {min(odd)!r:.40}")
         dead = epoch.get("dead", [])
         if not isinstance(dead, list) or not all(
             type(n) is int and 0 <= n <= LARGEST for n in dead
         ):
             raise ValueError(f"dead of an epoch is {dead!r:.40}")
+        index = epoch.get("index", [])
+        if not isinstance(index, list) or not all(type(n) is float and 0 <= n <= 1 for n in index):
+            raise ValueError(f"index of an epoch is {index!r:.40}")
 
 
 def _check(content: Any) -> None:

@@ -15,7 +15,7 @@ from selbench.datasets import Split
 from selbench.device import has_bfloat16, measuring
 from selbench.errors import SelbenchError
 from selbench.randomness import dice, rolls, seeded
-from selbench.selectivity import RecordedUnits, spatial_mean
+from selbench.selectivity import RecordedUnits, index_of
 from selbench.study import Recipe
 from selbench.training.augment import augment
 from selbench.training.methods import Views, inconsistency, to_images, views
@@ -37,6 +37,8 @@ class Epoch:
             alpha is 0 and nothing is recorded.
         accuracy: on the validation images, after the epoch.
         dead: how many units of each ReLU, in calling order, respond to none of these.
+        index: the mean class selectivity index of each ReLU's units on these; () where a response
+            is not finite.
         gradient: norm of cross-entropy's gradient on the epoch's last batch, before its step; None
             unless the recipe asks for it.
         pull: norm there of the gradient of alpha times selectivity; None where alpha is 0, too.
@@ -47,6 +49,7 @@ class Epoch:
     selectivity: float | None
     accuracy: float
     dead: tuple[int, ...] = ()
+    index: tuple[float, ...] = ()
     gradient: float | None = None
     pull: float | None = None
 
@@ -60,24 +63,27 @@ def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
 @torch.inference_mode()
 def examine(
     model: nn.Module, split: Split, batch_size: int = 1000
-) -> tuple[float, tuple[int, ...]]:
-    """Return the accuracy on `split`, and how many units of each ReLU respond to none of it."""
+) -> tuple[float, tuple[int, ...], tuple[float, ...]]:
+    """Return what an `Epoch` says of `split`: accuracy, dead units and index of each ReLU."""
     model.eval()
     hits = torch.zeros((), dtype=torch.int64, device=split.labels.device)
-    silent: list[Tensor] = []
+    sums: list[Tensor] = []  # by class: how many images, and of each ReLU the units' responses
     for start in range(0, len(split), batch_size):
         part = slice(start, start + batch_size)
-        with RecordedUnits(_silent) as recorded:
+        labels = split.labels[part]
+        with RecordedUnits() as recorded:
             logits = model(to_images(split.images[part]))
-        hits += (logits.argmax(1) == split.labels[part]).sum()
-        before = silent or recorded.layers
-        silent = [one & other for one, other in zip(before, recorded.layers, strict=True)]
-    right, *dead = torch.stack([hits, *(units.sum() for units in silent)]).tolist()
-    return right / len(split), tuple(dead)
-
-
-def _silent(maps: Tensor) -> Tensor:
-    return spatial_mean(maps).sum(0) == 0
+        hits += (logits.argmax(1) == labels).sum()
+        members = F.one_hot(labels, logits.shape[1]).double()
+        found = [members.sum(0)[:, None]]
+        found += [members.T @ units.double() for units in recorded.layers]
+        sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else found
+    counts, *layers = sums
+    index = [index_of(each / counts.clamp(min=1), counts[:, 0] > 0).mean() for each in layers]
+    dead = [(each.sum(0) == 0).sum() for each in layers]
+    right, *told = torch.stack([hits.double(), *dead, *index]).tolist()
+    finite = told[len(dead) :] if all(map(math.isfinite, told)) else ()
+    return right / len(split), tuple(map(int, told[: len(dead)])), tuple(finite)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> SGD:
