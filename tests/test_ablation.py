@@ -307,6 +307,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(colours, tmp_path, monkeypat
     assert sorted(rows.loc[rows["metric"] == "ablation_gap", "level"].unique()) == list(THIRDS)
 
 
+@pytest.mark.soak
 def test_a_network_of_one_s_own_is_ablated(images, monkeypatch):
     monkeypatch.setattr(suite, "SHARES", (0.0, 0.2))
     monkeypatch.setattr(suite, "ATTACKED_SHARES", (0.0,))

@@ -288,6 +288,8 @@ def test_an_attack_makes_a_cell_for_every_level(dataset, store):
         "confidence",
         "cross_entropy",
         "brier",
+        "passes_forward",
+        "passes_gradient",
     }
 
 

@@ -8,6 +8,7 @@ was killed, or has a larger limit, goes on to the numbers of one that did everyt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -48,6 +49,12 @@ class Counting(nn.Module):
         self._counts[PASSES[followed]] += len(images)
         logits: Tensor = self.network(images)
         return logits
+
+    def __getattr__(self, name: str) -> Any:  # an attack may ask for what the network has
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("network"), name)
 
 
 @dataclass(frozen=True)

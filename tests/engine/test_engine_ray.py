@@ -308,6 +308,7 @@ def meet(own, other):
     return bool(ready)
 
 
+@pytest.mark.soak
 def test_networks_of_one_analysis_are_on_both_nodes_at_the_same_time(
     cluster, dataset, stores, pipes
 ):
@@ -330,6 +331,7 @@ def once(marker):
     return True
 
 
+@pytest.mark.soak
 def test_a_run_goes_on_without_the_worker_and_the_node_that_were_killed(
     node_to_lose, dataset, stores, pipes, tmp_path
 ):

@@ -74,9 +74,7 @@ class Fells:
         self.images += len(images)
         if self.at is not None and self.images > self.at:
             raise self.problem
-        stands = (
-            examples * 7919 % IMAGES
-        ) / IMAGES < network.network.share  # the one that counts passes holds it
+        stands = (examples * 7919 % IMAGES) / IMAGES < network.share
         logits = torch.eye(4)[torch.where(stands, labels, (labels + 1) % 4)]
         found = Attacked(images, logits, ~stands, torch.zeros_like(labels))
         return [found, found]
@@ -156,7 +154,7 @@ def test_one_network_is_compared_with_a_threshold(threshold, decided, dataset, s
 def test_a_network_that_fails_leaves_the_others_to_be_compared(dataset, store):
     class OfOne(Fells):
         def __call__(self, network, *given):
-            if network.network.share < 0.5:
+            if network.share < 0.5:
                 raise RuntimeError("no")
             return super().__call__(network, *given)
 

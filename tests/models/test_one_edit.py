@@ -167,7 +167,7 @@ def test_one_file_adds_each_component_everywhere(ran, selbench, monkeypatch):
     assert ended.code == 0, ended.err
     (verdict,) = json.loads(ended.out)[0]["verdicts"]
     assert verdict["verdict"] != "not tested", verdict["reason"]
-    assert len(verdict["effects"]) == 3
+    assert len(verdict["effects"]) == 2 * 3  # on each side of alpha = 0
 
     told = selbench("run", "mine.toml", "--corruption", "whiten", "--seed", "7", "--dry-run").out
     assert "not known" not in told
