@@ -85,8 +85,9 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
     for axes, name in zip(panels, groups, strict=False):
         own = curves[curves["group"] == name]
         table = own.pivot_table(index="level", columns="layer", values="value")
-        for layer in table:
-            axes.plot(table.index, table[layer], color=scale.to_rgba(layer), linewidth=1.1)
+        for layer, values in table.items():
+            colour = shades((int(str(layer)) - 1) / max(depth - 1, 1))
+            axes.plot(table.index, values, color=colour, linewidth=1.1)
         seeds = count_of(own["subject"].nunique(), "network")
         axes.set_title(f"alpha = {name} ({seeds})")
         axes.set_ylim(0, 1)
