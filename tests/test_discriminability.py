@@ -51,13 +51,14 @@ def test_many_units_are_as_few(units, monkeypatch):
 def test_d_prime_is_that_of_the_definition(units):
     labels = LABELS.clone()
     labels[:7] = 0  # classes of unlike sizes
-    found = discriminability(1000 + units, labels, 6)  # of which two have no image
-    for unit, own in zip(units.double().numpy().T, found, strict=True):
+    far = 1000 + units
+    found = discriminability(far, labels, 6)  # of which two have no image
+    for unit, own in zip(far.double().numpy().T, found, strict=True):
         means = [unit[labels == label].mean() for label in range(4)]
         best = (labels == int(np.argmax(means))).numpy()
         scale = math.sqrt((unit[best].var() + unit[~best].var()) / 2)
         expected = (unit[best].mean() - unit[~best].mean()) / scale
-        assert own.item() == pytest.approx(expected, rel=1e-3)  # float32 around 1000
+        assert own.item() == pytest.approx(expected, rel=1e-9)
     exact = discriminability(1000 + units.double(), labels, 4)
     assert torch.allclose(exact, discriminability(units.double(), labels, 4), rtol=1e-9)
 
