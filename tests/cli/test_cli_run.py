@@ -174,12 +174,16 @@ def test_training_curves_are_kept_beside_the_measurements(ran):
     assert all(len(epoch["dead"]) == 7 for epoch in facts)  # layers
     for metric in ("cross_entropy", "selectivity", "accuracy", "dead"):
         assert own.loc[NAMES[metric], "value"].tolist() == [epoch[metric] for epoch in told]
+    layers = own.loc[[(NAMES["index"], 1), (NAMES["index"], 2)]].dropna(subset="layer")
+    assert layers["value"].tolist() == [n for epoch in facts for n in epoch["index"]]
+    assert len(layers) == 2 * 7
     held_out = manifest()["study"]["dataset"]["validation"]
     for metric in ("accuracy", "dead"):
         assert own.loc[NAMES[metric], "n"].tolist() == [held_out, held_out]
     assert set(curves.loc["alpha=0 seed=0"].index.get_level_values("metric")) == {
         NAMES["cross_entropy"],
         NAMES["accuracy"],
+        NAMES["index"],
         NAMES["dead"],
     }
 
