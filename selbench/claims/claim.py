@@ -198,7 +198,7 @@ class Difference(Against):
 class Equivalence(Against):
     """The reading is that of alpha = 0, within the margin; `losses_only`: not lower.
 
-    `published`: the change in the source, at which the test's power is told.
+    `published`: the change in the source, for which the test's power is given.
     """
 
     kind: Literal["equivalence"]

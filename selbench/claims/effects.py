@@ -26,7 +26,7 @@ class Target:
     Attributes:
         beyond: what its interval must exclude.
         least: what it must itself reach.
-        truth: the true effect at which power is told.
+        truth: the true effect for which power is given.
         both: whether the interval must exclude -`beyond` on the other side as well.
     """
 
@@ -115,8 +115,8 @@ def claimed(
 ) -> Effect:
     """Measure whether an estimate goes as `sign` says, by at least so much.
 
-    `published`: the smallest size in the source, where it is no part of the test; power is told at
-    twice that.
+    `published`: the smallest size in the source, where it is no part of the test; power is given
+    for twice that.
     """
     value, least = sign * found.value, at_least if published is None else published
     return replace(

@@ -38,7 +38,7 @@ class Share:
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": RETRIES, **once}
 
     def task(self, function: Callable[..., Any]) -> Any:
-        """Return a function as Ray's; of what it is told later it takes no `max_calls`."""
+        """Return a function as Ray's; Ray ignores a `max_calls` that is set later."""
         return import_ray().remote(**self.options)(function)
 
 
