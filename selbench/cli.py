@@ -11,10 +11,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
-from rich.console import Console
 
 from selbench import __version__
 from selbench.commands.calibration import calibration
@@ -23,7 +22,9 @@ from selbench.commands.claims import claims
 from selbench.commands.corrupt import corrupt
 from selbench.commands.init import init
 from selbench.commands.leaderboard import leaderboard
+from selbench.commands.listing import list_
 from selbench.commands.model_info import model_info
+from selbench.commands.panels import Example, add
 from selbench.commands.probe import probe
 from selbench.commands.report import report
 from selbench.commands.run import run
@@ -42,7 +43,6 @@ from selbench.options import (
     Store,
     StudyName,
     expanded,
-    first_line,
     opened,
     say,
     shown,
@@ -51,10 +51,9 @@ from selbench.options import (
 from selbench.plugins import load_plugins
 from selbench.printable import printable
 
-if TYPE_CHECKING:
-    from corruptions import Corruption
-    from selbench.metrics import Metric
-
+NAME = "selbench"  # also where `python -m selbench` is what was typed
+COMPLETION = "_SELBENCH_COMPLETE"  # shells ask by it what can follow
+COMPLETING = frozenset({"--install-completion", "--show-completion"})
 OUTPUT = 1  # the standard output's number
 
 # Exit codes; those of commands stand with them, and all in docs/faults.md.
@@ -71,18 +70,13 @@ NOTHING = "nothing was kept; with --store the same command goes on where it stop
 
 app = typer.Typer(
     name="selbench",
-    help="Robustness of image classifiers across class selectivity.",
-    no_args_is_help=True,
-    add_completion=False,
+    help="Measure how robust image classifiers are to corruptions and attacks, and why.",
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-app.command()(run)
-app.command()(init)
-
-
-@app.command()
 def train(
     study: StudyName = "digits",
     alpha: Alphas = None,
@@ -116,7 +110,6 @@ def train(
             export(subject, places[subject.name], half)
 
 
-@app.command()
 def figure(
     name: Annotated[str, typer.Argument(help="Which one; see `selbench list`.")],
     place: Place = None,
@@ -138,48 +131,6 @@ def figure(
         say(f"{output} shows {name} of {studies[0].study}")
 
 
-@app.command(name="list")
-def list_() -> None:
-    """Show the studies, suites, corruptions, models, data sets, figures and metrics there are."""
-    from corruptions import CORRUPTIONS
-    from selbench.datasets import DATASETS
-    from selbench.figures import FIGURES
-    from selbench.leaderboard.columns import COLUMNS
-    from selbench.models import MODELS
-    from selbench.study import load_study, shipped_studies
-    from selbench.suites import METRICS, SUITES
-
-    console = Console(highlight=False)
-    studies = {name: load_study(name).description for name in shipped_studies()}
-    corruptions = {
-        name: f"{each.family}{_kind(each)}; {first_line(each.function)}"
-        for name, each in CORRUPTIONS.items()
-    }
-    registries = {"suites": SUITES, "models": MODELS, "datasets": DATASETS, "figures": FIGURES}
-    described = {
-        noun: {n: first_line(f) for n, f in each.items()} for noun, each in registries.items()
-    }
-    columns = {n: _said(each) for n, each in COLUMNS.items() if n not in CORRUPTIONS}
-    metrics = {n: _said(each) for n, each in METRICS.items() if n not in COLUMNS}
-    everything = {"studies": studies, "corruptions": corruptions, **described}
-    everything |= {"columns": columns, "metrics": metrics}
-    for noun, things in everything.items():
-        console.print(noun, style="bold")
-        for name, description in things.items():
-            console.print(f"  {name:<18} {description}", soft_wrap=True, markup=False)
-
-
-def _kind(corruption: "Corruption") -> str:
-    if corruption.bar:
-        return ", C-bar"
-    return ", extra" if corruption.extra else ""
-
-
-def _said(metric: "Metric") -> str:
-    return f"{metric.heading}: {metric.meaning} ({metric.source})"
-
-
-@app.command()
 def download(
     dataset: Annotated[
         str,
@@ -200,16 +151,32 @@ def download(
     say(f"{dataset} is in {place}")
 
 
-app.command(name="model-info")(model_info)
-app.command()(leaderboard)
-app.command()(corrupt)
-app.command()(calibration)
-app.command()(claims)
-app.command()(baseline)
-app.command()(check)
-app.command()(probe)
-app.command()(report)
-app.command()(verify)
+add(
+    app,
+    run,
+    Example("run", "15 networks on handwritten digits, under 15 corruptions; no download"),
+    Example("run cifar10 --model robustbench:Standard --suite attacks", "a published network"),
+    Example(
+        "run --model net.py:build --dataset folder --data photos/ --limit 500",
+        "your network on your images: photos/test/<class>/*",
+    ),
+    panels=True,
+)
+add(app, init, Example("init photos/ --model timm:resnet18 --pretrained", "for your images"))
+add(app, train, Example("train digits --output weights/", "keep copies of the weights"))
+add(app, leaderboard, Example("leaderboard --columns clean,mce --sort mce", "the best first"))
+add(app, figure, Example("figure tradeoff digits --output tradeoff.svg", "or .png, .pdf"))
+add(app, report, Example("report --output site/", "then open site/index.html"))
+add(app, claims)
+add(app, calibration)
+add(app, baseline, Example("baseline --subject alpha=0", "of the digits study"), panels=True)
+add(app, check, Example("check --junit check.xml", "in continuous integration"), panels=True)
+add(app, probe, Example("probe net.py:build", "before you trust its numbers"), panels=True)
+add(app, corrupt, Example("corrupt photos/ --preview sheet.png --scale 224", "only look"))
+add(app, download, Example("download cifar10", "then: selbench run cifar10"))
+add(app, verify, Example("verify runs/", "every file of a store"))
+add(app, model_info, name="model-info")
+add(app, list_, Example("list metrics --json", "for programs"), name="list")
 
 
 def _version(wanted: bool) -> bool:
@@ -221,12 +188,15 @@ def _version(wanted: bool) -> bool:
 
 @app.callback()
 def common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Options before the command; without one, help is what there is to show."""
     load_plugins()
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
 
 
 # Older releases of typer raise click's own class, newer ones that of a private copy.
@@ -237,6 +207,8 @@ def main() -> None:
     """Run the command line; a problem the user can mend is one sentence and exit code 2."""
     warnings.formatwarning = lambda message, *place: printable(f"selbench: {message}") + "\n"
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # selbench refuses it itself
+    if COMPLETION in os.environ or {*sys.argv[1:2]} & COMPLETING:
+        app(prog_name=NAME)  # ends the program
     with _streams(), _terminable():
         code = _ended()
     sys.exit(code)
@@ -296,7 +268,7 @@ def _command() -> int:
     if sys.stdout is None:
         raise SelbenchError("the standard output is closed; send it to a file, or to /dev/null")
     keep_memory()
-    code: int = app(standalone_mode=False) or 0
+    code: int = app(standalone_mode=False, prog_name=NAME) or 0
     sys.stdout.flush()
     return code
 

@@ -14,10 +14,34 @@ from selbench.progress import Progress, Step
 QUIET_SECONDS = 10  # between two lines of one task
 
 
-class Bars(Progress):
+class _OnConsole(Progress):
+    """What bars and lines have in common; `verbose` shows details, and how long tasks took."""
+
+    def __init__(self, console: Console, verbose: bool = False) -> None:
+        self._console, self._verbose = console, verbose
+
+    def say(self, line: str) -> None:
+        """Print a line; above the bar, if there is one."""
+        self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+    def detail(self, line: str) -> None:
+        """Print a line for who asked for details."""
+        if self._verbose:
+            self.say(line)
+
+    @contextmanager
+    def _timed(self, task: str) -> Iterator[None]:
+        """Say at the end of a task how long it took."""
+        began = time.monotonic()
+        yield
+        self.detail(f"{task}: done in {time.monotonic() - began:.1f} s")
+
+
+class Bars(_OnConsole):
     """A bar for the task under way: what is being done, and the time it will still take."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, verbose: bool = False) -> None:
+        super().__init__(console, verbose)
         self._bars = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -27,10 +51,6 @@ class Bars(Progress):
             console=console,
             transient=True,
         )
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._bars.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
@@ -42,21 +62,15 @@ class Bars(Progress):
             self._bars.update(bar, advance=pieces, note=printable(note))
 
         try:
-            yield step
+            with self._timed(task):
+                yield step
         finally:
             self._bars.remove_task(bar)
             self._bars.stop()
 
 
-class Lines(Progress):
+class Lines(_OnConsole):
     """For logs: a line every ten seconds, with the time a task will still take."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def say(self, line: str) -> None:
-        """Print a line."""
-        self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
@@ -74,4 +88,5 @@ class Lines(Progress):
                 self._console.print(printable(line.rstrip()), highlight=False, markup=False)
                 told = now
 
-        yield step
+        with self._timed(task):
+            yield step

@@ -101,15 +101,16 @@ def described(plan: DryRun) -> list[str]:
         lines.append(f"{bound}{plan.passes.backward:,.0f} images forward and back")
     if plan.passes.double:
         lines.append(f"{plan.passes.double:,.0f} images forward in float64")
-    most = f" (at most {_duration(plan.most)}, if no image falls)" if bound else ""
+    most = f" (at most {duration(plan.most)}, if no image falls)" if bound else ""
     at_once = count_of(plan.at_once, "network")
-    lines.append(f"about {_duration(plan.seconds)}{most}, {at_once} at once")
+    lines.append(f"about {duration(plan.seconds)}{most}, {at_once} at once")
     if plan.unknown:
         lines.append(f"not known how long: {', '.join(plan.unknown)}")
     return lines
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as people say them: "40 s", "3 min", "2 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:

@@ -42,14 +42,14 @@ Store = Annotated[
     Path, typer.Option(parser=place, metavar="PATH", help="The folder of results, or its URL.")
 ]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1"; run: "cuda:0,cuda:1".')]
-Data = Annotated[
-    Path | None, typer.Option(help="Where the images lie, instead of the study's dataset.root.")
-]
+Data = Annotated[Path | None, typer.Option(help="The folder of the images.")]
 Alphas = Annotated[
-    list[str] | None, typer.Option("--alpha", help="Instead of the study's; repeat or use commas.")
+    list[str] | None,
+    typer.Option("--alpha", help="Strengths of the regulariser; repeat or use commas."),
 ]
 Seeds = Annotated[
-    list[str] | None, typer.Option("--seed", help="Instead of the study's; repeat or use commas.")
+    list[str] | None,
+    typer.Option("--seed", help="Seeds of the networks to train; repeat or use commas."),
 ]
 Corruptions = Annotated[
     list[str] | None,
@@ -84,7 +84,7 @@ Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Take a --model's published weights.")
 ]
 ThreatModel = Annotated[
-    str | None, typer.Option(help="Of robustbench:NAME: Linf (default), L2 or corruptions.")
+    str | None, typer.Option(help="Of robustbench:NAME: Linf, L2 or corruptions.")
 ]
 Checkpoints = Annotated[
     list[Path] | None,
@@ -156,6 +156,10 @@ Force = Annotated[
     bool, typer.Option("--force", help="Replace a file that selbench did not write, too.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say what is found, what is kept, and how long it takes."),
+]
 
 
 LogitsKey = Annotated[
@@ -193,7 +197,7 @@ Crop = Annotated[
     typer.Option(metavar="PIXELS", help="Side of that square, unless it is that of --resize."),
 ]
 Interpolation = Annotated[
-    str | None, typer.Option(help="Of --resize: bilinear (the default), bicubic or nearest.")
+    str | None, typer.Option(help="Of --resize: bilinear, bicubic or nearest.")
 ]
 
 
@@ -279,14 +283,20 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return taking
 
 
-def shown(quiet: bool) -> Progress:
-    """Return bars on a terminal, lines elsewhere, or silence."""
+def shown(quiet: bool, verbose: bool = False) -> Progress:
+    """Return bars on a terminal, lines elsewhere, or silence; with details where it is `verbose`.
+
+    Raises:
+        SelbenchError: where both are asked for.
+    """
     from selbench.console import Bars, Lines
 
+    if quiet and verbose:
+        raise SelbenchError("--quiet says less and --verbose more; leave out one of them")
     if quiet:
         return SILENT
     console = Console(stderr=True)
-    return Bars(console) if console.is_terminal else Lines(console)
+    return Bars(console, verbose) if console.is_terminal else Lines(console, verbose)
 
 
 def say(sentence: str, err: bool = False) -> None:

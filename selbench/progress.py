@@ -22,6 +22,9 @@ class Progress:
     def say(self, line: str) -> None:
         """Tell something that is to be known before the work goes on."""
 
+    def detail(self, line: str) -> None:
+        """Tell something that only who asks for details wants to read."""
+
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Announce `task`, which has so many pieces, and yield what to call after each.

@@ -29,20 +29,18 @@ from selbench.record import manifest_of
 from selbench.request import ANYTHING, Request
 from selbench.store import FINISH, FORMAT, Cell, Failure, StudyStore, check_format
 from selbench.study import (
-    MAX_SEED,
     SOURCES,
     CorruptionSpec,
     MechanismSpec,
     Study,
-    check_alphas,
     load_study,
+    parse_alphas,
+    parse_seeds,
 )
 from selbench.subjects import Network
 from selbench.suites import Setting, Work, collect
 from selbench.suites.calibration import held_out
 from selbench.suites.corrupted import BAR
-
-DIGITS = len(str(MAX_SEED))
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,17 @@ class RunResult:
     """What a run came to.
 
     Attributes:
+        networks: how many were evaluated, or found in the store.
+        evaluated: how many cells this run evaluated.
+        seconds: that it took.
         failures: of the cells that were asked for, those that failed.
         earlier: how many of these failed in an earlier run, and were not tried again.
         lost: cells that were asked for and neither failed nor are there: another removed them.
     """
 
+    networks: int = 0
+    evaluated: int = 0
+    seconds: float = 0.0
     failures: Sequence[Failure] = ()
     earlier: int = 0
     lost: Sequence[Cell] = ()
@@ -97,8 +101,8 @@ class Session:
                 scale that has no constants, or data that cannot be used.
         """
         study = load_study(study) if isinstance(study, str) else study
-        chosen_alphas = study.alphas if alphas is None else _alphas(alphas)
-        chosen_seeds = study.seeds if seeds is None else _seeds(seeds)
+        chosen_alphas = study.alphas if alphas is None else parse_alphas(alphas)
+        chosen_seeds = study.seeds if seeds is None else parse_seeds(seeds)
         root = study.dataset.root if data is None else data.expanduser().absolute()
         spec = framed(study.dataset.model_copy(update={"root": root}), framing, networks)
         study = study.model_copy(
@@ -112,6 +116,8 @@ class Session:
         )
         chosen_device = choose_device(device)
         dataset = load_dataset(spec, progress)
+        sizes = f"{len(dataset.train):,} to train on, {len(dataset.test):,} to test"
+        progress.detail(f"images of {dataset.name}: {sizes}; {len(dataset.classes)} classes")
         return cls(sized(study, dataset), dataset, chosen_device, progress, engine or Local())
 
     def sourced(self, source: str | None, scale: int | None) -> "Session":
@@ -143,10 +149,13 @@ class Session:
         store.prepare()
         began = time.perf_counter()
         found = list(brought) or self.train()
+        self.progress.detail(f"networks: {len(found)}, on {made['device']}")
         networks = self.probed(found, store, request.time_limit)
         before = set() if request.retry else store.failed()
         asked = request.model_copy(update={"save": 0})
         left, evaluated = self._left(store, networks, pieces, request), 0
+        images = request.limit or len(self.dataset.test)
+        self.progress.detail(f"cells to do: {len(left):,}, of {images:,} images each")
 
         def finish() -> None:
             facts = made | {"seconds": round(time.perf_counter() - began, 3)}
@@ -174,7 +183,9 @@ class Session:
         lost = [cell for key, cell in left.items() if key not in known]
         if lost:
             store.lacks()
-        return RunResult(failures, earlier, lost)
+        return RunResult(
+            len(networks), evaluated, time.perf_counter() - began, failures, earlier, lost
+        )
 
     def stopped(
         self,
@@ -373,24 +384,3 @@ def looking(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSp
         message = error["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         raise SelbenchError(f"--{error['loc'][0]} {error['input']!r}: {message}") from problem
-
-
-def _alphas(words: Sequence[str]) -> tuple[float, ...]:
-    try:
-        return check_alphas(tuple(float(word) for word in words))
-    except ValueError as problem:
-        reason = "" if str(problem).startswith("could not convert") else f" ({problem})"
-        raise SelbenchError(
-            f"--alpha takes finite numbers, each once, such as -1,0,1; got "
-            f"{','.join(words)!r:.100}{reason}"
-        ) from problem
-
-
-def _seeds(words: Sequence[str]) -> tuple[int, ...]:
-    seeds = tuple(int(word) if word.isdecimal() and len(word) <= DIGITS else -1 for word in words)
-    if min(seeds) < 0 or max(seeds) > MAX_SEED or len(set(seeds)) < len(seeds):
-        raise SelbenchError(
-            f"--seed takes whole numbers from 0 to {MAX_SEED}, each once, such as 0,1,2; got "
-            f"{','.join(words)!r:.100}"
-        )
-    return seeds

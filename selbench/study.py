@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -326,3 +326,28 @@ def _first_problem(problem: ValidationError) -> str:
     got = error["input"]
     shown = f"{[*got] if isinstance(got, tuple) else got!r:.60}"
     return f"{where}: {message}, got {shown}" if where else message
+
+
+def parse_alphas(words: Sequence[str]) -> tuple[float, ...]:
+    """Read what --alpha says; `SelbenchError` where it is no list of different numbers."""
+    try:
+        return check_alphas(tuple(float(word) for word in words))
+    except ValueError as problem:
+        reason = "" if str(problem).startswith("could not convert") else f" ({problem})"
+        raise SelbenchError(
+            f"--alpha takes finite numbers, each once, such as -1,0,1; got "
+            f"{','.join(words)!r:.100}{reason}"
+        ) from problem
+
+
+def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
+    """Read what --seed says; `SelbenchError` where it is no list of different seeds."""
+    seeds = tuple(
+        int(word) if word.isdecimal() and len(word) <= len(str(MAX_SEED)) else -1 for word in words
+    )
+    if min(seeds) < 0 or max(seeds) > MAX_SEED or len(set(seeds)) < len(seeds):
+        raise SelbenchError(
+            f"--seed takes whole numbers from 0 to {MAX_SEED}, each once, such as 0,1,2; got "
+            f"{','.join(words)!r:.100}"
+        )
+    return seeds

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "github")
 
-Suites = Annotated[list[str] | None, typer.Option("--suite", help="May be repeated.")]
+Suites = Annotated[
+    list[str] | None, typer.Option("--suite", help="Suites to compare; may be repeated.")
+]
 SubjectName = Annotated[
     str | None,
     typer.Option("--subject", help='The model, where a study has several: such as "alpha=0".'),
@@ -120,7 +122,10 @@ def check(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Compare as much as fits in a nominal time, such as 60s or 5m."),
+        typer.Option(
+            help="Compare as much as fits in a nominal time, such as 60s or 5m.",
+            rich_help_panel="What is measured",
+        ),
     ] = None,
     subject: SubjectName = None,
     options: NetworkOptions = NETWORKS,

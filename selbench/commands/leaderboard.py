@@ -1,20 +1,29 @@
 """The command `selbench leaderboard`: what studies measured, one row per alpha or network."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from selbench.errors import unknown
-from selbench.options import Corruptions, Store, opened, split_words
+from selbench.errors import UnmeasuredError, unknown
+from selbench.options import Corruptions, Store, opened, say, split_words
 
 if TYPE_CHECKING:
     from selbench.leaderboard import Leaderboard
     from selbench.store import StudyStore
+
+Format = Annotated[
+    str,
+    typer.Option(
+        help="table, md, csv, json, latex or html.",
+        autocompletion=lambda: ["table", "md", "csv", "json", "latex", "html"],
+    ),
+]
 
 
 def leaderboard(
@@ -28,7 +37,7 @@ def leaderboard(
         ),
     ] = None,
     store: Store = Path("runs"),
-    format: Annotated[str, typer.Option(help="table, md, csv, json, latex or html.")] = "table",
+    format: Format = "table",
     limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
     extra: Annotated[
         bool, typer.Option("--extra", help="Count the four extra corruptions in.")
@@ -66,10 +75,8 @@ def leaderboard(
     from selbench.leaderboard import leaderboard as derive
     from selbench.leaderboard.published import PREFIX
     from selbench.leaderboard.ranking import arranged
-    from selbench.leaderboard.tables import FORMATS
 
-    if format not in ("table", *FORMATS):
-        raise unknown("format", format, ("table", *FORMATS))
+    chosen_format(format)
     only, chosen = split_words(corruption) or [], split_words(columns)
     foreign = [place for place in places or [] if place.startswith(PREFIX)]
     own = [place for place in places or [] if place not in foreign]
@@ -81,7 +88,33 @@ def leaderboard(
         made = [
             derive(each, limit, extra, only, reference, correct_on_all, foreign) for each in sets
         ]
-        show([arranged(each, chosen, sort) for each in made], format)
+        show(_arranged(made, partial(arranged, columns=chosen, sort=sort)), format)
+
+
+def _arranged(
+    made: "Sequence[Leaderboard]", arrange: "Callable[[Leaderboard], Leaderboard]"
+) -> "list[Leaderboard]":
+    """Return the boards that have the chosen columns; note those that have not, unless all do."""
+    found, problems = [], []
+    for board in made:
+        try:
+            found.append(arrange(board))
+        except UnmeasuredError as problem:
+            problems.append(problem)
+    if problems and not found:
+        raise problems[0]
+    for each in problems:
+        say(f"left out: {each}", err=True)
+    return found
+
+
+def chosen_format(format: str) -> str:
+    """Return the name of a format; `SelbenchError` where it is none."""
+    from selbench.leaderboard.tables import FORMATS
+
+    if format not in ("table", *FORMATS):
+        raise unknown("format", format, ("table", *FORMATS))
+    return format
 
 
 def show(boards: "Sequence[Leaderboard]", format: str) -> None:
@@ -91,5 +124,6 @@ def show(boards: "Sequence[Leaderboard]", format: str) -> None:
     if format != "table":
         sys.stdout.write(FORMATS[format](boards))
         return
+    console = Console()
     for board in boards:
-        Console().print(to_table(board))
+        console.print(to_table(board, console.width))

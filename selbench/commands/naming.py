@@ -41,6 +41,7 @@ def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
 def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
     """Return the networks that the user brings, in the order of the command line."""
     from selbench.bring import NetworkSpec, pair
+    from selbench.study import count_of
 
     if options.trained and options.brings:
         raise SelbenchError(
@@ -70,7 +71,8 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
     specs = own + (pair(options.model, options.weights or [], said) if options.model else [])
     if options.name is not None and len(options.name) != len(specs):
         raise SelbenchError(
-            f"there are {len(specs)} networks and {len(options.name)} --name; give one for each"
+            f"there are {len(options.name)} --name for {count_of(len(specs), 'network')}; give one "
+            "for each"
         )
     return specs
 
@@ -121,6 +123,7 @@ def opened_session(
     quiet: bool,
     mechanism: Mapping[str, str | None] = MappingProxyType({}),
     engine: "Engine | None" = None,
+    verbose: bool = False,
 ) -> "Session":
     """Open the study that is meant, with what options say of it; arguments as `Session.open`."""
     from selbench.datasets.frame import frame_of
@@ -133,7 +136,7 @@ def opened_session(
         seeds,
         device,
         options.data,
-        shown(quiet),
+        shown(quiet, verbose),
         options.source,
         options.scale,
         mechanism,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from selbench.commands.leaderboard import Format, chosen_format, show
 from selbench.commands.naming import (
     chosen_study,
     network_words,
@@ -48,6 +48,7 @@ from selbench.options import (
     Quiet,
     Store,
     TimeLimit,
+    Verbose,
     grouped,
     say,
     split_words,
@@ -55,7 +56,6 @@ from selbench.options import (
 
 if TYPE_CHECKING:
     from selbench.dry_run import DryRun as Plan
-    from selbench.leaderboard import Leaderboard
     from selbench.session import RunResult
 
 
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
 def run(
     study: OptionalStudyName = None,
     suite: Annotated[
-        list[str] | None, typer.Option(help="Instead of the study's; may be repeated.")
+        list[str] | None,
+        typer.Option(help="What to evaluate; may be repeated. See `selbench list suites`."),
     ] = None,
     device: Device = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Take so many test images.")] = None,
@@ -103,6 +104,8 @@ def run(
     address: Address = None,
     gpus_per_task: GpusPerTask = None,
     dry_run: DryRun = False,
+    format: Format = "table",
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a study's networks, or take yours; evaluate them, and print the leaderboard.
@@ -118,6 +121,7 @@ def run(
 
     if not dry_run:
         check_place(store)
+    chosen_format(format)
     specs = networks_named(options)
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
@@ -143,7 +147,7 @@ def run(
     if stop is not None:
         refuse_several(engine, others)
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
-        session = opened_session(meant, options, first, quiet, mechanism, chosen)
+        session = opened_session(meant, options, first, quiet, mechanism, chosen, verbose)
         networks = networks_of(session, options, specs, quiet, store)
         if dry_run:
             show_plan(session.dry_run(store, request, networks))
@@ -159,12 +163,12 @@ def run(
     if stop is not None:
         show_stopped(seen, stop)
     if board is not None:
-        show(board)
+        show([board], format)
     _tell(ran, store / session.study.name, words, quiet)
 
 
 def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> None:
-    """Print which cells a run lacks, and end with that exit code; else where results are."""
+    """Print which cells a run lacks, and end with that exit code; else what it did."""
     from selbench.missing import lost, missing
 
     if ran.failures:
@@ -177,14 +181,26 @@ def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> 
     if ran.failures or ran.lost:
         raise typer.Exit(INCOMPLETE)
     if not quiet:
-        note(f"results in {folder}")
+        note(_summary(ran))
+        note(f"results in {folder}; show them as a web site: `{_next(folder)}`")
 
 
-def show(board: "Leaderboard") -> None:
-    """Print a leaderboard for people."""
-    from selbench.leaderboard.tables import to_table
+def _summary(ran: "RunResult") -> str:
+    from selbench.dry_run import duration
+    from selbench.study import count_of
 
-    Console().print(to_table(board))
+    networks = count_of(ran.networks, "network")
+    if not ran.evaluated:
+        return f"{networks}; nothing new to evaluate, all was in the store"
+    return f"{networks}; {count_of(ran.evaluated, 'cell')} evaluated in {duration(ran.seconds)}"
+
+
+def _next(folder: Path) -> str:
+    """Return the command that most users give after a run."""
+    from selbench.leaderboard.current import RUNS
+
+    store = [] if folder.parent == RUNS else ["--store", str(folder.parent)]
+    return shlex.join(["selbench", "report", folder.name, *store])
 
 
 def show_plan(plan: "Plan") -> None:

@@ -23,7 +23,8 @@ from selbench.printable import printable
 from selbench.study import exactly
 
 RANK = "rank"
-ROOM = 8  # for names, beside all of the main columns on 80
+NETWORK = "network"  # the heading of rows that are not alphas alone
+FLAGS = "masking flags"  # the heading
 Lines = list[list[str]]  # of a table, its headings first
 
 
@@ -57,7 +58,7 @@ def _groups(board: Leaderboard, narrow: bool) -> Groups:
         and (name in board.withheld or board.table[name].notna().any())
     }
     others = [column.table for column in shown.values() if column.table not in TABLES]
-    parts = _narrow(board) if narrow else WIDE
+    parts = {title: (title,) for title in TABLES} if narrow else WIDE
     return {
         title: _of_tables(shown, names)
         for title, names in {**parts, **{each: (each,) for each in others}}.items()
@@ -74,20 +75,12 @@ def _place(column: Metric, tables: Sequence[str]) -> tuple[int, int]:
     return tables.index(column.table), column.place
 
 
-def _narrow(board: Leaderboard) -> Mapping[str, tuple[str, ...]]:
-    """Return tables for a terminal: names of rows that are long leave less room for columns."""
-    first, *rest = TABLES
-    long = max(map(len, board.table["subject"]), default=0) > ROOM
-    aside = {"": ("",), first: (first,)} if long else {"": (first, "")}
-    return aside | {title: (title,) for title in rest if title}
-
-
 def _lines(table: pd.DataFrame, columns: Mapping[str, Metric], flagged: bool) -> Lines:
     """Return a table; `flagged` has the flags of masked gradients, if there are any, beside it."""
     flagged = flagged and bool(table[MASKING].notna().any())
     first = [*([RANK] if RANK in table else []), _noun(table), "n"]
     heads = [*first, *(column.heading for column in columns.values())]
-    lines = [[*heads, *(["masking flags"] if flagged else [])]]
+    lines = [[*heads, *([FLAGS] if flagged else [])]]
     for _, row in table.iterrows():
         rank = [_rank(row[RANK])] if RANK in table else []
         line = [*rank, one_line(row["subject"]), str(row["networks"])]
@@ -100,7 +93,7 @@ def _noun(table: pd.DataFrame) -> str:
     """Return what rows are: alphas, or networks of several studies, or brought ones alone."""
     alphas = table["alpha"].dropna()
     own = table.loc[alphas.index, "subject"] == alphas.map(exactly)
-    return "alpha" if len(alphas) and own.all() else "network"
+    return "alpha" if len(alphas) and own.all() else NETWORK
 
 
 def _rank(value: int | NAType) -> str:

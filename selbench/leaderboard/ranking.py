@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from selbench.errors import SelbenchError, unknown
+from selbench.errors import SelbenchError, UnmeasuredError, unknown
 from selbench.leaderboard.columns import (
     COLUMNS,
     COVERED,
@@ -36,8 +36,8 @@ def arranged(
         sort: the column to sort by; None for the order of the alphas.
 
     Raises:
-        SelbenchError: for an unknown column, and for one that there are no numbers for; it says
-            how to make some.
+        SelbenchError: for an unknown column.
+        UnmeasuredError: for one that there are no numbers for; it says how to make some.
     """
     table = board.table
     columns = tuple(dict.fromkeys(columns or ()))
@@ -66,13 +66,13 @@ def _check(board: Leaderboard, name: str) -> None:
     if name in board.withheld or board.table[name].notna().any():
         return
     if name in RELATIVE and board.table["mca"].notna().any():
-        raise SelbenchError(
+        raise UnmeasuredError(
             f"{board.study} has no numbers for the column {name}, which needs a reference that "
             "makes errors; name a row with --reference"
         )
     way = " and ".join(f"`{run} --suite {COLUMNS[name].suite}`" for run in board.runs)
     hint = f"make some with {way}" if way else "`selbench list` shows the suites that make some"
-    raise SelbenchError(f"{board.study} has no numbers for the column {name}; {hint}")
+    raise UnmeasuredError(f"{board.study} has no numbers for the column {name}; {hint}")
 
 
 def _unknown(name: str) -> SelbenchError:

@@ -12,22 +12,24 @@ from rich.table import Table
 from rich.text import Text
 
 from selbench.leaderboard.columns import COLUMNS
-from selbench.leaderboard.lines import one_line, tables
+from selbench.leaderboard.fitting import USUAL, fitting
+from selbench.leaderboard.lines import NETWORK, one_line, tables
 from selbench.leaderboard.table import Leaderboard
 from selbench.leaderboard.text import latex, markdown
 from selbench.tidy import csv_of
 
 
-def to_table(board: Leaderboard) -> Group:
-    """Render for a terminal, in tables that fit 80 columns."""
+def to_table(board: Leaderboard, width: int = USUAL) -> Group:
+    """Render for a terminal, in tables whose lines take up to `width` characters."""
     parts: list[Table | Text] = []
-    for name, (heads, *lines) in tables(board, narrow=True).items():
+    for name, (heads, *lines) in fitting(board, width):
         study = one_line(board.study)
         title = f"{study}: {name}" if name else study
         look = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
         table = Table(title=title, title_justify="left", box=look, padding=0, show_edge=False)
         for heading in heads:
-            table.add_column(heading, justify="right", overflow="fold")
+            left = heading == NETWORK
+            table.add_column(heading, justify="left" if left else "right", overflow="fold")
         for line in lines:
             table.add_row(*map(Text, line))
         parts += [table, Text()]

@@ -1,0 +1,5 @@
+"""`python -m selbench` is the command `selbench`."""
+
+from selbench.cli import main
+
+main()

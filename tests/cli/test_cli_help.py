@@ -1,0 +1,107 @@
+"""What the command line says of itself: help, completion, lists, and where studies are left out."""
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from selbench import cli
+from selbench.commands.listing import KINDS
+from selbench.commands.panels import PANELS, paragraphs
+from selbench.commands.run import run
+
+
+def test_without_arguments_help_is_shown_once(selbench):
+    ended = selbench()
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.count("Usage: selbench") == 1
+    assert selbench("-h").out.split() == selbench("--help").out.split() == ended.out.split()
+
+
+def test_python_m_selbench_is_the_command():
+    command = [sys.executable, "-m", "selbench", "--version"]
+    assert subprocess.check_output(command, text=True).startswith("selbench ")
+
+
+def test_help_of_run_has_panels_defaults_and_three_examples(selbench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = selbench("run", "-h").out
+    assert all(title in text for title in PANELS)
+    assert text.count("[default:") > 15
+    assert text.split("Examples:")[1].count("\n selbench run") == 3
+    assert "\\[" not in text
+
+
+def test_every_option_of_run_stands_in_a_panel():
+    placed = {name for names in PANELS.values() for name in names}
+    assert {*inspect.signature(run).parameters} - placed == {"study"}
+
+
+def test_paragraphs_fill_the_line():
+    assert paragraphs("One\nline.\n\nAnother\n  one.\n") == "One line.\n\nAnother one."
+
+
+@pytest.mark.parametrize("typed", [("ru", "run"), ("list met", "metrics")])
+def test_shells_are_told_what_can_follow(typed, monkeypatch, capsys):
+    words, follows = typed
+    monkeypatch.setenv(cli.COMPLETION, "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"selbench {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split() == [follows]
+
+
+def test_the_script_of_completion_is_shown():
+    command = [sys.executable, "-m", "selbench", "--show-completion", "bash"]
+    environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert cli.COMPLETION in shown.stdout
+
+
+def test_a_kind_of_things_is_listed_alone_and_as_json(selbench, refused):
+    assert set(json.loads(selbench("list", "--json").out)) == set(KINDS)
+    (things,) = json.loads(selbench("list", "suites", "--json").out).values()
+    names = [each["name"] for each in things]
+    assert [line.split()[0] for line in selbench("list", "suites").out.splitlines()[1:]] == names
+    assert all(each["description"] for each in things)
+    assert refused("list", "suite") == "unknown kind of thing 'suite'; did you mean 'suites'?"
+
+
+def test_run_prints_any_format(selbench, tiny_study, refused):
+    (board,) = json.loads(selbench("run", tiny_study, "--format", "json").out)
+    assert [row["subject"] for row in board["rows"]] == ["0", "1"]
+    assert refused("run", tiny_study, "--format", "jsom").startswith("unknown format 'jsom'")
+
+
+def test_run_ends_with_what_it_did_and_what_to_do_next(selbench, tiny_study):
+    first, second = (selbench("run", tiny_study, "--store", "kept").err for _ in range(2))
+    *_, did, where = first.splitlines()
+    assert did.startswith("2 networks; 2 cells evaluated in ")
+    again = "`selbench report tiny --store kept`"
+    assert where == f"results in kept/tiny; show them as a web site: {again}"
+    assert "2 networks; nothing new to evaluate, all was in the store\n" in second
+    assert selbench("run", tiny_study, "--quiet").err == ""
+
+
+def test_verbose_says_what_is_found_and_how_long_it_takes(selbench, tiny_study, refused):
+    err = selbench("run", tiny_study, "--verbose").err
+    assert "images of folder: 48 to train on, 18 to test; 3 classes\n" in err
+    assert "cells to do: 2, of 18 images each\n" in err
+    assert "evaluate: done in " in err
+    assert refused("run", tiny_study, "-v", "-q").startswith("--quiet says less")
+
+
+def test_a_study_without_a_column_is_left_out_with_a_note(selbench, tiny_study, few_conditions):
+    selbench("run", tiny_study, "--suite", "corruptions")
+    selbench("run", shutil.copy(tiny_study, "other.toml"), "--alpha", "1")
+    ended = selbench("leaderboard", "--columns", "clean,mce", "--format", "json")
+    assert [board["study"] for board in json.loads(ended.out)] == ["tiny"]
+    assert ended.err.startswith("left out: other has no numbers for the column mce; make some with")
+    assert ended.code == 0
+    assert selbench("leaderboard", "other", "--columns", "mce").code == 2

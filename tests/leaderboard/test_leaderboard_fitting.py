@@ -1,0 +1,58 @@
+"""Leaderboards on terminals of several widths."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from selbench.leaderboard import leaderboard
+from selbench.leaderboard.fitting import fitting, shortened
+from selbench.leaderboard.tables import to_table
+from selbench.store import StudyStore
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@pytest.fixture(scope="module", params=["digits", "cifar10-jpeg-methods"])
+def board(request):
+    return leaderboard(StudyStore(RESULTS, request.param))
+
+
+def printed(board, width):
+    console = Console(width=width, record=True, file=StringIO())
+    console.print(to_table(board, width))
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_tables_fit_and_break_no_number_over_two_lines(board, width):
+    lines = printed(board, width)
+    assert max(map(len, lines)) <= width
+    rows = [row for _, rows in fitting(board, width) for row in rows]
+    texts = [" ".join(line.split()) for line in lines]
+    assert all(" ".join(row) in texts for row in rows)
+
+
+def test_wider_terminals_have_fewer_tables_of_the_same_columns(board):
+    def columns(width):
+        return [name for _, lines in fitting(board, width) for name in lines[0][2:]]
+
+    assert len(fitting(board, 200)) < len(fitting(board, 80))
+    assert sorted(columns(200)) == sorted(columns(80))
+
+
+def test_long_names_lose_their_middle_and_stay_apart():
+    names = ["runs/first/very-long-name-0.pth", "runs/first/very-long-name-1.pth", "short"]
+    assert shortened(names, 13) == ["runs/f…-0.pth", "runs/f…-1.pth", "short"]
+    ends = ["a0/same-long-name.pth", "a1/same-long-name.pth"]
+    assert shortened(ends, 11) == ["a0/sa…e.pth", "a1/sa…e.pth"]
+    same = ["begin-x-the-same-end", "begin-y-the-same-end"]
+    assert shortened(same, 9) == same  # no nine characters tell them apart
+
+
+def test_a_table_without_room_goes_on_below():
+    wide = leaderboard(StudyStore(RESULTS, "digits"))
+    titles = [title for title, _ in fitting(wide, 40)]
+    assert "accuracy by family, continued" in titles
+    assert all(lines[0][:2] == ["alpha", "n"] for _, lines in fitting(wide, 40))
