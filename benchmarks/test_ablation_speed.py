@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from selbench._kit.types import to_images
 from selbench.analyses.ablation import Ablated, by_selectivity, correct, mean_activity, removal
 from selbench.analyses.selectivity import class_selectivity
 from selbench.models import build_model
 from selbench.study import ModelSpec
 from selbench.suites.ablation import SHARES
-from selbench.training import to_images
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH, COUNT = 250, 1000

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from selbench._kit.chunks import CHUNK
 from selbench.attacks.autoattack import autoattack
 from selbench.attacks.descent import ddn, fmn
 from selbench.attacks.folding import folded, searched
@@ -15,7 +16,6 @@ from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import pgd, pgd_curve, pgd_grid
 from selbench.attacks.norms import NORMS
 from selbench.attacks.square import square
-from selbench.chunks import CHUNK
 from selbench.models import build_model, load_weights
 from selbench.study import ModelSpec
 

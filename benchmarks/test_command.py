@@ -22,10 +22,10 @@ CIFAR_SIZE = """
     import torch
     from pathlib import Path
     from selbench.datasets.dataset import Dataset, make_split
-    from selbench.engine import evaluate
+    from selbench._engine import evaluate
     from selbench.store import StudyStore
     from selbench.study import DatasetSpec, ModelSpec, Recipe, Study
-    from selbench.subjects import trained_network
+    from selbench.networks.network import trained_network
     from selbench.suites import Setting, collect
     def split(n):
         pixels = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8)

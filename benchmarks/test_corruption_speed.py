@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from corruptions import CORRUPTIONS, corrupt
-from selbench.chunks import BATCH
-from selbench.engine import prepare
+from selbench._engine import prepare
+from selbench._kit.chunks import BATCH
+from selbench._kit.types import to_images
 from selbench.models import build_model
 from selbench.study import ModelSpec
-from selbench.training import to_images
 
 SEVERITIES = range(1, 6)
 BENCHMARK = [name for name, entry in CORRUPTIONS.items() if not entry.extra]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from selbench._kit.progress import SILENT
 from selbench.datasets.frame import Frame
 from selbench.datasets.images import each_decoded
-from selbench.progress import SILENT
 
 FILES, TARGET = 300, 0.9
 FRAME = Frame(224, 256)

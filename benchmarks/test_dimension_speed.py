@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from selbench._kit.types import to_images
 from selbench.analyses.dimensionality import dimensionality
 from selbench.models import build_model
 from selbench.study import ModelSpec
-from selbench.training import to_images
 
 MOMENTS = ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

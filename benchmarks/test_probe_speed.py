@@ -2,11 +2,11 @@
 
 import torch
 
-from selbench.bring.probe import habits_of
 from selbench.datasets.dataset import Dataset, make_split
 from selbench.models import build_model
+from selbench.networks.network import Network
+from selbench.networks.probe import habits_of
 from selbench.study import ModelSpec
-from selbench.subjects import Network
 
 IMAGES, BATCH = 1000, 250
 SECONDS = 5.0

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from selbench._engine import evaluate, plan
+from selbench._engine.on_ray import OnRay
+from selbench._kit.progress import SILENT
 from selbench.datasets.dataset import Dataset, make_split
-from selbench.engine import evaluate, plan
-from selbench.engine.on_ray import OnRay
-from selbench.progress import SILENT
+from selbench.networks.network import Network
 from selbench.session import Session
 from selbench.store import Measurement, Result, StudyStore
-from selbench.subjects import Network
 from selbench.suites import Condition, Setting, collect
 
 CPU = torch.device("cpu")

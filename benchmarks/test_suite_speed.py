@@ -4,12 +4,12 @@ from itertools import count
 
 import torch
 
+from selbench._engine import evaluate
 from selbench.datasets.dataset import Dataset, make_split
-from selbench.engine import evaluate
 from selbench.models import build_model
+from selbench.networks.network import Network
 from selbench.store import StudyStore
 from selbench.study import ModelSpec
-from selbench.subjects import Network
 from selbench.suites import Setting, collect
 
 NETWORKS, IMAGES, BATCH = 5, 500, 250

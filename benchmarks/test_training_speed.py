@@ -7,9 +7,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from selbench._kit.device import has_bfloat16
+from selbench._kit.memory import keep_memory
 from selbench.datasets.dataset import make_split
-from selbench.device import has_bfloat16
-from selbench.memory import keep_memory
 from selbench.models import build_model
 from selbench.study import ModelSpec, Recipe
 from selbench.training import loop

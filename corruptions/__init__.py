@@ -9,6 +9,9 @@ torch.Size([8, 3, 32, 32])
 'noise'
 """
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from corruptions.arguments import SMALLEST_SIDE
 from corruptions.benchmark import CORRUPTIONS, bar_corruptions, corrupt
 from corruptions.frost import FrostError, look_for_frost_in
@@ -25,3 +28,6 @@ __all__ = [
     "corrupt",
     "look_for_frost_in",
 ]
+
+for _module in iter_modules(__path__):  # each enters its own functions: a new one is one file
+    import_module(f"{__name__}.{_module.name}")

@@ -1,14 +1,10 @@
-"""All corruptions, the nineteen of Hendrycks & Dietterich and those of C-bar, and how to apply one.
-
-Importing this module fills the table: each family's module enters its own functions.
-"""
+"""All corruptions, of Hendrycks & Dietterich and of C-bar, and how to apply one."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from corruptions import bar, blur, digital, noise, weather  # noqa: F401 (they fill the table)
 from corruptions.arguments import (
     check_name,
     check_range,

@@ -16,6 +16,11 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from selbench import __version__
+from selbench._kit.deadline import OutOfTimeError
+from selbench._kit.errors import SelbenchError, in_short
+from selbench._kit.memory import keep_memory
+from selbench._kit.plugins import load_plugins
+from selbench._kit.printable import printable
 from selbench.commands.calibration import calibration
 from selbench.commands.check import baseline, check
 from selbench.commands.claims import claims
@@ -24,15 +29,7 @@ from selbench.commands.init import init
 from selbench.commands.leaderboard import leaderboard
 from selbench.commands.listing import list_
 from selbench.commands.model_info import model_info
-from selbench.commands.panels import Example, add
-from selbench.commands.probe import probe
-from selbench.commands.report import report
-from selbench.commands.run import run
-from selbench.commands.verify import verify
-from selbench.deadline import OutOfTimeError
-from selbench.errors import SelbenchError, in_short
-from selbench.memory import keep_memory
-from selbench.options import (
+from selbench.commands.options import (
     Alphas,
     Data,
     Device,
@@ -48,8 +45,11 @@ from selbench.options import (
     shown,
     split_words,
 )
-from selbench.plugins import load_plugins
-from selbench.printable import printable
+from selbench.commands.panels import Example, add
+from selbench.commands.probe import probe
+from selbench.commands.report import report
+from selbench.commands.run import run
+from selbench.commands.verify import verify
 
 NAME = "selbench"  # also where `python -m selbench` is what was typed
 COMPLETION = "_SELBENCH_COMPLETE"  # shells ask by it what can follow
@@ -91,9 +91,9 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a study's networks and keep their weights; evaluate nothing."""
-    from selbench.outputs import WEIGHTS, check_file, check_folder
+    from selbench._kit.outputs import WEIGHTS, check_file, check_folder
+    from selbench.networks.network import copies, export
     from selbench.session import Session
-    from selbench.subjects import copies, export
 
     if half and output is None:
         raise SelbenchError("--half is of the copies that --output FOLDER writes; give it too")
@@ -144,8 +144,8 @@ def download(
 
     A download that was cut off goes on where it stopped when the command is given again.
     """
+    from selbench._kit.files import home
     from selbench.datasets import DOWNLOADS
-    from selbench.files import home
 
     place = DOWNLOADS[dataset](home() / "datasets", shown(quiet))
     say(f"{dataset} is in {place}")

@@ -15,30 +15,24 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from selbench.bring import (
-    NetworkSpec,
-    adhoc_study,
-    framed,
-    module_of,
-    network_of,
-    outputs_of,
-    own_copy,
-    sized,
-    untrained_study,
-)
+from selbench._kit.device import choose_device, usual_settings
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.places import place
+from selbench._kit.progress import SILENT
 from selbench.datasets import Dataset, dataset_of, load_dataset
-from selbench.device import choose_device, usual_settings
-from selbench.errors import SelbenchError, unknown
-from selbench.findings import from_records, to_records, whole_name
-from selbench.leaderboard import current_rows
-from selbench.missing import lost, missing
-from selbench.progress import SILENT
+from selbench.networks.adhoc import adhoc_study, sized, untrained_study
+from selbench.networks.described import NetworkSpec
+from selbench.networks.framing import framed
+from selbench.networks.loading import network_of
+from selbench.networks.modules import module_of, outputs_of, own_copy
+from selbench.networks.network import Network
 from selbench.request import Request, chosen_pixels
 from selbench.session import Session, looking
 from selbench.store import StudyStore
+from selbench.store.findings import from_records, to_records, whole_name
+from selbench.store.missing import lost, missing
 from selbench.study import Channels, Study, load_study, shipped_studies
-from selbench.subjects import Network
-from selbench.urls import place
+from selbench.tables import current_rows
 
 FILES = (".pt", ".pth", ".th", ".safetensors", ".ckpt", ".bin", ".tar", ".pt2", ".onnx", ".npz")
 
@@ -233,7 +227,7 @@ def _spec(model: object, said: Mapping[str, Any], named: bool) -> NetworkSpec:
     }
     if isinstance(model, str) and Path(model).suffix in FILES:
         raise SelbenchError(
-            f"{model} is a file, not a network; say of which it is: selbench.bring.NetworkSpec("
+            f"{model} is a file, not a network; say of which it is: selbench.networks.NetworkSpec("
             f'spec="torchvision:resnet18", weights=Path({model!r}))'
         )
     spec = model if isinstance(model, NetworkSpec) else NetworkSpec(spec=str(model))

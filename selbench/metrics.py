@@ -11,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from selbench.registry import Registry
+from selbench._kit.registry import Registry
 
 INFINITE = math.inf
 SHARE = (0.0, 1.0)  # bounds

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from selbench.regression.assertion import Data
-    from selbench.regression.report import Report
+    from selbench.regression.summary import Report
 
 USED = pytest.StashKey[dict[Path, str]]()  # default files, and the ids of the tests that use them
 
@@ -93,7 +93,7 @@ def _default(request: pytest.FixtureRequest) -> str:
 
 def _check_unused(path: Path, request: pytest.FixtureRequest, call: int) -> None:
     """Refuse a default file that another test or an earlier call of this one has used."""
-    from selbench.errors import SelbenchError
+    from selbench._kit.errors import SelbenchError
 
     own = request.node.nodeid
     user = request.config.stash.setdefault(USED, {}).setdefault(path, own)

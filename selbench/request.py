@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selbench.errors import SelbenchError
-from selbench.study import Frozen
+from selbench._kit.errors import SelbenchError
+from selbench._kit.frozen import Frozen
 
 
 class Request(Frozen):

@@ -11,23 +11,27 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from selbench._engine import Engine, Local, plan
+from selbench._engine.dry_run import DryRun, dry_run
+from selbench._engine.record import manifest_of
+from selbench._engine.stopping import Stop, Stopped, slow, stopped
+from selbench._kit.device import choose_device, versions
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint
+from selbench._kit.progress import Progress
 from selbench.attacks.given import GivenAdversarials, read_adversarials
-from selbench.bring import NetworkSpec, bring, framed, probed, sized
-from selbench.corrupted.shifted import named_set
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.datasets.frame import frame_of
-from selbench.device import choose_device, versions
-from selbench.dry_run import DryRun, dry_run
-from selbench.engine import Engine, Local, plan
-from selbench.engine.stopping import Stop, Stopped, slow, stopped
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint
-from selbench.findings import from_records
-from selbench.leaderboard import Leaderboard, leaderboard
-from selbench.progress import Progress
-from selbench.record import manifest_of
+from selbench.networks.adhoc import sized
+from selbench.networks.described import NetworkSpec
+from selbench.networks.framing import framed
+from selbench.networks.loading import bring
+from selbench.networks.network import Network
+from selbench.networks.probe import probed
 from selbench.request import ANYTHING, Request
+from selbench.sets.shifted import named_set
 from selbench.store import FINISH, FORMAT, Cell, Failure, StudyStore, check_format
+from selbench.store.findings import from_records
 from selbench.study import (
     SOURCES,
     CorruptionSpec,
@@ -37,10 +41,10 @@ from selbench.study import (
     parse_alphas,
     parse_seeds,
 )
-from selbench.subjects import Network
 from selbench.suites import Setting, Work, collect
 from selbench.suites.calibration import held_out
 from selbench.suites.corrupted import BAR
+from selbench.tables import Leaderboard, leaderboard
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from selbench.errors import SelbenchError, unknown
-from selbench.files import read_toml
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.files import read_toml
+from selbench._kit.frozen import Frozen
 
 Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
 NAME = 200  # letters of a study's: folders are called so
@@ -21,24 +22,6 @@ Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
 Channels = tuple[float, float, float]
 SOURCES = ("generated", "official")  # of corrupted images; anything else is a folder
 NETWORK = "network"  # in place of pixels: as a brought network declares
-
-
-class Frozen(BaseModel):
-    """A value read once, hashed and passed down; an unknown key is an error, so is `true` for 1.
-
-    Whole numbers may be given for real ones, and lists for tuples, as files have no tuples.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, content: Any) -> Any:
-        if not isinstance(content, Mapping):
-            return content
-        return {
-            name: tuple(each) if isinstance(each, list) else each for name, each in content.items()
-        }
 
 
 def compiled(pattern: str | None) -> str | None:

@@ -150,7 +150,7 @@ def _own_folders(shared_home, tmp_path, monkeypatch):
     monkeypatch.delenv("SELBENCH_FROST", raising=False)
     monkeypatch.setattr("corruptions.frost._added", [])
     monkeypatch.setattr("corruptions.frost.PACKAGE", "package_that_nobody_installs")
-    monkeypatch.setattr("selbench.files.force", lambda path: None)  # no test cuts the power
+    monkeypatch.setattr("selbench._kit.files.force", lambda path: None)  # no test cuts the power
     monkeypatch.chdir(tmp_path)
 
 
@@ -176,7 +176,7 @@ def _kind(network):
 @pytest.fixture(scope="session", autouse=True)
 def _probed_once():
     """Let runs find again what the probe found of the same network in another test."""
-    from selbench.bring import probe
+    from selbench.networks import probe
 
     genuine, known = probe.habits_of, {}
 

@@ -8,6 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import selbench
+from selbench._engine import evaluate
+from selbench._kit.chunks import BATCH
+from selbench._kit.errors import SelbenchError
+from selbench._kit.randomness import seeded
+from selbench._kit.types import to_images
 from selbench.analyses.ablation import (
     Ablated,
     by_selectivity,
@@ -20,19 +25,14 @@ from selbench.analyses.layers import Layer, find_layers
 from selbench.analyses.selectivity import LayerSelectivity, class_selectivity
 from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
-from selbench.chunks import BATCH
 from selbench.datasets.dataset import Dataset, make_split
-from selbench.engine import evaluate
-from selbench.errors import SelbenchError
 from selbench.models import build_model
-from selbench.randomness import seeded
+from selbench.networks.network import Network
 from selbench.store import StudyStore
 from selbench.study import ModelSpec
-from selbench.subjects import Network
 from selbench.suites import SUITES, Condition, Setting, collect
 from selbench.suites import ablation as suite
 from selbench.suites.ablation import SHARES, Ablation, in_turn
-from selbench.training import to_images
 
 DIM = (0.1, 0.3, 0.55)  # what a unit sees of other classes than its own: the most selective first
 THIRDS = (0.0, 1 / 3, 2 / 3, 1.0)

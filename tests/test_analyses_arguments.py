@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import selbench
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 
 MODEL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 IMAGES, LABELS = torch.rand(6, 3, 8, 8), torch.arange(6) % 3

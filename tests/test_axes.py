@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.randomness import seeded
 from selbench.analyses.axes import best_axes, random_rotation, rectified, rotated_selectivity
-from selbench.errors import SelbenchError
-from selbench.randomness import seeded
 from selbench.selectivity import class_means, selectivity_index
 
 CLASSES, UNITS, SAMPLES = 5, 12, 400

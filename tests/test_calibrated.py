@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from selbench.calibrated import by_network, calibration_board, metrics
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.figures.style import drawn
-from selbench.leaderboard import current_rows
-from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.tables import current_rows
+from selbench.tables.calibrated import by_network, calibration_board, metrics
+from selbench.tables.formats import FORMATS, to_table
 
 METRICS = metrics()
 RECALIBRATED = {name for name, each in METRICS.items() if each.suite == "calibration"}

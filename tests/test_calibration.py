@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from selbench.calibration import (
+from selbench._kit.errors import SelbenchError
+from selbench.statistics.calibration import (
     FEWEST,
     Spline,
     brier_score,
@@ -16,7 +17,6 @@ from selbench.calibration import (
     ks_error,
     negative_log_likelihood,
 )
-from selbench.errors import SelbenchError
 
 MEASURES = (expected_calibration_error, ks_error)
 

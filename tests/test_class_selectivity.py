@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selbench import chunks
+from selbench._kit import chunks
+from selbench._kit.errors import SelbenchError
 from selbench.analyses.selectivity import ClassSums, class_selectivity, labelings_of
-from selbench.errors import SelbenchError
 from selbench.selectivity import RecordedUnits, selectivity_index
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from selbench.leaderboard.explained import comparable, explained, look, looks_of
+from selbench.tables.explained import comparable, explained, look, looks_of
 
 
 def table(*rows):

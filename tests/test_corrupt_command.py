@@ -13,11 +13,11 @@ from sets import NINETEEN, content
 
 from corruptions import CORRUPTIONS, bar_corruptions, corrupt
 from corruptions.frost import PHOTOGRAPHS
-from selbench import outputs
-from selbench.corrupted import cells, check, source, writing
-from selbench.corrupted.layout import ABOUT, read_about
+from selbench._kit import outputs
+from selbench._kit.progress import SILENT
 from selbench.datasets import DATASETS
-from selbench.progress import SILENT
+from selbench.sets import cell_files, conformity, source, writing
+from selbench.sets.layout import ABOUT, read_about
 
 FEW = ("--corruption", "contrast, fog", "--severity", "1,4")
 
@@ -177,7 +177,7 @@ def test_damaged_photographs_are_one_sentence_in_a_run(refused, tiny_study, tmp_
 
 def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monkeypatch):
     selbench("corrupt", images, "whole", *FEW)
-    genuine = cells.Arrays.place
+    genuine = cell_files.Arrays.place
 
     def interrupted(self, name, severity, *rest):
         genuine(self, name, severity, *rest)
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monke
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells.Arrays, "place", interrupted)
+        patch.setattr(cell_files.Arrays, "place", interrupted)
         ended = selbench("corrupt", images, "set", *FEW)
     assert ended.code == 130
     assert ended.err == "selbench: interrupted; the same command goes on where this one stopped\n"
@@ -196,15 +196,15 @@ def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monke
 KILLED = """
 import os, signal, sys
 from selbench import cli
-from selbench.corrupted import cells, source
+from selbench.sets import cell_files, source
 source.VALUES["cpu"] = 2 * 3 * 32 * 32
-genuine, calls = cells.Arrays.place, []
+genuine, calls = cell_files.Arrays.place, []
 def place(*arguments):
     genuine(*arguments)
     calls.append(arguments)
     if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-cells.Arrays.place = place
+cell_files.Arrays.place = place
 sys.argv = ["selbench", *sys.argv[1:]]
 cli.main()
 """
@@ -276,9 +276,9 @@ def test_self_check_takes_cifar10_unless_told(refused):
 
 def test_table_with_md5s_only(selbench, monkeypatch):
     monkeypatch.setitem(DATASETS._functions, "cifar10", DATASETS["digits"])
-    monkeypatch.setattr(check.FileDigest, "matches", lambda self, md5: md5 != "saturate")
+    monkeypatch.setattr(conformity.FileDigest, "matches", lambda self, md5: md5 != "saturate")
     monkeypatch.setitem(
-        check.PUBLISHED, "cifar10", {name: name for name in (*CORRUPTIONS, "labels")}
+        conformity.PUBLISHED, "cifar10", {name: name for name in (*CORRUPTIONS, "labels")}
     )
     ended = selbench("corrupt", "--self-check", "--corruption", "contrast,saturate")
     assert [line.split() for line in ended.out.splitlines()[:-1]] == [

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from corruptions import CORRUPTIONS
-from selbench.corrupted import check as checking
-from selbench.corrupted import source as sources
-from selbench.corrupted.check import Comparison, FileDigest, check, old_npy_header, summary
-from selbench.corrupted.layout import ABOUT, npy_header
-from selbench.corrupted.published import PUBLISHED
-from selbench.corrupted.source import open_source
-from selbench.corrupted.treatment import Treatment
-from selbench.corrupted.writing import write_set
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT
 from selbench.datasets import DATASETS, Dataset
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
-from selbench.progress import SILENT
+from selbench.sets import conformity
+from selbench.sets import source as sources
+from selbench.sets.conformity import Comparison, FileDigest, check, old_npy_header, summary
+from selbench.sets.layout import ABOUT, npy_header
+from selbench.sets.releases import PUBLISHED
+from selbench.sets.source import open_source
+from selbench.sets.treatment import Treatment
+from selbench.sets.writing import write_set
 
 CPU = torch.device("cpu")
 FIXED = [
@@ -63,7 +63,7 @@ def cifar10(published, monkeypatch):
         write("cifar10", published, FIXED)
     shutil.copytree(published, "published")
     md5s = {path.stem: hashlib.md5(path.read_bytes()).hexdigest() for path in npys("published")}
-    monkeypatch.setattr(checking, "PUBLISHED", {"cifar10": dict(md5s)})
+    monkeypatch.setattr(conformity, "PUBLISHED", {"cifar10": dict(md5s)})
     return md5s
 
 
@@ -129,12 +129,12 @@ def test_headers_of_old_numpy_are_accepted(cifar10, monkeypatch):
     for path in npys("published"):
         values = np.load(path)
         old = hashlib.md5(old_npy_header(values.shape) + values.tobytes()).hexdigest()
-        monkeypatch.setitem(checking.PUBLISHED["cifar10"], path.stem, old)
+        monkeypatch.setitem(conformity.PUBLISHED["cifar10"], path.stem, old)
     assert all(finding.published for finding in run("cifar10"))
 
 
 def test_another_md5_is_a_finding(cifar10, monkeypatch):
-    monkeypatch.setitem(checking.PUBLISHED["cifar10"], "contrast", "0" * 32)
+    monkeypatch.setitem(conformity.PUBLISHED["cifar10"], "contrast", "0" * 32)
     findings = run("cifar10", chosen=("contrast", "fog", "pixelate"))
     assert {f.name: f.published for f in findings} == {
         "labels": True,
@@ -147,14 +147,14 @@ def test_another_md5_is_a_finding(cifar10, monkeypatch):
 
 
 def test_a_corruption_without_a_published_file_is_no_finding(cifar10, monkeypatch):
-    monkeypatch.delitem(checking.PUBLISHED["cifar10"], "contrast")
+    monkeypatch.delitem(conformity.PUBLISHED["cifar10"], "contrast")
     findings = run("cifar10", chosen=("contrast", "pixelate"))
     assert {f.name: f.published for f in findings}["contrast"] is None
     assert summary(findings, None) == "1 of 1 corruptions equal the published files byte for byte."
 
 
 def test_other_labels_are_refused_before_anything_is_made(cifar10, monkeypatch):
-    monkeypatch.setitem(checking.PUBLISHED["cifar10"], "labels", "0" * 32)
+    monkeypatch.setitem(conformity.PUBLISHED["cifar10"], "labels", "0" * 32)
     monkeypatch.setattr(Treatment, "apply", None)
     with match("^the labels are not those of CIFAR-10-C, so these are not its test images"):
         run("cifar10")
@@ -231,13 +231,13 @@ def test_images_without_classes_are_compared_too(images):
 def test_values_are_compared_while_the_files_stay_on_disk(images, monkeypatch):
     write(images, "set")
     opened = []
-    genuine = checking.open_array
+    genuine = conformity.open_array
 
     def recording(*arguments):
         opened.append(genuine(*arguments))
         return opened[-1]
 
-    monkeypatch.setattr(checking, "open_array", recording)
+    monkeypatch.setattr(conformity, "open_array", recording)
     run(images, "set")
     assert all(isinstance(array, np.memmap) for array in opened)
 

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from sets import NINETEEN
 
-from selbench import files
-from selbench.corrupted import reading
-from selbench.corrupted.layout import ABOUT, About, Part
-from selbench.corrupted.published import PUBLISHED, official_folder
-from selbench.corrupted.reading import CorruptedSet
+from selbench._kit import files
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import home, md5_of
 from selbench.datasets.dataset import make_split
 from selbench.datasets.download import RECEIPT
-from selbench.errors import SelbenchError
-from selbench.files import home, md5_of
+from selbench.sets import reading
+from selbench.sets.layout import ABOUT, About, Part
+from selbench.sets.reading import CorruptedSet
+from selbench.sets.releases import PUBLISHED, official_folder
 
 CLASSES = ("digit-0", "digit-1", "digit-2")
 IMAGES, SIDE = 6, 8

@@ -9,13 +9,13 @@ from PIL import Image
 
 from corruptions import CORRUPTIONS, corrupt
 from corruptions.registry import ALL_FAMILIES
-from selbench.corrupted import sheet
-from selbench.corrupted.sheet import RIGHT, WRONG, Answers, Family, Row, draw_sheet, write_sheet
-from selbench.corrupted.source import open_source
-from selbench.corrupted.treatment import Treatment
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT
 from selbench.datasets.images import decode_image, decode_images
-from selbench.errors import SelbenchError
-from selbench.progress import SILENT
+from selbench.sets import sheet
+from selbench.sets.sheet import RIGHT, WRONG, Answers, Family, Row, draw_sheet, write_sheet
+from selbench.sets.source import open_source
+from selbench.sets.treatment import Treatment
 
 CPU = torch.device("cpu")
 INKS = [(230, 20, 20), (20, 160, 20), (20, 20, 230), (230, 160, 20)]  # of cells

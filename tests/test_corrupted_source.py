@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from selbench.corrupted.layout import read_about
-from selbench.corrupted.reading import CorruptedSet
 from selbench.datasets.dataset import make_split
+from selbench.sets.layout import read_about
+from selbench.sets.reading import CorruptedSet
 
 
 def write_set(root, names=("fog", "contrast")):
     """Corrupt the test images of a study's folder into the layout of CIFAR-10-C."""
     from corruptions import corrupt
+    from selbench._kit.progress import SILENT
     from selbench.datasets import DATASETS
-    from selbench.progress import SILENT
 
     test = DATASETS["folder"](Path("images"), SILENT).test
     root.mkdir()
@@ -110,8 +110,8 @@ def test_a_set_on_disk_is_of_all_classes(refused, tiny_study, tmp_path, edit):
 @pytest.mark.sample
 def test_a_set_of_our_own_is_paired_with_the_test_images_in_their_order(selbench, layout):
     from corruptions import corrupt
+    from selbench._kit.progress import SILENT
     from selbench.datasets import DATASETS
-    from selbench.progress import SILENT
 
     data = DATASETS["digits"](None, SILENT)  # not in the order of their classes
     words = ("--corruption", "brightness", "--severity", "1", "--format", layout)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from selbench.corrupted import set_sheet, sheet
-from selbench.corrupted.reading import CorruptedSet
-from selbench.corrupted.shifted import ShiftedSet, open_set
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import Dataset
 from selbench.datasets.dataset import chosen, make_split
 from selbench.datasets.frame import Frame
-from selbench.errors import SelbenchError
+from selbench.sets import set_sheet, sheet
+from selbench.sets.reading import CorruptedSet
+from selbench.sets.shifted import ShiftedSet, open_set
 from selbench.suites import Setting, collect
 from selbench.suites.bench import run_condition
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from selbench.crew import StoppedError, crew, is_small
+from selbench._kit.crew import StoppedError, crew, is_small
+from selbench._kit.progress import quiet
 from selbench.models import build_model
-from selbench.progress import quiet
 from selbench.study import ModelSpec
 
 CPU = torch.device("cpu")

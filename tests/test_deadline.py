@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import selbench as package
-from selbench.deadline import Clock, OutOfTimeError
-from selbench.errors import SelbenchError
+from selbench._kit.deadline import Clock, OutOfTimeError
+from selbench._kit.errors import SelbenchError
 from selbench.store import StudyStore
 
 LATE = r"^it took more than the 0\.01 s of --time-limit$"
@@ -91,7 +91,7 @@ def test_what_hangs_in_a_thread_is_ended(hangs):
 
 
 def test_what_no_exception_reaches_is_reported(monkeypatch):
-    monkeypatch.setattr("selbench.deadline.AGAIN", 0.001)
+    monkeypatch.setattr("selbench._kit.deadline.AGAIN", 0.001)
     release, told = threading.Event(), []
 
     def run():
@@ -136,7 +136,7 @@ class Always(Hangs):
 
 
 def test_a_network_that_hangs_fails_with_the_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr("selbench.bring.probe.CHECKS", ())
+    monkeypatch.setattr("selbench.networks.probe.CHECKS", ())
     torch.manual_seed(0)
     told = pytest.warns(RuntimeWarning, match="1 cell failed .*\n.*OutOfTimeError: it took more")
     with told, pytest.raises(SelbenchError, match="holds no results on 4 test images"):
@@ -148,8 +148,8 @@ def test_a_network_that_hangs_fails_with_the_reason(tmp_path, monkeypatch):
 
 
 def test_a_network_that_never_answers_fails_in_every_cell_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("selbench.bring.subject.WARM", 0)
-    monkeypatch.setattr("selbench.bring.probe.WARM", 0)
+    monkeypatch.setattr("selbench.networks.loading.WARM", 0)
+    monkeypatch.setattr("selbench.networks.probe.WARM", 0)
     told = pytest.warns(RuntimeWarning, match=r"OutOfTimeError: it took more than the 0\.05 s of")
     with told, pytest.raises(SelbenchError, match="holds no results on 4 test images"):
         package.evaluate(Always(), "digits", "clean", limit=4, store=tmp_path, time_limit=0.05)

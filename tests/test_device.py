@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 from selbench import class_selectivity, evaluate
+from selbench._engine.devices import also_on
+from selbench._engine.packed import PackedNetwork, PackedSplit
+from selbench._engine.ray_cluster import Share
+from selbench._engine.ray_objects import seat_of
+from selbench._engine.ray_worker import Job, run_elsewhere
+from selbench._kit.device import check_device, choose_device, measuring
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
-from selbench.device import check_device, choose_device, measuring
-from selbench.engine.devices import also_on
-from selbench.engine.packed import PackedNetwork, PackedSplit
-from selbench.engine.ray_cluster import Share
-from selbench.engine.ray_objects import seat_of
-from selbench.engine.ray_worker import Job, run_elsewhere
-from selbench.errors import SelbenchError
+from selbench.networks.network import Network
 from selbench.pytest_plugin import assert_robust
-from selbench.subjects import Network
 from selbench.suites import Setting, collect
 from selbench.training.loop import accuracy
 
@@ -158,7 +158,7 @@ def test_a_gpu_is_the_current_one_before_anything_is_put_there(gpus):
 
 
 def test_nothing_is_put_on_the_gpus_of_other_processes(gpus, monkeypatch):
-    monkeypatch.setattr("selbench.engine.devices._process", lambda command: _Ended())
+    monkeypatch.setattr("selbench._engine.devices._process", lambda command: _Ended())
     with also_on(["cuda:0", "cuda:1"], []):
         pass
     assert gpus == []

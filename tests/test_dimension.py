@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from selbench._kit.errors import SelbenchError
 from selbench.analyses.dimension import (
     FRACTIONS,
     Scatter,
@@ -14,7 +15,6 @@ from selbench.analyses.dimension import (
     spectrum_of,
     two_nn,
 )
-from selbench.errors import SelbenchError
 
 
 def with_spectrum(samples, columns, variances, seed=0):

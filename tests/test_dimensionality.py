@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selbench import chunks
+from selbench._kit import chunks
+from selbench._kit.errors import SelbenchError
 from selbench.analyses import dimensionality as module
 from selbench.analyses.dimension import components, participation_ratio, two_nn
 from selbench.analyses.dimensionality import dimensionality, perturbed_dimensionality
-from selbench.errors import SelbenchError
 from selbench.selectivity import RecordedUnits
 
 

@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import mutual_info_score
 
 from selbench import discriminability, mutual_information
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
 from selbench.suites import SUITES, Setting
 
 LABELS = torch.arange(40) % 4

@@ -13,10 +13,10 @@ from urllib.error import URLError
 
 import pytest
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.locks import Locks
+from selbench._kit.progress import SILENT, Progress
 from selbench.datasets import DOWNLOADS, download
-from selbench.errors import SelbenchError
-from selbench.locks import Locks
-from selbench.progress import SILENT, Progress
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
 MD5 = hashlib.md5(CONTENT).hexdigest()

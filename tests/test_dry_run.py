@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from selbench._engine.dry_run import DryRun, described
+from selbench._engine.probing import Pace, per_image
 from selbench.datasets.dataset import make_split
-from selbench.dry_run import DryRun, described
-from selbench.probing import Pace, per_image
 from selbench.store import StudyStore
 from selbench.study import MechanismSpec
 from selbench.suites import SUITES, Attack, HeldOut, Passes, Setting, collect
@@ -165,7 +165,7 @@ def test_a_pace_tells_the_seconds_of_passes_that_a_network_can_make():
 
 def test_batches_grow_until_they_take_a_moment(split, monkeypatch):
     seen, now = [], [0.0]
-    monkeypatch.setattr("selbench.probing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("selbench._engine.probing.time.perf_counter", lambda: now[0])
 
     def call(part):
         seen.append(len(part))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selbench._kit.errors import SelbenchError
 from selbench.analyses.elasticity import (
     SHORTEST,
     Elasticity,
@@ -19,7 +20,6 @@ from selbench.analyses.elasticity import (
     correlation,
     local_elasticity,
 )
-from selbench.errors import SelbenchError
 
 CLASSES, SIDE = 3, 4
 

@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from selbench import chunks
+from selbench._engine import evaluate
+from selbench._kit import chunks
+from selbench._kit.progress import Progress
 from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, limited, make_split
-from selbench.engine import evaluate
-from selbench.outcomes import outcome
-from selbench.progress import Progress
+from selbench.networks.network import Network
 from selbench.request import Request
 from selbench.store import StudyStore
-from selbench.subjects import Network
+from selbench.store.outcomes import outcome
 from selbench.suites import Attack, Condition, Setting, attacking, collect
 from selbench.suites.bench import run_condition
 from selbench.suites.index import class_index

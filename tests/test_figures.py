@@ -11,17 +11,17 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
 from selbench.figures.corruptions import _cells
 from selbench.figures.cost import costs
-from selbench.leaderboard import current_rows, leaderboard
-from selbench.leaderboard.columns import COLUMNS, WIDE
-from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.metrics import METRICS, Metric, Panel, Rows
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.study import exactly
+from selbench.tables import current_rows, leaderboard
+from selbench.tables.columns import COLUMNS, WIDE
+from selbench.tables.formats import FORMATS, to_table
 
 pytestmark = pytest.mark.long(11)
 

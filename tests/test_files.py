@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from selbench import files
-from selbench.errors import SelbenchError
-from selbench.files import (
+from selbench._kit import files
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import (
     fingerprint,
     home,
     read_json,

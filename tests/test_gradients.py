@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selbench import chunks
+from selbench._kit import chunks
+from selbench._kit.errors import SelbenchError
 from selbench.analyses import derivatives, gradients
 from selbench.analyses.gradients import MOST_PROBES, Estimate, gradient_norms, input_gradients
 from selbench.analyses.layers import recording, units_of
-from selbench.errors import SelbenchError
 
 SIDE = 6
 QUANTITIES = ("norm", "cv_across_samples", "cv_across_units")

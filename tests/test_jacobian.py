@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selbench import chunks
+from selbench._kit import chunks
+from selbench._kit.errors import SelbenchError
 from selbench.analyses import jacobian
 from selbench.analyses.jacobian import jacobian_norms
-from selbench.errors import SelbenchError
 
 SIDE, CLASSES = 5, 6
 FIELDS = ("frobenius", "square", "spectral", "margin", "margin_gradient")

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selbench._kit.errors import SelbenchError
 from selbench.analyses.layers import (
     activations,
     as_images,
@@ -14,7 +15,6 @@ from selbench.analyses.layers import (
     thirds,
     units_of,
 )
-from selbench.errors import SelbenchError
 from selbench.models import MODELS, build_model
 from selbench.selectivity import spatial_mean
 from selbench.study import ModelSpec

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from selbench.errors import SelbenchError
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.tables import FORMATS, to_table
+from selbench._kit.errors import SelbenchError
 from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.tables import leaderboard
+from selbench.tables.formats import FORMATS, to_table
 
 ERRORS = {  # of alpha 0 and alpha 1, per seed, by corruption and severity
     ("noise", "gaussian_noise", 1): {0: (0.1, 0.2), 1: (0.2, 0.4)},

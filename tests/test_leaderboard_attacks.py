@@ -6,10 +6,10 @@ import math
 import pandas as pd
 import pytest
 
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.attacked import median_perturbation
-from selbench.leaderboard.tables import FORMATS, to_table
 from selbench.store import Cell, Measurement, Result, StudyStore
+from selbench.tables import leaderboard
+from selbench.tables.attacked import median_perturbation
+from selbench.tables.formats import FORMATS, to_table
 
 LEVELS = (1.0, 2.0, 4.0)
 ACCURACY = {0: (0.8, 0.5, 0.1), 1: (0.9, 0.7, 0.4)}  # by alpha, at the levels

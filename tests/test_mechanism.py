@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from corruptions import CORRUPTIONS, corrupt
+from selbench._engine import evaluate
+from selbench._kit.errors import SelbenchError
+from selbench._kit.types import to_images
 from selbench.analyses.axes import best_axes, rotated_selectivity
 from selbench.analyses.dimensionality import dimensionality, perturbed_dimensionality
 from selbench.analyses.elasticity import contrast, local_elasticity
@@ -18,17 +21,14 @@ from selbench.analyses.selectivity import class_selectivity
 from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
 from selbench.datasets.dataset import Dataset, limited, make_split
-from selbench.engine import evaluate
-from selbench.errors import SelbenchError
 from selbench.models import build_model
+from selbench.networks.network import Network
 from selbench.request import Request
 from selbench.selectivity import RecordedUnits
 from selbench.store import Measurement, StudyStore
 from selbench.study import MechanismSpec, ModelSpec
-from selbench.subjects import Network
 from selbench.suites import SUITES, Analysis, Comparison, Setting, collect
 from selbench.suites.layered import summarised
-from selbench.training import to_images
 
 pytestmark = pytest.mark.long(12)
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from selbench import memory
+from selbench._kit import memory
 
 STEPS = """
 import resource, sys
-from selbench.memory import keep_memory
+from selbench._kit.memory import keep_memory
 kept = sys.argv[1] == "keep" and keep_memory()
 def step():
     return sum(len(part) for part in [bytearray(b"x") * (40 << 20) for _ in range(4)])

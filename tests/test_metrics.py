@@ -9,10 +9,10 @@ import pytest
 
 from selbench.claims.claim import makers
 from selbench.figures import FIGURES
-from selbench.leaderboard import COLUMNS
-from selbench.leaderboard.means import by_condition, cells, mean, over_seeds, pooled
 from selbench.metrics import NUMBER, Metric, Metrics, Panel, Rows
 from selbench.suites import METRICS, SUITES
+from selbench.tables import COLUMNS
+from selbench.tables.means import by_condition, cells, mean, over_seeds, pooled
 
 ROOT = Path(__file__).parents[1]
 DOCS = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
@@ -71,7 +71,7 @@ def test_measurements_of_committed_results_are_within_bounds():
 
 
 def test_reading_tables_loads_no_library_that_only_measuring_needs():
-    code = "import selbench.leaderboard.tables, sys; print(*sys.modules)"
+    code = "import selbench.tables.formats, sys; print(*sys.modules)"
     words = [sys.executable, "-c", code]
     loaded = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
     heavy = {"foolbox", "sklearn", "scipy.special", "scipy.stats", "matplotlib", "torchvision"}

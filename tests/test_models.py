@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.models import MODELS, build_model, load_weights
-from selbench.models.cifar import BasicBlock
+from selbench.models.resnets import BasicBlock
 from selbench.selectivity import RecordedUnits
 from selbench.study import ModelSpec
 

@@ -8,13 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
-from selbench import outputs
-from selbench.commands.init import FIRST
-from selbench.errors import SelbenchError
-from selbench.figures.style import save
-from selbench.files import write_json
-from selbench.model_info import ModelInfo
-from selbench.outputs import (
+from selbench._kit import outputs
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import write_json
+from selbench._kit.outputs import (
     BASELINE,
     JUNIT,
     MODEL_INFO,
@@ -25,11 +22,14 @@ from selbench.outputs import (
     check_file,
     check_folder,
 )
+from selbench.commands.init import FIRST
+from selbench.figures.style import save
+from selbench.networks.network import Network, export
 from selbench.regression.baseline import Baseline, Recorded, RecordedNetwork, write_baseline
 from selbench.regression.comparison import compare
-from selbench.regression.report import Report, to_junit
+from selbench.regression.summary import Report, to_junit
 from selbench.session import Session
-from selbench.subjects import Network, export
+from selbench.tables.model_info import ModelInfo
 
 KINDS = [each for each in vars(outputs).values() if isinstance(each, Kind)]
 FOREIGN = {

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from corruptions import CORRUPTIONS
-from selbench.errors import SelbenchError
-from selbench.leaderboard import Leaderboard, Remark
-from selbench.leaderboard.columns import COLUMNS
-from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.tables import FORMATS, to_table
+from selbench._kit.errors import SelbenchError
 from selbench.suites import SUITES
+from selbench.tables import Leaderboard, Remark
+from selbench.tables.columns import COLUMNS
+from selbench.tables.formats import FORMATS, to_table
+from selbench.tables.ranking import arranged
 
 NAN = float("nan")
 

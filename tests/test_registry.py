@@ -11,10 +11,10 @@ from forked import Forked
 import corruptions
 import selbench
 from corruptions import CORRUPTIONS
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.registry import Registry
 from selbench.datasets import DATASETS, DOWNLOADS
-from selbench.errors import SelbenchError, unknown
 from selbench.models import MODELS
-from selbench.registry import Registry
 from selbench.suites import SUITES
 
 REGISTRIES = {"models": MODELS, "datasets": DATASETS, "downloads": DOWNLOADS, "suites": SUITES}

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
 from selbench.models import build_model
 from selbench.selectivity import class_means, mean_selectivity, selectivity_index
 from selbench.study import ModelSpec, Recipe

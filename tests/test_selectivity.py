@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.selectivity import (
     RecordedUnits,
     class_means,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selbench.datasets import stratified_order
-from selbench.sequential import bounds, capital, displaced, fewest, within
+from selbench.statistics.sequential import bounds, capital, displaced, fewest, within
 
 ALPHA = 0.05
 MARGIN = 0.03  # of a difference in [-1, 1], which is scaled to [0, 1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from selbench.stats import (
+from selbench.statistics.intervals import (
     crossed_interval,
     holm,
     mcnemar,

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from selbench.stats import (
+from selbench.statistics.intervals import (
     crossed_interval,
     holm,
     mcnemar,

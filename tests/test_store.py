@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.store import FORMAT, MEASURED, Cell, Measurement, Result, StudyStore, open_studies
-from selbench.tidy import tidy
+from selbench.store.tidy import tidy
 
 CELL = Cell(
     suite="corruptions",

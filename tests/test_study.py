@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import DATASETS
-from selbench.errors import SelbenchError
 from selbench.models import MODELS
 from selbench.study import check_alphas, load_study, shipped_studies
 from selbench.suites import SUITES

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from corruptions import CORRUPTIONS, bar_corruptions, corrupt
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.suites import SUITES, Condition, HeldOut, Recalibration, Setting, collect
 
 MAIN = 15

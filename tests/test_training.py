@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import home
+from selbench._kit.randomness import seeded
 from selbench.datasets import load_dataset
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
-from selbench.files import home
 from selbench.models import MODELS, build_model
-from selbench.randomness import seeded
 from selbench.study import DatasetSpec, ModelSpec, Recipe, Study
 from selbench.suites import Analysis, Setting
 from selbench.suites.index import class_index

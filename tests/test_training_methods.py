@@ -6,10 +6,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from selbench._kit.randomness import dice, seeded
 from selbench.datasets import load_dataset
 from selbench.datasets.dataset import make_split
 from selbench.models import build_model
-from selbench.randomness import dice, seeded
 from selbench.selectivity import RecordedUnits, mean_selectivity
 from selbench.study import DatasetSpec, ModelSpec, Recipe
 from selbench.training import make_optimizer, methods, train

@@ -11,8 +11,8 @@ from torchvision.models.swin_transformer import (
 )
 from torchvision.models.vision_transformer import VisionTransformer
 
+from selbench._kit.errors import NoReLUError
 from selbench.analyses.layers import activations, find_layers, missed_activations
-from selbench.errors import NoReLUError
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SWIN = {

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from selbench._kit.chunks import BATCH, in_chunks
+from selbench._kit.errors import SelbenchError
+from selbench._kit.types import Images, Labels, Pixels
 from selbench.analyses.layers import as_images, evaluating, recording
 from selbench.analyses.selectivity import LayerSelectivity
-from selbench.chunks import BATCH, in_chunks
-from selbench.errors import SelbenchError
-from selbench.types import Images, Labels, Pixels
 
 Order = Int64[Tensor, "removable 2"]  # the layer of each, from 0, and which it is there
 Removal = Sequence[Bool[Tensor, " _"]]  # which units of each layer are removed

@@ -10,9 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from selbench.chunks import sizes_of
-from selbench.device import usual_settings
-from selbench.errors import SelbenchError, unknown
+from selbench._kit.chunks import sizes_of
+from selbench._kit.device import usual_settings
+from selbench._kit.errors import SelbenchError, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")

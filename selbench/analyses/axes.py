@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.types import Labels, Units
 from selbench.analyses.arguments import checked
-from selbench.errors import SelbenchError
 from selbench.selectivity import EPSILON, class_means, index_of
-from selbench.types import Labels, Units
 
 STARTS = 2  # of gradient ascent, for every class
 STEPS = 100

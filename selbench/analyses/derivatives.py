@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from selbench._kit.chunks import at_once
+from selbench._kit.types import Images
 from selbench.analyses.layers import as_images, recording, units_of
 from selbench.attacks.folding import folded
-from selbench.chunks import at_once
-from selbench.types import Images
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 
 FRACTIONS = (0.90, 0.95, 0.99)  # of the variance, that principal components are to explain
 NEGLIGIBLE = 1e-18  # of the points' mean square: a variance below is rounding

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.types import Images
 from selbench.analyses.arguments import checked
 from selbench.analyses.dimension import (
     FRACTIONS,
@@ -26,8 +28,6 @@ from selbench.analyses.dimension import (
     variances_of,
 )
 from selbench.analyses.layers import Columns, Layer, activations, check_finite, find_layers
-from selbench.errors import SelbenchError
-from selbench.types import Images
 
 NEIGHBOURS = 2500  # points that TwoNN looks at, at most: its cost grows with their square
 MEMORY = 2**30  # bytes for the flattened maps of layers that are looked at together

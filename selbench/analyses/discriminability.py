@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from selbench._kit.errors import SelbenchError
 from selbench.analyses.arguments import checked
-from selbench.errors import SelbenchError
 
 BINS = (
     16  # of equal width between a unit's smallest and largest activity; the paper names no number

@@ -15,11 +15,11 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from selbench._kit.errors import NotFiniteError, SelbenchError
+from selbench._kit.types import Images, Labels
 from selbench.analyses.arguments import checked
 from selbench.analyses.derivatives import differentiable
 from selbench.analyses.layers import activations, as_images, evaluating, find_layers
-from selbench.errors import NotFiniteError, SelbenchError
-from selbench.types import Images, Labels
 
 LEARNING_RATE = 1e-8  # so small that the similarities do not depend on it; ReLUs bend soon after
 SHORTEST = 1e-2  # gradients of the loss in the logits are stretched to this length

@@ -16,6 +16,9 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.chunks import at_once, in_chunks
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.types import Examples, Images
 from selbench.analyses.arguments import checked
 from selbench.analyses.derivatives import (
     Copies,
@@ -28,9 +31,6 @@ from selbench.analyses.derivatives import (
     quickened,
 )
 from selbench.analyses.layers import Layer, check_finite, find_layers, recording, units_of
-from selbench.chunks import at_once, in_chunks
-from selbench.errors import SelbenchError, unknown
-from selbench.types import Examples, Images
 
 PROBES = 64  # of each image
 MOST_PROBES = 256  # where an error is too large

@@ -13,6 +13,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.chunks import at_once, in_chunks
+from selbench._kit.errors import NotFiniteError, SelbenchError
+from selbench._kit.types import Examples, Images, Logits
 from selbench.analyses.arguments import checked
 from selbench.analyses.derivatives import (
     Copies,
@@ -25,9 +28,6 @@ from selbench.analyses.derivatives import (
     quickened,
 )
 from selbench.analyses.gradients import Estimate
-from selbench.chunks import at_once, in_chunks
-from selbench.errors import NotFiniteError, SelbenchError
-from selbench.types import Examples, Images, Logits
 
 FEWEST_PROJECTIONS = 2  # for a standard error over them
 STEPS = 8  # of the iteration for the spectral norm

@@ -16,11 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from selbench.chunks import BATCH, in_chunks
-from selbench.errors import NoReLUError, NotFiniteError, SelbenchError
+from selbench._kit.chunks import BATCH, in_chunks
+from selbench._kit.errors import NoReLUError, NotFiniteError, SelbenchError
+from selbench._kit.types import Images, Pixels, Units, to_images
 from selbench.selectivity import Change, Keep, RecordedUnits, running, spatial_mean
-from selbench.training import to_images
-from selbench.types import Images, Pixels, Units
 
 Columns = Literal["units", "maps"]
 COLUMNS: tuple[Columns, ...] = ("units", "maps")

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
+from selbench._kit.errors import NegativeActivityError, SelbenchError
+from selbench._kit.randomness import seeded
+from selbench._kit.types import Images, Labels, Pixels
 from selbench.analyses.arguments import checked
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
-from selbench.errors import NegativeActivityError, SelbenchError
-from selbench.randomness import seeded
 from selbench.selectivity import index_of, selectivity_index
-from selbench.types import Images, Labels, Pixels
 
 SHUFFLES = 10  # of the labels, for the null
 FEW = "class selectivity needs images of at least 2 classes"

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from selbench._kit.types import Images, Labels, Logits
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, laid_out, logits_of
 from selbench.attacks.losses import Losses, cross_entropy, logits_ratio, targeted_ratio, towards
 from selbench.attacks.norms import Norm, Sizes, each
 from selbench.attacks.waiting import others
-from selbench.types import Images, Labels, Logits
 
 FRACTION = 0.75  # of the steps since the last check that must have raised the loss
 MOMENTUM = 0.25  # of the last step, in a new one

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.chunks import few, in_chunks
+from selbench._kit.types import Examples, Images, Labels
 from selbench.attacks.apgd import apgd
 from selbench.attacks.descent import fmn
 from selbench.attacks.fab import fab
@@ -31,8 +33,6 @@ from selbench.attacks.ladder import (
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import Norm, Sizes, each
 from selbench.attacks.square import square
-from selbench.chunks import few, in_chunks
-from selbench.types import Examples, Images, Labels
 
 TARGETS = 9  # other classes that targeted attacks try, the likeliest first
 ROWS = 4096  # of images and targets, that are climbed with at once

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from selbench._kit.chunks import in_chunks
+from selbench._kit.types import Images, Labels, Logits
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, logits_of
 from selbench.attacks.losses import Loss, cross_entropy, margin
 from selbench.attacks.norms import NORMS, Norm, Perturbations, Sizes
 from selbench.attacks.waiting import either
-from selbench.chunks import in_chunks
-from selbench.types import Images, Labels, Logits
 
 STEPS = 100
 LONGEST, SHORTEST = 1.0, 0.01  # steps in L2, first and last

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from selbench._kit.chunks import at_once
+from selbench._kit.types import Images, Labels, Logits
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, logits_of
 from selbench.attacks.hyperplanes import onto_hyperplane
 from selbench.attacks.losses import Losses
 from selbench.attacks.norms import Norm, Perturbations, Sizes
-from selbench.chunks import at_once
-from selbench.types import Images, Labels, Logits
 
 STEPS = 100
 TARGETS = 9  # other classes that are tried, the likeliest first

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
-from selbench.types import Images
+from selbench._kit.types import Images
 
 TOLERANCE = 1e-3  # of logits, relative to the largest: what rounding in another order may do
 

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
+from selbench._kit.chunks import in_chunks
+from selbench._kit.types import Examples, Images, Labels, Logits
 from selbench.attacks.folding import given
 from selbench.attacks.gradient import NEVER, Attacked, check_inputs, logits_of
 from selbench.attacks.losses import tempered
 from selbench.attacks.norms import SLACK, Epsilon, Norm, inside
-from selbench.chunks import in_chunks
-from selbench.types import Examples, Images, Labels, Logits
 
 Foreign = Callable[[Images, Labels, Examples], Images]  # what it makes of a batch, unchecked
 

@@ -15,9 +15,9 @@ from PIL import Image as Picture
 from safetensors import SafetensorError
 from torch import Tensor
 
-from selbench.content import LARGEST, content_of
-from selbench.errors import SelbenchError, in_short
-from selbench.types import Examples, Images
+from selbench._kit.content import LARGEST, content_of
+from selbench._kit.errors import SelbenchError, in_short
+from selbench._kit.types import Examples, Images
 
 Rows = Int64[Tensor, " rows"]  # of a file: the positions of test images
 Every = Int64[Tensor, " every"]  # of all test images, in their order

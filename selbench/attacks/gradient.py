@@ -15,10 +15,10 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.chunks import in_chunks, sizes_of
+from selbench._kit.types import Examples, Images, Labels, Logits
 from selbench.attacks.losses import Loss, Losses, cross_entropy
 from selbench.attacks.norms import Norm, inside
-from selbench.chunks import in_chunks, sizes_of
-from selbench.types import Examples, Images, Labels, Logits
 
 NEVER = -1  # steps of an example that did not fall
 

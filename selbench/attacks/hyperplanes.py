@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from selbench._kit.types import Images
 from selbench.attacks.norms import Norm, Perturbations, Sizes
-from selbench.types import Images
 
 
 def onto_hyperplane(

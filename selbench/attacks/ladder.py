@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from selbench._kit.types import Images, Labels
 from selbench.attacks.folding import given
 from selbench.attacks.foreign import Felled, confirmed
 from selbench.attacks.gradient import NEVER, check_inputs, logits_of
 from selbench.attacks.norms import SLACK, Norm, Sizes
-from selbench.types import Images, Labels
 
 STAGES = ("fmn", "apgd-ce", "apgd-t", "fab-t", "square")  # an example meets them in turn
 FMN, APGD, APGD_TARGETED, FAB, SQUARE = range(5)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from selbench._kit.types import Labels, Logits
 from selbench.attacks.waiting import either
-from selbench.types import Labels, Logits
 
 Losses = Float[Tensor, " batch"]
 Loss = Callable[[Logits, Labels], Losses]

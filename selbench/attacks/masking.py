@@ -14,11 +14,11 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.chunks import is_full
+from selbench._kit.types import Examples, Images, Labels
 from selbench.attacks.gradient import check_inputs, fgsm, gradients_of, logits_of, pgd_grid
 from selbench.attacks.losses import are_probabilities, margin
 from selbench.attacks.norms import NORMS
-from selbench.chunks import is_full
-from selbench.types import Examples, Images, Labels
 
 LINF = NORMS["linf"]
 HUGE = 64 / 255  # a budget to which no network can stand up

@@ -12,13 +12,13 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.randomness import dice
+from selbench._kit.types import Examples, Images, Labels, Logits
 from selbench.attacks.descent import ddn, fmn
 from selbench.attacks.foreign import Guarded, Standing
 from selbench.attacks.gradient import Attacked, logits_of
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import NORMS, Norm
-from selbench.randomness import dice
-from selbench.types import Examples, Images, Labels, Logits
 
 HALVINGS = 10  # of the way from an image to an error, to find where on it errors begin
 STEPS, QUERIES = 8, 2500  # of HopSkipJump: its steps, and a bound that they do not reach

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from corruptions.draws import Draws
+from selbench._kit.types import Images
 from selbench.attacks.waiting import either
-from selbench.types import Images
 
 TINY = 1e-12  # keeps a gradient of zero from being divided by its length
 SLACK = 1e-6  # what rounding may add to a perturbation before it no longer counts

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selbench._kit.types import Images, Labels
 from selbench.attacks.folding import Searched, given
 from selbench.attacks.gradient import NEVER, Attacked, logits_of
 from selbench.attacks.norms import Norm, inside
-from selbench.types import Images, Labels
 
 WHITE = 255  # of a pixel in a file, whose values are whole
 HALVINGS = 24  # of the interval in which the largest perturbation that fits is looked for

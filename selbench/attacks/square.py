@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from selbench._kit.types import Images, Labels
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import laid_out, logits_of
 from selbench.attacks.losses import margin
 from selbench.attacks.norms import TINY, Norm, Sizes
 from selbench.attacks.waiting import others
-from selbench.types import Images, Labels
 
 SHARE = 0.8  # of the pixels, in the first squares
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # the queries after which it is halved

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.types import Examples, Images, Labels
 from selbench.attacks.foreign import Foreign, Standing
 from selbench.attacks.gradient import Attacked, pgd
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import NORMS, Norm
-from selbench.types import Examples, Images, Labels
 
 DRAWS = 10  # of noise, per image and epsilon
 STEPS = 40  # of PGD on the source

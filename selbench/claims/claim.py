@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from selbench.errors import unknown
-from selbench.files import fingerprint
+from selbench._kit.errors import unknown
+from selbench._kit.files import fingerprint
+from selbench._kit.frozen import Frozen
 from selbench.metrics import Rows
-from selbench.study import Frozen
 from selbench.suites import METRICS, SUITES
 
 UNKNOWN = "not known"  # a published magnitude

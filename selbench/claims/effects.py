@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from scipy.special import stdtr, stdtrit
 
-from selbench.spread import p_of
-from selbench.stats import Difference, holm, tost
+from selbench.statistics.intervals import Difference, holm, tost
+from selbench.statistics.spread import p_of
 
 POINTS, SHARE, PLAIN = "points", "%", ""  # units of effects
 NOT_MONOTONE, SCALED = "not monotone", "depends on the scale"  # verdicts of a test's shape

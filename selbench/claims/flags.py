@@ -5,9 +5,9 @@ from scipy.stats import binomtest
 
 from selbench.claims.claim import Flags
 from selbench.claims.effects import SHARE, Effect, Finding
-from selbench.claims.reading import Need, Networks, UntestedError
-from selbench.leaderboard.attacked import masked
+from selbench.claims.readings import Need, Networks, UntestedError
 from selbench.study import count_of
+from selbench.tables.attacked import masked
 
 CHECKS = ("attacks", "attacks-strong")  # the suites that have them
 # What else must not find more than PGD does: each network needs one of each group.

@@ -7,7 +7,7 @@ import pandas as pd
 
 from selbench.claims.claim import Reading
 from selbench.claims.effects import PLAIN, POINTS, Effect
-from selbench.claims.reading import Networks, UntestedError, at, needed, written
+from selbench.claims.readings import Networks, UntestedError, at, needed, written
 
 REFERENCE = 0.0
 

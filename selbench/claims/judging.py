@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from corruptions import CORRUPTIONS
+from selbench._kit.errors import SelbenchError
 from selbench.claims.claim import Choice, Claim, NoTrend, Reading, Test, Trend
 from selbench.claims.effects import NOT_MONOTONE, SCALED, Effect, Finding, labelled, together
 from selbench.claims.kinds import found, of
-from selbench.claims.meant import Standing, standing, tests_for
-from selbench.claims.naming import told_apart
-from selbench.claims.reading import (
+from selbench.claims.labels import told_apart
+from selbench.claims.readings import (
     Need,
     Networks,
     UntestedError,
@@ -23,12 +23,12 @@ from selbench.claims.reading import (
     merged,
     read,
 )
-from selbench.errors import SelbenchError
-from selbench.findings import findings_in, told
-from selbench.leaderboard.current import RUNS, current_rows, data_name, images_taken, study_words
-from selbench.stats import holm
+from selbench.claims.scope import Standing, standing, tests_for
+from selbench.statistics.intervals import holm
 from selbench.store import StudyStore
+from selbench.store.findings import findings_in, told
 from selbench.study import exactly
+from selbench.tables.current import RUNS, current_rows, data_name, images_taken, study_words
 
 LEVEL = 0.05  # of error, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"

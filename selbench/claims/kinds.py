@@ -36,7 +36,7 @@ from selbench.claims.effects import (
 )
 from selbench.claims.flags import flags
 from selbench.claims.groups import REFERENCE, groups_of, in_unit, mean, no_alphas, text
-from selbench.claims.reading import (
+from selbench.claims.readings import (
     CLEAN,
     Need,
     Networks,
@@ -47,8 +47,8 @@ from selbench.claims.reading import (
     read,
 )
 from selbench.claims.shapes import shape
-from selbench.spread import contrast, means_of
-from selbench.stats import Difference as Estimate
+from selbench.statistics.intervals import Difference as Estimate
+from selbench.statistics.spread import contrast, means_of
 
 STANDARD = "standard"  # the word in the names of networks that are compared with a method's
 SIZED = Trend | Difference | Within | Method | Matched  # tests of a size in the reading's unit

@@ -25,9 +25,9 @@ from selbench.claims.effects import (
     without_interval,
 )
 from selbench.claims.groups import REFERENCE, groups_of, in_unit, mean, no_alphas, text
-from selbench.claims.reading import Networks, UntestedError, at, read, scaled
-from selbench.spread import Mean, contrast, estimated, means_of
-from selbench.stats import Difference, holm
+from selbench.claims.readings import Networks, UntestedError, at, read, scaled
+from selbench.statistics.intervals import Difference, holm
+from selbench.statistics.spread import Mean, contrast, estimated, means_of
 
 # How far the mean of an alpha may lie off a trend, in standard deviations of one network, without
 # that being one: equal networks' means wander so, by what an alpha happens to do to training.

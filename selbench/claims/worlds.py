@@ -31,13 +31,13 @@ from selbench.claims.claim import (
 from selbench.claims.effects import NOT_MONOTONE, SCALED, Finding
 from selbench.claims.groups import groups_of
 from selbench.claims.judging import LEVEL, NOT_TESTED, REFUTED, SUPPORTED, About, surest, tried
-from selbench.claims.loading import shipped_claims
-from selbench.claims.meant import tests_for
-from selbench.claims.reading import CLEAN, Networks, UntestedError, read
+from selbench.claims.readings import CLEAN, Networks, UntestedError, read
+from selbench.claims.scope import tests_for
 from selbench.claims.shapes import INDEX
-from selbench.leaderboard.current import current_rows
-from selbench.spread import contrast, means_of
+from selbench.claims.sources import shipped_claims
+from selbench.statistics.spread import contrast, means_of
 from selbench.store import open_studies
+from selbench.tables.current import current_rows
 
 WORLDS = ("true", "flat", "reversed", "U-shaped")
 SEEDS = (3, 5, 10, 20)

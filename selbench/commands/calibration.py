@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from selbench._kit.errors import unknown
 from selbench.commands.leaderboard import show
-from selbench.errors import unknown
-from selbench.options import Place, Store, opened
+from selbench.commands.options import Place, Store, opened
 
 
 def calibration(
@@ -20,8 +20,8 @@ def calibration(
 
     `selbench run --suite calibration` measures what there is to print.
     """
-    from selbench.calibrated import calibration_board
-    from selbench.leaderboard.tables import FORMATS
+    from selbench.tables.calibrated import calibration_board
+    from selbench.tables.formats import FORMATS
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))

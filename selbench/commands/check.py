@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.places import place
 from selbench.commands.naming import (
     chosen_study,
     network_words,
@@ -17,8 +19,7 @@ from selbench.commands.naming import (
     opened_session,
     study_words,
 )
-from selbench.errors import SelbenchError, unknown
-from selbench.options import (
+from selbench.commands.options import (
     NETWORKS,
     Attacks,
     Corruptions,
@@ -32,13 +33,12 @@ from selbench.options import (
     say,
     split_words,
 )
-from selbench.urls import place
 
 if TYPE_CHECKING:
     from selbench.regression.baseline import Baseline
     from selbench.regression.comparison import Comparison
-    from selbench.regression.evaluation import Candidate, Place
-    from selbench.regression.report import Report
+    from selbench.regression.correctness import Candidate, Place
+    from selbench.regression.summary import Report
     from selbench.request import Request
     from selbench.session import Session
 
@@ -85,10 +85,10 @@ def baseline(
     The model is every seed of one alpha of the study, or --checkpoint. Several seeds tell how
     much networks differ that were merely trained anew; three are few, five are good.
     """
-    from selbench.outputs import BASELINE, check_file
+    from selbench._kit.outputs import BASELINE, check_file
     from selbench.regression.baseline import write_baseline
     from selbench.regression.check import plan_baseline, record
-    from selbench.regression.report import summary
+    from selbench.regression.summary import summary
     from selbench.store import check_place
 
     output = output.expanduser()
@@ -143,9 +143,9 @@ def check(
     seeds, after correction for the number of conditions. A study's networks are those of the
     baseline's seeds, if it has several; of the study's, if it has one.
     """
-    from selbench.outputs import JUNIT, check_file
+    from selbench._kit.outputs import JUNIT, check_file
     from selbench.regression.check import check_detect, check_tolerance
-    from selbench.regression.report import Report
+    from selbench.regression.summary import Report
     from selbench.store import check_place
 
     if format not in FORMATS:
@@ -227,7 +227,7 @@ def _seeds(recorded: "Baseline") -> list[str] | None:
 
     The study's seeds then tell how much networks differ that are merely trained again.
     """
-    from selbench.subjects import seed_of
+    from selbench.networks.network import seed_of
 
     seeds = [seed_of(each.name) for each in recorded.networks]
     if len(seeds) == 1 or None in seeds:
@@ -242,14 +242,14 @@ def _dataset(session: "Session") -> str:
 
 
 def _place(session: "Session", store: Path | None) -> "Place":
-    from selbench.regression.evaluation import Place
+    from selbench.regression.correctness import Place
 
     return Place(session.dataset, session.device, session.progress, store, session.study)
 
 
 def _candidate(session: "Session", options: NetworkOptions) -> "Candidate":
     """Train the model's networks, or find them trained, or take brought ones."""
-    from selbench.regression.evaluation import Candidate, looked_at
+    from selbench.regression.correctness import Candidate, looked_at
     from selbench.study import exactly
 
     study = session.study
@@ -313,9 +313,9 @@ def _compare(
 
 def _tell(report: "Report", format: str, junit: Path | None) -> None:
     """Print the report, and write the files that were asked for."""
-    from selbench.files import write_text
+    from selbench._kit.files import write_text
     from selbench.regression import github
-    from selbench.regression.report import headline, to_json, to_junit, to_table
+    from selbench.regression.summary import headline, to_json, to_junit, to_table
 
     if junit:
         write_text(junit, to_junit(report), "--junit")

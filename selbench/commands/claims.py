@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from selbench.errors import unknown
-from selbench.options import Place, Store, expanded, opened, split_words
+from selbench._kit.errors import unknown
+from selbench.commands.options import Place, Store, expanded, opened, split_words
 
 
 def claims(
@@ -27,10 +27,10 @@ def claims(
 
     What is tested, and what would refute it, is fixed in files; the verdicts carry their hashes.
     """
+    from selbench.claims.formats import FORMATS, to_table
     from selbench.claims.judging import check_tested, judge_study
-    from selbench.claims.loading import chosen, load_claims, shipped_claims
-    from selbench.claims.tables import FORMATS, to_table
-    from selbench.leaderboard.current import root_of_runs
+    from selbench.claims.sources import chosen, load_claims, shipped_claims
+    from selbench.tables.current import root_of_runs
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))

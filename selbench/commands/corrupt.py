@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selbench.errors import SelbenchError, unknown
-from selbench.options import (
+from selbench._kit.errors import SelbenchError, unknown
+from selbench.commands.options import (
     BROUGHT,
     BroughtOptions,
     Corruptions,
@@ -28,12 +28,12 @@ from selbench.options import (
 if TYPE_CHECKING:
     import torch
 
-    from selbench.corrupted.sheet import Answers
-    from selbench.corrupted.source import Source
-    from selbench.progress import Progress
+    from selbench._kit.progress import Progress
+    from selbench._kit.types import Labels, Pixels
+    from selbench.networks.network import Network
     from selbench.session import Session
-    from selbench.subjects import Network
-    from selbench.types import Labels, Pixels
+    from selbench.sets.sheet import Answers
+    from selbench.sets.source import Source
 
 
 @grouped
@@ -93,12 +93,12 @@ def corrupt(
     The same command goes on where an interrupted one stopped; with other corruptions it adds them.
     `selbench run --source OUTPUT` evaluates on the set.
     """
-    from selbench.corrupted.sheet import check_place, write_sheet
-    from selbench.corrupted.treatment import Treatment, choose_scale, choose_severities
-    from selbench.corrupted.treatment import choose_corruptions as choose
-    from selbench.corrupted.writing import describe, write_set
-    from selbench.device import choose_device
-    from selbench.outputs import check_folder
+    from selbench._kit.device import choose_device
+    from selbench._kit.outputs import check_folder
+    from selbench.sets.sheet import check_place, write_sheet
+    from selbench.sets.treatment import Treatment, choose_scale, choose_severities
+    from selbench.sets.treatment import choose_corruptions as choose
+    from selbench.sets.writing import describe, write_set
     from selbench.study import count_of
 
     words, scale, progress = split_words(corruption), choose_scale(options.scale), shown(quiet)
@@ -159,8 +159,8 @@ def _answering(
         networks_of,
         opened_session,
     )
-    from selbench.corrupted.source import a_folder
     from selbench.datasets import DATASETS
+    from selbench.sets.source import a_folder
 
     given = NetworkOptions(**vars(options))
     if name not in DATASETS and options.data is not None:
@@ -182,9 +182,9 @@ def answers_of(network: "Network", device: "torch.device") -> "Answers":
     """Return what asks a network which class images are of."""
     import torch
 
-    from selbench.corrupted.sheet import Answers
-    from selbench.device import measuring
-    from selbench.training import to_images
+    from selbench._kit.device import measuring
+    from selbench._kit.types import to_images
+    from selbench.sets.sheet import Answers
 
     module = network.load().to(device).eval()
 
@@ -201,8 +201,8 @@ def _source(
     name: str, options: BroughtOptions, session: "Session | None", progress: "Progress"
 ) -> "Source":
     """Return the images to corrupt: those that a network takes, a data set's, or a folder's."""
-    from selbench.bring import given_frame
-    from selbench.corrupted.source import open_source, source_of
+    from selbench.networks.framing import given_frame
+    from selbench.sets.source import open_source, source_of
 
     if session:
         return source_of(name, session.dataset, session.study.dataset.root)
@@ -220,12 +220,12 @@ def _draw_set(
     progress: "Progress",
 ) -> str:
     """Draw a set on disk beside the clean images of the data set, or of the folder, `name`."""
-    from selbench.bring import given_frame
-    from selbench.corrupted.set_sheet import write_set_sheet
-    from selbench.corrupted.shifted import named_set
     from selbench.datasets import DATASETS
     from selbench.datasets.dataset import decoded
     from selbench.datasets.frame import frame_of
+    from selbench.networks.framing import given_frame
+    from selbench.sets.set_sheet import write_set_sheet
+    from selbench.sets.shifted import named_set
 
     if session:
         dataset, frame = session.dataset, frame_of(session.study.dataset)
@@ -285,9 +285,9 @@ def _self_check(
     device: str,
     progress: "Progress",
 ) -> None:
-    from selbench.corrupted.check import check, summary, to_table
-    from selbench.corrupted.source import open_source
-    from selbench.device import choose_device
+    from selbench._kit.device import choose_device
+    from selbench.sets.conformity import check, summary, to_table
+    from selbench.sets.source import open_source
 
     source = open_source(input, data, progress)
     findings = check(source, names, scale, against, choose_device(device), progress)

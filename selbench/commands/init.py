@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selbench._kit.errors import ManySizesError, SelbenchError
 from selbench.commands.naming import (
     chosen_study,
     networks_named,
@@ -16,8 +17,16 @@ from selbench.commands.naming import (
     note,
     opened_session,
 )
-from selbench.errors import ManySizesError, SelbenchError
-from selbench.options import NETWORKS, Device, Force, NetworkOptions, Quiet, expanded, grouped, say
+from selbench.commands.options import (
+    NETWORKS,
+    Device,
+    Force,
+    NetworkOptions,
+    Quiet,
+    expanded,
+    grouped,
+    say,
+)
 
 if TYPE_CHECKING:
     from selbench.session import Session
@@ -44,8 +53,8 @@ def init(
 
     The network and the images are looked at first, so that the commands run as they are printed.
     """
-    from selbench.files import write_text
-    from selbench.outputs import STUDY, check_file
+    from selbench._kit.files import write_text
+    from selbench._kit.outputs import STUDY, check_file
     from selbench.request import said
 
     if not options.model:
@@ -81,7 +90,7 @@ def init(
 
 def _opened(options: NetworkOptions, device: str, quiet: bool) -> "Session":
     """Open the images; those of many sizes come to the one that the network declares."""
-    from selbench.bring.framing import DECLARE
+    from selbench.networks.framing import DECLARE
     from selbench.study import NETWORK
 
     try:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selbench.errors import UnmeasuredError, unknown
-from selbench.options import Corruptions, Store, opened, say, split_words
+from selbench._kit.errors import UnmeasuredError, unknown
+from selbench.commands.options import Corruptions, Store, opened, say, split_words
 
 if TYPE_CHECKING:
-    from selbench.leaderboard import Leaderboard
     from selbench.store import StudyStore
+    from selbench.tables import Leaderboard
 
 Format = Annotated[
     str,
@@ -72,9 +72,9 @@ def leaderboard(
 
     One table for each study; one table of all where several places, or --join, are given.
     """
-    from selbench.leaderboard import leaderboard as derive
-    from selbench.leaderboard.published import PREFIX
-    from selbench.leaderboard.ranking import arranged
+    from selbench.tables import leaderboard as derive
+    from selbench.tables.published import PREFIX
+    from selbench.tables.ranking import arranged
 
     chosen_format(format)
     only, chosen = split_words(corruption) or [], split_words(columns)
@@ -110,7 +110,7 @@ def _arranged(
 
 def chosen_format(format: str) -> str:
     """Return the name of a format; `SelbenchError` where it is none."""
-    from selbench.leaderboard.tables import FORMATS
+    from selbench.tables.formats import FORMATS
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
@@ -119,7 +119,7 @@ def chosen_format(format: str) -> str:
 
 def show(boards: "Sequence[Leaderboard]", format: str) -> None:
     """Print tables for people, or all of them in one format of files."""
-    from selbench.leaderboard.tables import FORMATS, to_table
+    from selbench.tables.formats import FORMATS, to_table
 
     if format != "table":
         sys.stdout.write(FORMATS[format](boards))

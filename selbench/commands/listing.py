@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from selbench.errors import unknown
-from selbench.options import first_line
+from selbench._kit.errors import unknown
+from selbench.commands.options import first_line
 
 if TYPE_CHECKING:
     from selbench.metrics import Metric
@@ -114,14 +114,14 @@ def _functions(registry: Mapping[str, Callable[..., Any]]) -> dict[str, Facts]:
 
 def _columns() -> dict[str, Facts]:
     from corruptions import CORRUPTIONS
-    from selbench.leaderboard.columns import COLUMNS
+    from selbench.tables.columns import COLUMNS
 
     return {name: _measured(each) for name, each in COLUMNS.items() if name not in CORRUPTIONS}
 
 
 def _metrics() -> dict[str, Facts]:
-    from selbench.leaderboard.columns import COLUMNS
     from selbench.suites import METRICS
+    from selbench.tables.columns import COLUMNS
 
     return {name: _measured(each) for name, each in METRICS.items() if name not in COLUMNS}
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from selbench._kit.errors import SelbenchError
+from selbench.commands.options import Force, Store, expanded, grouped, say
 from selbench.commands.picking import PICKS, PickOptions, pick
-from selbench.errors import SelbenchError
-from selbench.options import Force, Store, expanded, grouped, say
 
 
 @grouped
@@ -33,10 +33,10 @@ def model_info(
 
     What selbench does not know - authors, venue, additional data - is left out, for you to add.
     """
-    from selbench.files import write_json
-    from selbench.model_info import model_info as derive
-    from selbench.outputs import MODEL_INFO, check_file, check_folder
+    from selbench._kit.files import write_json
+    from selbench._kit.outputs import MODEL_INFO, check_file, check_folder
     from selbench.store import open_studies
+    from selbench.tables.model_info import model_info as derive
 
     output = expanded(output) or output
     check_folder(output, "--output")

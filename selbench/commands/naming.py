@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from selbench.errors import SelbenchError
-from selbench.options import NetworkOptions, expanded, parse_channels, shown, split_words
-from selbench.printable import printable
+from selbench._kit.errors import SelbenchError
+from selbench._kit.printable import printable
+from selbench.commands.options import NetworkOptions, expanded, parse_channels, shown, split_words
 
 if TYPE_CHECKING:
-    from selbench.bring import NetworkSpec
-    from selbench.engine import Engine
+    from selbench._engine import Engine
+    from selbench.networks import NetworkSpec
+    from selbench.networks.network import Network
     from selbench.session import Session
     from selbench.study import Study
-    from selbench.subjects import Network
 
 
 def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
     """Return which study is meant: the one named, a data set's, or the digits'."""
-    from selbench.bring import adhoc_study
+    from selbench.networks import adhoc_study
 
     if options.dataset is None:
         return name or "digits"
@@ -40,7 +40,7 @@ def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
 
 def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
     """Return the networks that the user brings, in the order of the command line."""
-    from selbench.bring import NetworkSpec, pair
+    from selbench.networks import NetworkSpec, pair
     from selbench.study import count_of
 
     if options.trained and options.brings:
@@ -160,7 +160,7 @@ def networks_of(
 
     Every one is looked at before any is evaluated; there is none where the session is to train.
     """
-    from selbench.subjects import exported
+    from selbench.networks.network import exported
 
     if options.trained:
         return exported(options.trained.expanduser(), session.study, session.dataset)

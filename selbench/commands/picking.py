@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selbench.errors import SelbenchError, unknown
+from selbench._kit.errors import SelbenchError, unknown
 
 if TYPE_CHECKING:
     from selbench.store import StudyStore
@@ -46,7 +46,7 @@ def picked(options: PickOptions, names: Sequence[str]) -> list[str] | None:
     A network is called after its spec, the file of its weights and, in brackets, what else tells it
     from others.
     """
-    from selbench.findings import whole_name
+    from selbench.store.findings import whole_name
 
     if (options.weights or options.pretrained) and not options.model:
         raise SelbenchError("--weights and --pretrained are of a --model; name it too")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
-from selbench.options import NETWORKS, Device, NetworkOptions, Quiet, grouped, say
+from selbench.commands.options import NETWORKS, Device, NetworkOptions, Quiet, grouped, say
 
 
 @grouped
@@ -27,9 +27,9 @@ def probe(
 
     Options name networks and data as for `selbench run`; nothing is measured or kept.
     """
-    from selbench.bring import probed
-    from selbench.findings import told
-    from selbench.progress import SILENT
+    from selbench._kit.progress import SILENT
+    from selbench.networks.probe import probed
+    from selbench.store.findings import told
 
     named = spec is not None and ":" in spec
     if named:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from selbench.commands.options import Place, Store, expanded, grouped, opened, say
 from selbench.commands.picking import PICKS, PickOptions, pick
-from selbench.options import Place, Store, expanded, grouped, opened, say
 
 
 @grouped

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selbench._kit.errors import SelbenchError
 from selbench.commands.leaderboard import Format, chosen_format, show
 from selbench.commands.naming import (
     chosen_study,
@@ -20,17 +21,7 @@ from selbench.commands.naming import (
     opened_session,
     study_words,
 )
-from selbench.commands.stopping import (
-    Budget,
-    Margin,
-    Threshold,
-    refuse_several,
-    show_least,
-    show_stopped,
-    stop_of,
-)
-from selbench.errors import SelbenchError
-from selbench.options import (
+from selbench.commands.options import (
     INCOMPLETE,
     NETWORKS,
     Address,
@@ -53,9 +44,18 @@ from selbench.options import (
     say,
     split_words,
 )
+from selbench.commands.stopping import (
+    Budget,
+    Margin,
+    Threshold,
+    refuse_several,
+    show_least,
+    show_stopped,
+    stop_of,
+)
 
 if TYPE_CHECKING:
-    from selbench.dry_run import DryRun as Plan
+    from selbench._engine.dry_run import DryRun as Plan
     from selbench.session import RunResult
 
 
@@ -115,7 +115,7 @@ def run(
     devices, such as cuda:0,cuda:1, one process each shares the work. With --budget, --margin or
     --threshold, attacks of attacks-strong stop once networks are decided.
     """
-    from selbench.engine import also_on, opened
+    from selbench._engine import also_on, opened
     from selbench.request import Request, chosen_pixels
     from selbench.store import check_place
 
@@ -169,7 +169,7 @@ def run(
 
 def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> None:
     """Print which cells a run lacks, and end with that exit code; else what it did."""
-    from selbench.missing import lost, missing
+    from selbench.store.missing import lost, missing
 
     if ran.failures:
         retrying = [] if "--retry-failed" in words else ["--retry-failed"]
@@ -186,7 +186,7 @@ def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> 
 
 
 def _summary(ran: "RunResult") -> str:
-    from selbench.dry_run import duration
+    from selbench._engine.dry_run import duration
     from selbench.study import count_of
 
     networks = count_of(ran.networks, "network")
@@ -197,7 +197,7 @@ def _summary(ran: "RunResult") -> str:
 
 def _next(folder: Path) -> str:
     """Return the command that most users give after a run."""
-    from selbench.leaderboard.current import RUNS
+    from selbench.tables.current import RUNS
 
     store = [] if folder.parent == RUNS else ["--store", str(folder.parent)]
     return shlex.join(["selbench", "report", folder.name, *store])
@@ -205,7 +205,7 @@ def _next(folder: Path) -> str:
 
 def show_plan(plan: "Plan") -> None:
     """Print what a run would do."""
-    from selbench.dry_run import described
+    from selbench._engine.dry_run import described
 
     for line in described(plan):
         say(line)

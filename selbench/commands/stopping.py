@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selbench.errors import SelbenchError
-from selbench.options import say
+from selbench._kit.errors import SelbenchError
+from selbench.commands.options import say
 
 if TYPE_CHECKING:
-    from selbench.engine.stopping import Compared, Stop, Stopped
+    from selbench._engine.stopping import Compared, Stop, Stopped
+    from selbench.networks.network import Network
     from selbench.request import Request
     from selbench.session import Session
-    from selbench.subjects import Network
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -43,7 +43,7 @@ def stop_of(budget: str | None, margin: float | None, threshold: float | None) -
     Raises:
         SelbenchError: for what is no time, no margin and no percentage.
     """
-    from selbench.engine.stopping import Stop
+    from selbench._engine.stopping import Stop
 
     if budget is None and margin is None and threshold is None:
         return None
@@ -73,7 +73,7 @@ def show_least(
     session: "Session", request: "Request", brought: Sequence["Network"], stop: "Stop"
 ) -> None:
     """Print between which numbers of images a run would stop."""
-    from selbench.engine.stopping import comparisons, least, slow
+    from selbench._engine.stopping import comparisons, least, slow
 
     attacks = slow(session.pieces(request))
     study = session.study

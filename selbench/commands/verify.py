@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selbench.options import Quiet, say
-from selbench.printable import printable
-from selbench.urls import UrlPath, place
+from selbench._kit.places import UrlPath, place
+from selbench._kit.printable import printable
+from selbench.commands.options import Quiet, say
 
 if TYPE_CHECKING:
-    from selbench.cached import Fault
-    from selbench.verification import Findings
+    from selbench.commands.cached import Fault
+    from selbench.commands.verification import Findings
 
 DAMAGED = 1  # exit code where a file is not what was written
 
@@ -43,11 +43,11 @@ def verify(
     With --repair, what is damaged and what commands that were cut off left behind is removed; the
     command that made it makes it anew.
     """
+    from selbench.commands.verification import migrate as migrate_store
+    from selbench.commands.verification import repair as repair_study
+    from selbench.commands.verification import studies_at
+    from selbench.commands.verification import verify as verify_study
     from selbench.store import check_format
-    from selbench.verification import migrate as migrate_store
-    from selbench.verification import repair as repair_study
-    from selbench.verification import studies_at
-    from selbench.verification import verify as verify_study
 
     studies = studies_at(store)
     if migrate:  # a store has one format
@@ -73,8 +73,8 @@ def verify(
 
 def _verify_home(store: Path, repair: bool) -> bool:
     """Tell what is wrong with the cache and what reports left; return whether damage remains."""
-    from selbench.cached import Fault, repair_home, verify_home
-    from selbench.report.folder import clear, left_behind
+    from selbench.commands.cached import Fault, repair_home, verify_home
+    from selbench.report.output_folder import clear, left_behind
 
     found = verify_home()
     near = {Path(), *([] if isinstance(store, UrlPath) else [store.parent])}

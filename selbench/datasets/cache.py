@@ -13,12 +13,12 @@ from jaxtyping import Int64, UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint, replacing
+from selbench._kit.progress import Progress
 from selbench.datasets.dataset import Checksum, Dataset, make_split
 from selbench.datasets.frame import Frame, cure
 from selbench.datasets.images import decode_image, each_decoded
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint, replacing
-from selbench.progress import Progress
 
 FORMAT = "1"
 PARTS = ("train", "test")

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from selbench.content import content_of
+from selbench._kit.content import content_of
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint, home
+from selbench._kit.progress import Progress
+from selbench._kit.types import Labels, Pixels
 from selbench.datasets.cache import Decoded, cached
 from selbench.datasets.dataset import DATASETS, Dataset
 from selbench.datasets.tree import file_stamp
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint, home
-from selbench.progress import Progress
-from selbench.types import Labels, Pixels
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT, Progress
+from selbench._kit.randomness import seeded
+from selbench._kit.registry import Registry
+from selbench._kit.types import Examples, Labels, Pixels
 from selbench.datasets.frame import Frame, frame_of
 from selbench.datasets.room import gathered
-from selbench.errors import SelbenchError
-from selbench.progress import SILENT, Progress
-from selbench.randomness import seeded
-from selbench.registry import Registry
 from selbench.study import Channels, DatasetSpec
-from selbench.types import Examples, Labels, Pixels
 
 TAKEN = 1000  # images that are copied at once
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import home
+from selbench._kit.progress import Progress
+from selbench._kit.randomness import seeded
 from selbench.datasets.cache import Decoded, cached
 from selbench.datasets.dataset import DATASETS, Dataset, stratified_order
-from selbench.errors import SelbenchError
-from selbench.files import home
-from selbench.progress import Progress
-from selbench.randomness import seeded
 
 TEST = 597  # of 1,797: a third, and a round 1,200 are left to train and validate
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from selbench.errors import SelbenchError
-from selbench.files import cannot_write, home, md5_of, write_json
-from selbench.locks import Locks
-from selbench.progress import Progress
-from selbench.registry import Registry
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import cannot_write, home, md5_of, write_json
+from selbench._kit.locks import Locks
+from selbench._kit.progress import Progress
+from selbench._kit.registry import Registry
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10

@@ -3,14 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint, home, writable
+from selbench._kit.progress import Progress
 from selbench.datasets.cache import Files, cached_files
 from selbench.datasets.dataset import DATASETS, Dataset
 from selbench.datasets.frame import Frame
 from selbench.datasets.images import DECODING
 from selbench.datasets.tree import Tree, file_stamp, find_parts, read_tree, tell_left_out
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint, home, writable
-from selbench.progress import Progress
 
 CACHE = ".selbench.safetensors"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.study import NETWORK, DatasetSpec
 
 MODES = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic")}

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from selbench.content import content_of
+from selbench._kit.content import content_of
+from selbench._kit.errors import SelbenchError, damaged
+from selbench._kit.files import fingerprint, home
+from selbench._kit.progress import Progress
 from selbench.datasets.cache import Files, cached_files
 from selbench.datasets.dataset import DATASETS, Dataset
 from selbench.datasets.frame import Frame
 from selbench.datasets.images import DECODING
 from selbench.datasets.tree import class_folders, file_stamp, list_images
-from selbench.errors import SelbenchError, damaged
-from selbench.files import fingerprint, home
-from selbench.progress import Progress
 
 CLASSES, IMAGES = 1000, 50_000  # of ImageNet
 WNID = re.compile(r"n\d{8}")

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from selbench.content import check_regular
+from selbench._kit.content import check_regular
+from selbench._kit.errors import ManySizesError, SelbenchError, in_short
+from selbench._kit.progress import Progress
+from selbench._kit.types import Pixels
 from selbench.datasets.frame import LARGEST, Frame
-from selbench.errors import ManySizesError, SelbenchError, in_short
-from selbench.progress import Progress
-from selbench.types import Pixels
 
 Picture = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 DECODING = 2  # grows whenever a file may decode to other values

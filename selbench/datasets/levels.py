@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from selbench.errors import SelbenchError, unknown
-from selbench.types import Labels
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.types import Labels
 
 TOP = 255
 SLACK = 1e-4  # by which float images may leave [0, 1], as rounding and interpolation do

@@ -9,8 +9,8 @@ from tempfile import TemporaryFile
 import numpy as np
 import torch
 
-from selbench.files import cannot_write, home
-from selbench.types import Pixels
+from selbench._kit.files import cannot_write, home
+from selbench._kit.types import Pixels
 
 IN_MEMORY = 2**30  # bytes
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import home
+from selbench._kit.progress import Progress
 from selbench.datasets.cache import Files, cached_files
 from selbench.datasets.dataset import DATASETS, Dataset
 from selbench.datasets.tree import ANNOTATIONS, list_images, read_annotations
-from selbench.errors import SelbenchError
-from selbench.files import home
-from selbench.progress import Progress
 
 
 @DATASETS

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from selbench.content import content_of
+from selbench._kit.content import content_of
+from selbench._kit.errors import SelbenchError
+from selbench._kit.types import Labels
 from selbench.datasets.images import suffixes
-from selbench.errors import SelbenchError
-from selbench.types import Labels
 
 TESTS = ("test", "val", "valid", "validation")
 ANNOTATIONS = "val_annotations.txt"  # of the official Tiny ImageNet, beside a folder `images`

@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench.errors import UnmeasuredError
+from selbench._kit.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
 from selbench.suites import METRICS
 

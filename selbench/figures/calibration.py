@@ -6,9 +6,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench.calibrated import by_condition, by_network, check_measured
 from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
 from selbench.suites import METRICS
+from selbench.tables.calibrated import by_condition, by_network, check_measured
 
 
 @FIGURES

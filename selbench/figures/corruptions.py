@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from corruptions import CORRUPTIONS
-from selbench.errors import UnmeasuredError
+from selbench._kit.errors import UnmeasuredError
 from selbench.figures.style import FIGURES
 
 ACROSS = 5  # panels in a row

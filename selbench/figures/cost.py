@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench.errors import UnmeasuredError
+from selbench._kit.errors import UnmeasuredError
 from selbench.figures.style import FIGURES
 from selbench.study import count_of
 from selbench.suites.attacking import PASSES

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from selbench.errors import UnmeasuredError
+from selbench._kit.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, legend, line
-from selbench.leaderboard.explained import comparable
 from selbench.metrics import Metric, Panel
 from selbench.suites import METRICS
+from selbench.tables.explained import comparable
 
 WHOLE = 1.02  # where the axis of a share ends at the latest: intervals may reach further
 

@@ -17,14 +17,14 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 from numpy.typing import ArrayLike
 
-from selbench.errors import unknown
-from selbench.files import replacing
-from selbench.leaderboard.current import current_rows, naming_command
-from selbench.outputs import PICTURE, check_file
-from selbench.registry import Registry
-from selbench.stats import mean_interval
+from selbench._kit.errors import unknown
+from selbench._kit.files import replacing
+from selbench._kit.outputs import PICTURE, check_file
+from selbench._kit.registry import Registry
+from selbench.statistics.intervals import mean_interval
 from selbench.store import StudyStore
 from selbench.study import exactly
+from selbench.tables.current import current_rows, naming_command
 
 FIGURES = Registry[Callable[[pd.DataFrame, str], Figure]]("figure")
 SEEDS_FOR_A_BAND = 3

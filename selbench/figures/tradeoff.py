@@ -5,11 +5,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench import tradeoff as measured
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.figures.style import FIGURES, Colour, colours_of, legend
-from selbench.leaderboard.means import log_odds
-from selbench.stats import mean_interval
+from selbench.statistics.intervals import mean_interval
+from selbench.tables import tradeoff as measured
+from selbench.tables.means import log_odds
 
 PLACES = ("adversarial", "corrupted")  # across and up
 

@@ -8,11 +8,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from selbench.errors import UnmeasuredError
+from selbench._kit.errors import UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, group_of_each, legend, line
-from selbench.leaderboard.curves import SUITE
 from selbench.metrics import METRICS, PERCENT
 from selbench.study import count_of
+from selbench.tables.curves import SUITE
 
 
 @FIGURES

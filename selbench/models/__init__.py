@@ -1,6 +1,6 @@
 """Networks under test: images in [0, 1] in, logits out, normalisation inside."""
 
-from selbench.models import cifar, imagenet
+from selbench._kit.registry import discover
 from selbench.models.build import MODELS, Normalize, build_model, options_of
 from selbench.models.weights import (
     TOP,
@@ -17,9 +17,7 @@ __all__ = [
     "TOP",
     "Normalize",
     "build_model",
-    "cifar",
     "fitting",
-    "imagenet",
     "load_weights",
     "options_of",
     "outputs_in",
@@ -27,3 +25,5 @@ __all__ = [
     "recognised_blocks",
     "recognised_options",
 ]
+
+discover(__name__)

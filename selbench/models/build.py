@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from selbench.errors import SelbenchError, in_short, unknown
-from selbench.memory import available
-from selbench.registry import Registry
+from selbench._kit.errors import SelbenchError, in_short, unknown
+from selbench._kit.memory import available
+from selbench._kit.registry import Registry
+from selbench._kit.types import Images
 from selbench.study import Channels, ModelSpec
-from selbench.types import Images
 
 COPIES = 3  # of the weights while training: themselves, gradients, momentum
 MODELS = Registry[Any]("model")

@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from selbench.content import check_regular
-from selbench.errors import SelbenchError, in_short
+from selbench._kit.content import check_regular
+from selbench._kit.errors import SelbenchError, in_short
 
 State = dict[str, Tensor]
 DEEPEST = 4  # how far down checkpoints keep weights

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from selbench.errors import SelbenchError, unknown
+from selbench._kit.errors import SelbenchError, unknown
 from selbench.models.checkpoints import State, states_in
 
 # Where checkpoints keep the weights to evaluate, the usual places first; what no list has comes

@@ -7,20 +7,21 @@ from typing import Any
 
 from torch import nn
 
-from selbench.bring import chosen, key_of, module_of, outputs_of, own_copy
-from selbench.bring.probe import probe
-from selbench.corrupted.treatment import choose_scale
+from selbench._kit.device import choose_device, usual_settings
+from selbench._kit.errors import SelbenchError
+from selbench._kit.outputs import BASELINE, check_file
 from selbench.datasets import Dataset, dataset_of
-from selbench.device import choose_device, usual_settings
-from selbench.errors import SelbenchError
-from selbench.outputs import BASELINE, check_file
+from selbench.networks.logits import chosen, key_of
+from selbench.networks.modules import module_of, outputs_of, own_copy
+from selbench.networks.network import Network
+from selbench.networks.probe import probe
 from selbench.regression import check
 from selbench.regression.baseline import read_baseline, write_baseline
 from selbench.regression.budget import seconds_of
 from selbench.regression.comparison import TOLERANCE
-from selbench.regression.evaluation import Candidate, Place, looked_at
-from selbench.regression.report import Report, basis, headline, sentence
-from selbench.subjects import Network
+from selbench.regression.correctness import Candidate, Place, looked_at
+from selbench.regression.summary import Report, basis, headline, sentence
+from selbench.sets.treatment import choose_scale
 from selbench.suites import Setting
 from selbench.training import weights_hash
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, ValidationError
 
-from selbench.content import content_of
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint, write_text
-from selbench.outputs import BASELINE, check_file
+from selbench._kit.content import content_of
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint, write_text
+from selbench._kit.frozen import Frozen
+from selbench._kit.outputs import BASELINE, check_file
 from selbench.regression.comparison import Correct
-from selbench.study import Frozen
 
 FORMAT = 1
 Count = Annotated[int, Field(ge=1)]

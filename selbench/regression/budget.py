@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.suites import Work
 
 SPEED = 2e10  # floating-point operations of a network's forward pass, per second

@@ -7,13 +7,12 @@ from importlib.metadata import version
 import numpy as np
 
 from selbench import __version__
-from selbench.corrupted.stored import Stored
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import Split, limited
-from selbench.errors import SelbenchError
 from selbench.regression.baseline import Baseline, RecordedNetwork, facts
 from selbench.regression.budget import choose, forward_seconds
 from selbench.regression.comparison import TOLERANCE, Comparison, Correct, compare
-from selbench.regression.evaluation import (
+from selbench.regression.correctness import (
     Candidate,
     Facts,
     Place,
@@ -21,6 +20,7 @@ from selbench.regression.evaluation import (
     correctness,
     facts_of,
 )
+from selbench.sets.stored import Stored
 from selbench.store import condition_id
 from selbench.suites import Setting, Work
 

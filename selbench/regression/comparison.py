@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import expit, logit, nctdtrinc, stdtr, stdtrit
 
-from selbench.spread import PRIOR, moderated
-from selbench.stats import Spread, holm, mcnemar, paired_difference
+from selbench.statistics.intervals import Spread, holm, mcnemar, paired_difference
+from selbench.statistics.spread import PRIOR, moderated
 
 Correct = Bool[np.ndarray, "_networks _examples"]
 Shares = Float64[np.ndarray, "_networks _examples"]  # of conditions in which it is right

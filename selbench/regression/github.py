@@ -5,9 +5,9 @@ import os
 import re
 from pathlib import Path
 
-from selbench.errors import SelbenchError
-from selbench.printable import printable
-from selbench.regression.report import (
+from selbench._kit.errors import SelbenchError
+from selbench._kit.printable import printable
+from selbench.regression.summary import (
     Report,
     basis,
     cells_of,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.regression.baseline import read_baseline
 from selbench.regression.comparison import CLEAN, Correct, compare
 

@@ -4,7 +4,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from selbench.files import write_text
+from selbench._kit.files import write_text
 
 OWN = ("site.css", "tables.js")
 EXPORTS = re.compile(r"export\{([^{}]*)\};")

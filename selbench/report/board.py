@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from selbench.leaderboard import MASKING, Leaderboard, columns_of
-from selbench.leaderboard.lines import quantity
 from selbench.metrics import Metric
+from selbench.tables import MASKING, Leaderboard, columns_of
+from selbench.tables.lines import quantity
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from selbench.errors import SelbenchError, UnmeasuredError
+from selbench._kit.errors import SelbenchError, UnmeasuredError
+from selbench._kit.files import write_text
 from selbench.figures import FIGURES
 from selbench.figures.described import described
 from selbench.figures.narrow import narrow
 from selbench.figures.style import drawn, save
-from selbench.files import write_text
 from selbench.metrics import Rows
 from selbench.report.evidence import Evidence
 from selbench.report.legends import LEGENDS, Legend, legend_of
+from selbench.store.tidy import csv_of
 from selbench.suites import METRICS
-from selbench.tidy import csv_of
 
 FOLDER = "figures"
 POINT = 96 / 72  # CSS pixels

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from selbench.claims.judging import Judgement, judge_study
-from selbench.claims.loading import shipped_claims
-from selbench.claims.reading import Need
-from selbench.leaderboard import Leaderboard, leaderboard
-from selbench.leaderboard.current import RUNS, current_rows, root_of_runs
+from selbench.claims.readings import Need
+from selbench.claims.sources import shipped_claims
 from selbench.store import StudyStore
+from selbench.tables import Leaderboard, leaderboard
+from selbench.tables.current import RUNS, current_rows, root_of_runs
 
 
 @dataclass(frozen=True)

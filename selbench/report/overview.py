@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from selbench._kit.errors import SelbenchError
 from selbench.claims.judging import ELSEWHERE, VERDICTS
-from selbench.errors import SelbenchError
-from selbench.findings import whole_name
-from selbench.leaderboard.current import data_name
 from selbench.report.evidence import Evidence
+from selbench.store.findings import whole_name
 from selbench.study import count_of, exactly
-from selbench.tradeoff import Change, changes, positions
+from selbench.tables.current import data_name
+from selbench.tables.tradeoff import Change, changes, positions
 
 HIGHER, LOWER = "higher", "lower"
 

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from selbench.files import fingerprint
-from selbench.findings import findings_in, told
-from selbench.leaderboard.current import data_name
-from selbench.missing import unfinished
+from selbench._kit.files import fingerprint
 from selbench.report.evidence import Evidence
+from selbench.store.findings import findings_in, told
+from selbench.store.missing import unfinished
+from selbench.tables.current import data_name
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from corruptions import CORRUPTIONS, bar_corruptions, corrupt
+from selbench._kit.errors import SelbenchError, in_short
+from selbench._kit.files import at_hand, replacing
+from selbench._kit.frozen import Frozen
 from selbench.datasets import Dataset, limited, load_dataset
-from selbench.errors import SelbenchError, in_short
-from selbench.files import at_hand, replacing
 from selbench.report.evidence import Evidence
 from selbench.store import Cell
-from selbench.study import CorruptionSpec, DatasetSpec, Frozen
+from selbench.study import CorruptionSpec, DatasetSpec
 
 Spec = TypeVar("Spec", bound=Frozen)
 

@@ -11,24 +11,24 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from selbench import __version__
-from selbench.calibrated import calibration_board
-from selbench.claims import tables as claims
-from selbench.errors import SelbenchError
-from selbench.files import replacing, write_text
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.current import data_name
-from selbench.leaderboard.tables import FORMATS
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import replacing, write_text
+from selbench.claims import formats as claims
 from selbench.report.assets import write_assets
 from selbench.report.board import Board, to_boards
-from selbench.report.brought import is_brought, shown
 from selbench.report.drawings import Drawing, drawings
 from selbench.report.evidence import Evidence, gathered
-from selbench.report.folder import replacing_report
+from selbench.report.networks_page import is_brought, shown
+from selbench.report.output_folder import replacing_report
 from selbench.report.overview import overview
 from selbench.report.provenance import packed, provenance
 from selbench.report.samples import adversarial, corrupted
 from selbench.store import StudyStore
-from selbench.tidy import csv_of
+from selbench.store.tidy import csv_of
+from selbench.tables import leaderboard
+from selbench.tables.calibrated import calibration_board
+from selbench.tables.current import data_name
+from selbench.tables.formats import FORMATS
 
 DOWNLOADS = "downloads"
 

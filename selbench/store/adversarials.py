@@ -9,8 +9,8 @@ from PIL import Image as Picture
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from selbench.errors import in_short
-from selbench.files import at_hand, replacing
+from selbench._kit.errors import in_short
+from selbench._kit.files import at_hand, replacing
 from selbench.store.cells import Cell
 
 FOLDER = "adversarials"

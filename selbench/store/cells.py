@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from selbench.files import fingerprint
+from selbench._kit.files import fingerprint
 
 MEASURED = ("layer", "layer_name", "metric", "value", "error", "n")
 

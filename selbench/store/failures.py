@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from selbench.errors import damaged
-from selbench.files import cannot_write, parse_json, write_json
+from selbench._kit.errors import damaged
+from selbench._kit.files import cannot_write, parse_json, write_json
+from selbench._kit.places import read_all
 from selbench.store.cells import Failure
 from selbench.store.records import cell_in
-from selbench.urls import read_all
 
 FOLDER = "failed"
 

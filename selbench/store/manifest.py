@@ -8,12 +8,12 @@ wrote manifests at the end of runs alone.
 from pathlib import Path
 from typing import Any
 
-from selbench.errors import UNLIKE, damaged
-from selbench.files import read_json, write_json
-from selbench.findings import from_records
+from selbench._kit.errors import UNLIKE, damaged
+from selbench._kit.files import read_json, write_json
 from selbench.request import Request, request_of
-from selbench.store.kinds import LARGEST, check_made, check_record
+from selbench.store.findings import from_records
 from selbench.store.records import digest_of
+from selbench.store.schema import LARGEST, check_made, check_record
 
 RUNNING, COMPLETE, INCOMPLETE = "running", "complete", "incomplete"
 

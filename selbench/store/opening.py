@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from selbench.errors import SelbenchError, unknown
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.places import place as path_of
 from selbench.store.study_store import MARK, StudyStore, check_format
-from selbench.urls import place as path_of
 
 
 def open_studies(root: Path, name: str | None = None) -> list[StudyStore]:

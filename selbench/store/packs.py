@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from selbench.errors import DamagedError
-from selbench.files import cannot_write, fingerprint, replacing
+from selbench._kit.errors import DamagedError
+from selbench._kit.files import cannot_write, fingerprint, replacing
+from selbench._kit.places import file_names, remove_all, sizes
 from selbench.store.records import (
     FULL,
     KEY,
@@ -29,7 +30,6 @@ from selbench.store.records import (
     sha256,
     write_content,
 )
-from selbench.urls import file_names, remove_all, sizes
 
 PREFIX = "pack-"
 SMALL = 2**20  # bytes up to which files are packed again at any time

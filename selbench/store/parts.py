@@ -14,12 +14,12 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from selbench.errors import in_short
-from selbench.files import at_hand, fingerprint, replacing
+from selbench._kit.errors import in_short
+from selbench._kit.files import at_hand, fingerprint, replacing
+from selbench._kit.places import file_names, remove_all
+from selbench._kit.types import Examples
 from selbench.store.adversarials import DIGEST, digest_of
 from selbench.store.cells import Cell
-from selbench.types import Examples
-from selbench.urls import file_names, remove_all
 
 FOLDER = "parts"
 SUFFIX = ".safetensors"

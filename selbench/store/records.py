@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selbench.errors import UNLIKE, damaged
-from selbench.files import fingerprint, parse_json, replacing, write_text
+from selbench._kit.errors import UNLIKE, damaged
+from selbench._kit.files import fingerprint, parse_json, replacing, write_text
+from selbench._kit.places import file_names, read_all, sizes
 from selbench.store.cells import CELL, Cell, Result
-from selbench.store.kinds import check_made, check_record
-from selbench.urls import file_names, read_all, sizes
+from selbench.store.schema import check_made, check_record
 
 TEXT = ("suite", "condition", "group", "source", "data", "subject", "training", "architecture")
 CELL_KINDS = {

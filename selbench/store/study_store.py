@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 from torch import Tensor
 
-from selbench.errors import DamagedError, MissingOutcomesError, SelbenchError
-from selbench.files import fingerprint, read_json, write_json, write_text
-from selbench.locks import Locks
-from selbench.outputs import check_folder
+from selbench._kit.errors import DamagedError, MissingOutcomesError, SelbenchError
+from selbench._kit.files import fingerprint, read_json, write_json, write_text
+from selbench._kit.locks import Locks
+from selbench._kit.outputs import check_folder
 from selbench.store import adversarials, failures, packs, parts
 from selbench.store.cells import CELL, MEASURED, Cell, Failure, Result
 from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, read_manifest, write_manifest
@@ -30,7 +30,7 @@ from selbench.store.records import (
     sha256,
     write_cells,
 )
-from selbench.tidy import csv_of, find_tidy, read_tidy, tidy
+from selbench.store.tidy import csv_of, find_tidy, read_tidy, tidy
 
 FORMAT = 3
 READ = (2, FORMAT)  # formats that tables are made of

@@ -3,22 +3,11 @@
 from collections.abc import Sequence
 
 from corruptions import CORRUPTIONS
-from selbench.errors import SelbenchError, unknown
+from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.registry import discover
 from selbench.metrics import METRICS
-from selbench.suites import (
-    ablation,
-    attacked,
-    attacked_given,
-    attacked_strong,
-    calibration,
-    clean,
-    corrupted,
-    elasticity,
-    gradients,
-    mechanism,
-    representation,
-    selectivity,
-)
+from selbench.suites.attacked_given import given_pieces
+from selbench.suites.corrupted import BAR
 from selbench.suites.pieces import (
     Analysis,
     Attack,
@@ -43,20 +32,10 @@ __all__ = [
     "Task",
     "Validation",
     "Work",
-    "ablation",
-    "attacked",
-    "attacked_given",
-    "attacked_strong",
-    "calibration",
-    "clean",
     "collect",
-    "corrupted",
-    "elasticity",
-    "gradients",
-    "mechanism",
-    "representation",
-    "selectivity",
 ]
+
+discover(__name__)
 
 
 def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
@@ -77,14 +56,14 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
             if name not in known:
                 raise unknown(what, name, known)
             if name not in held:
-                suite = corrupted.BAR if name in CORRUPTIONS and CORRUPTIONS[name].bar else whole
+                suite = BAR if name in CORRUPTIONS and CORRUPTIONS[name].bar else whole
                 raise SelbenchError(
                     f"{name} is not in the suite {', '.join(names)}; add --suite {suite}"
                 )
     left_out = set(attacks) - set(setting.attacks or attacks)
     kept = [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]
     made = _in_files(kept, setting) if setting.in_files else kept
-    return [*made, *(attacked_given.given_pieces(*setting.given) if setting.given else ())]
+    return [*made, *(given_pieces(*setting.given) if setting.given else ())]
 
 
 def _in_files(pieces: Sequence[Work], setting: Setting) -> list[Work]:

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from corruptions.draws import KeyedDraws
+from selbench._kit.randomness import seeded
+from selbench._kit.types import Images, Pixels, to_images
 from selbench.analyses.ablation import (
     Ablated,
     Removal,
@@ -29,19 +31,16 @@ from selbench.attacks.folding import folded
 from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split, limited
-from selbench.findings import spoiling
 from selbench.metrics import METRICS, Metric, Panel, Rows, Unit
-from selbench.randomness import seeded
+from selbench.networks.network import Network
 from selbench.store import Measurement
-from selbench.subjects import Network
+from selbench.store.findings import spoiling
 from selbench.suites.bench import Bench
 from selbench.suites.clean import clean
 from selbench.suites.corrupted import benchmark_at
 from selbench.suites.layered import looked_at
 from selbench.suites.pieces import Condition, data_of
 from selbench.suites.work import SUITES, Passes, Put, Setting, Task, Work
-from selbench.training import to_images
-from selbench.types import Images, Pixels
 
 # Accuracy falls to chance within the first fifth, where all layers are ablated.
 SHARES = (

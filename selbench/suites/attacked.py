@@ -7,6 +7,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from selbench._kit.randomness import seeded
+from selbench._kit.types import Examples, Images, Labels, to_images
 from selbench.attacks.folding import folded
 from selbench.attacks.gradient import NEVER, Attacked, fgsm, logits_of, pgd_curve, pgd_grid
 from selbench.attacks.losses import Loss, cross_entropy
@@ -14,15 +16,12 @@ from selbench.attacks.masking import differentiable, examine
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
 from selbench.metrics import METRICS, Metric, Panel, Rows, Unit
-from selbench.randomness import seeded
 from selbench.store import Measurement
 from selbench.store.adversarials import IN_FILES
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.pieces import Analysis, Attack
 from selbench.suites.work import SUITES, Passes, Setting, Work
-from selbench.training import to_images
-from selbench.types import Examples, Images, Labels
 
 Levels = tuple[float, ...]  # epsilons in 255ths, rising
 Run = Callable[[nn.Module, Images, Labels, Examples], list[Attacked]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from selbench._kit.types import Examples, Images, Labels
 from selbench.attacks.folding import given
 from selbench.attacks.foreign import Standing
 from selbench.attacks.given import GivenAdversarials
@@ -15,7 +16,6 @@ from selbench.metrics import METRICS, Metric, Rows
 from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, Levels
 from selbench.suites.pieces import Attack
 from selbench.suites.work import Passes
-from selbench.types import Examples, Images, Labels
 
 EPSILONS: dict[str, Levels] = {"linf": LINF_EPSILONS, "l2": L2_EPSILONS}
 IN_BALL, FOOL = "given_in_ball", "given_fool"  # shares of images

@@ -14,16 +14,15 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from selbench._kit.chunks import few
+from selbench._kit.types import Examples, Images, to_images
 from selbench.attacks.folding import Searched, searched
 from selbench.attacks.gradient import Attacked
 from selbench.attacks.ladder import Decided
-from selbench.chunks import few
 from selbench.datasets import Split
-from selbench.outcomes import OUTCOME, Columns, outcome
 from selbench.store import Cell
+from selbench.store.outcomes import OUTCOME, Columns, outcome
 from selbench.store.parts import Part, Parts, name_of
-from selbench.training import to_images
-from selbench.types import Examples, Images
 
 GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
 # Of attacks whose chunks are kept: what a kill costs, and after how many images they may stop.

@@ -17,14 +17,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from selbench.chunks import BATCH, few, in_chunks, sizes_of
-from selbench.corrupted.stored import Stored
-from selbench.crew import Map, StoppedError, map_in_turn
-from selbench.datasets import Split
-from selbench.datasets.room import gathered
-from selbench.deadline import Clock, OutOfTimeError
-from selbench.device import measuring
-from selbench.errors import (
+from selbench._kit.chunks import BATCH, few, in_chunks, sizes_of
+from selbench._kit.crew import Map, StoppedError, map_in_turn
+from selbench._kit.deadline import Clock, OutOfTimeError
+from selbench._kit.device import measuring
+from selbench._kit.errors import (
     MissingOutcomesError,
     NegativeActivityError,
     NoReLUError,
@@ -32,15 +29,17 @@ from selbench.errors import (
     SelbenchError,
     in_short,
 )
-from selbench.outcomes import Columns, outcome, summary, to_table
-from selbench.printable import printable
-from selbench.progress import Step
+from selbench._kit.printable import printable
+from selbench._kit.progress import Step
+from selbench._kit.types import Examples, Images, Labels, Pixels, to_images
+from selbench.datasets import Split
+from selbench.datasets.room import gathered
+from selbench.sets.stored import Stored
 from selbench.store import Cell, Failure, Measurement, Result
+from selbench.store.outcomes import Columns, outcome, summary, to_table
 from selbench.store.parts import Parts
 from selbench.suites.attacking import Attacking, Chunks, Order, run_attack
 from selbench.suites.work import Task
-from selbench.training import to_images
-from selbench.types import Examples, Images, Labels, Pixels
 
 OF_NETWORKS = (NotFiniteError, NegativeActivityError, NoReLUError, MissingOutcomesError)
 RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit

@@ -2,11 +2,11 @@
 
 from itertools import groupby
 
-from selbench.calibration import FEWEST, KNOTS
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint
 from selbench.datasets import Dataset
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint
 from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows
+from selbench.statistics.calibration import FEWEST, KNOTS
 from selbench.study import Study
 from selbench.suites.corrupted import corruptions
 from selbench.suites.pieces import Condition, Recalibration, Validation

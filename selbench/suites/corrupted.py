@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, bar_corruptions, corrupt
 from corruptions.registry import BAR_FAMILIES, FAMILIES
-from selbench.corrupted.layout import SEVERITIES
-from selbench.corrupted.reading import CorruptedSet
-from selbench.corrupted.shifted import ShiftedSet
-from selbench.corrupted.treatment import find_variants
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
+from selbench._kit.types import Examples, Pixels
 from selbench.metrics import AMOUNT, INFINITE, METRICS, NUMBER, Metric, Rows
+from selbench.sets.layout import SEVERITIES
+from selbench.sets.reading import CorruptedSet
+from selbench.sets.shifted import ShiftedSet
+from selbench.sets.treatment import find_variants
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.pieces import Condition
 from selbench.suites.work import SUITES, Setting, Work
-from selbench.types import Examples, Pixels
 
 BAR = "corruptions-bar"
 CORRUPTED = ("corruptions", "corruptions-extra")  # what mCE and the columns of families are made of

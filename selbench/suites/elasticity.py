@@ -4,6 +4,7 @@ from functools import partial
 
 from torch import nn
 
+from selbench._kit.types import to_images
 from selbench.analyses.elasticity import clusterings, contrast, correlation, local_elasticity
 from selbench.datasets import Split, limited
 from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
@@ -12,7 +13,6 @@ from selbench.suites.gradients import TABLE
 from selbench.suites.layered import looked_at
 from selbench.suites.pieces import Analysis
 from selbench.suites.work import SUITES, Passes, Setting, Work
-from selbench.training import to_images
 
 IMAGES = 100  # at most, or 2 of each class: the cost grows with their square
 

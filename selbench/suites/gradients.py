@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import nn
 
+from selbench._kit.types import to_images
 from selbench.analyses.gradients import PROBES, Estimate, LayerGradients, input_gradients
 from selbench.analyses.jacobian import STEPS, jacobian_norms
 from selbench.analyses.layers import find_layers
@@ -14,7 +15,6 @@ from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis
 from selbench.suites.work import SUITES, Passes, Setting, Work
-from selbench.training import to_images
 
 IMAGES = 1000  # at most: each costs as much as many forward passes
 TOLERANCE = 0.1  # error of a layer's value, as a share of it; where it is larger, more is drawn

@@ -10,7 +10,7 @@ from selbench.analyses.layers import missed_activations
 from selbench.analyses.selectivity import LayerSelectivity, class_selectivity
 from selbench.datasets import Split
 from selbench.metrics import METRICS, NUMBER, Metric, Panel, Rows
-from selbench.stats import prediction_interval
+from selbench.statistics.intervals import prediction_interval
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis

@@ -8,21 +8,21 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from selbench._kit.errors import MissingOutcomesError
+from selbench._kit.files import fingerprint
+from selbench._kit.types import Examples, Pixels
 from selbench.attacks.norms import NORMS
 from selbench.attacks.pixels import in_files, whole
-from selbench.corrupted.stored import Stored
 from selbench.datasets import Split
-from selbench.errors import MissingOutcomesError
-from selbench.files import fingerprint
-from selbench.findings import GRADIENTS, spoiling
-from selbench.outcomes import from_table, recalibrated
+from selbench.networks.network import Network
+from selbench.sets.stored import Stored
 from selbench.store import Cell, Measurement
 from selbench.store.adversarials import IN_FILES
-from selbench.subjects import Network
+from selbench.store.findings import GRADIENTS, spoiling
+from selbench.store.outcomes import from_table, recalibrated
 from selbench.suites.attacking import Attacking
 from selbench.suites.bench import Bench, Perturb, perturbed
 from selbench.suites.work import HeldOut, Passes, Put, Task, Work
-from selbench.types import Examples, Pixels
 
 
 def unchanged(images: Pixels, examples: Examples) -> Pixels:

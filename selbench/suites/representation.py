@@ -8,6 +8,8 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from selbench._kit.errors import NegativeActivityError, SelbenchError
+from selbench._kit.types import to_images
 from selbench.analyses.dimension import FRACTIONS
 from selbench.analyses.dimensionality import Dimensionality, measured, warn_constant
 from selbench.analyses.layers import Columns, find_layers
@@ -16,7 +18,6 @@ from selbench.attacks.folding import folded
 from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
-from selbench.errors import NegativeActivityError, SelbenchError
 from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows
 from selbench.store import Measurement
 from selbench.suites.attacked import PAPER_EPSILON, PAPER_STEP, STEPS
@@ -24,7 +25,6 @@ from selbench.suites.corrupted import every_corruption
 from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis, Comparison, Condition
 from selbench.suites.work import SUITES, Passes, Setting, Work
-from selbench.training import to_images
 
 PGD = "paper-pgd"
 

@@ -6,14 +6,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from selbench._kit.randomness import seeded
 from selbench.analyses.axes import best_axes, rotated_selectivity
 from selbench.analyses.discriminability import d_prime_of, information_of
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
 from selbench.analyses.selectivity import SHUFFLES, labelings_of
 from selbench.datasets import Split, limited
 from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
-from selbench.randomness import seeded
-from selbench.stats import prediction_interval
+from selbench.statistics.intervals import prediction_interval
 from selbench.store import Measurement
 from selbench.suites.index import class_index
 from selbench.suites.layered import looked_at, of_layer, summarised

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from selbench._kit.registry import Registry
 from selbench.attacks.given import GivenAdversarials
-from selbench.corrupted.reading import CorruptedSet
-from selbench.corrupted.shifted import ShiftedSet
-from selbench.corrupted.stored import Stored
 from selbench.datasets import Split
-from selbench.registry import Registry
+from selbench.networks.network import Network
+from selbench.sets.reading import CorruptedSet
+from selbench.sets.shifted import ShiftedSet
+from selbench.sets.stored import Stored
 from selbench.store import Cell
 from selbench.study import MechanismSpec
-from selbench.subjects import Network
 
 if TYPE_CHECKING:
     from selbench.suites.bench import Bench

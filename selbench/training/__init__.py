@@ -1,8 +1,7 @@
 """Training a network on cross-entropy minus alpha times its class selectivity."""
 
 from selbench.training.loop import TRAINING_VERSION, Epoch, accuracy, make_optimizer, train
-from selbench.training.methods import to_images
-from selbench.training.run import (
+from selbench.training.trained import (
     TrainedFiles,
     adopt,
     find,
@@ -23,7 +22,6 @@ __all__ = [
     "find",
     "flaws",
     "make_optimizer",
-    "to_images",
     "train",
     "train_and_validation",
     "train_or_find",

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from selbench.types import Pixels
+from selbench._kit.types import Pixels
 
 
 def augment(images: Pixels, how: tuple[str, ...], generator: torch.Generator) -> Pixels:

@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from selbench._kit.device import has_bfloat16, measuring
+from selbench._kit.errors import SelbenchError
+from selbench._kit.randomness import dice, rolls, seeded
+from selbench._kit.types import Labels, Pixels, to_images
 from selbench.datasets import Split
-from selbench.device import has_bfloat16, measuring
-from selbench.errors import SelbenchError
-from selbench.randomness import dice, rolls, seeded
 from selbench.selectivity import RecordedUnits, index_of
 from selbench.study import Recipe
 from selbench.training.augment import augment
-from selbench.training.methods import Views, inconsistency, to_images, views
+from selbench.training.methods import Views, inconsistency, views
 from selbench.training.regulariser import Regulariser, relu_calls
 from selbench.training.schedule import learning_rate
-from selbench.types import Labels, Pixels
 
 TRAINING_VERSION = 1  # in every network's key: raise it when a recipe trains otherwise
 

@@ -10,21 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from selbench._kit.randomness import dice
+from selbench._kit.types import Images, Labels, Logits, Pixels, to_images
 from selbench.attacks.gradient import climb
 from selbench.attacks.norms import NORMS
-from selbench.randomness import dice
-from selbench.types import Images, Labels, Logits, Pixels
 
 EPSILON, STEPS, STEP = 8 / 255, 7, 2 / 255  # of adversarial training (arXiv:1706.06083, CIFAR-10)
 ALIKE = 8  # images that AugMix gives the same operations, each in proportions of its own
 CONSISTENCY = 12.0  # weight of the divergence between an image's views (arXiv:1912.02781)
 
 Views = Float[Tensor, "shown 3 height width"]  # a batch, or its views one after the other
-
-
-def to_images(pixels: Pixels) -> Images:
-    """Turn uint8 pixels into the [0, 1] images that networks take."""
-    return pixels.float().div_(255)
 
 
 def views(

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
+from selbench._kit.types import Images, Labels
 from selbench.selectivity import RecordedUnits, mean_selectivity, running
 from selbench.study import Recipe
-from selbench.types import Images, Labels
 
 _ENDS = re.compile(r"(first|last) ([1-9]\d*)")
 

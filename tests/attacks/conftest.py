@@ -24,8 +24,8 @@ def foreign(test_data):
 @pytest.fixture(scope="module")
 def real(cifar10_test):
     """Return 100 images of CIFAR-10's test part, kept as JPEG, and their labels."""
+    from selbench._kit.progress import SILENT
     from selbench.datasets.images import decode_images
-    from selbench.progress import SILENT
 
     paths = sorted((cifar10_test / "test").glob("*/000?.jpg"))
     images = decode_images(paths, SILENT, "").float() / 255

@@ -24,7 +24,7 @@ from quick_attacks import (
     standing,
 )
 
-from selbench import chunks
+from selbench._kit import chunks
 from selbench.attacks.autoattack import SQUARE, autoattack
 from selbench.attacks.foreign import Guarded, Standing
 from selbench.attacks.gradient import NEVER

@@ -11,11 +11,11 @@ from networks import SIDE, pictures
 from PIL import Image
 from safetensors.torch import save_file
 
+from selbench._kit.errors import SelbenchError
 from selbench.attacks.given import read_adversarials
 from selbench.attacks.gradient import pgd_grid
 from selbench.attacks.norms import NORMS
 from selbench.attacks.pixels import rounded
-from selbench.errors import SelbenchError
 from selbench.suites.attacked_given import EPSILONS, FOOL, IN_BALL, reached
 
 COUNT = 6

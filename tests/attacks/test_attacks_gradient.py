@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import CLASSES, SIDE, Linear, grey, labels_of
 
-from selbench import chunks
+from selbench._kit import chunks
 from selbench.attacks import losses
 from selbench.attacks.gradient import NEVER, fgsm, gradients_of, logits_of, pgd, pgd_curve, pgd_grid
 from selbench.attacks.norms import NORMS, inside

@@ -20,8 +20,8 @@ from selbench.attacks.ladder import (
 )
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
-from selbench.outcomes import summary, to_table
 from selbench.store import Cell
+from selbench.store.outcomes import summary, to_table
 from selbench.suites.bench import run_attack
 
 EXAMPLES = torch.arange(12)

@@ -8,6 +8,7 @@ import torch
 from networks import SIDE, Linear, grey, pictures
 from PIL import Image
 
+from selbench._kit.types import to_images
 from selbench.attacks.gradient import fgsm, logits_of, pgd_grid
 from selbench.attacks.nearest import minimum_norm
 from selbench.attacks.norms import NORMS, inside
@@ -17,7 +18,6 @@ from selbench.store import Cell
 from selbench.store.adversarials import write_adversarials
 from selbench.suites import SUITES, Setting
 from selbench.suites.attacking import run_attack
-from selbench.training import to_images
 
 WHITE = 255
 SETTING = Setting(SIDE, SIDE)

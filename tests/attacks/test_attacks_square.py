@@ -8,10 +8,10 @@ from networks import pictures
 from pyautoattack.square import SquareAttack
 from quick_attacks import each_norm
 
+from selbench._kit.randomness import dice
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.norms import NORMS, inside
 from selbench.attacks.square import square
-from selbench.randomness import dice
 
 EPSILONS = {"linf": 12 / 255, "l2": 0.35}
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from selbench.claims.effects import any_of, claimed
-from selbench.claims.tables import sizes_text
-from selbench.spread import contrast, means_of
+from selbench.claims.formats import sizes_text
+from selbench.statistics.spread import contrast, means_of
 
 SUPPORTED, REFUTED, OPEN, UNTESTED = "supported", "refuted", "inconclusive", "not tested"
 TURNS, SCALED = "not monotone", "depends on the scale"

@@ -4,7 +4,7 @@ import pytest
 from published import published
 
 from selbench.claims.judging import About, judge
-from selbench.claims.loading import chosen, shipped_claims
+from selbench.claims.sources import chosen, shipped_claims
 
 
 @pytest.fixture(scope="module")

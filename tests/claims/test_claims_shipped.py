@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from selbench.claims.claim import KINDS, makers
-from selbench.claims.loading import shipped_claims
+from selbench.claims.sources import shipped_claims
 from selbench.claims.worlds import SEEDS, WORLDS, Made, outcomes, read_by, wrong
 from selbench.datasets.dataset import make_split
 from selbench.models import build_model

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch._dynamo", "selbench.session", "selbench.leaderboard"])
+PROCESSES.set_forkserver_preload(["torch._dynamo", "selbench.session", "selbench.tables"])
 COMMAND = "from selbench.cli import main; main()"
 NUMBERS = count()
 

@@ -7,9 +7,9 @@ import pytest
 from safetensors.torch import load_file
 
 from selbench.attacks import gradient, strong
-from selbench.leaderboard.current import current_rows
 from selbench.store import StudyStore
 from selbench.suites import attacked as suites
+from selbench.tables.current import current_rows
 
 
 @pytest.fixture(autouse=True)

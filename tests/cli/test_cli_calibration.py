@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from kept import manifest, measurements
 
-from selbench.calibration import Spline, by_chance, expected_calibration_error, ks_error
 from selbench.datasets import load_dataset
 from selbench.models import build_model, load_weights
-from selbench.outcomes import outcome
+from selbench.statistics.calibration import Spline, by_chance, expected_calibration_error, ks_error
 from selbench.store import StudyStore
+from selbench.store.outcomes import outcome
 from selbench.study import load_study
 from selbench.training import train_and_validation, train_or_find
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from kept import measurements
 
+from selbench._kit.progress import SILENT
 from selbench.datasets import load_dataset
 from selbench.datasets.dataset import make_split
 from selbench.datasets.images import decode_images
 from selbench.models import build_model, load_weights
-from selbench.progress import SILENT
 from selbench.study import ModelSpec, load_study
 from selbench.training import accuracy
-from selbench.training import run as training_run
+from selbench.training import trained as training_run
 
 
 def accuracy_with(network, mean, std, study):

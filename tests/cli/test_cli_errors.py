@@ -9,7 +9,7 @@ from PIL import Image
 
 from selbench.datasets import load_dataset
 from selbench.study import load_study
-from selbench.training import run as training_run
+from selbench.training import trained as training_run
 
 WRONG = {
     "study without a near one": (

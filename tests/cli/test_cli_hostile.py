@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from selbench.content import LARGEST, check_regular, content_of
-from selbench.errors import SelbenchError
+from selbench._kit.content import LARGEST, check_regular, content_of
+from selbench._kit.errors import SelbenchError
+from selbench._kit.printable import from_cell, no_formula, printable
 from selbench.models import build_model
-from selbench.printable import from_cell, no_formula, printable
+from selbench.store.tidy import csv_of, read_tidy, tidy
 from selbench.study import ModelSpec, load_study
-from selbench.tidy import csv_of, read_tidy, tidy
 
 LONG = "x" * 300
 

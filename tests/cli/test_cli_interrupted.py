@@ -8,7 +8,7 @@ from forked import Forked
 from kept import manifest
 
 from selbench.store import StudyStore
-from selbench.training import run as training_run
+from selbench.training import trained as training_run
 
 pytestmark = pytest.mark.long(7)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from kept import measurements
 
-from selbench.leaderboard.tables import FORMATS
+from selbench.tables.formats import FORMATS
 
 pytestmark = pytest.mark.long(15)
 

@@ -12,14 +12,14 @@ from corruptions import CORRUPTIONS
 from selbench.cli import app
 from selbench.datasets import DATASETS
 from selbench.figures import FIGURES
-from selbench.leaderboard import COLUMNS
-from selbench.leaderboard.current import current_rows
-from selbench.leaderboard.curves import NAMES
 from selbench.models import MODELS
 from selbench.store import StudyStore
 from selbench.study import shipped_studies
 from selbench.suites import METRICS, SUITES
-from selbench.training import run as training_run
+from selbench.tables import COLUMNS
+from selbench.tables.current import current_rows
+from selbench.tables.curves import NAMES
+from selbench.training import trained as training_run
 
 pytestmark = pytest.mark.long(12)
 

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from kept import manifest, measurements
 
-from selbench.training import run as training_run
+from selbench.training import trained as training_run
 
 ONE = ("--alpha", "0", "--seed", "0")
 

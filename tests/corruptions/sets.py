@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from corruptions import CORRUPTIONS
-from selbench.corrupted.source import open_source
-from selbench.corrupted.treatment import Treatment
-from selbench.corrupted.writing import write_set
-from selbench.errors import SelbenchError
-from selbench.progress import SILENT
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT
+from selbench.sets.source import open_source
+from selbench.sets.treatment import Treatment
+from selbench.sets.writing import write_set
 
 CPU = torch.device("cpu")
 FEW = Treatment(("gaussian_noise", "contrast"), (1, 4))

@@ -8,7 +8,7 @@ import pytest
 from loading import WNIDS, load
 from PIL import Image
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 
 
 def test_unknown_dataset_names_the_nearest():

@@ -10,13 +10,16 @@ from loading import assert_equal, load, photographs
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from selbench import chunks
+from selbench._kit import chunks
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT
 from selbench.attacks.gradient import Attacked
-from selbench.bring import NetworkSpec, bring, framed, timm_zoo
 from selbench.datasets import cache, dataset, frame, images, load_dataset, room
 from selbench.datasets.frame import MODES, Frame
-from selbench.errors import SelbenchError
-from selbench.progress import SILENT
+from selbench.networks import timm_zoo
+from selbench.networks.described import NetworkSpec
+from selbench.networks.framing import framed
+from selbench.networks.loading import bring
 from selbench.study import DatasetSpec, ModelSpec, load_study
 from selbench.suites import Condition, bench
 

@@ -9,9 +9,9 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import Dataset, dataset_of
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
 
 generator = torch.Generator().manual_seed(0)
 PIXELS = torch.randint(0, 256, (12, 3, 8, 6), generator=generator, dtype=torch.uint8)

@@ -10,8 +10,8 @@ from loading import assert_equal, photographs
 from PIL import Image
 from scipy.io import savemat
 
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import imagenet, load_dataset
-from selbench.errors import SelbenchError
 from selbench.study import DatasetSpec
 
 WNIDS = ("n01440764", "n02123045", "n15075141")

@@ -5,8 +5,8 @@ import pytest
 from loading import photographs
 from PIL import Image, ImageOps
 
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.images import TURNS, decode_image, suffixes
-from selbench.errors import SelbenchError
 
 PIXELS = photographs(6, 4)
 GREY = PIXELS[..., 0]

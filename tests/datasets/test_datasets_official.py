@@ -15,7 +15,7 @@ from loading import (
 )
 from PIL import Image
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 
 # Digits.
 

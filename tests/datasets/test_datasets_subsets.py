@@ -3,8 +3,8 @@
 import torch
 from loading import load
 
+from selbench._kit.randomness import seeded
 from selbench.datasets import split_validation, stratified_order
-from selbench.randomness import seeded
 
 
 def uneven_labels():

@@ -9,11 +9,11 @@ import torch
 from loading import WNIDS, load
 from PIL import Image
 
-from selbench.corrupted.reading import CorruptedSet
-from selbench.corrupted.source import open_source
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT
 from selbench.datasets import DATASETS
-from selbench.errors import SelbenchError
-from selbench.progress import SILENT
+from selbench.sets.reading import CorruptedSet
+from selbench.sets.source import open_source
 
 
 def opened(root):

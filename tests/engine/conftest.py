@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from selbench.engine.ray_cluster import connected
+from selbench._engine.ray_cluster import connected
 
 NODE = {
     "num_cpus": 1,
@@ -44,7 +44,7 @@ def cluster(_cluster, request, monkeypatch):
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[request.module.__name__])
-    monkeypatch.setattr("selbench.engine.ray_cluster.RETRIES", 0)  # workers take long to start
+    monkeypatch.setattr("selbench._engine.ray_cluster.RETRIES", 0)  # workers take long to start
     home, nodes = _cluster
     if not nodes.worker_nodes:  # a test before lost it
         nodes.add_node(**NODE)
@@ -54,7 +54,7 @@ def cluster(_cluster, request, monkeypatch):
 @pytest.fixture
 def node_to_lose(cluster, _cluster, monkeypatch):
     """Return the second node, which ends with the test; what it was at is tried again."""
-    monkeypatch.setattr("selbench.engine.ray_cluster.RETRIES", 1)
+    monkeypatch.setattr("selbench._engine.ray_cluster.RETRIES", 1)
     _, nodes = _cluster
     (node,) = nodes.worker_nodes
     yield node

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from selbench.engine import Local, devices
-from selbench.engine.devices import also_on
-from selbench.engine.engines import opened
+from selbench._engine import Local, devices
+from selbench._engine.devices import also_on
+from selbench._engine.engines import opened
 from selbench.store import StudyStore
 
 WRITES = "import sys; open(sys.argv[-2], 'w').write(repr(sys.argv[1:]))"

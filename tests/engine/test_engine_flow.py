@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from selbench._engine import ray_address, ray_cluster, ray_flow
+from selbench._engine.engines import opened
+from selbench._engine.on_ray import apart
+from selbench._engine.ray_cluster import Share, places_of, room_for, share
+from selbench._engine.ray_flow import as_done
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
-from selbench.engine import ray_address, ray_cluster, ray_flow
-from selbench.engine.engines import opened
-from selbench.engine.on_ray import apart
-from selbench.engine.ray_cluster import Share, places_of, room_for, share
-from selbench.engine.ray_flow import as_done
-from selbench.errors import SelbenchError
-from selbench.subjects import Network
+from selbench.networks.network import Network
 from selbench.suites import (
     Analysis,
     Attack,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from selbench._engine.packed import PackedNetwork, PackedSplit, PackedTensor
 from selbench.datasets.dataset import make_split
-from selbench.engine.packed import PackedNetwork, PackedSplit, PackedTensor
 from selbench.models import MODELS, build_model
 from selbench.study import ModelSpec
 

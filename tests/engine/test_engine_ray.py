@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from selbench._engine import evaluate, opened
+from selbench._engine.on_ray import OnRay
+from selbench._kit.errors import NotFiniteError, SelbenchError
+from selbench._kit.files import home
+from selbench._kit.progress import Progress
 from selbench.attacks.gradient import Attacked
-from selbench.corrupted.stored import Stored
 from selbench.datasets.dataset import Dataset, limited, make_split
-from selbench.engine import evaluate, opened
-from selbench.engine.on_ray import OnRay
-from selbench.errors import NotFiniteError, SelbenchError
-from selbench.files import home
-from selbench.progress import Progress
+from selbench.networks.network import Network
 from selbench.request import ANYTHING, Request
+from selbench.sets.stored import Stored
 from selbench.store import Measurement, StudyStore
-from selbench.subjects import Network
 from selbench.suites import (
     Analysis,
     Attack,

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from selbench._engine import evaluate, stopping
+from selbench._engine.stopping import ABOVE, ALIKE, BELOW, OPEN, Stop, stopped
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT
 from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, make_split
-from selbench.engine import evaluate, stopping
-from selbench.engine.stopping import ABOVE, ALIKE, BELOW, OPEN, Stop, stopped
-from selbench.errors import SelbenchError
-from selbench.progress import SILENT
+from selbench.networks.network import Network
 from selbench.request import Request
 from selbench.store import StudyStore
-from selbench.subjects import Network
 from selbench.suites import Attack, Condition, attacking
 
 CPU = torch.device("cpu")

@@ -5,18 +5,18 @@ import dataclasses
 import pytest
 import torch
 
+from selbench._engine import ray_worker
+from selbench._engine.packed import PackedNetwork, PackedSplit
+from selbench._engine.ray_cluster import Share
+from selbench._engine.ray_objects import seat_of
+from selbench._engine.ray_worker import Job, generated, run_elsewhere
+from selbench._kit.device import versions
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
-from selbench.device import versions
-from selbench.engine import ray_worker
-from selbench.engine.packed import PackedNetwork, PackedSplit
-from selbench.engine.ray_cluster import Share
-from selbench.engine.ray_objects import seat_of
-from selbench.engine.ray_worker import Job, generated, run_elsewhere
-from selbench.errors import SelbenchError
 from selbench.models import build_model
+from selbench.networks.network import Network
 from selbench.store import Failure, StudyStore
 from selbench.study import ModelSpec
-from selbench.subjects import Network
 from selbench.suites import Condition, Setting, collect
 from selbench.suites.bench import Bench
 

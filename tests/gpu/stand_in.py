@@ -228,9 +228,9 @@ def standing_in(patch):
 
 
 def _sizes():
-    from selbench import chunks
+    from selbench._kit import chunks
     from selbench.analyses import elasticity
-    from selbench.corrupted import source
+    from selbench.sets import source
     from selbench.suites import attacking
 
     return chunks.CHUNK, chunks.BATCH, elasticity.BATCH, source.VALUES, attacking.CHUNK

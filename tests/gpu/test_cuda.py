@@ -7,17 +7,19 @@ import pytest
 import torch
 
 from corruptions import CORRUPTIONS, corrupt
-from selbench import chunks, dimensionality, input_gradients
+from selbench import dimensionality, input_gradients
+from selbench._kit import chunks
+from selbench._kit.device import choose_device, deterministic, measuring
+from selbench._kit.types import to_images
 from selbench.attacks.folding import folded
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import logits_of, pgd
 from selbench.attacks.norms import NORMS
 from selbench.attacks.square import square
 from selbench.datasets.dataset import make_split
-from selbench.device import choose_device, deterministic, measuring
 from selbench.models import build_model
 from selbench.study import ModelSpec, Recipe
-from selbench.training import to_images, weights_hash
+from selbench.training import weights_hash
 from selbench.training.loop import make_optimizer, train
 
 NAME = "cuda:0"

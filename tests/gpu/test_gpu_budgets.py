@@ -8,7 +8,8 @@ from stand_in import DEVICE
 from torch import nn
 
 from corruptions import CORRUPTIONS, corrupt
-from selbench import chunks
+from selbench._kit import chunks
+from selbench._kit.types import to_images
 from selbench.attacks.apgd import apgd
 from selbench.attacks.descent import ddn, fmn
 from selbench.attacks.folding import searched
@@ -20,7 +21,6 @@ from selbench.attacks.square import square
 from selbench.attacks.waiting import others
 from selbench.datasets.dataset import make_split
 from selbench.study import Recipe
-from selbench.training import to_images
 from selbench.training.loop import make_optimizer, train
 
 QUICK = ("contrast", "spatter")

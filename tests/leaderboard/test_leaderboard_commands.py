@@ -2,8 +2,8 @@
 
 import pytest
 
-from selbench.leaderboard.current import study_words
 from selbench.request import request_of
+from selbench.tables.current import study_words
 
 TRAINED = {"alpha=0 seed=0": {"training": "t"}}
 BROUGHT = {"mine.pth": {"training": ""}}

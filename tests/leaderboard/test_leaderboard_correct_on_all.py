@@ -5,9 +5,9 @@ import shutil
 import pytest
 from studies import CONDITIONS, write_study
 
-from selbench.errors import SelbenchError
-from selbench.leaderboard import leaderboard
+from selbench._kit.errors import SelbenchError
 from selbench.store import StudyStore
+from selbench.tables import leaderboard
 
 
 @pytest.fixture

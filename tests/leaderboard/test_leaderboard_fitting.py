@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.fitting import fitting, shortened
-from selbench.leaderboard.tables import to_table
 from selbench.store import StudyStore
+from selbench.tables import leaderboard
+from selbench.tables.fitting import fitting, shortened
+from selbench.tables.formats import to_table
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -7,11 +7,11 @@ import pytest
 from studies import CONDITIONS, write_study
 
 from corruptions import CORRUPTIONS
-from selbench.errors import SelbenchError
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.published import ALEXNET, BENCHMARKS, PREFIX, half_widths_of, published
-from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.tables import FORMATS
+from selbench._kit.errors import SelbenchError
+from selbench.tables import leaderboard
+from selbench.tables.formats import FORMATS
+from selbench.tables.published import ALEXNET, BENCHMARKS, PREFIX, half_widths_of, published
+from selbench.tables.ranking import arranged
 
 PLACES = [PREFIX + name for name in BENCHMARKS]
 USUAL = [name for name, corruption in CORRUPTIONS.items() if not corruption.extra]

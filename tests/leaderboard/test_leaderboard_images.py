@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from studies import CONDITIONS, write_study
 
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.columns import COLUMNS
-from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.tables import FORMATS
-from selbench.stats import crossed_interval
+from selbench.statistics.intervals import crossed_interval
 from selbench.store import StudyStore
+from selbench.tables import leaderboard
+from selbench.tables.columns import COLUMNS
+from selbench.tables.formats import FORMATS
+from selbench.tables.ranking import arranged
 
 SHARED = "of one network ± 95 % interval over test images alone"
 ALONE = {"mca", "clean", "noise", "weather", "gaussian_noise", "fog", "saturate", "pgd_linf"}

@@ -6,12 +6,12 @@ import shutil
 import pytest
 from studies import CONDITIONS, write_study
 
-from selbench.errors import SelbenchError
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.columns import COLUMNS
-from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.tables import FORMATS
+from selbench._kit.errors import SelbenchError
 from selbench.store import StudyStore
+from selbench.tables import leaderboard
+from selbench.tables.columns import COLUMNS
+from selbench.tables.formats import FORMATS
+from selbench.tables.ranking import arranged
 
 
 @pytest.fixture

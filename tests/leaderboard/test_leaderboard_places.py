@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from studies import write_study
 
-from selbench.errors import SelbenchError
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.tables import FORMATS
+from selbench._kit.errors import SelbenchError
 from selbench.store import CELL, MEASURED, Cell, Measurement, Result, StudyStore, open_places
-from selbench.tidy import read_tidy
+from selbench.store.tidy import read_tidy
+from selbench.tables import leaderboard
+from selbench.tables.formats import FORMATS
 
 COLUMNS = [*CELL, *MEASURED]
 

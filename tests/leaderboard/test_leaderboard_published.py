@@ -4,10 +4,10 @@ import pytest
 from published import CLEAN, HIDDEN, published
 
 from corruptions import CORRUPTIONS
-from selbench.leaderboard import derived
-from selbench.leaderboard.joined import Compared, labelled
-from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.tables import FORMATS
+from selbench.tables import derived
+from selbench.tables.formats import FORMATS
+from selbench.tables.joined import Compared, labelled
+from selbench.tables.ranking import arranged
 
 
 @pytest.fixture(scope="module")

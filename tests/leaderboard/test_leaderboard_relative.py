@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from studies import CONDITIONS, write_study
 
-from selbench.errors import SelbenchError
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.relative import Reference, relative_errors, relative_to
-from selbench.leaderboard.tables import FORMATS
+from selbench._kit.errors import SelbenchError
 from selbench.store import StudyStore
+from selbench.tables import leaderboard
+from selbench.tables.formats import FORMATS
+from selbench.tables.ranking import arranged
+from selbench.tables.relative import Reference, relative_errors, relative_to
 
 # Of ten images, right: clean, then severities 1 and 2 of each corruption.
 RIGHT = {"clean": (9,), "gaussian_noise": (8, 6), "fog": (7, 3)}

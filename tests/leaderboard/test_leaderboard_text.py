@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from studies import write_study
 
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.tables import FORMATS
-from selbench.leaderboard.text import latex, markdown
+from selbench.tables import leaderboard
+from selbench.tables.formats import FORMATS
+from selbench.tables.text import latex, markdown
 
 NAMES = [
     "<script>alert(1)</script>.th",

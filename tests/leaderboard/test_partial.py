@@ -4,13 +4,13 @@ import pytest
 from torch import nn
 
 import selbench as package
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import load_dataset
-from selbench.errors import SelbenchError
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.ranking import arranged
-from selbench.leaderboard.tables import FORMATS
 from selbench.store import StudyStore
 from selbench.study import load_study
+from selbench.tables import leaderboard
+from selbench.tables.formats import FORMATS
+from selbench.tables.ranking import arranged
 
 
 def network(act):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from corruptions import registry as entered
-from selbench import plugins
+from selbench._kit import plugins
 from selbench.datasets import DATASETS
 from selbench.figures import FIGURES
 from selbench.models import MODELS

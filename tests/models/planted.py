@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import nn
 
-from selbench.bring.inputs import Inputs, Preprocess
 from selbench.datasets import Dataset
 from selbench.datasets.dataset import make_split
+from selbench.networks.inputs import Inputs, Preprocess
 
 SIDE, CLASSES = 8, 10
 

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from selbench.bring import ZOOS, NetworkSpec, bring
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import load_dataset
-from selbench.errors import SelbenchError
+from selbench.networks.described import NetworkSpec
+from selbench.networks.loading import bring
+from selbench.networks.zoo import ZOOS
 from selbench.study import load_study
 
 

@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision import models
 
-from selbench.bring import NetworkSpec, bring, robustbench_zoo, timm_zoo, torchvision_zoo
-from selbench.bring.inputs import Inputs, Preprocess
-from selbench.bring.zoo import careful_loading
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import load_dataset
-from selbench.errors import SelbenchError
 from selbench.models import build_model
+from selbench.networks import robustbench_zoo, timm_zoo, torchvision_zoo
+from selbench.networks.described import NetworkSpec
+from selbench.networks.inputs import Inputs, Preprocess
+from selbench.networks.loading import bring
+from selbench.networks.zoo import careful_loading
 from selbench.study import ModelSpec, load_study
 
 SMALL = "torchvision:shufflenet_v2_x0_5"
@@ -119,7 +121,7 @@ def test_weights_of_a_file_are_given_images_as_torchvision_gives_them(name, monk
             made["transform_input"] = transform_input
 
     monkeypatch.setattr(models, "get_model", lambda name, **given: Made(**given))
-    monkeypatch.setattr("selbench.bring.zoo.load_weights", lambda network, path: None)
+    monkeypatch.setattr("selbench.networks.zoo.load_weights", lambda network, path: None)
     filled = torchvision_zoo.torchvision(name, NetworkSpec(weights=Path("mine.pth")), None, 10)
     assert made == {"transform_input": True}
     assert filled.source  # numbers of before are another network's

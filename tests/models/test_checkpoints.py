@@ -14,10 +14,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from selbench.bring import NetworkSpec, bring
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import load_dataset
-from selbench.errors import SelbenchError
 from selbench.models import build_model, fitting, load_weights
+from selbench.networks.described import NetworkSpec
+from selbench.networks.loading import bring
 from selbench.study import ModelSpec, load_study
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import selbench as package
-from selbench.bring import network_of
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import load_dataset
-from selbench.errors import SelbenchError
 from selbench.models import build_model, load_weights
+from selbench.networks.loading import network_of
 from selbench.study import load_study
 
 pytestmark = pytest.mark.long(8)

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import selbench
-from selbench.bring import NetworkSpec, network_of
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import Dataset
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
+from selbench.networks.described import NetworkSpec
+from selbench.networks.loading import network_of
 from selbench.pytest_plugin import assert_robust
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from selbench.bring import robustbench_zoo
+from selbench.networks import robustbench_zoo
 from selbench.store.records import digest_of
 
 

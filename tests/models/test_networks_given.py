@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 import selbench as package
-from selbench.bring import NetworkSpec, bring, module_of, network_of
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import load_dataset
-from selbench.errors import SelbenchError
+from selbench.networks.described import NetworkSpec
+from selbench.networks.loading import bring, network_of
+from selbench.networks.modules import module_of
 from selbench.pytest_plugin import assert_robust
 from selbench.study import load_study
 
@@ -99,7 +101,7 @@ def exported(network):
 @pytest.mark.parametrize("what", MAKERS)
 @pytest.mark.sample
 def test_two_normalisations_are_two_networks(what, digits, monkeypatch):
-    monkeypatch.setattr("selbench.bring.subject.probe", lambda *given: torch.zeros(2, 3))
+    monkeypatch.setattr("selbench.networks.loading.probe", lambda *given: torch.zeros(2, 3))
     make = MAKERS[what]
     one, again, other = (network_of(module_of(make(by)), "net", digits) for by in (0.25, 0.25, 0.5))
     assert one.weights == again.weights != other.weights

@@ -18,15 +18,15 @@ from planted import (
 )
 
 import selbench as package
-from selbench.bring import network_of, probed
-from selbench.bring.probe import habits_of, probe
-from selbench.errors import SelbenchError
-from selbench.findings import ATTACKS, DRAWS, GRADIENTS, spoiling
-from selbench.leaderboard import leaderboard
-from selbench.leaderboard.tables import FORMATS
+from selbench._kit.errors import SelbenchError
+from selbench.networks.loading import network_of
+from selbench.networks.network import Network
+from selbench.networks.probe import habits_of, probe, probed
 from selbench.pytest_plugin import assert_robust
 from selbench.store import StudyStore
-from selbench.subjects import Network
+from selbench.store.findings import ATTACKS, DRAWS, GRADIENTS, spoiling
+from selbench.tables import leaderboard
+from selbench.tables.formats import FORMATS
 
 pytestmark = pytest.mark.long(9)
 
@@ -88,7 +88,9 @@ def test_nothing_is_found_of_a_straight_through_gradient():
 
 def test_a_network_is_looked_at_once_for_its_weights(monkeypatch):
     looks = []
-    monkeypatch.setattr("selbench.bring.probe.habits_of", lambda each, _: looks.append(each) or ())
+    monkeypatch.setattr(
+        "selbench.networks.probe.habits_of", lambda each, _: looks.append(each) or ()
+    )
     own = network_of(trained(), "mine", digits())
     for _ in range(2):
         package.evaluate(own.load(), digits(), "clean", store="runs", limit=20, name="mine")

@@ -6,11 +6,11 @@ from planted import digits
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from selbench.bring.inputs import Inputs, Preprocess
-from selbench.bring.look import Look
-from selbench.bring.probe import habits_of
-from selbench.bring.zoo import careful_loading
-from selbench.subjects import Network
+from selbench.networks.inputs import Inputs, Preprocess
+from selbench.networks.look import Look
+from selbench.networks.network import Network
+from selbench.networks.probe import habits_of
+from selbench.networks.zoo import careful_loading
 
 SIDES = (32, 64, 96, 224)
 TORCHVISION = """

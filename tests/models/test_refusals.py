@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from selbench.bring import network_of
+from selbench._kit.errors import SelbenchError
 from selbench.datasets import Dataset
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
+from selbench.networks.loading import network_of
 
 
 class Linear(nn.Module):

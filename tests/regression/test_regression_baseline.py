@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from selbench.errors import SelbenchError
-from selbench.files import fingerprint
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint
 from selbench.regression.baseline import packed, read_baseline, unpacked, write_baseline
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.regression.budget import LEAST, choose, forward_seconds, seconds_of
 from selbench.suites import Attack, Condition
 

@@ -13,7 +13,7 @@ from selbench.regression.comparison import (
     MEAN_SHARE,
     compare,
 )
-from selbench.spread import moderated
+from selbench.statistics.spread import moderated
 
 
 def bits(right, examples=100, networks=1):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
-from selbench.errors import SelbenchError
 from selbench.pytest_plugin import assert_robust
 from selbench.regression.baseline import read_baseline
 

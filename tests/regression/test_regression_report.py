@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from selbench.errors import SelbenchError
+from selbench._kit.errors import SelbenchError
 from selbench.regression import github
 from selbench.regression.comparison import compare
-from selbench.regression.report import (
+from selbench.regression.summary import (
     Report,
     basis,
     headline,

@@ -52,7 +52,7 @@ def written(tmp_path):
 @pytest.fixture
 def few_figures(monkeypatch):
     """Draw one figure and judge few claims, so that a report takes a moment."""
-    from selbench.claims.loading import shipped_claims
+    from selbench.claims.sources import shipped_claims
     from selbench.figures import FIGURES
 
     chosen, claims = {"tradeoff": FIGURES["tradeoff"]}, shipped_claims()[::8]

@@ -8,14 +8,14 @@ import pytest
 from made import ACCURACY, write
 from matplotlib.figure import Figure
 
-from selbench.errors import SelbenchError, UnmeasuredError
+from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures import FIGURES
 from selbench.figures.described import described
 from selbench.figures.narrow import WIDTH, narrow
 from selbench.figures.style import drawn
-from selbench.leaderboard.current import current_rows
-from selbench.stats import mean_interval
+from selbench.statistics.intervals import mean_interval
 from selbench.store import StudyStore
+from selbench.tables.current import current_rows
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from itertools import count
 
 import pytest
 
-from selbench.errors import SelbenchError
-from selbench.files import write_json
-from selbench.report import folder as module
-from selbench.report.folder import MARKER, left_behind, replacing_report
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import write_json
+from selbench.report import output_folder as module
+from selbench.report.output_folder import MARKER, left_behind, replacing_report
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from pages import everything, pages, read
 
 from selbench.figures import FIGURES
-from selbench.findings import GRADIENTS, draw_name
 from selbench.store import RUNNING, StudyStore
+from selbench.store.findings import GRADIENTS, draw_name
 from selbench.store.manifest import write_manifest
 
 pytestmark = pytest.mark.long(12)

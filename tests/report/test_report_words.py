@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from selbench.errors import UnmeasuredError
-from selbench.leaderboard import current_rows
-from selbench.report import brought, overview
+from selbench._kit.errors import UnmeasuredError
+from selbench.report import networks_page, overview
 from selbench.report.legends import LEGENDS
 from selbench.report.overview import headline
 from selbench.report.samples import _chosen, _nearest, _spread
 from selbench.store import StudyStore
-from selbench.tradeoff import attacks, changes, positions
+from selbench.tables import current_rows
+from selbench.tables.tradeoff import attacks, changes, positions
 
 
 def found(low, zero, high, seeds=3, spread=0.001):
@@ -150,7 +150,7 @@ def test_a_corruption_that_lacks_severities_has_no_mean_and_is_none_of_the_worst
     rows = [("fog", 1.0, 0.5), ("fog", 2.0, 0.7), ("snow", 1.0, 0.1)]
     table = pd.DataFrame(rows, columns=["condition", "level", "value"])
     table = table.assign(subject="mine.pt", suite="corruptions", metric="accuracy")
-    found = brought._shown("mine.pt", table, {}, [])
+    found = networks_page._shown("mine.pt", table, {}, [])
     assert found.worst == ["fog: 60.0 %"]
     cells = {name: [cell and cell.text for cell in row] for name, row in found.corruptions.rows}
     assert cells == {"fog": ["50.0", "70.0", "60.0"], "snow": ["10.0", None, None]}

@@ -9,10 +9,10 @@ from counted import begin_empty
 from stopped import KilledError
 from torch import nn
 
-from selbench import locks as locks_module
+from selbench._kit import locks as locks_module
 from selbench.datasets.dataset import Dataset, make_split
+from selbench.networks.network import Network
 from selbench.store import StudyStore, packs
-from selbench.subjects import Network
 
 CLASSES = 5
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from fsspec.implementations.memory import MemoryFileSystem
 from written import CELL, FACTS
 
+from selbench._kit.places import place
 from selbench.store import Measurement, Result, StudyStore
-from selbench.urls import place
 
 ASKED = ("info", "ls", "cat_file", "cat", "put_file", "pipe_file", "rm_file", "rm")
 

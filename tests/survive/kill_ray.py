@@ -98,7 +98,7 @@ class Trial:
         self.folder, self.words = folder, words
         self.orphans = []
         self.processes = multiprocessing.get_context("forkserver")
-        self.processes.set_forkserver_preload(["selbench.session", "selbench.engine.on_ray"])
+        self.processes.set_forkserver_preload(["selbench.session", "selbench._engine.on_ray"])
         self.whole, _ = self.ended(self.run("whole", ["--engine", "local"]))
         os.environ["SELBENCH_HOME"] = str(folder / "home-nodes")
         self.cluster = Cluster(initialize_head=True, head_node_args=NODE)

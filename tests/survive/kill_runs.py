@@ -25,10 +25,10 @@ import torch
 import torch._dynamo  # an optimiser would import it in every fork
 
 import selbench.session  # noqa: F401  and `main` this
-from selbench.cached import verify_home
 from selbench.cli import main
+from selbench.commands.cached import verify_home
+from selbench.commands.verification import studies_at, verify
 from selbench.store import StudyStore
-from selbench.verification import studies_at, verify
 
 LATEST = 0.01  # seconds after a touch of the disk
 TOUCHES = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0}  # which argument is the path

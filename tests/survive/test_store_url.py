@@ -13,9 +13,10 @@ from counted import Counted, bytes_in, cells_of, fill, reopened, requests
 from written import CELL
 
 from selbench import evaluate as evaluate_network
-from selbench.engine import evaluate
-from selbench.errors import SelbenchError
-from selbench.leaderboard import current_rows
+from selbench._engine import evaluate
+from selbench._kit.errors import SelbenchError
+from selbench._kit.places import UrlPath, place
+from selbench.commands.verification import repair, studies_at, verify
 from selbench.store import (
     Failure,
     Result,
@@ -25,8 +26,7 @@ from selbench.store import (
     open_studies,
 )
 from selbench.suites import Condition
-from selbench.urls import UrlPath, place
-from selbench.verification import repair, studies_at, verify
+from selbench.tables import current_rows
 
 CPU = torch.device("cpu")
 

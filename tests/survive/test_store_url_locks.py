@@ -6,9 +6,9 @@ from threading import Event, Thread
 import pytest
 from counted import Counted, bytes_in, requests
 
-from selbench import locks as locks_module
-from selbench.locks import STALE, Holder, Locks
-from selbench.urls import place
+from selbench._kit import locks as locks_module
+from selbench._kit.locks import STALE, Holder, Locks
+from selbench._kit.places import place
 
 pytestmark = pytest.mark.usefixtures("servers")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from selbench.cached import verify_home
-from selbench.corrupted.source import open_source
+from selbench._kit.files import md5_of
+from selbench._kit.locks import Locks
+from selbench._kit.progress import SILENT
+from selbench.commands.cached import verify_home
 from selbench.datasets import load_dataset
-from selbench.files import md5_of
-from selbench.locks import Locks
-from selbench.progress import SILENT
+from selbench.sets.source import open_source
 from selbench.study import load_study
 
 GONE = 999999999  # the number of no process
@@ -67,7 +67,7 @@ def test_what_killed_commands_left_is_no_damage(filled, selbench, monkeypatch):
     (filled / "locks").mkdir(exist_ok=True)
     lock = filled / "locks/dead.lock"
     Locks(lock.parent).take("dead")
-    monkeypatch.setattr("selbench.locks._started", lambda process: None)
+    monkeypatch.setattr("selbench._kit.locks._started", lambda process: None)
     ended = selbench("verify")
     assert ended.code == 0
     assert f"{filled}: 5 files checked; none is damaged, 5 left behind" in ended.out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from selbench.store import StudyStore
-from selbench.training import run as training_run
+from selbench.training import trained as training_run
 
 YEAR = 365 * 86400
 

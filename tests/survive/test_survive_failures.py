@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import selbench as package
-from selbench import chunks
-from selbench.crew import StoppedError
-from selbench.engine import evaluate
-from selbench.errors import SelbenchError
+from selbench._engine import evaluate
+from selbench._kit import chunks
+from selbench._kit.crew import StoppedError
+from selbench._kit.errors import SelbenchError
 from selbench.request import Request
 from selbench.store import Failure, Result, StudyStore
 from selbench.suites import (
@@ -381,7 +381,7 @@ def test_python_gets_the_other_rows_and_a_warning(dataset, few_conditions):
 
 
 def test_a_long_list_of_failures_is_cut(subject, dataset, store):
-    from selbench.missing import LINES, missing
+    from selbench.store.missing import LINES, missing
 
     networks = [subject(seed, MemoryError()) for seed in range(LINES + 2)]
     pieces = [noise(level) for level in range(1, 7)]

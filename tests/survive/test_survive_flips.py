@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from selbench import files
-from selbench.corrupted.layout import ABOUT, read_about
-from selbench.corrupted.source import open_source
-from selbench.errors import SelbenchError
-from selbench.files import md5_of, sealed, unsealed
-from selbench.progress import SILENT
+from selbench._kit import files
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import md5_of, sealed, unsealed
+from selbench._kit.progress import SILENT
+from selbench.sets.layout import ABOUT, read_about
+from selbench.sets.source import open_source
 from selbench.store import StudyStore
 from selbench.study import load_study
-from selbench.training import run as training
+from selbench.training import trained as training
 
 NUMBERS = b"0123456789abcdef.-"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from selbench.locks import Locks
+from selbench._kit.locks import Locks
 from selbench.store import StudyStore
 
 # Written by selbench at commit c017190: clean images and brightness for two networks of the digits.

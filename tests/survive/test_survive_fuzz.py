@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from written import FACTS
 
-from selbench.bring.classes import read_class_map
-from selbench.claims.loading import load_claims
-from selbench.corrupted.layout import About, read_about
-from selbench.corrupted.reading import open_array
+from selbench._kit.deadline import Clock
+from selbench._kit.errors import SelbenchError
+from selbench._kit.locks import Locks
+from selbench.claims.sources import load_claims
 from selbench.datasets.images import decode_image
-from selbench.deadline import Clock
-from selbench.errors import SelbenchError
-from selbench.locks import Locks
 from selbench.models import read_state
+from selbench.networks.classes import read_class_map
 from selbench.regression.baseline import Baseline, RecordedNetwork, facts, read_baseline
 from selbench.regression.baseline import write_baseline as write
+from selbench.sets.layout import About, read_about
+from selbench.sets.reading import open_array
 from selbench.store import Cell, Failure, Measurement, Result, StudyStore, adversarials
 from selbench.study import load_study
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from selbench._kit.errors import SelbenchError
 from selbench.datasets.download import unpack
-from selbench.errors import SelbenchError
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.store.records import CELL_KINDS, MEASURED_KINDS, parse_cells
 

@@ -12,14 +12,14 @@ from threading import Event
 
 import pytest
 
-from selbench import locks as module
-from selbench.errors import SelbenchError
-from selbench.locks import STALE, Holder, Locks
+from selbench._kit import locks as module
+from selbench._kit.errors import SelbenchError
+from selbench._kit.locks import STALE, Holder, Locks
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from selbench.locks import Locks
+from selbench._kit.locks import Locks
 locks = Locks(Path(sys.argv[1]))
 assert locks.take("a") is None
 print("held", flush=True)

@@ -12,9 +12,9 @@ from packed import NUMBER, files, fill, reopened, said
 from stopped import KilledError
 from written import CELL, FACTS
 
-from selbench.errors import DamagedError, SelbenchError
+from selbench._kit.errors import DamagedError, SelbenchError
+from selbench.commands.verification import repair, verify
 from selbench.store import Result, StudyStore, packs, records, study_store
-from selbench.verification import repair, verify
 
 pytestmark = pytest.mark.long(12)
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from selbench._engine import evaluate
+from selbench._kit.randomness import seeded
 from selbench.attacks.gradient import Attacked
+from selbench.commands.verification import repair, verify
 from selbench.datasets import growing, limited
 from selbench.datasets.dataset import chosen, stratified_order
-from selbench.engine import evaluate
-from selbench.randomness import seeded
 from selbench.request import Request
 from selbench.store import StudyStore
 from selbench.suites import SUITES, Attack, Setting, attacking
-from selbench.verification import repair, verify
 
 CPU = torch.device("cpu")
 LEVELS = (8.0, 64.0)

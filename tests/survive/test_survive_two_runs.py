@@ -8,15 +8,15 @@ import pytest
 import torch
 from forked import Forked
 
+from selbench._engine import evaluate
+from selbench._engine.claiming import Claims
+from selbench._kit.locks import BusyError, Holder, Locks
 from selbench.datasets import load_dataset
-from selbench.engine import evaluate
-from selbench.engine.claims import Claims
-from selbench.locks import BusyError, Holder, Locks
 from selbench.store import StudyStore
 from selbench.study import load_study
 from selbench.suites import Condition, Task
-from selbench.training import run as training_run
 from selbench.training import train_or_find
+from selbench.training import trained as training_run
 
 CPU = torch.device("cpu")
 PATIENCE = 60  # seconds after which a test that waits for nothing fails

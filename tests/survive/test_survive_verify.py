@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from written import CELL as CLEAN
 from written import FACTS
 
-from selbench import verification
-from selbench.errors import SelbenchError
-from selbench.locks import Locks
+from selbench._kit.errors import SelbenchError
+from selbench._kit.locks import Locks
+from selbench.commands import verification
+from selbench.commands.verification import repair, studies_at, verify
 from selbench.store import Failure, Measurement, Result, StudyStore
-from selbench.verification import repair, studies_at, verify
 
 CELL = dataclasses.replace(
     CLEAN, suite="attacks", condition="pgd-linf", level=1.0, group="linf", source="attack"
@@ -179,7 +179,8 @@ def test_what_runs_left_behind_is_named_and_removed_but_is_no_damage(filled):
 def dead_lock():
     """Return the lock of a process of this machine that has ended."""
     code = (
-        "from selbench.locks import *; l = Locks(Path('x')); l.take('a'); print(l.folder.resolve())"
+        "from selbench._kit.locks import *; l = Locks(Path('x')); l.take('a');"
+        "print(l.folder.resolve())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return (Path(done.stdout.strip()) / "a.lock").read_text()

@@ -1,0 +1,180 @@
+"""Train and evaluate on this machine: one device, or a small network on every core."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from selbench._engine.claiming import Claims, untried
+from selbench._engine.plan import plan
+from selbench._kit.crew import crew, is_small
+from selbench._kit.device import describe, deterministic
+from selbench._kit.locks import BusyError
+from selbench._kit.progress import SILENT, Progress
+from selbench.datasets import Dataset, growing, limited
+from selbench.networks.network import Network, trained_network
+from selbench.request import ANYTHING, Request
+from selbench.store import StudyStore
+from selbench.study import Study
+from selbench.suites import Task, Work
+from selbench.suites.bench import RAISED, Bench, record_failure
+from selbench.training import untrained
+
+Made = TypeVar("Made")
+
+
+def evaluate(
+    networks: Sequence[Network],
+    pieces: Sequence[Work],
+    dataset: Dataset,
+    store: StudyStore,
+    device: torch.device,
+    request: Request = ANYTHING,
+    progress: Progress = SILENT,
+    ends: bool = False,
+) -> int:
+    """Evaluate every network under every piece of work that the store does not hold yet.
+
+    Cells are written as soon as their condition is done, so that an interruption loses the
+    condition in flight and no more. What fails is kept as failed, and not tried again; what
+    another run is at is waited for.
+
+    Args:
+        networks: under test.
+        pieces: conditions, analyses and attacks, as `selbench.suites.collect` returns them.
+        dataset: whose test images are used.
+        store: where results go.
+        device: where networks and images are put.
+        request: how many test images and adversarials, and whether to retry what failed.
+        progress: told of every batch.
+        ends: whether a network that is over the request's time limit, and cannot be interrupted,
+            ends the process.
+
+    Returns:
+        the number of cells evaluated.
+    """
+    split, limit = limited(dataset.test, request.limit), request.limit
+    pending = untried(plan(networks, pieces, split, store, request), store, request.retry)
+    prepared = networks_of(
+        [task for group in pending for task in group],
+        lambda network: prepare(network.load(), device),
+        store,
+    )
+    pending, split = untried(pending, store), split.to(device)
+    small = all(is_small(network, split.images[0, 0].numel()) for network in prepared.values())
+    images = sum(task.work.images(split, limit) for group in pending for task in group)
+    with (
+        progress.track("evaluate", images) as step,
+        crew(small, device, step) as (run_all, safe_step),
+    ):
+        classes = len(dataset.classes)
+        bench = Bench(
+            prepared,
+            split,
+            classes,
+            limit,
+            request.save,
+            store,
+            safe_step,
+            run_all,
+            request.time_limit,
+            ends,
+            growing(dataset.test.labels.cpu(), limit),
+        )
+        claims = Claims(store, min(request.save, len(split)))
+        return claims.work_off(pending, bench.do, safe_step)
+
+
+def prepare(model: nn.Module, device: torch.device) -> nn.Module:
+    """Put a network on `device` in evaluation mode, its weights frozen."""
+    prepared = model.to(device).eval()
+    for parameter in prepared.parameters():  # of scripts too, which have no requires_grad_
+        parameter.requires_grad_(False)
+    return prepared
+
+
+@dataclass(frozen=True)
+class Local:
+    """The engine that is this machine.
+
+    Attributes:
+        processes: of this machine that share the work, each a part.
+        ends: whether a network that cannot be interrupted may end this one, as the command's own.
+    """
+
+    processes: int = 1
+    ends: bool = False
+
+    def describe(self, device: torch.device) -> str:
+        """Name the hardware, for manifests."""
+        return describe(device)
+
+    def at_once(self, small: bool, device: torch.device) -> tuple[int, int]:
+        """Return how many pieces of work, and how many networks, compute at the same time."""
+        threads = torch.get_num_threads() if small and device.type == "cpu" else 1
+        return self.processes, self.processes * threads
+
+    def train(
+        self,
+        study: Study,
+        dataset: Dataset,
+        pairs: Sequence[tuple[float, int]],
+        device: torch.device,
+        progress: Progress,
+    ) -> list[Network]:
+        """Train networks, or find them trained; those that another command trains come last."""
+        small = is_small(untrained(study, dataset, 0), dataset.train.images[0, 0].numel())
+
+        def trained(pair: tuple[float, int], wait: bool = True) -> Network | None:
+            try:
+                return trained_network(study, dataset, *pair, device, safe_step, wait)
+            except BusyError:
+                return None
+
+        with (
+            deterministic(device),
+            progress.track("train", len(pairs) * study.recipe.epochs) as step,
+            crew(small, device, step) as (run_all, safe_step),
+        ):
+            found = dict(zip(pairs, run_all(partial(trained, wait=False), pairs), strict=True))
+            late = [pair for pair in pairs if found[pair] is None]
+            found |= zip(late, run_all(trained, late), strict=True)
+        return [each for each in found.values() if each is not None]
+
+    def evaluate(
+        self,
+        networks: Sequence[Network],
+        pieces: Sequence[Work],
+        dataset: Dataset,
+        store: StudyStore,
+        device: torch.device,
+        request: Request = ANYTHING,
+        progress: Progress = SILENT,
+    ) -> int:
+        """Evaluate what the store lacks."""
+        return evaluate(networks, pieces, dataset, store, device, request, progress, self.ends)
+
+
+def networks_of(
+    tasks: Sequence[Task], make: Callable[[Network], Made], store: StudyStore
+) -> dict[str, Made]:
+    """Return what `make` makes of the networks that tasks need, by the hash of their weights.
+
+    Tasks whose networks cannot be loaded are kept as failed.
+    """
+    needing: dict[str, list[Task]] = {}
+    known: dict[str, Network] = {}
+    for task in tasks:
+        for each in task.networks:
+            needing.setdefault(each.weights, []).append(task)
+            known[each.weights] = each
+    networks = {}
+    for weights, network in known.items():
+        try:
+            networks[weights] = make(network)
+        except RAISED as problem:
+            record_failure(needing[weights], problem, store)
+    return networks

@@ -1,0 +1,241 @@
+"""Train and evaluate on a Ray cluster: networks and pieces of work are its tasks.
+
+The test images and each network are one entry of Ray's object store, so that a node holds them
+once, however many processes it has. Results come back to the command, which alone writes the store.
+"""
+
+import time
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from selbench._engine.claiming import Claims, untried
+from selbench._engine.packed import PackedSplit
+from selbench._engine.plan import plan
+from selbench._engine.ray_cluster import Share, describe, import_ray, places_of, room_for, share
+from selbench._engine.ray_flow import as_done, received
+from selbench._engine.ray_objects import Networks, seat_of, sendable
+from selbench._engine.ray_worker import Job, Written, run_elsewhere, train_elsewhere
+from selbench._kit.crew import is_small, map_in_turn
+from selbench._kit.errors import SelbenchError, in_short
+from selbench._kit.locks import POLL
+from selbench._kit.progress import SILENT, Progress, Step
+from selbench.datasets import Dataset, growing, limited
+from selbench.networks.network import Network, trained_network
+from selbench.request import ANYTHING, Request
+from selbench.store import StudyStore
+from selbench.study import Study
+from selbench.suites import Task, Work
+from selbench.suites.bench import Bench, record_failure
+from selbench.training import adopt, find, untrained
+
+Pairs = Sequence[tuple[float, int]]
+Group = list[Task]
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """The engine that uses the cluster to which this process is connected.
+
+    Attributes:
+        gpus: how much of a GPU a task gets; None for a whole one where this machine computes on a
+            GPU, and none where it does not.
+    """
+
+    gpus: float | None = None
+
+    def _gpus(self, device: torch.device) -> float:
+        return float(device.type == "cuda") if self.gpus is None else self.gpus
+
+    def describe(self, device: torch.device) -> str:
+        """Name the hardware, for manifests."""
+        return describe(self._gpus(device))
+
+    def at_once(self, small: bool, device: torch.device) -> tuple[int, int]:
+        """Return how many pieces of work, and how many networks, compute at the same time."""
+        places = places_of(share(small, self._gpus(device)))
+        return places, places
+
+    def train(
+        self, study: Study, dataset: Dataset, pairs: Pairs, device: torch.device, progress: Progress
+    ) -> list[Network]:
+        """Train the networks for pairs of alpha and seed, one a task, or find them trained.
+
+        Raises:
+            SelbenchError: where a task failed; the other networks are trained all the same.
+        """
+        epochs = study.recipe.epochs
+        missing = [pair for pair in pairs if find(study, dataset, *pair) is None]
+        with progress.track("train", len(pairs) * epochs) as step:
+            step((len(pairs) - len(missing)) * epochs)
+            if missing:
+                pixels = dataset.train.images[0, 0].numel()
+                small = is_small(untrained(study, dataset, 0), pixels)
+                _train(study, dataset, missing, share(small, self._gpus(device)), step)
+        return [trained_network(study, dataset, *pair, device) for pair in pairs]
+
+    def evaluate(
+        self,
+        networks: Sequence[Network],
+        pieces: Sequence[Work],
+        dataset: Dataset,
+        store: StudyStore,
+        device: torch.device,
+        request: Request = ANYTHING,
+        progress: Progress = SILENT,
+    ) -> int:
+        """Evaluate what the store lacks; as `local.evaluate`, to the same bytes."""
+        split, limit = limited(dataset.test, request.limit), request.limit
+        pending = untried(plan(networks, pieces, split, store, request), store, request.retry)
+        away = apart([g for g in pending if not g[0].work.reads_outcomes])
+        here = [group for group in pending if group[0].work.reads_outcomes]
+        claims = Claims(store, min(request.save, len(split)))
+        images = sum(task.work.images(split, limit) for group in away for task in group)
+        with progress.track("evaluate", images) as step:
+            classes = len(dataset.classes)
+            bench = Bench(
+                {},
+                split,
+                classes,
+                limit,
+                request.save,
+                store,
+                step,
+                map_in_turn,
+                request.time_limit,
+                order=growing(dataset.test.labels, limit),
+            )
+            evaluated = _evaluate(away, bench, claims, store, self._gpus(device))
+            return evaluated + claims.work_off(here, bench.do, step)
+
+
+def apart(groups: Sequence[Group]) -> list[Group]:
+    """Part the groups that make nothing for all of their networks, so that these spread."""
+    found: list[Group] = []
+    for group in groups:
+        found += [group] if group[0].work.shares else [[task] for task in group]
+    return found
+
+
+def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: Step) -> None:
+    ray, seat = import_ray(), seat_of(given, [])
+    task = given.task(train_elsewhere)
+    data = ray.put((dataset.name, dataset.classes, PackedSplit.of(dataset.train)))
+    failed: list[str] = []
+
+    def submit(pair: tuple[float, int]) -> Any:
+        return task.remote(seat, study, data, *pair)
+
+    with closing(as_done(missing, submit, room_for(given))) as arriving:
+        for (alpha, seed), reference in arriving:
+            try:
+                weights, manifest = received(reference)
+            except SelbenchError:
+                raise
+            except Exception as problem:  # whatever happens to a task
+                failed.append(f"alpha={alpha:g} seed={seed}: {in_short(problem)}")
+            else:
+                adopt(study, dataset, alpha, seed, weights, manifest)
+            step(study.recipe.epochs, f"alpha={alpha:g} seed={seed}")
+    if failed:
+        raise SelbenchError(
+            f"{len(failed)} of {len(missing)} networks could not be trained ({failed[0]}); the "
+            "same command tries again"
+        )
+
+
+def _evaluate(
+    groups: Sequence[Group], bench: Bench, claims: Claims, store: StudyStore, gpus: float
+) -> int:
+    """Put into the object store what groups need, and do them."""
+    if not groups:
+        return 0
+    split = bench.split
+    tasks = [task for group in groups for task in group]
+    networks = Networks.put(tasks, split.images[0, 0].numel(), store)
+    given = share(networks.small, gpus)
+    seat = seat_of(given, [group[0].work for group in groups])
+    packed = PackedSplit.of(split)
+    said = bench.classes, bench.limit, bench.save, bench.time_limit, bench.order
+    job = Job(seat, packed, *said)
+    run = _Run(bench, claims, networks, given, import_ray().put(job))
+    return run.work_off(untried(groups, store))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One command's pieces of work on the cluster; `bench` is where their results go."""
+
+    bench: Bench
+    claims: Claims
+    networks: Networks
+    share: Share
+    job: Any  # reference to a Job
+
+    def work_off(self, groups: Sequence[Group]) -> int:
+        """Do the groups' tasks, and return how many cells were evaluated.
+
+        What other commands are at is waited for.
+        """
+        evaluated, room = 0, room_for(self.share)
+        while groups:
+            again: list[Group] = []
+            claimed = self._claimed(groups, again)
+            with closing(claimed), closing(as_done(claimed, self._submit, room)) as arriving:
+                for (group, claim), reference in arriving:
+                    with claim:
+                        evaluated += self._receive(group, reference, again)
+            if sum(map(len, again)) == sum(map(len, groups)):
+                self.bench.step(0, f"waits for {self.claims.waits_for}")
+                time.sleep(POLL)
+            groups = again
+        return evaluated
+
+    def _claimed(
+        self, groups: Sequence[Group], again: list[Group]
+    ) -> Generator[tuple[Group, ExitStack], None, None]:
+        """Yield what is free of groups, with the claim to it; the rest is for another time."""
+        with ExitStack() as held:
+            for group in groups:
+                claim = held.enter_context(ExitStack())
+                own, others = claim.enter_context(self.claims.of(group))
+                if others:
+                    again.append(others)
+                if own:
+                    yield own, claim
+                else:
+                    claim.close()
+
+    def _submit(self, claimed: tuple[Group, ExitStack]) -> Any:
+        group, claim = claimed
+        run = self.share.task(run_elsewhere)
+        try:
+            return run.remote(self.job, sendable(group, self.bench.limit), self.networks.of(group))
+        except Exception as problem:  # images on disk that cannot be read
+            record_failure(group, problem, self.bench.sink)
+            claim.close()
+            return None
+
+    def _receive(self, group: Group, reference: Any, again: list[Group]) -> int:
+        """Keep what a task made of a group, and return how many cells were evaluated.
+
+        A group that was lost with its workers is for `again`, task by task.
+        """
+        work, bench, evaluated = group[0].work, self.bench, 0
+        try:
+            written: Written = received(reference)
+        except Exception as problem:  # its worker or node died, and those after it
+            if len(group) > 1 and not isinstance(problem, SelbenchError):
+                again.extend([task] for task in group)  # one network's fault is not another's
+                return 0
+            record_failure(group, problem, bench.sink)
+        else:
+            evaluated = written.unload(bench.sink)
+            for message in written.warned:
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+        bench.step(work.images(bench.split, bench.limit) * len(group), work.name)
+        return evaluated

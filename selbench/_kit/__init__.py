@@ -1,0 +1,1 @@
+"""What knows nothing of robustness: errors, files, locks, places, devices, progress, registries."""

@@ -1,0 +1,82 @@
+"""Files that somebody names: regular ones of a sane size, or one sentence."""
+
+import os
+import stat
+from pathlib import Path
+
+from selbench._kit.errors import SelbenchError
+
+LARGEST = 2**30  # bytes that are read into memory at once
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def content_of(path: Path, largest: int = LARGEST, noun: str = "") -> bytes:
+    """Return the bytes of a file; what could hang or never end is not read.
+
+    Args:
+        path: of the file.
+        largest: how many they may be.
+        noun: what the file should be, for messages.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        SelbenchError: for what is no regular file, is larger than `largest`, or cannot be read.
+    """
+    try:
+        # Opening a pipe would wait for its writer.
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+        with open(number, "rb") as file:  # noqa: PTH123  # of a number, not of a path
+            status = os.fstat(number)
+            _check(path, status, noun, largest)
+            content = file.read(largest + 1)  # files of /proc say that they are empty
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as problem:
+        raise _unreadable(path, problem, noun) from problem
+    if len(content) > largest:
+        raise _too_large(path, largest, noun)
+    return content
+
+
+def check_regular(path: Path) -> None:
+    """Raise `SelbenchError` for what is there and no regular file; libraries would wait for it."""
+    try:
+        _check(path, path.stat())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _check(path: Path, status: os.stat_result, noun: str = "", largest: int | None = None) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        what = KINDS.get(kind, "no file")
+        raise SelbenchError(f"cannot read {_named(noun, path)}: it is {what}; name a regular file")
+    if largest is not None and status.st_size > largest:
+        raise _too_large(path, largest, noun)
+
+
+def _named(noun: str, path: Path) -> str:
+    return f"the {noun} {path}" if noun else str(path)
+
+
+def _too_large(path: Path, largest: int, noun: str) -> SelbenchError:
+    size = f"{largest / 2**20:.0f} MB"
+    return SelbenchError(
+        f"cannot read {_named(noun, path)}: it has more than the {size} that such a file may have; "
+        "is it another file than you meant?"
+    )
+
+
+def _unreadable(path: Path, problem: OSError | ValueError, noun: str = "") -> SelbenchError:
+    reason = getattr(problem, "strerror", None) or problem  # ValueError: of a name with a zero byte
+    return SelbenchError(
+        f"cannot read {_named(noun, path)}: {reason}; look at its name and its permissions"
+    )

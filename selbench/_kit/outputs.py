@@ -1,0 +1,133 @@
+"""What a user's files are safe from: outputs take the place of files of their own kind alone.
+
+A file is recognised by what selbench writes into it. Places are looked at before any work begins.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import cannot_write, refuse_special, writable
+from selbench._kit.places import UrlPath
+
+LONGEST = 230  # bytes of a name; that of the temporary file beside it is longer
+READ = 2**16  # bytes at the beginning and at the end of a file by which it is recognised
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that selbench writes.
+
+    Attributes:
+        name: with its article.
+        mark: what the beginning and end of every such file match.
+    """
+
+    name: str
+    mark: re.Pattern[bytes]
+
+
+BASELINE = Kind(
+    "a baseline",
+    re.compile(rb'\{(?=.*"checksum": ?"[0-9a-f]{16}")(?=.*"conditions": ?\{)', re.DOTALL),
+)
+STUDY = Kind("a study of `selbench init`", re.compile(rb"# A study for selbench: "))
+JUNIT = Kind(
+    "a report of `selbench check`", re.compile(rb'<\?xml [^>]*>\s*<testsuite name="selbench check"')
+)
+PICTURE = Kind(
+    "a picture drawn by selbench",
+    re.compile(
+        rb"\x89PNG\r\n.{1,99}tEXtSoftware\0selbench"
+        rb"|<\?xml .{1,2000}<dc:title>selbench<"
+        rb"|%PDF-.*/Creator \(selbench\)",
+        re.DOTALL,
+    ),
+)
+WEIGHTS = Kind(
+    "weights of `selbench train`", re.compile(rb'.{8}\{"__metadata__":\{"selbench":', re.DOTALL)
+)
+# Of fields that selbench knows alone: what a user added would be lost.
+MODEL_INFO = Kind(
+    "selbench's part of a model_info",
+    re.compile(
+        rb'\{\s*("(architecture|autoattack_acc|clean_acc|corruptions_acc|dataset|eps|footnote)"'
+        rb": [^\n]*\n\s*)+\}\s*\Z"
+    ),
+)
+
+
+def check_file(path: Path, kind: Kind, option: str, force: bool = False) -> None:
+    """Look whether a file of some kind may be written to `path`, which is not touched.
+
+    Args:
+        path: of the output.
+        kind: of the output.
+        option: how the user chooses another place.
+        force: take the place of a file of any kind.
+
+    Raises:
+        SelbenchError: where it cannot be written, and for a file of another kind.
+    """
+    refuse_special(path)
+    with _told(path, option):
+        _check_place(path, path.is_dir())
+    if force or not path.is_file():
+        return
+    try:
+        content = _ends(path)
+    except OSError as problem:
+        raise SelbenchError(
+            f"cannot read {path}, which would be replaced: {problem.strerror}; name another file "
+            f"({option})"
+        ) from problem
+    if content and not kind.mark.match(content):
+        raise SelbenchError(
+            f"{path} is there, and not {kind.name}; name another file ({option}), or replace this "
+            "one with --force"
+        )
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Raise `SelbenchError` unless `path` is a folder to write into, or can be made one."""
+    if isinstance(path, UrlPath):
+        return
+    with _told(path, option):
+        if path.exists() and not path.is_dir():
+            raise SelbenchError(f"{path} is a file; name a folder ({option})")
+        _check_place(path / "file")
+
+
+@contextmanager
+def _told(path: Path, option: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise cannot_write(path, problem, option) from problem
+
+
+def _check_place(path: Path, taken: bool = False) -> None:
+    """Raise the OSError that writing a file would end with; `taken` where a folder is there."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    obstacles = {
+        errno.EISDIR: taken,
+        errno.ENOTDIR: not above.is_dir(),
+        errno.EACCES: not writable(above),
+        errno.ENAMETOOLONG: max(len(os.fsencode(part)) for part in path.parts) > LONGEST,
+    }
+    for number, found in obstacles.items():
+        if found:
+            raise OSError(number, os.strerror(number))
+
+
+def _ends(path: Path) -> bytes:
+    """Return the beginning and the end of a file."""
+    with path.open("rb") as file:
+        head = file.read(READ)
+        file.seek(max(READ, path.stat().st_size - READ))
+        return head + file.read(READ)

@@ -1,0 +1,399 @@
+"""The command line's options, and how their words become values."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from rich.console import Console
+
+from selbench._kit.errors import DamagedError, SelbenchError
+from selbench._kit.places import place
+from selbench._kit.printable import printable
+from selbench._kit.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from selbench.store import StudyStore
+
+INCOMPLETE = 3  # exit code where cells are missing: they failed, were removed or are damaged
+
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A shipped study's name, or the path of a TOML file."),
+]
+OptionalStudyName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STUDY",
+        help="A shipped study's name, or the path of a TOML file; without it, digits.",
+    ),
+]
+Place = Annotated[
+    str | None,
+    typer.Argument(
+        help="A study of the store, or the folder of a study or of a store; without it, all."
+    ),
+]
+Store = Annotated[
+    Path, typer.Option(parser=place, metavar="PATH", help="The folder of results, or its URL.")
+]
+Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1"; run: "cuda:0,cuda:1".')]
+Data = Annotated[Path | None, typer.Option(help="The folder of the images.")]
+Alphas = Annotated[
+    list[str] | None,
+    typer.Option("--alpha", help="Strengths of the regulariser; repeat or use commas."),
+]
+Seeds = Annotated[
+    list[str] | None,
+    typer.Option("--seed", help="Seeds of the networks to train; repeat or use commas."),
+]
+Corruptions = Annotated[
+    list[str] | None,
+    typer.Option("--corruption", help="Only these corruptions; repeat or use commas."),
+]
+Attacks = Annotated[
+    list[str] | None, typer.Option("--attack", help="Only these attacks; repeat or use commas.")
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX", help="Modules whose outputs analyses look at, not all ReLUs and the like."
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="SPEC",
+        help="Evaluate this network instead of training: selbench:NAME, torchvision:NAME, "
+        "timm:NAME, robustbench:NAME, or file.py:FUNCTION and package.module:FUNCTION, which run "
+        "your code; may be repeated.",
+    ),
+]
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--weights", help="A --model's weights: safetensors, or a torch state dict; one for each."
+    ),
+]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Take a --model's published weights.")
+]
+ThreatModel = Annotated[
+    str | None, typer.Option(help="Of robustbench:NAME: Linf, L2 or corruptions.")
+]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint",
+        help="Evaluate these weights of the study's model instead of training; may be repeated.",
+    ),
+]
+Trained = Annotated[
+    Path | None,
+    typer.Option(help="Take the study's networks from what `selbench train --output` wrote."),
+]
+Mean = Annotated[
+    str | None, typer.Option(help="A brought network's per-channel mean, as R,G,B on [0, 1].")
+]
+Std = Annotated[
+    str | None, typer.Option(help="A brought network's per-channel deviation, as R,G,B on [0, 1].")
+]
+InputSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Side in pixels that a brought network takes; images are scaled."),
+]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option(help="JSON or CSV: which of a --model's outputs are which of the classes."),
+]
+Entry = Annotated[
+    str | None,
+    typer.Option(help="Which weights of a file to take, where it holds several: model_ema."),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Evaluate a --model on this data set, without a study."),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="local: this machine; ray: a Ray cluster (the extra `ray`).")
+]
+Pixels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="uint8", help="uint8: look for adversarials among images that a file can hold."
+    ),
+]
+Adversarials = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adversarials",
+        metavar="FILE",
+        help="Count what others made: safetensors, .npy, .npz, a folder of PNG; may be repeated.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray cluster: auto or HOST:PORT; else RAY_ADDRESS, or this machine."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds that a network may compute for a cell, which else fails.",
+    ),
+]
+GpusPerTask = Annotated[
+    float | None, typer.Option(help="How much of a GPU a Ray task gets, such as 0.25.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what there is to do and how long; evaluate nothing.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace a file that selbench did not write, too.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say what is found, what is kept, and how long it takes."),
+]
+
+
+LogitsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--logits",
+        metavar="KEY",
+        help="Which output to take of a brought network that returns several: a key, or a number "
+        "from 0.",
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name", help="What tables call a brought network; one for each, in their order."
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(help='Corrupted images: "generated", "official", or the folder of a set.'),
+]
+Scale = Annotated[
+    int | None, typer.Option(help="Corrupt with the constants for images of 32, 64 or 224 pixels.")
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS|network",
+        help="Scale the shorter side of image files, then cut a square from the centre; network: "
+        "as a --model of timm, torchvision or robustbench declares.",
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(metavar="PIXELS", help="Side of that square, unless it is that of --resize."),
+]
+Interpolation = Annotated[
+    str | None, typer.Option(help="Of --resize: bilinear, bicubic or nearest.")
+]
+
+
+@dataclass(frozen=True)
+class BroughtOptions:
+    """Which networks a user brings, and which images they are shown, in every command alike."""
+
+    model: Models = None
+    weights: Weights = None
+    pretrained: Pretrained = False
+    threat_model: ThreatModel = None
+    checkpoint: Checkpoints = None
+    entry: Entry = None
+    name: Names = None
+    logits: LogitsKey = None
+    mean: Mean = None
+    std: Std = None
+    input_size: InputSize = None
+    class_map: ClassMap = None
+    dataset: DatasetName = None
+    data: Data = None
+    resize: Resize = None
+    crop: Crop = None
+    interpolation: Interpolation = None
+    source: Source = None
+    scale: Scale = None
+
+    @property
+    def framing(self) -> dict[str, Any]:
+        """What is said of the size of images."""
+        return framing(self.resize, self.crop, self.interpolation)
+
+    @property
+    def brings(self) -> bool:
+        """Whether the user brings networks."""
+        return bool(self.model or self.checkpoint)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What is said of brought networks, all but which they are."""
+        names = ("weights", "pretrained", "threat_model", "mean", "std", "input_size", "class_map")
+        return {each: getattr(self, each) for each in (*names, "entry", "name", "logits")}
+
+
+@dataclass(frozen=True)
+class NetworkOptions(BroughtOptions):
+    """Which networks a command takes: those that a user brings, or a study's own."""
+
+    trained: Trained = None
+    alpha: Alphas = None
+    seed: Seeds = None
+
+
+BROUGHT = BroughtOptions()  # none of them
+NETWORKS = NetworkOptions()
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take many options as one parameter, a dataclass of them."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[Parameter] = []
+    for name, each in signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(each.replace(annotation=hints[name]))
+            continue
+        own = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            Parameter(f.name, each.kind, default=f.default, annotation=own[f.name])
+            for f in fields(groups[name])
+        ]
+
+    @wraps(command)
+    def taking(**values: Any) -> None:
+        given = {
+            name: kind(**{f.name: values.pop(f.name) for f in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**values, **given)
+
+    taking.__annotations__ = {each.name: each.annotation for each in parameters}
+    vars(taking)["__signature__"] = Signature(parameters)
+    return taking
+
+
+def shown(quiet: bool, verbose: bool = False) -> Progress:
+    """Return bars on a terminal, lines elsewhere, or silence; with details where it is `verbose`.
+
+    Raises:
+        SelbenchError: where both are asked for.
+    """
+    from selbench._kit.console import Bars, Lines
+
+    if quiet and verbose:
+        raise SelbenchError("--quiet says less and --verbose more; leave out one of them")
+    if quiet:
+        return SILENT
+    console = Console(stderr=True)
+    return Bars(console, verbose) if console.is_terminal else Lines(console, verbose)
+
+
+def say(sentence: str, err: bool = False) -> None:
+    """Print a sentence on one line; names in it steer neither the terminal nor a log."""
+    typer.echo(printable(sentence), err=err)
+
+
+def expanded(path: Path | None) -> Path | None:
+    """Replace `~` by the home folder."""
+    return None if path is None else path.expanduser()
+
+
+def split_words(words: list[str] | None) -> list[str] | None:
+    """Split `--alpha -1,0 --alpha 1` to its words."""
+    return None if words is None else [part.strip() for word in words for part in word.split(",")]
+
+
+@contextmanager
+def opened(places: Sequence[str], root: Path) -> Iterator[list["StudyStore"]]:
+    """Yield the studies of places, as `open_places`, to make tables of; say what these lack.
+
+    Studies that are not complete are named. Files that are not what was written are left out, and
+    named at the end, which is with the exit code 3 then; so are studies whose manifest is such a
+    file, unless it is the only one.
+    """
+    from selbench.store import open_places
+    from selbench.store.missing import unfinished
+
+    studies, left_out = _readable(open_places(places, root))
+    for sentence in unfinished(studies):
+        say(sentence, err=True)
+    try:
+        yield studies
+    finally:
+        left_out += [each for study in studies for each in study.left_out.values()]
+        for problem in left_out:
+            say(f"left out: {problem}", err=True)
+    if left_out:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _readable(
+    studies: Sequence["StudyStore"],
+) -> tuple[list["StudyStore"], list[DamagedError]]:
+    """Return the studies whose manifests are what was written, and what is wrong with others."""
+    kept, damaged = [], []
+    for study in studies:
+        study.tolerant = True
+        try:
+            study.manifest()
+            kept.append(study)
+        except DamagedError as problem:
+            damaged.append(problem)
+    if damaged and not kept:
+        raise damaged[0]
+    return kept, damaged
+
+
+def framing(
+    resize: str | None, crop: int | None, interpolation: str | None
+) -> dict[str, int | str]:
+    """Return what is said of the size of images, by the keys of a study."""
+    from selbench.study import NETWORK
+
+    side: int | str | None = resize
+    if resize is not None and resize != NETWORK:
+        if not (resize.isascii() and resize.isdecimal()) or len(resize) > len("4096"):
+            raise SelbenchError(
+                f"--resize takes a number of pixels such as 256, or {NETWORK}, got {resize!r:.60}"
+            )
+        side = int(resize)
+    given = {"resize": side, "crop": crop, "interpolation": interpolation}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def parse_channels(option: str, text: str | None) -> tuple[float, float, float] | None:
+    """Read R,G,B; `option` names it where it is none."""
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError as problem:
+        raise SelbenchError(
+            f"{option} takes three numbers such as 0.485,0.456,0.406, got {text!r}"
+        ) from problem
+    return red, green, blue
+
+
+def refuse_idle(options: Sequence[str]) -> None:
+    """Refuse options that have no effect beside --self-check."""
+    if options:
+        raise SelbenchError(
+            "--self-check makes all five severities with seed 0, without --against those of 32 "
+            f"pixels, and writes nothing; leave out {' and '.join(options)}"
+        )
+
+
+def first_line(function: Callable[..., object]) -> str:
+    """Return the first line of a docstring."""
+    return next(iter((function.__doc__ or "").strip().splitlines()), "")

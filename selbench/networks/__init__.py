@@ -1,0 +1,1 @@
+"""Networks under test: those of a study, and those that users bring."""

@@ -1,0 +1,233 @@
+"""Make a subject of a brought network, after looking whether it can be one."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from pydantic import ValidationError
+from torch import nn
+
+from selbench._kit.deadline import Clock, OutOfTimeError
+from selbench._kit.errors import SelbenchError
+from selbench._kit.files import fingerprint
+from selbench._kit.registry import discover
+from selbench.datasets import Dataset
+from selbench.models import TOP, Normalize, fitting
+from selbench.networks.adhoc import NONE
+from selbench.networks.classes import MappedClasses, Outputs, read_class_map
+from selbench.networks.code import from_code
+from selbench.networks.described import NetworkSpec
+from selbench.networks.identity import hidden, made_of, settings
+from selbench.networks.inputs import Inputs, Preprocess
+from selbench.networks.logits import chosen, key_of
+from selbench.networks.network import Network
+from selbench.networks.probe import WARM, check_logits, probe
+from selbench.networks.shipped import of_study
+from selbench.networks.zoo import ZOOS, Resolved
+from selbench.study import ModelSpec
+from selbench.training import weights_hash
+
+USUAL = ("state_dict", "model_state_dict", "model", "net")  # where a file keeps its weights
+
+
+def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
+    """Take a user's network, checked on two test images.
+
+    Args:
+        brought: what the user says of it.
+        model: the study's architecture, for a checkpoint that names none.
+        dataset: whose classes it must tell apart, and whose images it must take.
+
+    Raises:
+        SelbenchError: for a spec that cannot be resolved, weights that do not fit, and a network
+            that does not give one finite logit for every class.
+    """
+    checked = _checked(brought)
+    outputs = _outputs(brought, dataset)
+    found = _found(checked, model, dataset, None if outputs else len(dataset.classes))
+    inputs = _fitting(_overridden(found.inputs, brought), dataset)
+
+    def identity(whole: nn.Module, key: str | None) -> str:
+        return _identity(whole, found, inputs, outputs, key)
+
+    network = _subject(
+        found.network, _name(brought, found), brought, inputs, dataset, found.architecture, identity
+    )
+    return replace(network, about=network.about + _origin(checked, found))
+
+
+def network_of(
+    model: nn.Module, name: str, dataset: Dataset, said: NetworkSpec | None = None
+) -> Network:
+    """Take a network from Python: images in [0, 1] in, logits out; it is used as it is.
+
+    Of what is `said` of it, its normalisation, size of images, outputs and classes count.
+    """
+    said = _checked(said or NetworkSpec())
+    outputs, size = _outputs(said, dataset), said.input_size
+    inputs = Inputs(mean=said.mean, std=said.std, resize=size, crop=size)
+
+    def identity(whole: nn.Module, key: str | None) -> str:
+        own = [weights_hash(whole.state_dict()), repr(model), *made_of(model), *hidden(model)]
+        more = [str(inputs), outputs, key]
+        return fingerprint([*own, *(more if any([inputs != Inputs(), outputs, key]) else [])])
+
+    kind = type(model).__name__
+    network = _subject(model, name, said, inputs, dataset, kind, identity)
+    return replace(network, about=f"{network.about}; made of {fingerprint(settings(model))}")
+
+
+def _outputs(said: NetworkSpec, dataset: Dataset) -> Outputs | None:
+    return read_class_map(said.class_map, dataset.classes) if said.class_map else None
+
+
+def _subject(
+    model: nn.Module,
+    name: str,
+    said: NetworkSpec,
+    inputs: Inputs,
+    dataset: Dataset,
+    architecture: str,
+    identity: Callable[[nn.Module, str | None], str],
+) -> Network:
+    """Assemble a network, and look whether it gives logits of images.
+
+    One that does not answer in time fails in every cell, at once.
+    """
+    network, outputs, key = _assembled(model, inputs).eval(), _outputs(said, dataset), None
+    late: OutOfTimeError | None = None
+    try:
+        with Clock(None if said.time_limit is None else said.time_limit + WARM).running():
+            key = key_of(network, dataset, name, said.logits, mapped=bool(outputs))
+            network = chosen(network, key)
+            check_logits(probe(network, dataset, name), outputs, dataset, name)
+    except OutOfTimeError as problem:
+        late = problem
+    whole: nn.Module = MappedClasses(network, outputs) if outputs else network
+    made = Network(
+        name=name,
+        alpha=None,
+        seed=None,
+        training="",
+        architecture=architecture,
+        weights=identity(whole, key),
+        load=whole.cpu,  # where it was evaluated last, a GPU may hold it
+        about=_about(network, inputs, outputs, dataset)
+        + (f"; of its outputs {key} is taken as logits" if key else ""),
+    )
+    return made.unanswering(late) if late else made
+
+
+def _checked(brought: NetworkSpec) -> NetworkSpec:
+    """Return `brought`, its normalisation checked."""
+    try:
+        ModelSpec(name="brought", mean=brought.mean, std=brought.std)
+    except ValidationError as problem:
+        message = problem.errors()[0]["msg"].removeprefix("Value error, ")
+        what = brought.spec or brought.weights
+        raise SelbenchError(f"--mean or --std of {what}: {message}") from problem
+    if brought.entry and not brought.weights:
+        raise SelbenchError(
+            f"--entry {brought.entry} names weights in a file; give the file with --weights, or "
+            "leave it out"
+        )
+    return replace(brought, weights=brought.weights and brought.weights.expanduser())
+
+
+def _found(
+    brought: NetworkSpec, model: ModelSpec, dataset: Dataset, classes: int | None
+) -> Resolved:
+    """Look where the spec says."""
+    kind, _, name = brought.spec.partition(":")
+    if not brought.spec and model.name == NONE:
+        raise SelbenchError(
+            f"--checkpoint {brought.weights} is of the model of a study, and there is none; say "
+            f"which it is: --model selbench:resnet20 --weights {brought.weights}, for example"
+        )
+    if not brought.spec:
+        given = {"mean": brought.mean or model.mean, "std": brought.std or model.std}
+        return of_study(model.model_copy(update=given), brought, dataset, classes)
+    if ":" not in brought.spec or not name:
+        raise SelbenchError(
+            f"--model {brought.spec!r} names no network; say KIND:NAME, where KIND is "
+            f"{', '.join(ZOOS)}, the path of a .py file, or a Python module"
+        )
+    if kind in ZOOS:
+        if brought.pretrained and brought.weights:
+            raise SelbenchError(
+                "--pretrained and --weights are two sources of weights; leave out one of them"
+            )
+        return ZOOS[kind](name, brought, dataset, classes)
+    return from_code(brought, dataset, classes)
+
+
+def _name(brought: NetworkSpec, found: Resolved) -> str:
+    """Name it after what the user said."""
+    notes = [found.note] if found.note else []
+    notes += [brought.entry] if brought.entry else []
+    notes += [f"input size {brought.input_size}"] if brought.input_size else []
+    notes += [f"output {brought.logits}"] if brought.logits else []
+    notes += [f"classes of {brought.class_map.name}"] if brought.class_map else []
+    parts = [brought.spec, str(brought.weights or ""), f"({', '.join(notes)})" if notes else ""]
+    name = " ".join(part for part in parts if part)
+    # A path may be any bytes, the tables are UTF-8.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _overridden(declared: Inputs, brought: NetworkSpec) -> Inputs:
+    """Return what an origin declares, with what the user says instead."""
+    if brought.spec.partition(":")[0] != "selbench" and brought.spec:  # its own layer normalises
+        declared = replace(
+            declared, mean=brought.mean or declared.mean, std=brought.std or declared.std
+        )
+    if brought.input_size is None:
+        return declared
+    return replace(declared, resize=brought.input_size, crop=brought.input_size)
+
+
+def _fitting(inputs: Inputs, dataset: Dataset) -> Inputs:
+    """Return what is left to do of images that were scaled and cut from their files already."""
+    side = inputs.crop or inputs.resize
+    done = dataset.framed and set(dataset.test.images.shape[-2:]) == {side}
+    return replace(inputs, resize=None, crop=None) if done else inputs
+
+
+def _assembled(network: nn.Module, inputs: Inputs) -> nn.Module:
+    if inputs == Inputs() and isinstance(getattr(network, "normalize", None), Normalize):
+        return network  # one of ours, which takes images as they come
+    return nn.Sequential(Preprocess(inputs), network)
+
+
+def _about(network: nn.Module, inputs: Inputs, outputs: Outputs | None, dataset: Dataset) -> str:
+    """Say what was found, in one line."""
+    for each in network.modules():
+        if isinstance(each, Normalize):
+            mean, std = each.mean.flatten().tolist(), each.std.flatten().tolist()
+            inputs = replace(inputs, mean=tuple(mean), std=tuple(std))
+    chosen = "" if outputs is None else f" from {sum(map(len, outputs))} outputs"
+    return f"images in [0, 1], {inputs}; {len(dataset.classes)} logits{chosen}; evaluation mode"
+
+
+def _origin(brought: NetworkSpec, found: Resolved) -> str:
+    """Say which weights of a file were taken, where another choice was there, or an unusual one."""
+    if brought.weights is None or brought.spec.startswith("robustbench:"):
+        return ""
+    taken, *others = fitting(found.network, brought.weights, brought.entry)
+    if not others:
+        return "" if taken in (TOP, *USUAL) else f"; weights of {taken}"
+    return f"; weights of {taken} (there are also {', '.join(others)}: --entry chooses)"
+
+
+def _identity(
+    network: nn.Module, found: Resolved, inputs: Inputs, outputs: Outputs | None, key: str | None
+) -> str:
+    """Hash what the logits depend on: weights, what is done before and after, the user's code."""
+    weights = weights_hash(network.state_dict())
+    if inputs == Inputs() and outputs is None and not found.source and key is None:
+        return weights
+    more = [*hidden(found.network)] if found.source else []
+    more += [f"output {key}"] if key else []
+    return fingerprint([weights, str(inputs), outputs, found.architecture, found.source, *more])
+
+
+discover("selbench.networks")  # which the zoos enter themselves into

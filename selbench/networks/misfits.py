@@ -1,0 +1,112 @@
+"""Whether other preprocessing, or another order of classes, suits a network better."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from selbench._kit.types import Images, Labels
+from selbench.networks.inputs import Preprocess
+from selbench.networks.look import Look
+from selbench.store.findings import Finding
+
+GAIN = 0.15  # of accuracy, by other preprocessing or another order of classes
+
+
+def near_chance(look: Look) -> Iterator[Finding]:
+    """Find accuracy at chance, below what another order of classes or preprocessing gives."""
+    images, labels = look.many
+    logits, classes = look.logits(images), len(look.dataset.classes) or look.first.shape[1]
+    predictions, count = logits.argmax(1), len(labels)
+    if count < 50 or look.blind or not logits.isfinite().all():
+        return
+    right = (predictions == labels).double().mean().item()
+    chance = max(1 / classes, labels.bincount().max().item() / count)
+    yield from _other_order(predictions, labels, right)
+    yield from _other_inputs(look, right)
+    if right <= chance + 2.6 * (chance * (1 - chance) / count) ** 0.5:
+        yield Finding(
+            "chance",
+            f"recognises {100 * right:.1f} % of {count} clean images, no more than chance; look at "
+            "its weights, at the order of its classes (--class-map) and at --mean and --std",
+        )
+
+
+def _other_order(predictions: Labels, labels: Labels, right: float) -> Iterator[Finding]:
+    """Find that outputs are the classes in another order."""
+    size = int(max(predictions.max(), labels.max())) + 1
+    if len(labels) < 5 * size:
+        return
+    table = torch.zeros(size, size).index_put_(
+        (predictions, labels), torch.ones(len(labels)), accumulate=True
+    )
+    rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
+    best = table[rows, columns].sum().item() / len(labels)
+    if best >= max(0.5, right + GAIN):
+        yield Finding(
+            "order_of_classes",
+            f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
+            "if its outputs were the classes in another order; say with --class-map which they are",
+        )
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
+    """Find that another normalisation, or another order of channels, suits the network far more."""
+    images, labels = look.many
+    given = next((m for m in look.network.modules() if isinstance(m, Preprocess)), None)
+    if given is None or right > 0.85:
+        return
+    mean, std = given.inputs.mean, given.inputs.std
+    ones, zeros = torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)
+    m = zeros if mean is None else torch.tensor(mean).view(1, 3, 1, 1)
+    s = ones if std is None else torch.tensor(std).view(1, 3, 1, 1)
+
+    def under(change: Callable[[Images], Images]) -> float:
+        """Return accuracy where `change` replaces the normalisation."""
+        whole = change(images) * s + m  # which the given normalisation undoes
+        return (look.logits(whole).argmax(1) == labels).double().mean().item()
+
+    moments = [IMAGENET, HALVES, *([look.dataset.moments] if len(look.dataset.train) else [])]
+    tries: dict[str, Callable[[Images], Images]] = {}
+    if mean or std:
+        tries["without --mean and --std; does it normalise itself?"] = lambda x: x
+    for own, deviation in moments:
+        if (own, deviation) != (mean, std):
+            words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
+            tries[f"with --mean {words[0]} --std {words[1]}"] = _normalising(own, deviation)
+    if not (mean or std):
+        for own, deviation in moments:
+            words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
+            way = f"where mean {words[0]} and std {words[1]} are undone; does it normalise twice?"
+            tries[way] = _undone(own, deviation)
+    tries["with images in 0..255; multiply by 255 in its forward pass"] = lambda x: 255 * x
+    tries["with images in 0..1/255; does its forward pass multiply by 255?"] = lambda x: x / 255
+    tries["with blue, green, red channels; reverse them in its forward pass"] = lambda x: (
+        (x.flip(1) - m) / s
+    )
+    found = {words: under(change) for words, change in tries.items()}
+    way, best = max(found.items(), key=lambda pair: pair[1])
+    if best >= right + GAIN:
+        yield Finding(
+            "normalisation",
+            f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
+            f"{way}",
+        )
+
+
+def _undone(
+    mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Callable[[Images], Images]:
+    m, s = (torch.tensor(each).view(1, 3, 1, 1) for each in (mean, std))
+    return lambda images: images * s + m
+
+
+def _normalising(
+    mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Callable[[Images], Images]:
+    m, s = (torch.tensor(each).view(1, 3, 1, 1) for each in (mean, std))
+    return lambda images: (images - m) / s

@@ -1,0 +1,256 @@
+"""A comparison in words, as a table, as JSON, and as JUnit XML."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from xml.etree import ElementTree
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from selbench._kit.printable import printable
+from selbench.regression.baseline import Baseline
+from selbench.regression.comparison import LEVEL, MEAN, Change, Comparison, compare
+from selbench.study import count_of
+
+SHOWN = 12  # conditions in a table for people; the other formats have all
+UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML has none
+
+
+@dataclass(frozen=True)
+class Report:
+    """A check's comparison, the models compared, and what the probe found."""
+
+    comparison: Comparison
+    baseline: Baseline
+    subject: str
+    findings: tuple[str, ...] = ()
+    detect: float | None = None  # points of a drop that the check is to find
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything got worse, or a drop of `detect` points would not have been found."""
+        return bool(self.comparison.worse) or self.blind
+
+    @property
+    def blind(self) -> bool:
+        """Whether a drop of `detect` points would not have been found."""
+        return self.detect is not None and 100 * self.comparison.detectable > self.detect
+
+
+def summary(baseline: Baseline) -> str:
+    """Say what a baseline records, and what can be found with it."""
+    correct, count = baseline.correct(), len(baseline.networks)
+    networks = f"{count} networks" if count > 1 else "one network"
+    text = (
+        f"records {baseline.subject} ({networks}) in {count_of(len(correct), 'condition')} on "
+        f"{baseline.examples} examples"
+    )
+    if count == 1:
+        return f"{text}; without other seeds, networks that are merely trained anew may differ"
+    return f"{text}; against {count} others, {power(compare(correct, correct))}"
+
+
+def power(found: Comparison) -> str:
+    """Say which drop a check finds."""
+    what = "the mean" if found.conditions else "clean accuracy"
+    if found.detectable >= 1:
+        return f"no drop of {what} is found in 9 of 10 checks"
+    return (
+        f"a true drop of {what} by {percent(found.detectable)} points is found in about 9 of 10 "
+        "checks"
+    )
+
+
+def label(report: Report, change: Change) -> str:
+    """Name a condition, or the mean over them."""
+    if change.name != MEAN:
+        return change.name
+    return f"mean of {report.comparison.conditions} conditions"
+
+
+def sentence(report: Report, change: Change) -> str:
+    """Say what became of a condition, by how much and how surely."""
+    p = change.better if change.verdict == "better" else change.worse
+    return (
+        f"{label(report, change)}: {percent(change.before)} -> {percent(change.after)} %, "
+        f"{interval(change)} points, p {_p(p)}"
+    )
+
+
+def headline(report: Report) -> str:
+    """Say in one sentence how the check ended."""
+    found, worse = report.comparison, report.comparison.worse
+    compared = f"{count_of(len(_conditions(found)), 'condition')} on {found.examples} examples"
+    if worse:
+        return (
+            f"{report.subject} got worse in {_what(report, worse)}; compared {compared}; "
+            f"{power(found)}"
+        )
+    if report.blind:
+        return (
+            f"{report.subject}: the check could not have seen a drop of {report.detect:g} points "
+            f"in {compared}: {power(found)}; {_cure(found)}"
+        )
+    better = f"; better in {_what(report, found.better)}" if found.better else ""
+    return (
+        f"{report.subject}: no drop above {percent(found.tolerance)} points is shown in "
+        f"{compared}{better}; {power(found)}"
+    )
+
+
+def _cure(found: Comparison) -> str:
+    """Say what lets a check find smaller drops."""
+    if found.limited_by == "seeds":
+        return "take more seeds in the baseline and in the check"
+    return "take more test images, in the baseline too"
+
+
+def basis(report: Report) -> str:
+    """Say what the intervals and p-values are about."""
+    old, new = report.comparison.networks
+    said = [
+        f"p is corrected for all conditions and significant up to {LEVEL:g}; intervals are 95 %"
+    ]
+    if report.comparison.knows_seeds:
+        said.append(f"both hold over examples and seeds ({old} networks then, {new} now)")
+    else:
+        said.append(
+            "both hold over examples alone: one network then and one now do not tell the spread "
+            "between seeds, and networks that were merely trained anew may differ"
+        )
+    return "; ".join(said)
+
+
+def to_table(report: Report) -> Table:
+    """Lay a comparison out for people: the mean, clean images, and what changed most."""
+    title = Text(printable(f"{report.subject} and the baseline, accuracy in %"))
+    table = Table(box=box.SIMPLE, title=title, pad_edge=False)
+    table.add_column("condition", no_wrap=True)
+    for heading in ("then", "now", "points [95 %]", "p", "verdict"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown = chosen(report.comparison)
+    for change in shown:
+        style = {"worse": "red", "better": "green"}.get(change.verdict, "")
+        table.add_row(*map(Text, cells_of(report, change)), style=style)
+    left = len(report.comparison.changes) - len(shown)
+    table.caption = Text(basis(report) + (f"; {left} smaller changes not shown" if left else ""))
+    return table
+
+
+def cells_of(report: Report, change: Change) -> list[str]:
+    """Return a row of a table."""
+    return [
+        printable(" ".join(_short(label(report, change)).split())),
+        percent(change.before),
+        percent(change.after),
+        interval(change),
+        _p(change.worse),
+        change.verdict,
+    ]
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("corruptions/").removeprefix("clean/")
+
+
+def chosen(found: Comparison) -> list[Change]:
+    """Return the mean, clean images and the largest changes; what got worse comes first."""
+    first = [change for change in found.changes if change.name in (MEAN, "clean/clean")]
+    order = ["worse", "better", "same"]
+    rest = sorted(
+        (change for change in found.changes if change not in first),
+        key=lambda change: (order.index(change.verdict), -abs(change.difference)),
+    )
+    certain = [change for change in rest if change.verdict != "same"]
+    return [*first, *rest[: max(SHOWN - len(first), len(certain))]]
+
+
+def to_json(report: Report) -> str:
+    """Write everything, numbers as fractions of 1."""
+    found, baseline = report.comparison, report.baseline
+    value = {
+        "failed": report.failed,
+        "summary": headline(report),
+        "subject": report.subject,
+        "baseline": {
+            "subject": baseline.subject,
+            "selbench": baseline.selbench,
+            "torch": baseline.torch,
+            "data": baseline.data,
+            "examples": baseline.examples,
+        },
+        "tolerance": found.tolerance,
+        "level": LEVEL,
+        "networks": {"baseline": found.networks[0], "now": found.networks[1]},
+        "over_seeds": found.knows_seeds,
+        "examples": found.examples,
+        "detectable": found.detectable,
+        **({} if report.detect is None else {"detect": report.detect / 100}),
+        **({"findings": list(report.findings)} if report.findings else {}),
+        "changes": [asdict(each) | {"difference": each.difference} for each in found.changes],
+    }
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def to_junit(report: Report) -> str:
+    """Write a test case for every condition, as JUnit's XML; who got worse failed."""
+    found = report.comparison
+    tests, failures = len(found.changes), len(found.worse)
+    if report.detect is not None:
+        tests, failures = tests + 1, failures + report.blind
+    counts = {"tests": str(tests), "failures": str(failures), "errors": "0"}
+    suite = ElementTree.Element("testsuite", {"name": "selbench check", **counts})
+    for change in found.changes:
+        about = {"classname": f"selbench.{report.subject}", "name": label(report, change)}
+        case = ElementTree.SubElement(suite, "testcase", _clean(about))
+        if change.verdict == "worse":
+            message = xml_text(sentence(report, change))
+            ElementTree.SubElement(case, "failure", {"message": message}).text = basis(report)
+    if report.detect is not None:
+        about = {"classname": f"selbench.{report.subject}", "name": "detect"}
+        case = ElementTree.SubElement(suite, "testcase", _clean(about))
+        if report.blind:
+            ElementTree.SubElement(case, "failure", {"message": power(found)}).text = _cure(found)
+    if report.findings:
+        told = ElementTree.SubElement(suite, "system-out")
+        told.text = printable("\n".join(report.findings))
+    ElementTree.indent(suite, " ")
+    text: str = ElementTree.tostring(suite, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+
+
+def xml_text(text: str) -> str:
+    """Replace what XML has no sign for."""
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def percent(value: float) -> str:
+    """Write a fraction as a percentage."""
+    return f"{100 * value:.1f}"
+
+
+def interval(change: Change) -> str:
+    """Write a difference with its interval, in points."""
+    value, low, high = (100 * x for x in (change.difference, change.low, change.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _clean(values: dict[str, str]) -> dict[str, str]:
+    return {name: xml_text(value) for name, value in values.items()}
+
+
+def _conditions(found: Comparison) -> list[Change]:
+    return [change for change in found.changes if change.name != MEAN]
+
+
+def _what(report: Report, changes: list[Change]) -> str:
+    """Name what changed most, and count the rest."""
+    first = max(changes, key=lambda change: (change.name == MEAN, abs(change.difference)))
+    rest = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+    return f"{label(report, first)} by {interval(first)} points{rest}"
+
+
+def _p(value: float) -> str:
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}"

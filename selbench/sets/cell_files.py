@@ -1,0 +1,144 @@
+"""How the cells of a corrupted set become files, and get their names once they are whole."""
+
+import io
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+from PIL import Image
+
+from selbench._kit.files import md5_of
+from selbench._kit.types import Pixels
+from selbench.sets.layout import SEVERITIES, npy_header
+from selbench.sets.source import Source
+
+QUALITY = 85  # of JPEG files, as in the published Tiny-ImageNet-C
+
+
+class Arrays:
+    """One `<corruption>.npy` for all severities, written under a hidden name until it is whole."""
+
+    def __init__(
+        self, folder: Path, source: Source, severities: tuple[int, ...], size: tuple[int, int]
+    ) -> None:
+        self._folder, self._severities, self._images = folder, severities, len(source)
+        self._row = 3 * size[0] * size[1]
+        self._header = npy_header((len(severities) * len(source), *size, 3))
+
+    @property
+    def _size(self) -> int:
+        return len(self._header) + len(self._severities) * self._images * self._row
+
+    def _part(self, name: str) -> Path:
+        return self._folder / f".{name}.npy.part"
+
+    def present(self, name: str) -> Path | None:
+        """Return a path that readers would look at, None where there is none."""
+        path = self._folder / f"{name}.npy"
+        return path if path.exists() else None
+
+    def kept(self, name: str, finished: tuple[int, ...]) -> tuple[int, ...]:
+        """Return those severities of `finished` that are still there."""
+        whole = self.present(name) if finished == self._severities else None
+        path = whole or self._part(name)
+        return finished if path.is_file() and path.stat().st_size == self._size else ()
+
+    def begin(self, name: str, kept: tuple[int, ...]) -> None:
+        """Make room for a corruption, removing what there is of it except the severities `kept`."""
+        if kept:
+            return
+        (self._folder / f"{name}.npy").unlink(missing_ok=True)
+        with self._part(name).open("wb") as file:
+            file.write(self._header)
+            file.truncate(self._size)
+
+    def drop(self, name: str) -> None:
+        """Remove a corruption of which nothing is finished."""
+        self._part(name).unlink(missing_ok=True)
+
+    def place(self, name: str, severity: int, rows: range, images: Pixels) -> None:
+        """Write the images at the positions `rows` of a cell under way."""
+        # Not through a memory map: on a full disk that ends the process instead of raising.
+        first = self._severities.index(severity) * self._images + rows.start
+        with self._part(name).open("r+b") as file:
+            file.seek(len(self._header) + first * self._row)
+            file.write(images.permute(0, 2, 3, 1).contiguous().numpy().data)
+
+    def md5(self, name: str, finished: tuple[int, ...]) -> str:
+        """Return that of the file under way if it is whole, with the severities `finished`."""
+        return md5_of(self._part(name)) if len(finished) == len(self._severities) else ""
+
+    def publish(self, name: str, finished: tuple[int, ...]) -> None:
+        """Give what is whole, of the severities `finished`, the name that readers look for."""
+        if finished == self._severities and self._part(name).is_file():
+            self._part(name).replace(self._folder / f"{name}.npy")
+
+
+class Tree:
+    """`<corruption>/<severity>/<class>/<name>.JPEG`; a severity is hidden until it is whole.
+
+    The methods are those of `Arrays`.
+    """
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self._folder = folder
+        labels = [] if source.labels is None else source.labels.tolist()
+        classes = [source.classes[label] for label in labels] or [""] * len(source)
+        self._paths = [Path(c, f"{n}.JPEG") for c, n in zip(classes, source.names, strict=True)]
+        self._files = defaultdict[str, set[str]](set)
+        for path, class_ in zip(self._paths, classes, strict=True):
+            self._files[class_].add(path.name)
+
+    def _part(self, name: str, severity: int) -> Path:
+        return self._folder / name / f".{severity}.part"
+
+    def present(self, name: str) -> Path | None:
+        path = self._folder / name
+        return path if path.exists() else None
+
+    def kept(self, name: str, finished: tuple[int, ...]) -> tuple[int, ...]:
+        places = {s: (self._folder / name / str(s), self._part(name, s)) for s in finished}
+        return tuple(s for s, both in places.items() if any(self._whole(path) for path in both))
+
+    def _whole(self, folder: Path) -> bool:
+        return all(
+            (folder / class_).is_dir()
+            and names.issubset(path.name for path in (folder / class_).iterdir())
+            for class_, names in self._files.items()
+        )
+
+    def begin(self, name: str, kept: tuple[int, ...]) -> None:
+        if not kept:
+            self.drop(name)
+        for severity in set(SEVERITIES).difference(kept):
+            _remove(self._folder / name / str(severity))
+
+    def drop(self, name: str) -> None:
+        _remove(self._folder / name)
+
+    def place(self, name: str, severity: int, rows: range, images: Pixels) -> None:
+        for folder in {self._paths[position].parent for position in rows}:
+            (self._part(name, severity) / folder).mkdir(parents=True, exist_ok=True)
+        pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+        for position, image in zip(rows, pixels, strict=True):
+            # Not saved to a path: Pillow does not notice when a full disk takes only a part.
+            content = io.BytesIO()
+            Image.fromarray(image).save(content, "JPEG", quality=QUALITY, optimize=True)
+            (self._part(name, severity) / self._paths[position]).write_bytes(content.getvalue())
+
+    def md5(self, name: str, finished: tuple[int, ...]) -> str:
+        return ""  # of many files
+
+    def publish(self, name: str, finished: tuple[int, ...]) -> None:
+        for severity in finished:
+            if self._whole(self._part(name, severity)):
+                _remove(self._folder / name / str(severity))
+                self._part(name, severity).replace(self._folder / name / str(severity))
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+Files = Arrays | Tree

@@ -1,0 +1,304 @@
+"""Check the corruptions that draw nothing at random against published or other files."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from corruptions import CORRUPTIONS
+from selbench._kit.crew import Map, crew
+from selbench._kit.device import deterministic
+from selbench._kit.errors import SelbenchError
+from selbench._kit.progress import SILENT, Progress, Step
+from selbench.sets.layout import LABELS, SEVERITIES, npy_header, read_about
+from selbench.sets.reading import Array, open_array
+from selbench.sets.releases import OFFICIAL, PUBLISHED
+from selbench.sets.source import Source
+from selbench.sets.treatment import Treatment
+
+AHEAD = 8  # batches that are corrupted before the first of them is compared
+
+
+@dataclass
+class Comparison:
+    """How many values equal those of a file, and the largest difference.
+
+    `severity` is None for labels.
+    """
+
+    severity: int | None
+    equal: int = 0
+    values: int = 0
+    largest: int = 0
+
+    def add(self, ours: Array, theirs: Array) -> None:
+        """Count in some values."""
+        self.values += ours.size
+        self.equal += int((ours == theirs).sum())
+        difference = np.abs(ours.astype(np.int64) - theirs.astype(np.int64))
+        self.largest = max(self.largest, int(difference.max()))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of a corruption, or of the labels.
+
+    `published` tells whether the md5 is the published one, None where none is.
+    """
+
+    name: str
+    published: bool | None
+    beside: tuple[Comparison, ...] = ()
+
+
+class FileDigest:
+    """The md5 of a .npy file of uint8 while it is made, as numpy writes it and as it once did."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._digests = [
+            hashlib.md5(header, usedforsecurity=False)
+            for header in (npy_header(shape), old_npy_header(shape))
+        ]
+
+    def update(self, values: Array) -> None:
+        """Append `values`."""
+        for digest in self._digests:
+            digest.update(values.data)
+
+    def matches(self, md5: str) -> bool:
+        """Say whether either file has this md5."""
+        return md5 in {digest.hexdigest() for digest in self._digests}
+
+
+def old_npy_header(shape: tuple[int, ...]) -> bytes:
+    """Return the header that numpy wrote before version 1.14: padded to 16 bytes, not to 64."""
+    facts = npy_header(shape)[10:].rstrip()
+    length = len(facts) + 16 - (10 + len(facts) + 1) % 16 + 1
+    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + facts.ljust(length - 1) + b"\n"
+
+
+@dataclass(frozen=True)
+class Others:
+    """Files in the layout "npy" to compare with; none in the beginning.
+
+    Attributes:
+        folder: where they lie.
+        severities: of every file.
+        scale: size whose constants were used, None where that is not known.
+        files: corruption -> its values.
+        labels: None where the folder has none.
+    """
+
+    folder: Path | None = None
+    severities: tuple[int, ...] = tuple(SEVERITIES)
+    scale: int | None = None
+    files: dict[str, Array] = field(default_factory=dict)
+    labels: Array | None = None
+
+
+def open_others(folder: Path, names: Sequence[str], source: Source) -> Others:
+    """Map those files of `folder` that can be compared with corruptions of `source`.
+
+    Raises:
+        SelbenchError: where there are none, for one that is cut off, and for one whose shape is not
+            that of a set made of `source`.
+    """
+    about = read_about(folder)
+    severities = tuple(SEVERITIES) if about is None else about.severities
+    rows = len(severities) * len(source)
+    paths = {name: folder / f"{name}.npy" for name in names}
+    shape = (rows, *source.size(), 3)
+    files = {name: _open(path, shape) for name, path in paths.items() if path.is_file()}
+    if not files:
+        raise SelbenchError(f"{folder} holds no {' or '.join(p.name for p in paths.values())}")
+    labelled = source.labels is not None and (folder / LABELS).is_file()
+    labels = _open(folder / LABELS, (rows,)) if labelled else None
+    return Others(folder, severities, None if about is None else about.scale, files, labels)
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> Array:
+    array = open_array(path, len(shape))
+    if array.shape != shape or (array.ndim > 1 and array.dtype != np.uint8):
+        raise SelbenchError(
+            f"{path} holds {array.dtype} of shape {array.shape}; expected is uint8 of shape {shape}"
+        )
+    return array
+
+
+def fixed_corruptions(chosen: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `chosen` that draw nothing at random; `SelbenchError` where none does."""
+    able = [name for name, each in CORRUPTIONS.items() if not (each.random or each.bar)]
+    fixed = tuple(name for name in chosen if name in able)
+    if not fixed:
+        known = ", ".join(able)
+        raise SelbenchError(
+            f"what {' and '.join(chosen)} gives is random, or of C-bar; --self-check compares "
+            f"{known}"
+        )
+    return fixed
+
+
+def check(
+    source: Source,
+    chosen: Sequence[str],
+    scale: int | None,
+    against: Path | None,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> list[Finding]:
+    """Make corruptions in the layout "npy", in memory, and compare them with existing files.
+
+    Those of CIFAR are compared with the md5 of the published files; those of which `against` holds
+    a file, with that value by value.
+
+    Raises:
+        SelbenchError: where there is nothing to compare with or it does not fit, and for labels
+            that are not CIFAR's.
+    """
+    names = fixed_corruptions(chosen)
+    published = PUBLISHED.get(source.name, {})
+    if not published and against is None:
+        raise SelbenchError(
+            f"the published md5s are those of {' and '.join(PUBLISHED)}; give --against FOLDER to "
+            f"compare the corruptions of {source.name} with the .npy files in a folder"
+        )
+    others = Others() if against is None else open_others(against, names, source)
+    if not published:
+        names = tuple(others.files)
+    severities = tuple(SEVERITIES) if published else others.severities
+    treatment = Treatment(names, severities, scale=others.scale if scale is None else scale).fitted(
+        {source.size()}
+    )
+    findings = _check_labels(source, published.get("labels"), others)
+    with (
+        deterministic(device),
+        progress.track("check", len(names) * len(severities) * len(source)) as step,
+        crew(True, device, step) as (run_all, safe_step),
+    ):
+        maker = _Maker(source, treatment, device, run_all, safe_step)
+        findings += [_check(maker, name, published.get(name), others) for name in names]
+    return findings
+
+
+def _check_labels(source: Source, published: str | None, others: Others) -> list[Finding]:
+    if source.labels is None:
+        return []
+    labels = source.labels.numpy()
+    if published:
+        digest = FileDigest((len(SEVERITIES) * len(source),))
+        digest.update(np.tile(labels.astype(np.uint8), len(SEVERITIES)))
+        if not digest.matches(published):
+            raise SelbenchError(
+                f"the labels are not those of {OFFICIAL[source.name]}, so these are not its test "
+                f"images in their order; run `selbench download {source.name}`, or say with --data "
+                "where they lie"
+            )
+    beside = []
+    if others.labels is not None:
+        beside.append(Comparison(None))
+        beside[0].add(np.tile(labels, len(others.severities)), others.labels)
+    return (
+        [Finding("labels", True if published else None, tuple(beside))]
+        if published or beside
+        else []
+    )
+
+
+@dataclass(frozen=True)
+class _Maker:
+    source: Source
+    treatment: Treatment
+    device: torch.device
+    run_all: Map[range, Array]
+    step: Step
+
+    def make(self, name: str, severity: int) -> Iterator[tuple[range, Array]]:
+        """Yield the images of a cell in order, with their positions."""
+
+        def make(rows: range) -> Array:
+            images = self.treatment.apply(self.source, rows, name, severity, self.device)
+            self.step(len(rows), f"{name} {severity}")
+            array: Array = images.permute(0, 2, 3, 1).contiguous().numpy()
+            return array
+
+        batches = self.source.batches(self.device)
+        for start in range(0, len(batches), AHEAD):
+            part = batches[start : start + AHEAD]
+            yield from zip(part, self.run_all(make, part), strict=True)
+
+
+def _check(maker: _Maker, name: str, published: str | None, others: Others) -> Finding:
+    source, severities = maker.source, maker.treatment.severities
+    digest = FileDigest((len(severities) * len(source), *source.size(), 3))
+    theirs, beside = others.files.get(name), []
+    for severity in severities:
+        comparison = Comparison(severity)
+        for rows, images in maker.make(name, severity):
+            if published:
+                digest.update(images)
+            if theirs is not None and severity in others.severities:
+                first = others.severities.index(severity) * len(source)
+                comparison.add(images, theirs[first + rows.start : first + rows.stop])
+        if comparison.values:
+            beside.append(comparison)
+    return Finding(name, digest.matches(published) if published else None, tuple(beside))
+
+
+def to_table(findings: Sequence[Finding]) -> Table:
+    """Lay findings out: a row for each, with values compared for each of its severities."""
+    table = Table("corruption", box=None, header_style="bold")
+    compared = any(finding.beside for finding in findings)
+    published = any(finding.published is not None for finding in findings)
+    if compared:
+        table.add_column("severity", justify="right")
+    if published:
+        table.add_column("md5")
+    if compared:
+        table.add_column("equal values %", justify="right")
+        table.add_column("largest difference", justify="right")
+    words = {True: "equal", False: "differs", None: ""}
+    for finding in findings:
+        first = [words[finding.published]] if published else []
+        rows = [_shown(each) for each in finding.beside] or [["", "", ""]]
+        for number, (severity, equal, largest) in enumerate(rows):
+            name, md5 = (finding.name, first) if number == 0 else ("", [""] * len(first))
+            table.add_row(name, *([severity, *md5, equal, largest] if compared else md5))
+    return table
+
+
+def _shown(comparison: Comparison) -> list[str]:
+    severity = "" if comparison.severity is None else str(comparison.severity)
+    return [severity, _percent(comparison.equal, comparison.values), str(comparison.largest)]
+
+
+def _percent(equal: int, values: int) -> str:
+    """Write a share so that only all values are 100."""
+    return "100" if equal == values else f"{math.floor(equal / values * 1e6) / 1e4:.4f}"
+
+
+def summary(findings: Sequence[Finding], against: Path | None) -> str:
+    """Say in a sentence or two what was found of the corruptions."""
+    made = [finding for finding in findings if finding.name != "labels"]
+    sentences = []
+    known = [finding for finding in made if finding.published is not None]
+    if known:
+        different = [finding.name for finding in known if not finding.published]
+        sentences.append(
+            f"{len(known) - len(different)} of {len(known)} corruptions equal the published files "
+            "byte for byte" + (f" (not {', '.join(different)})" if different else "") + "."
+        )
+    cells = [(finding.name, each) for finding in made for each in finding.beside]
+    if cells:
+        equal, values = (sum(getattr(c, what) for _, c in cells) for what in ("equal", "values"))
+        name, worst = max(cells, key=lambda cell: cell[1].largest)
+        where = f" ({name} at severity {worst.severity})" if worst.largest else ""
+        sentences.append(
+            f"{_percent(equal, values)} % of the values in {against} are equal, the largest "
+            f"difference is {worst.largest}{where}."
+        )
+    return " ".join(sentences)

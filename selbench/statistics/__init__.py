@@ -1,0 +1,1 @@
+"""Statistics: intervals, spreads of seeds, sequential intervals, calibration errors."""

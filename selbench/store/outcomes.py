@@ -1,0 +1,134 @@
+"""Outcomes: what a network makes of each example, and what cells of them come to."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from selbench._kit.types import Labels, Logits
+from selbench.attacks.ladder import decisions
+from selbench.statistics.calibration import (
+    Confidences,
+    Spline,
+    brier_score,
+    by_chance,
+    expected_calibration_error,
+    ks_error,
+    negative_log_likelihood,
+)
+from selbench.store import ATTACKS, Cell, Measurement, Result
+
+OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss", "brier")
+Columns = dict[str, Tensor]  # one row per example, on the CPU
+
+
+def outcome(
+    logits: Logits, labels: Labels, among: Int64[Tensor, " among"] | None = None
+) -> Columns:
+    """Return what there is to say of each example; on the device of the logits.
+
+    The prediction, its probability, the logit margin of the label, cross-entropy, Brier score.
+    With `among`, classes in rising order, other logits are left out.
+    """
+    if among is not None:
+        part = outcome(logits[:, among], torch.searchsorted(among, labels))
+        return {**part, "prediction": among[part["prediction"]]}
+    logits = logits.float()
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return {
+        "prediction": logits.argmax(1),
+        "confidence": logits.softmax(1).amax(1),
+        "margin": own - others,
+        "loss": negative_log_likelihood(logits, labels),
+        "brier": brier_score(logits, labels),
+    }
+
+
+def summary(cell: Cell, columns: Columns) -> Result:
+    """Return a cell with what its outcomes come to.
+
+    Attacks have no calibration errors: they stop where a network errs, so that confidences tell of
+    the attack.
+    """
+    values = {
+        "accuracy": _mean(_correct(columns)),
+        "confidence": _mean(columns["confidence"]),
+        "cross_entropy": _mean(columns["loss"]),
+        "brier": _mean(columns["brier"]),
+    }
+    if cell.source not in ATTACKS and _finite(columns):
+        values |= _errors(columns["confidence"], _correct(columns))
+    checks = [name for name in columns if name.startswith(("masking_", "given_", "passes_"))]
+    values |= {name: _mean(columns[name]) for name in checks}
+    return _result(cell, values, columns)
+
+
+def recalibrated(cell: Cell, columns: Columns, held_out: Columns) -> Result:
+    """Return a cell with the calibration errors after a spline was fitted to `held_out`.
+
+    Without measurements where a network's outputs are not finite.
+    """
+    if not (_finite(columns) and _finite(held_out)):
+        return Result(cell, [])
+    spline = Spline.fit(held_out["confidence"], _correct(held_out))
+    values = _errors(spline(columns["confidence"]), _correct(columns), "_spline")
+    return _result(cell, values, columns)
+
+
+def to_table(cells: Sequence[Cell], outcomes: Sequence[Columns]) -> pa.Table:
+    """Return the outcomes of cells as one table: a row for each cell and example."""
+    narrow = {"example": pa.int32(), "label": pa.int16(), "prediction": pa.int16()}
+    tables = []
+    for cell, columns in zip(cells, outcomes, strict=True):
+        arrays = [
+            pa.array(columns[name].numpy()).cast(narrow.get(name, pa.float32())) for name in OUTCOME
+        ]
+        names = [*OUTCOME]
+        if "by" in columns:
+            names, arrays = [*names, "by"], [*arrays, pa.array(decisions(columns["by"]))]
+        key = pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(len(arrays[0]), np.int32)), pa.array([cell.key])
+        )
+        tables.append(pa.table([key, *arrays], names=["key", *names]))
+    return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+
+
+def from_table(table: pa.Table) -> dict[str, Columns]:
+    """Return what calibration needs of outcomes (label, prediction, confidence), by cell's key."""
+    frame = table.select(["key", "label", "prediction", "confidence"]).to_pandas()
+    return {
+        str(key): {name: torch.tensor(part[name].to_numpy()) for name in part if name != "key"}
+        for key, part in frame.groupby("key", observed=True)
+    }
+
+
+def _correct(columns: Columns) -> Tensor:
+    return columns["prediction"] == columns["label"]
+
+
+def _errors(confidences: Confidences, correct: Tensor, suffix: str = "") -> dict[str, float]:
+    """Return calibration errors, and what chance gives, by metric."""
+    chance = by_chance(confidences)
+    return {
+        f"ece{suffix}": expected_calibration_error(confidences, correct),
+        f"ece{suffix}_null": chance.ece,
+        f"ks_error{suffix}": ks_error(confidences, correct),
+        f"ks_error{suffix}_null": chance.ks,
+    }
+
+
+def _finite(columns: Columns) -> bool:
+    return bool(columns["confidence"].isfinite().all())
+
+
+def _mean(column: Tensor) -> float:
+    return column.double().mean().item()
+
+
+def _result(cell: Cell, values: dict[str, float], columns: Columns) -> Result:
+    n = len(columns["label"])
+    return Result(cell, [Measurement(metric, value, n) for metric, value in values.items()])

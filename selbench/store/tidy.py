@@ -1,0 +1,148 @@
+"""Tidy measurements as a table: how columns are typed, and read from a file again."""
+
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from selbench._kit.errors import UNLIKE, damaged
+from selbench._kit.places import read_all
+from selbench._kit.printable import from_cell, no_formula
+
+WHOLE = {
+    **dict.fromkeys(("limit", "seed", "layer"), "Int64"),
+    **dict.fromkeys(("version", "n"), "int64"),
+}
+REAL = dict.fromkeys(("level", "alpha", "error", "value"), "float64")
+RESULT = ("value", "error", "n")  # of a measurement; the other columns say of which
+REQUIRED = ("version", "n", "value")  # never missing
+NAMES = ("measurements.csv", "measurements.csv.gz")
+
+
+def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return these columns of rows as a table: numbers as numbers, sorted by all of them."""
+    # Missing whole numbers would make floats of the others, which round the largest seeds.
+    lists: dict[str, Any] = {name: [row.get(name) for row in rows] for name in columns}
+    lists |= {name: pd.array(lists[name], dtype="Int64") for name in WHOLE if name in columns}
+    with plain_text():
+        return _typed(pd.DataFrame(lists, columns=[*columns]), columns)
+
+
+def plain_text() -> AbstractContextManager[None]:
+    """Have pandas keep texts as Python's: few are different, so that they take less than Arrow's.
+
+    Tables of a few thousand rows, as most are, are also worked on in less time.
+    """
+    return pd.option_context("mode.string_storage", "python")
+
+
+def csv_of(table: pd.DataFrame) -> str:
+    """Write a table as CSV: full numbers, and texts that no spreadsheet takes for a formula."""
+    return _with_texts(table, no_formula).to_csv(index=False)
+
+
+def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """Change the texts in a table; few of them are different, and most stay."""
+    columns = {}
+    for name, column in table.items():
+        texts = [each for each in column.unique() if isinstance(each, str)]
+        changed = {each: change(each) for each in texts if change(each) != each}
+        if changed:
+            columns[str(name)] = [changed.get(each, each) for each in column.tolist()]
+    return table.assign(**columns)
+
+
+def find_tidy(folder: Path) -> Path | None:
+    """Return the file of measurements in a folder, None where there is none."""
+    paths = (folder / name for name in NAMES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> pd.DataFrame:
+    """Read measurements as they were before they were written, to the last bit.
+
+    Args:
+        path: of a CSV file, or of one packed with gzip.
+        columns: that it must have; further ones are left out.
+        digest: sha256 that the table must have, unpacked, where that is known.
+
+    Raises:
+        DamagedError: where it is no such file, lacks a column, or holds no number where one must
+            be.
+    """
+    (content,) = read_all([path])
+    try:
+        text = gzip.decompress(content) if path.suffix == ".gz" else content
+        with plain_text():
+            table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
+            found = _typed(_parsed(table, columns), columns)
+        if digest not in (None, hashlib.sha256(text).hexdigest()):
+            raise ValueError(UNLIKE)
+        return found
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError) as problem:
+        advice = "restore it, or make the measurements again with `selbench run`"
+        raise damaged(path, problem, advice) from problem
+
+
+def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    ordered = table[[*columns]]
+    kinds = {name: kind for name, kind in (WHOLE | REAL).items() if name in columns}
+    kinds = {name: kind for name, kind in kinds.items() if ordered[name].dtype != kind}
+    ordered = ordered.astype(kinds) if kinds else ordered
+    order = np.lexsort([_ranks(ordered[name]) for name in reversed(columns)])
+    found: pd.DataFrame = ordered.iloc[order].reset_index(drop=True)
+    return found
+
+
+def _ranks(column: pd.Series) -> np.ndarray:
+    """Number the values of a column as they are sorted, what is missing last.
+
+    As `sort_values` sorts, which takes ten times as long for a few rows of many columns.
+    """
+    codes, values = pd.factorize(column)  # -1 where the value is missing
+    ranks = np.full(len(values) + 1, len(values))
+    ranks[sorted(range(len(values)), key=values.__getitem__)] = np.arange(len(values))
+    found: np.ndarray = ranks[codes]
+    return found
+
+
+def _parsed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise ValueError(f"it lacks the column {', '.join(missing)}")
+    table = _with_texts(table, from_cell)
+    for name in {**WHOLE, **REAL}:
+        if name in columns:
+            table[name] = _numbers(table[name])
+    what = [name for name in columns if name not in RESULT]
+    twice = table.duplicated(what)
+    if twice.any():
+        raise ValueError(f"its line {int(twice.argmax()) + 2} repeats another")
+    for name in REQUIRED:
+        if name in columns and table[name].isna().any():
+            raise ValueError(f"it has no {name} in line {int(table[name].isna().argmax()) + 2}")
+    return table.assign(layer_name=table["layer_name"].where(table["layer_name"] != "", None))
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Read numbers exactly; few of them are different, so each is read once."""
+    kind = "Int64" if column.name in WHOLE else "float64"
+    read = int if column.name in WHOLE else _finite
+    places, texts = pd.factorize(column)
+    found = pd.Series([None if text == "" else read(text) for text in texts], dtype=kind)
+    return found.take(places).set_axis(column.index)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number

@@ -1,0 +1,18 @@
+"""Leaderboards: from measurements of one study, or of several side by side, to tables."""
+
+from selbench.tables.caption import Remark
+from selbench.tables.columns import COLUMNS, MASKING, columns_of
+from selbench.tables.current import current_rows
+from selbench.tables.table import Groups, Leaderboard, derived, leaderboard
+
+__all__ = [
+    "COLUMNS",
+    "MASKING",
+    "Groups",
+    "Leaderboard",
+    "Remark",
+    "columns_of",
+    "current_rows",
+    "derived",
+    "leaderboard",
+]

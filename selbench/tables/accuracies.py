@@ -1,0 +1,127 @@
+"""Accuracies averaged over levels, then conditions: of networks, or of one network's images."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from selbench.metrics import READ
+from selbench.store import condition_id
+from selbench.suites.corrupted import CORRUPTED, SHIFTED
+from selbench.tables.columns import COLUMNS, OF_FOLDERS
+
+ATTACKED = ("attacks", "attacks-strong")
+Levels = Mapping[str, list[str]]  # by condition: the ids of its levels, rising
+Plan = Mapping[str, Levels]  # by column: what it averages
+
+
+def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what networks have right: ids of conditions by networks, NaN where not tested."""
+    found = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
+    return found.assign(id=ids(found)).pivot(index="id", columns="subject", values="value")
+
+
+def ids(rows: pd.DataFrame) -> list[str]:
+    """Name the condition of each row, such as "corruptions/fog/3"."""
+    levels = [None if pd.isna(level) else level for level in rows["level"]]
+    return list(map(condition_id, rows["suite"], rows["condition"], levels))
+
+
+def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> dict[str, Levels]:
+    """Return what each column of accuracies averages: of each corruption and folder, too.
+
+    Args:
+        rows: current measurements.
+        table: of `accuracies`.
+        names: the corruptions that count; of their severities, those of every network that was
+            tested under any of them.
+    """
+    found = _tested(rows)
+    corrupted = [each for each in found if each.suite in CORRUPTED]
+    others = [each for each in found if each.suite not in CORRUPTED]
+    every = others + _common(table, [each for each in corrupted if each.condition in names])
+    plan = {name: {name: levels} for name, levels in _levels(corrupted).items()}
+    folders = _levels([each for each in found if each.suite == SHIFTED])
+    plan |= {f"{OF_FOLDERS}{name}": {name: levels} for name, levels in folders.items()}
+    for name, metric in COLUMNS.items():
+        if metric.reads.metric != "accuracy" or metric.average not in ("mean", "last"):
+            continue
+        named = bool(metric.reads.conditions)
+        part = [each for each in (found if named else every) if metric.reads.has(*each[:-1])]
+        last = slice(-1, None) if metric.average == "last" else slice(None)
+        levels = _levels(part if named else _common(table, part))
+        plan[name] = {each: levels[last] for each, levels in levels.items()}
+    return {column: levels for column, levels in plan.items() if levels}
+
+
+class _Tested(NamedTuple):
+    """A condition at a level, under which accuracy was measured."""
+
+    suite: str
+    metric: str
+    condition: str
+    group: str
+    id: str
+
+
+def _tested(rows: pd.DataFrame) -> list[_Tested]:
+    """Return each condition once, by rising level."""
+    found = rows.loc[(rows["metric"] == "accuracy") & rows["layer"].isna(), [*READ, "level"]]
+    found = found.drop_duplicates(["suite", "condition", "level"])
+    found = found.sort_values("level", kind="stable")
+    return list(map(_Tested, *(found[name] for name in READ), ids(found)))
+
+
+def averaged(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Return each column's mean over levels, then conditions; NaN where one of them is missing.
+
+    One value is added after another: the last digit of committed numbers hangs on it.
+
+    Args:
+        table: accuracy, ids of conditions by networks; or whether one network has images right,
+            ids by images.
+        plan: what to average.
+
+    Returns:
+        networks, or images, by columns.
+    """
+    cells = _Cells(table)
+    means = {name: cells.by_condition(levels).mean(axis=0) for name, levels in plan.items()}
+    return pd.DataFrame(means, index=table.columns)
+
+
+def by_corruption(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
+    """Return means over levels: conditions by what the table has as columns."""
+    return pd.DataFrame(_Cells(table).by_condition(levels), sorted(levels), table.columns)
+
+
+class _Cells:
+    """The cells of a table of accuracies, found by their ids; NaN where there is none."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._places = {name: place for place, name in enumerate(table.index)}
+        self._values = np.vstack([table.to_numpy(), np.full(len(table.columns), np.nan)])
+
+    def by_condition(self, levels: Levels) -> np.ndarray:
+        """Return means over levels: conditions, sorted, by what the table has as columns."""
+        means = np.empty((len(levels), self._values.shape[1]))
+        for row, (_, ids) in zip(means, sorted(levels.items()), strict=True):
+            places = [self._places.get(each, -1) for each in ids]
+            row[:] = self._values[places].mean(axis=0)
+        return means
+
+
+def _common(table: pd.DataFrame, tested: list[_Tested]) -> list[_Tested]:
+    """Return the conditions of every network that has any of them."""
+    asked = pd.Index([each.id for each in tested], dtype=object)
+    there = table.notna().to_numpy()[table.index.get_indexer(asked)]
+    kept = there[:, there.any(axis=0)].all(axis=1)
+    return [tested[place] for place in np.flatnonzero(kept)]
+
+
+def _levels(tested: list[_Tested]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in tested:
+        found.setdefault(each.condition, []).append(each.id)
+    return dict(sorted(found.items()))

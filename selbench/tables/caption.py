@@ -1,0 +1,169 @@
+"""What stands below a leaderboard: what its numbers are over, and what was left out."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selbench._kit.printable import printable
+from selbench.study import count_of
+from selbench.suites.corrupted import CORRUPTED, SHIFTED
+from selbench.tables.accuracies import Levels, ids
+from selbench.tables.columns import COLUMNS, INDEX, OF_FOLDERS, PARTIAL, of_corrupted
+from selbench.tables.current import data_name
+from selbench.tables.explained import looks_of, partly
+from selbench.tables.joined import Compared
+from selbench.tables.published import said_of
+from selbench.tables.relative import RELATIVE, Reference, Relative
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A part of a caption, and the columns that it is about; none for all."""
+
+    text: str
+    columns: frozenset[str] = frozenset()
+
+
+def remarks(
+    found: Compared,
+    networks: pd.DataFrame,
+    table: pd.DataFrame,
+    counted: Levels,
+    lacking: list[str],
+    fewer: list[str],
+    relative: Relative,
+) -> tuple[Remark, ...]:
+    """Write what stands below the table.
+
+    Args:
+        found: what is compared.
+        networks: every network's columns.
+        table: of the leaderboard.
+        counted: the corrupted conditions that count.
+        lacking: corruptions that only some of the networks have.
+        fewer: those of which only some of the networks have all severities.
+        relative: mCE, what it is relative to, and what is not in it.
+    """
+    measured, reference = bool(counted), relative.reference
+    left_out = relative.left_out.get("mce")
+    corrupted = frozenset(name for name, each in COLUMNS.items() if of_corrupted(each))
+    parts = [
+        Remark(_images(found)),
+        *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),
+        *_folders(found.rows),
+        *map(Remark, (*_intervals(table), *looks_of(found.rows), *_not_finite(found))),
+        *map(Remark, said_of(found.published, found.rows, _data(found))),
+    ]
+    if parts_of := partly(found.rows):
+        own = "; ".join(f"{_named([name])} covers {part}" for name, part in parts_of.items())
+        parts.append(Remark(f"{PARTIAL} the selectivity of {own}", INDEX))
+    if reference is not None and networks["mce"].notna().any():
+        text = f"mCE relative to {compared_with(reference, found)}"
+        parts.append(Remark(text, frozenset(RELATIVE)))
+    if lacking:
+        text = f"not counted, since some networks lack them: {', '.join(lacking)}"
+        parts.append(Remark(text, corrupted))
+    if fewer:
+        text = f"only at severities that all networks have: {', '.join(fewer)}"
+        parts.append(Remark(text, corrupted))
+    if reference is not None and left_out and measured:
+        lacks = "makes no error" if reference.errors is None else "has no published errors there"
+        reason = f"not in mCE, since {written(reference)} {lacks}"
+        parts.append(Remark(f"{reason}: {', '.join(left_out)}", frozenset({"mce"})))
+    untested = networks.index[networks["mca"].isna()]
+    if measured and len(untested):
+        parts.append(Remark(f"not tested on corruptions: {_named(untested)}", corrupted))
+    if found.diverged:
+        parts.append(Remark(f"diverged in training: {_named(found.diverged)}"))
+    return tuple(parts)
+
+
+def note(relative: Relative) -> Mapping[str, str]:
+    """Say of the column relative_mce what was left out."""
+    reference, left_out = relative.reference, relative.left_out.get("relative_mce")
+    if reference is None or not left_out:
+        return {}
+    reason = f"not in relative mCE, since {written(reference)} loses nothing by them"
+    return {"relative_mce": f"{reason}: {', '.join(left_out)}"}
+
+
+def compared_with(reference: Reference, found: Compared) -> str:
+    """Write "alpha = 0 of the same seed"."""
+    if not reference.seeded:
+        return written(reference)
+    others = ["of other studies"] if found.rows["study"].nunique() > 1 else []
+    others += ["of networks without a seed"] if found.rows["seed"].isna().any() else []
+    mean = f", {' and '.join(others)} to its mean" if others else ""
+    return f"{written(reference)} of the same seed{mean}"
+
+
+def written(reference: Reference) -> str:
+    """Write a row's name as sentences do: "alpha = 0"."""
+    name = reference.name
+    return f"alpha = {name.removeprefix('alpha=')}" if name.startswith("alpha=") else name
+
+
+def _folders(rows: pd.DataFrame) -> Iterator[Remark]:
+    """Say of each folder of shifted images how many these are, and what is known of them."""
+    accuracy = rows[(rows["metric"] == "accuracy") & (rows["suite"] == SHIFTED)]
+    for name, own in accuracy.groupby("condition"):
+        counts = " to ".join(map(str, sorted({own["n"].min(), own["n"].max()})))
+        sources = ", ".join(sorted(own["source"].unique()))
+        yield Remark(f"{name}: {counts} images, {sources}", frozenset({f"{OF_FOLDERS}{name}"}))
+
+
+def _images(found: Compared) -> str:
+    counted = (found.rows["metric"] == "accuracy") & (found.rows["suite"] != SHIFTED)
+    n = found.rows.loc[counted, "n"]
+    numbers = " to ".join(map(str, sorted({n.min(), n.max()})))
+    which = " that every network has right while they are clean" if found.images else ""
+    return f"{numbers} test images{which}" if len(n) else "no accuracies yet"
+
+
+def _not_finite(found: Compared) -> list[str]:
+    """Name the networks some of whose cells have an accuracy but no mean confidence.
+
+    Stores keep finite numbers alone, and a confidence is NaN where a network's outputs are not
+    finite. Accuracies that come from no store may stand alone.
+    """
+    measured = found.rows[~found.rows["study"].isin(found.published)]
+    counts = Counter(zip(measured["metric"], measured["subject"], strict=True))
+    names = [
+        name
+        for metric, name in sorted(counts)
+        if metric == "accuracy" and counts["confidence", name] < counts[metric, name]
+    ]
+    if not (names and found.stores):
+        return []
+    return [f"outputs that are NaN or infinite count as they come: {_named(names)}"]
+
+
+def _data(found: Compared) -> list[str]:
+    return [data_name(store.manifest()) for _, store in found.stores]
+
+
+def _named(networks: Iterable[str]) -> str:
+    """List networks by names that every terminal and format can show."""
+    return ", ".join(printable(name) for name in networks)
+
+
+def _sources(rows: pd.DataFrame, counted: Levels) -> str:
+    corrupted = rows[rows["suite"].isin(CORRUPTED)].drop_duplicates(["suite", "condition", "level"])
+    used = {each for part in counted.values() for each in part}
+    made = zip(ids(corrupted), corrupted["source"], strict=True)
+    counts = sorted(Counter(source for each, source in made if each in used).items())
+    sources = ", ".join(f"{count} {source}" for source, count in counts)
+    return f"{count_of(len(counted), 'corruption')}, with their severities {sources}"
+
+
+def _intervals(table: pd.DataFrame) -> list[str]:
+    """Say what the intervals are over."""
+    lone = table["networks"] == 1
+    halves = table[[name for name in table if str(name).endswith("_interval")]]
+    over_images = bool(halves[lone].notna().any(axis=None))
+    parts = [] if lone.all() and len(table) else ["mean over seeds ± 95 % t interval"]
+    if over_images:
+        parts.append("of one network ± 95 % interval over test images alone")
+    return parts or ["one network each, without an interval"]

@@ -1,0 +1,79 @@
+"""Accuracies on the images that every network has right while they are clean.
+
+A network that is worse on clean images is worse on perturbed ones too; here no network has that
+handicap. The images are easy ones, so accuracies are higher than on all.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from selbench._kit.errors import SelbenchError
+from selbench.suites.corrupted import SHIFTED
+from selbench.tables.accuracies import ids
+from selbench.tables.joined import Compared
+from selbench.tables.over_images import images_right
+
+CLEAN = "clean/clean"
+
+
+def correct_on_all(found: Compared) -> Compared:
+    """Return the same measurements with accuracies on those images alone; shifted ones are others.
+
+    Raises:
+        SelbenchError: where outcomes were not kept, where a condition's images lie on disk and are
+            not known to be those of the test set in its order, or where no image is left.
+    """
+    if found.published:
+        raise SelbenchError(
+            f"{found.published[0]} does not say which images its networks have right; leave it or "
+            "--correct-on-all out"
+        )
+    found = replace(found, rows=found.rows[found.rows["suite"] != SHIFTED])
+    accuracy = found.rows["metric"] == "accuracy"
+    _check_pairs(found, found.rows[accuracy])
+    tables = {
+        subject: _right(found, part) for subject, part in found.rows[accuracy].groupby("subject")
+    }
+    lacking = sorted(str(subject) for subject, table in tables.items() if CLEAN not in table.index)
+    if lacking:
+        raise SelbenchError(
+            f"{found.where} holds no clean images of {lacking[0]}; run its study with --suite clean"
+        )
+    clean = pd.DataFrame({subject: table.loc[CLEAN] for subject, table in tables.items()})
+    images = frozenset(clean.index[(clean == 1).all(axis=1)])
+    if not images:
+        raise SelbenchError(
+            f"no clean image of {found.where} is classified correctly by all {len(tables)} "
+            "networks; leave --correct-on-all out"
+        )
+    rows = found.rows.assign(id=ids(found.rows))
+    for subject, table in tables.items():
+        chosen = accuracy & (rows["subject"] == subject)
+        means = table[sorted(images)].mean(axis=1)
+        rows.loc[chosen, "value"] = rows.loc[chosen, "id"].map(means)
+        rows.loc[chosen, "n"] = len(images)
+    return replace(found, rows=rows.drop(columns="id"), images=images)
+
+
+def _check_pairs(found: Compared, rows: pd.DataFrame) -> None:
+    data = found.stores[0][1].manifest()["data"]
+    apart = rows[rows["data"] != data]
+    if len(apart):
+        first = apart.iloc[0]
+        raise SelbenchError(
+            f"{first['condition']} was read from disk ({first['source']}), so its images are not "
+            "known to be the clean ones; take --source generated for --correct-on-all"
+        )
+
+
+def _right(found: Compared, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return whether a network has images right: ids of its conditions by images."""
+    study, subject = rows["study"].iloc[0], rows["subject"].iloc[0]
+    table = images_right(dict(found.stores)[study], rows).get(subject)
+    if table is None or set(table.index) != set(ids(rows)):
+        raise SelbenchError(
+            f"{found.where} does not hold the outcomes of {subject} on every image, which "
+            "--correct-on-all needs; take the store of the run, not its tables alone"
+        )
+    return table

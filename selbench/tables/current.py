@@ -1,0 +1,126 @@
+"""The measurements of a store that tables and figures are made of: like beside like."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from selbench._kit.errors import SelbenchError, UnmeasuredError
+from selbench.request import Request
+from selbench.store import StudyStore, condition_id
+from selbench.tables.curves import with_curves
+from selbench.tables.spoilt import meaningful
+
+RUNS = Path("runs")  # where results are, unless --store says otherwise
+NETWORK = ("subject", "weights", "training", "helper")
+CONDITION = ["suite", "condition", "level", "source", "version", "data"]  # columns that tell it
+
+
+def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
+    """Return the measurements of a store's latest run that tables and figures are made of.
+
+    The networks' training curves are among them.
+
+    Raises:
+        SelbenchError: where there are no cells with that `limit`.
+    """
+    manifest = store.manifest()
+    rows = _one_limit(_current(store.measurements(), manifest), limit)
+    if limit is not None and rows.empty:
+        raise SelbenchError(
+            f"{store.folder} holds no results on {limit} test images; make them with "
+            f"`{command(store, limit)}`"
+        )
+    return with_curves(rows, manifest)
+
+
+def command(store: StudyStore, limit: int | None, *further: str) -> str:
+    """Return the command that adds to a study's results, such as `selbench run digits`."""
+    trains = "--alpha" in further  # no brought network has one
+    named = study_words(store.study, store.manifest(), trains)
+    parts = ["selbench", "run", *named, *further]
+    parts += ["--limit", str(limit)] if limit is not None else []
+    root = root_of_runs(store)
+    parts += ["--store", str(root)] if root != RUNS else []
+    return shlex.join(parts)
+
+
+@contextmanager
+def naming_command(store: StudyStore, limit: int | None) -> Iterator[None]:
+    """Tell of measurements that are not there with the command that makes them."""
+    try:
+        yield
+    except UnmeasuredError as problem:
+        made = command(store, images_taken(current_rows(store, limit)), *problem.words)
+        raise SelbenchError(f"{problem}; run `{made}`") from None
+
+
+def study_words(study: str, manifest: dict[str, Any], trains: bool = False) -> list[str]:
+    """Return how a command line names a study, its data, and its networks where none is trained.
+
+    As its latest run did; what that was to measure, and where, is left out.
+    """
+    subjects = manifest.get("subjects", {}).values()
+    trained = trains or any(facts.get("training") for facts in subjects)
+    return Request.model_validate(manifest["request"]).words(study, trained)
+
+
+def images_taken(rows: pd.DataFrame) -> int | None:
+    """Return how many test images rows of one limit are of; None for all."""
+    limits = rows["limit"].dropna()
+    return int(limits.iloc[0]) if len(limits) else None
+
+
+def data_name(manifest: dict[str, Any]) -> str:
+    """Return which data set a study is of: of a folder of images, "folder" and its name."""
+    facts = manifest.get("study", {}).get("dataset", {})
+    name = str(facts.get("name", "one data set"))
+    return f"{name} {Path(facts['root']).name}" if name == "folder" and facts.get("root") else name
+
+
+def root_of_runs(store: StudyStore) -> Path:
+    """Return the store in which a run adds to a study; not a folder that holds its tables alone."""
+    return store.root if store.begun else RUNS
+
+
+def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
+    """Keep what the manifest lists: data, networks, and conditions as they were last made."""
+    weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
+    # A condition whose images lie on disk names their checksum; the others' is the test set's.
+    made = {
+        name: (source, version, data or manifest["data"])
+        for name, (source, version, data) in manifest["conditions"].items()
+    }
+    helpers = {name: facts.get("helper", "") for name, facts in manifest["subjects"].items()}
+
+    @cache  # few are different, of many rows
+    def same(suite: str, name: str, level: float | None, *how: Any) -> bool:
+        return made.get(condition_id(suite, name, level)) == how
+
+    def current(subject: str, weight: str, training: str, helper: str, *condition: Any) -> bool:
+        return (
+            weights.get(subject) == weight
+            and training in (manifest["training"], "")
+            and helper in ("", helpers[subject])
+            and same(*condition)
+        )
+
+    facts = rows.assign(
+        helper=rows["helper"].fillna(""),
+        level=rows["level"].astype(object).where(rows["level"].notna(), None),
+    )
+    kept = list(map(current, *(facts[name].tolist() for name in (*NETWORK, *CONDITION))))
+    return meaningful(rows[np.array(kept, dtype=bool)], manifest)
+
+
+def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
+    """Keep the cells with `limit` test images; None takes all images, else the most there are."""
+    if limit is None and rows["limit"].isna().any():
+        return rows[rows["limit"].isna()]
+    chosen = rows["limit"].max() if limit is None else limit
+    return rows[(rows["limit"] == chosen).fillna(False)]

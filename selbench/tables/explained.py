@@ -1,0 +1,129 @@
+"""What explains robustness, of the measurements that can be compared with each other."""
+
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+
+from corruptions import CORRUPTIONS
+from selbench.metrics import READ, Metric, Readable
+from selbench.suites.corrupted import CORRUPTED
+from selbench.suites.index import MISSED
+from selbench.tables.columns import COLUMNS
+from selbench.tables.means import cells, common, mean, pooled
+
+REPRESENTATION = ("dimensionality", "representation", "representation-maps")
+SHOWN = ("level", "subject", "source", "value")
+LAYERED = (*REPRESENTATION, "selectivity", "gradients", "elasticity")
+
+
+def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the columns that are means of other measurements than accuracies, by networks."""
+    whole = rows.loc[rows["layer"].isna() & (rows["metric"] != "accuracy"), [*READ, *SHOWN]]
+    whole = comparable(
+        whole.astype(dict.fromkeys([*READ, "subject", "source"], object)), extra, only
+    )
+    whole = whole.assign(suite=whole["suite"].str.removesuffix("-maps"))
+    whole = whole[~whole["suite"].isin(CORRUPTED) | whole["condition"].isin(_counted(extra, only))]
+    readable = Readable(whole)
+    parts = {
+        name: (metric, readable.chosen(metric.reads))
+        for name, metric in COLUMNS.items()
+        if metric.reads.metric != "accuracy" and metric.average in ("mean", "pooled")
+    }
+    columns = {name: _mean(*part) for name, part in parts.items() if len(part[1])}
+    return pd.DataFrame(columns).rename_axis("subject")
+
+
+def _mean(metric: Metric, chosen: pd.DataFrame) -> pd.Series:
+    """Return a metric of each network; of conditions that are not named, those that all have."""
+    if len({*zip(chosen["condition"], chosen["level"].fillna(-1), strict=True)}) == 1:
+        lone: pd.Series = chosen.set_index("subject")["value"]
+        return lone  # as most are
+    if metric.average == "pooled":
+        return pooled(chosen)
+    table = cells(chosen)
+    return mean(table if metric.reads.conditions else common(table))
+
+
+def _counted(extra: bool, only: Sequence[str]) -> list[str]:
+    return list(only) or [
+        name for name, each in CORRUPTIONS.items() if not (each.bar or (each.extra and not extra))
+    ]
+
+
+def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the measurements whose representations were looked at alike, under like corruptions.
+
+    Of units or of flattened maps, and of the layers that `dimensionality` looked at last; under
+    the corruptions and severities that all networks have in common.
+
+    Args:
+        rows: current measurements.
+        extra: count the four extra corruptions in.
+        only: corruptions to count; none for all.
+    """
+    representation = rows["suite"].isin(REPRESENTATION).to_numpy()
+    if not representation.any():
+        return rows
+    chosen = ~representation
+    chosen[representation] = _alike(rows[representation], set(_counted(extra, only)))
+    found: pd.DataFrame = rows[chosen]
+    return found
+
+
+def _alike(rows: pd.DataFrame, counted: Collection[str]) -> list[bool]:
+    """Say which measurements of representations can be compared."""
+    looks = rows["source"].map({source: look(source) for source in rows["source"].unique()})
+    clean = looks[rows["suite"] == "dimensionality"]
+    wanted = clean.iloc[0] if len(clean) else looks.min()
+    cells = [
+        (condition, None if pd.isna(level) else level)
+        for condition, level in zip(rows["condition"], rows["level"], strict=True)
+    ]
+    having: dict[tuple[str, float | None], set[str]] = {}
+    for cell, own, subject in zip(cells, looks, rows["subject"], strict=True):
+        if own == wanted and cell[0] in counted and cell[1] is not None:
+            having.setdefault(cell, set()).add(subject)
+    networks = set[str]().union(*having.values())
+    return [
+        own == wanted and (cell[1] is None or having.get(cell) == networks)
+        for cell, own in zip(cells, looks, strict=True)
+    ]
+
+
+def look(source: str) -> str:
+    """Return how networks were looked at, which stands in the source after where images come from.
+
+    Such as "layers layer3" or "flattened maps"; "" for the units of all ReLUs.
+    """
+    return source.partition("; ")[2]
+
+
+def looks_of(rows: pd.DataFrame) -> list[str]:
+    """Say of every suite what it looked at, if that is not the units of all ReLUs."""
+    asked = ["suite", "source", "condition", "level", "subject"]
+    layered = comparable(rows.loc[rows["suite"].isin(LAYERED), asked].drop_duplicates())
+    layered = layered.drop_duplicates(["suite", "source"])
+    marks = layered["source"].map(look).str.split("; ").map(_unusual)
+    pairs = sorted(set(zip(layered["suite"], marks, strict=True)))
+    return [f"{suite} of {mark}" for suite, mark in pairs if mark]
+
+
+def _unusual(marks: list[str]) -> str:
+    return ", ".join(mark for mark in marks if mark not in ("", "probes", "exact"))
+
+
+def partly(rows: pd.DataFrame) -> dict[str, str]:
+    """Say of each network whose index covers a part of its activations, which part.
+
+    Such as {"mixed": "14 of 34 activations, not hardswish"}.
+    """
+    index = rows[(rows["suite"] == "selectivity") & (rows["condition"] == "clean")]
+    missed = index[index["metric"].str.startswith(MISSED)]
+    layers = index[index["metric"] == "selectivity_index"].groupby("subject")["layer"].max()
+    found = {}
+    for subject, own in missed.groupby("subject"):
+        calls, known = int(own["value"].sum()), int(layers[subject])
+        kinds = ", ".join(own["metric"].str.removeprefix(MISSED))
+        found[str(subject)] = f"{known} of {known + calls} activations, not {kinds}"
+    return found

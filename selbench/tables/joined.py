@@ -1,0 +1,168 @@
+"""Studies side by side: their measurements in one table, and what forbids it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from selbench._kit.errors import SelbenchError
+from selbench.store import StudyStore, condition_id
+from selbench.store.findings import Finding, whole_name
+from selbench.store.tidy import plain_text
+from selbench.study import exactly
+from selbench.tables.current import command, current_rows, images_taken
+from selbench.tables.published import published
+from selbench.tables.spoilt import findings_of, withheld
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Measurements that one table compares.
+
+    Attributes:
+        title: the studies' names.
+        rows: current measurements, with the columns study; row, as the table calls it; name, as
+            `--reference` calls it; and own, the network's name in its study. `subject` tells
+            networks apart.
+        where: the folders that they come from.
+        diverged: networks that diverged in training.
+        findings: of the probe, by the names of networks.
+        withheld: columns that lack numbers since a finding makes them meaningless.
+        stores: of the studies, by the names that rows have.
+        runs: the commands that add to them.
+        images: the test images that accuracies are over; None for all.
+        published: the places of published numbers among them, which have no store.
+    """
+
+    title: str
+    rows: pd.DataFrame
+    where: str = ""
+    diverged: tuple[str, ...] = ()
+    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
+    stores: tuple[tuple[str, StudyStore], ...] = ()
+    runs: tuple[str, ...] = ()
+    images: frozenset[int] | None = None
+    published: tuple[str, ...] = ()
+
+
+def compared(
+    stores: Sequence[StudyStore], limit: int | None = None, places: Sequence[str] = ()
+) -> Compared:
+    """Return the measurements of one study, or of several that can be compared.
+
+    In several, a row is called as a brought network, or "alpha=0"; after the study's name,
+    "digits: alpha=0", where two studies have such a network, and where two have alphas.
+
+    Args:
+        stores: of the studies, one or more; none where there are places.
+        limit: of how many test images; None takes the most that each has.
+        places: of published numbers, such as "published:cifar10-c".
+
+    Raises:
+        SelbenchError: where studies were not tested on the same images, on as many, or under
+            conditions that were made alike; it names two that differ. As `current_rows`, too.
+    """
+    tables = [current_rows(store, limit) for store in stores]
+    check_alike(stores, tables)
+    names = _names(stores)
+    titles = [*names, *places]
+    every = [*tables, *map(published, places)]
+    marked = [labelled(table, name) for table, name in zip(every, titles, strict=True)]
+    joined = marked[0] if len(marked) == 1 else _told_apart(pd.concat(marked, ignore_index=True))
+    return Compared(
+        " + ".join(titles),
+        joined,
+        " and ".join(str(store.folder) for store in stores),
+        _diverged(stores, names),
+        findings_of(stores, names),
+        frozenset().union(*(withheld(store.manifest()) for store in stores)),
+        tuple(zip(names, stores, strict=True)),
+        tuple(
+            command(store, images_taken(table)) for store, table in zip(stores, tables, strict=True)
+        ),
+        published=tuple(places),
+    )
+
+
+def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
+    """Return measurements of one study with the columns that `Compared` adds."""
+    known = {name: whole_name(name) for name in rows["subject"].unique()}
+    whole = rows["subject"].map(known)  # draws of a random network are one row
+    written = {alpha: exactly(alpha) for alpha in rows["alpha"].dropna().unique().tolist()}
+    alphas = rows["alpha"].map(written)
+    trained = rows["alpha"].notna()
+    with plain_text():
+        return rows.assign(
+            study=study,
+            own=rows["subject"],
+            row=whole.where(~trained, alphas),
+            name=whole.where(~trained, "alpha=" + alphas.astype(object).fillna("")),
+        )
+
+
+def check_alike(stores: Sequence[StudyStore], tables: Sequence[pd.DataFrame]) -> None:
+    """Refuse studies whose numbers are of other images, or of conditions made otherwise."""
+    made: dict[str, tuple[StudyStore, tuple[str, int, str]]] = {}
+    for store, table in zip(stores, tables, strict=True):
+        _check_images(stores[0], store, tables[0], table)
+        facts = table.drop_duplicates(["suite", "condition", "level"])
+        columns = ["suite", "condition", "level", "source", "version", "data"]
+        for suite, condition, level, *how in facts[columns].itertuples(index=False):
+            name = condition_id(suite, condition, None if pd.isna(level) else level)
+            other, before = made.setdefault(name, (store, tuple(how)))
+            if before != tuple(how):
+                difference = f"{name} differs ({_how(before)}, and {_how(tuple(how))})"
+                raise _unlike(other, store, difference, "run one of them again as the other was")
+
+
+def _check_images(
+    one: StudyStore, other: StudyStore, first: pd.DataFrame, then: pd.DataFrame
+) -> None:
+    data = [store.manifest()["data"] for store in (one, other)]
+    if data[0] != data[1]:
+        difference = f"their test images differ (checksums {data[0]} and {data[1]})"
+        raise _unlike(one, other, difference, "join studies of the same images")
+    counts = [images_taken(table) or "all" for table in (first, then)]
+    if counts[0] != counts[1]:
+        difference = f"they took different numbers of test images ({counts[0]} and {counts[1]})"
+        raise _unlike(one, other, difference, "choose one that both have with --limit")
+
+
+def _how(facts: tuple[str, int, str]) -> str:
+    source, version, data = facts
+    return f"{source} in version {version} of images {data}"
+
+
+def _unlike(one: StudyStore, other: StudyStore, difference: str, advice: str) -> SelbenchError:
+    return SelbenchError(
+        f"{one.folder} and {other.folder} cannot stand in one table: {difference}; {advice}"
+    )
+
+
+def _names(stores: Sequence[StudyStore]) -> list[str]:
+    """Return the studies' names; the folders of those of one name."""
+    names = [store.study for store in stores]
+    return [
+        name if names.count(name) == 1 else str(store.folder)
+        for name, store in zip(names, stores, strict=True)
+    ]
+
+
+def _told_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Name networks after their study: where another has such a row, or has alphas too."""
+    alone = rows.groupby("name")["study"].transform("nunique") == 1
+    trained = rows["alpha"].notna()
+    if rows.loc[trained, "study"].nunique() > 1:
+        alone &= ~trained
+    name = rows["name"].where(alone, rows["study"] + ": " + rows["name"])
+    return rows.assign(name=name, row=name, subject=rows["study"] + ": " + rows["own"])
+
+
+def _diverged(stores: Sequence[StudyStore], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(
+        subject if len(stores) == 1 else f"{name}: {subject}"
+        for name, store in zip(names, stores, strict=True)
+        for subject, facts in store.manifest()["subjects"].items()
+        if facts.get("diverged")
+    )

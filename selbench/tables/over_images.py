@@ -1,0 +1,101 @@
+"""Intervals over test images, for rows of one network, which has none over seeds."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from selbench._kit.errors import MissingOutcomesError
+from selbench.statistics.intervals import crossed_interval
+from selbench.store import CELL, StudyStore
+from selbench.store.findings import whole_name
+from selbench.tables.accuracies import Plan, averaged, ids
+from selbench.tables.joined import Compared
+from selbench.tables.published import half_widths_of
+
+
+def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFrame:
+    """Return half widths of 95 % intervals over images: networks by columns of accuracies.
+
+    Of a random network they are over its draws, too.
+
+    An image counts with the share of conditions under which the network has it right. Intervals are
+    not symmetric near 0 and 1; the farther end counts. NaN where outcomes were not kept, as in a
+    folder of results alone.
+
+    Args:
+        found: what is compared.
+        lone: networks whose row is theirs alone.
+        plan: what columns average.
+    """
+    rows = found.rows[found.rows["subject"].isin(lone)]
+    tables = []
+    for study, store in found.stores:
+        part = rows[(rows["study"] == study) & (rows["metric"] == "accuracy")]
+        if len(part):
+            tables += [_of_networks(store, part, plan, found.images)]
+    foreign = rows[rows["study"].isin(found.published)]
+    tables += [half_widths_of(foreign, plan)] if len(foreign) else []
+    return pd.concat(tables) if tables else pd.DataFrame(dtype=float)
+
+
+def _of_networks(
+    store: StudyStore, rows: pd.DataFrame, plan: Plan, images: frozenset[int] | None
+) -> pd.DataFrame:
+    shares: dict[str, dict[str, pd.DataFrame]] = {}  # by network, of each of its draws
+    for subject, table in images_right(store, rows).items():
+        counted = table if images is None else table[sorted(images)]
+        shares.setdefault(whole_name(subject), {})[subject] = averaged(counted, plan)
+    halves = {
+        subject: pd.Series({name: _half([part[name] for part in own.values()]) for name in share})
+        for own in shares.values()
+        for subject, share in own.items()
+    }
+    return pd.DataFrame(halves, dtype=float).T
+
+
+def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return of each network what it has right, 0 or 1: ids of conditions by images.
+
+    Nothing where outcomes were not kept. `rows` are of accuracies, of one study.
+    """
+    cells = store.cells()
+    keys = dict(zip(_facts(cells), cells["key"], strict=True))
+    found = map(keys.get, _facts(rows.assign(subject=rows["own"])))
+    known = {
+        key: (name, str(network))
+        for key, name, network in zip(found, ids(rows), rows["subject"], strict=True)
+        if key is not None
+    }
+    if not known:
+        return {}
+    try:
+        outcomes = store.outcomes(set(known)).to_pandas()
+    except MissingOutcomesError:  # they were deleted, which takes nothing but intervals away
+        return {}
+    right = (outcomes["prediction"] == outcomes["label"]).astype(float)
+    places = [known[key] for key in outcomes["key"]]
+    table = pd.DataFrame(places, columns=["id", "network"]).assign(
+        example=outcomes["example"], correct=right
+    )
+    return {
+        str(network): part.pivot(index="id", columns="example", values="correct")
+        for network, part in table.groupby("network")
+    }
+
+
+def _facts(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Return what tells cells apart; None for what is missing."""
+    columns = (cells[name].astype(object) for name in CELL)
+    return list(zip(*(each.where(each.notna(), None) for each in columns), strict=True))
+
+
+def _half(draws: Sequence["pd.Series[float]"]) -> float:
+    values = np.stack([each.to_numpy() for each in draws])
+    values = values[:, ~np.isnan(values).all(axis=0)]  # images that other conditions alone have
+    if np.isnan(values).any() or values.shape[1] < 2:
+        return math.nan
+    found = crossed_interval(values)
+    return max(found.high - found.value, found.value - found.low)

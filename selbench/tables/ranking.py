@@ -1,0 +1,91 @@
+"""Leaderboards with chosen columns, in an order that says no more than their intervals allow."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from selbench._kit.errors import SelbenchError, UnmeasuredError, unknown
+from selbench.tables.columns import (
+    COLUMNS,
+    COVERED,
+    INDEX,
+    MASKING,
+    attacked,
+    columns_of,
+)
+from selbench.tables.lines import RANK
+from selbench.tables.relative import RELATIVE
+from selbench.tables.spoilt import FINDINGS
+from selbench.tables.table import FACTS, Leaderboard
+
+
+def arranged(
+    board: Leaderboard, columns: Sequence[str] | None = None, sort: str | None = None
+) -> Leaderboard:
+    """Return a leaderboard with the chosen columns, best rows first.
+
+    With `sort`, a column "rank" says how many rows are surely better, plus one: those whose 95 %
+    intervals lie wholly on the better side. A row without an interval is surely worse than none.
+    Where neither more nor less of a quantity is better, the largest come first. Flags of masked
+    gradients stay beside what attacks leave.
+
+    Args:
+        board: as derived.
+        columns: names of `COLUMNS`; None for all.
+        sort: the column to sort by; None for the order of the alphas.
+
+    Raises:
+        SelbenchError: for an unknown column.
+        UnmeasuredError: for one that there are no numbers for; it says how to make some.
+    """
+    table = board.table
+    columns = tuple(dict.fromkeys(columns or ()))
+    wanted = tuple(dict.fromkeys([*columns, *([sort] if sort else [])]))
+    for name in wanted:
+        _check(board, name)
+    if sort:
+        sign = COLUMNS[sort].better or 1
+        order = (-sign * table[sort]).argsort(kind="stable")  # missing ones last
+        table = table.iloc[order].reset_index(drop=True)
+        table.insert(1, RANK, _ranks(sign * table[sort], table[f"{sort}_interval"]))
+    if columns:
+        shown = [part for name in columns for part in (name, f"{name}_interval", f"{name}_n")]
+        facts = [name for name in ("study", RANK, *FACTS[1:]) if name in table]
+        flags = [MASKING] if any(attacked(COLUMNS[name]) for name in columns) else []
+        flags += [COVERED] if COVERED in table and INDEX & {*columns} else []
+        flags += [FINDINGS] if FINDINGS in table else []
+        table = table[[*facts, *shown, *flags]]
+    notes = {name: text for name, text in board.notes.items() if name in table}
+    return replace(board, table=table, columns=columns, notes=notes, sort=sort or "")
+
+
+def _check(board: Leaderboard, name: str) -> None:
+    if name not in columns_of(board.table):
+        raise _unknown(name)
+    if name in board.withheld or board.table[name].notna().any():
+        return
+    if name in RELATIVE and board.table["mca"].notna().any():
+        raise UnmeasuredError(
+            f"{board.study} has no numbers for the column {name}, which needs a reference that "
+            "makes errors; name a row with --reference"
+        )
+    way = " and ".join(f"`{run} --suite {COLUMNS[name].suite}`" for run in board.runs)
+    hint = f"make some with {way}" if way else "`selbench list` shows the suites that make some"
+    raise UnmeasuredError(f"{board.study} has no numbers for the column {name}; {hint}")
+
+
+def _unknown(name: str) -> SelbenchError:
+    """Say that there is no such column; headings lead to names, too."""
+    headings = {column.heading.removesuffix(" %").lower(): key for key, column in COLUMNS.items()}
+    near = headings.get(name.removesuffix(" %").lower())
+    if near:
+        return SelbenchError(f"unknown column {name!r}; did you mean {near!r}?")
+    return unknown("column", name, COLUMNS)
+
+
+def _ranks(values: pd.Series, halves: pd.Series) -> pd.Series:
+    """Return one more than the number of rows that lie wholly above each; NaN where missing."""
+    low, high = values - halves, values + halves
+    above = [(low > own).sum() for own in high]
+    return pd.Series(above, values.index).add(1).where(values.notna()).astype("Int64")

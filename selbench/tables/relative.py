@@ -1,0 +1,153 @@
+"""Errors under corruptions relative to those of a reference network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from selbench._kit.errors import SelbenchError, unknown
+from selbench.tables.current import data_name
+from selbench.tables.joined import Compared
+from selbench.tables.published import ALEXNET, ALEXNET_PLACE, benchmark_of
+
+RELATIVE = ("mce", "relative_mce")  # the columns that are computed here
+REFERENCE = 0.0  # the alpha that errors are relative to, unless another row is named
+ROUNDING = 1e-12  # of errors
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The row that errors are relative to.
+
+    Attributes:
+        name: of the row.
+        networks: those of the row that were tested under corruptions, by their names.
+        seeded: whether it has a network for each seed; networks of the same study are then compared
+            with that of their own seed, since those share their first weights.
+        errors: published ones, by corruption, of a reference that was not measured here.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    seeded: bool
+    errors: "pd.Series[float] | None" = None
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Columns of errors relative to a reference.
+
+    Attributes:
+        columns: mce and relative_mce of each network; NaN without a reference.
+        reference: the row that they are relative to; None where there is none.
+        left_out: by column, the corruptions on which the reference has nothing to divide by.
+    """
+
+    columns: dict[str, "pd.Series[float]"]
+    reference: Reference | None = None
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+def relative_errors(errors: pd.DataFrame, networks: pd.DataFrame, name: str | None) -> Relative:
+    """Return errors relative to those of the row called `name`, averaged over corruptions.
+
+    Args:
+        errors: corruptions by the networks that were tested, mean over severities.
+        networks: every network's study, name, alpha, seed and clean accuracy.
+        name: None for alpha = 0, if there is one.
+
+    Raises:
+        SelbenchError: as `find_reference`.
+    """
+    reference = find_reference(networks, list(errors.columns), name)
+    if reference is None:
+        return Relative({name: pd.Series(dtype=float) for name in RELATIVE})
+    if reference.errors is not None:
+        return _relative_to_published(reference, reference.errors, errors)
+    beyond = errors - (1 - networks.loc[errors.columns, "clean"])
+    beyond = beyond.mask(beyond.abs() < ROUNDING, 0.0)
+    columns, left_out = {}, {}
+    for column, amounts in zip(RELATIVE, (errors, beyond), strict=True):
+        columns[column] = relative_to(reference, amounts, networks).mean()
+        own = amounts[[*reference.networks]]
+        left_out[column] = list(own.index[(own <= 0).any(axis=1)])
+    return Relative(columns, reference, left_out)
+
+
+def usual_reference(found: Compared) -> str | None:
+    """Return AlexNet, as published, where all networks are of ImageNet and none is alpha = 0."""
+    foreign = {benchmark_of(place).data for place in found.published}
+    data = {data_name(store.manifest()) for _, store in found.stores} | foreign
+    alone = data == {"imagenet"} and not (found.rows["alpha"] == REFERENCE).any()
+    return ALEXNET_PLACE if alone else None
+
+
+def _relative_to_published(
+    reference: Reference, published: "pd.Series[float]", errors: pd.DataFrame
+) -> Relative:
+    """Return mCE alone: the error on clean images is published to fewer digits than it needs."""
+    both = errors.index.intersection(published.index)
+    mce = errors.loc[both].div(published[both], axis=0).mean()
+    left_out = {"mce": [name for name in errors.index if name not in both]}
+    empty: pd.Series[float] = pd.Series(dtype=float)
+    return Relative({"mce": mce, "relative_mce": empty}, reference, left_out)
+
+
+def find_reference(
+    profiles: pd.DataFrame, tested: Sequence[str], name: str | None = None
+) -> Reference | None:
+    """Return the reference: the row called `name`, or the first of alpha = 0 that was tested.
+
+    Args:
+        profiles: networks by name, alpha and seed of their rows.
+        tested: networks with accuracies under corruptions.
+        name: None takes alpha = 0, or returns None where no such network was tested;
+            `ALEXNET_PLACE` stands for AlexNet's published errors.
+
+    Raises:
+        SelbenchError: for a name that no row has, and for one that was not tested.
+    """
+    if name == ALEXNET_PLACE:
+        return Reference("AlexNet, as published (arXiv:1903.12261)", (), False, pd.Series(ALEXNET))
+    own = profiles.loc[[*tested]]
+    if name is None:
+        zero = own.loc[own["alpha"] == REFERENCE, "name"]
+        return find_reference(profiles, tested, zero.iloc[0]) if len(zero) else None
+    if name not in set(profiles["name"]):
+        raise unknown("reference", name, dict.fromkeys(profiles["name"]))
+    chosen = own[own["name"] == name]
+    if chosen.empty:
+        raise SelbenchError(
+            f"the reference {name} was not tested under these corruptions; test it with "
+            "--suite corruptions, or name another with --reference"
+        )
+    return Reference(name, tuple(chosen.index), bool(chosen["seed"].notna().all()))
+
+
+def relative_to(
+    reference: Reference, amounts: pd.DataFrame, profiles: pd.DataFrame
+) -> pd.DataFrame:
+    """Divide amounts of error, corruptions by networks, by those of the reference.
+
+    Amounts are sums, or means, over the same severities, so that severities are summed before they
+    are divided. A network without a seed, or of another study, is compared with the mean over the
+    reference's networks; one of a seed that the reference lacks has no ratio. Corruptions on which
+    an amount of the reference is not positive are left out of the result.
+
+    Hendrycks & Dietterich, 2019, arXiv:1903.12261: with their errors it is CE, with errors beyond
+    those on clean images relative CE, in shares of 1.
+    """
+    own = amounts[[*reference.networks]]
+    own = own[(own > 0).all(axis=1)]
+    studies, seeds = profiles["study"].to_dict(), profiles["seed"].dropna().to_dict()
+    home = studies[reference.networks[0]]
+    same = {seeds.get(name): name for name in reversed(reference.networks)}
+    mean = own.mean(axis=1)
+
+    def divisor(name: str) -> "pd.Series[float]":
+        if not reference.seeded or studies[name] != home or name not in seeds:
+            return mean
+        return own[same[seeds[name]]] if seeds[name] in same else mean * float("nan")
+
+    divisors = {name: divisor(name) for name in amounts.columns}
+    return amounts.loc[own.index] / pd.DataFrame(divisors, index=own.index, dtype=float)

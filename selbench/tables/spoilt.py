@@ -1,0 +1,57 @@
+"""What findings of the probe make of tables: accuracies that are no numbers, and why."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from selbench.store import ATTACKS, StudyStore
+from selbench.store.findings import Finding, findings_in, spoiling, told
+from selbench.tables.columns import COLUMNS
+
+FINDINGS = "findings"  # the column of sentences, where there are any
+
+
+def meaningful(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Leave out accuracies under attacks that a finding makes meaningless."""
+    for name, found in findings_in(manifest).items():
+        own = (rows["subject"] == name) & (rows["source"].isin(ATTACKS))
+        spoilt = [each for each in set(rows.loc[own, "condition"]) if spoiling(found, each)]
+        rows = rows[~(own & rows["condition"].isin(spoilt))]
+    return rows
+
+
+def withheld(manifest: Mapping[str, Any]) -> set[str]:
+    """Return the columns that lack a network's number since a finding makes it meaningless.
+
+    Of the attacks that were asked for.
+    """
+    every = findings_in(manifest).values()
+    asked = {
+        tuple(name.split("/")[:2])
+        for name, (source, *_) in manifest["conditions"].items()
+        if source in ATTACKS
+    }
+    spoilt = {pair for pair in asked if any(spoiling(found, pair[1]) for found in every)}
+    return {
+        name
+        for name, metric in COLUMNS.items()
+        for suite, attack in spoilt
+        if suite in metric.reads.suites and attack in metric.reads.conditions
+    }
+
+
+def findings_of(stores: Sequence[StudyStore], names: Sequence[str]) -> dict[str, Sequence[Finding]]:
+    """Return what was found of the networks of some studies, called as in one table of all."""
+    return {
+        subject if len(stores) == 1 else f"{name}: {subject}": found
+        for name, store in zip(names, stores, strict=True)
+        for subject, found in findings_in(store.manifest()).items()
+    }
+
+
+def sentences(
+    networks: Iterable[str], findings: Mapping[str, Sequence[Finding]]
+) -> tuple[str, ...]:
+    """Return what was found of some networks."""
+    return tuple(told({name: findings.get(name, ()) for name in networks}))

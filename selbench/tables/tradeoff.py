@@ -1,0 +1,83 @@
+"""The trade-off: where networks stand between corruptions and attacks, and what alpha changes."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selbench._kit.errors import UnmeasuredError
+from selbench.statistics.intervals import Difference, seed_difference
+from selbench.tables.means import cells, mean
+
+ATTACKS = ("fgsm-linf", "pgd-linf", "pgd-l2")
+REFERENCE = 0.0  # the alpha that others are compared with
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far the networks of an alpha are from those of alpha = 0, in accuracy (shares).
+
+    `difference` has an interval over seeds; it is None where an alpha has a single network, and
+    `value` is then the difference of the means alone.
+    """
+
+    alpha: float
+    quantity: str
+    value: float
+    difference: Difference | None
+
+
+def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
+    """Return each network's accuracies: subjects by clean, corrupted, adversarial, alpha, seed.
+
+    Corrupted is the mean over severities, then over the benchmark's corruptions; adversarial the
+    mean over budgets, then over FGSM and PGD (L-inf and L2). Only what all networks have counts.
+
+    Raises:
+        UnmeasuredError: where no network has all three.
+    """
+    accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
+    kinds = {
+        "corrupted": cells(accuracy[accuracy["suite"] == "corruptions"]).dropna(),
+        "adversarial": _attacked(accuracy),
+    }
+    table = rows[["subject", "alpha", "seed"]].drop_duplicates().set_index("subject")
+    clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
+    columns = {"clean": clean} | {name: mean(part).astype(float) for name, part in kinds.items()}
+    found = table.join(pd.DataFrame(columns).rename_axis("subject"))
+    found = found.dropna(subset=["clean", *kinds])
+    if found.empty:
+        what = f"the study {study} holds no networks under corruptions and attacks"
+        raise UnmeasuredError(what, "--suite", "corruptions", "--suite", "attacks")
+    return found
+
+
+def attacks(rows: pd.DataFrame) -> str:
+    """Name what `positions` averages as adversarial: "FGSM and PGD", or "FGSM"."""
+    accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
+    common = _attacked(accuracy).index.get_level_values("condition")
+    return " and ".join(sorted({name.partition("-")[0].upper() for name in common}))
+
+
+def _attacked(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return what all networks have under attacks: conditions and levels by networks."""
+    return cells(accuracy[accuracy["condition"].isin(ATTACKS)]).dropna()
+
+
+def changes(found: pd.DataFrame) -> list[Change]:
+    """Compare every alpha with alpha = 0, by clean, corrupted and adversarial accuracy.
+
+    Differences are unpaired, as those of claims: networks of one seed are hardly alike.
+    """
+    own = found[found["alpha"] == REFERENCE]
+    others = sorted(set(found["alpha"].dropna()) - {REFERENCE})
+    return [
+        _change(found[found["alpha"] == alpha][name], own[name], alpha, name)
+        for alpha in (others if len(own) else [])
+        for name in ("clean", "corrupted", "adversarial")
+    ]
+
+
+def _change(values: pd.Series, own: pd.Series, alpha: float, name: str) -> Change:
+    several = min(len(values), len(own)) > 1
+    found = seed_difference(values.tolist(), own.tolist()) if several else None
+    return Change(alpha, name, float(values.mean() - own.mean()), found)

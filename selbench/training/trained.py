@@ -1,0 +1,342 @@
+"""Train one network or take it from the cache; an interrupted training resumes."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from selbench._kit.device import describe, versions
+from selbench._kit.errors import UNLIKE, SelbenchError
+from selbench._kit.files import (
+    fingerprint,
+    home,
+    read_json,
+    replacing,
+    sealed,
+    unsealed,
+    write_json,
+)
+from selbench._kit.locks import BusyError, Holder, Locks
+from selbench._kit.progress import Step, quiet
+from selbench._kit.randomness import dice, seeded
+from selbench.datasets import Dataset, Split, split_validation
+from selbench.models import build_model, read_state
+from selbench.store import check_curves
+from selbench.study import Recipe, Study
+from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, train
+
+WEIGHTS, MANIFEST, CHECKPOINT = "weights.safetensors", "manifest.json", "checkpoint.pt"
+FACTS = {
+    *("study", "training", "alpha", "seed", "device", "versions"),
+    *("weights", "best_epoch", "diverged", "seconds", "curves"),
+}
+
+
+@dataclass(frozen=True)
+class TrainedFiles:
+    """A network of the cache: where its weights lie, and the manifest of its training."""
+
+    weights: Path
+    manifest: dict[str, Any]
+
+
+def training_key(study: Study, dataset: Dataset) -> str:
+    """Fingerprint everything that a trained network depends on, alpha and seed apart."""
+    return fingerprint(
+        {
+            "version": TRAINING_VERSION,
+            "images": dataset.train.checksum,
+            "validation": study.dataset.validation,
+            "model": study.model.model_dump(mode="json"),
+            "recipe": study.recipe.model_dump(mode="json"),
+        }
+    )
+
+
+def train_and_validation(study: Study, dataset: Dataset, seed: int) -> tuple[Split, Split]:
+    """Return the images that networks of a seed are trained on, and those held out of it."""
+    return split_validation(dataset.train, study.dataset.validation, seeded("validation", seed))
+
+
+def train_or_find(
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    device: torch.device,
+    step: Step = quiet,
+    wait: bool = True,
+) -> TrainedFiles:
+    """Return the study's network for `alpha` and `seed`, trained now unless the cache holds it.
+
+    `step` is called with the number of epochs done, `recipe.epochs` in all. While another process
+    trains the network, it is waited for; or, with `wait` false, `BusyError` is raised.
+
+    Weights are those of the epoch with the best validation accuracy, the latest one where several
+    are equal (the papers do not say which).
+    """
+    training = training_key(study, dataset)
+    folder = _folder(training, alpha, seed)
+    done = 0
+
+    def waits(holder: Holder) -> None:
+        if not wait:
+            raise BusyError
+        step(0, f"waits for {holder}, which trains alpha={alpha:g} seed={seed}")
+
+    if not _intact(folder):
+        with Locks(home() / "locks").holding(folder.name, waits):
+            if not _intact(folder):
+                done = _train_to_end(folder, training, study, dataset, alpha, seed, device, step)
+    step(study.recipe.epochs - done)  # found in the cache, or diverged before the last epoch
+    return _read(folder)
+
+
+def find(study: Study, dataset: Dataset, alpha: float, seed: int) -> TrainedFiles | None:
+    """Return the study's network for `alpha` and `seed` if the cache holds it."""
+    folder = _folder(training_key(study, dataset), alpha, seed)
+    return _read(folder) if _intact(folder) else None
+
+
+def adopt(
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    weights: bytes,
+    manifest: dict[str, Any],
+) -> None:
+    """Take into the cache what was trained elsewhere: the content of its file, and its manifest."""
+    folder = _folder(training_key(study, dataset), alpha, seed)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    with replacing(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(weights)
+    write_json(folder / MANIFEST, sealed(manifest))
+
+
+def _folder(training: str, alpha: float, seed: int) -> Path:
+    return home() / "weights" / fingerprint([training, alpha, seed])
+
+
+def _read(folder: Path) -> TrainedFiles:
+    return TrainedFiles(folder / WEIGHTS, _manifest(folder))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a trained network; SelbenchError or ValueError for a damaged one."""
+    content = unsealed(read_json(folder / MANIFEST))
+    check_curves(content.get("curves"))
+    if not {"weights", "diverged"} <= {*content} <= FACTS:
+        raise ValueError("it lacks facts, or has others")
+    return content
+
+
+@dataclass
+class _Session:
+    """A training under way, as kept in its checkpoint after every epoch."""
+
+    path: Path
+    model: nn.Module
+    optimizer: SGD
+    epochs: list[Epoch]
+    best: dict[str, Tensor]
+    best_epoch: int
+    seconds: float
+
+    @classmethod
+    def start(cls, folder: Path, model: nn.Module, recipe: Recipe) -> "_Session":
+        """Begin anew, or where the checkpoint in `folder` ends; a damaged one is passed over."""
+        session = cls(folder / CHECKPOINT, model, make_optimizer(model, recipe), [], {}, 0, 0.0)
+        try:
+            kept = torch.load(_unpacked(session.path), map_location="cpu", weights_only=True)
+        except Exception:  # the unpickler raises whatever the bytes provoke
+            return session
+        model.load_state_dict(kept["model"])
+        session.optimizer.load_state_dict(kept["optimizer"])
+        session.epochs = [Epoch(**epoch) for epoch in kept["epochs"]]
+        session.best, session.best_epoch, session.seconds = (
+            kept["best"],
+            kept["best_epoch"],
+            kept["seconds"],
+        )
+        return session
+
+    @property
+    def best_accuracy(self) -> float:
+        """Validation accuracy of the epoch whose weights are kept; 0 before the first."""
+        return max((epoch.accuracy for epoch in self.epochs), default=0.0)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last epoch's loss was not finite, which ends a training."""
+        return bool(self.epochs) and not math.isfinite(self.epochs[-1].cross_entropy)
+
+    def keep(self) -> None:
+        """Write the checkpoint."""
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+        }
+        packed = BytesIO()
+        torch.save(content, packed)
+        digest = hashlib.sha256(packed.getbuffer()).hexdigest()
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            file.write(f"{digest}\n".encode())
+            file.write(packed.getbuffer())  # torch.save would not say that a disk is full
+
+
+def _unpacked(path: Path) -> BytesIO:
+    """Return the content of a checkpoint; `ValueError` for another than was written."""
+    digest, _, packed = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(packed).hexdigest().encode() != digest:
+        raise ValueError(UNLIKE)
+    return BytesIO(packed)
+
+
+def _train_to_end(
+    folder: Path,
+    training: str,
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    device: torch.device,
+    step: Step,
+) -> int:
+    """Begin a training or go on with one, and keep what comes of it; return how many epochs."""
+    model = untrained(study, dataset, seed).to(device)
+    session = _Session.start(folder, model, study.recipe)
+    step(len(session.epochs))
+    if not session.diverged:
+        _train(session, study, dataset, alpha, seed, device, step)
+    facts = {"study": study.name, "training": training, "alpha": alpha, "seed": seed}
+    _finish(session, folder, facts | {"device": describe(device), "versions": versions()})
+    return len(session.epochs)
+
+
+def _train(
+    session: _Session,
+    study: Study,
+    dataset: Dataset,
+    alpha: float,
+    seed: int,
+    device: torch.device,
+    step: Step,
+) -> None:
+    """Train to the end, keeping a checkpoint after every epoch."""
+    rest, validation = train_and_validation(study, dataset, seed)
+    began = time.perf_counter() - session.seconds
+    for epoch in train(
+        session.model,
+        session.optimizer,
+        rest.to(device),
+        validation.to(device),
+        study.recipe,
+        alpha=alpha,
+        seed=seed,
+        first_epoch=len(session.epochs) + 1,
+    ):
+        finite = math.isfinite(epoch.cross_entropy)
+        if epoch.accuracy >= session.best_accuracy and (finite or not session.best):
+            contiguous = torch.contiguous_format  # safetensors takes no other
+            session.best = {
+                name: tensor.cpu().clone(memory_format=contiguous)
+                for name, tensor in session.model.state_dict().items()
+            }
+            session.best_epoch = epoch.number
+        session.epochs.append(epoch)
+        session.seconds = time.perf_counter() - began
+        session.keep()
+        step(1, f"alpha={alpha:g} seed={seed}: validation accuracy {epoch.accuracy:.1%}")
+
+
+def _intact(folder: Path) -> bool:
+    """Say whether a trained network lies in `folder`, with the weights its manifest vouches for."""
+    try:
+        return bool(_manifest(folder)["weights"] == weights_hash(read_state(folder / WEIGHTS)))
+    except (OSError, SelbenchError, ValueError, TypeError):
+        return False
+
+
+def flaws(folder: Path) -> Iterator[tuple[Path, str, tuple[Path, ...], bool]]:
+    """Yield what is wrong with the files of a trained network, or of one under way.
+
+    Each flaw is the file, what is wrong, what is to be removed, and whether that is harmless.
+    """
+    weights, manifest, checkpoint = (folder / name for name in (WEIGHTS, MANIFEST, CHECKPOINT))
+    if checkpoint.is_file():
+        try:
+            _unpacked(checkpoint)
+        except ValueError as problem:
+            yield checkpoint, f"{problem}; its training begins again", (checkpoint,), False
+    if manifest.is_file() and not _intact(folder):
+        try:
+            _manifest(folder)
+            yield weights, UNLIKE, (manifest, weights), False
+        except (SelbenchError, ValueError, TypeError) as problem:
+            reason = getattr(problem, "reason", "") or str(problem)
+            yield manifest, f"it is damaged ({reason})", (manifest, weights), False
+    elif weights.is_file() and not (manifest.is_file() or checkpoint.is_file()):
+        yield weights, "a run was cut off before it wrote the manifest", (weights,), True
+
+
+def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
+    """Write the best weights, then the manifest that vouches for them; drop the checkpoint."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # of other weights, which were damaged
+    with replacing(folder / WEIGHTS) as temporary:
+        safetensors.torch.save_file(session.best, temporary)
+    curves = [asdict(epoch) for epoch in session.epochs]
+    for epoch in curves:  # JSON has no infinity; None stands for a loss that was not finite
+        epoch |= {
+            k: None for k, v in epoch.items() if isinstance(v, float) and not math.isfinite(v)
+        }
+    manifest = facts | {
+        "weights": weights_hash(session.best),
+        "best_epoch": session.best_epoch,
+        "diverged": session.diverged,
+        "seconds": round(session.seconds, 3),
+        "curves": curves,
+    }
+    write_json(folder / MANIFEST, sealed(manifest))
+    session.path.unlink(missing_ok=True)
+
+
+def untrained(study: Study, dataset: Dataset, seed: int) -> nn.Module:
+    """Build the study's network with first weights that depend on the seed alone, not on alpha."""
+    with dice(seeded("weights", seed).initial_seed()):
+        return build_model(study.model, len(dataset.classes), dataset.moments)
+
+
+def weights_hash(state: dict[str, Tensor]) -> str:
+    """Identify a network by its parameters and buffers."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        for tensor in _tensors(state[name]):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors of an entry: of a quantised one its numbers, their scale and zero."""
+    if isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, Tensor) and value.is_quantized:
+        yield value.int_repr().cpu().contiguous()
+        yield value.dequantize().cpu().contiguous()
+    elif isinstance(value, Tensor):
+        yield value.cpu().contiguous()
