@@ -14,7 +14,7 @@ from selbench.commands.options import NetworkOptions, expanded, parse_channels, 
 
 if TYPE_CHECKING:
     from selbench._engine import Engine
-    from selbench.networks import NetworkSpec
+    from selbench.networks.described import NetworkSpec
     from selbench.networks.network import Network
     from selbench.session import Session
     from selbench.study import Study
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
     """Return which study is meant: the one named, a data set's, or the digits'."""
-    from selbench.networks import adhoc_study
+    from selbench.networks.adhoc import adhoc_study
 
     if options.dataset is None:
         return name or "digits"
@@ -40,7 +40,7 @@ def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
 
 def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
     """Return the networks that the user brings, in the order of the command line."""
-    from selbench.networks import NetworkSpec, pair
+    from selbench.networks.described import NetworkSpec, pair
     from selbench.study import count_of
 
     if options.trained and options.brings:
