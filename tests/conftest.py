@@ -30,7 +30,7 @@ PACKAGES = ("selbench", "corruptions")
 
 def modules_with_shapes():
     """List the modules of both packages whose annotations have shapes; importing none of them."""
-    shapes = re.compile(r"jaxtyping|selbench\.types")
+    shapes = re.compile(r"jaxtyping|selbench\._kit\.types")
     roots = [Path(*find_spec(name).submodule_search_locations) for name in PACKAGES]
     return [
         ".".join(file.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -333,6 +333,35 @@ def quick_weights(monkeypatch):
 
     for name in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"):
         monkeypatch.setattr(torch.nn.init, name, fill)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Return a function that installs a package with a plugin, for one test."""
+    from corruptions import registry as entered
+    from selbench._kit import plugins
+    from selbench.datasets import DATASETS
+    from selbench.figures import FIGURES
+    from selbench.models import MODELS
+    from selbench.suites import METRICS, SUITES
+
+    known = dict(entered._registered)
+    for registry in (MODELS, DATASETS, SUITES, METRICS, FIGURES):
+        monkeypatch.setattr(registry, "_functions", dict(registry._functions))
+    monkeypatch.setattr(plugins, "_seen", set())
+
+    def install(name, source):
+        site = tmp_path / f"site-{name}"
+        about = site / f"{name}-1.0.dist-info"
+        about.mkdir(parents=True)
+        (site / f"{name}.py").write_text(source)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(f"[selbench.plugins]\nmore = {name}\n")
+        monkeypatch.syspath_prepend(site)
+
+    yield install
+    entered._registered.clear()
+    entered._registered.update(known)
 
 
 @pytest.fixture

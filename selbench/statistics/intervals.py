@@ -4,7 +4,7 @@ Networks (seeds) and examples are both drawn from what a claim is about, so an i
 further networks on further examples only if it counts both. Three to five seeds are too few to
 resample: the percentile bootstrap over seeds covers 44 to 78 % instead of 95 %, and 87 to 97 % over
 seeds and examples. Student's t with variance components stands here instead; it needs no random
-numbers, and tests/test_stats_coverage.py simulates what it covers.
+numbers, and tests/statistics/test_stats_coverage.py simulates what it covers.
 """
 
 import math

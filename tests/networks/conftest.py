@@ -3,13 +3,6 @@
 import pytest
 import torch
 
-from corruptions import registry as entered
-from selbench._kit import plugins
-from selbench.datasets import DATASETS
-from selbench.figures import FIGURES
-from selbench.models import MODELS
-from selbench.suites import METRICS, SUITES
-
 FACTORIES = """\
 import torch
 from torch import nn
@@ -137,25 +130,3 @@ def evil():
         return path
 
     return write
-
-
-@pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """Return a function that installs a package with a plugin, for one test."""
-    known = dict(entered._registered)
-    for registry in (MODELS, DATASETS, SUITES, METRICS, FIGURES):
-        monkeypatch.setattr(registry, "_functions", dict(registry._functions))
-    monkeypatch.setattr(plugins, "_seen", set())
-
-    def install(name, source):
-        site = tmp_path / f"site-{name}"
-        about = site / f"{name}-1.0.dist-info"
-        about.mkdir(parents=True)
-        (site / f"{name}.py").write_text(source)
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (about / "entry_points.txt").write_text(f"[selbench.plugins]\nmore = {name}\n")
-        monkeypatch.syspath_prepend(site)
-
-    yield install
-    entered._registered.clear()
-    entered._registered.update(known)

@@ -1,6 +1,6 @@
 """Kill a run at random moments, give its command again, and compare with an undisturbed run.
 
-    python tests/survive/kill_runs.py FOLDER MOMENTS SEED WORDS...
+    python tests/store/kill_runs.py FOLDER MOMENTS SEED WORDS...
 
 FOLDER is filled. WORDS are those of `selbench`, without --store. Writes FOLDER/moments.json: what
 came of every moment. A moment is a touch of the disk - a file of the store or of the cache that is

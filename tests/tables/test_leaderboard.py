@@ -316,7 +316,7 @@ def test_terminal_table_fits_80_columns(board):
 
 
 def test_the_caption_says_to_what_networks_without_a_seed_are_relative():
-    results = Path(__file__).parents[1] / "results"
+    results = Path(__file__).parents[2] / "results"
     caption = leaderboard(StudyStore(results, "cifar10-jpeg-methods")).caption
     words = "mCE relative to alpha = 0 of the same seed, of networks without a seed to its mean"
     assert words in caption

@@ -14,7 +14,7 @@ from selbench.suites import METRICS, SUITES
 from selbench.tables import COLUMNS
 from selbench.tables.means import by_condition, cells, mean, over_seeds, pooled
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 EVERY = {**METRICS, **COLUMNS}
 each_metric = pytest.mark.parametrize("metric", EVERY.values(), ids=EVERY)

@@ -18,7 +18,7 @@ from selbench.models import MODELS
 from selbench.suites import SUITES
 
 REGISTRIES = {"models": MODELS, "datasets": DATASETS, "downloads": DOWNLOADS, "suites": SUITES}
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 each_registry = pytest.mark.parametrize("registry", REGISTRIES.values(), ids=REGISTRIES)
 

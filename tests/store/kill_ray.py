@@ -1,6 +1,6 @@
 """Kill workers, nodes or drivers of runs on Ray at random moments, and look what came of the runs.
 
-    python tests/survive/kill_ray.py FOLDER KIND MOMENTS SEED WORDS...
+    python tests/store/kill_ray.py FOLDER KIND MOMENTS SEED WORDS...
 
 FOLDER is filled. KIND is `worker`, `node` or `driver`. WORDS are those of `selbench`, without
 --store and --engine. Writes FOLDER/KIND.json: what came of every moment. A moment is drawn from the
