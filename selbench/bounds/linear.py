@@ -1,0 +1,231 @@
+"""Linear bounds: a value lies between two linear functions of the image, found backwards.
+
+A ReLU whose input may have either sign lies between two straight lines; from the logits back,
+each is replaced by the one that keeps the bound true. Zhang et al., 2018, arXiv:1811.00866
+(CROWN); one slope for both lines is Weng et al., 2018, arXiv:1804.09699 (Fast-Lin).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from selbench.bounds.interval import Box, Traced, through
+from selbench.bounds.maps import Affine, ReLU
+from selbench.bounds.program import IMAGES
+
+ROWS = 2**21  # values of the widest layer that rows have together, at most
+# Units of a layer and image that are looked at again. Where more may have either sign, intervals
+# bound that image from there on: what comes after is lost anyhow, and would take longest.
+MOST = 512
+
+Rows = Float[Tensor, "rows ..."]
+Slope = Callable[[Tensor, Tensor], Tensor]  # of the lower line, where low < 0 < high
+
+
+def parallel(low: Tensor, high: Tensor) -> Tensor:
+    """The slope of the upper line."""
+    return high / (high - low)
+
+
+def nearest(low: Tensor, high: Tensor) -> Tensor:
+    """The slope, 0 or 1, that leaves the smaller area between the lines."""
+    return (high > -low).to(low.dtype)
+
+
+def flat(low: Tensor, high: Tensor) -> Tensor:
+    """A slope of 0."""
+    return torch.zeros_like(low)
+
+
+SLOPES: tuple[Slope, ...] = (nearest, parallel, flat)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """The values of a network on boxes of images.
+
+    Attributes:
+        traced: the network.
+        images: boxes of images.
+        before: bounds of what each ReLU takes, by the place of what it makes.
+        after: bounds of what other maps make that are not affine, by place.
+    """
+
+    traced: Traced
+    images: Box
+    before: dict[int, Box] = field(default_factory=dict)
+    after: dict[int, Box] = field(default_factory=dict)
+
+    def take(self, places: Int64[Tensor, " images"]) -> "Bounded":
+        """Return the bounds of some images."""
+        before = {place: each.take(places) for place, each in self.before.items()}
+        after = {place: each.take(places) for place, each in self.after.items()}
+        return Bounded(self.traced, self.images.take(places), before, after)
+
+    def lowest(
+        self,
+        rows: Rows,
+        of: Int64[Tensor, " rows"],
+        place: int | None = None,
+        slope: Slope = nearest,
+        relaxed: bool = True,
+    ) -> Float[Tensor, " rows"]:
+        """Return a lower bound of the sums of a value's parts, weighted by `rows`.
+
+        Args:
+            rows: the weights.
+            of: which image each is of.
+            place: of the value; None for the logits.
+            slope: of the lower lines.
+            relaxed: whether ReLUs are lines; else their interval bounds are taken, at once.
+        """
+        low, _ = self._back(rows, of, place, slope, relaxed)
+        return low
+
+    def both(
+        self, rows: Rows, of: Int64[Tensor, " rows"], place: int
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """Return lower and upper bounds at once, by lines of equal slopes."""
+        return self._back(rows, of, place, parallel, True)
+
+    def _back(
+        self,
+        rows: Rows,
+        of: Int64[Tensor, " rows"],
+        place: int | None,
+        slope: Slope,
+        relaxed: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Follow rows back to the images, or to ReLUs unless they are relaxed.
+
+        The upper bound holds where the lines of each ReLU have one slope.
+        """
+        maps = self.traced.maps
+        weights = {self.traced.output if place is None else place: rows}
+        low, high = rows.new_zeros(2, len(rows))
+        while weights:
+            where = max(weights)
+            outer, each = weights.pop(where), maps.get(where)
+            given: tuple[Tensor, ...] = ()
+            if isinstance(each, Affine):
+                given = each.adjoint(outer, tuple(self.traced.shapes[it] for it in each.inputs))
+                least = most = _sums(outer * each.constant) if each.constant is not None else 0
+            elif isinstance(each, ReLU) and relaxed:
+                given, least, most = _Lines.of(_of(self.before[where], of), slope).back(outer)
+            else:
+                box = _of(self.images if where == IMAGES else self._made(where), of)
+                middle, reach = _sums(outer * box.centre), _sums(outer.abs() * box.radius)
+                least, most = middle - reach, middle + reach
+            low, high = low + least, high + most
+            for there, own in zip(each.inputs if given and each else (), given, strict=True):
+                weights[there] = weights[there] + own if there in weights else own
+        return low, high
+
+    def _made(self, place: int) -> Box:
+        """Return the bounds of what a map makes that is not affine."""
+        if place in self.after:
+            return self.after[place]
+        return through(self.traced.maps[place], [self.before[place]])
+
+
+def _of(box: Box, of: Int64[Tensor, " rows"]) -> Box:
+    """Return a box for each row; that of a lone image serves all rows."""
+    return box if len(box.centre) == 1 else box.take(of)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Lines that ReLUs lie between: below `under` x, and `over` x + `offset`."""
+
+    under: Tensor
+    over: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, box: Box, slope: Slope) -> "_Lines":
+        low, high = box.low, box.high
+        undecided = (low < 0) & (high > 0)
+        on = (low >= 0).to(low.dtype)
+        # Where a sign is decided, any numbers will do that divide.
+        below, above = torch.where(undecided, low, -1), torch.where(undecided, high, 1)
+        over = torch.where(undecided, parallel(below, above), on)
+        under = torch.where(undecided, slope(below, above), on)
+        return cls(under, over, torch.where(undecided, -over * low, 0))
+
+    def back(self, outer: Rows) -> tuple[tuple[Rows], Tensor, Tensor]:
+        """Return the weights of what ReLUs take, and what is added to lower and upper bounds."""
+        positive, negative = outer.clamp(min=0), outer.clamp(max=0)
+        given = positive * self.under + negative * self.over
+        return (given,), _sums(negative * self.offset), _sums(positive * self.offset)
+
+
+def _sums(rows: Rows) -> Float[Tensor, " rows"]:
+    return rows.flatten(1).sum(1)
+
+
+def interval_bounded(traced: Traced, images: Box) -> Bounded:
+    """Bound the values of a network by intervals."""
+    return _bounded(traced, images, lambda bounded, place, box: box)
+
+
+def linearly_bounded(traced: Traced, images: Box, most: int = MOST) -> Bounded:
+    """Bound the values of a network by intervals, and what ReLUs take by linear functions, too.
+
+    Units whose sign intervals leave undecided are looked at, if they are at most `most` of a layer
+    and image.
+    """
+    left = torch.ones(len(images.centre), dtype=torch.bool)
+
+    def refined(bounded: Bounded, place: int, box: Box) -> Box:
+        if not bounded.before and not bounded.after:  # nothing above that bends
+            return box
+        return _refined(bounded, place, box, most, left)
+
+    return _bounded(traced, images, refined)
+
+
+def _bounded(traced: Traced, images: Box, refine: Callable[[Bounded, int, Box], Box]) -> Bounded:
+    bounded, boxes = Bounded(traced, images), {IMAGES: images}
+    last = {where: place for place, each in traced.maps.items() for where in each.inputs}
+    for place, each in traced.maps.items():
+        if isinstance(each, ReLU):
+            (where,) = each.inputs
+            boxes[where] = refine(bounded, where, boxes[where])
+            bounded.before[place] = boxes[where]
+        boxes[place] = through(each, [boxes[where] for where in each.inputs])
+        if not isinstance(each, Affine | ReLU):
+            bounded.after[place] = boxes[place]
+        for where in each.inputs:
+            if last[where] == place:
+                boxes.pop(where, None)
+    return bounded
+
+
+def _refined(bounded: Bounded, place: int, box: Box, most: int, left: Tensor) -> Box:
+    """Return bounds of a value, of which linear ones replace intervals that hold 0.
+
+    Images are `left` of which no layer had too many.
+    """
+    shape = bounded.traced.shapes[place]
+    low, high = box.low.flatten(1), box.high.flatten(1)
+    for image in range(len(low)):
+        (units,) = ((low[image] < 0) & (high[image] > 0)).nonzero(as_tuple=True)
+        left[image] &= len(units) <= most
+        if not left[image]:
+            continue
+        own = bounded.take(torch.tensor([image]))
+        for part in units.split(rows_at_once(bounded.traced)):
+            rows = low.new_zeros(len(part), shape.numel())
+            rows[torch.arange(len(part)), part] = 1
+            least, greatest = own.both(rows.view(-1, *shape), torch.zeros_like(part), place)
+            low[image, part] = low[image, part].maximum(least)
+            high[image, part] = high[image, part].minimum(greatest).maximum(low[image, part])
+    return Box.between(low.view(-1, *shape), high.view(-1, *shape))
+
+
+def rows_at_once(traced: Traced) -> int:
+    """Return how many rows may be followed back at once."""
+    return max(1, ROWS // max(shape.numel() for shape in traced.shapes.values()))
