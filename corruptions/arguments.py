@@ -31,7 +31,7 @@ def check_name(name: object, known: Iterable[str]) -> None:
 
 def find_severity(name: str, severity: object) -> int:
     """Return it as an int; raise ValueError unless it is 1, 2, 3, 4 or 5."""
-    whole = _whole(severity)
+    whole = _as_int(severity)
     if whole is None or whole not in range(1, 6):
         raise ValueError(f"{name} has severities 1-5, got {_shown(severity)}")
     return whole
@@ -39,7 +39,7 @@ def find_severity(name: str, severity: object) -> int:
 
 def find_seed(seed: object) -> int:
     """Return it as an int; raise ValueError unless it is a whole number from 0, of 64 bits."""
-    whole = _whole(seed)
+    whole = _as_int(seed)
     if whole is None or whole < 0:
         raise ValueError(f"seed must be an int of at least 0, got {_shown(seed)}")
     if whole >= SEEDS:
@@ -47,7 +47,7 @@ def find_seed(seed: object) -> int:
     return whole
 
 
-def _whole(value: object) -> int | None:
+def _as_int(value: object) -> int | None:
     """Return an int, or what NumPy or torch has for one, as an int; None for anything else."""
     truth = isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
     if truth or not isinstance(value, SupportsIndex):
@@ -162,7 +162,7 @@ def find_scale(name: str, known: Sequence[int], height: int, width: int, scale: 
                 f"choose the constants of one with scale={spoken}"
             )
         return height
-    whole = _whole(scale)
+    whole = _as_int(scale)
     if whole is None or whole not in known:
         raise ValueError(f"scale must be {spoken}, got {_shown(scale)}")
     return whole

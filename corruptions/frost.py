@@ -150,18 +150,18 @@ def _stacked(
 
 
 def _md5(path: Path) -> str:
-    with _told(path):
+    with _read_errors(path):
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _read(path: Path) -> Texture:
-    with _told(path), Image.open(path) as picture:
+    with _read_errors(path), Image.open(path) as picture:
         pixels = np.array(picture.convert("RGB"), dtype=np.float32)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError as problem:

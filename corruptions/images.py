@@ -34,13 +34,13 @@ def quotient(values: Float[Tensor, "..."], divisor: float) -> Float[Tensor, "...
 
 def truncated(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Clip to 0..255 and cut off fractions, as the published sets do: 16.9 becomes 16."""
-    return _made_good(images).clamp(0, 255).floor_()
+    return _with_rounding(images).clamp(0, 255).floor_()
 
 
 def as_bytes(images: Images) -> Bytes:
     """Truncate to bytes."""
-    return _made_good(images).clamp(0, 255).to(torch.uint8)
+    return _with_rounding(images).clamp(0, 255).to(torch.uint8)
 
 
-def _made_good(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def _with_rounding(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return images if images.dtype == torch.float64 else images.add(ROUNDING)

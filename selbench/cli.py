@@ -227,7 +227,7 @@ def _ended() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except _TerminatedError:
-        return _fail(f"terminated; {_what_is_left()}", TERMINATED)
+        return _fail(f"terminated; {_advice_to_resume()}", TERMINATED)
     except SystemExit as problem:  # of a plugin or a network: commands do not end in this way
         return _fail(f"foreign code ended the program with sys.exit({problem.code})", TO_MEND)
     except Exception as problem:
@@ -236,11 +236,11 @@ def _ended() -> int:
         traceback.print_exc()
         return OWN_ERROR
     if code == INTERRUPTED:
-        _fail(f"interrupted; {_what_is_left()}", code)
+        _fail(f"interrupted; {_advice_to_resume()}", code)
     return code
 
 
-def _what_is_left() -> str:
+def _advice_to_resume() -> str:
     """Say what the same command will find of this one."""
     name, *words = (*sys.argv[1:], "")
     stores = any(word.partition("=")[0] == "--store" for word in words)

@@ -24,7 +24,7 @@ from selbench.networks.adhoc import adhoc_study, sized, untrained_study
 from selbench.networks.described import NetworkSpec
 from selbench.networks.framing import framed
 from selbench.networks.loading import network_of
-from selbench.networks.modules import module_of, outputs_of, own_copy
+from selbench.networks.modules import evaluation_copy, module_of, outputs_of
 from selbench.networks.network import Network
 from selbench.request import Request, chosen_pixels
 from selbench.session import Session, looking
@@ -37,7 +37,7 @@ from selbench.tables import current_rows
 FILES = (".pt", ".pth", ".th", ".safetensors", ".ckpt", ".bin", ".tar", ".pt2", ".onnx", ".npz")
 
 
-class Said(TypedDict, total=False):
+class NetworkFacts(TypedDict, total=False):
     """What may be said of a network; see `NetworkSpec`, whose attributes these are."""
 
     weights: str | Path
@@ -78,7 +78,7 @@ def evaluate(
     time_limit: float | None = None,
     source: str | Path | None = None,
     scale: int | None = None,
-    **said: Unpack[Said],
+    **said: Unpack[NetworkFacts],
 ) -> pd.DataFrame:
     """Evaluate a network under suites, and return its measurements, one row each.
 
@@ -207,15 +207,15 @@ def _network(
     """Return the network, a copy of a module, or what the words of `--model` name."""
     if module is not None:
         called = name or type(module).__name__
-        return network_of(own_copy(module, called), called, session.dataset, spec)
+        return network_of(evaluation_copy(module, called), called, session.dataset, spec)
     network = session.bring(spec)
     return replace(network, name=name) if name else network
 
 
 def _spec(model: object, said: Mapping[str, Any], named: bool) -> NetworkSpec:
     """Return what is said of a network, beside what `model` says if it is one."""
-    if wrong := next((each for each in said if each not in Said.__annotations__), None):
-        raise unknown("argument of evaluate", wrong, Said.__annotations__)
+    if wrong := next((each for each in said if each not in NetworkFacts.__annotations__), None):
+        raise unknown("argument of evaluate", wrong, NetworkFacts.__annotations__)
     if not named and (idle := [each for each in OF_SPECS if said.get(each)]):
         raise SelbenchError(
             f"{idle[0]} is for a network that is named, such as torchvision:resnet18; leave it "

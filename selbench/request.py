@@ -68,7 +68,7 @@ def chosen_pixels(word: str | None, option: str = "--pixels") -> Literal["uint8"
     return word  # type: ignore[return-value]
 
 
-def said(**options: object) -> tuple[str, ...]:
+def option_words(**options: object) -> tuple[str, ...]:
     """Return the words of a command line that give these options; those without a value are none.
 
     A flag is True; an option that is given several times is a list.

@@ -148,7 +148,7 @@ class Session:
             command: the words of the command line, for the manifest.
         """
         request = self.fitted(request)
-        pieces, made = self.pieces(request), self._made(command)
+        pieces, made = self.pieces(request), self._provenance(command)
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
@@ -204,7 +204,7 @@ class Session:
         Arguments as of `run`, whose limit is to be the number of images that were needed.
         """
         began, request = time.monotonic(), self.fitted(request)
-        pieces, made = self.pieces(request), self._made(command)
+        pieces, made = self.pieces(request), self._provenance(command)
         slow(pieces)
         store = StudyStore(root, self.study.name, made)
         store.prepare()
@@ -223,7 +223,7 @@ class Session:
                 began,
             )
 
-    def _made(self, command: Sequence[str]) -> dict[str, Any]:
+    def _provenance(self, command: Sequence[str]) -> dict[str, Any]:
         return {
             "command": list(command),
             "device": self.engine.describe(self.device),
@@ -313,7 +313,7 @@ class Session:
             request.attacks,
             full=request.full,
             in_files=request.pixels is not None,
-            given=self._given(request),
+            given=self._given_adversarials(request),
             mechanism=self.study.mechanism,
             validation=held_out(self.study, self.dataset),
         )
@@ -327,7 +327,7 @@ class Session:
         stored = named_set(source, self.dataset, frame_of(self.study.dataset))
         return replace(made, scale=None, stored=stored)
 
-    def _given(self, request: Request) -> tuple[GivenAdversarials, str] | None:
+    def _given_adversarials(self, request: Request) -> tuple[GivenAdversarials, str] | None:
         """Return the adversarials that others made, and a checksum of them and of the images."""
         if not request.adversarials:
             return None

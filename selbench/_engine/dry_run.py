@@ -64,7 +64,7 @@ def dry_run(
     split = limited(dataset.test, request.limit)
     groups = plan(networks, pieces, split, store, request)
     small = is_small(networks[0].load(), split.images[0, 0].numel())
-    pieces_at_once, networks_at_once = engine.at_once(small, device)
+    pieces_at_once, networks_at_once = engine.parallelism(small, device)
     with _threads(1 if small else torch.get_num_threads()):
         # Networks of one piece of work wait for each other, where pieces are done in turn.
         lanes, spread = (networks_at_once, 1) if pieces_at_once == 1 else (1, networks_at_once)

@@ -28,7 +28,7 @@ class Engine(Protocol):
         """Name the hardware, for manifests."""
         ...
 
-    def at_once(self, small: bool, device: torch.device) -> tuple[int, int]:
+    def parallelism(self, small: bool, device: torch.device) -> tuple[int, int]:
         """Return how many pieces of work, and how many networks, compute at the same time.
 
         `small` is whether the networks compute with one thread each.

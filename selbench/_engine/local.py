@@ -112,7 +112,7 @@ class Local:
         """Name the hardware, for manifests."""
         return describe(device)
 
-    def at_once(self, small: bool, device: torch.device) -> tuple[int, int]:
+    def parallelism(self, small: bool, device: torch.device) -> tuple[int, int]:
         """Return how many pieces of work, and how many networks, compute at the same time."""
         threads = torch.get_num_threads() if small and device.type == "cpu" else 1
         return self.processes, self.processes * threads

@@ -17,7 +17,7 @@ from selbench._engine.claiming import Claims, untried
 from selbench._engine.packed import PackedSplit
 from selbench._engine.plan import plan
 from selbench._engine.ray_cluster import Share, describe, import_ray, places_of, room_for, share
-from selbench._engine.ray_flow import as_done, received
+from selbench._engine.ray_flow import as_completed, received
 from selbench._engine.ray_objects import Networks, seat_of, sendable
 from selbench._engine.ray_worker import Job, Written, run_elsewhere, train_elsewhere
 from selbench._kit.crew import is_small, map_in_turn
@@ -55,7 +55,7 @@ class OnRay:
         """Name the hardware, for manifests."""
         return describe(self._gpus(device))
 
-    def at_once(self, small: bool, device: torch.device) -> tuple[int, int]:
+    def parallelism(self, small: bool, device: torch.device) -> tuple[int, int]:
         """Return how many pieces of work, and how many networks, compute at the same time."""
         places = places_of(share(small, self._gpus(device)))
         return places, places
@@ -130,7 +130,7 @@ def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: S
     def submit(pair: tuple[float, int]) -> Any:
         return task.remote(seat, study, data, *pair)
 
-    with closing(as_done(missing, submit, room_for(given))) as arriving:
+    with closing(as_completed(missing, submit, room_for(given))) as arriving:
         for (alpha, seed), reference in arriving:
             try:
                 weights, manifest = received(reference)
@@ -185,7 +185,7 @@ class _Run:
         while groups:
             again: list[Group] = []
             claimed = self._claimed(groups, again)
-            with closing(claimed), closing(as_done(claimed, self._submit, room)) as arriving:
+            with closing(claimed), closing(as_completed(claimed, self._submit, room)) as arriving:
                 for (group, claim), reference in arriving:
                     with claim:
                         evaluated += self._receive(group, reference, again)

@@ -84,7 +84,7 @@ def _connect(ray: Any, address: str | None) -> None:
         _check_tokens(ray, address)
     try:
         if own:
-            with _alone(ray):
+            with _private_cluster(ray):
                 ray.init("local", include_dashboard=False, **quietly)
         else:
             os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(SECONDS))  # instead of 20
@@ -103,7 +103,7 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 @contextmanager
-def _alone(ray: Any) -> Iterator[None]:
+def _private_cluster(ray: Any) -> Iterator[None]:
     """Start a cluster that this machine alone reaches, and this user alone may use.
 
     Ray has no option for the former: where it has no clusters of several nodes, as on Windows, it

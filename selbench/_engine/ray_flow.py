@@ -8,7 +8,7 @@ from selbench._engine.ray_cluster import import_ray
 Item = TypeVar("Item")
 
 
-def as_done(
+def as_completed(
     items: Iterable[Item], submit: Callable[[Item], Any], room: int
 ) -> Generator[tuple[Item, Any], None, None]:
     """Submit tasks, and yield items with the references to their results, as they come.

@@ -64,7 +64,7 @@ def few(images: Images | Pixels, most: int) -> int:
     return max(1, min(most, PIXELS // (height * width)))
 
 
-def at_once(images: Images | Pixels) -> int:
+def gradient_chunk(images: Images | Pixels) -> int:
     """Return of how many images gradients are computed at once."""
     return _size(images, CHUNK, None, _current.get() or {})
 

@@ -231,7 +231,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         text = content_of(path, TOML).decode("utf-8-sig")  # editors write a mark
         content = tomllib.loads(text)
-        _check_whole(path, "", content)
+        _check_64_bits(path, "", content)
     except FileNotFoundError as problem:
         raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
@@ -244,14 +244,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_whole(path: Path, key: str, value: Any) -> None:
+def _check_64_bits(path: Path, key: str, value: Any) -> None:
     """Raise `SelbenchError` for whole numbers of more than 64 bits, which TOML has none of."""
     if isinstance(value, dict):
         for name, each in value.items():
-            _check_whole(path, f"{key}.{name}".removeprefix("."), each)
+            _check_64_bits(path, f"{key}.{name}".removeprefix("."), each)
     elif isinstance(value, list):
         for each in value:
-            _check_whole(path, key, each)
+            _check_64_bits(path, key, each)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise _large(path, key)
 

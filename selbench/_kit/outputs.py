@@ -75,7 +75,7 @@ def check_file(path: Path, kind: Kind, option: str, force: bool = False) -> None
         SelbenchError: where it cannot be written, and for a file of another kind.
     """
     refuse_special(path)
-    with _told(path, option):
+    with _write_errors(path, option):
         _check_place(path, path.is_dir())
     if force or not path.is_file():
         return
@@ -97,14 +97,14 @@ def check_folder(path: Path, option: str) -> None:
     """Raise `SelbenchError` unless `path` is a folder to write into, or can be made one."""
     if isinstance(path, UrlPath):
         return
-    with _told(path, option):
+    with _write_errors(path, option):
         if path.exists() and not path.is_dir():
             raise SelbenchError(f"{path} is a file; name a folder ({option})")
         _check_place(path / "file")
 
 
 @contextmanager
-def _told(path: Path, option: str) -> Iterator[None]:
+def _write_errors(path: Path, option: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:

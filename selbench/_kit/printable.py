@@ -15,13 +15,13 @@ def printable(text: str) -> str:
 
     In jobs of GitHub nothing in it is a workflow command, wherever a line is broken.
     """
-    line = "".join(_seen(sign) for sign in text)
+    line = "".join(_escaped(sign) for sign in text)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         line = line.replace("::", r"\x3a:").replace("##[", r"\x23#[")
     return line
 
 
-def _seen(sign: str) -> str:
+def _escaped(sign: str) -> str:
     if sign.isprintable() or unicodedata.category(sign) not in UNSEEN:
         return sign
     return sign.encode("unicode_escape").decode()

@@ -177,7 +177,7 @@ def _looked(
     index = _own_index(responses, averaging)
     (gradient,) = torch.autograd.grad(index.sum(), directions)
     directions, index = directions.detach(), index.detach()
-    share = _own(averaging @ (responses.detach() > 0).double())
+    share = _own_class_entries(averaging @ (responses.detach() > 0).double())
     along = gradient - (gradient * directions).sum(1, keepdim=True) * directions
     return _Ascent(directions, index[:, None], share[:, None], F.normalize(along, dim=1))
 
@@ -205,12 +205,12 @@ def _own_index(
 ) -> Float64[Tensor, " columns"]:
     """Return the index of each column for its own class."""
     means = averaging @ responses
-    own = _own(means)
+    own = _own_class_entries(means)
     rest = (means.sum(0) - own) / (len(means) - 1)
     return (own - rest) / (own + rest + EPSILON)
 
 
-def _own(means: Float64[Tensor, "present columns"]) -> Float64[Tensor, " columns"]:
+def _own_class_entries(means: Float64[Tensor, "present columns"]) -> Float64[Tensor, " columns"]:
     """Return each column's entry of its own class."""
     columns = torch.arange(means.shape[1], device=means.device)
     return means[columns % len(means), columns]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from selbench._kit.chunks import at_once
+from selbench._kit.chunks import gradient_chunk
 from selbench._kit.types import Images
 from selbench.analyses.layers import as_images, recording, units_of
 from selbench.attacks.folding import folded
@@ -77,7 +77,7 @@ def _units(module: nn.Module, images: Images) -> list[Tensor]:
 
 def copies_for(images: Images) -> int:
     """Return how many copies of the images fit into one pass."""
-    return max(1, at_once(images) // len(images))
+    return max(1, gradient_chunk(images) // len(images))
 
 
 def copied(images: Images, copies: int) -> Copies:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
-from selbench._kit.chunks import at_once, in_chunks
+from selbench._kit.chunks import gradient_chunk, in_chunks
 from selbench._kit.errors import SelbenchError, unknown
 from selbench._kit.types import Examples, Images
 from selbench.analyses.arguments import checked
@@ -223,7 +223,7 @@ def _needed(found: list[LayerGradients], probes: int, tolerance: float) -> int:
 
 def _added(part: Summed, images: Images, examples: Examples) -> tuple[Rows, Rows]:
     """Add up sums over all images, in memory that does not grow with their number."""
-    size = at_once(images)
+    size = gradient_chunk(images)
     total: list[Tensor] = []
     for chunk in zip(images.split(size), examples.split(size), strict=True):
         sums = [each.sum(0) for each in in_chunks(part, *chunk)]
@@ -260,7 +260,7 @@ def _probed_sums(
     network: _Network, probes: int, images: Images, examples: Examples
 ) -> tuple[Sums, Sums]:
     """Estimate norms from `probes` probes, and from all but one of them, for each left out."""
-    size = max(1, at_once(images) // probes)
+    size = max(1, gradient_chunk(images) // probes)
     norms, squares = [], []
     for few, numbers in zip(images.split(size), examples.split(size), strict=True):
         slopes = _slopes(network, few, _drawn(probes, few, numbers)).double()
@@ -288,7 +288,7 @@ def _slopes(
     pushed = partial(torch.func.jvp, network.activities, (points,))
     parts = []
     with forward_mode():
-        for some in directions.split(at_once(images)):
+        for some in directions.split(gradient_chunk(images)):
             units, slopes = torch.vmap(pushed)((some,))[:2]
             check_finite(network.layers, [each[0] for each in units])
             parts.append(torch.cat(slopes, 2))

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
-from selbench._kit.chunks import at_once, in_chunks
+from selbench._kit.chunks import gradient_chunk, in_chunks
 from selbench._kit.errors import NotFiniteError, SelbenchError
 from selbench._kit.types import Examples, Images, Logits
 from selbench.analyses.arguments import checked
@@ -145,7 +145,7 @@ def _measured(
         classes = network(images[:1]).shape[1]
     if classes < 2:
         raise SelbenchError(f"a margin takes at least 2 logits, the network returns {classes}")
-    size = max(1, PASSES * at_once(images) // (projections or classes))
+    size = max(1, PASSES * gradient_chunk(images) // (projections or classes))
     measure = partial(_estimated, network, projections) if projections else partial(_exact, network)
     pairs = zip(images.split(size), examples.split(size), strict=True)
     parts = [measure(few, numbers) for few, numbers in pairs]

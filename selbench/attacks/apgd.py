@@ -17,7 +17,7 @@ from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, laid_out, logits_of
 from selbench.attacks.losses import Losses, cross_entropy, logits_ratio, targeted_ratio, towards
 from selbench.attacks.norms import Norm, Sizes, each
-from selbench.attacks.waiting import others
+from selbench.attacks.waiting import remaining
 
 FRACTION = 0.75  # of the steps since the last check that must have raised the loss
 MOMENTUM = 0.25  # of the last step, in a new one
@@ -134,7 +134,7 @@ def apgd(
                 found[rows.places[gone]] = rows.best[gone]
                 found[rows.places[fallen]] = rows.points[fallen]
                 fell.index_fill_(0, rows.places[fallen], True)
-                rows = rows.only(others(gone, len(rows.places)))
+                rows = rows.only(remaining(gone, len(rows.places)))
         if number == steps or not len(rows.places):
             break
         if number and not (window := window - 1):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from selbench._kit.chunks import at_once
+from selbench._kit.chunks import gradient_chunk
 from selbench._kit.types import Images, Labels, Logits
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, logits_of
@@ -87,7 +87,7 @@ class _Search:
         many = targets.shape[1]
         if not many:
             return
-        most = max(1, at_once(self._images) // many)
+        most = max(1, gradient_chunk(self._images) // many)
         waiting, now = places, places[:0]
         points, taken = self._images[now][:, None].expand(-1, many, -1, -1, -1), now
         while len(waiting) or len(now):

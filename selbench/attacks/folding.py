@@ -34,7 +34,7 @@ def searched(network: nn.Module, images: Images) -> nn.Module:
     return network if search is network else Searched(search, network)
 
 
-def given(network: nn.Module) -> nn.Module:
+def as_given(network: nn.Module) -> nn.Module:
     """Return the network that was given, of one to search with."""
     return network.given if isinstance(network, Searched) else network
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selbench._kit.chunks import in_chunks
 from selbench._kit.types import Examples, Images, Labels, Logits
-from selbench.attacks.folding import given
+from selbench.attacks.folding import as_given
 from selbench.attacks.gradient import NEVER, Attacked, check_inputs, logits_of
 from selbench.attacks.losses import tempered
 from selbench.attacks.norms import SLACK, Epsilon, Norm, inside
@@ -26,7 +26,7 @@ class Guarded(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.given = network, given(network)
+        self.network, self.given = network, as_given(network)
         self.eval()
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class Standing:
     ) -> None:
         """Look which examples are misclassified from the start; epsilons are checked when used."""
         check_inputs(images, [])
-        network = given(network)
+        network = as_given(network)
         logits = logits_of(network, images)
         wrong = logits.argmax(1) != labels
         self._network, self._labels, self._examples = network, labels, examples

@@ -7,7 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from selbench._kit.types import Images, Labels
-from selbench.attacks.folding import given
+from selbench.attacks.folding import as_given
 from selbench.attacks.foreign import Felled, confirmed
 from selbench.attacks.gradient import NEVER, check_inputs, logits_of
 from selbench.attacks.norms import SLACK, Norm, Sizes
@@ -58,7 +58,12 @@ class Ladder:
     ) -> None:
         """Look at what the network, as it was given, makes of clean images."""
         check_inputs(images, epsilons)
-        self._network, self._clean, self._labels, self._norm = given(network), images, labels, norm
+        self._network, self._clean, self._labels, self._norm = (
+            as_given(network),
+            images,
+            labels,
+            norm,
+        )
         self.epsilons: Sizes = torch.tensor(epsilons, device=images.device).to(images.dtype)
         self._images, self._unharmed = images.clone(), logits_of(self._network, images)
         self._logits = self._unharmed.clone()

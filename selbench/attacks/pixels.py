@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from selbench._kit.types import Images, Labels
-from selbench.attacks.folding import Searched, given
+from selbench.attacks.folding import Searched, as_given
 from selbench.attacks.gradient import NEVER, Attacked, logits_of
 from selbench.attacks.norms import Norm, inside
 
@@ -56,13 +56,13 @@ def rounded(images: Images) -> Images:
 
 def rounding(network: nn.Module) -> nn.Module:
     """Return the network that sees rounded images, to search with and to decide."""
-    decides = given(network)
+    decides = as_given(network)
     if decides is network:
         return Rounding(network)
     return Searched(Rounding(network), Rounding(decides))
 
 
-def whole(levels: Sequence[float], norm: str) -> tuple[float, ...]:
+def searchable(levels: Sequence[float], norm: str) -> tuple[float, ...]:
     """Return the budgets, in 255ths, at which attacks have anything to look for, without repeats.
 
     In L-inf those are whole; below 1/255 there is no image of a file but the clean one. In L2 a
@@ -91,7 +91,7 @@ def in_files(
     def run(*taken: Any) -> list[Attacked]:
         *networks, images, labels, examples = taken
         found = attack(*map(rounding, networks), images, labels, examples) if searched else []
-        judge = given(networks[0])
+        judge = as_given(networks[0])
         logits = logits_of(judge, images)
         wrong = logits.argmax(1) != labels
         last = clean = Attacked(images, logits, wrong, torch.where(wrong, 0, NEVER))
@@ -99,7 +99,9 @@ def in_files(
         for budget, each in zip(searched, found, strict=True):
             last = _counted(judge, images, labels, each, before, last, norm, budget / WHITE)
             kept[budget], before = last, each
-        return [kept[own[0]] if (own := whole([level], norm.name)) else clean for level in levels]
+        return [
+            kept[own[0]] if (own := searchable([level], norm.name)) else clean for level in levels
+        ]
 
     return run
 

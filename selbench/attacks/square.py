@@ -17,7 +17,7 @@ from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import laid_out, logits_of
 from selbench.attacks.losses import margin
 from selbench.attacks.norms import TINY, Norm, Sizes
-from selbench.attacks.waiting import others
+from selbench.attacks.waiting import remaining
 
 SHARE = 0.8  # of the pixels, in the first squares
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # the queries after which it is halved
@@ -44,7 +44,7 @@ class Dice:
     def signs(self, like: Tensor) -> Tensor:
         """Draw from -1 and 1."""
         drawn = torch.rand(*like.shape, generator=self._generator, dtype=torch.float32)
-        return _there((2 * drawn - 1).sign(), like)
+        return _like((2 * drawn - 1).sign(), like)
 
 
 class _Rows(ABC):
@@ -128,7 +128,7 @@ class _L2(_Rows):
         return (self.images + self.reach * bumps / _length(bumps)).clamp_(0, 1)
 
     def _bump(self, side: int) -> Images:
-        bump = _there(bumps(side), self.images)
+        bump = _like(bumps(side), self.images)
         bump = bump.T if self.dice.uniform() > 0.5 else bump
         return bump * self.dice.signs(self.images[:1, :, :1, :1])
 
@@ -153,7 +153,7 @@ class _L2(_Rows):
         self.points = torch.where(better.view(-1, 1, 1, 1), self.points, self._before)
 
 
-def _there(tensor: Tensor, like: Tensor) -> Tensor:
+def _like(tensor: Tensor, like: Tensor) -> Tensor:
     """Return a tensor as another is, and do not wait for that."""
     return tensor.to(like.device, like.dtype, non_blocking=True)
 
@@ -229,7 +229,7 @@ def square(
             rows.settle(better)
         if len(fallen):
             found[places[fallen]] = rows.points[fallen]
-            left = others(fallen, len(places))
+            left = remaining(fallen, len(places))
             rows.only(left)
             places, labels, best = (part[left] for part in (places, labels, best))
             if not len(places):

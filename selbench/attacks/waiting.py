@@ -21,7 +21,7 @@ def either(flag: Bool[Tensor, ""], changed: Callable[[], Tensor], usual: Tensor)
     return torch.where(flag, changed(), usual)
 
 
-def others(places: Int64[Tensor, " some"], count: int) -> Int64[Tensor, " others"]:
+def remaining(places: Int64[Tensor, " some"], count: int) -> Int64[Tensor, " others"]:
     """Return the places below `count` that are not among some, each of which is there once."""
     left = torch.ones(count, dtype=torch.bool, device=places.device).index_fill_(0, places, False)
     return left.nonzero_static(size=count - len(places)).squeeze(1)

@@ -32,7 +32,7 @@ def makers() -> dict[str, str]:
     return {name: name if name in SUITES else read[name] for name in sorted(read) if read[name]}
 
 
-def _known(suite: str) -> str:
+def _known_suite(suite: str) -> str:
     if suite not in makers():
         raise ValueError(str(unknown("suite of measurements", suite, makers())))
     return suite
@@ -74,7 +74,7 @@ class Reading(Frozen):
         log: take the natural logarithm, so that differences are shares.
     """
 
-    suite: Annotated[str, AfterValidator(_known)]
+    suite: Annotated[str, AfterValidator(_known_suite)]
     metric: Line = "accuracy"
     conditions: tuple[Line, ...] = ()
     without: tuple[Line, ...] = ()

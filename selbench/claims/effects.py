@@ -216,7 +216,7 @@ def labelled(finding: Finding, name: str) -> Finding:
     return replace(finding, shown=shown, refuting=refuting, effects=effects)
 
 
-def together(findings: Sequence[Finding]) -> Finding:
+def joint_finding(findings: Sequence[Finding]) -> Finding:
     """Return what all tests of a claim come to; all must hold."""
     if len(findings) == 1:
         return findings[0]

@@ -36,7 +36,9 @@ def to_table(found: Judgement) -> Group:
     table.add_column(overflow="fold")
     for each in found.verdicts:
         if each.verdict != NOT_TESTED:
-            table.add_row(Text(each.claim.id), Text(marked(each), style="bold"), _told(each))
+            table.add_row(
+                Text(each.claim.id), Text(marked(each), style="bold"), _verdict_text(each)
+            )
     parts: list[Table | Text] = [
         Text(printable(found.about.study), style="italic"),
         table,
@@ -50,7 +52,7 @@ def to_table(found: Judgement) -> Group:
     return Group(*parts)
 
 
-def _told(each: Verdict) -> Text:
+def _verdict_text(each: Verdict) -> Text:
     """Return the sentence, and below it what speaks for the verdict."""
     below = [effect_text(each.effect), power_text(each), sizes_text(each), each.reason]
     if each.claim.published != UNKNOWN:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from selbench.claims.claim import Reading
 from selbench.claims.effects import PLAIN, POINTS, Effect
-from selbench.claims.readings import Networks, UntestedError, at, needed, written
+from selbench.claims.readings import Networks, UntestedError, alpha_text, needed, written
 
 REFERENCE = 0.0
 
@@ -49,7 +49,7 @@ def no_alphas(reading: Reading, between: tuple[float, float], least: int) -> Unt
     """Say of how many alphas networks are missing."""
     low, high = between
     if low == high:
-        return UntestedError(f"there is no network of {at(low)}", needed(reading, (low,)))
+        return UntestedError(f"there is no network of {alpha_text(low)}", needed(reading, (low,)))
     alphas = (low, (low + high) / 2, high) if least > 1 else (low, high)
     number = {1: "one alpha", 3: "three alphas"}[least]
     reason = f"it takes networks of {number} between {low:g} and {high:g}"

@@ -11,14 +11,14 @@ import pandas as pd
 from corruptions import CORRUPTIONS
 from selbench._kit.errors import SelbenchError
 from selbench.claims.claim import Choice, Claim, NoTrend, Reading, Test, Trend
-from selbench.claims.effects import NOT_MONOTONE, SCALED, Effect, Finding, labelled, together
-from selbench.claims.kinds import found, of
-from selbench.claims.labels import told_apart
+from selbench.claims.effects import NOT_MONOTONE, SCALED, Effect, Finding, joint_finding, labelled
+from selbench.claims.kinds import of, run_test
+from selbench.claims.labels import test_labels
 from selbench.claims.readings import (
     Need,
     Networks,
     UntestedError,
-    at,
+    alpha_text,
     corruptions_of,
     merged,
     read,
@@ -26,9 +26,9 @@ from selbench.claims.readings import (
 from selbench.claims.scope import Standing, standing, tests_for
 from selbench.statistics.intervals import holm
 from selbench.store import StudyStore
-from selbench.store.findings import findings_in, told
+from selbench.store.findings import finding_sentences, findings_in
 from selbench.study import exactly
-from selbench.tables.current import RUNS, current_rows, data_name, images_taken, study_words
+from selbench.tables.current import RUNS, current_rows, data_name, images_used, study_words
 
 LEVEL = 0.05  # of error, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"
@@ -137,10 +137,10 @@ def judge_study(
         SelbenchError: where there are none on `limit` images.
     """
     rows, manifest = current_rows(store, limit), store.manifest()
-    taken = images_taken(rows)
+    taken = images_used(rows)
     words = tuple(study_words(store.study, manifest))
     lost = tuple(name for name, facts in manifest["subjects"].items() if facts.get("diverged"))
-    findings = tuple(told(findings_in(manifest)))
+    findings = tuple(finding_sentences(findings_in(manifest)))
     about = About(store.study, _network(manifest), taken, root, words, lost, findings)
     return judge(rows, claims, about)
 
@@ -231,13 +231,13 @@ def tried(networks: Networks, claim: Claim, about: About) -> Finding | UntestedE
     if all(of(test, networks).rows.empty for test in tests):
         return UntestedError(NO_ALPHA, Need())
     findings, lacking = [], []
-    for name, test in zip(told_apart(tests), tests, strict=True):
+    for name, test in zip(test_labels(tests), tests, strict=True):
         try:
-            findings.append(labelled(found(networks, test, sizes), name))
+            findings.append(labelled(run_test(networks, test, sizes), name))
         except UntestedError as problem:
             lacking.append(problem)
     if not lacking:
-        return together(findings)
+        return joint_finding(findings)
     reasons = "; ".join(dict.fromkeys(map(str, lacking)))
     return UntestedError(reasons, merged([problem.need for problem in lacking]))
 
@@ -251,7 +251,7 @@ def _parts(networks: Networks, tests: Sequence[Test], corruptions: int) -> list[
     lacking = sorted(
         {alpha for alpha, test in ends if alpha not in _alphas(of(test, networks), test)}
     )
-    return [*parts, f"without {' and '.join(map(at, lacking))}"] if lacking else parts
+    return [*parts, f"without {' and '.join(map(alpha_text, lacking))}"] if lacking else parts
 
 
 def _alphas(networks: Networks, test: Trend | NoTrend) -> set[float]:

@@ -41,7 +41,7 @@ from selbench.claims.readings import (
     Need,
     Networks,
     UntestedError,
-    at,
+    alpha_text,
     merged,
     needed,
     read,
@@ -56,7 +56,7 @@ MATCHING = (-2.0, -1.0, -0.4, 0.1, 0.2, 0.4)  # alphas of which two may change i
 SMALLEST_CHANGE = 0.1  # of the logarithm of what `matched` matches: less is no change
 
 
-def found(networks: Networks, test: Test, sizes: bool) -> Finding:
+def run_test(networks: Networks, test: Test, sizes: bool) -> Finding:
     """Make a test.
 
     Args:
@@ -103,9 +103,9 @@ def _against(
     groups, alphas = _compared_alphas(networks, test)
     if alphas == [REFERENCE]:
         effect = without_interval(math.nan, 0, 0, "the alpha that is chosen is 0 itself")
-        return [in_unit(effect, test.reading, at(REFERENCE), "")]
+        return [in_unit(effect, test.reading, alpha_text(REFERENCE), "")]
     return [
-        _compared(groups, {alpha: 1.0, REFERENCE: -1.0}, test.reading, judged, at(alpha))
+        _compared(groups, {alpha: 1.0, REFERENCE: -1.0}, test.reading, judged, alpha_text(alpha))
         for alpha in alphas
     ]
 
@@ -116,7 +116,7 @@ def _compared(
     reading: Reading,
     judged: Callable[[Estimate], Effect],
     label: str,
-    name: Callable[[float], str] = lambda alpha: f"at {at(alpha)}",
+    name: Callable[[float], str] = lambda alpha: f"at {alpha_text(alpha)}",
 ) -> Effect:
     """Judge a contrast of groups' means, with the spread that all groups say of each."""
     parts = [groups[key] for key in weights]
@@ -194,7 +194,7 @@ def _method(networks: Networks, test: Method, published: float | None) -> Findin
 def _unlike(test: Method, goal: float, clean: pd.Series, need: Need) -> tuple[str, Need]:
     """Say that no standard network has like clean accuracy, and what would be one."""
     has = f"{100 * goal:.1f} % of clean images right with {test.method}"
-    other = f", {100 * clean.mean():.1f} % at {at(REFERENCE)}" if len(clean) else ""
+    other = f", {100 * clean.mean():.1f} % at {alpha_text(REFERENCE)}" if len(clean) else ""
     how = f"standard networks within {100 * test.tolerance:g} points, trained for fewer epochs"
     words = ("--checkpoint", f"{STANDARD}.pth")
     return f"{has}{other}: the claim needs {how}", replace(need, words=words)
@@ -216,14 +216,14 @@ def _matched(networks: Networks, test: Matched, published: float | None) -> Find
     groups = groups_of(networks, read(networks, test.reading))
     if not {low, high} <= set(groups):
         raise UntestedError(
-            f"{test.reading.suite} was not measured at {at(low)} and {high:g}",
+            f"{test.reading.suite} was not measured at {alpha_text(low)} and {high:g}",
             needed(test.reading, (low, high)),
         )
 
     def judged(found: Estimate) -> Effect:
         return claimed(found, SIGNS[test.direction], test.at_least, published)
 
-    label = f"{at(high)} and {low:g}"
+    label = f"{alpha_text(high)} and {low:g}"
     return all_of([_compared(groups, {high: 1.0, low: -1.0}, test.reading, judged, label)])
 
 
@@ -267,7 +267,7 @@ def _compared_alphas(
         alphas = [_chosen_alpha(networks, test.choose, test.reading)]
         if alphas[0] not in groups:
             raise UntestedError(
-                f"{test.reading.suite} was not measured at {at(alphas[0])}",
+                f"{test.reading.suite} was not measured at {alpha_text(alphas[0])}",
                 needed(test.reading, tuple(alphas)),
             )
         return groups, alphas
@@ -295,7 +295,7 @@ def _chosen_alpha(networks: Networks, choice: Choice, reading: Reading) -> float
         wanted = _interpolated(means, (least + most) / 2)
         raise UntestedError(
             f"no alpha brings {choice.reading.metric} to {words} of that at alpha = 0: "
-            f"train {at(wanted)}",
+            f"train {alpha_text(wanted)}",
             merged([needed(each, (wanted,)) for each in (choice.reading, reading)]),
         )
     return max(inside, key=lambda alpha: means[alpha])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from selbench.claims.claim import Flags, Method, NoTrend, Test, Trend
 
 
-def told_apart(tests: Sequence[Test]) -> list[str]:
+def test_labels(tests: Sequence[Test]) -> list[str]:
     """Name tests by what differs between them; "" where there is but one."""
     words = [[tell(test) for tell in _TELLS] for test in tests]
     differing = [len(set(column)) > 1 for column in zip(*words, strict=True)]

@@ -172,7 +172,7 @@ def written(value: float, reading: Reading) -> str:
     return f"{math.exp(value) if reading.log else value:.3g}"
 
 
-def at(alpha: float) -> str:
+def alpha_text(alpha: float) -> str:
     """Write "alpha = -1"."""
     return f"alpha = {exactly(alpha)}"
 

@@ -20,12 +20,12 @@ from selbench.claims.effects import (
     bounded,
     claimed,
     in_all,
+    joint_finding,
     labelled,
-    together,
     without_interval,
 )
 from selbench.claims.groups import REFERENCE, groups_of, in_unit, mean, no_alphas, text
-from selbench.claims.readings import Networks, UntestedError, at, read, scaled
+from selbench.claims.readings import Networks, UntestedError, alpha_text, read, scaled
 from selbench.statistics.intervals import Difference, holm
 from selbench.statistics.spread import Mean, contrast, estimated, means_of
 
@@ -75,7 +75,7 @@ def _shape(networks: Networks, test: Shape, published: float | None) -> Finding:
         )
         for name, values in conditions.iterrows()
     ]
-    return together(found)
+    return joint_finding(found)
 
 
 def _with_and_without(
@@ -92,7 +92,7 @@ def _with_and_without(
     if not dying or not _enough(rest, test.between):
         return found
     without = _sides(rest, along, test, published)
-    name = f"without {' and '.join(map(at, dying))}, whose units die"
+    name = f"without {' and '.join(map(alpha_text, dying))}, whose units die"
     return in_all([found, labelled(without, name)])
 
 
@@ -139,7 +139,9 @@ def _slope(
         effect = claimed(found, sign, test.at_least, published)
     if isinstance(test, Trend) and test.strict:
         effect = _strict(effect, means, alphas, sign)
-    ends = ", ".join(f"{text(groups[a], test.reading)} at {at(a)}" for a in (alphas[0], alphas[-1]))
+    ends = ", ".join(
+        f"{text(groups[a], test.reading)} at {alpha_text(a)}" for a in (alphas[0], alphas[-1])
+    )
     seeds = min(means[alpha].count for alpha in alphas)
     effect = replace(effect, networks=networks, seeds=seeds, per=test.along)
     return in_unit(effect, test.reading, "", ends)
@@ -194,7 +196,7 @@ def _strict(effect: Effect, means: Mapping[float, Mean], alphas: list[float], si
     if not back:
         return effect
     low, high = back[0]
-    reason = f"not at every step: not from {at(low)} to {at(high)}"
+    reason = f"not at every step: not from {alpha_text(low)} to {alpha_text(high)}"
     return replace(effect, p_for=1.0, reason=effect.reason or reason)
 
 

@@ -52,7 +52,7 @@ Curve = Callable[[float], float]
 Cell = tuple[str, str, float, str]
 
 
-class Made:
+class MadeRows:
     """Rows of a claim's networks in a world: what they are in the mean, and how they scatter.
 
     Attributes:
@@ -199,14 +199,14 @@ class Made:
 
 
 MAKERS: dict[type, Callable[..., bool | None]] = {
-    Trend: Made.trend,
-    NoTrend: Made.no_trend,
-    Difference: Made.difference,
-    Equivalence: Made.equivalence,
-    Within: Made.within,
-    Method: Made.method,
-    Matched: Made.matched,
-    Flags: Made.flags,
+    Trend: MadeRows.trend,
+    NoTrend: MadeRows.no_trend,
+    Difference: MadeRows.difference,
+    Equivalence: MadeRows.equivalence,
+    Within: MadeRows.within,
+    Method: MadeRows.method,
+    Matched: MadeRows.matched,
+    Flags: MadeRows.flags,
 }
 
 
@@ -272,7 +272,7 @@ def _cells(reading: Reading) -> list[Cell]:
     ]
 
 
-def outcomes(made: Made, runs: int) -> list[tuple[str, float]]:
+def outcomes(made: MadeRows, runs: int) -> list[tuple[str, float]]:
     """Return the verdicts on a claim that is tested alone, with their p; of further networks each.
 
     A count has a p of 0.
@@ -282,7 +282,7 @@ def outcomes(made: Made, runs: int) -> list[tuple[str, float]]:
     return [surest(each, 1.0) if isinstance(each, Finding) else (NOT_TESTED, 1.0) for each in found]
 
 
-def wrong(made: Made, found: Sequence[tuple[str, float]]) -> float:
+def wrong(made: MadeRows, found: Sequence[tuple[str, float]]) -> float:
     """Return the share of verdicts that are not true in a world."""
     refuted = [REFUTED, NOT_MONOTONE, SCALED]
     false = {True: refuted, False: [SUPPORTED], None: []}[made.truth]
@@ -347,7 +347,7 @@ def main(path: str | None = None) -> None:
     for claim in claims:
         powers, worst = [], (0.0, "-")
         for seeds, world in product(SEEDS, WORLDS):
-            made = Made(claim, world, seeds, known)
+            made = MadeRows(claim, world, seeds, known)
             found = outcomes(made, RUNS)
             worst = max(worst, (wrong(made, found), f"{world}, {seeds} seeds"))
             powers += [f"{power(found):.2f}"] if world == "true" else []

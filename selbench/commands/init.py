@@ -55,7 +55,7 @@ def init(
     """
     from selbench._kit.files import write_text
     from selbench._kit.outputs import STUDY, check_file
-    from selbench.request import said
+    from selbench.request import option_words
 
     if not options.model:
         raise SelbenchError("say which network to test: --model torchvision:resnet18, for example")
@@ -75,7 +75,7 @@ def init(
             "or replace it with --force"
         )
     write_text(output, text, "--output")
-    words = said(model=options.model, **options.described)
+    words = option_words(model=options.model, **options.described)
     file = f"./{output}" if str(output).startswith("-") else str(output)  # which is no option
     run, store = [file, *words], session.study.name
     say(f"{output} describes {len(session.dataset.test)} images of {here}; now run")

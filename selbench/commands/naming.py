@@ -101,19 +101,19 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
 
 def study_words(study: str | None, options: NetworkOptions, **more: object) -> tuple[str, ...]:
     """Return the words of a command line that name a study, with its data and `more` of it."""
-    from selbench.request import said
+    from selbench.request import option_words
 
     named = () if study is None else (study,)
     given = {each: getattr(options, each) for each in ("data", "source", "scale", "trained")}
-    return *named, *said(**given, **options.framing, **more)
+    return *named, *option_words(**given, **options.framing, **more)
 
 
 def network_words(options: NetworkOptions) -> tuple[str, ...]:
     """Return the words of a command line that bring networks, and name their data set."""
-    from selbench.request import said
+    from selbench.request import option_words
 
     which = {each: getattr(options, each) for each in ("model", "checkpoint", "dataset")}
-    return said(**which, **options.described)
+    return option_words(**which, **options.described)
 
 
 def opened_session(

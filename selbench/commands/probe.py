@@ -29,7 +29,7 @@ def probe(
     """
     from selbench._kit.progress import SILENT
     from selbench.networks.probe import probed
-    from selbench.store.findings import told
+    from selbench.store.findings import finding_sentences
 
     named = spec is not None and ":" in spec
     if named:
@@ -40,5 +40,5 @@ def probe(
     networks = networks_of(session, options, specs, quiet) or session.train()
     for each in networks:
         found = probed([each], session.dataset, progress=SILENT)[0].findings
-        for line in told({each.name: found}) or [f"{each.name}: no finding"]:
+        for line in finding_sentences({each.name: found}) or [f"{each.name}: no finding"]:
             say(line)

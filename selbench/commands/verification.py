@@ -28,7 +28,7 @@ from selbench.store import (
 )
 from selbench.store.manifest import COMPLETE
 from selbench.store.records import (
-    Kept,
+    CellFile,
     cell_in,
     is_current,
     outcomes_in,
@@ -191,7 +191,7 @@ def _of_cells(findings: Findings, paths: Sequence[Path]) -> Iterator[Fault]:
     yield from _of_contents(files, findings.busy)
 
 
-def _of_contents(files: Sequence[Kept], busy: Collection[Holder]) -> Iterator[Fault]:
+def _of_contents(files: Sequence[CellFile], busy: Collection[Holder]) -> Iterator[Fault]:
     """Yield what is wrong with the content of files of cells, each of which can be read."""
     waste = packs.needless({kept.path.name: kept.keys for kept in files if kept.whole})
     tested = []
@@ -207,7 +207,7 @@ def _of_contents(files: Sequence[Kept], busy: Collection[Holder]) -> Iterator[Fa
     yield from _of_outcomes(tested)
 
 
-def _of_outcomes(tested: Sequence[Kept]) -> Iterator[Fault]:
+def _of_outcomes(tested: Sequence[CellFile]) -> Iterator[Fault]:
     """Yield what is wrong with the outcomes of files of cells, which are whole themselves."""
     contents = read_outcomes([kept for kept in tested if kept.size is not None])
     for kept in tested:
@@ -216,7 +216,7 @@ def _of_outcomes(tested: Sequence[Kept]) -> Iterator[Fault]:
             yield Fault(kept.parquet, flaw, (kept.path, kept.parquet))
 
 
-def _flaw_of_outcomes(kept: Kept, content: bytes) -> str:
+def _flaw_of_outcomes(kept: CellFile, content: bytes) -> str:
     if kept.outcomes is not None:
         return "" if kept.outcomes["sha256"] == sha256(content) else UNLIKE
     try:

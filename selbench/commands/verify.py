@@ -57,7 +57,7 @@ def verify(
         check_format(study.root)
         found.append(verify_study(study))
         if not quiet or found[-1].faults:
-            typer.echo(told(found[-1]))
+            typer.echo(findings_text(found[-1]))
         lasting = [each for each in found[-1].faults if not each.harmless]
         if repair and found[-1].faults:
             lasting = repair_study(found[-1])
@@ -91,7 +91,7 @@ def _verify_home(store: Path, repair: bool) -> bool:
     return not repair and any(not each.harmless for each in faults)
 
 
-def told(found: "Findings") -> str:
+def findings_text(found: "Findings") -> str:
     """Say what was found in the results of a study, a line for each file that is not whole."""
     unsigned = f", {found.unsigned} of an earlier version by their form alone"
     checked = f"{found.files} files checked{unsigned * bool(found.unsigned)}"

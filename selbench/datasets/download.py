@@ -66,7 +66,7 @@ def cifar100(folder: Path, progress: Progress) -> Path:
 
 def _fill_cifar(name: str, kind: "type[CIFAR10]", folder: Path, progress: Progress) -> Path:
     place = folder / name
-    with _alone(name, progress):
+    with _one_at_a_time(name, progress):
         if not (place / kind.base_folder).is_dir():
             fetch(kind.url, place / kind.filename, kind.tgz_md5, progress)
         kind(str(place), download=True)  # checks, and unpacks the archive it finds
@@ -77,7 +77,7 @@ def _fill_cifar(name: str, kind: "type[CIFAR10]", folder: Path, progress: Progre
 def tiny_imagenet(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/tiny-imagenet-200 (248 MB); what is there is kept."""
     place = folder / "tiny-imagenet-200"
-    with _alone("tiny-imagenet", progress):
+    with _one_at_a_time("tiny-imagenet", progress):
         # Unpacking moves one entry after the other.
         if not (place / "val" / "val_annotations.txt").is_file() or not (place / "train").is_dir():
             _fill(place, [TINY_IMAGENET], progress)
@@ -88,7 +88,7 @@ def tiny_imagenet(folder: Path, progress: Progress) -> Path:
 def cifar10_c(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/CIFAR-10-C (2.9 GB); Zenodo 2535967."""
     place = folder / "CIFAR-10-C"
-    with _alone("cifar10-c", progress):
+    with _one_at_a_time("cifar10-c", progress):
         _fill(place, [CIFAR10_C], progress)
     return place
 
@@ -97,7 +97,7 @@ def cifar10_c(folder: Path, progress: Progress) -> Path:
 def cifar100_c(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/CIFAR-100-C (2.9 GB); Zenodo 3555552."""
     place = folder / "CIFAR-100-C"
-    with _alone("cifar100-c", progress):
+    with _one_at_a_time("cifar100-c", progress):
         _fill(place, [CIFAR100_C], progress)
     return place
 
@@ -106,13 +106,13 @@ def cifar100_c(folder: Path, progress: Progress) -> Path:
 def tiny_imagenet_c(folder: Path, progress: Progress) -> Path:
     """Fill `folder`/Tiny-ImageNet-C, the four extra corruptions included; Zenodo 8206060."""
     place = folder / "Tiny-ImageNet-C"
-    with _alone("tiny-imagenet-c", progress):
+    with _one_at_a_time("tiny-imagenet-c", progress):
         _fill(place, [TINY_IMAGENET_C, TINY_IMAGENET_C_EXTRA], progress)
     return place
 
 
 @contextmanager
-def _alone(name: str, progress: Progress) -> Iterator[None]:
+def _one_at_a_time(name: str, progress: Progress) -> Iterator[None]:
     """Have one process at a time download a data set, and say in a sentence why it failed."""
     with ExitStack() as held:
         with progress.track(f"download {name}", 1) as step:
@@ -121,12 +121,12 @@ def _alone(name: str, progress: Progress) -> Iterator[None]:
                     f"download-{name}", lambda holder: step(0, f"waits for {holder}")
                 )
             )
-        with _told(name):
+        with _failures_told(name):
             yield
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _failures_told(name: str) -> Iterator[None]:
     try:
         yield
     except (

@@ -94,7 +94,7 @@ def levels(images: Tensor, unit: bool | None) -> tuple[Tensor, bool]:
         return images.to(torch.uint8) * TOP, True
     low, high = images.min().item(), images.max().item()
     if not images.is_floating_point():
-        return _whole(images, low, high), False
+        return _from_whole_levels(images, low, high), False
     if not images.isfinite().all():
         raise SelbenchError("images have values that are not finite; look at how they are made")
     if low < -SLACK:
@@ -114,7 +114,7 @@ def levels(images: Tensor, unit: bool | None) -> tuple[Tensor, bool]:
     )
 
 
-def _whole(images: Tensor, low: float, high: float) -> Tensor:
+def _from_whole_levels(images: Tensor, low: float, high: float) -> Tensor:
     if low < 0 or high > TOP:
         raise SelbenchError(
             f"images are whole numbers from 0 to 255, got {low} to {high}; convert them to 8 bits"

@@ -24,7 +24,7 @@ EXTRAS = ("criterion", "criteria", "loss", "train_", "val_", "valid_", "test_", 
 
 
 @dataclass(frozen=True)
-class Found:
+class WeightsFound:
     """What may be a network's weights.
 
     Attributes:
@@ -74,11 +74,13 @@ def fitting(model: nn.Module, path: Path, entry: str | None = None) -> list[str]
 
 def _candidates(
     model: nn.Module, path: Path, entry: str | None = None
-) -> list[tuple[nn.Module, Found]]:
+) -> list[tuple[nn.Module, WeightsFound]]:
     """Return what may be the weights, and which part of the network they fill; the best first."""
     states, inner = states_in(path), getattr(model, "network", None)
     targets = [model, inner] if isinstance(inner, nn.Module) else [model]
-    pairs = [(target, each) for target in targets for each in _found(target.state_dict(), states)]
+    pairs = [
+        (target, each) for target in targets for each in _weights_below(target.state_dict(), states)
+    ]
     pairs.sort(
         key=lambda pair: (
             bool(pair[1].misfit),
@@ -99,7 +101,9 @@ def _rank(name: str) -> tuple[bool, list[int], str]:
     return any(word in name.lower() for word in AVERAGES), words, name
 
 
-def _found(own: Mapping[str, Tensor], states: Mapping[str, State]) -> Iterator[Found]:
+def _weights_below(
+    own: Mapping[str, Tensor], states: Mapping[str, State]
+) -> Iterator[WeightsFound]:
     """Yield what may be weights by the names `own`, below each prefix that names have."""
     expected = _plain(own)
     for place, named in states.items():
@@ -111,7 +115,7 @@ def _found(own: Mapping[str, Tensor], states: Mapping[str, State]) -> Iterator[F
             others = [name for name in state if not name.startswith((prefix, *whole))]
             misfit = _misfit(within, others, own, expected, named)
             found = {expected[name]: named[key] for name, key in within.items() if name in expected}
-            yield Found(".".join([*([place] if place else []), *words]), found, misfit)
+            yield WeightsFound(".".join([*([place] if place else []), *words]), found, misfit)
 
 
 def _plain(names: Iterable[str]) -> dict[str, str]:

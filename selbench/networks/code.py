@@ -83,8 +83,8 @@ def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Mod
         raise _ended(spec, problem) from problem
     except Exception as problem:  # it is the user's code
         raise SelbenchError(
-            f"{spec} cannot be called ({_told(problem)}); it must work without arguments, or with "
-            "num_classes alone"
+            f"{spec} cannot be called ({_reason(problem)}); it must work without arguments, or "
+            "with num_classes alone"
         ) from problem
     if not isinstance(network, nn.Module):
         raise SelbenchError(
@@ -108,12 +108,12 @@ def _module(where: str, spec: str) -> ModuleType:
     except ModuleNotFoundError as problem:
         if not is_file and where.startswith(str(problem.name)):
             raise _unresolved(spec, where) from problem
-        raise SelbenchError(f"{where} cannot be imported ({_told(problem)})") from problem
+        raise SelbenchError(f"{where} cannot be imported ({_reason(problem)})") from problem
     except SystemExit as problem:
         raise _ended(where, problem) from problem
     except Exception as problem:  # it is the user's code
         raise SelbenchError(
-            f"{where} cannot be imported ({_told(problem)}); mend it, or choose another --model"
+            f"{where} cannot be imported ({_reason(problem)}); mend it, or choose another --model"
         ) from problem
 
 
@@ -149,12 +149,12 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _ended(what: str, problem: SystemExit) -> SelbenchError:
     return SelbenchError(
-        f"{what} ends the program ({_told(problem)}), as sys.exit and argparse do; leave that to "
+        f"{what} ends the program ({_reason(problem)}), as sys.exit and argparse do; leave that to "
         "`if __name__ == '__main__':` at the end of the file"
     )
 
 
-def _told(problem: BaseException) -> str:
+def _reason(problem: BaseException) -> str:
     """Say what went wrong, and in which line."""
     trace = problem.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -49,7 +49,7 @@ def blind(look: Look) -> Iterator[Finding]:
 
 def random(look: Look) -> Iterator[Finding]:
     """Find logits that differ from one call to the next."""
-    if look.first.isfinite().all() and look.again > TOLERANCE:
+    if look.first.isfinite().all() and look.redraw_difference > TOLERANCE:
         yield Finding(
             RANDOM,
             "returns other logits when it gets the same images again; switch its noise or dropout "
@@ -62,7 +62,7 @@ def random(look: Look) -> Iterator[Finding]:
 def of_the_batch(look: Look) -> Iterator[Finding]:
     """Find logits that depend on the other images of a batch, or on an image's place in it."""
     few, first = look.few, look.first
-    if len(few) < 2 or not first.isfinite().all() or look.again > TOLERANCE:
+    if len(few) < 2 or not first.isfinite().all() or look.redraw_difference > TOLERANCE:
         return
     parts, turned = _otherwise(look)
     distances = look.apart(first, parts), look.apart(first, turned)
@@ -102,7 +102,7 @@ def _flips(one: Logits, other: Logits) -> float:
 
 def of_the_mode(look: Look) -> Iterator[Finding]:
     """Find logits that differ where gradients are asked for."""
-    if not look.first.isfinite().all() or look.again > TOLERANCE:
+    if not look.first.isfinite().all() or look.redraw_difference > TOLERANCE:
         return
     try:
         apart = look.apart(look.first, _followed(look))
@@ -167,7 +167,7 @@ def _why_none(problem: Exception) -> str:
 
 def shattered(look: Look) -> Iterator[Finding]:
     """Find a gradient that does not say where logits go: compare it with difference quotients."""
-    if not look.answers or look.again > TOLERANCE:
+    if not look.answers or look.redraw_difference > TOLERANCE:
         return
     try:
         agreement = _agreement(look.network, look.few[:STEEP])

@@ -29,7 +29,7 @@ NAMED = (int, float, str, list, tuple, dict, Tensor, np.ndarray, types.FunctionT
 DEEPEST = 4  # levels of containers and objects within attributes
 
 
-def made_of(model: nn.Module) -> Iterator[str]:
+def code_and_settings(model: nn.Module) -> Iterator[str]:
     """Yield the code of a network's own classes, and the settings of its modules."""
     modules = list(model.modules())
     for kind in dict.fromkeys(kind for each in modules for kind in type(each).__mro__):
@@ -79,7 +79,7 @@ def settings(model: nn.Module) -> list[str]:
         if not _is_installed(type(each))
         for buffer, tensor in each._buffers.items()
     ]
-    return [repr(model), *made_of(model), *hidden(model), *kept]
+    return [repr(model), *code_and_settings(model), *hidden(model), *kept]
 
 
 def _is_installed(kind: type) -> bool:

@@ -17,7 +17,7 @@ from selbench.networks.adhoc import NONE
 from selbench.networks.classes import MappedClasses, Outputs, read_class_map
 from selbench.networks.code import from_code
 from selbench.networks.described import NetworkSpec
-from selbench.networks.identity import hidden, made_of, settings
+from selbench.networks.identity import code_and_settings, hidden, settings
 from selbench.networks.inputs import Inputs, Preprocess
 from selbench.networks.logits import chosen, key_of
 from selbench.networks.network import Network
@@ -44,7 +44,7 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
     """
     checked = _checked(brought)
     outputs = _outputs(brought, dataset)
-    found = _found(checked, model, dataset, None if outputs else len(dataset.classes))
+    found = _resolved(checked, model, dataset, None if outputs else len(dataset.classes))
     inputs = _fitting(_overridden(found.inputs, brought), dataset)
 
     def identity(whole: nn.Module, key: str | None) -> str:
@@ -68,7 +68,12 @@ def network_of(
     inputs = Inputs(mean=said.mean, std=said.std, resize=size, crop=size)
 
     def identity(whole: nn.Module, key: str | None) -> str:
-        own = [weights_hash(whole.state_dict()), repr(model), *made_of(model), *hidden(model)]
+        own = [
+            weights_hash(whole.state_dict()),
+            repr(model),
+            *code_and_settings(model),
+            *hidden(model),
+        ]
         more = [str(inputs), outputs, key]
         return fingerprint([*own, *(more if any([inputs != Inputs(), outputs, key]) else [])])
 
@@ -134,7 +139,7 @@ def _checked(brought: NetworkSpec) -> NetworkSpec:
     return replace(brought, weights=brought.weights and brought.weights.expanduser())
 
 
-def _found(
+def _resolved(
     brought: NetworkSpec, model: ModelSpec, dataset: Dataset, classes: int | None
 ) -> Resolved:
     """Look where the spec says."""

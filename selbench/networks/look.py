@@ -94,7 +94,7 @@ class Look:
         return bool(self.ignored.all())
 
     @cached_property
-    def again(self) -> float:
+    def redraw_difference(self) -> float:
         """How far logits of the same images are apart, asked again and again."""
         four = self.few[:4]
         before = self.logits(four)

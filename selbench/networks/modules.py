@@ -53,7 +53,7 @@ def _advice(model: object) -> str:
     return f"a {type(model).__name__}; wrap what makes logits of images in a torch.nn.Module"
 
 
-def own_copy(model: nn.Module, name: str) -> nn.Module:
+def evaluation_copy(model: nn.Module, name: str) -> nn.Module:
     """Return a copy on the CPU in evaluation mode, so that the user's stays as it is and where."""
     try:
         with torch.no_grad():  # or a script's copies were results of its weights
@@ -72,7 +72,7 @@ def outputs_of(model: nn.Module | None, pixels: Pixels) -> int | None:
         return None
     try:
         with torch.no_grad():
-            logits = own_copy(model, "")(to_images(pixels))
+            logits = evaluation_copy(model, "")(to_images(pixels))
     except Exception:  # the probe says what is wrong with it
         return None
     if not isinstance(logits, torch.Tensor):

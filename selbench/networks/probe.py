@@ -19,7 +19,7 @@ from selbench.networks.look import Look
 from selbench.networks.network import Network
 from selbench.networks.refusals import refusal
 from selbench.networks.zoo import reason_of
-from selbench.store.findings import DRAWS, RANDOM, Finding, draw_name, told
+from selbench.store.findings import DRAWS, RANDOM, Finding, draw_name, finding_sentences
 
 RAISED = (Exception, SystemExit)  # by networks, whose code may do anything
 WARM = 10  # seconds that a probe may take beside those of a cell
@@ -54,7 +54,7 @@ def probed(
                 late[each.weights] = problem
                 found[each.weights] = (Finding("fails", f"did not answer to the probe: {problem}"),)
             step(1, each.name)
-    for sentence in told({each.name: found[each.weights] for each in new}):
+    for sentence in finding_sentences({each.name: found[each.weights] for each in new}):
         progress.say(sentence)
     networks = [
         each.unanswering(late[each.weights]) if each.weights in late else each for each in networks

@@ -12,7 +12,7 @@ from selbench._kit.errors import SelbenchError
 from selbench._kit.outputs import BASELINE, check_file
 from selbench.datasets import Dataset, dataset_of
 from selbench.networks.logits import chosen, key_of
-from selbench.networks.modules import module_of, outputs_of, own_copy
+from selbench.networks.modules import evaluation_copy, module_of, outputs_of
 from selbench.networks.network import Network
 from selbench.networks.probe import probe
 from selbench.regression import check
@@ -99,7 +99,7 @@ def _dataset(data: object, module: nn.Module) -> Dataset:
 def _candidate(
     given: Sequence[nn.Module], name: str, dataset: Dataset, logits: str | None
 ) -> Candidate:
-    modules = [own_copy(each, name) for each in given]
+    modules = [evaluation_copy(each, name) for each in given]
     kind = type(modules[0]).__name__
     networks = []
     for number, each in enumerate(modules):

@@ -41,7 +41,7 @@ class Plan:
 def plan_baseline(suites: Sequence[str], setting: Setting, test: Split, limit: int | None) -> Plan:
     """Return what to record; `SelbenchError` where that could not be compared."""
     names = tuple(dict.fromkeys(suites))
-    return Plan(names, setting, comparable(names, setting), _taken(limit, len(test)))
+    return Plan(names, setting, comparable(names, setting), _examples_compared(limit, len(test)))
 
 
 def record(candidate: Candidate, chosen: Plan, place: Place) -> Baseline:
@@ -120,7 +120,7 @@ def plan(baseline: Baseline, suites: Sequence[str], setting: Setting, limit: int
         _check_recorded(baseline, name, setting)
     whole = {*names} == {*baseline.suites} and not some
     _check_conditions(baseline, facts_of(chosen), whole)
-    return Plan(names, setting, chosen, _taken(limit, baseline.examples))
+    return Plan(names, setting, chosen, _examples_compared(limit, baseline.examples))
 
 
 def _check_held(baseline: Baseline, chosen: Sequence[Work]) -> None:
@@ -145,7 +145,7 @@ def _check_recorded(baseline: Baseline, suite: str, setting: Setting) -> None:
         )
 
 
-def _taken(limit: int | None, held: int) -> int:
+def _examples_compared(limit: int | None, held: int) -> int:
     """Return how many of the examples that are held a limit leaves."""
     examples = held if limit is None else min(limit, held)
     if examples < 2:
@@ -157,8 +157,8 @@ def _check_conditions(baseline: Baseline, today: dict[str, Facts], whole: bool) 
     """Refuse conditions that are made otherwise; `whole` where there should be no others."""
     for name in sorted({*today, *baseline.conditions} if whole else today):
         old, new = baseline.conditions.get(name), today.get(name)
-        then = "none" if old is None else _said((old.source, old.version, old.data))
-        now = "none" if new is None else _said(new)
+        then = "none" if old is None else _source_text((old.source, old.version, old.data))
+        now = "none" if new is None else _source_text(new)
         if then != now:
             raise SelbenchError(
                 f"{name} is {then} in the baseline (selbench {baseline.selbench}) and {now} in "
@@ -166,7 +166,7 @@ def _check_conditions(baseline: Baseline, today: dict[str, Facts], whole: bool) 
             )
 
 
-def _said(made: Facts) -> str:
+def _source_text(made: Facts) -> str:
     source, number, data = made
     return f"version {number} ({source}{', ' + data if data else ''})"
 
@@ -188,11 +188,11 @@ def run(
 ) -> Comparison:
     """Evaluate a model as a plan says, and compare it with the baseline."""
     after = correctness(candidate, chosen.pieces, chosen.examples, place)
-    before = _same(baseline, chosen, place.dataset.test)
+    before = _recorded(baseline, chosen, place.dataset.test)
     return compare({name: before[name] for name in after}, after, tolerance)
 
 
-def _same(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correct]:
+def _recorded(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correct]:
     """Return what the baseline knows of a plan's conditions and examples."""
     limits, correct, found = (baseline.examples, chosen.examples), baseline.correct(), {}
     limits_of_others = [None if limit >= len(test) else limit for limit in limits]

@@ -176,13 +176,13 @@ def _detectable(
     Examples are lost in a drop, which adds to what chance makes of it: equal networks do not
     promise what few examples cannot show.
     """
-    drops = {"examples": _found(row.spreads[0], share, tolerance, before.shape[1])}
+    drops = {"examples": _detectable_drop(row.spreads[0], share, tolerance, before.shape[1])}
     for spread in row.spreads[1:]:
         drops["seeds"] = _found_over_seeds(spread, share, tolerance, float(_logits(before).mean()))
     return drops
 
 
-def _found(spread: Spread, share: float, tolerance: float, examples: int) -> float:
+def _detectable_drop(spread: Spread, share: float, tolerance: float, examples: int) -> float:
     """Return the drop that the test over examples finds."""
     least, power = _reach(spread[1], share)
     drop = 0.0

@@ -21,11 +21,11 @@ from selbench.regression.baseline import repeated
 from selbench.regression.comparison import CLEAN, Correct
 from selbench.request import Request
 from selbench.store import COMPLETE, FINISH, StudyStore, condition_id
-from selbench.store.findings import spoiling, told, whole_name
+from selbench.store.findings import finding_sentences, spoiling, whole_name
 from selbench.store.outcomes import Columns, from_table
 from selbench.study import Study
 from selbench.suites import Setting, Task, Work, collect
-from selbench.suites.work import once
+from selbench.suites.work import without_repeats
 
 MADE = {"command": ["selbench.check"]}
 Facts = tuple[str, int, str]  # source, version and data of a condition
@@ -61,7 +61,7 @@ class Candidate:
     @property
     def findings(self) -> tuple[str, ...]:
         """What the probe found, in sentences."""
-        return tuple(told({each.name: each.findings for each in self.networks}))
+        return tuple(finding_sentences({each.name: each.findings for each in self.networks}))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def comparable(suites: Sequence[str], setting: Setting) -> list[Work]:
         for name in suites:
             _comparable(name, replace(setting, corruptions=(), attacks=()))
         return [piece for piece in collect(tuple(suites), setting) if piece.comparable]
-    return once(piece for name in suites for piece in _comparable(name, setting))
+    return without_repeats(piece for name in suites for piece in _comparable(name, setting))
 
 
 def _comparable(suite: str, setting: Setting) -> list[Work]:
@@ -163,7 +163,7 @@ def correctness(
             evaluate(networks, pieces, place.dataset, store, device, request, progress)
         # Only the checksum of the whole test split is in a cell: no image is taken for its key.
         tasks = [t for p in pieces for t in p.tasks(candidate.networks, test, request.limit)]
-        _check_done(store, tasks)
+        _refuse_failures(store, tasks)
         outcomes = from_table(store.outcomes({cell.key for task in tasks for cell in task.cells}))
     return _bits(tasks, outcomes, test, request.limit)
 
@@ -210,7 +210,7 @@ def _folder(store: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _check_done(store: StudyStore, tasks: Sequence[Task]) -> None:
+def _refuse_failures(store: StudyStore, tasks: Sequence[Task]) -> None:
     failures = store.failures({cell.key for task in tasks for cell in task.cells})
     if failures:
         cell = failures[0].cell

@@ -85,7 +85,7 @@ def headline(report: Report) -> str:
     compared = f"{count_of(len(_conditions(found)), 'condition')} on {found.examples} examples"
     if worse:
         return (
-            f"{report.subject} got worse in {_what(report, worse)}; compared {compared}; "
+            f"{report.subject} got worse in {_largest_of(report, worse)}; compared {compared}; "
             f"{power(found)}"
         )
     if report.blind:
@@ -93,7 +93,7 @@ def headline(report: Report) -> str:
             f"{report.subject}: the check could not have seen a drop of {report.detect:g} points "
             f"in {compared}: {power(found)}; {_cure(found)}"
         )
-    better = f"; better in {_what(report, found.better)}" if found.better else ""
+    better = f"; better in {_largest_of(report, found.better)}" if found.better else ""
     return (
         f"{report.subject}: no drop above {percent(found.tolerance)} points is shown in "
         f"{compared}{better}; {power(found)}"
@@ -245,7 +245,7 @@ def _conditions(found: Comparison) -> list[Change]:
     return [change for change in found.changes if change.name != MEAN]
 
 
-def _what(report: Report, changes: list[Change]) -> str:
+def _largest_of(report: Report, changes: list[Change]) -> str:
     """Name what changed most, and count the rest."""
     first = max(changes, key=lambda change: (change.name == MEAN, abs(change.difference)))
     rest = f" and {len(changes) - 1} more" if len(changes) > 1 else ""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from selbench.report.board import to_boards
 from selbench.report.evidence import Evidence
-from selbench.store.findings import findings_in, told, whole_name
+from selbench.store.findings import finding_sentences, findings_in, whole_name
 
 SHADES = 10  # of a heat map, from 0 to 100 %
 WORST = 3  # corruptions that are named first
@@ -71,7 +71,9 @@ def shown(evidence: Evidence) -> list[Shown]:
             name,
             own,
             texts.get(name, {}),
-            told({each: what for each, what in found.items() if whole_name(each) == name}),
+            finding_sentences(
+                {each: what for each, what in found.items() if whole_name(each) == name}
+            ),
         )
         for name, own in ((str(key), part) for key, part in rows.groupby("subject"))
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from selbench._kit.files import fingerprint
 from selbench.report.evidence import Evidence
-from selbench.store.findings import findings_in, told
+from selbench.store.findings import finding_sentences, findings_in
 from selbench.store.missing import unfinished
 from selbench.tables.current import data_name
 
@@ -91,7 +91,7 @@ def provenance(evidence: Evidence) -> Provenance:
         "hash of the study": fingerprint(study),
     }
     why = "".join(unfinished([evidence.store])).removeprefix(f"{evidence.store.folder}: ")
-    return Provenance(facts, _runs(evidence), networks, told(found), why)
+    return Provenance(facts, _runs(evidence), networks, finding_sentences(found), why)
 
 
 def _none(manifest: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -151,7 +151,7 @@ def _dataset(evidence: Evidence, data: Path | None) -> Dataset:
 
 def adversarial(evidence: Evidence, folder: Path) -> Panel:
     """Show images that attacks made of test images, and what they changed, into `folder`/images."""
-    kept = _kept(evidence)
+    kept = _attacked_networks(evidence)
     attack = next((name for name in ATTACKS if (kept["condition"] == name).any()), None)
     if attack is None:
         command = evidence.making("attacks", words=("--save-adversarials", "8"))
@@ -221,7 +221,7 @@ def _called(subject: str) -> str:
     return alpha.replace("=", " = ") if seed else Path(subject).name
 
 
-def _kept(evidence: Evidence) -> pd.DataFrame:
+def _attacked_networks(evidence: Evidence) -> pd.DataFrame:
     """Return the first network of every alpha of whose attacks images are kept, with their files.
 
     At most five: the outermost ones, alpha = 0, and what lies between.

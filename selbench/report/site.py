@@ -133,7 +133,7 @@ def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None)
     figures = drawings(evidence, folder)
     brought = is_brought(evidence)
     pages = (
-        _brought_pages(figures)
+        _pages_without_alpha(figures)
         if brought
         else [page for page in PAGES if page.template != "figures.html" or page.name in figures]
     )
@@ -164,7 +164,7 @@ def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None)
         _write(folder / f"{page.name}.html", page.template, content | about)
 
 
-def _brought_pages(figures: Mapping[str, Sequence[Drawing]]) -> list[Page]:
+def _pages_without_alpha(figures: Mapping[str, Sequence[Drawing]]) -> list[Page]:
     """Return the pages of networks without an alpha, which no claim is about."""
     first, *others = PAGES
     kept = [

@@ -69,7 +69,7 @@ class Followed:
         if given and all(self._of(each) is CONSTANT for each in given):
             axes: Sequence[Axes | None] = [CONSTANT] * len(made)
         else:
-            axes = self._found(function, args, kwargs, given, made)
+            axes = self._axes_after(function, args, kwargs, given, made)
         for each, own in zip(made, axes, strict=True):
             if isinstance(each, Tensor) and type(each) is not nn.Parameter:
                 known = own is not None and (own is CONSTANT or _well_formed(own, each))
@@ -144,7 +144,7 @@ class Followed:
                 self._note(each, _plain(each))
                 return
 
-    def _found(
+    def _axes_after(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
@@ -159,7 +159,7 @@ class Followed:
             return [self._summed(args, made[0])]
         if name in _PRODUCTS:
             return [self._multiplied(given[-2:], made[0])]
-        known = [(each, axes) for each in given if (axes := self._known(each))]
+        known = [(each, axes) for each in given if (axes := self._axes_of(each))]
         if not known:
             return [None] * len(made)
         first, axes = known[0]
@@ -175,7 +175,7 @@ class Followed:
             return [_viewed(axes, each.shape, each.stride()) for each in views]
         return [self._kept(name, args, kwargs, known, each) for each in made]
 
-    def _known(self, tensor: Tensor) -> Axes | None:
+    def _axes_of(self, tensor: Tensor) -> Axes | None:
         """Return a tensor's axes; where a row for each image is all that is known, that."""
         axes = self._of(tensor)
         if axes is None and tensor.ndim > 1 and len(tensor) == self._batch:
@@ -208,7 +208,7 @@ class Followed:
     def _multiplied(self, given: Sequence[Tensor], made: Tensor) -> Axes | None:
         """Return the axes of a product of matrices; those of weights are units."""
         left, right = given
-        rows, columns = self._known(left), self._known(right)
+        rows, columns = self._axes_of(left), self._axes_of(right)
         if columns and not rows and right.ndim == made.ndim:  # weights @ x
             return _with_units(columns, made, made.ndim - 2)
         if rows and not columns and left.ndim == made.ndim:
@@ -223,12 +223,12 @@ class Followed:
         if isinstance(operands[0], tuple | list):
             operands = [*operands[0]]
         if not isinstance(equation, str) or "->" not in equation or "." in equation:
-            axes = self._known(operands[0])
+            axes = self._axes_of(operands[0])
             return _resized(axes, made.shape) if axes and len(axes) == made.ndim else None
         terms, result = equation.replace(" ", "").split("->")
         letters: dict[str, Axis] = {}
         for term, operand in zip(terms.split(","), operands, strict=True):
-            letters |= dict(zip(term, self._known(operand) or (), strict=False))
+            letters |= dict(zip(term, self._axes_of(operand) or (), strict=False))
         new = [letter for letter in result if letter not in letters]
         axes = tuple(letters.get(letter, ((PLACES, 1),)) for letter in result)
         if len(new) != 1:

@@ -83,7 +83,7 @@ def old_npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Others:
+class OtherFiles:
     """Files in the layout "npy" to compare with; none in the beginning.
 
     Attributes:
@@ -101,7 +101,7 @@ class Others:
     labels: Array | None = None
 
 
-def open_others(folder: Path, names: Sequence[str], source: Source) -> Others:
+def open_others(folder: Path, names: Sequence[str], source: Source) -> OtherFiles:
     """Map those files of `folder` that can be compared with corruptions of `source`.
 
     Raises:
@@ -118,7 +118,7 @@ def open_others(folder: Path, names: Sequence[str], source: Source) -> Others:
         raise SelbenchError(f"{folder} holds no {' or '.join(p.name for p in paths.values())}")
     labelled = source.labels is not None and (folder / LABELS).is_file()
     labels = _open(folder / LABELS, (rows,)) if labelled else None
-    return Others(folder, severities, None if about is None else about.scale, files, labels)
+    return OtherFiles(folder, severities, None if about is None else about.scale, files, labels)
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> Array:
@@ -167,7 +167,7 @@ def check(
             f"the published md5s are those of {' and '.join(PUBLISHED)}; give --against FOLDER to "
             f"compare the corruptions of {source.name} with the .npy files in a folder"
         )
-    others = Others() if against is None else open_others(against, names, source)
+    others = OtherFiles() if against is None else open_others(against, names, source)
     if not published:
         names = tuple(others.files)
     severities = tuple(SEVERITIES) if published else others.severities
@@ -185,7 +185,7 @@ def check(
     return findings
 
 
-def _check_labels(source: Source, published: str | None, others: Others) -> list[Finding]:
+def _check_labels(source: Source, published: str | None, others: OtherFiles) -> list[Finding]:
     if source.labels is None:
         return []
     labels = source.labels.numpy()
@@ -232,7 +232,7 @@ class _Maker:
             yield from zip(part, self.run_all(make, part), strict=True)
 
 
-def _check(maker: _Maker, name: str, published: str | None, others: Others) -> Finding:
+def _check(maker: _Maker, name: str, published: str | None, others: OtherFiles) -> Finding:
     source, severities = maker.source, maker.treatment.severities
     digest = FileDigest((len(severities) * len(source), *source.size(), 3))
     theirs, beside = others.files.get(name), []

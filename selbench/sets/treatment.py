@@ -76,7 +76,7 @@ class Treatment:
         """Return the images at the positions `rows`, all of one size, corrupted, on the CPU."""
         images, examples = source.read(rows), torch.arange(rows.start, rows.stop)
         images, examples = images.to(device), examples.to(device)
-        with _told():
+        with _frost_errors():
             return corrupt(
                 images, name, severity, examples=examples, seed=self.seed, scale=self.scale
             ).cpu()
@@ -127,12 +127,12 @@ def find_variants(names: Sequence[str]) -> dict[str, str]:
         SelbenchError: for photographs that are incomplete or damaged.
     """
     look_for_frost_in(home() / "frost")
-    with _told():
+    with _frost_errors():
         return {name: CORRUPTIONS[name].variant for name in names}
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _frost_errors() -> Iterator[None]:
     try:
         yield
     except FrostError as problem:

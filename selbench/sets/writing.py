@@ -55,7 +55,7 @@ def write_set(
         SelbenchError: for a folder that holds something else or a set made otherwise, or into which
             another command writes, for images whose sizes do not fit, and for what stops a write.
     """
-    with _told(output):
+    with _write_errors(output):
         _check_place(output, source)
         survey = source.survey()
         treatment = treatment.fitted(set(survey.sizes))
@@ -63,7 +63,7 @@ def write_set(
         files: Files = Tree(output, source)
         if layout == "npy":
             files = Arrays(output, source, treatment.severities, source.size())
-        with _alone(output):
+        with _locked(output):
             labels = b""
             if layout == "npy" and source.labels is not None:
                 labels = npy_labels(source.labels, len(source.classes), len(treatment.severities))
@@ -100,7 +100,7 @@ def describe(about: About) -> str:
 
 
 @contextmanager
-def _told(output: Path) -> Iterator[None]:
+def _write_errors(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
@@ -116,7 +116,7 @@ def _check_place(output: Path, source: Source) -> None:
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def _locked(output: Path) -> Iterator[None]:
     """Hold a folder, so that no other command writes into it; the system lets go of it with us."""
     output.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":

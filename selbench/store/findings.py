@@ -79,7 +79,7 @@ def whole_name(network: str) -> str:
     return _DRAW.sub("", network)
 
 
-def told(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
+def finding_sentences(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
     """Say of every network what was found, each thing once for all its draws."""
     return list(
         dict.fromkeys(

@@ -20,14 +20,14 @@ from selbench._kit.places import file_names, remove_all, sizes
 from selbench.store.records import (
     FULL,
     KEY,
-    Kept,
+    CellFile,
     bundles,
     coded,
     facts_of,
-    once_each,
     outcomes_in,
     read_outcomes,
     sha256,
+    without_doubles,
     write_content,
 )
 
@@ -89,7 +89,7 @@ def remove_lone_outcomes(folder: Path) -> None:
     )
 
 
-def write_pack(folder: Path, files: Sequence[Kept]) -> list[Path]:
+def write_pack(folder: Path, files: Sequence[CellFile]) -> list[Path]:
     """Write one pack of files of cells, and return those that it holds all of.
 
     Files whose outcomes are not what was written are left out, for `selbench verify` to find.
@@ -98,7 +98,7 @@ def write_pack(folder: Path, files: Sequence[Kept]) -> list[Path]:
     files = [kept for kept in files if kept in contents or not kept.has_outcomes]
     if not files:
         return []
-    fresh = [*once_each(files)]
+    fresh = [*without_doubles(files)]
     keys = sorted(record["key"] for _, records in fresh for record in records)
     path = folder / f"{PREFIX}{fingerprint(keys)}.json"
     content = _merged(fresh)
@@ -111,7 +111,7 @@ def write_pack(folder: Path, files: Sequence[Kept]) -> list[Path]:
     return [kept.path for kept in files]
 
 
-def _wanted(kept: Kept, records: Sequence[Mapping[str, Any]]) -> set[str] | None:
+def _wanted(kept: CellFile, records: Sequence[Mapping[str, Any]]) -> set[str] | None:
     """Return the keys of some cells of a file; None for all of them."""
     return None if len(records) == len(kept.cells) else {record["key"] for record in records}
 
@@ -125,7 +125,7 @@ def remove(paths: Sequence[Path]) -> None:
         raise cannot_write(paths[0].parent, problem) from problem
 
 
-def _outcomes_of(files: Sequence[Kept]) -> dict[Kept, bytes]:
+def _outcomes_of(files: Sequence[CellFile]) -> dict[CellFile, bytes]:
     """Return the content of the files of outcomes that are what was written."""
     there = [kept for kept in files if kept.has_outcomes and kept.whole]
     found = {}
@@ -141,7 +141,7 @@ def _outcomes_of(files: Sequence[Kept]) -> dict[Kept, bytes]:
     return found
 
 
-def _merged(fresh: Sequence[tuple[Kept, Sequence[dict[str, Any]]]]) -> dict[str, Any]:
+def _merged(fresh: Sequence[tuple[CellFile, Sequence[dict[str, Any]]]]) -> dict[str, Any]:
     """Return the content of a pack: cells of files, and who wrote them, each once."""
     places: dict[str, int] = {}
     writers: list[dict[str, Any]] = []

@@ -48,7 +48,7 @@ OF_OUTCOMES = "delete it and the .json file beside it, and run the same command 
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class CellFile:
     """A file of cells as it was read.
 
     Attributes:
@@ -153,7 +153,7 @@ def write_content(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, f'{{"digest":"{sha256(text.encode())}",\n{text[1:]}\n')
 
 
-def once_each(files: Sequence[Kept]) -> Iterator[tuple[Kept, list[dict[str, Any]]]]:
+def without_doubles(files: Sequence[CellFile]) -> Iterator[tuple[CellFile, list[dict[str, Any]]]]:
     """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
     keys = [key for kept in files for key in kept.keys]
     if len(set(keys)) < len(keys):
@@ -175,7 +175,7 @@ def read_files(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes, int | None]
     return zip(paths, read_all(paths), lengths, strict=True)
 
 
-def read_outcomes(files: Sequence[Kept]) -> Iterator[bytes]:
+def read_outcomes(files: Sequence[CellFile]) -> Iterator[bytes]:
     """Yield the content of files of outcomes, which are there; few of them are held in memory."""
     for group in bundles([kept.parquet for kept in files], [kept.size or 0 for kept in files]):
         yield from read_all(group)
@@ -194,7 +194,7 @@ def bundles(names: Sequence[Name], weights: Sequence[int]) -> list[list[Name]]:
     return groups
 
 
-def parse_cells(path: Path, text: bytes, size: int | None) -> Kept:
+def parse_cells(path: Path, text: bytes, size: int | None) -> CellFile:
     """Return what a file of cells holds.
 
     Raises:
@@ -207,7 +207,7 @@ def parse_cells(path: Path, text: bytes, size: int | None) -> Kept:
         raise damaged(path, problem) from problem
     if not (is_current(text) or content.get("digest") in (None, digest_of(content))):
         raise damaged(path, UNLIKE)
-    return Kept(path, content, size)
+    return CellFile(path, content, size)
 
 
 def is_current(text: bytes) -> bool:
@@ -235,7 +235,7 @@ def _canonical(content: Mapping[str, Any], allow_nan: bool = True) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan)
 
 
-def outcomes_in(kept: Kept, content: bytes, wanted: Iterable[str] | None) -> pa.Table:
+def outcomes_in(kept: CellFile, content: bytes, wanted: Iterable[str] | None) -> pa.Table:
     """Return the outcomes of a file of cells whose key is wanted; all of them with None.
 
     Raises:

@@ -20,14 +20,14 @@ from selbench.store.cells import CELL, MEASURED, Cell, Failure, Result
 from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, read_manifest, write_manifest
 from selbench.store.parts import Parts
 from selbench.store.records import (
-    Kept,
+    CellFile,
     cell_files,
-    once_each,
     outcomes_in,
     parse_cells,
     read_files,
     read_outcomes,
     sha256,
+    without_doubles,
     write_cells,
 )
 from selbench.store.tidy import csv_of, find_tidy, read_tidy, tidy
@@ -331,8 +331,8 @@ class StudyStore:
 
     def _outcomes(self, paths: Sequence[Path], keys: Collection[str] | None) -> pa.Table:
         """Return the outcomes of the cells with these keys in files of cells; of all with None."""
-        chosen: dict[Kept, set[str] | None] = {}  # keys in each file; None for all that it has
-        for kept, records in once_each(self._parsed(paths)):
+        chosen: dict[CellFile, set[str] | None] = {}  # keys in each file; None for all that it has
+        for kept, records in without_doubles(self._parsed(paths)):
             own = {record["key"] for record in records}
             wanted = own if keys is None else own.intersection(keys)
             if wanted and kept.size is not None:
@@ -344,15 +344,15 @@ class StudyStore:
                 tables.append(outcomes_in(kept, content, some))
         return pa.concat_tables(tables or [pa.table({"key": []})], promote_options="default")
 
-    def _contents(self) -> Iterator[tuple[Kept, list[dict[str, Any]]]]:
+    def _contents(self) -> Iterator[tuple[CellFile, list[dict[str, Any]]]]:
         """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
-        return once_each(self._files())
+        return without_doubles(self._files())
 
-    def _files(self, but: Collection[str] = ()) -> list[Kept]:
+    def _files(self, but: Collection[str] = ()) -> list[CellFile]:
         """Return what the files of cells hold, but for those of some names."""
         return self.steadily(lambda paths: self._parsed([p for p in paths if p.name not in but]))
 
-    def _parsed(self, paths: Sequence[Path]) -> list[Kept]:
+    def _parsed(self, paths: Sequence[Path]) -> list[CellFile]:
         found = []
         for path, text, size in read_files(paths):
             with self._leaving_out(path):

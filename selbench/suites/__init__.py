@@ -16,7 +16,7 @@ from selbench.suites.pieces import (
     Recalibration,
     Validation,
 )
-from selbench.suites.work import SUITES, HeldOut, Passes, Setting, Task, Work, once
+from selbench.suites.work import SUITES, HeldOut, Passes, Setting, Task, Work, without_repeats
 
 __all__ = [
     "METRICS",
@@ -61,7 +61,9 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
                     f"{name} is not in the suite {', '.join(names)}; add --suite {suite}"
                 )
     left_out = set(attacks) - set(setting.attacks or attacks)
-    kept = [work for work in once(pieces) if not (_attacks(work) and work.name in left_out)]
+    kept = [
+        work for work in without_repeats(pieces) if not (_attacks(work) and work.name in left_out)
+    ]
     made = _in_files(kept, setting) if setting.in_files else kept
     return [*made, *(given_pieces(*setting.given) if setting.given else ())]
 

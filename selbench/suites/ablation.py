@@ -178,7 +178,7 @@ class Ablation(Work):
         ]
         own = replace(split, images=images)
         shown = limited(own, ATTACKED) if self.attacked else own
-        right = _once(partial(self._right, model, shown, values), removals)
+        right = _each_removal_once(partial(self._right, model, shown, values), removals)
         return [
             _measured(accuracies, each[0], len(shown))
             for accuracies, each in zip(right, removals, strict=True)
@@ -219,7 +219,7 @@ def in_turn(conditions: Sequence[Condition], split: Split, limit: int | None) ->
     return images
 
 
-def _once(
+def _each_removal_once(
     accuracies_of: Callable[[Sequence[Removal]], list[float]],
     removals: Sequence[Sequence[Removal]],
 ) -> list[list[float]]:

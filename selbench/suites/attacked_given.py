@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from selbench._kit.types import Examples, Images, Labels
-from selbench.attacks.folding import given
+from selbench.attacks.folding import as_given
 from selbench.attacks.foreign import Standing
 from selbench.attacks.given import GivenAdversarials
 from selbench.attacks.gradient import Attacked, logits_of
@@ -23,7 +23,7 @@ TABLE = "given adversarials"
 
 
 @dataclass(frozen=True)
-class Given(Attack):
+class GivenAttack(Attack):
     """Adversarials from files; `told` is the checksum of these and of the test images."""
 
     told: str = ""
@@ -50,7 +50,9 @@ def given_pieces(found: GivenAdversarials, told: str) -> Iterator[Attack]:
             return reached(found, network, images, labels, examples, norm, levels)
 
         passes = Passes(1 + len(found.sets) * (1 + len(levels)))
-        yield Given("attacks", f"given-{name}", levels, run, group=name, each=passes, told=told)
+        yield GivenAttack(
+            "attacks", f"given-{name}", levels, run, group=name, each=passes, told=told
+        )
 
 
 @torch.no_grad()
@@ -72,7 +74,7 @@ def reached(
     sizes = [norm.size(each - images) for each in sets]
     fool = torch.zeros_like(labels, dtype=torch.bool)
     for each, size in zip(sets, sizes, strict=True):
-        fool |= (size > 0) & (logits_of(given(network), each).argmax(1) != labels)
+        fool |= (size > 0) & (logits_of(as_given(network), each).argmax(1) != labels)
     results: list[Attacked] = []
     for level in levels:
         near = torch.zeros_like(fool)

@@ -12,7 +12,7 @@ from selbench._kit.errors import MissingOutcomesError
 from selbench._kit.files import fingerprint
 from selbench._kit.types import Examples, Pixels
 from selbench.attacks.norms import NORMS
-from selbench.attacks.pixels import in_files, whole
+from selbench.attacks.pixels import in_files, searchable
 from selbench.datasets import Split
 from selbench.networks.network import Network
 from selbench.sets.stored import Stored
@@ -264,7 +264,7 @@ class Attack(Work):
         """Return it with adversarials that a file can hold, as another condition."""
         if self.at is None:
             return None
-        searched = whole(self.budgets, self.group)
+        searched = searchable(self.budgets, self.group)
         attack = in_files(self.at(searched), searched, self.budgets, NORMS[self.group])
         return replace(self, name=f"{self.name}{IN_FILES}", attack=attack, at=None)
 

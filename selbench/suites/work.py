@@ -237,6 +237,6 @@ class Task:
 SUITES = Registry[Callable[[Setting], Sequence[Work]]]("suite")
 
 
-def once(pieces: Iterable[Work]) -> list[Work]:
+def without_repeats(pieces: Iterable[Work]) -> list[Work]:
     """Return each piece of work once, in order."""
     return list({(work.suite, work.name, work.levels): work for work in pieces}.values())

@@ -12,7 +12,7 @@ from selbench.store import StudyStore
 from selbench.study import count_of, exactly
 from selbench.suites.calibration import BOARD, RECALIBRATED
 from selbench.tables import Groups, Leaderboard, Remark, current_rows
-from selbench.tables.current import command, images_taken, naming_command
+from selbench.tables.current import command, images_used, naming_command
 from selbench.tables.means import cells, mean, over_seeds
 
 SUITE = ("--suite", "calibration")
@@ -39,7 +39,7 @@ def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboar
         SelbenchError: where there are no cells with that `limit`, or of clean or corrupted images.
     """
     rows = current_rows(store, limit)
-    made = command(store, images_taken(rows), *SUITE)
+    made = command(store, images_used(rows), *SUITE)
     with naming_command(store, limit):
         check_measured(rows, store.study, "accuracy")
     networks = rows[["subject", "alpha"]].drop_duplicates().set_index("subject")

@@ -14,7 +14,7 @@ from selbench.tables.columns import COLUMNS, INDEX, OF_FOLDERS, PARTIAL, of_corr
 from selbench.tables.current import data_name
 from selbench.tables.explained import looks_of, partly
 from selbench.tables.joined import Compared
-from selbench.tables.published import said_of
+from selbench.tables.published import source_notes
 from selbench.tables.relative import RELATIVE, Reference, Relative
 
 
@@ -54,7 +54,7 @@ def remarks(
         *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),
         *_folders(found.rows),
         *map(Remark, (*_intervals(table), *looks_of(found.rows), *_not_finite(found))),
-        *map(Remark, said_of(found.published, found.rows, _data(found))),
+        *map(Remark, source_notes(found.published, found.rows, _data(found))),
     ]
     if parts_of := partly(found.rows):
         own = "; ".join(f"{_named([name])} covers {part}" for name, part in parts_of.items())

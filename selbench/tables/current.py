@@ -56,7 +56,7 @@ def naming_command(store: StudyStore, limit: int | None) -> Iterator[None]:
     try:
         yield
     except UnmeasuredError as problem:
-        made = command(store, images_taken(current_rows(store, limit)), *problem.words)
+        made = command(store, images_used(current_rows(store, limit)), *problem.words)
         raise SelbenchError(f"{problem}; run `{made}`") from None
 
 
@@ -70,7 +70,7 @@ def study_words(study: str, manifest: dict[str, Any], trains: bool = False) -> l
     return Request.model_validate(manifest["request"]).words(study, trained)
 
 
-def images_taken(rows: pd.DataFrame) -> int | None:
+def images_used(rows: pd.DataFrame) -> int | None:
     """Return how many test images rows of one limit are of; None for all."""
     limits = rows["limit"].dropna()
     return int(limits.iloc[0]) if len(limits) else None

@@ -10,7 +10,7 @@ from selbench.store import StudyStore, condition_id
 from selbench.store.findings import Finding, whole_name
 from selbench.store.tidy import plain_text
 from selbench.study import exactly
-from selbench.tables.current import command, current_rows, images_taken
+from selbench.tables.current import command, current_rows, images_used
 from selbench.tables.published import published
 from selbench.tables.spoilt import findings_of, withheld
 
@@ -69,7 +69,9 @@ def compared(
     titles = [*names, *places]
     every = [*tables, *map(published, places)]
     marked = [labelled(table, name) for table, name in zip(every, titles, strict=True)]
-    joined = marked[0] if len(marked) == 1 else _told_apart(pd.concat(marked, ignore_index=True))
+    joined = (
+        marked[0] if len(marked) == 1 else _with_study_names(pd.concat(marked, ignore_index=True))
+    )
     return Compared(
         " + ".join(titles),
         joined,
@@ -79,7 +81,7 @@ def compared(
         frozenset().union(*(withheld(store.manifest()) for store in stores)),
         tuple(zip(names, stores, strict=True)),
         tuple(
-            command(store, images_taken(table)) for store, table in zip(stores, tables, strict=True)
+            command(store, images_used(table)) for store, table in zip(stores, tables, strict=True)
         ),
         published=tuple(places),
     )
@@ -123,7 +125,7 @@ def _check_images(
     if data[0] != data[1]:
         difference = f"their test images differ (checksums {data[0]} and {data[1]})"
         raise _unlike(one, other, difference, "join studies of the same images")
-    counts = [images_taken(table) or "all" for table in (first, then)]
+    counts = [images_used(table) or "all" for table in (first, then)]
     if counts[0] != counts[1]:
         difference = f"they took different numbers of test images ({counts[0]} and {counts[1]})"
         raise _unlike(one, other, difference, "choose one that both have with --limit")
@@ -149,7 +151,7 @@ def _names(stores: Sequence[StudyStore]) -> list[str]:
     ]
 
 
-def _told_apart(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_study_names(rows: pd.DataFrame) -> pd.DataFrame:
     """Name networks after their study: where another has such a row, or has alphas too."""
     alone = rows.groupby("name")["study"].transform("nunique") == 1
     trained = rows["alpha"].notna()

@@ -112,7 +112,7 @@ def half_widths_of(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return half + (middle - means).abs()
 
 
-def said_of(places: Sequence[str], rows: pd.DataFrame, data: Sequence[str]) -> list[str]:
+def source_notes(places: Sequence[str], rows: pd.DataFrame, data: Sequence[str]) -> list[str]:
     """Say where published numbers are from, and of which other images the studies' are.
 
     Args:

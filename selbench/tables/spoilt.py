@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from selbench.store import ATTACKS, StudyStore
-from selbench.store.findings import Finding, findings_in, spoiling, told
+from selbench.store.findings import Finding, finding_sentences, findings_in, spoiling
 from selbench.tables.columns import COLUMNS
 
 FINDINGS = "findings"  # the column of sentences, where there are any
@@ -54,4 +54,4 @@ def sentences(
     networks: Iterable[str], findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[str, ...]:
     """Return what was found of some networks."""
-    return tuple(told({name: findings.get(name, ()) for name in networks}))
+    return tuple(finding_sentences({name: findings.get(name, ()) for name in networks}))

@@ -121,7 +121,7 @@ def derived(
     tested = networks.index[networks["mca"].notna()]
     relative = relative_errors(errors[tested], networks, reference or usual_reference(found))
     networks = networks.assign(**relative.columns)
-    halves = half_widths(found, _alone(networks), plan)
+    halves = half_widths(found, _single_networks(networks), plan)
     folders = [name for name in plan if name.startswith(OF_FOLDERS)]
     board = _rows_over_networks(networks, halves, found, [*COLUMNS, *folders])
     board = _marked(board, networks, partly(found.rows))
@@ -190,7 +190,7 @@ def _quantities(
     return networks.assign(ratio=networks["mca"] / clean, effective=odds)
 
 
-def _alone(networks: pd.DataFrame) -> list[str]:
+def _single_networks(networks: pd.DataFrame) -> list[str]:
     """Return the networks that have a row for themselves."""
     draws = (networks["name"] != networks["own"]) & networks["alpha"].isna()  # of one network
     lone = {own[0] for own in _rows(networks) if len(own) == 1}

@@ -254,7 +254,7 @@ def test_batches_are_halved_where_memory_does_not_suffice(monkeypatch, problem):
     assert len(sentences) == 3  # none after the first step
     assert sentences[-1] == "out of memory: 8 images at once from now on instead of 16"
     with chunks.sizes_of(small):
-        assert chunks.at_once(images) == 64  # other networks may need less
+        assert chunks.gradient_chunk(images) == 64  # other networks may need less
     expected = pgd(small, images, labels, 0.1, NORMS["linf"], step=0.02, steps=5)
     assert torch.equal(found.fallen, expected.fallen)
     torch.testing.assert_close(found.images, expected.images)

@@ -12,7 +12,7 @@ from selbench._kit.types import to_images
 from selbench.attacks.gradient import fgsm, logits_of, pgd_grid
 from selbench.attacks.nearest import minimum_norm
 from selbench.attacks.norms import NORMS, inside
-from selbench.attacks.pixels import Rounding, candidates, in_files, rounded, whole
+from selbench.attacks.pixels import Rounding, candidates, in_files, rounded, searchable
 from selbench.datasets import Split
 from selbench.store import Cell
 from selbench.store.adversarials import write_adversarials
@@ -35,7 +35,7 @@ def attack_of(norm, levels):
 
 
 def found_in_files(norm, levels, network, images, labels):
-    searched = whole(levels, norm)
+    searched = searchable(levels, norm)
     attack = in_files(attack_of(norm, searched), searched, levels, NORMS[norm])
     return attack(network, images, labels, torch.arange(len(images)))
 
@@ -60,8 +60,8 @@ class Square(torch.nn.Module):
 
 
 def test_budgets_below_one_255th_hold_the_clean_image_alone():
-    assert whole((0.25, 0.5, 1.0, 1.5, 2.0), "linf") == (1.0, 2.0)
-    assert whole((0.5, 8.5), "l2") == (8.5,)
+    assert searchable((0.25, 0.5, 1.0, 1.5, 2.0), "linf") == (1.0, 2.0)
+    assert searchable((0.5, 8.5), "l2") == (8.5,)
 
 
 def test_a_linear_network_falls_at_the_smallest_whole_epsilon_that_can_fell_it():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from selbench.claims.claim import KINDS, makers
 from selbench.claims.sources import shipped_claims
-from selbench.claims.worlds import SEEDS, WORLDS, Made, outcomes, read_by, wrong
+from selbench.claims.worlds import SEEDS, WORLDS, MadeRows, outcomes, read_by, wrong
 from selbench.datasets.dataset import make_split
 from selbench.models import build_model
 from selbench.study import ModelSpec
@@ -94,7 +94,7 @@ CERTAIN = {"true": "supported", "reversed": "refuted"}
 def test_every_claim_can_be_supported_and_refuted(name, world):
     claim = CLAIMS[name]
     still = dict.fromkeys(readings(claim), 1e-4)
-    ((verdict, _),) = outcomes(Made(claim, world, 3, still), 1)
+    ((verdict, _),) = outcomes(MadeRows(claim, world, 3, still), 1)
     assert verdict == CERTAIN[world]
 
 
@@ -104,7 +104,7 @@ def test_claims_are_rarely_decided_wrongly(name):
     """In every made world, at every number of seeds; C4 is a count."""
     runs = {}
     for seeds, world in product(SEEDS, WORLDS):
-        made = Made(CLAIMS[name], world, seeds, {})
+        made = MadeRows(CLAIMS[name], world, seeds, {})
         runs[seeds, world] = wrong(made, outcomes(made, 60))
     mean = sum(runs.values()) / len(runs)
     assert mean <= 0.05, runs

@@ -14,7 +14,7 @@ from selbench._engine import ray_address, ray_cluster, ray_flow
 from selbench._engine.engines import opened
 from selbench._engine.on_ray import apart
 from selbench._engine.ray_cluster import Share, places_of, room_for, share
-from selbench._engine.ray_flow import as_done
+from selbench._engine.ray_flow import as_completed
 from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
 from selbench.networks.network import Network
@@ -49,7 +49,7 @@ def under_way(monkeypatch):
 
 
 def test_every_task_is_done_and_never_more_than_there_is_room_for(under_way):
-    found = list(as_done(range(20), lambda item: 100 - item, room=3))
+    found = list(as_completed(range(20), lambda item: 100 - item, room=3))
     assert sorted(item for item, _ in found) == list(range(20))
     assert all(reference == 100 - item for item, reference in found)
     assert under_way.most == 3
@@ -64,7 +64,7 @@ def test_items_are_asked_for_when_there_is_room(under_way):
             asked.append(item)
             yield item
 
-    flow = as_done(items(), lambda item: item, room=2)
+    flow = as_completed(items(), lambda item: item, room=2)
     next(flow)
     assert asked == [0, 1]
     next(flow)
@@ -72,12 +72,12 @@ def test_items_are_asked_for_when_there_is_room(under_way):
 
 
 def test_an_item_that_is_passed_over_is_not_waited_for(under_way):
-    found = list(as_done(range(5), lambda item: item if item % 2 else None, room=2))
+    found = list(as_completed(range(5), lambda item: item if item % 2 else None, room=2))
     assert found == [(1, 1), (3, 3)]
 
 
 def test_tasks_under_way_are_ended_when_the_caller_stops(under_way):
-    with contextlib.closing(as_done(range(9), lambda item: item, room=4)) as flow:
+    with contextlib.closing(as_completed(range(9), lambda item: item, room=4)) as flow:
         for item, _ in flow:
             if item == 2:
                 break

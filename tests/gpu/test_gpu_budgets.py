@@ -18,7 +18,7 @@ from selbench.attacks.gradient import pgd
 from selbench.attacks.losses import cross_entropy
 from selbench.attacks.norms import NORMS
 from selbench.attacks.square import square
-from selbench.attacks.waiting import others
+from selbench.attacks.waiting import remaining
 from selbench.datasets.dataset import make_split
 from selbench.study import Recipe
 from selbench.training.loop import make_optimizer, train
@@ -174,13 +174,13 @@ def test_losses_are_the_same_there_and_none_is_waited_for(gpu, outputs):
 def test_the_memory_of_a_gpu_bounds_how_many_images_it_takes(gpu, side, share, followed, changed):
     gpu.share = share
     images = gpu.put(torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(1, 3, side, side))
-    assert chunks.at_once(images) == followed
+    assert chunks.gradient_chunk(images) == followed
     assert chunks.few(images, 1000) == changed
 
 
 def test_others_are_the_places_that_are_left():
-    assert others(torch.tensor([3, 0]), 5).tolist() == [1, 2, 4]
-    assert others(torch.tensor([], dtype=torch.int64), 2).tolist() == [0, 1]
+    assert remaining(torch.tensor([3, 0]), 5).tolist() == [1, 2, 4]
+    assert remaining(torch.tensor([], dtype=torch.int64), 2).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(("method", "alpha"), [("standard", 1), ("pgd", 0), ("augmix", 0)])
