@@ -138,6 +138,8 @@ class Metric:
         rare: whether files of results leave it out where nothing was measured.
         null_of: the metric of which it is the chance level; "" for none.
         panel: where a figure shows it.
+        most: metrics that are never less of the same network: tables for people show the range up
+            to the least of them.
     """
 
     name: str
@@ -157,6 +159,7 @@ class Metric:
     rare: bool = False
     null_of: str = ""
     panel: Panel | None = None
+    most: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum():

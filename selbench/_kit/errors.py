@@ -31,6 +31,10 @@ class NotFiniteError(SelbenchError):
     """What a network computes is NaN or infinite; others of the same run may be well."""
 
 
+class UnboundedError(SelbenchError):
+    """A network has something that no bounds are known of."""
+
+
 class NegativeActivityError(SelbenchError):
     """Units respond with less than nothing, which class selectivity is not defined for."""
 

@@ -5,6 +5,7 @@ Gowal et al., 2018, arXiv:1810.12715.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from selbench._kit.errors import NotFiniteError, UnboundedError
 from selbench._kit.types import Images
 from selbench.bounds.maps import RULES, Affine, Call, Map, ReLU
 from selbench.bounds.program import (
@@ -19,7 +21,6 @@ from selbench.bounds.program import (
     Operation,
     Recorded,
     Ref,
-    UnboundedError,
     not_bounded,
     record,
 )
@@ -118,8 +119,17 @@ def _shifted(value: Tensor, constant: Tensor | None) -> Tensor:
     return value if constant is None else value + constant
 
 
-def bound(recorded: Recorded, dtype: torch.dtype = torch.float64) -> Traced:
+def bound(
+    recorded: Recorded,
+    dtype: torch.dtype = torch.float64,
+    instead: Mapping[int, Tensor] = MappingProxyType({}),
+) -> Traced:
     """Return the maps of recorded operations, with the weights as they are now.
+
+    Args:
+        recorded: the operations.
+        dtype: of the numbers to compute with.
+        instead: tensors to take instead of some of the network's, by the ids of these.
 
     Raises:
         UnboundedError: for an operation that no bounds are known of.
@@ -131,7 +141,7 @@ def bound(recorded: Recorded, dtype: torch.dtype = torch.float64) -> Traced:
     def filled(each: Any) -> Any:
         if isinstance(each, Ref):
             return constants.get(each.place, each)
-        return _as(dtype, each) if isinstance(each, Tensor) else each
+        return _as(dtype, instead.get(id(each), each)) if isinstance(each, Tensor) else each
 
     for place, operation in recorded.operations.items():
         if place == IMAGES or not operation.follows:
@@ -162,6 +172,7 @@ def traced(network: nn.Module, images: Images) -> Traced:
             must give its logits.
 
     Raises:
+        NotFiniteError: for logits that are not finite.
         UnboundedError: for a network that no bounds are known of: one with operations beside
             convolutions, linear layers, batch norms, ReLUs and other functions that never fall,
             sums and pooling, or one that does something else on other images.
@@ -170,6 +181,8 @@ def traced(network: nn.Module, images: Images) -> Traced:
     tried = torch.cat([1 - images[:TRIED], images[:TRIED]])  # others than were recorded come first
     with torch.no_grad():
         own, made = network(tried).double(), found.values(tried)[found.output]
+    if not own.isfinite().all():
+        raise NotFiniteError("the network returns NaN or infinity; has its training diverged?")
     if not (own - made).abs().max() <= AGREEMENT * own.abs().max():
         raise UnboundedError(
             "bounds cannot follow this network: what it does to images is not always the same"

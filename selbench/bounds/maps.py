@@ -40,7 +40,8 @@ class Affine:
             return self.transposed(outer, shapes)
         with torch.enable_grad():
             zeros = [outer.new_zeros(len(outer), *each, requires_grad=True) for each in shapes]
-            return torch.autograd.grad(self.linear(*zeros), zeros, outer)
+            # A product and not `grad_outputs`, for which torch imports sympy for seconds.
+            return torch.autograd.grad((self.linear(*zeros) * outer).sum(), zeros)
 
 
 @dataclass(frozen=True)

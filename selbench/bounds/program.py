@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from selbench._kit.errors import SelbenchError, in_short
+from selbench._kit.errors import UnboundedError, in_short
 from selbench._kit.types import Images
 
 IMAGES = 0  # the place of the images among the operations
@@ -24,10 +24,6 @@ KEEPING = frozenset(
 
 # What makes Python numbers of a tensor's, to decide by.
 DECIDING = frozenset({"_local_scalar_dense", "is_nonzero", "item", "nonzero", "equal"})
-
-
-class UnboundedError(SelbenchError):
-    """A network has something that no bounds are known of."""
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,23 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
     """Accuracy against the budget of each attack, one line per alpha.
 
     The mean over seeds with its 95 % interval; with two seeds, which say nothing of an interval,
-    each of them as a thin line.
+    each of them as a thin line. Shaded is what lies between an attack and what bounds certify.
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
     shown = [(each, each.reads.chosen(accuracy)) for each in METRICS.drawn_in("attacks")]
-    present = [(metric.shown, part) for metric, part in shown if not part.empty]
+    present = [(metric, part) for metric, part in shown if not part.empty]
     if not present:
         raise UnmeasuredError(f"the study {study} holds no attacks", "--suite", "attacks")
     figure = Figure(figsize=(3.2 * len(present), 3.2), layout="constrained")
     panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
     colours = colours_of(rows)
-    for axes, (panel, part) in zip(panels, present, strict=True):
+    for axes, (metric, part) in zip(panels, present, strict=True):
         _curves(axes, part, clean, colours)
-        axes.set_title(panel.title)
-        axes.set_xlabel(panel.axis)
+        for lower in (each for each in METRICS.values() if metric.name in each.most):
+            _gaps(axes, part, lower.reads.chosen(accuracy), clean, colours)
+        axes.set_title(metric.shown.title)
+        axes.set_xlabel(metric.shown.axis)
         sns.despine(ax=axes)
     panels[0].set_ylabel("accuracy, %")
     panels[0].set_ylim(0, 100)
@@ -41,9 +43,7 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
 
 def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str, Colour]) -> None:
     """Draw a line per group, over evenly spaced levels that begin with the clean images."""
-    levels = sorted(part["level"].unique())
-    curves = part.pivot(index="subject", columns="level", values="value")[levels]
-    curves.insert(0, 0.0, clean.reindex(curves.index))
+    levels, curves = sorted(part["level"].unique()), _of_networks(part, clean)
     groups = group_of_each(part)
     places = np.arange(len(levels) + 1)
     for name, colour in colours.items():
@@ -52,3 +52,30 @@ def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str,
             line(axes, places, 100 * chosen, name, colour, "o" if len(levels) < 20 else "")
     step = -(-len(levels) // 8)  # rounded up
     axes.set_xticks(places[::step], [f"{level:g}" for level in [0, *levels][::step]])
+
+
+def _of_networks(part: pd.DataFrame, clean: pd.Series) -> pd.DataFrame:
+    """Return accuracies: networks by rising levels, clean images first."""
+    curves = part.pivot(index="subject", columns="level", values="value").sort_index(axis=1)
+    curves.insert(0, 0.0, clean.reindex(curves.index))
+    return curves
+
+
+def _gaps(
+    axes: Axes,
+    attacked: pd.DataFrame,
+    certified: pd.DataFrame,
+    clean: pd.Series,
+    colours: dict[str, Colour],
+) -> None:
+    """Shade what lies between both means, over the networks and levels that have both."""
+    high, low = _of_networks(attacked, clean), _of_networks(certified, clean)
+    groups = group_of_each(attacked)
+    for name, colour in colours.items():
+        own = groups.index[groups == name].intersection(low.index)
+        shared = high.columns.intersection(low.columns)
+        if len(own) and len(shared) == len(high.columns):
+            places = np.arange(len(shared))
+            least, most = (100 * each.loc[own, shared].mean() for each in (low, high))
+            axes.fill_between(places, least, most, color=colour, alpha=0.12, lw=0)
+            axes.plot(places, least, ":", color=colour, lw=1)

@@ -67,7 +67,8 @@ LEGENDS = {
         "Accuracy against the attack's budget",
         "Budgets grow to the right: how far an attack may move an image. L-inf bounds the change "
         "of every pixel, L2 that of the whole image, both in 255ths of the full range. "
-        f"{BANDS}; the higher a line stays, the more robust the network.",
+        f"{BANDS}; the higher a line stays, the more robust the network. Dotted is the accuracy "
+        "that bounds certify, where they were computed: the truth lies in the shaded gap.",
     ),
     "calibration": Legend(
         "calibration",

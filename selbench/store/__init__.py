@@ -20,6 +20,7 @@ cells and the manifest say of themselves what they must be, which whoever reads 
 
 from selbench.store.cells import (
     ATTACKS,
+    BOUND,
     CELL,
     EVERY_EPSILON,
     MEASURED,
@@ -43,6 +44,7 @@ from selbench.store.study_store import (
 
 __all__ = [
     "ATTACKS",
+    "BOUND",
     "CELL",
     "COMPLETE",
     "EVERY_EPSILON",

@@ -72,6 +72,7 @@ class Cell:
 
 
 EVERY_EPSILON = "attack; every epsilon"
+BOUND = "bound"  # the source of what bounds prove
 ATTACKS = ("attack", EVERY_EPSILON)  # the sources of what attacks make
 
 CELL = tuple(Cell.__dataclass_fields__)

@@ -19,7 +19,7 @@ from selbench.statistics.calibration import (
     ks_error,
     negative_log_likelihood,
 )
-from selbench.store import ATTACKS, Cell, Measurement, Result
+from selbench.store import ATTACKS, BOUND, Cell, Measurement, Result
 
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss", "brier")
 Columns = dict[str, Tensor]  # one row per example, on the CPU
@@ -52,7 +52,7 @@ def summary(cell: Cell, columns: Columns) -> Result:
     """Return a cell with what its outcomes come to.
 
     Attacks have no calibration errors: they stop where a network errs, so that confidences tell of
-    the attack.
+    the attack. Nor have bounds, whose confidences are of the worst that is possible.
     """
     values = {
         "accuracy": _mean(_correct(columns)),
@@ -60,7 +60,7 @@ def summary(cell: Cell, columns: Columns) -> Result:
         "cross_entropy": _mean(columns["loss"]),
         "brier": _mean(columns["brier"]),
     }
-    if cell.source not in ATTACKS and _finite(columns):
+    if cell.source not in (*ATTACKS, BOUND) and _finite(columns):
         values |= _errors(columns["confidence"], _correct(columns))
     checks = [name for name in columns if name.startswith(("masking_", "given_", "passes_"))]
     values |= {name: _mean(columns[name]) for name in checks}

@@ -27,6 +27,7 @@ from selbench._kit.errors import (
     NoReLUError,
     NotFiniteError,
     SelbenchError,
+    UnboundedError,
     in_short,
 )
 from selbench._kit.printable import printable
@@ -41,7 +42,13 @@ from selbench.store.parts import Parts
 from selbench.suites.attacking import Attacking, Chunks, Order, run_attack
 from selbench.suites.work import Task
 
-OF_NETWORKS = (NotFiniteError, NegativeActivityError, NoReLUError, MissingOutcomesError)
+OF_NETWORKS = (
+    NotFiniteError,
+    NegativeActivityError,
+    NoReLUError,
+    MissingOutcomesError,
+    UnboundedError,
+)
 RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
 INCOMPLETE = 3  # exit code of a run some of whose cells failed
 GOES_ON = "the same command goes on with the next; --retry-failed tries this again"

@@ -104,13 +104,19 @@ def quantity(row: pd.Series, name: str, column: Metric) -> str:
     """Write a quantity for people: "97.1 ± 0.4"; "-" where it is missing.
 
     Where only some of a row's networks have it, how many follows: "97.1 ± 0.4 (n = 2)"; an index
-    that covers a part of the activations is marked: "0.412*".
+    that covers a part of the activations is marked: "0.412*". A bound is the lower end of a range:
+    "31.2 to 44.8".
     """
     unit = column.unit
     value, interval = row[name] * unit.factor, row[f"{name}_interval"] * unit.factor
     if np.isnan(value):
         return "-"
     text = f"{value:.{unit.decimals}f}"
+    if column.most:
+        same = [other for other in column.most if row[f"{other}_n"] == row[f"{name}_n"]]
+        above = [row[other] for other in same if not np.isnan(row[other])]
+        least = f"{min(above) * unit.factor:.{unit.decimals}f}" if above else "-"
+        return f"{text} to {least}"
     if not np.isnan(interval) and not column.null_of:
         text = f"{text} ± {interval:.{unit.decimals}f}"
     if name in INDEX and row.get(COVERED):

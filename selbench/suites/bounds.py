@@ -1,0 +1,135 @@
+"""The suite of bounds: what no attack can do to a network, where a proof is found."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from selbench._kit.chunks import few
+from selbench._kit.types import to_images
+from selbench.bounds import UnboundedError, certify, traced
+from selbench.bounds.certified import Method
+from selbench.bounds.linear import MOST, SLOPES
+from selbench.datasets import Split
+from selbench.metrics import METRICS, Metric, Rows
+from selbench.networks.network import Network
+from selbench.store import BOUND
+from selbench.store.findings import spoiling
+from selbench.store.outcomes import Columns, outcome
+from selbench.suites.attacked import LINF_EPSILONS, TABLE
+from selbench.suites.bench import Bench
+from selbench.suites.clean import clean
+from selbench.suites.index import class_index
+from selbench.suites.work import SUITES, Passes, Setting, Task, Work
+
+GROUP = 64  # images bounded at once
+METHODS: tuple[Method, ...] = ("linear", "interval")
+
+
+@SUITES
+def bounds(setting: Setting) -> list[Work]:
+    """Certified accuracy: what no L-inf perturbation can change, by linear and interval bounds."""
+    pieces = [Certificates("bounds", f"{each}-linf", group="linf", method=each) for each in METHODS]
+    return [*class_index(setting), *clean(setting), *pieces]
+
+
+@dataclass(frozen=True)
+class Certificates(Work):
+    """Which images have a certificate in balls of each epsilon.
+
+    An outcome's logits are the worst ones that bounds leave possible, those of the label being 0:
+    its prediction is the label where the image is certified.
+    """
+
+    source: str = BOUND
+    method: Method = "linear"
+
+    shares: ClassVar[bool] = False
+
+    @property
+    def levels(self) -> tuple[float | None, ...]:
+        """Epsilons in 255ths, those of PGD."""
+        return LINF_EPSILONS
+
+    def passes(
+        self, model: nn.Module, split: Split, classes: int, limit: int | None
+    ) -> Passes | None:
+        """Count what images take that keep their certificate, with as many units as are looked at.
+
+        Intervals take three passes: middles, radii and margins. None where there are no bounds.
+        """
+        try:
+            found = traced(model, to_images(split.images[:1]))
+        except UnboundedError:
+            return None
+        rows = 0
+        if self.method == "linear":
+            units = [found.shapes[place].numel() for place in found.relus[1:]]
+            rows = len(SLOPES) * (classes - 1) + sum(min(MOST, each) for each in units)
+        return Passes(double=len(LINF_EPSILONS) * (3 + rows)) * len(split)
+
+    def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
+        """Leave out networks whose outputs are random."""
+        serve = [each for each in networks if spoiling(each.findings, self.name) is None]
+        return super().partners(serve)
+
+    def run(self, tasks: Sequence[Task], bench: Bench) -> None:
+        """Bound one network after the other, or side by side."""
+        bench.each(partial(self._certify, bench), tasks)
+
+    def _certify(self, bench: Bench, task: Task) -> None:
+        network = bench.networks[task.network.weights]
+        with bench.clock(task).running():
+            found = traced(network, to_images(bench.split.images[:8]))
+            parts: list[list[Columns]] = [[] for _ in LINF_EPSILONS]
+            for chunk in bench.split.batches(few(bench.split.images, GROUP)):
+                images, labels = to_images(chunk.images), chunk.labels
+                epsilons = [level / 255 for level in LINF_EPSILONS]
+                margins = certify(found, images, labels, epsilons, self.method)
+                for kept, own in zip(parts, margins, strict=True):
+                    kept.append({"example": chunk.examples, "label": labels, **_worst(own, labels)})
+                bench.step(len(chunk), self.name)
+        bench.keep([task], [_joined(each) for each in parts])
+
+
+def _worst(margins: Tensor, labels: Tensor) -> Columns:
+    """Return the outcomes of the worst logits that are possible."""
+    return outcome((-margins).scatter(1, labels[:, None], 0), labels)
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+
+
+METRICS(
+    Metric(
+        "certified_linf",
+        "certified to PGD Linf",
+        "accuracy that linear bounds prove against all L-inf perturbations, averaged over budgets, "
+        "and what PGD leaves of the same networks: the truth lies between",
+        "bounds",
+        Rows(("bounds",), conditions=("linear-linf",)),
+        source="arXiv:1811.00866",
+        table=TABLE,
+        place=2,
+        rare=True,
+        most=("pgd_linf", "pgd_margin_linf"),
+    )
+)
+METRICS(
+    Metric(
+        "certified_interval_linf",
+        "certified Linf, intervals",
+        "accuracy that intervals prove against all L-inf perturbations, averaged over budgets",
+        "bounds",
+        Rows(("bounds",), conditions=("interval-linf",)),
+        source="arXiv:1810.12715",
+        table=TABLE,
+        place=2,
+        rare=True,
+        asked=True,
+    )
+)
