@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corruptions import corrupt
     from selbench.analyses.axes import best_axes, rotated_selectivity
     from selbench.analyses.dimension import components, participation_ratio, spectrum_of, two_nn
     from selbench.analyses.dimensionality import dimensionality, perturbed_dimensionality
@@ -22,6 +23,7 @@ __all__ = [
     "components",
     "contrast",
     "correlation",
+    "corrupt",
     "dimensionality",
     "discriminability",
     "evaluate",
@@ -37,15 +39,16 @@ __all__ = [
     "two_nn",
 ]
 _MODULES = {
-    "analyses.axes": ("best_axes", "rotated_selectivity"),
-    "analyses.dimension": ("components", "participation_ratio", "spectrum_of", "two_nn"),
-    "analyses.dimensionality": ("dimensionality", "perturbed_dimensionality"),
-    "analyses.discriminability": ("discriminability", "mutual_information"),
-    "analyses.elasticity": ("clusterings", "contrast", "correlation", "local_elasticity"),
-    "analyses.gradients": ("gradient_norms", "input_gradients"),
-    "analyses.jacobian": ("jacobian_norms",),
-    "analyses.selectivity": ("class_selectivity",),
-    "evaluation": ("evaluate",),
+    "corruptions": ("corrupt",),
+    "selbench.analyses.axes": ("best_axes", "rotated_selectivity"),
+    "selbench.analyses.dimension": ("components", "participation_ratio", "spectrum_of", "two_nn"),
+    "selbench.analyses.dimensionality": ("dimensionality", "perturbed_dimensionality"),
+    "selbench.analyses.discriminability": ("discriminability", "mutual_information"),
+    "selbench.analyses.elasticity": ("clusterings", "contrast", "correlation", "local_elasticity"),
+    "selbench.analyses.gradients": ("gradient_norms", "input_gradients"),
+    "selbench.analyses.jacobian": ("jacobian_norms",),
+    "selbench.analyses.selectivity": ("class_selectivity",),
+    "selbench.evaluation": ("evaluate",),
 }
 
 
@@ -53,5 +56,10 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for: torch takes seconds, and `selbench --help` does without."""
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"selbench.{module}"), name)
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'selbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what there is, before it is imported, too."""
+    return sorted({*globals(), *__all__})

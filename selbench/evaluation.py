@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -13,12 +13,15 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 from torch import nn
 
+from selbench._engine import Engine, Local, opened
+from selbench._kit.console import showing
 from selbench._kit.device import choose_device, usual_settings
-from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.errors import SelbenchError, naming_arguments, unknown
 from selbench._kit.places import place
-from selbench._kit.progress import SILENT
+from selbench._kit.progress import SILENT, Progress
 from selbench.datasets import Dataset, dataset_of, load_dataset
 from selbench.networks.adhoc import adhoc_study, sized, untrained_study
 from selbench.networks.described import NetworkSpec
@@ -27,12 +30,14 @@ from selbench.networks.loading import network_of
 from selbench.networks.modules import evaluation_copy, module_of, outputs_of
 from selbench.networks.network import Network
 from selbench.request import Request, chosen_pixels
-from selbench.session import Session, looking
+from selbench.session import RunResult, Session, looking
 from selbench.store import StudyStore
 from selbench.store.findings import from_records, to_records, whole_name
 from selbench.store.missing import lost, missing
 from selbench.study import Channels, Study, load_study, shipped_studies
 from selbench.tables import current_rows
+from selbench.tables.ranking import arranged
+from selbench.tables.table import Leaderboard
 
 FILES = (".pt", ".pth", ".th", ".safetensors", ".ckpt", ".bin", ".tar", ".pt2", ".onnx", ".npz")
 
@@ -51,9 +56,40 @@ class NetworkFacts(TypedDict, total=False):
     logits: str
 
 
+CALLER = 4  # frames from a warning to who called `evaluate`, its decorators among them
+MOST_SAVED = 1000  # images
 OF_SPECS = ("weights", "pretrained", "threat_model", "entry")  # a module has its weights
 
 
+class Measurements(pd.DataFrame):
+    """What was measured of a network, one row for each number; a data frame as others are."""
+
+    _metadata = ("_board",)  # goes along with what pandas makes of it
+    _board: Leaderboard | None = None
+
+    @property
+    def _constructor(self) -> type["Measurements"]:
+        return Measurements
+
+    def leaderboard(
+        self, columns: str | Sequence[str] = (), sort: str | None = None
+    ) -> Leaderboard:
+        """Return the table that `selbench run` prints of all that was evaluated.
+
+        Args:
+            columns: only these, such as "mca" or ["clean", "fog"]; none for all.
+            sort: the column whose best rows come first.
+
+        Raises:
+            SelbenchError: for unknown columns, and where every condition failed.
+        """
+        if self._board is None:
+            raise SelbenchError("there is no leaderboard: the network failed under every condition")
+        with naming_arguments():
+            return arranged(self._board, _words("columns", columns), sort)
+
+
+@naming_arguments()
 @usual_settings()
 def evaluate(
     model: nn.Module | str | NetworkSpec,
@@ -70,6 +106,9 @@ def evaluate(
     pixels: str | None = None,
     adversarials: str | Path | Sequence[str | Path] = (),
     layers: str | None = None,
+    columns: str | None = None,
+    estimator: str | None = None,
+    save_adversarials: int = 0,
     data: str | Path | None = None,
     resize: int | str | None = None,
     crop: int | None = None,
@@ -78,8 +117,13 @@ def evaluate(
     time_limit: float | None = None,
     source: str | Path | None = None,
     scale: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    gpus_per_task: float | None = None,
+    progress: bool | None = None,
+    verbose: bool = False,
     **said: Unpack[NetworkFacts],
-) -> pd.DataFrame:
+) -> Measurements:
     """Evaluate a network under suites, and return its measurements, one row each.
 
     The network itself is not changed: a copy in evaluation mode is evaluated.
@@ -103,6 +147,9 @@ def evaluate(
         adversarials: files or folders that others made, which are checked and counted, too.
         layers: a regular expression, searched for in the names of modules, whose outputs analyses
             look at; None for all activations that are never negative.
+        columns: of dimensionality: "units", which None is, or flattened "maps".
+        estimator: of input-unit gradients: "probes", which None is, or "exact".
+        save_adversarials: of so many images to keep in `store` what attacks make, 1000 at most.
         data: where the images of a data set given by name lie.
         resize: pixels that the shorter side of its image files is scaled to, before a square is cut
             from the centre; "network": as a `model` that is named declares.
@@ -112,12 +159,18 @@ def evaluate(
         time_limit: seconds that the network may compute for a cell, which else fails.
         source: of corrupted images: "generated", "official", or the folder of a set.
         scale: 32, 64 or 224: corrupt with the constants for images of so many pixels.
+        engine: "local", or "ray" for a Ray cluster.
+        address: of that cluster: "auto" or "HOST:PORT".
+        gpus_per_task: how much of a GPU one of its tasks gets, such as 0.25.
+        progress: whether to show a bar; None for one on terminals and in notebooks.
+        verbose: say what is found, what is kept, and how long it takes.
         said: of the network, as options of `selbench run` say it: `weights`, `pretrained`,
             `threat_model`, `entry` (of one that is named), `mean`, `std`, `input_size`,
             `class_map`, and `logits`: which output to take of one that returns several.
 
     Returns:
-        the columns of `measurements.csv`; accuracies lie in [0, 1]. Of a network whose outputs are
+        the columns of `measurements.csv` that are not empty; accuracies lie in [0, 1]. Its
+        `.leaderboard()` is the table that `selbench run` prints. Of a network whose outputs are
         random, rows of several draws. `.attrs["findings"]` lists what the probe found of the
         network, each a dict of code, sentence, and what it spoils: robust accuracies that a finding
         makes meaningless are in no row.
@@ -133,7 +186,9 @@ def evaluate(
     framing = {name: value for name, value in size.items() if value is not None}
     spec = _spec(model if module is None else NetworkSpec(), said, named=module is None)
     specs = [] if module is not None else [spec]
-    session = _session(_data(dataset, module), device, data, layers, framing, specs)
+    looks = {"layers": layers, "columns": columns, "estimator": estimator}
+    shown = _progress(progress, verbose)
+    session = _session(_data(dataset, module), device, data, looks, framing, specs, shown)
     if source is not None or scale is not None:
         session = session.sourced(None if source is None else str(source), scale)
     request = _request(suites, limit, corruptions, attacks, retry_failed, time_limit)
@@ -143,31 +198,34 @@ def evaluate(
             "full": bool(full),
             "pixels": chosen_pixels(pixels, "pixels"),
             "adversarials": tuple(map(str, paths)),
+            "save": _saved(save_adversarials),
         }
     )
     network = _network(
         replace(spec, time_limit=time_limit or spec.time_limit), module, name, session
     )
-    with _folder(store) as root:
+    with _folder(store) as root, _engine(engine, address, gpus_per_task) as chosen:
+        session = replace(session, engine=chosen)
         (network,) = session.named(root, [network])
         ran = session.run(root, request, [network], ["selbench.evaluate"])
         if ran.failures:
             again = "selbench.evaluate(..., store=..., retry_failed=True)"
             told = missing(ran.failures, ran.earlier, root / session.study.name, again)
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
+            warnings.warn(told, RuntimeWarning, stacklevel=CALLER)
         if ran.lost:
             told = lost(ran.lost, root / session.study.name, "selbench.evaluate(..., store=...)")
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
-        return _measured(session, network, root, request)
+            warnings.warn(told, RuntimeWarning, stacklevel=CALLER)
+        return _measured(session, network, root, request, ran)
 
 
 def _session(
     dataset: str | Dataset,
     device: str,
     data: str | Path | None,
-    layers: str | None,
+    looks: Mapping[str, str | None],
     framing: Mapping[str, Any],
     specs: Sequence[NetworkSpec],
+    progress: Progress,
 ) -> Session:
     if isinstance(dataset, Dataset):
         if data is not None:
@@ -183,10 +241,10 @@ def _session(
         study = adhoc_study(dataset, root)
         spec = study.dataset.model_copy(update={"root": root or study.dataset.root})
         spec = framed(spec, framing, specs)
-        study, dataset = study.model_copy(update={"dataset": spec}), load_dataset(spec)
-    mechanism = looking(study.mechanism, {"layers": layers})
+        study, dataset = study.model_copy(update={"dataset": spec}), load_dataset(spec, progress)
+    mechanism = looking(study.mechanism, looks)
     study = sized(study, dataset).model_copy(update={"mechanism": mechanism})
-    return Session(study, dataset, choose_device(str(device)), SILENT)
+    return Session(study, dataset, choose_device(str(device)), progress)
 
 
 def _study_of(dataset: Dataset) -> Study:
@@ -258,6 +316,14 @@ def _request(
     )
 
 
+def _saved(count: object) -> int:
+    if type(count) is not int or not 0 <= count <= MOST_SAVED:
+        raise SelbenchError(
+            f"save_adversarials is a number of images from 0 to {MOST_SAVED}, got {count!r:.40}"
+        )
+    return count
+
+
 def _words(what: str, given: object) -> tuple[str, ...]:
     """Return names, of which a single one may be given as it is."""
     words = (given,) if isinstance(given, str) else given
@@ -290,7 +356,9 @@ def _folder(store: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _measured(session: Session, network: Network, root: Path, request: Request) -> pd.DataFrame:
+def _measured(
+    session: Session, network: Network, root: Path, request: Request, ran: RunResult
+) -> Measurements:
     """Return what the request measured of the network, and what the probe found of it."""
     store = StudyStore(root, session.study.name)
     rows, manifest = current_rows(store, session.fitted(request).limit), store.manifest()
@@ -299,5 +367,24 @@ def _measured(session: Session, network: Network, root: Path, request: Request) 
     own = rows[rows["subject"].map(whole_name) == network.name]
     asked = [pair in pieces for pair in zip(own["suite"], own["condition"], strict=True)]
     found = own[asked].reset_index(drop=True)
-    found.attrs["findings"] = to_records(findings)
-    return found
+    filled = [name for name in found if not found[name].isin([None, "", np.nan]).all()]
+    made = Measurements(found[filled])
+    made.attrs["findings"] = to_records(findings)
+    made._board = session.board(root, request, ran, own["subject"].unique())
+    return made
+
+
+def _engine(
+    name: str, address: str | None, gpus_per_task: float | None
+) -> AbstractContextManager[Engine]:
+    """Return what the command opens, but no engine that may end the program."""
+    if (name, address, gpus_per_task) == ("local", None, None):
+        return nullcontext(Local())
+    return opened(name, address, gpus_per_task)
+
+
+def _progress(progress: bool | None, verbose: bool) -> Progress:
+    """Return bars where somebody looks at them, or as `progress` says."""
+    console = Console(stderr=True)
+    shown = console.is_terminal or console.is_jupyter if progress is None else progress
+    return showing(console, verbose) if shown or verbose else SILENT

@@ -1,7 +1,7 @@
 """One command's work from a study to its leaderboard."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -257,9 +257,15 @@ class Session:
         groups = plan(networks, pieces, split, store, request)
         return {cell.key: cell for group in groups for task in group for cell in task.cells}
 
-    def board(self, root: Path, request: Request, ran: RunResult) -> Leaderboard | None:
-        """Return the leaderboard of a run; None where cells failed and there is none to show."""
+    def board(
+        self, root: Path, request: Request, ran: RunResult, only: Iterable[str] | None = None
+    ) -> Leaderboard | None:
+        """Return the leaderboard of a run; None where cells failed and there is none to show.
+
+        `only` names the networks that it has; None for all of the study.
+        """
         request, store = self.fitted(request), StudyStore(root, self.study.name)
+        store.only = None if only is None else frozenset(only)
         pieces, failed = self.pieces(request), bool(ran.failures or ran.lost)
         extra = any(piece.suite == "corruptions-extra" for piece in pieces)
         shown = {piece.name for piece in pieces if piece.comparable and piece.suite != BAR}

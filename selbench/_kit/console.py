@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -11,6 +12,7 @@ from rich.progress import Progress as RichProgress
 from selbench._kit.printable import printable
 from selbench._kit.progress import Progress, Step
 
+REFRESH = 0.2  # seconds between two looks of a bar in a notebook
 QUIET_SECONDS = 10  # between two lines of one task
 
 
@@ -35,6 +37,13 @@ class _OnConsole(Progress):
         began = time.monotonic()
         yield
         self.detail(f"{task}: done in {time.monotonic() - began:.1f} s")
+
+
+def showing(console: Console, verbose: bool = False) -> Progress:
+    """Return how work says how far it is: bars on terminals and in notebooks, lines elsewhere."""
+    if console.is_jupyter:
+        return InNotebook(console, verbose)
+    return (Bars if console.is_terminal else Lines)(console, verbose)
 
 
 class Bars(_OnConsole):
@@ -90,3 +99,33 @@ class Lines(_OnConsole):
 
         with self._timed(task):
             yield step
+
+
+class InNotebook(_OnConsole):
+    """A bar below the cell that is under way, which needs no widgets."""
+
+    @contextmanager
+    def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
+        """Show a bar while the block runs."""
+        from IPython.display import HTML, display
+
+        def bar(note: str = "") -> HTML:
+            label = escape(printable(f"{done:,} of {pieces:,}  {note}"))
+            value = f'<progress value="{done}" max="{pieces}"></progress>'
+            return HTML(f"{escape(printable(task))} {value} {label}")
+
+        shown, told = display(bar(), display_id=True), time.monotonic()
+
+        def step(count: int = 1, note: str = "") -> None:
+            nonlocal done, told
+            done += count
+            now = time.monotonic()
+            if now - told >= REFRESH or done >= pieces:
+                shown.update(bar(note))
+                told = now
+
+        try:
+            with self._timed(task):
+                yield step
+        finally:
+            shown.update(HTML(""))

@@ -1,7 +1,9 @@
 """The one exception that a user is meant to read."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 UNLIKE = "its content is not what was written"  # of a damaged file
@@ -49,6 +51,31 @@ class ManySizesError(SelbenchError):
 
 class MissingOutcomesError(SelbenchError):
     """Outcomes that a cell is made of are not there; those of others may be."""
+
+
+ARGUMENTS = {"model": "model", "suite": "suites", "corruption": "corruptions", "attack": "attacks"}
+VALUE = r"""(?P<value>'[^']*'|"[^"]*"|[A-Z]{2,}\b|[\d.,]*\d|[\w.]+[:/][\w:./-]*)"""
+OPTION = re.compile(rf"(?P<command>`[^`]*`)|(?<![\w-])--(?P<name>[a-z][a-z-]*)(?:[ =]{VALUE})?")
+
+
+@contextmanager
+def naming_arguments() -> Iterator[None]:
+    """Have errors speak of arguments, as functions have them, where commands have options.
+
+    Commands that an error advises stay as they are typed.
+    """
+    try:
+        yield
+    except SelbenchError as problem:
+        problem.args = (OPTION.sub(_argument, str(problem)), *problem.args[1:])
+        raise
+
+
+def _argument(found: re.Match[str]) -> str:
+    if found["command"]:
+        return found["command"]
+    name = ARGUMENTS.get(found["name"], found["name"].replace("-", "_"))
+    return f"{name}={found['value']}" if found["value"] else name
 
 
 def in_short(problem: object) -> str:

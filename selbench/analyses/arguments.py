@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from selbench._kit.chunks import sizes_of
 from selbench._kit.device import usual_settings
-from selbench._kit.errors import SelbenchError, unknown
+from selbench._kit.errors import SelbenchError, naming_arguments, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +41,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             raise SelbenchError(f"{function.__name__}: {problem}") from problem
         _check(arguments)
         model = arguments.get("model")
-        with usual_settings(), sizes_of(model) if model is not None else nullcontext():
+        sizes = sizes_of(model) if model is not None else nullcontext()
+        with naming_arguments(), usual_settings(), sizes:
             return function(*given, **named)
 
     return call

@@ -5,7 +5,7 @@ would have; the best direction for each class tells what the representation offe
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,11 @@ from torch import Tensor
 from selbench._kit.errors import SelbenchError
 from selbench._kit.types import Labels, Units
 from selbench.analyses.arguments import checked
+from selbench.analyses.frames import frame_of
 from selbench.selectivity import EPSILON, class_means, index_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STARTS = 2  # of gradient ascent, for every class
 STEPS = 100
@@ -41,6 +45,19 @@ class BestAxes:
     directions: Float64[Tensor, "present units"]
     in_sample: Float64[Tensor, " present"]
     held_out: Float64[Tensor, " present"]
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one row for each class that is there, in the order of their numbers."""
+        places = torch.arange(len(self.in_sample))
+        return frame_of({"place": places, "in_sample": self.in_sample, "held_out": self.held_out})
+
+    def __repr__(self) -> str:
+        """Say in a line how selective the best directions are."""
+        count, units = self.directions.shape
+        return (
+            f"best axes of {count} classes among {units} units: index {self.in_sample.mean():.3f} "
+            f"in sample, {self.held_out.mean():.3f} held out (means)"
+        )
 
 
 @checked

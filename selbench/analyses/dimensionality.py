@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -27,7 +28,11 @@ from selbench.analyses.dimension import (
     spectra,
     variances_of,
 )
+from selbench.analyses.frames import PerLayer, frame_of
 from selbench.analyses.layers import Columns, Layer, activations, check_finite, find_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEIGHBOURS = 2500  # points that TwoNN looks at, at most: its cost grows with their square
 MEMORY = 2**30  # bytes for the flattened maps of layers that are looked at together
@@ -59,6 +64,29 @@ class Dimensionality:
         """Return the share of the columns that so many components are, in [0, 1]."""
         return self.components[explained] / self.columns
 
+    def frame(self) -> "pd.DataFrame":
+        """Return one row: `components_95` explain 95 % of the variance of the columns."""
+        counts = {f"components_{100 * share:g}": n for share, n in self.components.items()}
+        return frame_of(
+            {
+                "layer": self.layer.name,
+                "samples": self.samples,
+                "columns": self.columns,
+                **counts,
+                "participation_ratio": self.participation_ratio,
+                "two_nn": self.two_nn,
+            }
+        )
+
+    def __repr__(self) -> str:
+        """Say in a line how many dimensions."""
+        share = FRACTIONS[len(FRACTIONS) // 2]
+        return (
+            f"{self.layer.name}: {self.components[share]} of {self.columns} components explain "
+            f"{100 * share:g} %, participation ratio {self.participation_ratio:.1f}, "
+            f"TwoNN {self.two_nn:.1f}"
+        )
+
 
 @checked
 def dimensionality(
@@ -67,7 +95,7 @@ def dimensionality(
     *,
     layers: str | None = None,
     columns: Columns = "units",
-) -> list[Dimensionality]:
+) -> PerLayer[Dimensionality]:
     """Measure the dimensionality of every layer's activations.
 
     Args:
@@ -83,7 +111,7 @@ def dimensionality(
     """
     (found,) = measured(model, (images,), lambda clean: (clean,), layers, columns)
     warn_constant(found)
-    return found
+    return PerLayer(found)
 
 
 @checked
@@ -94,7 +122,7 @@ def perturbed_dimensionality(
     *,
     layers: str | None = None,
     columns: Columns = "units",
-) -> tuple[list[Dimensionality], list[Dimensionality]]:
+) -> tuple[PerLayer[Dimensionality], PerLayer[Dimensionality]]:
     """Measure the dimensionality of perturbed images' activations, and of what perturbing changes.
 
     Args:
@@ -122,7 +150,7 @@ def perturbed_dimensionality(
     )
     warn_constant(of_perturbed)
     warn_constant(of_change, "the change")
-    return of_perturbed, of_change
+    return PerLayer(of_perturbed), PerLayer(of_change)
 
 
 def warn_constant(found: Sequence[Dimensionality], what: str = "the activity") -> None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -19,7 +20,11 @@ from selbench._kit.errors import NotFiniteError, SelbenchError
 from selbench._kit.types import Images, Labels
 from selbench.analyses.arguments import checked
 from selbench.analyses.derivatives import differentiable
+from selbench.analyses.frames import frame_of
 from selbench.analyses.layers import activations, as_images, evaluating, find_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEARNING_RATE = 1e-8  # so small that the similarities do not depend on it; ReLUs bend soon after
 SHORTEST = 1e-2  # gradients of the loss in the logits are stretched to this length
@@ -47,6 +52,24 @@ class Elasticity:
     relative: Float64[Tensor, "steps examples"]
     kernel: Float64[Tensor, "steps examples"]
 
+    def frame(self) -> "pd.DataFrame":
+        """Return one row for each pair: the example of the step, and the one it is looked at on."""
+        steps, examples = self.relative.shape
+        columns = {
+            "step": torch.arange(steps).repeat_interleave(examples),
+            "example": torch.arange(examples).repeat(steps),
+            "relative": self.relative.flatten(),
+            "kernel": self.kernel.flatten(),
+        }
+        return frame_of(columns)
+
+    def __repr__(self) -> str:
+        """Say in a line what a step on one example does to others."""
+        steps, examples = self.relative.shape
+        apart = self.relative[~torch.eye(steps, examples, dtype=torch.bool)]
+        mean = f", mean {apart.mean():.4g} between different ones" if len(apart) else ""
+        return f"local elasticity of {steps} x {examples} examples{mean}"
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -59,6 +82,16 @@ class Contrast:
     def ratio(self) -> float:
         """Return the first over the second; NaN where the second is not positive."""
         return self.within / self.between if self.between > 0 else math.nan
+
+
+class Clusterings(dict[str, float]):
+    """Clustering accuracies in [0, 1] by representation."""
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one row for each representation."""
+        import pandas as pd
+
+        return pd.DataFrame({"representation": [*self], "accuracy": [*self.values()]})
 
 
 @differentiable
@@ -195,7 +228,7 @@ def clusterings(
     *,
     layers: str | None = None,
     seed: int = 0,
-) -> dict[str, float]:
+) -> Clusterings:
     """Compare how well K-means finds the classes in several representations of the examples.
 
     There are as many clusters as classes are present.
@@ -226,7 +259,7 @@ def clusterings(
         "kernel": cluster_kernel(elasticity.kernel, count, seed),
         **{name: cluster_points(each, count, seed) for name, each in points.items()},
     }
-    return {name: clustering_accuracy(each, labels) for name, each in found.items()}
+    return Clusterings({n: clustering_accuracy(each, labels) for n, each in found.items()})
 
 
 def _representations(model: nn.Module, images: Images, layers: str | None) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import scipy
 import torch
@@ -30,7 +31,11 @@ from selbench.analyses.derivatives import (
     pulled_back,
     quickened,
 )
+from selbench.analyses.frames import PerLayer, frame_of
 from selbench.analyses.layers import Layer, check_finite, find_layers, recording, units_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROBES = 64  # of each image
 MOST_PROBES = 256  # where an error is too large
@@ -64,6 +69,11 @@ class Estimate:
             return 0.0
         return float(scipy.special.stdtrit(self.freedom, (1 + level) / 2)) * self.error
 
+    def __str__(self) -> str:
+        """Write the value with its 95 % interval, if it has one."""
+        text = f"{self.value:.4g}"
+        return f"{text} ± {self.half_width():.2g}" if self.freedom else text
+
 
 @dataclass(frozen=True)
 class LayerGradients:
@@ -92,6 +102,19 @@ class LayerGradients:
     cv_across_samples: Estimate
     cv_across_units: Estimate
 
+    def frame(self) -> "pd.DataFrame":
+        """Return one row for each unit: its mean norm, and how that varies across samples."""
+        units = torch.arange(len(self.unit_norms))
+        columns = {"layer": self.layer.name, "unit": units, "norm": self.unit_norms}
+        return frame_of(columns | {"cv_across_samples": self.unit_cvs, "dead": self.dead})
+
+    def __repr__(self) -> str:
+        """Say in a line how large gradients are, and how much they vary."""
+        return (
+            f"{self.layer.name}: norm {self.norm}, CV across samples {self.cv_across_samples}, "
+            f"across units {self.cv_across_units}"
+        )
+
 
 @dataclass(frozen=True)
 class _Network:
@@ -119,7 +142,7 @@ def input_gradients(
     tolerance: float | None = None,
     examples: Examples | None = None,
     layers: str | None = None,
-) -> list[LayerGradients]:
+) -> PerLayer[LayerGradients]:
     """Measure the norm of every unit's gradient, and how it varies across samples and units.
 
     "exact" takes one backward pass for each unit. "probes" takes one forward-mode pass for each
@@ -155,13 +178,13 @@ def input_gradients(
         examples = torch.arange(len(images), device=images.device)
     if estimator == "exact":
         sums = _added(partial(_exact_sums, network), images, examples)
-        return _by_layer(network.layers, *sums, len(images), 0)
+        return PerLayer(_by_layer(network.layers, *sums, len(images), 0))
     while True:
         sums = _added(partial(_probed_sums, network, probes), images, examples)
         found = _by_layer(network.layers, *sums, len(images), probes)
         more = probes if tolerance is None else _needed(found, probes, tolerance)
         if more <= probes:
-            return found
+            return PerLayer(found)
         probes = more
 
 

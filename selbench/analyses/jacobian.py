@@ -7,6 +7,7 @@ the distance and the relative norms do not.
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Float64
@@ -27,7 +28,12 @@ from selbench.analyses.derivatives import (
     pulled_back,
     quickened,
 )
+from selbench.analyses.frames import frame_of
 from selbench.analyses.gradients import Estimate
+from selbench.study import count_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST_PROJECTIONS = 2  # for a standard error over them
 STEPS = 8  # of the iteration for the spectral norm
@@ -85,6 +91,22 @@ class JacobianNorms:
     def mean_square(self) -> Estimate:
         """The mean of the squares over images; without any bias, few projections suffice."""
         return self._mean(self.square, self.square_error)
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one row for each image, in their order."""
+        norms = ("frobenius", "frobenius_error", "spectral")
+        names = (*norms, "margin", "margin_gradient", "distance")
+        images = torch.arange(len(self.frobenius))
+        return frame_of({"image": images} | {name: getattr(self, name) for name in names})
+
+    def __repr__(self) -> str:
+        """Say in a line how large the Jacobian is."""
+        images = count_of(len(self.frobenius), "image")
+        spectral, distance = self.spectral.mean(), self.distance.mean()
+        return (
+            f"means over {images}: Frobenius norm {self.mean_frobenius}, spectral norm "
+            f"{spectral:.4g}, distance to the boundary {distance:.4g}"
+        )
 
     def _mean(self, values: PerImage, errors: PerImage) -> Estimate:
         error = errors.square().sum().sqrt().item() / len(values)  # images' draws are independent

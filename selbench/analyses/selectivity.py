@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,13 @@ from selbench._kit.errors import NegativeActivityError, SelbenchError
 from selbench._kit.randomness import seeded
 from selbench._kit.types import Images, Labels, Pixels
 from selbench.analyses.arguments import checked
+from selbench.analyses.frames import PerLayer, frame_of
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
 from selbench.selectivity import index_of, selectivity_index
+from selbench.study import count_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHUFFLES = 10  # of the labels, for the null
 FEW = "class selectivity needs images of at least 2 classes"
@@ -35,6 +41,20 @@ class LayerSelectivity:
     index: Float64[Tensor, " units"]
     dead: Bool[Tensor, " units"]
     null: Float64[Tensor, "shuffles units"]
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one row for each unit; its null is the mean over shuffles, NaN without these."""
+        units = torch.arange(len(self.index))
+        columns = {"layer": self.layer.name, "unit": units, "selectivity": self.index}
+        return frame_of(columns | {"null": self.null.mean(0), "dead": self.dead})
+
+    def __repr__(self) -> str:
+        """Say in a line how selective the layer is."""
+        chance = f", {self.null.mean():.3f} by chance" if len(self.null) else ""
+        units, dead = count_of(len(self.index), "unit"), int(self.dead.sum())
+        return (
+            f"{self.layer.name}: selectivity {self.index.mean():.3f}{chance}; {units}, {dead} dead"
+        )
 
 
 class ClassSums:
@@ -113,7 +133,7 @@ def class_selectivity(
     *,
     layers: str | None = None,
     shuffles: int = SHUFFLES,
-) -> list[LayerSelectivity]:
+) -> PerLayer[LayerSelectivity]:
     """Measure the class selectivity index of every unit over a data set, in float64.
 
     Args:
@@ -136,7 +156,7 @@ def class_selectivity(
     sums = ClassSums(found, labelings_of(labels, shuffles), int(labels.max()) + 1)
     for (units,) in activations(model, (images,), layers, "units", found):
         sums.add(units)
-    return sums.measure()
+    return PerLayer(sums.measure())
 
 
 def labelings_of(labels: Labels, shuffles: int) -> Int64[Tensor, "labelings examples"]:

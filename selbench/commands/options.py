@@ -289,14 +289,13 @@ def shown(quiet: bool, verbose: bool = False) -> Progress:
     Raises:
         SelbenchError: where both are asked for.
     """
-    from selbench._kit.console import Bars, Lines
+    from selbench._kit.console import showing
 
     if quiet and verbose:
         raise SelbenchError("--quiet says less and --verbose more; leave out one of them")
     if quiet:
         return SILENT
-    console = Console(stderr=True)
-    return Bars(console, verbose) if console.is_terminal else Lines(console, verbose)
+    return showing(Console(stderr=True), verbose)
 
 
 def say(sentence: str, err: bool = False) -> None:

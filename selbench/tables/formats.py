@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Hashable, Sequence
 from html import escape
+from io import StringIO
 from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +35,14 @@ def to_table(board: Leaderboard, width: int = USUAL) -> Group:
             table.add_row(*map(Text, line))
         parts += [table, Text()]
     return Group(*parts, Text(one_line(board.caption), style="dim"))
+
+
+def to_text(board: Leaderboard, width: int = USUAL) -> str:
+    """Render as plain text, as `to_table`."""
+    console = Console(width=width, file=StringIO(), color_system=None)
+    with console.capture() as printed:
+        console.print(to_table(board, width))
+    return printed.get().rstrip()
 
 
 def to_markdown(boards: Sequence[Leaderboard]) -> str:

@@ -30,7 +30,7 @@ Groups = Mapping[str, Mapping[str, Metric]]  # tables by their titles: columns b
 FACTS = ("study", "subject", "alpha", "networks", "images")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaderboard:
     """A table of networks: one row per alpha or brought network, numbers as numbers.
 
@@ -63,6 +63,22 @@ class Leaderboard:
     runs: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     withheld: frozenset[str] = frozenset()
+
+    def frame(self) -> pd.DataFrame:
+        """Return the table without the columns that are empty."""
+        return self.table.dropna(axis="columns", how="all")
+
+    def __repr__(self) -> str:
+        """Print it as on a terminal of 80 characters."""
+        from selbench.tables.formats import to_text
+
+        return to_text(self)
+
+    def _repr_html_(self) -> str:
+        """Show it in notebooks."""
+        from selbench.tables.formats import to_html
+
+        return to_html([self])
 
     @property
     def caption(self) -> str:
