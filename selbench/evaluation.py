@@ -9,7 +9,7 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,7 @@ OF_SPECS = ("weights", "pretrained", "threat_model", "entry")  # a module has it
 class Measurements(pd.DataFrame):
     """What was measured of a network, one row for each number; a data frame as others are."""
 
-    _metadata = ("_board",)  # goes along with what pandas makes of it
+    _metadata: ClassVar[list[str]] = ["_board"]  # goes along with what pandas makes of it
     _board: Leaderboard | None = None
 
     @property
@@ -367,7 +367,7 @@ def _measured(
     own = rows[rows["subject"].map(whole_name) == network.name]
     asked = [pair in pieces for pair in zip(own["suite"], own["condition"], strict=True)]
     found = own[asked].reset_index(drop=True)
-    filled = [name for name in found if not found[name].isin([None, "", np.nan]).all()]
+    filled = [name for name in found if not all(pd.isna(v) or v == "" for v in found[name])]
     made = Measurements(found[filled])
     made.attrs["findings"] = to_records(findings)
     made._board = session.board(root, request, ran, own["subject"].unique())

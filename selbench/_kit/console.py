@@ -109,18 +109,20 @@ class InNotebook(_OnConsole):
         """Show a bar while the block runs."""
         from IPython.display import HTML, display
 
+        total = pieces
+
         def bar(note: str = "") -> HTML:
-            label = escape(printable(f"{done:,} of {pieces:,}  {note}"))
-            value = f'<progress value="{done}" max="{pieces}"></progress>'
+            label = escape(printable(f"{done:,} of {total:,}  {note}".rstrip()))
+            value = f'<progress value="{done}" max="{total}"></progress>'
             return HTML(f"{escape(printable(task))} {value} {label}")
 
         shown, told = display(bar(), display_id=True), time.monotonic()
 
-        def step(count: int = 1, note: str = "") -> None:
+        def step(pieces: int = 1, note: str = "") -> None:
             nonlocal done, told
-            done += count
+            done += pieces
             now = time.monotonic()
-            if now - told >= REFRESH or done >= pieces:
+            if now - told >= REFRESH or done >= total:
                 shown.update(bar(note))
                 told = now
 

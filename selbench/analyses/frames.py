@@ -39,6 +39,8 @@ def frame_of(columns: Mapping[str, Any]) -> "pd.DataFrame":
     """Return a frame of columns; tensors are on any device, and single values hold for all rows."""
     import pandas as pd
 
-    plain = {n: c.cpu().numpy() if isinstance(c, Tensor) else c for n, c in columns.items()}
+    plain = {
+        n: c.detach().cpu().numpy() if isinstance(c, Tensor) else c for n, c in columns.items()
+    }
     lengths = [len(each) for each in columns.values() if isinstance(each, Tensor)]
     return pd.DataFrame(plain, index=range(lengths[0] if lengths else 1))

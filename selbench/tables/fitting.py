@@ -28,7 +28,7 @@ def fitting(board: Leaderboard, width: int = USUAL) -> list[tuple[str, Lines]]:
             line[place] = name
     first = place + 2  # columns that every table begins with, the number of networks the last
     return [
-        (title if not number else f"{title or 'accuracy'}, continued", part)
+        (title if not number else f"{title}, continued".removeprefix(", "), part)
         for section in _sections(made)
         for title, lines in _packed({each: made[each] for each in section}, first, width)
         for number, part in enumerate(_split(lines, first, width))

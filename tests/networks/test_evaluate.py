@@ -72,7 +72,8 @@ def test_measurements_are_those_of_the_command_line(
         found[facts], expected[facts], check_dtype=False, check_column_type=False
     )
     assert set(found["subject"]) == {"mine"}
-    assert list(found) == list(pd.read_csv("ours/folder/measurements.csv"))
+    written = pd.read_csv("ours/folder/measurements.csv")
+    assert list(found) == list(written.dropna(axis="columns", how="all"))
 
 
 def test_a_name_finds_the_data_and_the_store_is_optional():
@@ -199,7 +200,7 @@ def test_settings_and_the_code_of_inner_modules_tell_networks_apart(digits):
 
 def test_a_network_without_relus_is_left_out_of_selectivity_alone(digits, few_conditions):
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3), nn.GELU())
-    with pytest.warns(RuntimeWarning, match=r"is left out of selectivity: .* no ReLU .*--layers"):
+    with pytest.warns(RuntimeWarning, match=r"is left out of selectivity: .* no ReLU .*layers"):
         found = package.evaluate(network, digits)
     assert set(found["suite"]) == {"clean", "corruptions"}
 
