@@ -17,7 +17,7 @@ from selbench._kit.errors import SelbenchError, naming_arguments
 from selbench.analyses.frames import Framed
 from selbench.commands.run import run
 from selbench.datasets import load_dataset
-from selbench.evaluation import Said
+from selbench.evaluation import NetworkFacts
 from selbench.study import load_study
 
 # Options of `selbench run` that evaluate has not: those of a study that is trained, of several
@@ -40,7 +40,7 @@ def digits(tiny_study):
 
 
 def test_evaluate_takes_the_options_of_the_command():
-    taken = {*inspect.signature(package.evaluate).parameters, *Said.__annotations__}
+    taken = {*inspect.signature(package.evaluate).parameters, *NetworkFacts.__annotations__}
     options = {PLURALS.get(name, name) for name in inspect.signature(run).parameters}
     assert options - taken == OF_STUDIES | OF_SEVERAL | PRINTED
 
