@@ -42,7 +42,7 @@ NUMBER = Unit()
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowFilter:
     """Which rows of the store a metric reads, of whole networks.
 
     Attributes:
@@ -81,7 +81,7 @@ class Rows:
         return found
 
 
-class Readable:
+class IndexedRows:
     """Rows of a store, indexed once by the columns that metrics choose by."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
@@ -90,7 +90,7 @@ class Readable:
         for place, what in enumerate(zip(*(rows[name] for name in READ), strict=True)):
             self._places.setdefault(what, []).append(place)
 
-    def chosen(self, reads: Rows) -> pd.DataFrame:
+    def chosen(self, reads: RowFilter) -> pd.DataFrame:
         """Return what `Rows.chosen` would."""
         own = [places for what, places in self._places.items() if reads.has(*what)]
         found: pd.DataFrame = self._rows.iloc[sorted(chain.from_iterable(own))]
@@ -146,7 +146,7 @@ class Metric:
     label: str
     meaning: str
     suite: str
-    reads: Rows
+    reads: RowFilter
     average: Average = "mean"
     unit: Unit = PERCENT
     better: int = 1

@@ -27,7 +27,7 @@ def whiten(images, share):
     "signs": '''\
 from selbench.attacks.gradient import fgsm
 from selbench.attacks.norms import NORMS
-from selbench.metrics import METRICS, Metric, Rows
+from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.suites import SUITES, Attack, Passes
 
 def step(network, images, labels, examples):
@@ -38,7 +38,7 @@ def signs(setting):
     """One signed step."""
     return [Attack("signs", "signs-linf", (4.0,), step, Passes(1, 1), group="linf")]
 
-METRICS(Metric("signs", "signs", "accuracy after one signed step", "signs", Rows(("signs",)),
+METRICS(Metric("signs", "signs", "accuracy after one signed step", "signs", RowFilter(("signs",)),
                table="attacks"))
 ''',
     "slim": '''\
@@ -52,7 +52,7 @@ def slim(classes: int, width: int = 4) -> nn.Module:
                          nn.Linear(49 * width, classes))
 ''',
     "weights": '''\
-from selbench.metrics import METRICS, NUMBER, Metric, Rows
+from selbench.metrics import METRICS, NUMBER, Metric, RowFilter
 from selbench.store import Measurement
 from selbench.suites import SUITES, Analysis, Passes
 
@@ -66,7 +66,7 @@ def weights(setting):
     return [Analysis("weights", "clean", measure, Passes())]
 
 METRICS(Metric("weight_norm", "weight norm", "norm of all weights", "weights",
-               Rows(("weights",), "weight_norm"), unit=NUMBER, better=-1, bounds=(0, 1e9)))
+               RowFilter(("weights",), "weight_norm"), unit=NUMBER, better=-1, bounds=(0, 1e9)))
 ''',
     "stripes": '''\
 import torch
@@ -99,10 +99,10 @@ def weight_norms(rows, study):
     return figure
 ''',
     "certainty": """\
-from selbench.metrics import METRICS, Metric, Rows
+from selbench.metrics import METRICS, Metric, RowFilter
 
 METRICS(Metric("certainty", "certainty", "how sure networks are of clean images", "clean",
-               Rows(("clean",), "confidence"), better=0))
+               RowFilter(("clean",), "confidence"), better=0))
 """,
 }
 STUDY = """\

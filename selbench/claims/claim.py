@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from selbench._kit.errors import unknown
 from selbench._kit.files import fingerprint
 from selbench._kit.frozen import Frozen
-from selbench.metrics import Rows
+from selbench.metrics import RowFilter
 from selbench.suites import METRICS, SUITES
 
 UNKNOWN = "not known"  # a published magnitude
@@ -83,9 +83,9 @@ class Reading(Frozen):
     log: bool = False
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> RowFilter:
         """What is read, at whatever level."""
-        return Rows((self.suite,), self.metric, self.conditions, self.without)
+        return RowFilter((self.suite,), self.metric, self.conditions, self.without)
 
     @property
     def points(self) -> bool:

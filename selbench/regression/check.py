@@ -199,8 +199,8 @@ def _recorded(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correc
     tests = [limited(test, limit) for limit in limits]
     for piece in chosen.pieces:
         pairs: Sequence[Split | Stored] = tests
-        if piece.other is not None:
-            pairs = [piece.other.limited(limit) for limit in limits_of_others]
+        if piece.images_elsewhere is not None:
+            pairs = [piece.images_elsewhere.limited(limit) for limit in limits_of_others]
         held, wanted = (each.examples.numpy() for each in pairs)
         places = np.searchsorted(held, wanted)  # a larger limit holds those of a smaller one
         for level in piece.levels:

@@ -226,7 +226,7 @@ def _bits(
 ) -> dict[str, Correct]:
     rows: dict[str, list[np.ndarray]] = {}
     for task in tasks:
-        other = task.work.other
+        other = task.work.images_elsewhere
         examples = len(test if other is None else other)
         examples = examples if limit is None else min(limit, examples)
         for cell in task.cells:

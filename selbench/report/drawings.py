@@ -12,7 +12,7 @@ from selbench.figures import FIGURES
 from selbench.figures.described import described
 from selbench.figures.narrow import narrow
 from selbench.figures.style import drawn, save
-from selbench.metrics import Rows
+from selbench.metrics import RowFilter
 from selbench.report.evidence import Evidence
 from selbench.report.legends import LEGENDS, Legend, legend_of
 from selbench.store.tidy import csv_of
@@ -101,7 +101,9 @@ def _behind(rows: pd.DataFrame, name: str, legend: Legend) -> pd.DataFrame | Non
     """Return the measurements that a figure is made of; None where that is not known."""
     drawn_here = METRICS.drawn_in(name)
     nulls = [null for metric in drawn_here if (null := METRICS.null_of(metric))]
-    reads = [each.reads for each in (*drawn_here, *nulls)] or [Rows((s,)) for s in legend.reads]
+    reads = [each.reads for each in (*drawn_here, *nulls)] or [
+        RowFilter((s,)) for s in legend.reads
+    ]
     if not reads:
         return None
     suites = {"clean", *(suite for each in reads for suite in each.suites)}

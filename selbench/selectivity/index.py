@@ -1,7 +1,7 @@
 """Class selectivity: how differently a unit responds to different classes.
 
-The index is that of Morcos et al., 2018, arXiv:1803.06959; its mean over layers is what the
-regulariser of Leavitt & Morcos, 2020, arXiv:2003.01262, adds to the loss.
+The index is that of Morcos et al., 2018, arXiv:1803.06959; alpha times its mean over layers is
+what the regulariser of Leavitt & Morcos, 2020, arXiv:2003.01262, takes from the loss.
 """
 
 from collections.abc import Sequence

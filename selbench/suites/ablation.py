@@ -31,7 +31,7 @@ from selbench.attacks.folding import folded
 from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split, limited
-from selbench.metrics import METRICS, Metric, Panel, Rows, Unit
+from selbench.metrics import METRICS, Metric, Panel, RowFilter, Unit
 from selbench.networks.network import Network
 from selbench.store import Measurement
 from selbench.store.findings import spoiling
@@ -289,7 +289,7 @@ for _name_of, (_title, _what, _how) in _KINDS.items():
                 f"{_label} {_name_of}",
                 f"{_what} as {_how}, {_which}, averaged over the shares removed",
                 "ablation",
-                Rows(("ablation",), _metric, (_name_of,)),
+                RowFilter(("ablation",), _metric, (_name_of,)),
                 source="arXiv:1803.06959" if _name_of in ("zero", "mean") else "ours",
                 table=TABLE,
                 rare=True,
@@ -304,7 +304,7 @@ for _name_of, (_title, _what, _how) in _KINDS.items():
             f"the control's {_what} minus that without the most selective units: above 0 where "
             "these matter more than others",
             "ablation",
-            Rows(("ablation",), "ablation_gap", (_name_of,)),
+            RowFilter(("ablation",), "ablation_gap", (_name_of,)),
             unit=POINTS,
             better=0,
             bounds=(-1, 1),

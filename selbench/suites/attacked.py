@@ -15,7 +15,7 @@ from selbench.attacks.losses import Loss, cross_entropy
 from selbench.attacks.masking import differentiable, examine
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
-from selbench.metrics import METRICS, Metric, Panel, Rows, Unit
+from selbench.metrics import METRICS, Metric, Panel, RowFilter, Unit
 from selbench.store import Measurement
 from selbench.store.adversarials import IN_FILES
 from selbench.suites.clean import clean
@@ -163,7 +163,7 @@ FGSM = METRICS(
         "FGSM",
         "accuracy under FGSM (one step, L-inf), averaged over budgets",
         "attacks",
-        Rows(("attacks",), conditions=("fgsm-linf",)),
+        RowFilter(("attacks",), conditions=("fgsm-linf",)),
         source="arXiv:1412.6572",
         table=TABLE,
         panel=Panel("attacks", "FGSM, L-inf", EPSILON),
@@ -176,7 +176,7 @@ METRICS(
         "paper PGD",
         "accuracy under the papers' PGD after its last step",
         "attacks",
-        Rows(("attacks",), conditions=("paper-pgd",)),
+        RowFilter(("attacks",), conditions=("paper-pgd",)),
         "last",
         source="arXiv:2010.07693",
         table=TABLE,
@@ -191,7 +191,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             f"PGD {_short}",
             f"accuracy under PGD ({STEPS} steps, {_words}), averaged over budgets",
             "attacks",
-            Rows(("attacks",), conditions=(f"pgd-{_norm}",)),
+            RowFilter(("attacks",), conditions=(f"pgd-{_norm}",)),
             source="arXiv:1706.06083",
             table=TABLE,
             panel=Panel("attacks", f"PGD, {_words}", EPSILON),
@@ -204,7 +204,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             f"median {_short}",
             f"the budget ({_words}, 255ths) at which PGD fools half of the images",
             "attacks",
-            Rows(("attacks",), conditions=(f"pgd-{_norm}",)),
+            RowFilter(("attacks",), conditions=(f"pgd-{_norm}",)),
             "half",
             unit=Unit(decimals=2),
             bounds=(0, max(LINF_EPSILONS + L2_EPSILONS)),

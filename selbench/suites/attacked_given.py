@@ -12,7 +12,7 @@ from selbench.attacks.foreign import Standing
 from selbench.attacks.given import GivenAdversarials
 from selbench.attacks.gradient import Attacked, logits_of
 from selbench.attacks.norms import NORMS, SLACK, Norm
-from selbench.metrics import METRICS, Metric, Rows
+from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.suites.attacked import L2_EPSILONS, LINF_EPSILONS, Levels
 from selbench.suites.pieces import Attack
 from selbench.suites.work import Passes
@@ -93,7 +93,7 @@ for _norm, _words in (("linf", "L-inf"), ("l2", "L2")):
             f"given {_short}",
             f"accuracy under the adversarials of --adversarials ({_words}), averaged over budgets",
             "attacks",
-            Rows(("attacks",), conditions=(f"given-{_norm}",)),
+            RowFilter(("attacks",), conditions=(f"given-{_norm}",)),
             table=TABLE,
             rare=True,
         )
@@ -104,7 +104,7 @@ for _norm, _words in (("linf", "L-inf"), ("l2", "L2")):
             f"in {_short} ball",
             f"images of which a given adversarial lies in the {_words} ball, averaged over budgets",
             "attacks",
-            Rows(("attacks",), IN_BALL, conditions=(f"given-{_norm}",)),
+            RowFilter(("attacks",), IN_BALL, conditions=(f"given-{_norm}",)),
             better=0,
             table=TABLE,
             place=1,
@@ -117,7 +117,7 @@ METRICS(
         "fool at any distance",
         "images of which a given adversarial fools the network, wherever it lies",
         "attacks",
-        Rows(("attacks",), FOOL, conditions=("given-linf",)),
+        RowFilter(("attacks",), FOOL, conditions=("given-linf",)),
         better=-1,
         table=TABLE,
         place=2,

@@ -18,7 +18,7 @@ from selbench.attacks.nearest import (
 )
 from selbench.attacks.norms import NORMS
 from selbench.attacks.strong import DRAWS, STEPS, noise, transferred
-from selbench.metrics import METRICS, Metric, Rows
+from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.store import EVERY_EPSILON
 from selbench.suites.attacked import (
     L2_EPSILONS,
@@ -140,7 +140,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             f"AutoAttack {_short}",
             f"accuracy under AutoAttack ({_words}), averaged over budgets",
             "attacks-strong",
-            Rows(("attacks-strong",), conditions=(f"autoattack-{_norm}",)),
+            RowFilter(("attacks-strong",), conditions=(f"autoattack-{_norm}",)),
             source="arXiv:2003.01690",
             table=TABLE,
         )
@@ -152,7 +152,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             f"PGD margin {_short}",
             f"accuracy under PGD whose restarts climb the margin ({_words}), averaged over budgets",
             "attacks-strong",
-            Rows(("attacks-strong",), conditions=(f"pgd-margin-{_norm}",)),
+            RowFilter(("attacks-strong",), conditions=(f"pgd-margin-{_norm}",)),
             source="arXiv:1608.04644",
             table=TABLE,
             rare=True,

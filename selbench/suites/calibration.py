@@ -5,7 +5,7 @@ from itertools import groupby
 from selbench._kit.errors import SelbenchError
 from selbench._kit.files import fingerprint
 from selbench.datasets import Dataset
-from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, RowFilter
 from selbench.statistics.calibration import FEWEST, KNOTS
 from selbench.study import Study
 from selbench.suites.corrupted import corruptions
@@ -75,7 +75,7 @@ METRICS(
         "accuracy",
         "share of images that are classified correctly",
         "corruptions",
-        Rows(_MEASURED),
+        RowFilter(_MEASURED),
         board=BOARD,
         table="",
     )
@@ -86,7 +86,7 @@ METRICS(
         "confidence",
         "mean probability of what networks predict",
         "corruptions",
-        Rows(_MEASURED, "confidence"),
+        RowFilter(_MEASURED, "confidence"),
         better=0,
         board=BOARD,
         table="",
@@ -98,7 +98,7 @@ METRICS(
         "NLL",
         "mean negative logarithm of the right class's probability",
         "corruptions",
-        Rows(_MEASURED, "cross_entropy"),
+        RowFilter(_MEASURED, "cross_entropy"),
         unit=NUMBER,
         better=-1,
         bounds=AMOUNT,
@@ -112,7 +112,7 @@ METRICS(
         "Brier",
         "squared error of the probabilities, summed over classes",
         "corruptions",
-        Rows(_MEASURED, "brier"),
+        RowFilter(_MEASURED, "brier"),
         unit=NUMBER,
         better=-1,
         bounds=(0, 2),
@@ -136,7 +136,7 @@ for _suffix, _of, _suite, _suites, _title in (
                 f"{_of}{_label}",
                 f"{_meaning}{_after}",
                 _suite,
-                Rows(_suites, f"{_name}{_suffix}"),
+                RowFilter(_suites, f"{_name}{_suffix}"),
                 better=-1,
                 source=_source,
                 board=BOARD,
@@ -152,7 +152,7 @@ for _suffix, _of, _suite, _suites, _title in (
                 f"{_of}{_label} null",
                 f"what a perfectly calibrated network would show of that on as many images{_after}",
                 _suite,
-                Rows(_suites, f"{_name}{_suffix}_null"),
+                RowFilter(_suites, f"{_name}{_suffix}_null"),
                 better=0,
                 board=BOARD,
                 table=TABLE,

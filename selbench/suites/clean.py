@@ -1,6 +1,6 @@
 """The suite without a perturbation."""
 
-from selbench.metrics import METRICS, Metric, Rows
+from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.suites.pieces import Condition
 from selbench.suites.work import SUITES, Setting, Work
 
@@ -17,7 +17,7 @@ METRICS(
         "clean",
         "accuracy on the test images as they are",
         "clean",
-        Rows(("clean",), conditions=("clean",)),
+        RowFilter(("clean",), conditions=("clean",)),
         table="",
     )
 )

@@ -7,7 +7,7 @@ from corruptions import CORRUPTIONS, SMALLEST_SIDE, Corruption, bar_corruptions,
 from corruptions.registry import BAR_FAMILIES, FAMILIES
 from selbench._kit.errors import SelbenchError
 from selbench._kit.types import Examples, Pixels
-from selbench.metrics import AMOUNT, INFINITE, METRICS, NUMBER, Metric, Rows
+from selbench.metrics import AMOUNT, INFINITE, METRICS, NUMBER, Metric, RowFilter
 from selbench.sets.layout import SEVERITIES
 from selbench.sets.reading import CorruptedSet
 from selbench.sets.shifted import ShiftedSet
@@ -236,7 +236,7 @@ METRICS(
         "corrupted",
         "mean corrupted accuracy: over severities, then over corruptions",
         "corruptions",
-        Rows(CORRUPTED),
+        RowFilter(CORRUPTED),
         source=HENDRYCKS,
         table="",
     )
@@ -248,7 +248,7 @@ METRICS(
         "mean corruption error: the error on each corruption divided by that of the reference "
         "(alpha = 0 of the same seed), averaged; below 100 is better than the reference",
         "corruptions",
-        Rows(CORRUPTED),
+        RowFilter(CORRUPTED),
         "derived",
         better=-1,
         bounds=AMOUNT,
@@ -262,7 +262,7 @@ METRICS(
         "relative mCE",
         "the same, of what corruptions add to the clean error",
         "corruptions",
-        Rows(CORRUPTED),
+        RowFilter(CORRUPTED),
         "derived",
         better=-1,
         bounds=(-INFINITE, INFINITE),
@@ -277,7 +277,7 @@ METRICS(
         "corr./clean",
         "how much of its clean accuracy a network keeps under corruptions",
         "corruptions",
-        Rows(CORRUPTED),
+        RowFilter(CORRUPTED),
         "derived",
         unit=NUMBER,
         bounds=AMOUNT,
@@ -290,7 +290,7 @@ METRICS(
         "effective rob.",
         "effective robustness: log odds of corrupted accuracy beyond those of clean accuracy",
         "corruptions",
-        Rows(CORRUPTED),
+        RowFilter(CORRUPTED),
         "derived",
         unit=NUMBER,
         bounds=(-INFINITE, INFINITE),
@@ -306,7 +306,7 @@ for _family in FAMILIES:
             _family,
             f"accuracy under {'digital corruptions' if _family == 'digital' else _family}",
             "corruptions",
-            Rows(CORRUPTED, groups=(_family,)),
+            RowFilter(CORRUPTED, groups=(_family,)),
             source=HENDRYCKS,
             table="accuracy by family",
         )
@@ -319,7 +319,7 @@ METRICS(
         "C-bar",
         "mean accuracy under the corruptions of C-bar: over severities, then over corruptions",
         BAR,
-        Rows((BAR,)),
+        RowFilter((BAR,)),
         source=MINTUN,
         table="C-bar",
         rare=True,
@@ -332,7 +332,7 @@ for _family in BAR_FAMILIES:
             f"C-bar {_family}",
             f"accuracy under C-bar's {_family}",
             BAR,
-            Rows((BAR,), groups=(_family,)),
+            RowFilter((BAR,), groups=(_family,)),
             source=MINTUN,
             table="C-bar",
             rare=True,
@@ -348,7 +348,7 @@ def accuracy_under(corruption: Corruption) -> Metric:
         words,
         f"accuracy under {words}",
         _suite(corruption),
-        Rows((BAR,) if corruption.bar else CORRUPTED, conditions=(corruption.name,)),
+        RowFilter((BAR,) if corruption.bar else CORRUPTED, conditions=(corruption.name,)),
         source=MINTUN if corruption.bar else HENDRYCKS,
         table="",
         asked=True,
@@ -363,6 +363,6 @@ def accuracy_on(folder: str) -> Metric:
         folder,
         f"accuracy on the images of {folder}, among the classes that it has",
         "corruptions",
-        Rows((SHIFTED,), conditions=(folder,)),
+        RowFilter((SHIFTED,), conditions=(folder,)),
         table="shifted images",
     )

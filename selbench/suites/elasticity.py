@@ -7,7 +7,7 @@ from torch import nn
 from selbench._kit.types import to_images
 from selbench.analyses.elasticity import clusterings, contrast, correlation, local_elasticity
 from selbench.datasets import Split, limited
-from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, RowFilter, Unit
 from selbench.store import Measurement
 from selbench.suites.gradients import TABLE
 from selbench.suites.layered import looked_at
@@ -62,7 +62,7 @@ for _where, _title, _axis in (
             f"change {_title}",
             f"how much a training step on one image moves the logits of others {_title}",
             "elasticity",
-            Rows(_SUITE, f"elasticity_{_where}", _CLEAN),
+            RowFilter(_SUITE, f"elasticity_{_where}", _CLEAN),
             unit=NUMBER,
             better=0,
             bounds=AMOUNT,
@@ -77,7 +77,7 @@ METRICS(
         "elasticity",
         "how much more a training step moves images of its own class than others",
         "elasticity",
-        Rows(_SUITE, "elasticity_ratio", _CLEAN),
+        RowFilter(_SUITE, "elasticity_ratio", _CLEAN),
         unit=Unit(decimals=2),
         better=0,
         bounds=AMOUNT,

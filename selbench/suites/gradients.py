@@ -10,7 +10,7 @@ from selbench.analyses.gradients import PROBES, Estimate, LayerGradients, input_
 from selbench.analyses.jacobian import STEPS, jacobian_norms
 from selbench.analyses.layers import find_layers
 from selbench.datasets import Split, limited
-from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, RowFilter, Unit
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis
@@ -120,7 +120,7 @@ METRICS(
         "gradient norm",
         "how strongly units react to small changes of the image, averaged over layers",
         "gradients",
-        Rows(_GRADIENTS, "input_gradient_norm", _CLEAN),
+        RowFilter(_GRADIENTS, "input_gradient_norm", _CLEAN),
         unit=NUMBER,
         better=0,
         bounds=AMOUNT,
@@ -135,7 +135,7 @@ METRICS(
         "CV samples",
         "how much the norms of units' gradients vary over images",
         "gradients",
-        Rows(_GRADIENTS, "input_gradient_cv_samples", _CLEAN),
+        RowFilter(_GRADIENTS, "input_gradient_cv_samples", _CLEAN),
         unit=NUMBER,
         better=0,
         bounds=AMOUNT,
@@ -150,7 +150,7 @@ METRICS(
         "CV units",
         "how much they vary over units",
         "gradients",
-        Rows(_GRADIENTS, "input_gradient_cv_units", _CLEAN),
+        RowFilter(_GRADIENTS, "input_gradient_cv_units", _CLEAN),
         unit=NUMBER,
         better=0,
         bounds=AMOUNT,
@@ -165,7 +165,7 @@ METRICS(
         "Jacobian",
         "norm of the outputs' derivatives by the image",
         "jacobian",
-        Rows(_JACOBIAN, "jacobian_frobenius", _CLEAN),
+        RowFilter(_JACOBIAN, "jacobian_frobenius", _CLEAN),
         unit=Unit(decimals=1),
         better=-1,
         bounds=AMOUNT,
@@ -180,7 +180,7 @@ METRICS(
         "Jacobian / margin",
         "norm of the outputs' derivatives by the image, divided by the margin",
         "jacobian",
-        Rows(_JACOBIAN, "jacobian_frobenius_relative_median", _CLEAN),
+        RowFilter(_JACOBIAN, "jacobian_frobenius_relative_median", _CLEAN),
         unit=NUMBER,
         better=-1,
         bounds=AMOUNT,
@@ -194,7 +194,7 @@ METRICS(
         "margin dist.",
         "how far the nearest boundary between classes is, to first order",
         "jacobian",
-        Rows(_JACOBIAN, "margin_distance_median", _CLEAN),
+        RowFilter(_JACOBIAN, "margin_distance_median", _CLEAN),
         unit=NUMBER,
         bounds=AMOUNT,
         source="arXiv:1511.04599",

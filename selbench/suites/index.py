@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from selbench.analyses.layers import missed_activations
 from selbench.analyses.selectivity import LayerSelectivity, class_selectivity
 from selbench.datasets import Split
-from selbench.metrics import METRICS, NUMBER, Metric, Panel, Rows
+from selbench.metrics import METRICS, NUMBER, Metric, Panel, RowFilter
 from selbench.statistics.intervals import prediction_interval
 from selbench.store import Measurement
 from selbench.suites.layered import looked_at, of_layer, summarised
@@ -82,7 +82,7 @@ METRICS(
         "class selectivity index, averaged over units, then over layers: 0 where units respond to "
         "all classes alike, 1 where each responds to one class alone",
         "selectivity",
-        Rows(("selectivity",), "selectivity_index", ("clean",)),
+        RowFilter(("selectivity",), "selectivity_index", ("clean",)),
         unit=NUMBER,
         better=0,
         source="arXiv:1803.06959",
@@ -96,7 +96,7 @@ METRICS(
         "null",
         "what the index would be without any selectivity: labels shuffled",
         "selectivity",
-        Rows(("selectivity",), "selectivity_index_null", ("clean",)),
+        RowFilter(("selectivity",), "selectivity_index_null", ("clean",)),
         unit=NUMBER,
         better=0,
         table="selectivity",

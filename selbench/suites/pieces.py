@@ -63,12 +63,12 @@ class Condition(Work):
 
     @property
     def comparable(self) -> bool:
-        """It is."""
+        """True: every test image has an outcome."""
         return True
 
     @property
-    def other(self) -> Stored | None:
-        """Those on disk where they have no severity, so are nothing made of the test images."""
+    def images_elsewhere(self) -> Stored | None:
+        """The images on disk, where they are a set of their own and not corrupted test images."""
         return self.stored if self.level is None else None
 
     def images(self, split: Split, limit: int | None) -> int:

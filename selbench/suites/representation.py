@@ -18,7 +18,7 @@ from selbench.attacks.folding import folded
 from selbench.attacks.gradient import pgd
 from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
-from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, RowFilter
 from selbench.store import Measurement
 from selbench.suites.attacked import PAPER_EPSILON, PAPER_STEP, STEPS
 from selbench.suites.corrupted import every_corruption
@@ -190,9 +190,13 @@ def _percent(fraction: float) -> str:
 
 
 _LOOKED_AT = (  # what a dimension is of: its name, rows of the store, and the panel's title
-    ("", Rows(("dimensionality",), conditions=("clean",)), "clean images"),
-    ("change_corrupted", Rows(("representation",), without=(PGD,)), "change by corruptions"),
-    ("change_attacked", Rows(("representation",), conditions=(PGD,)), "change by the papers' PGD"),
+    ("", RowFilter(("dimensionality",), conditions=("clean",)), "clean images"),
+    ("change_corrupted", RowFilter(("representation",), without=(PGD,)), "change by corruptions"),
+    (
+        "change_attacked",
+        RowFilter(("representation",), conditions=(PGD,)),
+        "change by the papers' PGD",
+    ),
 )
 _SHARES = {
     "": ("dim.", "share of units that are principal components for 95 % of the variance"),

@@ -12,7 +12,7 @@ from selbench.analyses.discriminability import d_prime_of, information_of
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
 from selbench.analyses.selectivity import SHUFFLES, labelings_of
 from selbench.datasets import Split, limited
-from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, Rows, Unit
+from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, RowFilter, Unit
 from selbench.statistics.intervals import prediction_interval
 from selbench.store import Measurement
 from selbench.suites.index import class_index
@@ -96,7 +96,7 @@ METRICS(
         "rotated selectivity",
         "the index of random rotations of the units",
         "selectivity",
-        Rows(("selectivity",), "selectivity_index_rotated", ("axes",)),
+        RowFilter(("selectivity",), "selectivity_index_rotated", ("axes",)),
         unit=NUMBER,
         better=0,
         board="",
@@ -110,7 +110,7 @@ METRICS(
         "the index of the direction that is most selective for each class, on images that did not "
         "choose it",
         "selectivity",
-        Rows(("selectivity",), "selectivity_index_best_axis_held_out", ("axes",)),
+        RowFilter(("selectivity",), "selectivity_index_best_axis_held_out", ("axes",)),
         unit=NUMBER,
         better=0,
         board="",
@@ -141,7 +141,7 @@ for _name, _label, _meaning, _unit, _source in (
                 f"{_label} null" if _suffix else _label,
                 f"{_meaning}: labels shuffled" if _suffix else _meaning,
                 "selectivity",
-                Rows(("selectivity",), f"{_name}{_suffix}", ("indices",)),
+                RowFilter(("selectivity",), f"{_name}{_suffix}", ("indices",)),
                 unit=_unit,
                 better=0,
                 bounds=AMOUNT,

@@ -139,7 +139,7 @@ class Work(ABC):
         return False
 
     @property
-    def other(self) -> Stored | None:
+    def images_elsewhere(self) -> Stored | None:
         """The images that it takes instead, if they are no corrupted test images."""
         return None
 

@@ -28,7 +28,9 @@ def ids(rows: pd.DataFrame) -> list[str]:
     return list(map(condition_id, rows["suite"], rows["condition"], levels))
 
 
-def planned(rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> dict[str, Levels]:
+def ids_to_average(
+    rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]
+) -> dict[str, Levels]:
     """Return what each column of accuracies averages: of each corruption and folder, too.
 
     Args:

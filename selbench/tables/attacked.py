@@ -6,7 +6,7 @@ from math import nan
 import pandas as pd
 
 from selbench.attacks.masking import raised
-from selbench.metrics import READ, Readable
+from selbench.metrics import READ, IndexedRows
 from selbench.tables.accuracies import ATTACKED
 from selbench.tables.columns import COLUMNS, MASKING
 
@@ -26,7 +26,7 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that are median perturbations: networks by columns."""
     accuracy = rows.loc[rows["metric"] == "accuracy", [*READ, *CURVE]]
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"].to_dict()
-    readable, found = Readable(accuracy), {}
+    readable, found = IndexedRows(accuracy), {}
     for name, metric in COLUMNS.items():
         if metric.average == "half":
             curves = _curves(readable.chosen(metric.reads))

@@ -15,7 +15,7 @@ from selbench.tables.current import data_name
 from selbench.tables.explained import looks_of, partly
 from selbench.tables.joined import Compared
 from selbench.tables.published import source_notes
-from selbench.tables.relative import RELATIVE, Reference, Relative
+from selbench.tables.relative import RELATIVE, Reference, RelativeErrors
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def remarks(
     counted: Levels,
     lacking: list[str],
     fewer: list[str],
-    relative: Relative,
+    relative: RelativeErrors,
 ) -> tuple[Remark, ...]:
     """Write what stands below the table.
 
@@ -80,7 +80,7 @@ def remarks(
     return tuple(parts)
 
 
-def note(relative: Relative) -> Mapping[str, str]:
+def note(relative: RelativeErrors) -> Mapping[str, str]:
     """Say of the column relative_mce what was left out."""
     reference, left_out = relative.reference, relative.left_out.get("relative_mce")
     if reference is None or not left_out:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from selbench.metrics import AMOUNT, METRICS, NUMBER, PERCENT, SHARE, Metric, Panel, Rows, Unit
+from selbench.metrics import AMOUNT, METRICS, NUMBER, PERCENT, SHARE, Metric, Panel, RowFilter, Unit
 
 SUITE = "training"
 UNITS = Unit(decimals=0)
@@ -49,7 +49,7 @@ for _what, _label, _meaning, _unit, _bounds in _SHOWN:
             _label,
             f"{_meaning}, epoch by epoch",
             "",
-            Rows((SUITE,), NAMES[_what]),
+            RowFilter((SUITE,), NAMES[_what]),
             unit=_unit,
             better=_BETTER.get(_what, 0),
             bounds=_bounds,

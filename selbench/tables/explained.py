@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from corruptions import CORRUPTIONS
-from selbench.metrics import READ, Metric, Readable
+from selbench.metrics import READ, IndexedRows, Metric
 from selbench.suites.corrupted import CORRUPTED
 from selbench.suites.index import MISSED
 from selbench.tables.columns import COLUMNS
@@ -24,7 +24,7 @@ def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ())
     )
     whole = whole.assign(suite=whole["suite"].str.removesuffix("-maps"))
     whole = whole[~whole["suite"].isin(CORRUPTED) | whole["condition"].isin(_counted(extra, only))]
-    readable = Readable(whole)
+    readable = IndexedRows(whole)
     parts = {
         name: (metric, readable.chosen(metric.reads))
         for name, metric in COLUMNS.items()

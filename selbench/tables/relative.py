@@ -34,7 +34,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Relative:
+class RelativeErrors:
     """Columns of errors relative to a reference.
 
     Attributes:
@@ -48,7 +48,9 @@ class Relative:
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
-def relative_errors(errors: pd.DataFrame, networks: pd.DataFrame, name: str | None) -> Relative:
+def relative_errors(
+    errors: pd.DataFrame, networks: pd.DataFrame, name: str | None
+) -> RelativeErrors:
     """Return errors relative to those of the row called `name`, averaged over corruptions.
 
     Args:
@@ -61,17 +63,17 @@ def relative_errors(errors: pd.DataFrame, networks: pd.DataFrame, name: str | No
     """
     reference = find_reference(networks, list(errors.columns), name)
     if reference is None:
-        return Relative({name: pd.Series(dtype=float) for name in RELATIVE})
+        return RelativeErrors({name: pd.Series(dtype=float) for name in RELATIVE})
     if reference.errors is not None:
         return _relative_to_published(reference, reference.errors, errors)
     beyond = errors - (1 - networks.loc[errors.columns, "clean"])
     beyond = beyond.mask(beyond.abs() < ROUNDING, 0.0)
     columns, left_out = {}, {}
     for column, amounts in zip(RELATIVE, (errors, beyond), strict=True):
-        columns[column] = relative_to(reference, amounts, networks).mean()
+        columns[column] = divided_by_reference(reference, amounts, networks).mean()
         own = amounts[[*reference.networks]]
         left_out[column] = list(own.index[(own <= 0).any(axis=1)])
-    return Relative(columns, reference, left_out)
+    return RelativeErrors(columns, reference, left_out)
 
 
 def usual_reference(found: Compared) -> str | None:
@@ -84,13 +86,13 @@ def usual_reference(found: Compared) -> str | None:
 
 def _relative_to_published(
     reference: Reference, published: "pd.Series[float]", errors: pd.DataFrame
-) -> Relative:
+) -> RelativeErrors:
     """Return mCE alone: the error on clean images is published to fewer digits than it needs."""
     both = errors.index.intersection(published.index)
     mce = errors.loc[both].div(published[both], axis=0).mean()
     left_out = {"mce": [name for name in errors.index if name not in both]}
     empty: pd.Series[float] = pd.Series(dtype=float)
-    return Relative({"mce": mce, "relative_mce": empty}, reference, left_out)
+    return RelativeErrors({"mce": mce, "relative_mce": empty}, reference, left_out)
 
 
 def find_reference(
@@ -124,7 +126,7 @@ def find_reference(
     return Reference(name, tuple(chosen.index), bool(chosen["seed"].notna().all()))
 
 
-def relative_to(
+def divided_by_reference(
     reference: Reference, amounts: pd.DataFrame, profiles: pd.DataFrame
 ) -> pd.DataFrame:
     """Divide amounts of error, corruptions by networks, by those of the reference.

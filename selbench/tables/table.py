@@ -14,7 +14,7 @@ from selbench.metrics import Metric
 from selbench.store import StudyStore
 from selbench.store.findings import whole_name
 from selbench.suites.corrupted import CORRUPTED, SHIFTED
-from selbench.tables.accuracies import accuracies, averaged, by_corruption, planned
+from selbench.tables.accuracies import accuracies, averaged, by_corruption, ids_to_average
 from selbench.tables.attacked import masked, medians
 from selbench.tables.caption import Remark, note, remarks
 from selbench.tables.columns import COLUMNS, COVERED, MASKING, OF_FOLDERS
@@ -129,8 +129,8 @@ def derived(
 ) -> Leaderboard:
     """Derive the leaderboard from measurements; arguments and errors as `leaderboard`."""
     table = accuracies(found.rows)
-    names = _counted(found, extra, only)
-    plan = planned(found.rows, table, names)
+    names = _corruptions_of_mce(found, extra, only)
+    plan = ids_to_average(found.rows, table, names)
     networks = _quantities(found.rows, averaged(table, plan), extra, only)
     counted = plan.get("mca", {})
     errors = 1 - by_corruption(table, counted)
@@ -168,7 +168,7 @@ def _marked(board: pd.DataFrame, networks: pd.DataFrame, parts: Mapping[str, str
     return board.assign(**{COVERED: [rows.get(key, "") for key in keys]})
 
 
-def _counted(found: Compared, extra: bool, only: Sequence[str]) -> list[str]:
+def _corruptions_of_mce(found: Compared, extra: bool, only: Sequence[str]) -> list[str]:
     """Return the corruptions that count, of those that any network was tested under."""
     rows = found.rows
     measured = rows[(rows["metric"] == "accuracy") & rows["suite"].isin(CORRUPTED)]

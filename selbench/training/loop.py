@@ -126,7 +126,7 @@ def train(
         )
     device = train_split.labels.device
     half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(device))
-    calls, lent = _probed(model, train_split.images[: min(2, recipe.batch_size)])
+    calls, lent = _look_ahead(model, train_split.images[: min(2, recipe.batch_size)])
     regulariser = Regulariser(recipe, alpha, calls)
     for number in range(first_epoch, recipe.epochs + 1):
         model.train()
@@ -159,12 +159,12 @@ def train(
             return
 
 
-def _probed(
+def _look_ahead(
     model: nn.Module, images: Pixels
 ) -> tuple[list[str], Callable[[int], AbstractContextManager[None]]]:
-    """Return which modules call a ReLU, and what lends a network torch's global generators.
+    """Return which modules call a ReLU, and a context that seeds torch's global generators.
 
-    They are lent for an epoch, if the network draws from them.
+    The context is for one epoch, and does nothing where the network draws no random numbers.
     """
     copied, calls = copy.deepcopy(model).train(), list[str]()
     drawing = rolls(lambda: calls.extend(relu_calls(copied, to_images(images))))

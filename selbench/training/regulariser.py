@@ -16,7 +16,9 @@ _ENDS = re.compile(r"(first|last) ([1-9]\d*)")
 
 
 class Regulariser:
-    """Mean class selectivity of a batch, times alpha (Leavitt & Morcos, 2020, arXiv:2003.01262).
+    """What is taken from the loss: `strength` times `selectivity` of a batch.
+
+    Leavitt & Morcos, 2020, arXiv:2003.01262.
 
     Args:
         recipe: what of it is used: layers, epsilon, index_batch and ramp_epochs.
@@ -30,13 +32,13 @@ class Regulariser:
     def __init__(self, recipe: Recipe, alpha: float, calls: Sequence[str]) -> None:
         self.alpha = alpha
         self.recipe = recipe
-        self._usual = False  # until a batch has passed
+        self._usual = False  # whether every layer is a plain ReLU: known after the first batch
         self._first: RecordedUnits | None = None
         self._places = None if recipe.layers is None else _places(recipe.layers, calls)
 
     def recorded(self) -> RecordedUnits:
         """Return what collects, inside a `with` block, the units that `selectivity` takes."""
-        if self._first:  # its units are let go
+        if self._first:  # the first batch has passed; its units are no longer needed
             self._usual, self._first = self._first.usual, None
         follow = bool(self.alpha) and not self._usual
         found = RecordedUnits(wanted=self._places if self.alpha else (), follow=follow)

@@ -16,7 +16,7 @@ from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
 from selbench.figures.corruptions import _cells
 from selbench.figures.cost import costs
-from selbench.metrics import METRICS, Metric, Panel, Rows
+from selbench.metrics import METRICS, Metric, Panel, RowFilter
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.study import exactly
 from selbench.tables import current_rows, leaderboard
@@ -444,7 +444,7 @@ def test_training_curves_tell_why_units_die_where_it_is_known(store, tmp_path):
 
 def test_a_metric_of_a_plugin_has_a_panel_in_one_row_alone(store, monkeypatch):
     monkeypatch.setattr(METRICS, "_functions", dict(METRICS._functions))
-    rows = Rows(("dimensionality",), "two_nn", ("clean",))
+    rows = RowFilter(("dimensionality",), "two_nn", ("clean",))
     panel = Panel("dimensionality", "once more")
     METRICS(Metric("again", "again", "the same again", "dimensionality", rows, panel=panel))
     figure = drawn("dimensionality", store)

@@ -9,7 +9,7 @@ import pytest
 
 from selbench.claims.claim import makers
 from selbench.figures import FIGURES
-from selbench.metrics import NUMBER, Metric, Metrics, Panel, Rows
+from selbench.metrics import NUMBER, Metric, Metrics, Panel, RowFilter
 from selbench.suites import METRICS, SUITES
 from selbench.tables import COLUMNS
 from selbench.tables.means import by_condition, cells, mean, over_seeds, pooled
@@ -97,7 +97,7 @@ def test_a_metric_is_refused_that_cannot_be_shown():
             Metric(**{"name": "m", "label": "", "meaning": "", "suite": "", "reads": ROWS} | wrong)
 
 
-ROWS = Rows(("own",), "thing")
+ROWS = RowFilter(("own",), "thing")
 
 
 def metric(name, **given):
@@ -137,7 +137,7 @@ def test_rows_are_chosen_by_all_that_is_said():
         ({"without": ("b",)}, [0]),
         ({"groups": ("blur",)}, [1]),
     ):
-        assert list(Rows(("own",), "thing", **given).chosen(rows).index) == wanted
+        assert list(RowFilter(("own",), "thing", **given).chosen(rows).index) == wanted
 
 
 @pytest.fixture

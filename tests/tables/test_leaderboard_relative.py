@@ -12,7 +12,7 @@ from selbench.store import StudyStore
 from selbench.tables import leaderboard
 from selbench.tables.formats import FORMATS
 from selbench.tables.ranking import arranged
-from selbench.tables.relative import Reference, relative_errors, relative_to
+from selbench.tables.relative import Reference, divided_by_reference, relative_errors
 
 # Of ten images, right: clean, then severities 1 and 2 of each corruption.
 RIGHT = {"clean": (9,), "gaussian_noise": (8, 6), "fog": (7, 3)}
@@ -52,7 +52,7 @@ def test_numbers_are_those_of_the_definitions(root, name, alpha):
 def test_severities_are_summed_before_they_are_divided():
     errors = pd.DataFrame({"a": [0.5], "b": [0.25]}, index=["fog"])  # mean over severities
     networks = pd.DataFrame({"study": "s", "name": ["a", "b"], "seed": [0, 0]}, index=["a", "b"])
-    found = relative_to(Reference("a", ("a",), True), errors, networks)
+    found = divided_by_reference(Reference("a", ("a",), True), errors, networks)
     assert found.loc["fog"].to_dict() == {"a": 1, "b": 0.5}
 
 
