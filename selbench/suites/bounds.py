@@ -14,7 +14,7 @@ from selbench.bounds import UnboundedError, certify, traced
 from selbench.bounds.certified import Method
 from selbench.bounds.linear import MOST, SLOPES
 from selbench.datasets import Split
-from selbench.metrics import METRICS, Metric, Rows
+from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.networks.network import Network
 from selbench.store import BOUND
 from selbench.store.findings import spoiling
@@ -111,7 +111,7 @@ METRICS(
         "accuracy that linear bounds prove against all L-inf perturbations, averaged over budgets, "
         "and what PGD leaves of the same networks: the truth lies between",
         "bounds",
-        Rows(("bounds",), conditions=("linear-linf",)),
+        RowFilter(("bounds",), conditions=("linear-linf",)),
         source="arXiv:1811.00866",
         table=TABLE,
         place=2,
@@ -125,7 +125,7 @@ METRICS(
         "certified Linf, intervals",
         "accuracy that intervals prove against all L-inf perturbations, averaged over budgets",
         "bounds",
-        Rows(("bounds",), conditions=("interval-linf",)),
+        RowFilter(("bounds",), conditions=("interval-linf",)),
         source="arXiv:1810.12715",
         table=TABLE,
         place=2,

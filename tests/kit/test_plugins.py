@@ -46,7 +46,7 @@ def darken(images, stops):
 
 MEASURING = '''\
 """A plugin with a suite and its metrics."""
-from selbench.metrics import METRICS, NUMBER, Metric, Rows
+from selbench.metrics import METRICS, NUMBER, Metric, RowFilter
 from selbench.store import Measurement
 from selbench.suites import SUITES, Analysis, Condition
 
@@ -61,9 +61,9 @@ def inverted(setting):
     return [white_on_black, Analysis("weights", "clean", measure=weigh)]
 
 METRICS(Metric("inverted", "inverted", "accuracy on white <i>on</i> black", "inverted",
-               Rows(("inverted",))))
+               RowFilter(("inverted",))))
 METRICS(Metric("norm", "weight norm", "norm of all parameters", "inverted",
-               Rows(("weights",), "weight_norm", ("clean",)), unit=NUMBER, better=-1,
+               RowFilter(("weights",), "weight_norm", ("clean",)), unit=NUMBER, better=-1,
                bounds=(0, 1e9)))
 '''
 CLAIM = """\
