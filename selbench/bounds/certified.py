@@ -4,7 +4,7 @@ A certificate is about the network in exact numbers, its bounds are in float64, 
 certified by a margin of `TOLERANCE`, so that a network in float32 keeps to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -26,6 +26,10 @@ from selbench.bounds.linear import (
 Method = Literal["interval", "linear"]
 TOLERANCE = 1e-4  # of logits, relative to the largest of the clean image: rounding in float32
 
+# Units are looked at again where what lacks to a certificate is less than so many times the margin
+# of the image itself: else it would take minutes, and be in vain.
+HOPELESS = 10
+
 Margins = Float[Tensor, "batch classes"]  # the label's logit minus each; infinite for the label
 
 
@@ -42,27 +46,20 @@ def margin_bounds(bounded: Bounded, labels: Labels, relaxed: bool) -> Margins:
     others = others[others != labels[:, None]].view(len(labels), classes - 1)
     rows = -torch.nn.functional.one_hot(others, classes).double()
     rows.scatter_(2, labels[:, None, None].expand(-1, classes - 1, 1), 1)
-    of = torch.arange(len(labels), device=labels.device).repeat_interleave(classes - 1)
-    low = _lowest(bounded, rows.flatten(0, 1), of, relaxed)
+    low = _lowest(bounded, rows, relaxed)
     margins = low.new_full((len(labels), classes), torch.inf)
-    return margins.scatter(1, others, low.view(len(labels), classes - 1))
+    return margins.scatter(1, others, low)
 
 
-def _lowest(bounded: Bounded, rows: Tensor, of: Tensor, relaxed: bool) -> Tensor:
-    """Return the best lower bounds of several slopes of lines, a part of the rows at a time."""
-    slopes = SLOPES if relaxed else SLOPES[:1]
-    return torch.cat(
-        [
-            torch.stack(
-                [bounded.lowest(part, own, slope=each, relaxed=relaxed) for each in slopes]
-            ).amax(0)
-            for part, own in zip(
-                rows.split(rows_at_once(bounded.traced)),
-                of.split(rows_at_once(bounded.traced)),
-                strict=True,
-            )
-        ]
-    )
+def _lowest(bounded: Bounded, rows: Tensor, relaxed: bool) -> Tensor:
+    """Return the best lower bounds of several slopes of lines, a part of the images at a time."""
+    few = max(1, rows_at_once(bounded.traced) // rows.shape[1])
+    slopes, parts = SLOPES if relaxed else SLOPES[:1], []
+    for places in torch.arange(len(rows), device=rows.device).split(few):
+        own, part = bounded.take(places), rows[places]
+        bounds = [own.lowest(part, slope=each, relaxed=relaxed) for each in slopes]
+        parts.append(torch.stack(bounds).amax(0))
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -78,15 +75,29 @@ def bounded_margins(
         method: "interval", or "linear", which takes longer and is never looser.
         most: as of `linearly_bounded`.
     """
-    margins = margin_bounds(interval_bounded(network, images), labels, relaxed=False)
+    bounded = interval_bounded(network, images)
+    margins = margin_bounds(bounded, labels, relaxed=False)
     if method == "interval":
         return margins
-    (left,) = (margins.amin(1) <= 0).nonzero(as_tuple=True)
-    if len(left):
-        bounded = linearly_bounded(network, images.take(left), most)
-        own = margin_bounds(bounded, labels[left], relaxed=True)
-        margins[left] = margins[left].maximum(own)
-    return margins
+    margins = _improved(margins, bounded.take, labels, margins.amin(1) <= 0)
+    logits = network.values(images.centre)[network.output]
+    middle = logits.gather(1, labels[:, None]) - logits.scatter(1, labels[:, None], -torch.inf)
+    lacking = -margins.amin(1)
+    near = (lacking >= 0) & (lacking < HOPELESS * middle.amin(1))
+    return _improved(
+        margins, lambda left: linearly_bounded(network, images.take(left), most), labels, near
+    )
+
+
+def _improved(
+    margins: Margins, bounded: Callable[[Tensor], Bounded], labels: Labels, where: Tensor
+) -> Margins:
+    """Return the better of bounds and those by lines, of some images."""
+    (left,) = where.nonzero(as_tuple=True)
+    if not len(left):
+        return margins
+    own = margin_bounds(bounded(left), labels[left], relaxed=True)
+    return margins.index_copy(0, left, margins[left].maximum(own))
 
 
 @torch.no_grad()

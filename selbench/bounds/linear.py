@@ -21,7 +21,7 @@ ROWS = 2**21  # values of the widest layer that rows have together, at most
 # bound that image from there on: what comes after is lost anyhow, and would take longest.
 MOST = 512
 
-Rows = Float[Tensor, "rows ..."]
+Rows = Float[Tensor, "images rows ..."]
 Slope = Callable[[Tensor, Tensor], Tensor]  # of the lower line, where low < 0 < high
 
 
@@ -35,12 +35,7 @@ def nearest(low: Tensor, high: Tensor) -> Tensor:
     return (high > -low).to(low.dtype)
 
 
-def flat(low: Tensor, high: Tensor) -> Tensor:
-    """A slope of 0."""
-    return torch.zeros_like(low)
-
-
-SLOPES: tuple[Slope, ...] = (nearest, parallel, flat)
+SLOPES: tuple[Slope, ...] = (nearest, parallel)
 
 
 @dataclass(frozen=True)
@@ -52,12 +47,14 @@ class Bounded:
         images: boxes of images.
         before: bounds of what each ReLU takes, by the place of what it makes.
         after: bounds of what other maps make that are not affine, by place.
+        lines: that each ReLU lies between, by its place and the slope of the lower one.
     """
 
     traced: Traced
     images: Box
     before: dict[int, Box] = field(default_factory=dict)
     after: dict[int, Box] = field(default_factory=dict)
+    lines: dict[tuple[int, Slope], "_Lines"] = field(default_factory=dict)
 
     def take(self, places: Int64[Tensor, " images"]) -> "Bounded":
         """Return the bounds of some images."""
@@ -68,72 +65,67 @@ class Bounded:
     def lowest(
         self,
         rows: Rows,
-        of: Int64[Tensor, " rows"],
         place: int | None = None,
         slope: Slope = nearest,
         relaxed: bool = True,
-    ) -> Float[Tensor, " rows"]:
-        """Return a lower bound of the sums of a value's parts, weighted by `rows`.
+    ) -> Float[Tensor, "images rows"]:
+        """Return lower bounds of the sums of a value's parts, weighted by `rows`.
 
         Args:
-            rows: the weights.
-            of: which image each is of.
+            rows: the weights, as many of each image.
             place: of the value; None for the logits.
             slope: of the lower lines.
             relaxed: whether ReLUs are lines; else their interval bounds are taken, at once.
         """
-        low, _ = self._back(rows, of, place, slope, relaxed)
-        return low
+        where = self.traced.output if place is None else place
+        return self._back(rows, where, slope, relaxed)[0]
 
     def both(
-        self, rows: Rows, of: Int64[Tensor, " rows"], place: int
-    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        self, rows: Rows, place: int
+    ) -> tuple[Float[Tensor, "images rows"], Float[Tensor, "images rows"]]:
         """Return lower and upper bounds at once, by lines of equal slopes."""
-        return self._back(rows, of, place, parallel, True)
+        return self._back(rows, place, parallel, True)
 
-    def _back(
-        self,
-        rows: Rows,
-        of: Int64[Tensor, " rows"],
-        place: int | None,
-        slope: Slope,
-        relaxed: bool,
-    ) -> tuple[Tensor, Tensor]:
+    def _back(self, rows: Rows, place: int, slope: Slope, relaxed: bool) -> tuple[Tensor, Tensor]:
         """Follow rows back to the images, or to ReLUs unless they are relaxed.
 
         The upper bound holds where the lines of each ReLU have one slope.
         """
-        maps = self.traced.maps
-        weights = {self.traced.output if place is None else place: rows}
-        low, high = rows.new_zeros(2, len(rows))
+        weights, (images, count) = {place: rows}, rows.shape[:2]
+        low, high = rows.new_zeros(2, images, count)
         while weights:
             where = max(weights)
-            outer, each = weights.pop(where), maps.get(where)
-            given: tuple[Tensor, ...] = ()
+            outer, each = weights.pop(where), self.traced.maps.get(where)
+            inputs: tuple[int, ...] = ()
             if isinstance(each, Affine):
-                given = each.adjoint(outer, tuple(self.traced.shapes[it] for it in each.inputs))
-                least = most = _sums(outer * each.constant) if each.constant is not None else 0
+                inputs, shapes = each.inputs, tuple(self.traced.shapes[it] for it in each.inputs)
+                found = each.adjoint(outer.flatten(0, 1), shapes)
+                given = [own.unflatten(0, (images, count)) for own in found]
+                least = most = 0 if each.constant is None else _dot(outer, each.constant)
             elif isinstance(each, ReLU) and relaxed:
-                given, least, most = _Lines.of(_of(self.before[where], of), slope).back(outer)
+                inputs = each.inputs
+                own, least, most = self._lines(where, slope).back(outer)
+                given = [own]
             else:
-                box = _of(self.images if where == IMAGES else self._made(where), of)
-                middle, reach = _sums(outer * box.centre), _sums(outer.abs() * box.radius)
+                box = self.images if where == IMAGES else self._made(where)
+                middle, reach = _dot(outer, box.centre), _dot(outer.abs(), box.radius)
                 least, most = middle - reach, middle + reach
             low, high = low + least, high + most
-            for there, own in zip(each.inputs if given and each else (), given, strict=True):
+            for there, own in zip(inputs, given if inputs else (), strict=True):
                 weights[there] = weights[there] + own if there in weights else own
         return low, high
+
+    def _lines(self, where: int, slope: Slope) -> "_Lines":
+        """Return the lines of a ReLU, which are made once."""
+        if (where, slope) not in self.lines:
+            self.lines[where, slope] = _Lines.of(self.before[where], slope)
+        return self.lines[where, slope]
 
     def _made(self, place: int) -> Box:
         """Return the bounds of what a map makes that is not affine."""
         if place in self.after:
             return self.after[place]
         return through(self.traced.maps[place], [self.before[place]])
-
-
-def _of(box: Box, of: Int64[Tensor, " rows"]) -> Box:
-    """Return a box for each row; that of a lone image serves all rows."""
-    return box if len(box.centre) == 1 else box.take(of)
 
 
 @dataclass(frozen=True)
@@ -152,18 +144,25 @@ class _Lines:
         # Where a sign is decided, any numbers will do that divide.
         below, above = torch.where(undecided, low, -1), torch.where(undecided, high, 1)
         over = torch.where(undecided, parallel(below, above), on)
-        under = torch.where(undecided, slope(below, above), on)
+        under = over if slope is parallel else torch.where(undecided, slope(below, above), on)
         return cls(under, over, torch.where(undecided, -over * low, 0))
 
-    def back(self, outer: Rows) -> tuple[tuple[Rows], Tensor, Tensor]:
+    def back(self, outer: Rows) -> tuple[Rows, Tensor, Tensor]:
         """Return the weights of what ReLUs take, and what is added to lower and upper bounds."""
-        positive, negative = outer.clamp(min=0), outer.clamp(max=0)
-        given = positive * self.under + negative * self.over
-        return (given,), _sums(negative * self.offset), _sums(positive * self.offset)
+        negative = outer.clamp(max=0)
+        positive = outer - negative
+        least, most = _dot(negative, self.offset), _dot(positive, self.offset)
+        if self.under is self.over:
+            return outer * self.over[:, None], least, most
+        given = positive.mul_(self.under[:, None]).addcmul_(negative, self.over[:, None])
+        return given, least, most
 
 
-def _sums(rows: Rows) -> Float[Tensor, " rows"]:
-    return rows.flatten(1).sum(1)
+def _dot(rows: Rows, values: Tensor) -> Float[Tensor, "images rows"]:
+    """Return the sums of an image's values (or of those of all), weighted by its rows."""
+    wide = values.expand(len(values), *rows.shape[2:])
+    flat = wide.flatten(1)[..., None].expand(len(rows), -1, 1)
+    return torch.bmm(rows.flatten(2), flat)[..., 0]
 
 
 def interval_bounded(traced: Traced, images: Box) -> Bounded:
@@ -220,7 +219,7 @@ def _refined(bounded: Bounded, place: int, box: Box, most: int, left: Tensor) ->
         for part in units.split(rows_at_once(bounded.traced)):
             rows = low.new_zeros(len(part), shape.numel())
             rows[torch.arange(len(part)), part] = 1
-            least, greatest = own.both(rows.view(-1, *shape), torch.zeros_like(part), place)
+            (least,), (greatest,) = own.both(rows.view(1, -1, *shape), place)
             low[image, part] = low[image, part].maximum(least)
             high[image, part] = high[image, part].minimum(greatest).maximum(low[image, part])
     return Box.between(low.view(-1, *shape), high.view(-1, *shape))

@@ -57,19 +57,21 @@ class Certificates(Work):
     def passes(
         self, model: nn.Module, split: Split, classes: int, limit: int | None
     ) -> Passes | None:
-        """Count what images take that keep their certificate, with as many units as are looked at.
+        """Count what images take that keep their certificate at every level but the last.
 
-        Intervals take three passes: middles, radii and margins. None where there are no bounds.
+        Intervals take three passes: middles, radii and margins. By lines each other class is
+        followed back, and as many units as are looked at again, at the one level where that may
+        still save a certificate. None where there are no bounds.
         """
         try:
             found = traced(model, to_images(split.images[:1]))
         except UnboundedError:
             return None
-        rows = 0
+        each, once = 3, 0
         if self.method == "linear":
-            units = [found.shapes[place].numel() for place in found.relus[1:]]
-            rows = len(SLOPES) * (classes - 1) + sum(min(MOST, each) for each in units)
-        return Passes(double=len(LINF_EPSILONS) * (3 + rows)) * len(split)
+            each += 1 + len(SLOPES) * (classes - 1)
+            once = sum(min(MOST, found.shapes[place].numel()) for place in found.relus[1:])
+        return Passes(double=len(LINF_EPSILONS) * each + once) * len(split)
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
         """Leave out networks whose outputs are random."""
