@@ -66,7 +66,7 @@ def find_layers(
         raise missing(_no_layers(model, pattern))
     if missed and pattern is None:  # always from this line, so that Python shows it once
         warnings.warn(_not_looked_at(len(outputs), missed), RuntimeWarning, stacklevel=1)
-    names = [_numbered(name, calls[:place].count(name)) for place, name in enumerate(calls)]
+    names = [numbered(name, calls[:place].count(name)) for place, name in enumerate(calls)]
     return [
         Layer(number, name, tuple(output.shape[1:]))
         for number, (name, output) in enumerate(zip(names, outputs, strict=True), 1)
@@ -234,7 +234,8 @@ def thirds(count: int) -> dict[str, range]:
     return {"early": early, "middle": range(size + 1, count - size + 1), "late": late}
 
 
-def _numbered(name: str, before: int) -> str:
+def numbered(name: str, before: int) -> str:
+    """Name a call of a module that was called `before` as often: "relu", then "relu:2"."""
     return f"{name}:{before + 1}" if before else name
 
 
