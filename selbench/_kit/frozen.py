@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 
 class Frozen(BaseModel):
@@ -22,3 +23,14 @@ class Frozen(BaseModel):
         return {
             name: tuple(each) if isinstance(each, list) else each for name, each in content.items()
         }
+
+
+def first_problem(problem: ValidationError) -> ErrorDetails:
+    """Return what is wrong with a value: "loc", "input", "type", and "msg" as part of a sentence.
+
+    A misspelt key is unknown and its right spelling missing: the former helps.
+    """
+    error = min(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    message = error["msg"].removeprefix("Value error, ")
+    error["msg"] = f"{message[:1].lower()}{message[1:]}"
+    return error

@@ -19,6 +19,7 @@ from selbench.store import (
     FORMAT,
     MARK,
     MEASURED,
+    Cell,
     StudyStore,
     adversarials,
     failures,
@@ -29,7 +30,6 @@ from selbench.store import (
 from selbench.store.manifest import COMPLETE
 from selbench.store.records import (
     CellFile,
-    cell_in,
     is_current,
     outcomes_in,
     parse_cells,
@@ -187,7 +187,7 @@ def _of_cells(findings: Findings, paths: Sequence[Path]) -> Iterator[Fault]:
         findings.files += kept.has_outcomes
         findings.earlier += [] if is_current(text) else [path.name]
         files.append(kept)
-    findings.served = parts.served(cell_in(record) for kept in files for record in kept.cells)
+    findings.served = parts.served(Cell(**record.cell) for kept in files for record in kept.cells)
     yield from _of_contents(files, findings.busy)
 
 
@@ -196,7 +196,7 @@ def _of_contents(files: Sequence[CellFile], busy: Collection[Holder]) -> Iterato
     waste = packs.needless({kept.path.name: kept.keys for kept in files if kept.whole})
     tested = []
     for kept in files:
-        if any(cell_in(record).key != record["key"] for record in kept.cells):
+        if any(Cell(**record.cell).key != record.key for record in kept.cells):
             flaw = "a cell in it is not the one that its key says"
             yield Fault(kept.path, flaw, (kept.path, kept.parquet))
         elif kept.path.name in waste and not busy:
@@ -218,7 +218,7 @@ def _of_outcomes(tested: Sequence[CellFile]) -> Iterator[Fault]:
 
 def _flaw_of_outcomes(kept: CellFile, content: bytes) -> str:
     if kept.outcomes is not None:
-        return "" if kept.outcomes["sha256"] == sha256(content) else UNLIKE
+        return "" if kept.outcomes.sha256 == sha256(content) else UNLIKE
     try:
         keys = {*outcomes_in(kept, content, None)["key"].unique().to_pylist()}
     except DamagedError as problem:

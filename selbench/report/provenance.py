@@ -10,6 +10,7 @@ from selbench._kit.files import fingerprint
 from selbench.report.evidence import Evidence
 from selbench.store.findings import finding_sentences, findings_in
 from selbench.store.missing import unfinished
+from selbench.store.schema import Made
 from selbench.tables.current import data_name
 
 
@@ -114,12 +115,13 @@ def _runs(evidence: Evidence) -> list[Run]:
     return sorted(runs, key=lambda run: (run.began, run.command))
 
 
-def _written(made: dict[str, Any]) -> tuple[str, str, str, str]:
+def _written(made: Made) -> tuple[str, str, str, str]:
     command = shlex.join(["selbench", *made.get("command", ["(not recorded)"])])
     pairs = sorted(made.get("versions", {}).items())
     versions = ", ".join(f"{name} {what}" for name, what in pairs)
     unknown = "not recorded"
-    return command, made.get("device", unknown), versions or unknown, made.get("began", unknown)
+    device, began = (str(made.get(name, unknown)) for name in ("device", "began"))
+    return command, device, versions or unknown, began
 
 
 def packed(text: str) -> bytes:

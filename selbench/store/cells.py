@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from selbench._kit.files import fingerprint
+from selbench.store.schema import FilePart, Number, Text, Whole
 
 MEASURED = ("layer", "layer_name", "metric", "value", "error", "n")
 
@@ -18,12 +19,12 @@ class Measurement:
         error: standard error of `value`, where it is an estimate of what could be computed exactly.
     """
 
-    metric: str
-    value: float
-    n: int
-    layer: int | None = None
-    layer_name: str | None = None
-    error: float | None = None
+    metric: Text
+    value: Number
+    n: Whole
+    layer: Whole | None = None
+    layer_name: Text | None = None
+    error: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,21 @@ class Cell:
         helper: hash of the weights of the network that an attack was transferred from, or "".
     """
 
-    suite: str
-    condition: str
-    level: float | None
-    group: str
-    source: str
-    version: int
-    data: str
-    limit: int | None
-    subject: str
-    alpha: float | None
-    seed: int | None
-    training: str
-    architecture: str
-    weights: str
-    helper: str = ""
+    suite: FilePart
+    condition: FilePart
+    level: Number | None
+    group: Text
+    source: Text
+    version: Whole
+    data: Text
+    limit: Whole | None
+    subject: Text
+    alpha: Number | None
+    seed: Whole | None
+    training: Text
+    architecture: Text
+    weights: Text
+    helper: Text = ""
 
     @property
     def key(self) -> str:
@@ -101,5 +102,5 @@ class Failure:
     """
 
     cell: Cell
-    reason: str
-    place: str = ""
+    reason: Text
+    place: Text = ""

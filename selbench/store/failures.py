@@ -6,13 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from selbench._kit.errors import damaged
 from selbench._kit.files import cannot_write, parse_json, write_json
 from selbench._kit.places import read_all
 from selbench.store.cells import Failure
-from selbench.store.records import cell_in
+from selbench.store.schema import checked
 
 FOLDER = "failed"
+FAILURE = TypeAdapter(Failure)
 
 
 def failed_keys(folder: Path) -> set[str]:
@@ -24,8 +27,7 @@ def failed_keys(folder: Path) -> set[str]:
 def write_failures(folder: Path, failures: Iterable[Failure], made: Mapping[str, Any]) -> None:
     """Keep why cells failed, and how they were made."""
     for each in failures:
-        content = {"cell": asdict(each.cell), "reason": each.reason, "place": each.place}
-        write_json(folder / f"{each.cell.key}.json", content | {"made": made})
+        write_json(folder / f"{each.cell.key}.json", asdict(each) | {"made": made})
 
 
 def read_failures(folder: Path, keys: Collection[str]) -> list[Failure]:
@@ -39,8 +41,8 @@ def parse_failure(path: Path, text: bytes) -> Failure:
     """Return what a file says of a cell that failed; one that does not raises `DamagedError`."""
     content = parse_json(path, text)
     try:
-        failure = Failure(cell_in(content), str(content["reason"]), str(content["place"]))
-    except (KeyError, TypeError, ValueError) as problem:
+        failure = checked(FAILURE.validate_python, content)
+    except ValueError as problem:
         raise damaged(path, problem) from problem
     if failure.cell.key != path.stem:
         raise damaged(path, "its cell is not the one that its key says")

@@ -3,10 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, Final, Literal
 
-GRADIENTS, ATTACKS = "attacks that follow gradients", "attacks"  # what a finding may spoil
-NOTHING = ""
+from pydantic import ConfigDict, TypeAdapter
+
+from selbench.store.schema import Text, checked
+
+GRADIENTS: Final = "attacks that follow gradients"  # what a finding may spoil
+ATTACKS: Final = "attacks"
+NOTHING: Final = ""
 RANDOM = "random"  # the code of outputs that differ from call to call
 # How the names of attacks begin that need no gradient of the network under attack.
 GRADIENT_FREE = ("hopskipjump-", "noise-", "transfer-", "given-")
@@ -25,9 +30,14 @@ class Finding:
         spoils: the numbers that it makes meaningless: `ATTACKS`, `GRADIENTS` or `NOTHING`.
     """
 
-    code: str
-    sentence: str
-    spoils: str = NOTHING
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    code: Text
+    sentence: Text
+    spoils: Literal["attacks that follow gradients", "attacks", ""] = NOTHING
+
+
+FINDINGS = TypeAdapter(tuple[Finding, ...])
 
 
 def spoiling(findings: Iterable[Finding], attack: str) -> Finding | None:
@@ -47,16 +57,8 @@ def to_records(findings: Iterable[Finding]) -> list[dict[str, str]]:
 
 
 def from_records(records: Any) -> tuple[Finding, ...]:
-    """Return findings that JSON had; raises TypeError or ValueError where it had none."""
-    if not isinstance(records, list):
-        raise TypeError("findings are no list")
-    found = tuple(Finding(**record) for record in records)
-    for each in found:
-        if not all(isinstance(value, str) for value in asdict(each).values()):
-            raise TypeError("a finding is no text")
-        if each.spoils not in (NOTHING, GRADIENTS, ATTACKS):
-            raise ValueError(f"a finding spoils {each.spoils!r:.40}")
-    return found
+    """Return findings that JSON had; raises ValueError where it had none."""
+    return checked(FINDINGS.validate_python, records)
 
 
 def findings_in(manifest: Mapping[str, Any]) -> dict[str, tuple[Finding, ...]]:

@@ -6,25 +6,72 @@ wrote manifests at the end of runs alone.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter
+from typing_extensions import TypedDict
 
 from selbench._kit.errors import UNLIKE, damaged
 from selbench._kit.files import read_json, write_json
 from selbench.request import Request, request_of
-from selbench.store.findings import from_records
+from selbench.store.findings import Finding
 from selbench.store.records import digest_of
-from selbench.store.schema import LARGEST, check_made, check_record
+from selbench.store.schema import Made, Number, Text, Whole, checked
 
 RUNNING, COMPLETE, INCOMPLETE = "running", "complete", "incomplete"
 
-FACTS = {"data": "text", "training": "text", "device": "text?", "cells": "text?"}
-SUBJECT = {"weights": "text", "training": "text?", "helper": "text?", "about": "text?"}
-EPOCH = {
-    "number": "whole",
-    **dict.fromkeys(("cross_entropy", "selectivity", "accuracy", "gradient", "pull"), "number?"),
-}
-CONDITION = {"source": "text", "version": "whole", "data": "text"}
-STUDY = ("dataset", "model", "recipe", "corruptions", "mechanism")  # its tables
+
+class Epoch(TypedDict, total=False):
+    """An epoch of a network's training."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    number: Required[Whole]
+    cross_entropy: Number | None
+    selectivity: Number | None
+    accuracy: Number | None
+    gradient: Number | None
+    pull: Number | None
+    dead: list[Annotated[Whole, Field(ge=0)]]
+    index: list[Annotated[InstanceOf[float], Field(ge=0, le=1)]]
+
+
+class Subject(TypedDict, total=False):
+    """What a manifest says of a network."""
+
+    weights: Required[Text]
+    training: Text | None
+    helper: Text | None
+    about: Text | None
+    curves: list[Epoch]
+
+
+class Tables(TypedDict, total=False):
+    """The tables of a study."""
+
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    recipe: dict[str, Any]
+    corruptions: dict[str, Any]
+    mechanism: dict[str, Any]
+
+
+class Manifest(Made, total=False):
+    """What tables are made of; of a condition its source, version and data."""
+
+    data: Required[Text]
+    training: Required[Text]
+    subjects: Required[dict[str, Subject]]
+    conditions: Required[dict[str, tuple[Text, Whole, Text]]]
+    cells: Text | None
+    measurements: Text | None
+    study: Tables
+    findings: dict[str, tuple[Finding, ...]]
+    request: Request
+    state: Literal["running", "complete", "incomplete"]
+
+
+MANIFEST, CURVES = TypeAdapter(Manifest), TypeAdapter(list[Epoch])
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -35,10 +82,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     content = read_json(path)
     try:
-        _check(content)
+        checked(MANIFEST.validate_python, content)
         if content.get("digest") != (digest_of(content) if "state" in content else None):
             raise ValueError(UNLIKE)
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    except ValueError as problem:
         raise damaged(path, problem, "delete it and run the study again") from problem
     manifest: dict[str, Any] = content
     if "request" not in manifest:  # an earlier version wrote it
@@ -52,39 +99,5 @@ def write_manifest(path: Path, content: dict[str, Any]) -> None:
 
 
 def check_curves(curves: Any) -> None:
-    """Raise TypeError or ValueError unless these are the epochs of a network's training."""
-    if not isinstance(curves, list):
-        raise TypeError("its curves are no list")
-    for epoch in curves:
-        check_record(epoch, EPOCH, "an epoch")
-        if odd := set(epoch) - {*EPOCH, "dead", "index"}:
-            raise ValueError(f"an epoch has {min(odd)!r:.40}")
-        dead = epoch.get("dead", [])
-        if not isinstance(dead, list) or not all(
-            type(n) is int and 0 <= n <= LARGEST for n in dead
-        ):
-            raise ValueError(f"dead of an epoch is {dead!r:.40}")
-        index = epoch.get("index", [])
-        if not isinstance(index, list) or not all(type(n) is float and 0 <= n <= 1 for n in index):
-            raise ValueError(f"index of an epoch is {index!r:.40}")
-
-
-def _check(content: Any) -> None:
-    check_record(content, FACTS | {"measurements": "text?"}, "it")
-    for facts in content["subjects"].values():
-        check_record(facts, SUBJECT, "a subject")
-        check_curves(facts.get("curves", []))
-    for facts in content["conditions"].values():
-        check_record(dict(zip(CONDITION, facts, strict=True)), CONDITION, "a condition")
-    study = content.get("study", {})
-    check_record(study, {}, "its study")
-    for name in STUDY:
-        check_record(study.get(name, {}), {}, f"{name} of its study")
-    if not isinstance(content.get("findings", {}), dict):
-        raise TypeError("its findings are no record")
-    for found in content.get("findings", {}).values():
-        from_records(found)
-    check_made(content)
-    Request.model_validate(content.get("request", {}))
-    if content.get("state", COMPLETE) not in (RUNNING, COMPLETE, INCOMPLETE):
-        raise ValueError(f"its state is {content['state']!r:.40}")
+    """Raise ValueError unless these are the epochs of a network's training."""
+    checked(CURVES.validate_python, curves)

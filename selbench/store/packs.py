@@ -7,6 +7,7 @@ are there twice, which readers count once; whoever packs next removes the rest.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from selbench.store.records import (
     FULL,
     KEY,
     CellFile,
+    Record,
+    Writer,
     bundles,
     coded,
     facts_of,
@@ -99,7 +102,7 @@ def write_pack(folder: Path, files: Sequence[CellFile]) -> list[Path]:
     if not files:
         return []
     fresh = [*without_doubles(files)]
-    keys = sorted(record["key"] for _, records in fresh for record in records)
+    keys = sorted(record.key for _, records in fresh for record in records)
     path = folder / f"{PREFIX}{fingerprint(keys)}.json"
     content = _merged(fresh)
     tables = [(contents[kept], _wanted(kept, own)) for kept, own in fresh if kept in contents]
@@ -111,9 +114,9 @@ def write_pack(folder: Path, files: Sequence[CellFile]) -> list[Path]:
     return [kept.path for kept in files]
 
 
-def _wanted(kept: CellFile, records: Sequence[Mapping[str, Any]]) -> set[str] | None:
+def _wanted(kept: CellFile, records: Sequence[Record]) -> set[str] | None:
     """Return the keys of some cells of a file; None for all of them."""
-    return None if len(records) == len(kept.cells) else {record["key"] for record in records}
+    return None if len(records) == len(kept.cells) else {record.key for record in records}
 
 
 def remove(paths: Sequence[Path]) -> None:
@@ -135,27 +138,25 @@ def _outcomes_of(files: Sequence[CellFile]) -> dict[CellFile, bytes]:
                 table = outcomes_in(kept, content, None)
                 whole = {*kept.keys} <= {*table["key"].unique().to_pylist()}
             else:
-                whole = kept.outcomes["sha256"] == sha256(content)
+                whole = kept.outcomes.sha256 == sha256(content)
             if whole:
                 found[kept] = content
     return found
 
 
-def _merged(fresh: Sequence[tuple[CellFile, Sequence[dict[str, Any]]]]) -> dict[str, Any]:
+def _merged(fresh: Sequence[tuple[CellFile, Sequence[Record]]]) -> dict[str, Any]:
     """Return the content of a pack: cells of files, and who wrote them, each once."""
-    places: dict[str, int] = {}
-    writers: list[dict[str, Any]] = []
+    writers: dict[str, Writer] = {}
     cells = []
     for kept, records in fresh:
         own = []  # the places of this file's writers
         for writer in kept.writers:
-            place = places.setdefault(fingerprint(writer["made"]), len(writers))
-            if place == len(writers):
-                writers.append({"made": writer["made"], "files": 0})
-            writers[place]["files"] += writer["files"]
-            own.append(place)
-        cells += [record | {"writer": own[record.get("writer", 0)]} for record in records]
-    return {"cells": cells, "writers": writers}
+            key = fingerprint(writer.made)
+            files = writers[key].files if key in writers else 0
+            writers[key] = replace(writer, files=files + writer.files)
+            own.append([*writers].index(key))
+        cells += [vars(each) | {"writer": own[each.writer or 0]} for each in records]
+    return {"cells": cells, "writers": [vars(writer) for writer in writers.values()]}
 
 
 def _write_tables(path: Path, tables: Sequence[tuple[bytes, set[str] | None]]) -> None:

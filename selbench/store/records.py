@@ -10,41 +10,52 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field, TypeAdapter
 
 from selbench._kit.errors import UNLIKE, damaged
 from selbench._kit.files import fingerprint, parse_json, replacing, write_text
 from selbench._kit.places import file_names, read_all, sizes
-from selbench.store.cells import CELL, Cell, Result
-from selbench.store.schema import check_made, check_record
+from selbench.store.cells import Cell, Measurement, Result
+from selbench.store.schema import Made, Text, Whole, checked, fields_of
 
-TEXT = ("suite", "condition", "group", "source", "data", "subject", "training", "architecture")
-CELL_KINDS = {
-    **dict.fromkeys((*TEXT, "weights", "helper"), "text"),
-    **dict.fromkeys(("level", "alpha"), "number?"),
-    **dict.fromkeys(("limit", "seed"), "whole?"),
-    "version": "whole",
-}
-MEASURED_KINDS = {
-    "metric": "text",
-    "value": "number",
-    "n": "whole",
-    "layer": "whole?",
-    "layer_name": "text?",
-    "error": "number?",
-}
 FULL = 2**25  # bytes of files that are held in memory together
 HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')  # of a file of cells
-SEPARATORS = frozenset("/\\\0")
 Name = TypeVar("Name")
 KEY = pa.dictionary(pa.int32(), pa.string())  # of the column of outcomes that names their cells
 OF_OUTCOMES = "delete it and the .json file beside it, and run the same command again"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cell as a file has it; `writer` is the place of who wrote it among the file's writers."""
+
+    key: Text
+    cell: Annotated[dict[str, Any], fields_of(Cell)]
+    measurements: list[Annotated[dict[str, Any], fields_of(Measurement)]]
+    writer: Whole | None = None
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who wrote cells: how they were made, and in how many files."""
+
+    made: Made
+    files: Whole = 1
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a file of outcomes must be."""
+
+    bytes: Whole
+    sha256: Text
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,48 +63,27 @@ class CellFile:
     """A file of cells as it was read.
 
     Attributes:
+        cells: what it holds.
+        made: how one writer made them.
+        writers: who wrote them: several, where they were packed since.
+        outcomes: what the outcomes' file is; None where there is none, or in files of an earlier
+            version, as is `digest`, that of everything else in the file.
         path: of the file.
-        content: what it says, which was found to be cells.
         size: bytes of the file of outcomes beside it; None where there is none.
     """
 
-    path: Path
-    content: Mapping[str, Any]
-    size: int | None
-
-    @property
-    def cells(self) -> list[dict[str, Any]]:
-        """The cells, each with its "key", its "cell" and its "measurements"."""
-        cells: list[dict[str, Any]] = self.content["cells"]
-        return cells
-
-    @property
-    def outcomes(self) -> Mapping[str, Any] | None:
-        """What the outcomes' file is: "bytes" and "sha256".
-
-        None where there is none, or where an earlier version did not say.
-        """
-        return self.content.get("outcomes")
-
-    @property
-    def digest(self) -> str | None:
-        """Of everything else in the file; None where an earlier version wrote it."""
-        return self.content.get("digest")
+    cells: list[Record]
+    made: Made = field(default_factory=Made)
+    writers: Annotated[list[Writer], Field(min_length=1)] = field(default_factory=list)
+    outcomes: Outcomes | None = None
+    digest: Text | None = None
+    path: Path = Path()
+    size: int | None = None
 
     @property
     def keys(self) -> list[str]:
         """The keys of its cells."""
-        return [record["key"] for record in self.cells]
-
-    @property
-    def writers(self) -> list[dict[str, Any]]:
-        """Who wrote the cells: how they were "made", and in how many "files".
-
-        They were several where the cells were packed since.
-        """
-        alone = {"made": self.content.get("made", {}), "files": 1}
-        found: list[dict[str, Any]] = self.content.get("writers") or [alone]
-        return found
+        return [record.key for record in self.cells]
 
     @property
     def parquet(self) -> Path:
@@ -111,7 +101,10 @@ class CellFile:
         if not self.has_outcomes:
             return True
         known = self.size is not None
-        return known and (self.outcomes is None or self.size == self.outcomes["bytes"])
+        return known and (self.outcomes is None or self.size == self.outcomes.bytes)
+
+
+CELL_FILE = TypeAdapter(CellFile)
 
 
 def write_cells(
@@ -123,12 +116,12 @@ def write_cells(
     """
     records = [
         {
-            "key": result.cell.key,
-            "cell": asdict(result.cell),
+            "key": each.cell.key,
+            "cell": vars(each.cell),
             # JSON has no infinity: what a diverged network makes of a metric is left out.
-            "measurements": [asdict(m) for m in result.measurements if isfinite(m.value)],
+            "measurements": [vars(m) for m in each.measurements if isfinite(m.value)],
         }
-        for result in results
+        for each in results
     ]
     path = folder / f"{fingerprint([record['key'] for record in records])}.json"
     content: dict[str, Any] = {"made": made, "cells": records}
@@ -153,14 +146,14 @@ def write_content(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, f'{{"digest":"{sha256(text.encode())}",\n{text[1:]}\n')
 
 
-def without_doubles(files: Sequence[CellFile]) -> Iterator[tuple[CellFile, list[dict[str, Any]]]]:
+def without_doubles(files: Sequence[CellFile]) -> Iterator[tuple[CellFile, list[Record]]]:
     """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
     keys = [key for kept in files for key in kept.keys]
     if len(set(keys)) < len(keys):
         files = sorted(files, key=lambda kept: not kept.whole)
     seen: set[str] = set()
     for kept in files:
-        yield kept, [record for record in kept.cells if record["key"] not in seen]
+        yield kept, [record for record in kept.cells if record.key not in seen]
         seen.update(kept.keys)
 
 
@@ -200,14 +193,15 @@ def parse_cells(path: Path, text: bytes, size: int | None) -> CellFile:
     Raises:
         DamagedError: where it holds no cells, or not those that were written.
     """
-    content = parse_json(path, text)
     try:
-        _check_content(content)
-    except (KeyError, TypeError, ValueError) as problem:
+        kept = checked(CELL_FILE.validate_json, text)
+        kept = replace(kept, path=path, size=size, writers=kept.writers or [Writer(kept.made)])
+        _check(kept)
+    except ValueError as problem:
         raise damaged(path, problem) from problem
-    if not (is_current(text) or content.get("digest") in (None, digest_of(content))):
+    if not (is_current(text) or kept.digest in (None, digest_of(parse_json(path, text)))):
         raise damaged(path, UNLIKE)
-    return CellFile(path, content, size)
+    return kept
 
 
 def is_current(text: bytes) -> bool:
@@ -241,7 +235,7 @@ def outcomes_in(kept: CellFile, content: bytes, wanted: Iterable[str] | None) ->
     Raises:
         DamagedError: where they are not what was written.
     """
-    if kept.outcomes is not None and sha256(content) != kept.outcomes["sha256"]:
+    if kept.outcomes is not None and sha256(content) != kept.outcomes.sha256:
         raise damaged(kept.parquet, UNLIKE, OF_OUTCOMES)
     return parse_outcomes(kept.parquet, content, wanted)
 
@@ -272,46 +266,17 @@ def _check_outcomes(table: pa.Table) -> None:
         raise TypeError(f"its keys are {key}, its examples {example}")
 
 
-def cell_in(record: Mapping[str, Any]) -> Cell:
-    """Return the cell that a record tells of; KeyError, TypeError or ValueError for no such one."""
-    cell = record["cell"]
-    _check_cell(cell)
-    return Cell(**{name: cell[name] for name in CELL})
-
-
-def _check_cell(cell: Any) -> None:
-    check_record(cell, CELL_KINDS, "a cell")
-    for name in ("suite", "condition"):  # they become parts of the names of files
-        if not SEPARATORS.isdisjoint(cell[name]):
-            raise ValueError(f"{name} of a cell is {cell[name]!r:.40}")
-
-
-def _check_content(content: Any) -> None:
-    """Raise KeyError, TypeError or ValueError unless `content` is that of a file of cells."""
-    check_record(content, {"digest": "text?"}, "it")
-    writers = content.get("writers", [{"made": content.get("made", {}), "files": 1}])
-    for writer in writers:
-        check_record(writer, {"files": "whole"}, "a writer")
-        check_made(writer["made"])
-    if not isinstance(content["cells"], list):
-        raise TypeError("its cells are no list")
-    for record in content["cells"]:
-        check_record(record, {"key": "text", "writer": "whole?"}, "a cell")
-        if not 0 <= (record.get("writer") or 0) < len(writers):
+def _check(kept: CellFile) -> None:
+    """Raise ValueError for a cell without a writer, and for a measurement that is there twice."""
+    for record in kept.cells:
+        if not 0 <= (record.writer or 0) < len(kept.writers):
             raise ValueError("a cell has no writer")
-        _check_cell(record["cell"])
-        for measurement in record["measurements"]:
-            check_record(measurement, MEASURED_KINDS, "a measurement")
-        found = {(each["metric"], each.get("layer")) for each in record["measurements"]}
-        if len(found) < len(record["measurements"]):
+        found = {(each["metric"], each.get("layer")) for each in record.measurements}
+        if len(found) < len(record.measurements):
             raise ValueError("a measurement is there twice")
-    if content.get("outcomes") is not None:
-        check_record(
-            content["outcomes"], {"bytes": "whole", "sha256": "text"}, "what it says of outcomes"
-        )
 
 
-def _tested(record: Mapping[str, Any]) -> bool:
+def _tested(record: Record) -> bool:
     """Say whether outcomes stand behind a cell that an earlier version wrote."""
-    metrics = {measurement["metric"] for measurement in record["measurements"]}
-    return "accuracy" in metrics or record["cell"]["suite"] == "validation"
+    metrics = {measurement["metric"] for measurement in record.measurements}
+    return "accuracy" in metrics or record.cell["suite"] == "validation"

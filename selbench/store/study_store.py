@@ -21,6 +21,7 @@ from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, read_manifest
 from selbench.store.parts import Parts
 from selbench.store.records import (
     CellFile,
+    Record,
     cell_files,
     outcomes_in,
     parse_cells,
@@ -30,6 +31,7 @@ from selbench.store.records import (
     without_doubles,
     write_cells,
 )
+from selbench.store.schema import Made
 from selbench.store.tidy import csv_of, find_tidy, read_tidy, tidy
 
 FORMAT = 3
@@ -193,10 +195,9 @@ class StudyStore:
             manifest = self.manifest() if self.finished else {}
             return read_tidy(kept, columns, manifest.get("measurements"))
         rows = [
-            {**record["cell"], **measurement}
-            for _, records in self._contents()
-            for record in records
-            for measurement in record["measurements"]
+            record.cell | measurement
+            for record in self._records()
+            for measurement in record.measurements
         ]
         if self.left_out and not rows:
             raise next(iter(self.left_out.values()))
@@ -204,11 +205,7 @@ class StudyStore:
 
     def cells(self) -> pd.DataFrame:
         """Return what was evaluated, one row each: its `key`, and the cell's columns."""
-        rows = [
-            {"key": record["key"], **record["cell"]}
-            for _, records in self._contents()
-            for record in records
-        ]
+        rows = [{"key": record.key} | record.cell for record in self._records()]
         return tidy(rows, ["key", *CELL])
 
     def outcomes(self, keys: Collection[str] | None = None) -> pa.Table:
@@ -316,10 +313,10 @@ class StudyStore:
         self.keys()
         return {"cells": fingerprint({name: digest for name, (_, digest) in self._whole.items()})}
 
-    def written(self) -> Iterator[tuple[dict[str, Any], int]]:
+    def written(self) -> Iterator[tuple[Made, int]]:
         """Yield how files of cells came about, as their writer said, and how many they are."""
         for kept in self._files():
-            yield from ((writer["made"], writer["files"]) for writer in kept.writers)
+            yield from ((writer.made, writer.files) for writer in kept.writers)
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of the latest run; a damaged one raises `SelbenchError`."""
@@ -333,7 +330,7 @@ class StudyStore:
         """Return the outcomes of the cells with these keys in files of cells; of all with None."""
         chosen: dict[CellFile, set[str] | None] = {}  # keys in each file; None for all that it has
         for kept, records in without_doubles(self._parsed(paths)):
-            own = {record["key"] for record in records}
+            own = {record.key for record in records}
             wanted = own if keys is None else own.intersection(keys)
             if wanted and kept.size is not None:
                 chosen[kept] = None if len(wanted) == len(kept.cells) else wanted
@@ -344,9 +341,9 @@ class StudyStore:
                 tables.append(outcomes_in(kept, content, some))
         return pa.concat_tables(tables or [pa.table({"key": []})], promote_options="default")
 
-    def _contents(self) -> Iterator[tuple[CellFile, list[dict[str, Any]]]]:
-        """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
-        return without_doubles(self._files())
+    def _records(self) -> Iterator[Record]:
+        """Yield what the files of cells hold; a cell that is in two, once."""
+        return (record for _, records in without_doubles(self._files()) for record in records)
 
     def _files(self, but: Collection[str] = ()) -> list[CellFile]:
         """Return what the files of cells hold, but for those of some names."""
