@@ -92,15 +92,19 @@ def train(
 ) -> None:
     """Train a study's networks and keep their weights; evaluate nothing."""
     from selbench._kit.outputs import WEIGHTS, check_file, check_folder
-    from selbench.networks.network import copies, export
-    from selbench.session import Session
+    from selbench.study import load_study
 
     if half and output is None:
         raise SelbenchError("--half is of the copies that --output FOLDER writes; give it too")
     output = expanded(output)
     if output is not None:
         check_folder(output, "--output")
-    session = Session.open(study, split_words(alpha), split_words(seed), device, data, shown(quiet))
+    meant, alphas, seeds = load_study(study), split_words(alpha), split_words(seed)
+
+    from selbench.networks.network import copies, export  # torch, whose import takes seconds
+    from selbench.session import Session
+
+    session = Session.open(meant, alphas, seeds, device, data, shown(quiet))
     places = {} if output is None else copies(session.study, output)
     for path in places.values():
         check_file(path, WEIGHTS, "--output", force)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from selbench.regression.summary import Report
     from selbench.request import Request
     from selbench.session import Session
+    from selbench.study import Study
 
 FORMATS = ("table", "json", "github")
 
@@ -85,6 +86,8 @@ def baseline(
     The model is every seed of one alpha of the study, or --checkpoint. Several seeds tell how
     much networks differ that were merely trained anew; three are few, five are good.
     """
+    chosen_study(study, options)  # what is mistyped is refused before torch is imported
+
     from selbench._kit.outputs import BASELINE, check_file
     from selbench.regression.baseline import write_baseline
     from selbench.regression.check import plan_baseline, record
@@ -143,13 +146,15 @@ def check(
     seeds, after correction for the number of conditions. A study's networks are those of the
     baseline's seeds, if it has several; of the study's, if it has one.
     """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    chosen_study(study, options)  # what is mistyped is refused before torch is imported
+
     from selbench._kit.outputs import JUNIT, check_file
     from selbench.regression.check import check_detect, check_tolerance
     from selbench.regression.summary import Report
     from selbench.store import check_place
 
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
     check_tolerance(tolerance)
     check_detect(detect, tolerance)
     junit = expanded(junit)
@@ -196,7 +201,7 @@ def _open(
     if options.brings:
         return opened_session(meant, options, device, quiet)
     if options.alpha is None:
-        alpha = exactly(_alpha(str(meant), subject, recorded))
+        alpha = exactly(_alpha(meant, subject, recorded))
         options = replace(options, alpha=[alpha])
     elif len(split_words(options.alpha) or []) != 1:
         raise SelbenchError("a baseline is of one alpha; name one with --alpha")
@@ -205,11 +210,11 @@ def _open(
     return opened_session(meant, options, device, quiet)
 
 
-def _alpha(study: str, subject: str | None, recorded: "Baseline | None") -> float:
+def _alpha(study: "Study", subject: str | None, recorded: "Baseline | None") -> float:
     """Return the alpha of the model: the one named, the baseline's, or the study's only one."""
-    from selbench.study import exactly, load_study
+    from selbench.study import exactly
 
-    alphas = {f"alpha={exactly(alpha)}": alpha for alpha in load_study(study).alphas}
+    alphas = {f"alpha={exactly(alpha)}": alpha for alpha in study.alphas}
     if subject is not None and subject not in alphas:
         raise unknown("subject", subject, alphas)
     wanted = subject or (recorded.subject if recorded else None)

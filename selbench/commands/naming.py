@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from selbench.study import Study
 
 
-def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
-    """Return which study is meant: the one named, a data set's, or the digits'."""
-    from selbench.networks.adhoc import adhoc_study
+def chosen_study(name: str | None, options: NetworkOptions) -> "Study":
+    """Return which study is meant: the one named, a data set's, or the digits'.
+
+    A study is read without torch, whose import takes seconds: what is mistyped is refused at once.
+    """
+    from selbench.study import load_study
 
     if options.dataset is None:
-        return name or "digits"
+        return load_study(name or "digits")
     if name is not None:
         raise SelbenchError(
             f"the study {name} has a data set, and --dataset names another; leave out one of them"
@@ -35,6 +38,8 @@ def chosen_study(name: str | None, options: NetworkOptions) -> "Study | str":
             "--dataset has images and nothing to train; bring a network with --model, or name a "
             "study, such as `selbench run digits`"
         )
+    from selbench.networks.adhoc import adhoc_study
+
     return adhoc_study(options.dataset, expanded(options.data))
 
 

@@ -27,15 +27,16 @@ def probe(
 
     Options name networks and data as for `selbench run`; nothing is measured or kept.
     """
-    from selbench._kit.progress import SILENT
-    from selbench.networks.probe import probed
-    from selbench.store.findings import finding_sentences
-
     named = spec is not None and ":" in spec
     if named:
         options = replace(options, model=[str(spec), *(options.model or [])])
     specs = networks_named(options)
     study = chosen_study(None if named else spec, options)
+
+    from selbench._kit.progress import SILENT  # with torch, whose import takes seconds
+    from selbench.networks.probe import probed
+    from selbench.store.findings import finding_sentences
+
     session = opened_session(study, options, device, quiet)
     networks = networks_of(session, options, specs, quiet) or session.train()
     for each in networks:

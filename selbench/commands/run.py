@@ -115,18 +115,12 @@ def run(
     devices, such as cuda:0,cuda:1, one process each shares the work. With --budget, --margin or
     --threshold, attacks of attacks-strong stop once networks are decided.
     """
-    from selbench._engine import also_on, opened
     from selbench.request import Request, chosen_pixels
-    from selbench.store import check_place
 
-    if not dry_run:
-        check_place(store)
-    chosen_format(format)
     specs = networks_named(options)
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
     specs = [replace(each, time_limit=time_limit) for each in specs]
-    stop = stop_of(budget, margin, threshold)
     meant, (first, *others) = chosen_study(study, options), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
     request = Request(
@@ -144,8 +138,16 @@ def run(
         networks=network_words(options),
     )
     words = sys.argv[1:]
+    stop = stop_of(budget, margin, threshold)
     if stop is not None:
         refuse_several(engine, others)
+
+    from selbench._engine import also_on, opened  # torch: what is mistyped was refused before
+    from selbench.store import check_place
+
+    chosen_format(format)
+    if not dry_run:
+        check_place(store)
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
         session = opened_session(meant, options, first, quiet, mechanism, chosen, verbose)
         networks = networks_of(session, options, specs, quiet, store)

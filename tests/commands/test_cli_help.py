@@ -105,3 +105,29 @@ def test_a_study_without_a_column_is_left_out_with_a_note(selbench, tiny_study, 
     assert ended.err.startswith("left out: other has no numbers for the column mce; make some with")
     assert ended.code == 0
     assert selbench("leaderboard", "other", "--columns", "mce").code == 2
+
+
+MISTYPED = """
+import sys
+from selbench.cli import main
+
+def ended(*words):
+    sys.argv = ["selbench", *words]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code
+
+for command in ("run", "train", "baseline", "check", "probe"):
+    assert ended(command, "digist") == 2, command
+for words in (["run", "--time-limit", "-1"], ["run", "--pixels", "int"], ["train", "--half"]):
+    assert ended(*words) == 2, words
+print("torch" in sys.modules)
+"""
+
+
+def test_what_is_mistyped_is_refused_before_torch_is_imported():
+    words = [sys.executable, "-c", MISTYPED]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.stdout == "False\n", ended.stderr
+    assert ended.stderr.count("'digits'?") == 5
