@@ -18,6 +18,7 @@ from selbench._engine.stopping import Stop, Stopped, slow, stopped
 from selbench._kit.device import choose_device, versions
 from selbench._kit.errors import SelbenchError
 from selbench._kit.files import fingerprint
+from selbench._kit.frozen import first_problem
 from selbench._kit.progress import Progress
 from selbench.attacks.given import GivenAdversarials, read_adversarials
 from selbench.datasets import Dataset, limited, load_dataset
@@ -379,9 +380,8 @@ def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) ->
     try:
         return CorruptionSpec.model_validate(spec.model_dump() | given)
     except ValidationError as problem:
-        message = problem.errors()[0]["msg"].removeprefix("Value error, ")
         option = "--source" if source == "" else f"--scale {scale}"
-        raise SelbenchError(f"{option}: {message[0].lower()}{message[1:]}") from problem
+        raise SelbenchError(f"{option}: {first_problem(problem)['msg']}") from problem
 
 
 def looking(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSpec:
@@ -390,7 +390,5 @@ def looking(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSp
     try:
         return MechanismSpec.model_validate(spec.model_dump() | said)
     except ValidationError as problem:
-        error = problem.errors()[0]
-        message = error["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
-        raise SelbenchError(f"--{error['loc'][0]} {error['input']!r}: {message}") from problem
+        error = first_problem(problem)
+        raise SelbenchError(f"--{error['loc'][0]} {error['input']!r}: {error['msg']}") from problem

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from selbench._kit.errors import SelbenchError, unknown
 from selbench._kit.files import read_toml
-from selbench._kit.frozen import Frozen
+from selbench._kit.frozen import Frozen, first_problem
 
 Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
 NAME = 200  # letters of a study's: folders are called so
@@ -289,8 +289,7 @@ def _resolve(study: Study, folder: Path) -> Study:
 
 
 def _first_problem(problem: ValidationError) -> str:
-    # A misspelt key is unknown and its right spelling missing: the former helps.
-    error = min(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    error = first_problem(problem)
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         *table, _ = error["loc"]
@@ -304,9 +303,7 @@ def _first_problem(problem: ValidationError) -> str:
         )
     if error["type"] == "missing":
         return f"the key {where} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    message = f"{message[0].lower()}{message[1:]}"
-    got = error["input"]
+    message, got = error["msg"], error["input"]
     shown = f"{[*got] if isinstance(got, tuple) else got!r:.60}"
     return f"{where}: {message}, got {shown}" if where else message
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from selbench._kit.errors import SelbenchError, unknown
 from selbench._kit.files import read_toml
-from selbench._kit.frozen import Frozen
+from selbench._kit.frozen import Frozen, first_problem
 from selbench.claims.claim import KINDS, Claim
 
 
@@ -58,8 +58,7 @@ def chosen(claims: Sequence[Claim], names: Sequence[str] | None) -> list[Claim]:
 
 
 def _first_problem(problem: ValidationError, content: dict[str, Any]) -> str:
-    # A misspelt key is unknown and its right spelling missing: the former helps.
-    error = min(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    error = first_problem(problem)
     loc = error["loc"]
     where = _place(loc, content)
     if error["type"] == "extra_forbidden":
@@ -70,8 +69,7 @@ def _first_problem(problem: ValidationError, content: dict[str, Any]) -> str:
     if error["type"] in ("missing", "union_tag_not_found"):
         name = "kind" if error["type"] != "missing" else str(loc[-1])
         return f"{where}the key {name} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}{key}: {message[0].lower()}{message[1:]}".replace(": : ", ": ")
+    return f"{where}{key}: {error['msg']}".replace(": : ", ": ")
 
 
 def _place(loc: tuple[int | str, ...], content: dict[str, Any]) -> str:

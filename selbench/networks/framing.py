@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from selbench._kit.errors import SelbenchError
+from selbench._kit.frozen import first_problem
 from selbench.datasets.frame import Frame, frame_of
 from selbench.networks import robustbench_zoo, timm_zoo, torchvision_zoo
 from selbench.networks.described import NetworkSpec
@@ -39,10 +40,8 @@ def framed(
     try:
         spec = DatasetSpec.model_validate({**known, **given})
     except ValidationError as problem:
-        error = problem.errors()[0]
-        message = error["msg"].removeprefix("Value error, ")
         words = " ".join(f"--{name} {value}" for name, value in given.items())
-        raise SelbenchError(f"{words}: {message[0].lower()}{message[1:]}") from problem
+        raise SelbenchError(f"{words}: {first_problem(problem)['msg']}") from problem
     if spec.resize != NETWORK or not networks:
         return spec
     inputs = [_declared(each) for each in networks]

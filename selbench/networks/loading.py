@@ -10,6 +10,7 @@ from torch import nn
 from selbench._kit.deadline import Clock, OutOfTimeError
 from selbench._kit.errors import SelbenchError
 from selbench._kit.files import fingerprint
+from selbench._kit.frozen import first_problem
 from selbench._kit.registry import discover
 from selbench.datasets import Dataset
 from selbench.models import TOP, Normalize, fitting
@@ -128,7 +129,7 @@ def _checked(brought: NetworkSpec) -> NetworkSpec:
     try:
         ModelSpec(name="brought", mean=brought.mean, std=brought.std)
     except ValidationError as problem:
-        message = problem.errors()[0]["msg"].removeprefix("Value error, ")
+        message = first_problem(problem)["msg"]
         what = brought.spec or brought.weights
         raise SelbenchError(f"--mean or --std of {what}: {message}") from problem
     if brought.entry and not brought.weights:

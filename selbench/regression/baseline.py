@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from selbench._kit.content import content_of
 from selbench._kit.errors import SelbenchError
 from selbench._kit.files import fingerprint, write_text
-from selbench._kit.frozen import Frozen
+from selbench._kit.frozen import Frozen, first_problem
 from selbench._kit.outputs import BASELINE, check_file
 from selbench.regression.comparison import Correct
 
@@ -162,9 +162,9 @@ def _checked(content: dict[str, Any], path: Path, remedy: str) -> Baseline:
         baseline = Baseline.model_validate(body)
         baseline.correct()
     except ValidationError as problem:
-        error = problem.errors()[0]
+        error = first_problem(problem)
         where = ".".join(map(str, error["loc"]))
-        raise _damaged(path, f"{where}: {error['msg'].lower()}", remedy) from problem
+        raise _damaged(path, f"{where}: {error['msg']}", remedy) from problem
     except (ValueError, binascii.Error) as problem:
         raise _damaged(path, str(problem), remedy) from problem
     _check_rows(baseline, path, remedy)

@@ -17,7 +17,7 @@ from torch import Tensor
 from corruptions import CORRUPTIONS, bar_corruptions, corrupt
 from selbench._kit.errors import SelbenchError, in_short
 from selbench._kit.files import at_hand, replacing
-from selbench._kit.frozen import Frozen
+from selbench._kit.frozen import Frozen, first_problem
 from selbench.datasets import Dataset, limited, load_dataset
 from selbench.report.evidence import Evidence
 from selbench.store import Cell
@@ -129,9 +129,9 @@ def _spec(kind: type[Spec], facts: dict[str, Any]) -> Spec:
     try:
         return kind.model_validate(facts)
     except ValidationError as problem:
-        first = problem.errors()[0]
+        first = first_problem(problem)
         where = ".".join(map(str, first["loc"]))
-        words = f"the manifest is not of this version ({where}: {first['msg'].lower()})"
+        words = f"the manifest is not of this version ({where}: {first['msg']})"
         raise SelbenchError(words) from problem
 
 
