@@ -1,8 +1,10 @@
 """Text of files and networks on its way to people: it steers no terminal, log or spreadsheet."""
 
+import html
 import os
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, directions of writing, half characters, lines
 STARTS = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # noqa: RUF001  # of what spreadsheets compute
@@ -25,6 +27,20 @@ def _escaped(sign: str) -> str:
     if sign.isprintable() or unicodedata.category(sign) not in UNSEEN:
         return sign
     return sign.encode("unicode_escape").decode()
+
+
+def markdown(text: str, also: str = "") -> str:
+    """Write text so that Markdown, with signs of its own in `also`, shows it as it is on a line."""
+    line = html.escape(printable(" ".join(text.split())), quote=False)
+    return re.sub(rf"([\\`*_|\[\]~{also}])", r"\\\1", line)
+
+
+def markdown_table(
+    heads: Sequence[str], rules: Sequence[str], lines: Iterable[Sequence[str]], also: str = ""
+) -> str:
+    """Write a table whose cells are text, under heads and rules such as "---:" that are not."""
+    cells = ([markdown(cell, also) for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rules, *cells])
 
 
 def no_formula(text: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from selbench._kit.printable import printable
+from selbench._kit.printable import markdown, markdown_table, printable
 from selbench.claims.claim import UNKNOWN
 from selbench.claims.effects import PLAIN, POINTS, SHARE, Effect
 from selbench.claims.judging import (
@@ -22,7 +22,6 @@ from selbench.claims.judging import (
     Verdict,
 )
 from selbench.study import count_of
-from selbench.tables.text import markdown
 
 FORMS = {POINTS: "{:+.1f} points", SHARE: "{:.1f} %", PLAIN: "{:+.3g}"}
 ALIKE = "*"  # marks verdicts on another network of the claim's kind
@@ -89,15 +88,15 @@ FORMATS: dict[str, Callable[[Sequence[Judgement]], str]] = {"md": to_markdown, "
 def _section(found: Judgement) -> str:
     heads = ["id", "claim", "verdict", "effect (95 %)", "power", "n", "published"]
     heads += ["why, or what is missing"]
-    lines = [heads, ["---"] * len(heads)]
+    lines = []
     for each in found.verdicts:
         last = f"{each.reason}: {each.command}" if each.command else each.reason
         claim = f"{each.claim.sentence} ({each.claim.source}; {each.claim.sure})"
         words = [each.claim.id, claim, marked(each), effect_text(each.effect) or "-"]
         words += [power_text(each).removeprefix("power ") or "-"]
         words += [sizes_text(each) or "-", each.claim.published, last or "-"]
-        lines.append([markdown(word) for word in words])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append(words)
+    table = markdown_table(heads, ["---"] * len(heads), lines)
     return f"### {markdown(found.about.study)}\n\n{table}\n\n{markdown(caption_text(found))}\n"
 
 

@@ -1,12 +1,10 @@
 """A comparison for GitHub: annotations in the log, and the summary of a job."""
 
-import html
 import os
-import re
 from pathlib import Path
 
 from selbench._kit.errors import SelbenchError
-from selbench._kit.printable import printable
+from selbench._kit.printable import markdown, markdown_table
 from selbench.regression.summary import (
     Report,
     basis,
@@ -17,7 +15,7 @@ from selbench.regression.summary import (
     xml_text,
 )
 
-MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~@:])")
+ALSO = "{}#@:"  # signs of people, issues and pictures on GitHub
 
 
 def on_github() -> bool:
@@ -41,17 +39,14 @@ def annotations(report: Report) -> str:
 
 def summary(report: Report) -> str:
     """Return the comparison in Markdown, with names as text."""
-    head = ["condition", "then %", "now %", "points [95 %]", "p worse", "verdict"]
+    heads = ["condition", "then %", "now %", "points [95 %]", "p worse", "verdict"]
     rows = [cells_of(report, change) for change in chosen(report.comparison)]
-    lines = [[markdown(cell) for cell in row] for row in rows]
-    table = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
-    text = "".join(f"| {' | '.join(row)} |\n" for row in table)
+    text = markdown_table(heads, ["---", *["---:"] * (len(heads) - 1)], rows, ALSO)
     title = "robustness got worse" if report.comparison.worse else "robustness holds"
     title = "the check sees too little" if report.blind and not report.comparison.worse else title
-    found = "".join(f"\n{markdown(each)}\n" for each in report.findings)
-    return (
-        f"## selbench: {title}\n\n{markdown(headline(report))}\n\n{text}\n{basis(report)}\n{found}"
-    )
+    found = "".join(f"\n{markdown(each, ALSO)}\n" for each in report.findings)
+    head = f"## selbench: {title}\n\n{markdown(headline(report), ALSO)}"
+    return f"{head}\n\n{text}\n\n{basis(report)}\n{found}"
 
 
 def append_summary(report: Report) -> None:
@@ -66,12 +61,6 @@ def append_summary(report: Report) -> None:
         raise SelbenchError(
             f"cannot write GITHUB_STEP_SUMMARY {path}: {problem.strerror}; unset it, or make room"
         ) from problem
-
-
-def markdown(text: str) -> str:
-    """Write text so that Markdown shows it as it is, on one line."""
-    line = printable(" ".join(text.split()))
-    return MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))
 
 
 def _message(text: str) -> str:

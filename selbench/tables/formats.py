@@ -12,12 +12,12 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from selbench._kit.printable import markdown, markdown_table
 from selbench.store.tidy import csv_of
 from selbench.tables.columns import COLUMNS
 from selbench.tables.fitting import USUAL, fitting
 from selbench.tables.lines import NETWORK, one_line, tables
 from selbench.tables.table import Leaderboard
-from selbench.tables.text import latex, markdown
 
 
 def to_table(board: Leaderboard, width: int = USUAL) -> Group:
@@ -49,11 +49,10 @@ def to_markdown(boards: Sequence[Leaderboard]) -> str:
     """Render as Markdown; names are text whatever is in them, and equal stores give equal bytes."""
     sections = []
     for board in boards:
-        parts = []
-        for heads, *lines in tables(board).values():
-            cells = ([markdown(cell) for cell in line] for line in lines)
-            rows = [heads, ["---:"] * len(heads), *cells]
-            parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        parts = [
+            markdown_table(heads, ["---:"] * len(heads), lines)
+            for heads, *lines in tables(board).values()
+        ]
         title = f"### {markdown(board.study)}"
         sections.append("\n\n".join([title, *parts, markdown(board.caption)]) + "\n")
     return "\n".join(sections)
@@ -119,6 +118,22 @@ def to_html(boards: Sequence[Leaderboard]) -> str:
         parts.append(f"<p>{escape(one_line(board.caption))}</p>")
         sections.append("<section>\n" + "\n".join(parts) + "\n</section>\n")
     return "".join(sections)
+
+
+def latex(text: str) -> str:
+    """Write text so that LaTeX sets it as it is."""
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "[": "{[}",  # as the first of a line it would be an argument of the line break before
+        "*": "{*}",
+        "±": r"$\pm$",
+    }
+    return "".join(special.get(c, "\\" + c if c in "%&#_{}$" else c) for c in text)
 
 
 FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {

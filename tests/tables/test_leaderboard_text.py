@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from studies import write_study
 
+from selbench._kit.printable import markdown
 from selbench.tables import leaderboard
-from selbench.tables.formats import FORMATS
-from selbench.tables.text import latex, markdown
+from selbench.tables.formats import FORMATS, latex
 
 NAMES = [
     "<script>alert(1)</script>.th",
