@@ -31,7 +31,8 @@ def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFr
     """Return these columns of rows as a table: numbers as numbers, sorted by all of them."""
     # Missing whole numbers would make floats of the others, which round the largest seeds.
     lists: dict[str, Any] = {name: [row.get(name) for row in rows] for name in columns}
-    lists |= {name: pd.array(lists[name], dtype="Int64") for name in WHOLE if name in columns}
+    kinds = {name: kind for name, kind in (WHOLE | REAL).items() if name in columns}
+    lists |= {name: pd.array(lists[name], dtype=kind) for name, kind in kinds.items()}
     with plain_text():
         return _typed(pd.DataFrame(lists, columns=[*columns]), columns)
 

@@ -118,6 +118,8 @@ def partly(rows: pd.DataFrame) -> dict[str, str]:
 
     Such as {"mixed": "14 of 34 activations, not hardswish"}.
     """
+    if not any(name.startswith(MISSED) for name in rows["metric"].unique()):
+        return {}  # as with most, which is quickly seen
     index = rows[(rows["suite"] == "selectivity") & (rows["condition"] == "clean")]
     missed = index[index["metric"].str.startswith(MISSED)]
     layers = index[index["metric"] == "selectivity_index"].groupby("subject")["layer"].max()

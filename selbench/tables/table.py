@@ -13,6 +13,7 @@ from selbench._kit.errors import SelbenchError, unknown
 from selbench.metrics import Metric
 from selbench.store import StudyStore
 from selbench.store.findings import whole_name
+from selbench.store.tidy import plain_text
 from selbench.suites.corrupted import CORRUPTED, SHIFTED
 from selbench.tables.accuracies import accuracies, averaged, by_corruption, ids_to_average
 from selbench.tables.attacked import masked, medians
@@ -120,8 +121,10 @@ def leaderboard(
         SelbenchError: where there are no cells with that `limit`, or with one of `only`; where
             studies cannot be compared; for an unknown reference; as `correct_on_all`.
     """
-    found = compared([stores] if isinstance(stores, StudyStore) else stores, limit, places)
-    return derived(correct_on_all(found) if shared else found, extra, only, reference)
+    given = [stores] if isinstance(stores, StudyStore) else stores
+    with plain_text():
+        found = compared(given, limit, places)
+        return derived(correct_on_all(found) if shared else found, extra, only, reference)
 
 
 def derived(

@@ -11,7 +11,7 @@ from torch import nn
 from selbench._kit import chunks
 from selbench._kit.errors import SelbenchError
 from selbench.analyses import derivatives, gradients
-from selbench.analyses.gradients import MOST_PROBES, Estimate, gradient_norms, input_gradients
+from selbench.analyses.gradients import Estimate, gradient_norms, input_gradients
 from selbench.analyses.layers import recording, units_of
 
 SIDE = 6
@@ -387,13 +387,14 @@ def test_no_images_have_no_gradients():
         gradient_norms(convolutions(), pictures(0))
 
 
-def test_more_probes_are_drawn_where_errors_are_large():
+def test_more_probes_are_drawn_where_errors_are_large(monkeypatch):
+    monkeypatch.setattr("selbench.analyses.gradients.MOST_PROBES", 80)
     network, images = convolutions(), pictures()
     few = input_gradients(network, images, estimator="probes", probes=8)
     assert max(each.cv_across_samples.error / each.cv_across_samples.value for each in few) > 0.2
     same = input_gradients(network, images, estimator="probes", probes=8, tolerance=10.0)
     assert [each.norm for each in same] == [each.norm for each in few]
-    many = input_gradients(network, images, estimator="probes", probes=8, tolerance=0.2)
-    assert {8 < each.norm.freedom + 1 < MOST_PROBES for each in many} == {True}
+    many = input_gradients(network, images, estimator="probes", probes=8, tolerance=0.3)
+    assert {8 < each.norm.freedom + 1 < 80 for each in many} == {True}
     most = input_gradients(network, images, estimator="probes", probes=8, tolerance=1e-3)
-    assert {each.norm.freedom + 1 for each in most} == {MOST_PROBES}
+    assert {each.norm.freedom + 1 for each in most} == {80}

@@ -204,6 +204,7 @@ def test_a_factor_of_the_logits_cancels_where_it_should(projections):
 
 @each_way
 @pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.sample
 def test_norms_depend_on_neither_batch_nor_order(monkeypatch, projections, size):
     network, images = convolutions(), pictures()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(2))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from quick_models import each_model
 from torch import nn
 
 from selbench._kit.errors import SelbenchError
@@ -15,7 +16,7 @@ from selbench.analyses.layers import (
     thirds,
     units_of,
 )
-from selbench.models import MODELS, build_model
+from selbench.models import build_model
 from selbench.selectivity import spatial_mean
 from selbench.study import ModelSpec
 
@@ -65,7 +66,7 @@ def test_the_layers_of_residual_networks_are_their_relus(name, relus, last):
     assert len({layer.name for layer in layers}) == relus
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each_model
 @pytest.mark.usefixtures("quick_weights")
 def test_every_model_has_layers_whose_units_are_those_recorded(name):
     model = build_model(ModelSpec(name=name), 10, ((0.5,) * 3, (0.25,) * 3)).eval()

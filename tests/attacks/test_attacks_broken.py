@@ -59,7 +59,7 @@ def test_without_gradients_only_what_needs_none_is_run(norm, attack):
 
 @each_attack
 @pytest.mark.parametrize("kind", [Diverged, Fragile, Dropping])
-@pytest.mark.sample("norm", "attack")
+@pytest.mark.sample("kind")
 def test_a_broken_network_does_no_harm(kind, norm, attack):
     network, images = kind(), grey(12)
     labels = Linear()(images).argmax(1)
@@ -78,7 +78,7 @@ def test_a_broken_network_does_no_harm(kind, norm, attack):
 
 @each_attack
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.sample("norm", "attack")
+@pytest.mark.sample("norm")
 def test_few_classes_are_enough(classes, norm, attack):
     network, images = Linear(classes, scale=0.3), grey(12)
     labels = network(images).argmax(1)
@@ -88,7 +88,7 @@ def test_few_classes_are_enough(classes, norm, attack):
 
 @each_attack
 @pytest.mark.parametrize("first", [0.0, 1.0])
-@pytest.mark.sample("norm", "attack")
+@pytest.mark.sample("norm")
 def test_where_all_is_of_one_class_all_stand(first, norm, attack):
     class Stubborn(Linear):
         def forward(self, images):

@@ -50,6 +50,7 @@ def from_foolbox(name, network, images, labels, **options):
 
 
 @each_method
+@pytest.mark.sample
 def test_steps_are_foolboxs(name):
     images, labels = pictures(10)
     images = images.double()

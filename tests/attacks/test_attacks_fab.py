@@ -117,6 +117,7 @@ def test_steps_are_pyautoattacks(norm, rank, monkeypatch):
 
 
 @each_norm
+@pytest.mark.sample
 def test_the_nearest_error_of_a_linear_network_is_found(norm):
     network, images = Linear(), grey(12)
     logits = network(images)
@@ -132,6 +133,7 @@ def test_the_nearest_error_of_a_linear_network_is_found(norm):
 
 
 @each_norm
+@pytest.mark.sample
 def test_an_image_leaves_with_its_first_error_near_enough_whatever_its_batch(norm, network):
     images, labels = pictures(20)
     passes = []

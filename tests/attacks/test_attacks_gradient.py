@@ -27,6 +27,7 @@ def exact_minimum(network, images, norm):
 
 
 @each_norm
+@pytest.mark.sample
 def test_the_smallest_perturbation_of_a_linear_network_is_found(norm):
     network, images = Linear(classes=2), grey(40)
     exact = exact_minimum(network, images, norm)

@@ -54,7 +54,7 @@ def test_verdicts_on_a_linear_network_are_exact(norm, full):
 
 
 @each_norm
-@pytest.mark.sample
+@pytest.mark.soak
 def test_attacks_meet_only_what_is_in_doubt(norm, network, monkeypatch):
     images, labels = pictures(12)
     epsilons, asked, options = [0.01, 0.02, 0.4, 8.0], [], {**QUICK, "iterations": 25}

@@ -164,12 +164,12 @@ def test_the_farthest_candidate_fills_the_ball():
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.sample
 def test_saved_pictures_fool_the_network_when_they_are_read_again(norm, network, tmp_path):
-    images, labels = pictures(8)
+    images, labels = pictures(6)
     pixels = (images * WHITE).round().to(torch.uint8)
-    split = Split(pixels, labels, 3 * torch.arange(8), "")
+    split = Split(pixels, labels, 3 * torch.arange(6), "")
     pieces = {work.name: work for work in SUITES["attacks"](SETTING)}
     attack = pieces[f"pgd-{norm}"].in_files()
-    _, tensors = run_attack(attack.attack, attack.budgets, [network], split, save=8)
+    _, tensors = run_attack(attack.attack, attack.budgets, [network], split, save=6)
     facts = dict.fromkeys(Cell.__dataclass_fields__, "") | {"condition": attack.name}
     write_adversarials(tmp_path, Cell(**facts), tensors)
     moved = 0

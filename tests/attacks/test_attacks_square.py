@@ -46,6 +46,7 @@ def recorded(network):
 
 @each_norm
 @pytest.mark.parametrize("queries", [150, pytest.param(3000, marks=pytest.mark.soak)])
+@pytest.mark.sample("queries")
 def test_every_query_is_the_authors(norm, queries, network):
     images, labels = pictures(10)
     images, epsilon = images.double(), EPSILONS[norm]
@@ -83,7 +84,7 @@ def test_every_query_is_the_authors(norm, queries, network):
 def test_rows_have_epsilons_of_their_own(norm, network):
     images, labels = pictures(8)
     epsilons = EPSILONS[norm] * torch.linspace(0.2, 3, 8)
-    options = {"norm": NORMS[norm], "seed": 0, "queries": 60}
+    options = {"norm": NORMS[norm], "seed": 0, "queries": 40}
     together = square(Guarded(network), images, labels, epsilons, **options)
     fell = (together != images).flatten(1).any(1)
     assert 1 < fell.sum() < 8

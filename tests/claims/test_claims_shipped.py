@@ -91,6 +91,7 @@ CERTAIN = {"true": "supported", "reversed": "refuted"}
 
 @pytest.mark.parametrize("world", CERTAIN)
 @pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.sample("name")
 def test_every_claim_can_be_supported_and_refuted(name, world):
     claim = CLAIMS[name]
     still = dict.fromkeys(readings(claim), 1e-4)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from selbench.suites import Condition, Validation
+from selbench.suites import Condition, Validation, corrupted
 
 
 @pytest.fixture
@@ -26,22 +26,24 @@ def evaluated(monkeypatch):
     return seen
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def _runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs"), {}
 
 
 @pytest.fixture
 def ran(_runs, selbench, tiny_study):
-    """Return a function that runs the tiny study, once in a module, and copies what is kept."""
+    """Return a function that runs the tiny study, each way once, and copies what is kept."""
     folder, made = _runs
 
     def ran(*words, store="runs"):
-        kept = folder / "-".join(words)
-        if words not in made:
-            made[words] = selbench("run", tiny_study, *words, "--store", kept)
-            assert made[words].code == 0
+        key = words, tuple(corrupted.CORRUPTIONS), corrupted.SEVERITIES
+        if key not in made:
+            kept = folder / str(len(made))
+            made[key] = kept, selbench("run", tiny_study, *words, "--store", kept)
+            assert made[key][1].code == 0
+        kept, ended = made[key]
         shutil.copytree(kept, store)
-        return made[words]
+        return ended
 
     return ran

@@ -26,6 +26,7 @@ def accuracy_with(network, mean, std, study):
 
 
 @pytest.mark.parametrize("normalisation", ["given", "the training images'"])
+@pytest.mark.sample
 def test_checkpoint_is_evaluated_instead_of_training(
     normalisation, selbench, tiny_study, checkpoint, monkeypatch
 ):

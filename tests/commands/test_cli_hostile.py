@@ -68,6 +68,7 @@ DOORS = {
 @pytest.mark.usefixtures("odd", "tiny_study")
 @pytest.mark.parametrize("name", ["pipe", "zero", "loop", LONG])
 @pytest.mark.parametrize("door", DOORS)
+@pytest.mark.sample("name")
 def test_every_door_refuses_them(door, name, refused, match):
     match(f"^cannot (read|use) (the [a-z ]+ )?{ODD[name]}", refused(*DOORS[door], name))
 

@@ -71,7 +71,7 @@ def interrupt_after(monkeypatch, owner, name, how=signal.SIGINT):
     ("how", "code", "told"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-@pytest.mark.sample("how")
+@pytest.mark.sample
 def test_a_signal_ends_with_a_hint_and_without_locks(
     stage, how, code, told, selbench, tiny_study, fresh_home, monkeypatch
 ):

@@ -168,6 +168,7 @@ def test_what_was_not_measured_names_the_run_that_measures_it(store, refused, co
     )
 
 
+@pytest.mark.soak
 def test_studies_of_other_images_are_refused(selbench, store, tiny_study, image_tree, refused):
     image_tree("other", classes=3, test=5)
     words = ["--data", "other", "--suite", "clean", "--alpha", "0", "--store", "elsewhere"]

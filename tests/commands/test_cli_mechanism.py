@@ -19,6 +19,7 @@ pytestmark = [
 @pytest.fixture
 def few_severities(monkeypatch):
     monkeypatch.setattr("selbench.suites.corrupted.SEVERITIES", (1, 5))
+    monkeypatch.setattr("selbench.suites.representation.STEPS", 4)
 
 
 @pytest.mark.usefixtures("few_severities")

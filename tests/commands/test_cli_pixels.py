@@ -53,6 +53,7 @@ def test_what_pixels_cannot_be_is_said_in_a_sentence(selbench, tiny_study):
         assert sentence in " ".join(ended.err.split())
 
 
+@pytest.mark.soak
 def test_adversarials_of_others_are_an_attack_of_their_own(selbench, tiny_study):
     words = ("run", tiny_study, "--alpha", "0", "--limit", "6", "--suite", "clean", "--quiet")
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)

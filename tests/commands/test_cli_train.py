@@ -57,6 +57,7 @@ def test_half_a_copy_rounds_kernels_alone(trained):
         torch.testing.assert_close(tensor.to(whole[name].dtype), whole[name], rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.soak
 def test_a_copy_keeps_the_training_curves(selbench, tiny_study, trained):
     path = trained()
     assert selbench("run", tiny_study, *ONE).code == 0

@@ -67,6 +67,7 @@ def test_every_corruption_of_c_bar_is_compared():
 
 
 @pytest.mark.parametrize(("name", "size"), PUBLISHED)
+@pytest.mark.sample("name")
 def test_agrees_with_published_code(golden, name, size):
     clean, published = golden(size)["clean"], golden(size)[name]
     entry = CORRUPTIONS[name]
@@ -86,6 +87,7 @@ def test_agrees_with_published_code(golden, name, size):
     [pytest.param((3,), id="one"), pytest.param(SEVERITIES, id="all", marks=pytest.mark.soak)],
 )
 @pytest.mark.parametrize(("name", "size"), PUBLISHED)
+@pytest.mark.sample("name")
 def test_oracle_makes_the_published_images(golden, name, size, severities):
     clean, published = golden(size)["clean"], golden(size)[name]
     for severity in severities:

@@ -158,7 +158,7 @@ def test_small_images(height, width, scale):
 )
 @pytest.mark.parametrize("scale", [32, 64, 224])
 @pytest.mark.parametrize("longer", [0, 30])
-@pytest.mark.sample("severities", "longer")
+@pytest.mark.sample("severities")
 def test_smallest_images(scale, longer, severities):
     shape = (2, 3, SMALLEST_SIDE, SMALLEST_SIDE + longer)
     images = torch.randint(256, shape, dtype=torch.uint8)

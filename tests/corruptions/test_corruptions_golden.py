@@ -130,6 +130,7 @@ def test_every_corruption_of_the_benchmark_is_compared():
 
 @pytest.mark.parametrize("size", FILES)
 @pytest.mark.parametrize("name", AGREEMENT)
+@pytest.mark.sample("name")
 def test_agrees_with_published_code(name, size, monkeypatch):
     monkeypatch.setenv("SELBENCH_FROST", str(data_folder() / "frost"))
     furthest, share = AGREEMENT[name][size]

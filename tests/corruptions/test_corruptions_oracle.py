@@ -42,6 +42,7 @@ def test_oracle_has_every_corruption_of_the_benchmark():
 @each_part
 @pytest.mark.parametrize("size", FILES)
 @pytest.mark.parametrize("name", sorted(ORACLE.keys() - {UNSEEDED}))
+@pytest.mark.sample("name")
 def test_oracle_makes_the_published_images(golden, name, size, severities):
     clean, published = golden(size)["clean"], golden(size)[name]
     for severity in severities:

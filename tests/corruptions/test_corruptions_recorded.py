@@ -41,7 +41,7 @@ def values(name: str, size: int, severities=SEVERITIES) -> dict[str, list[int]]:
     ("size", "severities"), [(32, SEVERITIES), (64, SEVERITIES), *((224, (s,)) for s in SEVERITIES)]
 )
 @pytest.mark.parametrize("name", CORRUPTIONS)
-@pytest.mark.sample("name", "size")
+@pytest.mark.sample("name")
 def test_reproduces_what_its_version_recorded(name, size, severities):
     recorded = json.loads(FILE.read_text())[name]
     assert recorded["version"] == CORRUPTIONS[name].version

@@ -110,6 +110,7 @@ def renamed(root):
 
 
 @pytest.mark.parametrize("change", [rewritten, removed, added, renamed])
+@pytest.mark.sample
 def test_folder_is_decoded_anew_when_a_file_changes(change, tree, image_tree):
     change(Path("images"))
     again = load("folder", Path("images"))
@@ -141,6 +142,7 @@ def rewrite(path, content):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 1000, -1])
+@pytest.mark.sample
 def test_truncated_cache_is_made_anew(kept, tree, monkeypatch):
     path = Path("images/.selbench.safetensors")
     whole = path.read_bytes()

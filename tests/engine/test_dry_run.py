@@ -89,6 +89,7 @@ def test_what_a_network_without_gradients_does_not_allow_is_not_known(selbench, 
         "    return Net()\n"
     )
     words = ["--model", "mine.py:net", "--suite", "attacks", "--suite", "corruptions"]
+    words += ["--corruption", "fog"]
     told = selbench("run", tiny_study, *words, "--limit", "6", "--dry-run")
     assert told.code == 0, told.err
     last = told.out.splitlines()[-1]

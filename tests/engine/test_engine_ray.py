@@ -201,6 +201,7 @@ def dies(model, split, classes):
     return [Measurement("alive", 1.0, len(split))]
 
 
+@pytest.mark.soak
 def test_a_lost_worker_costs_its_network_s_cells_alone(cluster, dataset, stores):
     pieces = [Analysis("clean", "deadly", dies), Condition("clean", "clean")]
     subjects, store = [subject(0), subject(1)], stores["ray"]

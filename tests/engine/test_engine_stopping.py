@@ -146,6 +146,7 @@ def test_without_time_one_chunk_is_attacked_and_the_next_command_goes_on(dataset
 
 
 @pytest.mark.parametrize(("threshold", "decided"), [(50, ABOVE), (99, BELOW), (90, ALIKE)])
+@pytest.mark.sample
 def test_one_network_is_compared_with_a_threshold(threshold, decided, dataset, store):
     seen = run(FAR[:1], Fells(), dataset, store, Stop(margin=8, threshold=threshold))
     assert {each.decided for each in seen.compared} == {decided}

@@ -197,7 +197,7 @@ QUICK = "tradeoff"  # to draw; drawing all of them, twice, takes minutes
     [pytest.param(name, marks=() if name == QUICK else pytest.mark.soak) for name in FIGURES],
 )
 @pytest.mark.parametrize("seeds", [2, 3])  # lines, bands
-@pytest.mark.sample("seeds")
+@pytest.mark.sample
 def test_equal_stores_give_equal_figures(name, seeds, stored, tmp_path):
     store = stored(seeds)
     for path in ("a.svg", "b.svg"):
@@ -442,6 +442,7 @@ def test_training_curves_tell_why_units_die_where_it_is_known(store, tmp_path):
     assert pull.get_yscale() == "log"
 
 
+@pytest.mark.soak
 def test_a_metric_of_a_plugin_has_a_panel_in_one_row_alone(store, monkeypatch):
     monkeypatch.setattr(METRICS, "_functions", dict(METRICS._functions))
     rows = RowFilter(("dimensionality",), "two_nn", ("clean",))

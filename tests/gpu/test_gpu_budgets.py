@@ -86,6 +86,7 @@ class Both:
 
 
 @each_norm
+@pytest.mark.sample
 def test_pgd_waits_once_a_step(gpu, norm):
     epsilon = {"linf": 0.004, "l2": 0.05}[norm.name]
 
@@ -105,6 +106,7 @@ def test_pgd_of_all_steps_does_not_wait(gpu):
 
 
 @pytest.mark.parametrize(("name", "folded"), [("linf", True), ("l2", False)])
+@pytest.mark.sample
 def test_square_waits_once_a_query_and_where_images_fall(gpu, name, folded):
     norm = NORMS[name]
     size = {"linf": 0.02, "l2": 0.8}[norm.name]
@@ -123,6 +125,7 @@ def test_square_waits_once_a_query_and_where_images_fall(gpu, name, folded):
 
 
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
+@pytest.mark.sample
 def test_apgd_waits_once_a_step_and_where_images_fall(gpu, loss):
     def attack(network, images, labels):
         epsilons = torch.full_like(images[:, 0, 0, 0], 0.004)
@@ -138,6 +141,7 @@ def test_apgd_waits_once_a_step_and_where_images_fall(gpu, loss):
 
 
 @pytest.mark.parametrize("attack", [fmn, ddn])
+@pytest.mark.sample
 def test_nearest_errors_are_looked_for_with_a_wait_a_step(gpu, attack):
     norms = [NORMS["linf"]] if attack is fmn else []
     waits = Both(gpu).waits(
@@ -184,6 +188,7 @@ def test_others_are_the_places_that_are_left():
 
 
 @pytest.mark.parametrize(("method", "alpha"), [("standard", 1), ("pgd", 0), ("augmix", 0)])
+@pytest.mark.sample
 def test_training_is_the_same_there_and_waits_for_no_step(gpu, method, alpha):
     split = make_split(pixels(12, 8), torch.arange(12) % 4)
     recipe = Recipe(

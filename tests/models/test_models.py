@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from quick_models import each_model
 from torch import nn
 
 from selbench._kit.errors import SelbenchError
@@ -41,8 +42,6 @@ PARAMETERS = {
     "vgg16": 14_723_136 + 512 * 513 + 10 * 513,  # torchvision's features, and our classifier
 }
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-each_model = pytest.mark.parametrize("name", MODELS)
 
 
 @cache

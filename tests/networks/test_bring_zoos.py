@@ -189,6 +189,7 @@ def test_what_libraries_print_is_no_result(capsys):
 
 
 @pytest.mark.parametrize("spec", [SMALL, "timm:resnet10t", "selbench:resnet8"])
+@pytest.mark.sample
 def test_weights_with_code_are_refused_and_nothing_is_run(spec, taken, evil, tmp_path):
     path = evil(tmp_path / "evil.pth")
     with pytest.raises(SelbenchError, match=r"evil.pth is no safetensors file and no state dict"):
@@ -293,6 +294,7 @@ def test_robustbench_s_network_is_loaded_from_its_cache(taken, fresh_home, stand
                            .load()(images), network(images))  # fmt: skip
 
 
+@pytest.mark.soak
 def test_robustbench_s_network_takes_a_file_of_the_user_s(taken, fresh_home, stand_in):
     network, path = stand_in(fresh_home)
     moved = path.rename(fresh_home / "mine.pt")

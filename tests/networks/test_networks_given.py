@@ -140,6 +140,7 @@ def test_one_that_is_trained_further_keeps_its_name(digits):
     assert set(package.evaluate(network, digits, "clean", store="runs")["subject"]) == {"Small"}
 
 
+@pytest.mark.soak
 def test_two_normalisations_of_the_command_line_are_two_networks(selbench, tiny_study, checkpoint):
     words = ["run", tiny_study, "--checkpoint", checkpoint, "--suite", "clean", "--mean"]
     assert selbench(*words, "0.1,0.1,0.1").code == 0
@@ -186,6 +187,7 @@ LATER = ("a frozen script", "its module", "parallel", "compiled")  # made as the
     "kind", [pytest.param(kind, marks=[pytest.mark.soak] * (kind in LATER)) for kind in KINDS]
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.sample
 def test_every_kind_of_network_has_the_same_numbers(kind, digits, monkeypatch):
     images, labels = digits.test.images / 255, digits.test.labels
     expected = (Small().eval()(images).argmax(1) == labels).double().mean().item()

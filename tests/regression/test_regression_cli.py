@@ -84,6 +84,7 @@ def test_an_interrupted_check_resumes_from_its_store(selbench, recorded, nothing
     assert selbench(*words).out == first.out
 
 
+@pytest.mark.soak
 def test_the_manifest_of_a_checks_store_says_how_it_ended(selbench, recorded, monkeypatch):
     def state():
         return json.loads(Path("kept/tiny/manifest.json").read_text())["state"]
@@ -171,6 +172,7 @@ def test_trained_seeds_are_one_model(selbench, tiny_study):
     assert value["over_seeds"]
 
 
+@pytest.mark.soak
 def test_a_check_takes_the_seeds_of_a_baseline_of_several(selbench, tiny_study, monkeypatch):
     words = (tiny_study, "--subject", "alpha=0", "-q")
     selbench("baseline", *words, "--seed", "0,1")
@@ -240,6 +242,7 @@ def test_several_subjects_are_named(refused, tiny_study):
     assert refused("baseline", tiny_study, "-q") == expected
 
 
+@pytest.mark.soak
 def test_a_baseline_of_some_corruptions_is_compared_on_these(selbench, refused, recorded, perfect):
     some = ("--suite", "clean", "--suite", "corruptions", "--corruption", "brightness")
     assert selbench("baseline", *recorded, *some, "-o", "some.json").code == 0
@@ -344,6 +347,7 @@ def test_nothing_is_trained_for_what_is_refused(refused, tiny_study, monkeypatch
 
 
 @pytest.mark.parametrize("command", ["baseline", "check"])
+@pytest.mark.sample
 def test_the_same_checkpoint_twice_is_refused(refused, recorded, checkpoint, command):
     sentence = refused(command, *recorded, "--checkpoint", checkpoint())
     assert sentence.endswith("net0.pt is there twice; name each network once")
@@ -390,6 +394,7 @@ def test_too_short_a_budget_is_refused_with_one_that_is_enough(selbench, refused
     assert selbench("check", *recorded, "--budget", sentence.rpartition(" ")[2]).code == 0
 
 
+@pytest.mark.soak
 def test_names_of_files_are_text(selbench, tiny_study, checkpoint):
     words = (tiny_study, "--checkpoint", checkpoint(0, "<script>[bold]|.pt"), "-q")
     selbench("baseline", *words)

@@ -45,6 +45,7 @@ def test_a_worse_model_fails_with_the_reason(network, data, perfect):
         assert_robust(network(), data, "b.json")
 
 
+@pytest.mark.soak
 def test_several_networks_are_one_model(network, data):
     assert_robust([network(0), network(1)], data, "b.json", update=True, suites=["clean"])
     report = assert_robust([network(0)], data, "b.json", suites=["clean"])
@@ -281,6 +282,7 @@ def plugged(pytester, *words):
     )
 
 
+@pytest.mark.soak
 def test_two_calls_do_not_share_a_default_file(pytester):
     module = pytester.makepyfile(SHARED + TWO_CALLS.format(second=""))
     ended = plugged(pytester)

@@ -44,7 +44,7 @@ def written(tmp_path):
     """Return a function that writes a store of made-up accuracies, and returns its folder."""
 
     def write_store(name="study", **facts):
-        return write(tmp_path / "runs", name, **facts)
+        return write(tmp_path / "runs", name, **facts).root
 
     return write_store
 

@@ -1,6 +1,7 @@
 """Stores of made-up numbers, on handwritten digits that are real."""
 
 import torch
+from copied import written_once
 
 from selbench.datasets import limited, load_dataset
 from selbench.store import Cell, Measurement, Result, StudyStore, condition_id
@@ -43,6 +44,7 @@ def measured(suite, value):
     return [*layers, Measurement(LAYERED[0], value / 4, LIMIT)]
 
 
+@written_once
 def write(root, name="study", suites=SUITES, alphas=tuple(ACCURACY), seeds=2, brought=(), **facts):
     """Write a store; the networks of one alpha differ by a point from seed to seed.
 
@@ -70,7 +72,6 @@ def write(root, name="study", suites=SUITES, alphas=tuple(ACCURACY), seeds=2, br
         subjects[subject] = {"weights": f"w{subject}", "training": training, "diverged": False}
     made = {"data": data, "training": "t", "conditions": conditions, "subjects": subjects}
     store.finish({**MADE, **made, **facts})
-    return root
 
 
 def write_digits(root):
@@ -79,7 +80,7 @@ def write_digits(root):
     study = {"dataset": DIGITS, "model": model, "corruptions": {"source": "generated"}}
     data = load_dataset(DatasetSpec.model_validate(DIGITS)).test.checksum
     suites = (*SUITES, "selectivity")
-    return write(root, "little", suites, data=data, limit=LIMIT, study=study)
+    return write(root, "little", suites, data=data, limit=LIMIT, study=study).root
 
 
 def adversarials(seed):

@@ -23,7 +23,7 @@ def figure(tmp_path):
     """Return a function that draws a figure from a store that it writes."""
 
     def draw(name, **facts):
-        root = write(tmp_path / "runs", **facts)
+        root = write(tmp_path / "runs", **facts).root
         return drawn(name, current_rows(StudyStore(root, "study")), "study")
 
     return draw
@@ -81,7 +81,7 @@ def test_the_trade_off_in_log_odds_is_beyond_clean(figure):
 
 
 def test_the_relative_trade_off_of_nothing_right_is_refused(tmp_path):
-    rows = current_rows(StudyStore(write(tmp_path / "runs"), "study"))
+    rows = current_rows(write(tmp_path / "runs"))
     rows.loc[rows["suite"] == "clean", "value"] = 0.0
     with pytest.raises(SelbenchError, match="no network of the study study has a clean image"):
         drawn("tradeoff-relative", rows, "study")

@@ -161,6 +161,7 @@ LAYOUTS = [each for each in Acting.__subclasses__() if each.__module__ == __name
 
 @pytest.mark.parametrize("batch", [1, UNITS])
 @pytest.mark.parametrize("kind", LAYOUTS, ids=lambda kind: kind.__name__)
+@pytest.mark.sample("kind")
 def test_units_are_found_where_weights_made_them(kind, batch):
     model = kind().eval()
     images = IMAGES[torch.arange(batch) % len(IMAGES)]

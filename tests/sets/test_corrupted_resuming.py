@@ -106,6 +106,7 @@ def test_stopped_command_goes_on_to_the_same_bytes(layout, moment, images, monke
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 2, 5, 7])  # of: at first, two begun, four finished
+@pytest.mark.sample("count")
 def test_stopped_while_the_description_is_written(layout, count, images, monkeypatch):
     write(images, "whole", layout=layout)
     with monkeypatch.context() as patch:

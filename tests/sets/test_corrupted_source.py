@@ -62,6 +62,7 @@ def test_a_set_on_disk_is_limited_like_the_test_images(selbench, tiny_study, tmp
     assert sorted(made["value"]) == sorted(stored["value"])
 
 
+@pytest.mark.soak
 def test_a_study_names_its_set_relative_to_its_file(selbench, tiny_study, tmp_path, edit):
     write_set(tmp_path / "stored", ["fog"])
     edit(tiny_study, "[dataset]", '[corruptions]\nsource = "stored"\n\n[dataset]')

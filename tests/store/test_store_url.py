@@ -192,6 +192,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
+@pytest.mark.sample
 def test_damage_is_found_and_what_is_repaired_is_whole(what, store, unpacked):
     pattern, damage, problem = DAMAGES[what]
     fill(store)

@@ -113,6 +113,7 @@ def test_the_times_of_files_do_not_matter(jump, selbench, words, monkeypatch):
     assert table() == before
 
 
+@pytest.mark.soak
 def test_a_clock_that_jumps_during_a_run_does_not_matter(selbench, words, monkeypatch):
     hours = iter(range(10**6))
     monkeypatch.setattr(time, "time", lambda: 2e9 - 3600 * next(hours))
@@ -139,6 +140,7 @@ def test_a_store_that_moved_goes_on_and_holds_no_path_of_where_it_was(
     assert not Path("runs").exists()
 
 
+@pytest.mark.soak
 def test_a_link_to_a_store_and_a_name_with_spaces_serve(selbench, words):
     Path("a store, moved").mkdir()
     Path("link").symlink_to("a store, moved")

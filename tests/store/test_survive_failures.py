@@ -361,6 +361,7 @@ def test_a_run_of_which_nothing_is_left_ends_with_3_too(selbench, words):
     assert "more images than fit" in ended.err
 
 
+@pytest.mark.soak
 def test_what_no_option_asks_for_is_no_failure_of_this_run(selbench, words):
     selbench(*words)
     assert selbench("run", words[1], "--model", "networks.py:sound", "--quiet").code == 0

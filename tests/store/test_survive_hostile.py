@@ -208,6 +208,7 @@ def test_commands_read_a_hostile_manifest_or_say_what_is_wrong(path, store, selb
 
 @pytest.mark.parametrize("name", ["n", "version", "seed", "value", "alpha"])
 @pytest.mark.parametrize("text", ["9" * 30, "9" * 5000, "1e999", "=cmd()", "../x", "nan", "-"])
+@pytest.mark.sample("name")
 def test_a_hostile_table_is_damage_or_a_number(name, text, store, content):
     path = store.folder / "measurements.csv"
     header, row = path.read_text().splitlines()

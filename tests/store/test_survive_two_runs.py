@@ -166,6 +166,7 @@ def test_a_network_in_the_cache_needs_no_lock(study, fresh_home):
     train_or_find(*study, 0.0, 0, CPU, wait=False)
 
 
+@pytest.mark.soak
 def test_another_runs_networks_are_left_for_the_end(tiny_study, selbench, monkeypatch, fresh_home):
     order, genuine, busy = [], training_run.train, Event()
 

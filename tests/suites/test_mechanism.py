@@ -38,7 +38,9 @@ LAYERS = 7
 
 def network(seed=0):
     torch.manual_seed(seed)
-    model = build_model(ModelSpec(name="resnet8"), 4, ((0.5,) * 3, (0.25,) * 3))
+    model = build_model(
+        ModelSpec(name="resnet8", options={"width": 4}), 4, ((0.5,) * 3, (0.25,) * 3)
+    )
     for module in model.modules():  # as after some training: no two units alike
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)
@@ -102,8 +104,8 @@ def test_selectivity_is_told_of_every_layer_of_parts_and_of_the_network(split):
     assert of_network(rows, "selectivity_index_early") == pytest.approx(sum(means[:2]) / 2)
     assert of_network(rows, "selectivity_index_middle") == pytest.approx(sum(means[2:5]) / 3)
     assert of_network(rows, "selectivity_index_late") == pytest.approx(sum(means[5:]) / 2)
-    assert of_layers(rows, "units") == [8, 8, 8, 16, 16, 32, 32]
-    assert of_network(rows, "units") == 120
+    assert of_layers(rows, "units") == [4, 4, 4, 8, 8, 16, 16]
+    assert of_network(rows, "units") == 60
     median = [each.index.quantile(0.5).item() for each in layers]
     assert of_layers(rows, "selectivity_index_p50") == pytest.approx(median)
     names = list(table(rows).query("metric == 'units' and layer.notna()")["layer_name"])
@@ -153,7 +155,7 @@ def test_dimensionality_is_told_of_every_layer(split):
     assert of_layers(rows, "dimension_fraction_95") == fractions
     ratios = [each.participation_ratio for each in expected]
     assert of_layers(rows, "participation_ratio") == pytest.approx(ratios, rel=1e-5)
-    assert of_layers(rows, "columns") == [8, 8, 8, 16, 16, 32, 32]
+    assert of_layers(rows, "columns") == [4, 4, 4, 8, 8, 16, 16]
 
 
 @pytest.mark.parametrize("columns", ["units", "maps"])
@@ -204,8 +206,7 @@ def exact(few):
     return input_gradients(network(), to_images(few.images), estimator="exact")
 
 
-@pytest.mark.parametrize("estimator", ["probes", "exact"])
-@pytest.mark.sample
+@pytest.mark.parametrize("estimator", [pytest.param("probes", marks=pytest.mark.soak), "exact"])
 def test_gradients_are_told_of_every_layer_with_their_error(few, exact, estimator):
     setting = Setting(32, 32, mechanism=MechanismSpec(estimator=estimator))
     work = piece("gradients", setting=setting)

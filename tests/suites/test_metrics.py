@@ -1,5 +1,6 @@
 """Laws over all metrics: what is said of each, and that committed results keep to it."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -17,25 +18,24 @@ from selbench.tables.means import by_condition, cells, mean, over_seeds, pooled
 ROOT = Path(__file__).parents[2]
 DOCS = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 EVERY = {**METRICS, **COLUMNS}
-each_metric = pytest.mark.parametrize("metric", EVERY.values(), ids=EVERY)
 
 
-@each_metric
-def test_a_metric_says_what_it_means_in_one_sentence(metric):
-    assert metric.meaning
-    assert ". " not in metric.meaning
-    assert not metric.meaning.endswith(".")
-    assert metric.meaning.isprintable()
-    assert metric.source
+def test_a_metric_says_what_it_means_in_one_sentence():
+    for name, metric in EVERY.items():
+        assert metric.meaning, name
+        assert ". " not in metric.meaning, name
+        assert not metric.meaning.endswith("."), name
+        assert metric.meaning.isprintable(), name
+        assert metric.source, name
 
 
-@each_metric
-def test_a_metric_names_what_there_is(metric):
-    assert not metric.suite or metric.suite in SUITES
-    assert not metric.null_of or metric.null_of in METRICS
-    assert metric.panel is None or metric.panel.figure in FIGURES
-    assert metric.bounds[0] < metric.bounds[1]
-    assert metric.board in ("leaderboard", "calibration", "")
+def test_a_metric_names_what_there_is():
+    for name, metric in EVERY.items():
+        assert not metric.suite or metric.suite in SUITES, name
+        assert not metric.null_of or metric.null_of in METRICS, name
+        assert metric.panel is None or metric.panel.figure in FIGURES, name
+        assert metric.bounds[0] < metric.bounds[1], name
+        assert metric.board in ("leaderboard", "calibration", ""), name
 
 
 def test_metrics_that_tables_show_are_in_the_documentation():
@@ -70,13 +70,51 @@ def test_measurements_of_committed_results_are_within_bounds():
     assert seen >= {"accuracy", "selectivity", "two_nn", "jacobian"}
 
 
+HEAVY = {"foolbox", "sklearn", "scipy.special", "scipy.stats", "matplotlib", "torchvision"}
+
+
+@pytest.mark.soak
 def test_reading_tables_loads_no_library_that_only_measuring_needs():
     code = "import selbench.tables.formats, sys; print(*sys.modules)"
     words = [sys.executable, "-c", code]
     loaded = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"foolbox", "sklearn", "scipy.special", "scipy.stats", "matplotlib", "torchvision"}
-    assert heavy & set(loaded) == set()
+    assert HEAVY & set(loaded) == set()
     assert "selbench.suites" in loaded
+
+
+def named(statements):
+    """Return what statements import when they are run: nothing in a function or for types alone."""
+    for each in statements:
+        if isinstance(each, ast.Import):
+            yield from (alias.name for alias in each.names)
+        elif isinstance(each, ast.ImportFrom):
+            yield from (f"{each.module}.{alias.name}" for alias in each.names)
+        elif isinstance(each, ast.ClassDef | ast.Try | ast.With):
+            yield from named(each.body)
+
+
+def read_in_turn(name):
+    """Return the modules that importing one imports, found in their files; packages too."""
+    left, seen = [name], set()
+    while left:
+        name = left.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        left += [name.rpartition(".")[0]] if "." in name else []
+        path = ROOT / name.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        text = file.read_text() if file.is_file() else ""
+        left += named(ast.parse(text).body)
+        if "\ndiscover(__name__)" in text:
+            left += [f"{name}.{each.stem}" for each in path.glob("*.py")]
+    return seen
+
+
+def test_no_module_that_tables_need_imports_such_a_library():
+    seen = read_in_turn("selbench.tables.formats")
+    assert HEAVY & seen == set()
+    assert "selbench.suites" in seen
 
 
 def test_what_claims_read_is_made_by_a_suite():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from copied import written_once
 
 from selbench.store import Cell, Measurement, Result, StudyStore
 
@@ -18,10 +19,11 @@ CONDITIONS = {  # suite, condition, level: group and how many of ten images a ne
 IMAGES = 10
 
 
+@written_once
 def write_study(
     root, name="study", alphas=(0, 1), seeds=(0, 1), brought=(), conditions=None, drop=(), **facts
 ):
-    """Write a study into the store `root`; return it.
+    """Write a study into the store `root`; return its store.
 
     Args:
         root: the store.
@@ -53,7 +55,6 @@ def write_study(
             tables.append(outcomes(cell, hits))
         store.write(results, pa.concat_tables(tables) if keep else None)
     store.finish(manifest(name, networks, chosen, made))
-    return store
 
 
 def outcomes(cell, hits):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from copied import written_once
 from rich.console import Console
 
 from selbench._kit.errors import SelbenchError
@@ -71,8 +72,9 @@ def write(store, which, error, n=100):
     store.write([Result(which, [Measurement("accuracy", 1 - error, n)])])
 
 
-def filled(root):
-    store = StudyStore(root, "study")
+@written_once
+def filled(root, name):
+    store = StudyStore(root, name)
     store.prepare()
     for alpha in (0, 1):
         for seed in (0, 1):
@@ -85,7 +87,6 @@ def filled(root):
             which = cell("selectivity", "clean", None, "", alpha, seed)
             store.write([Result(which, [index, layer])])
     store.finish(manifest())
-    return store
 
 
 @pytest.fixture
@@ -179,6 +180,7 @@ def test_a_limit_without_results_is_refused(store):
 
 
 @pytest.mark.parametrize("change", [{"source": "official"}, {"version": 2}])
+@pytest.mark.sample
 def test_another_source_or_version_of_a_condition_is_never_mixed_in(store, change):
     before = FORMATS["csv"]([leaderboard(store)])
     write(store, cell("corruptions", "contrast", 1, "digital", 0, 0, **change), 0.9)

@@ -40,6 +40,7 @@ def test_a_lone_network_has_an_interval_over_these_images(root):
     assert found["fog_interval"] > every["fog_interval"] > 0
 
 
+@pytest.mark.soak
 def test_studies_that_are_joined_share_images_too(root):
     one = write_study(root, "one", seeds=(0,), alphas=(0,))
     other = write_study(root, "other", seeds=(0,), alphas=(2,))

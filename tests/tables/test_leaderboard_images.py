@@ -83,6 +83,7 @@ def test_several_networks_have_the_interval_over_networks_alone(root):
 
 
 @pytest.mark.parametrize("kept", ["cells", "some", "tables"])
+@pytest.mark.sample
 def test_without_outcomes_nothing_is_said_of_images(root, kept):
     store = write_study(root, seeds=(0,))
     if kept == "tables":
@@ -97,6 +98,7 @@ def test_without_outcomes_nothing_is_said_of_images(root, kept):
     assert "one network each, without an interval" in board.caption
 
 
+@pytest.mark.soak
 def test_intervals_are_those_of_the_own_study_in_a_joined_table(root):
     one = write_study(root, "one", seeds=(0,))
     other = write_study(root, "other", seeds=(0,), alphas=(2,))

@@ -34,6 +34,7 @@ def test_a_table_of_one_study_is_that_of_its_store(root):
         assert render([joined]) == render([alone])
 
 
+@pytest.mark.soak
 def test_rows_carry_the_study_where_names_would_clash(root):
     one, other = write_study(root, "one"), write_study(root, "other", alphas=(0, 2))
     board = leaderboard([one, other])
@@ -106,6 +107,7 @@ def test_means_are_over_the_conditions_that_all_studies_share(root):
     assert row(board, "other: alpha=0")["fog_n"] == 0
 
 
+@pytest.mark.soak
 def test_corruptions_of_which_some_networks_lack_severities_are_named(root):
     fewer = {key: each for key, each in CONDITIONS.items() if key[1:] != ("fog", 2)}
     one, other = write_study(root, "one"), write_study(root, "other", conditions=fewer)
@@ -125,6 +127,7 @@ def test_studies_without_a_common_corruption_say_so(root):
     assert "not counted, since some networks lack them: fog, gaussian_noise" in board.caption
 
 
+@pytest.mark.soak
 def test_overlapping_rows_of_several_studies_share_a_rank(root):
     stores = [write_study(root, "one"), write_study(root, "other", alphas=(0, 7))]
     board = arranged(leaderboard(stores), ["clean"], "clean")
@@ -220,6 +223,7 @@ def test_the_command_joins_places(root, selbench, monkeypatch):
     assert "mCE relative to results: alpha=2 of the same seed" in " ".join(changed.out.split())
 
 
+@pytest.mark.soak
 def test_the_terminal_shows_a_joined_table_in_80_columns(root, selbench):
     index = {("selectivity", "clean", None): ("", 3)}
     write_study(root, "one", conditions=CONDITIONS | index)

@@ -39,6 +39,7 @@ def by_hand(alpha, reference, beyond):
 
 
 @pytest.mark.parametrize(("name", "alpha"), [(None, 0), ("alpha=0", 0), ("alpha=2", 2)])
+@pytest.mark.sample
 def test_numbers_are_those_of_the_definitions(root, name, alpha):
     """Hendrycks & Dietterich, 2019, section 4.1: CE and relative CE."""
     store = write_study(root, alphas=(0, 1, 2), seeds=(0,))

@@ -133,7 +133,7 @@ def test_inconsistency_is_a_mean_over_images():
 
 
 def test_pgd_shows_images_of_the_ball_on_which_the_network_does_worse(digits):
-    _, model = trained(digits, epochs=10, batch_size=50)
+    _, model = trained(digits, images=200, epochs=10, batch_size=25)
     part, images = shown("pgd", digits, model)
     plain = to_images(part.images)
     distance = (images - plain).abs()
@@ -164,9 +164,10 @@ def test_pgd_leaves_the_network_as_it_was(digits):
 @pytest.mark.parametrize("method", ["augmix", "pgd"])
 @pytest.mark.sample
 def test_methods_repeat_and_differ_from_standard_training(digits, method):
-    epochs, first = trained(digits, method=method, images=200)
-    _, again = trained(digits, method=method, images=200)
-    _, standard = trained(digits, images=200)
+    few = {"images": 100, "batch_size": 50}
+    epochs, first = trained(digits, method=method, **few)
+    _, again = trained(digits, method=method, **few)
+    _, standard = trained(digits, **few)
     states = [next(model.parameters()) for model in (first, again, standard)]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
