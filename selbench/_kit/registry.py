@@ -29,12 +29,13 @@ class Registry(Mapping[str, T]):
         self.noun = noun
         self._functions: dict[str, T] = {}
 
-    def __call__(self, thing: T) -> T:
-        """Register a thing; used as a decorator of functions."""
-        name = self.name_of(thing)
-        if name in self._functions:
-            raise ValueError(f"two {self.noun}s are named {name!r}")
-        self._functions[name] = thing
+    def __call__(self, thing: T, *more: T) -> T:
+        """Register things; used as a decorator of functions."""
+        for each in (thing, *more):
+            name = self.name_of(each)
+            if name in self._functions:
+                raise ValueError(f"two {self.noun}s are named {name!r}")
+            self._functions[name] = each
         return thing
 
     def name_of(self, thing: Any) -> str:

@@ -119,9 +119,7 @@ METRICS(
         place=2,
         rare=True,
         most=("pgd_linf", "pgd_margin_linf"),
-    )
-)
-METRICS(
+    ),
     Metric(
         "certified_interval_linf",
         "certified Linf, intervals",
@@ -133,5 +131,5 @@ METRICS(
         place=2,
         rare=True,
         asked=True,
-    )
+    ),
 )

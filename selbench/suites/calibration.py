@@ -78,9 +78,7 @@ METRICS(
         RowFilter(_MEASURED),
         board=BOARD,
         table="",
-    )
-)
-METRICS(
+    ),
     Metric(
         "confidence",
         "confidence",
@@ -90,9 +88,7 @@ METRICS(
         better=0,
         board=BOARD,
         table="",
-    )
-)
-METRICS(
+    ),
     Metric(
         "cross_entropy",
         "NLL",
@@ -104,9 +100,7 @@ METRICS(
         bounds=AMOUNT,
         board=BOARD,
         table="",
-    )
-)
-METRICS(
+    ),
     Metric(
         "brier",
         "Brier",
@@ -119,7 +113,7 @@ METRICS(
         source="Brier, 1950",
         board=BOARD,
         table="",
-    )
+    ),
 )
 for _suffix, _of, _suite, _suites, _title in (
     ("", "", "corruptions", _MEASURED, "as trained"),

@@ -239,9 +239,7 @@ METRICS(
         RowFilter(CORRUPTED),
         source=HENDRYCKS,
         table="",
-    )
-)
-METRICS(
+    ),
     Metric(
         "mce",
         "mCE",
@@ -254,9 +252,7 @@ METRICS(
         bounds=AMOUNT,
         source=HENDRYCKS,
         table="",
-    )
-)
-METRICS(
+    ),
     Metric(
         "relative_mce",
         "relative mCE",
@@ -269,9 +265,7 @@ METRICS(
         source=HENDRYCKS,
         table="",
         asked=True,
-    )
-)
-METRICS(
+    ),
     Metric(
         "ratio",
         "corr./clean",
@@ -282,9 +276,7 @@ METRICS(
         unit=NUMBER,
         bounds=AMOUNT,
         table="",
-    )
-)
-METRICS(
+    ),
     Metric(
         "effective",
         "effective rob.",
@@ -297,7 +289,7 @@ METRICS(
         source="arXiv:2007.00644",
         table="",
         asked=True,
-    )
+    ),
 )
 for _family in FAMILIES:
     METRICS(

@@ -127,9 +127,7 @@ METRICS(
         source="arXiv:2010.07693",
         board="",
         panel=Panel("gradients", "mean norm", "d unit / d image, L2 norm", log=True),
-    )
-)
-METRICS(
+    ),
     Metric(
         "cv_samples",
         "CV samples",
@@ -142,9 +140,7 @@ METRICS(
         source="arXiv:2010.07693",
         table=TABLE,
         panel=Panel("gradients", "over samples", "coefficient of variation"),
-    )
-)
-METRICS(
+    ),
     Metric(
         "cv_units",
         "CV units",
@@ -157,9 +153,7 @@ METRICS(
         source="arXiv:2010.07693",
         table=TABLE,
         panel=Panel("gradients", "over units"),
-    )
-)
-METRICS(
+    ),
     Metric(
         "jacobian",
         "Jacobian",
@@ -172,9 +166,7 @@ METRICS(
         source="arXiv:1908.02729",
         table=TABLE,
         panel=Panel("jacobian", "Jacobian", "Frobenius norm, mean"),
-    )
-)
-METRICS(
+    ),
     Metric(
         "relative_jacobian",
         "Jacobian / margin",
@@ -186,9 +178,7 @@ METRICS(
         bounds=AMOUNT,
         board="",
         panel=Panel("jacobian", "Jacobian over margin", "median"),
-    )
-)
-METRICS(
+    ),
     Metric(
         "distance",
         "margin dist.",
@@ -200,5 +190,5 @@ METRICS(
         source="arXiv:1511.04599",
         table=TABLE,
         panel=Panel("jacobian", "nearest boundary, linearised", "L2 distance, median"),
-    )
+    ),
 )

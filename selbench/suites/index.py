@@ -88,9 +88,7 @@ METRICS(
         source="arXiv:1803.06959",
         table="selectivity",
         panel=Panel("selectivity", "units (dotted: by sampling alone)", "selectivity index"),
-    )
-)
-METRICS(
+    ),
     Metric(
         "null",
         "null",
@@ -101,5 +99,5 @@ METRICS(
         better=0,
         table="selectivity",
         null_of="selectivity",
-    )
+    ),
 )

@@ -101,9 +101,7 @@ METRICS(
         better=0,
         board="",
         panel=Panel("selectivity", "random rotations of the units"),
-    )
-)
-METRICS(
+    ),
     Metric(
         "selectivity_best_axis",
         "best-axis selectivity",
@@ -115,7 +113,7 @@ METRICS(
         better=0,
         board="",
         panel=Panel("selectivity", "the best axis for each class"),
-    )
+    ),
 )
 for _name, _label, _meaning, _unit, _source in (
     (
