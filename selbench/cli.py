@@ -19,8 +19,8 @@ from selbench import __version__
 from selbench._kit.deadline import OutOfTimeError
 from selbench._kit.errors import SelbenchError, in_short
 from selbench._kit.memory import keep_memory
-from selbench._kit.plugins import load_plugins
 from selbench._kit.printable import printable
+from selbench._kit.registry import load_plugins
 from selbench.commands.calibration import calibration
 from selbench.commands.check import baseline, check
 from selbench.commands.claims import claims

@@ -339,7 +339,7 @@ def quick_weights(monkeypatch):
 def installed(tmp_path, monkeypatch):
     """Return a function that installs a package with a plugin, for one test."""
     from corruptions import registry as entered
-    from selbench._kit import plugins
+    from selbench._kit import registry as plugins
     from selbench.datasets import DATASETS
     from selbench.figures import FIGURES
     from selbench.models import MODELS

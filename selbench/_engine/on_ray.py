@@ -16,8 +16,16 @@ import torch
 from selbench._engine.claiming import Claims, untried
 from selbench._engine.packed import PackedSplit
 from selbench._engine.plan import plan
-from selbench._engine.ray_cluster import Share, describe, import_ray, places_of, room_for, share
-from selbench._engine.ray_flow import as_completed, received
+from selbench._engine.ray_cluster import (
+    Share,
+    as_completed,
+    describe,
+    import_ray,
+    places_of,
+    received,
+    room_for,
+    share,
+)
 from selbench._engine.ray_objects import Networks, seat_of, sendable
 from selbench._engine.ray_worker import Job, Written, run_elsewhere, train_elsewhere
 from selbench._kit.crew import is_small, map_in_turn

@@ -2,16 +2,17 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from selbench._engine.ray_address import check_answer
 from selbench._kit.errors import SelbenchError, in_short
 
+Item = TypeVar("Item")
 SECONDS = 5  # to wait for an address
 THREADS = 4  # that share a large network: fewer processes need less memory
 AHEAD = 2  # tasks under way or waiting, for each that can run
@@ -185,3 +186,44 @@ def describe(gpus: float) -> str:
     nodes = _nodes()
     kind = f"cuda, {gpus:g} GPU a task" if gpus else "cpu"
     return f"{kind}, by Ray on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}"
+
+
+def as_completed(
+    items: Iterable[Item], submit: Callable[[Item], Any], room: int
+) -> Generator[tuple[Item, Any], None, None]:
+    """Submit tasks, and yield items with the references to their results, as they come.
+
+    Items are asked for one by one, when there is room. Tasks that are still under way when the
+    caller stops are ended, with their processes.
+
+    Args:
+        items: what to do.
+        submit: starts an item's task and returns the reference; None passes the item over.
+        room: how many tasks are under way at most.
+    """
+    ray, waiting = import_ray(), iter(items)
+    under_way: dict[Any, Item] = {}
+    try:
+        while True:
+            while len(under_way) < room and (item := next(waiting, None)) is not None:
+                reference = submit(item)
+                if reference is not None:
+                    under_way[reference] = item
+            if not under_way:
+                return
+            (reference, *_), _ = ray.wait(list(under_way), num_returns=1)
+            yield under_way.pop(reference), reference
+    finally:
+        for reference in under_way:
+            ray.cancel(reference, force=True)
+
+
+def received(reference: Any) -> Any:
+    """Return what a task returned; what it raised is raised here as it was there."""
+    ray = import_ray()
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as problem:
+        if isinstance(problem.cause, Exception):
+            raise problem.cause from None
+        raise

@@ -18,8 +18,8 @@ from selbench._kit.crew import map_in_turn
 from selbench._kit.device import choose_device, deterministic, versions
 from selbench._kit.errors import SelbenchError
 from selbench._kit.memory import keep_memory
-from selbench._kit.plugins import load_plugins
 from selbench._kit.progress import quiet
+from selbench._kit.registry import load_plugins
 from selbench.datasets import Dataset
 from selbench.sets.treatment import find_variants
 from selbench.store import Cell, Failure, Result

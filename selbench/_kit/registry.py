@@ -1,14 +1,50 @@
-"""Names to things: adding a data set, a model or a suite is one function under one decorator."""
+"""Names to things: adding a data set, a model or a suite is one function under one decorator.
 
+Other packages add theirs: one names its modules in the entry-point group `selbench.plugins`;
+importing one enters what it defines:
+
+    [project.entry-points."selbench.plugins"]
+    my-models = "my_package.selbench_models"
+"""
+
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from selbench._kit.errors import unknown
-from selbench._kit.plugins import load_plugins
 
 T = TypeVar("T")
+GROUP = "selbench.plugins"
+_seen: set[str] = set()  # a plugin asks registries itself while it is imported
+
+
+def load_plugins() -> None:
+    """Import the plugins that are installed, each once in a process.
+
+    One that cannot be imported is left out with a `RuntimeWarning` that names it and its package.
+    """
+    if GROUP in _seen:
+        return
+    _seen.add(GROUP)
+    for plugin in sorted(entry_points(group=GROUP), key=lambda each: each.name):
+        _load(plugin)
+
+
+def _load(plugin: EntryPoint) -> None:
+    try:
+        plugin.load()
+    except (Exception, SystemExit) as problem:  # others' code raises whatever it likes
+        package = f" of {plugin.dist.name}" if plugin.dist else ""
+        reason = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        warnings.warn(
+            f"the plugin {plugin.name}{package} ({plugin.value}) is left out, since it cannot be "
+            f"imported ({reason}); mend it or uninstall its package",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def discover(package: str) -> None:

@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from selbench._engine import ray_address, ray_cluster, ray_flow
+from selbench._engine import ray_address, ray_cluster
 from selbench._engine.engines import opened
 from selbench._engine.on_ray import apart
-from selbench._engine.ray_cluster import Share, places_of, room_for, share
-from selbench._engine.ray_flow import as_completed
+from selbench._engine.ray_cluster import Share, as_completed, places_of, room_for, share
 from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
 from selbench.networks.network import Network
@@ -44,7 +43,7 @@ def under_way(monkeypatch):
         told.cancelled.append(reference)
 
     fake = SimpleNamespace(wait=wait, cancel=cancel)
-    monkeypatch.setattr(ray_flow, "import_ray", lambda: fake)
+    monkeypatch.setattr(ray_cluster, "import_ray", lambda: fake)
     return told
 
 
