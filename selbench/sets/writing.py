@@ -118,6 +118,7 @@ def _check_place(output: Path, source: Source) -> None:
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
     """Hold a folder, so that no other command writes into it; the system lets go of it with us."""
+    # `Locks` need a minute to know that a holder elsewhere is dead; this refuses or goes on now.
     output.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         yield
