@@ -33,7 +33,9 @@ def correct_on_all(found: Compared) -> Compared:
     accuracy = found.rows["metric"] == "accuracy"
     _check_pairs(found, found.rows[accuracy])
     tables = {
-        subject: _right(found, part) for subject, part in found.rows[accuracy].groupby("subject")
+        subject: table
+        for study, part in found.rows[accuracy].groupby("study")
+        for subject, table in _right(found, str(study), part).items()
     }
     lacking = sorted(str(subject) for subject, table in tables.items() if CLEAN not in table.index)
     if lacking:
@@ -67,13 +69,13 @@ def _check_pairs(found: Compared, rows: pd.DataFrame) -> None:
         )
 
 
-def _right(found: Compared, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return whether a network has images right: ids of its conditions by images."""
-    study, subject = rows["study"].iloc[0], rows["subject"].iloc[0]
-    table = images_right(dict(found.stores)[study], rows).get(subject)
-    if table is None or set(table.index) != set(ids(rows)):
-        raise SelbenchError(
-            f"{found.where} does not hold the outcomes of {subject} on every image, which "
-            "--correct-on-all needs; take the store of the run, not its tables alone"
-        )
-    return table
+def _right(found: Compared, study: str, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return what each of a study's networks has right: ids of its conditions by images."""
+    tables = images_right(dict(found.stores)[study], rows)
+    for subject, part in ((str(name), part) for name, part in rows.groupby("subject")):
+        if subject not in tables or set(tables[subject].index) != set(ids(part)):
+            raise SelbenchError(
+                f"{found.where} does not hold the outcomes of {subject} on every image, which "
+                "--correct-on-all needs; take the store of the run, not its tables alone"
+            )
+    return tables

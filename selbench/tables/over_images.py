@@ -75,10 +75,17 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
         outcomes = store.outcomes(set(known)).to_pandas()
     except MissingOutcomesError:  # they were deleted, which takes nothing but intervals away
         return {}
-    right = (outcomes["prediction"] == outcomes["label"]).astype(float)
-    places = [known[key] for key in outcomes["key"]]
-    table = pd.DataFrame(places, columns=["id", "network"]).assign(
-        example=outcomes["example"], correct=right
+    of_key = outcomes["key"].astype("category").cat
+    names, networks = np.array(
+        [known.get(key, ("", "")) for key in of_key.categories], dtype=object
+    ).T
+    table = pd.DataFrame(
+        {
+            "id": names[of_key.codes],
+            "network": networks[of_key.codes],
+            "example": outcomes["example"],
+            "correct": (outcomes["prediction"] == outcomes["label"]).astype(float),
+        }
     )
     return {
         str(network): part.pivot(index="id", columns="example", values="correct")
