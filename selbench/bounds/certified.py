@@ -28,7 +28,7 @@ TOLERANCE = 1e-4  # of logits, relative to the largest of the clean image: round
 
 # Units are looked at again where what lacks to a certificate is less than so many times the margin
 # of the image itself: else it would take minutes, and be in vain.
-HOPELESS = 10
+HOPELESS = 2
 
 Margins = Float[Tensor, "batch classes"]  # the label's logit minus each; infinite for the label
 

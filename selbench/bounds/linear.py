@@ -19,7 +19,7 @@ from selbench.bounds.program import IMAGES
 ROWS = 2**21  # values of the widest layer that rows have together, at most
 # Units of a layer and image that are looked at again. Where more may have either sign, intervals
 # bound that image from there on: what comes after is lost anyhow, and would take longest.
-MOST = 512
+MOST = 64
 
 Rows = Float[Tensor, "images rows ..."]
 Slope = Callable[[Tensor, Tensor], Tensor]  # of the lower line, where low < 0 < high

@@ -1,0 +1,100 @@
+"""Randomised smoothing: the class that a network gives most often to an image with noise.
+
+That classifier is another one than the network: it withstands every L2 perturbation up to a radius
+that the share of its votes gives. Cohen, Rosenfeld & Kolter, 2019, arXiv:1902.02918.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from scipy.stats import beta, norm
+from torch import Tensor, nn
+
+from corruptions.draws import KeyedDraws
+from selbench._kit.chunks import in_chunks
+from selbench._kit.types import Examples, Images
+
+ABSTAINS = -1  # instead of a class
+CHOOSING, COUNTING = 100, 1000  # draws of noise of an image: to choose a class, to count its votes
+RISK = 0.001  # that a certificate is wrong, of each image
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """What smoothing makes of images.
+
+    Attributes:
+        prediction: the class, or `ABSTAINS` where no class is shown to have half of the votes.
+        radius: of the L2 ball, on [0, 1], in which the prediction is the same; 0 where it abstains.
+    """
+
+    prediction: Int64[Tensor, " batch"]
+    radius: Float[Tensor, " batch"]
+
+
+@torch.inference_mode()
+def smoothed(
+    network: nn.Module,
+    images: Images,
+    examples: Examples,
+    sigma: float,
+    *,
+    choosing: int = CHOOSING,
+    counting: int = COUNTING,
+    risk: float = RISK,
+) -> Smoothed:
+    """Return the predictions of a smoothed network and the radii that they are certified for.
+
+    Equal examples get equal noise, whatever they are in a batch with; noise is not clipped.
+
+    Args:
+        network: in evaluation mode.
+        images: in [0, 1].
+        examples: their positions in the data set.
+        sigma: deviation of the noise, on [0, 1].
+        choosing: draws that choose a class.
+        counting: draws that count its votes, others than these.
+        risk: that an image's certificate does not hold.
+    """
+    votes = _votes(network, images, examples, sigma, range(choosing))
+    chosen = votes.argmax(1)
+    counts = _votes(network, images, examples, sigma, range(choosing, choosing + counting))
+    own = counts.gather(1, chosen[:, None])[:, 0].cpu().numpy()
+    return _certified(chosen, own, counting, sigma, risk)
+
+
+def _certified(
+    chosen: Tensor, votes: np.ndarray, counting: int, sigma: float, risk: float
+) -> Smoothed:
+    share = least_share(votes, counting, risk)
+    radius = np.where(share > 0.5, sigma * norm.ppf(np.maximum(share, 0.5)), 0.0)
+    certain = torch.from_numpy(share > 0.5).to(chosen.device)
+    return Smoothed(
+        torch.where(certain, chosen, ABSTAINS), torch.from_numpy(radius).to(chosen.device)
+    )
+
+
+def least_share(votes: np.ndarray, of: int, risk: float) -> np.ndarray:
+    """Return lower bounds of probabilities, each wrong with a probability of at most `risk`.
+
+    One-sided; Clopper & Pearson, 1934, Biometrika 26(4).
+    """
+    bound = beta.ppf(risk, votes, of - votes + 1)
+    found: np.ndarray = np.where(votes == 0, 0.0, bound)
+    return found
+
+
+def _votes(
+    network: nn.Module, images: Images, examples: Examples, sigma: float, draws: range
+) -> Int64[Tensor, "batch classes"]:
+    """Return how often each class wins, over draws of noise."""
+    counts: Tensor | None = None
+    for number in draws:
+        noise = KeyedDraws(f"smoothing/{number}", examples).normal(*images.shape[1:])
+        (logits,) = in_chunks(lambda part: (network(part),), images + sigma * noise)
+        won = torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+        counts = won if counts is None else counts + won
+    assert counts is not None, "no draws"
+    return counts
