@@ -9,6 +9,7 @@ from torch import Tensor
 
 ARRAYS = (Tensor, np.ndarray)
 CONTAINERS = (tuple, list, dict)
+PLAIN = {int, float, bool, type(None)}
 FEW = 8  # longest list whose items' kinds are compared
 ALWAYS = object()  # what is of this kind is checked in every call
 
@@ -72,12 +73,15 @@ def _returning(result, function):
 
 def kind(value):
     """Return what annotations ask of a value: types, and shapes of tensors."""
+    own = type(value)
+    if own in PLAIN:
+        return own
     if isinstance(value, ARRAYS):
-        return type(value), value.dtype, value.shape
+        return own, value.dtype, value.shape
     if isinstance(value, CONTAINERS):
-        items = value.items() if isinstance(value, dict) else value
         if len(value) > FEW:
             return ALWAYS
-        kinds = (type(value), *map(kind, items))
+        named = isinstance(value, dict)
+        kinds = (own, *value, *map(kind, value.values())) if named else (own, *map(kind, value))
         return ALWAYS if ALWAYS in kinds else kinds
-    return (value,) if isinstance(value, (str, type)) else type(value)
+    return (value,) if isinstance(value, (str, type)) else own

@@ -249,7 +249,8 @@ def test_the_jacobian_is_that_of_the_pure_function(split):
 
 def test_many_classes_have_their_jacobian_estimated(split):
     torch.manual_seed(1)
-    model = build_model(ModelSpec(name="resnet8"), 21, ((0.5,) * 3, (0.25,) * 3)).eval()
+    spec = ModelSpec(name="resnet8", options={"width": 4})
+    model = build_model(spec, 21, ((0.5,) * 3, (0.25,) * 3)).eval()
     rows = piece("jacobian").measure(model, limited(split, 8), 21)
     (row,) = (row for row in rows if row.metric == "jacobian_frobenius")
     exact = jacobian_norms(model, to_images(limited(split, 8).images)).frobenius.mean().item()
