@@ -129,6 +129,7 @@ def test_the_table(store, selbench, match):
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.soak
 def test_the_same_store_gives_the_same_bytes(store, selbench):
     for words in (["--format", "json"], ["--format", "md", "--claim", "A1,A2,C1"]):
         first = selbench("claims", *words).out

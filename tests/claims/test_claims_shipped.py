@@ -74,6 +74,7 @@ def metrics(few_probes):
     return found
 
 
+@pytest.mark.soak
 def test_metrics_exist(metrics):
     for claim in CLAIMS.values():
         for each in readings(claim):

@@ -103,6 +103,7 @@ def test_a_baseline_says_what_is_left_of_it(words, hint, selbench, tiny_study, m
     assert ended.err.endswith(f"selbench: interrupted; {hint}\n")
 
 
+@pytest.mark.soak
 def test_interrupted_training_goes_on_at_the_next_epoch_to_the_same_weights(
     selbench, tiny_study, fresh_home, monkeypatch
 ):

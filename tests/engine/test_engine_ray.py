@@ -284,6 +284,7 @@ def test_a_cluster_without_gpus_says_so(cluster):
         engine.__enter__()
 
 
+@pytest.mark.soak
 def test_limited_images_are_those_of_the_whole_set(cluster, dataset, stores):
     pieces = [Condition("clean", "clean")]
     assert both([subject(0)], pieces, dataset, stores, Request(limit=20)) == 1

@@ -175,7 +175,7 @@ def store(stored):
 
 @pytest.mark.parametrize("name", ["attacks", "corruptions"])
 @pytest.mark.parametrize("suffix", module.SUFFIXES)
-@pytest.mark.sample("suffix")
+@pytest.mark.sample
 def test_figures_are_drawn_in_every_format(store, name, suffix, tmp_path):
     path = tmp_path / f"figure{suffix}"
     draw(name, store, None, path)

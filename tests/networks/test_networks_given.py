@@ -98,8 +98,10 @@ def exported(network):
     return torch.export.export(network.eval(), images, dynamic_shapes=({0: batch},)).module()
 
 
-@pytest.mark.parametrize("what", MAKERS)
-@pytest.mark.sample
+@pytest.mark.parametrize(
+    "what",
+    [*sorted(MAKERS.keys() - {"a program"}), pytest.param("a program", marks=pytest.mark.soak)],
+)
 def test_two_normalisations_are_two_networks(what, digits, monkeypatch):
     monkeypatch.setattr("selbench.networks.loading.probe", lambda *given: torch.zeros(2, 3))
     make = MAKERS[what]
@@ -187,7 +189,6 @@ LATER = ("a frozen script", "its module", "parallel", "compiled")  # made as the
     "kind", [pytest.param(kind, marks=[pytest.mark.soak] * (kind in LATER)) for kind in KINDS]
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.sample
 def test_every_kind_of_network_has_the_same_numbers(kind, digits, monkeypatch):
     images, labels = digits.test.images / 255, digits.test.labels
     expected = (Small().eval()(images).argmax(1) == labels).double().mean().item()

@@ -106,6 +106,7 @@ def test_there_are_sixty():
     assert len(NAMES) == 60
 
 
+@pytest.mark.soak
 def test_nothing_but_chance_is_found_of_an_architecture():
     check("torchvision", "shufflenet_v2_x0_5")
 

@@ -447,7 +447,7 @@ def test_a_network_of_any_origin_is_checked_by_the_options_of_run(selbench, tiny
         (["--name", "a"], "--name describes a network that you bring; name it with --model"),
         (
             ["--model", "nets.py:one", "--name", "a", "--name", "b"],
-            "there are 1 networks and 2 --name; give one for each",
+            "there are 2 --name for 1 network; give one for each",
         ),
         (["--model", "nets.py:one", "--name", " "], "--name is empty"),
         (["--model", "nets.py:one", "--subject", "alpha=0"], "--subject names an alpha of the"),

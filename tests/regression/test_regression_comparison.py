@@ -193,7 +193,7 @@ def test_too_few_variances_stay_as_they_are(variances):
 
 
 @pytest.mark.parametrize(("then", "now", "least"), [(1, 3, 0.6), (3, 3, 0.75)])
-@pytest.mark.sample
+@pytest.mark.soak
 def test_the_drop_that_a_verdict_states_is_found_about_as_often_as_it_says(then, now, least):
     """Networks differ by their seed; the stated drop is the median of checks of equal ones."""
     generator = np.random.default_rng(0)

@@ -50,6 +50,7 @@ def test_outliers_among_seeds_fail_in_at_most_5_percent(networks, off):
 
 @pytest.mark.parametrize("runs", [15, pytest.param(40, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(("networks", "spread"), [((3, 3), 0.006), ((5, 5), 0.01)])
+@pytest.mark.sample
 def test_a_drop_of_three_points_is_found_in_90_percent(networks, spread, runs):
     world = World(spread, networks, drop=0.03, conditions=10)
     assert failures(world, runs) >= 0.9

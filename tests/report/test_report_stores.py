@@ -166,6 +166,7 @@ def test_test_images_that_are_not_there_are_told(ran, few_figures, selbench, tmp
     assert "Attack pgd-linf" in text
 
 
+@pytest.mark.soak
 def test_other_test_images_are_refused(ran, few_figures, selbench, tmp_path):
     shutil.copytree(ran, tmp_path / "moved")
     manifest = unsigned(tmp_path / "moved/little/manifest.json")

@@ -60,6 +60,7 @@ def test_subjects_have_the_accuracy_and_spread_they_are_drawn_with():
     # Without spread between seeds, with as much as examples bring, with much more.
     [(1, 200, 0.0), (3, 200, 0.0), (3, 200, 0.01), (3, 1000, 0.03), (20, 200, 0.0)],
 )
+@pytest.mark.sample
 def test_interval_covers_the_accuracy_of_all_networks_on_all_examples(
     accuracy, seeds, examples, spread, fewer
 ):
@@ -78,6 +79,7 @@ def test_interval_covers_the_accuracy_of_all_networks_on_all_examples(
     ("accuracy", "seeds", "examples", "spread"),
     [(0.5, 1, 200, 0), (0.5, 3, 200, 0.01), (0.9, 3, 1000, 0.01), (0.9, 20, 200, 0.005)],
 )
+@pytest.mark.sample
 def test_interval_covers_the_difference_of_subjects(
     accuracy, seeds, examples, spread, pair_seeds, fewer
 ):

@@ -55,6 +55,7 @@ def test_an_index_of_some_of_the_activations_is_marked_and_said_once(digits, tmp
     assert "1 of 2 activations, not gelu" in FORMATS["csv"]([board])
 
 
+@pytest.mark.soak
 def test_layers_name_what_evaluate_looks_at(digits):
     rows = package.evaluate(
         network(nn.Sigmoid()), digits, "dimensionality", limit=20, corruptions=["fog"], layers="^0$"
