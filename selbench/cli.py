@@ -17,7 +17,7 @@ import typer
 
 from selbench import __version__
 from selbench._kit.deadline import OutOfTimeError
-from selbench._kit.errors import SelbenchError, in_short
+from selbench._kit.errors import SelbenchError, in_short, naming_options
 from selbench._kit.memory import keep_memory
 from selbench._kit.printable import printable
 from selbench._kit.registry import load_plugins
@@ -213,7 +213,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # selbench refuses it itself
     if COMPLETION in os.environ or {*sys.argv[1:2]} & COMPLETING:
         app(prog_name=NAME)  # ends the program
-    with _streams(), _terminable():
+    with _streams(), _terminable(), naming_options():
         code = _ended()
     sys.exit(code)
 

@@ -58,15 +58,30 @@ VALUE = r"""(?P<value>'[^']*'|"[^"]*"|[A-Z]{2,}\b|[\d.,]*\d|[\w.]+[:/][\w:./-]*)
 OPTION = re.compile(rf"(?P<command>`[^`]*`)|(?<![\w-])--(?P<name>[a-z][a-z-]*)(?:[ =]{VALUE})?")
 
 
+_spoken = {"options": False}  # of the whole process: threads of a command speak as it does
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Have errors speak of options, as commands have them, whatever is called meanwhile."""
+    before, _spoken["options"] = _spoken["options"], True
+    try:
+        yield
+    finally:
+        _spoken["options"] = before
+
+
 @contextmanager
 def naming_arguments() -> Iterator[None]:
-    """Have errors speak of arguments, as functions have them, where commands have options.
+    """Have errors speak of arguments, as functions have them, unless a command is at work.
 
     Commands that an error advises stay as they are typed.
     """
     try:
         yield
     except SelbenchError as problem:
+        if _spoken["options"]:
+            raise
         problem.args = (OPTION.sub(_argument, str(problem)), *problem.args[1:])
         raise
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import selbench as package
 from selbench._kit.console import showing
-from selbench._kit.errors import SelbenchError, naming_arguments
+from selbench._kit.errors import SelbenchError, naming_arguments, naming_options
 from selbench.analyses.frames import Framed
 from selbench.commands.run import run
 from selbench.datasets import load_dataset
@@ -128,6 +128,8 @@ def test_analyses_of_networks_return_frames_and_readable_lines(network):
             assert "tensor(" not in repr(each)
             assert len(repr(each)) < 300
     with pytest.raises(SelbenchError, match=r"the modules to look at with layers=REGEX"):
+        package.dimensionality(network, images, layers="none")
+    with naming_options(), pytest.raises(SelbenchError, match=r"to look at with --layers REGEX"):
         package.dimensionality(network, images, layers="none")
 
 
