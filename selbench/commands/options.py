@@ -70,8 +70,8 @@ Models = Annotated[
         "--model",
         metavar="SPEC",
         help="Evaluate this network instead of training: selbench:NAME, torchvision:NAME, "
-        "timm:NAME, robustbench:NAME, or file.py:FUNCTION and package.module:FUNCTION, which run "
-        "your code; may be repeated.",
+        "timm:NAME, robustbench:NAME, hf:ORG/NAME, or file.py:FUNCTION and "
+        "package.module:FUNCTION, which run your code; may be repeated.",
     ),
 ]
 Weights = Annotated[

@@ -65,6 +65,7 @@ PANELS: dict[str, dict[str, str]] = {
     "Results": {
         "store": "",
         "format": "",
+        "log": "",
         "retry_failed": "",
         "dry_run": "",
         "output": "",

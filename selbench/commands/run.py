@@ -58,6 +58,16 @@ if TYPE_CHECKING:
     from selbench._engine.dry_run import DryRun as Plan
     from selbench.session import RunResult
 
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="LOGGER:PLACE",
+        help="Give the leaderboard to a logger too, such as mlflow:sqlite:///runs.db; may be "
+        "repeated.",
+    ),
+]
+
 
 @grouped
 def run(
@@ -105,6 +115,7 @@ def run(
     gpus_per_task: GpusPerTask = None,
     dry_run: DryRun = False,
     format: Format = "table",
+    log: Log = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -144,8 +155,12 @@ def run(
 
     from selbench._engine import also_on, opened  # torch: what is mistyped was refused before
     from selbench.store import check_place
+    from selbench.tables.loggers import check_logger
+    from selbench.tables.loggers import log as log_board
 
     chosen_format(format)
+    for spec in log or []:
+        check_logger(spec)
     if not dry_run:
         check_place(store)
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
@@ -166,6 +181,8 @@ def run(
         show_stopped(seen, stop)
     if board is not None:
         show([board], format)
+        for spec in log or []:
+            log_board(board, spec)
     _tell(ran, store / session.study.name, words, quiet)
 
 

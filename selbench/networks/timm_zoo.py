@@ -28,7 +28,7 @@ def timm(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None)
         network = built(make, brought, classes)
     note = "pretrained" if brought.pretrained else "" if brought.weights else "random"
     config = library.data.resolve_model_data_config(network, use_test_size=brought.pretrained)
-    return Resolved(network, _inputs(config), note, name)
+    return Resolved(network, inputs_of(config), note, name)
 
 
 def declared(name: str, brought: NetworkSpec) -> Inputs:
@@ -42,9 +42,9 @@ def declared(name: str, brought: NetworkSpec) -> Inputs:
         raise SelbenchError(
             f"{brought.spec} declares that images are squeezed to a square ({config['crop_mode']}),"
             " which is not done here; scale and cut them: --resize "
-            f"{_inputs(config).resize} --crop {_inputs(config).crop}"
+            f"{inputs_of(config).resize} --crop {inputs_of(config).crop}"
         )
-    return _inputs(config)
+    return inputs_of(config)
 
 
 def _named(name: str) -> Any:
@@ -80,7 +80,7 @@ def _pretrained(library: Any, name: str, spec: str) -> Any:
         ) from problem
 
 
-def _inputs(config: dict[str, Any]) -> Inputs:
+def inputs_of(config: dict[str, Any]) -> Inputs:
     """Return the preprocessing of timm's evaluation: scale up, and cut a share from the centre."""
     side = int(config["input_size"][-1])
     interpolation = config["interpolation"]

@@ -24,7 +24,7 @@ from selbench.study import load_study
 # networks, and of what is printed.
 OF_STUDIES = {"study", "alpha", "seed", "trained", "checkpoint"}
 OF_SEVERAL = {"budget", "margin", "threshold"}
-PRINTED = {"format", "dry_run", "quiet"}
+PRINTED = {"format", "log", "dry_run", "quiet"}
 PLURALS = {"suite": "suites", "corruption": "corruptions", "attack": "attacks"}
 
 

@@ -1,0 +1,96 @@
+"""Loggers: where a leaderboard goes besides the terminal; one function under one decorator."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import pandas as pd
+
+from selbench._kit.errors import SelbenchError, in_short
+from selbench._kit.registry import Registry
+from selbench.tables.table import FACTS, Leaderboard
+
+EXPERIMENT = "selbench"  # where MLflow keeps runs, unless MLFLOW_EXPERIMENT_NAME says otherwise
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One row of a leaderboard.
+
+    Attributes:
+        name: of the network, after its study.
+        facts: study, subject, alpha, networks, images; those that are known.
+        numbers: metrics by their names, accuracies in [0, 1]; those that were measured, and the
+            half widths of their intervals, with `_interval`.
+    """
+
+    name: str
+    facts: Mapping[str, str]
+    numbers: Mapping[str, float]
+
+
+# Takes rows to a place, such as a folder or a URL; "" for where the logger puts them by itself.
+Logger = Callable[[list[Logged], str], None]
+LOGGERS = Registry[Logger]("logger")
+
+
+def log(board: Leaderboard, spec: str) -> None:
+    """Give a leaderboard to a logger.
+
+    Args:
+        board: whose rows are given.
+        spec: the logger's name, and after a colon the place: "mlflow", "mlflow:sqlite:///runs.db".
+
+    Raises:
+        SelbenchError: for an unknown logger, and one that refuses.
+    """
+    name, _, place = spec.partition(":")
+    LOGGERS[name](rows_of(board), place)
+
+
+def check_logger(spec: str) -> None:
+    """Raise `SelbenchError` where there is no such logger, before anything is computed."""
+    LOGGERS[spec.partition(":")[0]]
+
+
+def rows_of(board: Leaderboard) -> list[Logged]:
+    """Return what loggers are given of a leaderboard."""
+    numbers = [name for name in board.table if pd.api.types.is_float_dtype(board.table[name])]
+    measured = [name for name in numbers if name not in FACTS and not str(name).endswith("_n")]
+    return [
+        Logged(
+            f"{row['study']}: {row['subject']}",
+            {name: str(row[name]) for name in FACTS if not pd.isna(row[name])},
+            {str(name): float(row[name]) for name in measured if not pd.isna(row[name])},
+        )
+        for _, row in board.table.iterrows()
+    ]
+
+
+@LOGGERS
+def mlflow(rows: list[Logged], place: str) -> None:
+    """MLflow: a run for each row; the place is a tracking URI (the extra `mlflow`)."""
+    library = _mlflow()
+    try:
+        if place:
+            library.set_tracking_uri(place)
+        library.set_experiment(EXPERIMENT)
+        for row in rows:
+            with library.start_run(run_name=row.name):
+                library.log_params(dict(row.facts))
+                library.log_metrics(dict(row.numbers))
+    except Exception as problem:
+        raise SelbenchError(
+            f"MLflow does not take the results ({in_short(problem)}); look at the place after "
+            "mlflow:, results are in the store all the same"
+        ) from problem
+
+
+def _mlflow() -> Any:
+    try:
+        return import_module("mlflow")
+    except ImportError as problem:
+        raise SelbenchError(
+            f"mlflow cannot be imported ({in_short(problem)}); pip install 'selbench[mlflow]'"
+        ) from problem
