@@ -1,4 +1,4 @@
-"""Image classifiers of the Hugging Face Hub, loaded by timm's or transformers' own loaders."""
+"""Image classifiers of the Hugging Face Hub, built by timm or loaded by transformers."""
 
 import json
 from importlib import import_module
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from selbench._kit.errors import SelbenchError, in_short
 from selbench.datasets import Dataset
+from selbench.models import load_weights
 from selbench.networks.described import NetworkSpec
 from selbench.networks.inputs import INTERPOLATIONS, Inputs
 from selbench.networks.timm_zoo import inputs_of
@@ -27,7 +28,8 @@ def hf(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -
     config = _config(name, brought.spec)
     try:
         with careful_loading():
-            return _of_timm(name) if "architecture" in config else _of_transformers(name)
+            known = "architecture" in config
+            return _of_timm(name, config) if known else _of_transformers(name)
     except SelbenchError:
         raise
     except Exception as problem:  # of the network, the disk, or the file's contents
@@ -53,11 +55,15 @@ def _unavailable(spec: str, problem: Exception) -> SelbenchError:
     )
 
 
-def _of_timm(name: str) -> Resolved:
-    timm = _library("timm")
-    network = timm.create_model(f"hf-hub:{name}", pretrained=True)
-    config = timm.data.resolve_model_data_config(network, use_test_size=True)
-    return Resolved(network, inputs_of(config), "", name)
+def _of_timm(name: str, config: dict[str, Any]) -> Resolved:
+    """Build the network by timm; its own download asks for an older huggingface_hub."""
+    timm, hub = _library("timm"), _library("huggingface_hub")
+    arguments = {"num_classes": config["num_classes"], **config.get("model_args", {})}
+    network = timm.create_model(config["architecture"], **arguments)
+    load_weights(network, Path(hub.hf_hub_download(name, "model.safetensors")))
+    declared = config.get("pretrained_cfg", {})
+    found = timm.data.resolve_data_config(pretrained_cfg=declared, use_test_size=True)
+    return Resolved(network, inputs_of(found), "", name)
 
 
 class _Logits(nn.Module):

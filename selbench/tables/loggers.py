@@ -56,15 +56,16 @@ def check_logger(spec: str) -> None:
 
 def rows_of(board: Leaderboard) -> list[Logged]:
     """Return what loggers are given of a leaderboard."""
-    numbers = [name for name in board.table if pd.api.types.is_float_dtype(board.table[name])]
-    measured = [name for name in numbers if name not in FACTS and not str(name).endswith("_n")]
+    table = board.table
+    numbers = [str(n) for n in table if pd.api.types.is_float_dtype(table[n]) and n not in FACTS]
+    measured = [name for name in numbers if not name.endswith("_n")]
     return [
         Logged(
             f"{row['study']}: {row['subject']}",
             {name: str(row[name]) for name in FACTS if not pd.isna(row[name])},
-            {str(name): float(row[name]) for name in measured if not pd.isna(row[name])},
+            {name: float(row[name]) for name in measured if not pd.isna(row[name])},
         )
-        for _, row in board.table.iterrows()
+        for row in table.to_dict("records")
     ]
 
 

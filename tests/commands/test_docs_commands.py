@@ -95,6 +95,7 @@ def test_every_page_with_commands_is_tried():
     assert pages == {*SLOW}
 
 
+@pytest.mark.soak
 def test_pages_made_of_the_code_are_up_to_date():
     made = runpy.run_path(str(DOCS / "_site" / "generate.py"))["PAGES"]
     for name, text in made.items():

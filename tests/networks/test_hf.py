@@ -39,9 +39,10 @@ def digits(tiny_study):
 
 def test_a_network_of_timm_is_loaded_with_its_weights_and_preprocessing(cache, digits, tmp_path):
     import timm
+    from timm.models._hub import save_for_hf
 
-    network = timm.create_model("test_resnet", num_classes=3).eval()
-    timm.models.save_for_hf(network, tmp_path / "files")
+    network = timm.create_model("lcnet_035", num_classes=3).eval()
+    save_for_hf(network, tmp_path / "files")
     cache("org/tiny", tmp_path / "files")
     found = hf("org/tiny", NetworkSpec(spec="hf:org/tiny"), digits, 3)
     images = torch.rand(2, 3, 96, 96)
