@@ -1,5 +1,6 @@
 """Networks of the Hugging Face Hub, from a local cache that the tests write; no network."""
 
+import json
 import shutil
 
 import pytest
@@ -39,15 +40,19 @@ def digits(tiny_study):
 
 def test_a_network_of_timm_is_loaded_with_its_weights_and_preprocessing(cache, digits, tmp_path):
     import timm
-    from timm.models._hub import save_for_hf
+    from safetensors.torch import save_file
 
     network = timm.create_model("lcnet_035", num_classes=3).eval()
-    save_for_hf(network, tmp_path / "files")
+    (tmp_path / "files").mkdir()
+    save_file(network.state_dict(), tmp_path / "files" / "model.safetensors")
+    mean = {"mean": [0.1, 0.2, 0.3], "input_size": [3, 96, 96]}
+    facts = {"architecture": "lcnet_035", "num_classes": 3, "pretrained_cfg": mean}
+    (tmp_path / "files" / "config.json").write_text(json.dumps(facts))
     cache("org/tiny", tmp_path / "files")
     found = hf("org/tiny", NetworkSpec(spec="hf:org/tiny"), digits, 3)
     images = torch.rand(2, 3, 96, 96)
     assert torch.equal(found.network.eval()(images), network(images))
-    assert found.inputs.mean == tuple(network.pretrained_cfg["mean"])
+    assert found.inputs.mean == (0.1, 0.2, 0.3)
     rows = package.evaluate("hf:org/tiny", digits, "clean", limit=6)
     assert set(rows["subject"]) == {"hf:org/tiny"}
 
