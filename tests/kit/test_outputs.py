@@ -1,6 +1,7 @@
 """Outputs take the place of files of their own kind alone, and are refused before any work."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,12 @@ def test_a_folder_is_no_file(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
+@pytest.fixture
+def study_alone(tiny_study):
+    """Write a study, which is looked at first, without its images."""
+    shutil.rmtree(tiny_study.parent / "images")
+
+
 MINE = "years of work"
 COMMANDS = {
     "baseline": ("baseline", "tiny.toml", "--output"),
@@ -149,6 +156,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.usefixtures("study_alone")
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize("place", ["mine.png", "folder.png", "mine.png/below.png"])
 def test_every_option_that_writes_a_file_is_looked_at_before_any_work(
@@ -168,6 +176,7 @@ def test_every_option_that_writes_a_file_is_looked_at_before_any_work(
         assert "--force" not in refused(*words, place, "--force")
 
 
+@pytest.mark.usefixtures("study_alone")
 @pytest.mark.parametrize(
     "words",
     [
