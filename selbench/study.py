@@ -131,6 +131,7 @@ class Recipe(Frozen):
 
     Attributes:
         method: what is made of images before they are learnt from (`selbench.training.methods`).
+        ball: radius in L-inf, in 255ths, that method = "ibp" trains certificates for; None for 8.
         index_batch: over how many images of a batch the class means of the index are taken; None
             for all. The index of few images is mostly noise.
         layers: which ReLUs the regulariser sees: "first 3" or "last 3" of them in calling order, or
@@ -156,9 +157,10 @@ class Recipe(Frozen):
     warmup_epochs: float = Field(default=0, ge=0)
     augment: tuple[Literal["flip", "crop"], ...] = ()
     # Left out of dumps where they say nothing, so that networks keep the key they were trained by.
-    method: Literal["standard", "augmix", "pgd"] = Field(
+    method: Literal["standard", "augmix", "pgd", "ibp"] = Field(
         default="standard", exclude_if=lambda method: method == "standard"
     )
+    ball: float | None = Field(default=None, gt=0, exclude_if=lambda size: size is None)
     index_batch: int | None = Field(default=None, ge=2, exclude_if=lambda size: size is None)
     layers: str | None = Field(default=None, min_length=1, exclude_if=lambda text: text is None)
     epsilon: float | None = Field(default=None, gt=0, exclude_if=lambda share: share is None)
@@ -174,6 +176,8 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
+        if self.ball is not None and self.method != "ibp":
+            raise ValueError(f'ball belongs to method = "ibp", not "{self.method}"')
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov = true needs momentum above 0")
         if self.warmup_epochs >= self.epochs:

@@ -19,6 +19,7 @@ from selbench.datasets import Split
 from selbench.selectivity import RecordedUnits, index_of
 from selbench.study import Recipe
 from selbench.training.augment import augment
+from selbench.training.certifying import Certifying
 from selbench.training.methods import Views, inconsistency, views
 from selbench.training.regulariser import Regulariser, relu_calls
 from selbench.training.schedule import learning_rate
@@ -128,6 +129,9 @@ def train(
     half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(device))
     calls, lent = _look_ahead(model, train_split.images[: min(2, recipe.batch_size)])
     regulariser = Regulariser(recipe, alpha, calls)
+    certifying = None
+    if recipe.method == "ibp":
+        certifying = Certifying(model, to_images(train_split.images[:2]), recipe)
     for number in range(first_epoch, recipe.epochs + 1):
         model.train()
         order = torch.randperm(len(train_split), generator=seeded(f"order/{number}", seed))
@@ -143,7 +147,7 @@ def train(
                 part = train_split.take(order[batch * recipe.batch_size :][: recipe.batch_size])
                 pixels = augment(part.images, recipe.augment, generator)
                 shown = views(recipe.method, model, pixels, part.labels, generator, half)
-                told = (shown, part.labels, regulariser, epoch, half)
+                told = (shown, part.labels, regulariser, epoch, half, certifying)
                 if recipe.gradients and batch == batches - 1:
                     norms = _norms(copy.deepcopy(model), *told)
                 totals += _step(model, optimizer, *told)
@@ -183,12 +187,17 @@ def _step(
     regulariser: Regulariser,
     epoch: float,
     half: bool,
+    certifying: Certifying | None = None,
 ) -> Tensor:
     """Take one step; return the batch's cross-entropy and selectivity (0 where not recorded)."""
-    cross_entropy, selectivity, logits = _losses(model, shown, labels, regulariser, half)
+    with nullcontext() if certifying is None else certifying.watched():
+        cross_entropy, selectivity, logits = _losses(model, shown, labels, regulariser, half)
     pull = regulariser.strength(epoch) * selectivity
+    loss = cross_entropy - pull + inconsistency(logits, len(labels))
+    if certifying is not None:
+        loss = loss + certifying.excess(cross_entropy, shown, labels, epoch)
     optimizer.zero_grad()
-    (cross_entropy - pull + inconsistency(logits, len(labels))).backward()
+    loss.backward()
     if clip := regulariser.recipe.clip_norm:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
@@ -223,6 +232,7 @@ def _norms(
     regulariser: Regulariser,
     epoch: float,
     half: bool,
+    certifying: Certifying | None = None,
 ) -> tuple[float, float | None]:
     """Return the norms of the gradients of cross-entropy and of the regulariser on a batch.
 

@@ -32,6 +32,7 @@ from selbench.datasets import Dataset, Split, split_validation
 from selbench.models import build_model, read_state
 from selbench.store import check_curves
 from selbench.study import Recipe, Study
+from selbench.training.certifying import GROWN
 from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, train
 
 WEIGHTS, MANIFEST, CHECKPOINT = "weights.safetensors", "manifest.json", "checkpoint.pt"
@@ -82,7 +83,7 @@ def train_or_find(
     trains the network, it is waited for; or, with `wait` false, `BusyError` is raised.
 
     Weights are those of the epoch with the best validation accuracy, the latest one where several
-    are equal (the papers do not say which).
+    are equal (the papers do not say which); of method "ibp", of those after the ball has grown.
     """
     training = training_key(study, dataset)
     folder = _folder(training, alpha, seed)
@@ -170,10 +171,10 @@ class _Session:
         )
         return session
 
-    @property
-    def best_accuracy(self) -> float:
-        """Validation accuracy of the epoch whose weights are kept; 0 before the first."""
-        return max((epoch.accuracy for epoch in self.epochs), default=0.0)
+    def best_accuracy(self, after: float) -> float:
+        """Return the validation accuracy of the best epoch after so many; 0 before the first."""
+        counted = (epoch.accuracy for epoch in self.epochs if epoch.number > after)
+        return max(counted, default=0.0)
 
     @property
     def diverged(self) -> bool:
@@ -239,6 +240,7 @@ def _train(
     """Train to the end, keeping a checkpoint after every epoch."""
     rest, validation = train_and_validation(study, dataset, seed)
     began = time.perf_counter() - session.seconds
+    after = GROWN * study.recipe.epochs if study.recipe.method == "ibp" else 0
     for epoch in train(
         session.model,
         session.optimizer,
@@ -250,7 +252,7 @@ def _train(
         first_epoch=len(session.epochs) + 1,
     ):
         finite = math.isfinite(epoch.cross_entropy)
-        if epoch.accuracy >= session.best_accuracy and (finite or not session.best):
+        if epoch.accuracy >= session.best_accuracy(after) and (finite or not session.best):
             contiguous = torch.contiguous_format  # safetensors takes no other
             session.best = {
                 name: tensor.cpu().clone(memory_format=contiguous)
