@@ -118,9 +118,9 @@ def _module(where: str, spec: str) -> ModuleType:
 
 
 def _unresolved(spec: str, where: str) -> SelbenchError:
-    kinds = [*ZOOS, "path/to/file.py", "package.module"]
+    kinds = [*sorted(ZOOS), "path/to/file.py", "package.module"]
     problem = unknown("kind of model", where, kinds)
-    return SelbenchError(f"{problem}, as in {kinds[0]}:NAME (no module has that name either)")
+    return SelbenchError(f"{problem}, as in torchvision:NAME (no module has that name either)")
 
 
 def _import_file(path: Path) -> ModuleType:

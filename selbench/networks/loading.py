@@ -156,7 +156,7 @@ def _resolved(
     if ":" not in brought.spec or not name:
         raise SelbenchError(
             f"--model {brought.spec!r} names no network; say KIND:NAME, where KIND is "
-            f"{', '.join(ZOOS)}, the path of a .py file, or a Python module"
+            f"{', '.join(sorted(ZOOS))}, the path of a .py file, or a Python module"
         )
     if kind in ZOOS:
         if brought.pretrained and brought.weights:

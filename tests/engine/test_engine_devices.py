@@ -86,5 +86,5 @@ def test_ray_takes_no_list_of_devices(refused):
 
 def test_a_plan_counts_every_device():
     with opened("local", None, None, 3) as engine:
-        assert engine.at_once(True, torch.device("cuda:0")) == (3, 3)
-    assert Local().at_once(True, torch.device("cuda:0")) == (1, 1)
+        assert engine.parallelism(True, torch.device("cuda:0")) == (3, 3)
+    assert Local().parallelism(True, torch.device("cuda:0")) == (1, 1)

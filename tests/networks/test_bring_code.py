@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_imported_is_told(code, message, taken, networks):
 
 SPECS = {
     "torchvison:resnet18": r"unknown kind of model 'torchvison'; did you mean 'torchvision'\?",
-    "hub:resnet18": r"unknown kind of model 'hub'; known are .*selbench.*robustbench.*package.mod",
+    "hub:resnet18": r"unknown kind of model 'hub'; known are .*robustbench.*selbench.*package.mod",
     "resnet18": r"--model 'resnet18' names no network; say KIND:NAME, where KIND is ",
     "torchvision:": r"--model 'torchvision:' names no network",
     "gone.py:net": r"there is no file gone.py to take gone.py:net from",
@@ -182,7 +182,7 @@ def test_a_spec_that_cannot_be_resolved_names_the_nearest(spec, refused, match):
 
 
 def test_every_kind_of_spec_is_documented():
-    assert set(ZOOS) == {"selbench", "robustbench", "timm", "torchvision"}
+    assert set(ZOOS) == {"hf", "robustbench", "selbench", "timm", "torchvision"}
     text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     assert all(f"`{kind}:" in text for kind in ZOOS)
 

@@ -283,7 +283,10 @@ class Gelu(nn.Module):
 
 @pytest.mark.parametrize("suite", ["selectivity", "dimensionality", "gradients", "elasticity"])
 def test_a_network_without_relus_says_how_to_name_layers(split, suite):
-    message = "^the network calls no ReLU or other .*; name the modules to look at with --layers"
+    message = (
+        "^the network calls no ReLU or other .*; name the modules to look at with "
+        "(--layers |layers=)REGEX"  # of a command, and of Python
+    )
     with pytest.raises(SelbenchError, match=message):
         piece(suite).measure(Gelu(), split, 4)
 
