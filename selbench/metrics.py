@@ -24,7 +24,7 @@ AVERAGES = {
     "half": "the level at which half of the images have fallen",
     "derived": "computed of other columns",
 }
-READ = ("suite", "metric", "condition", "group")  # the columns that `Rows` asks
+READ = ("suite", "metric", "condition", "group")  # the columns that `RowFilter` asks
 Average = Literal["mean", "pooled", "last", "half", "derived"]
 
 

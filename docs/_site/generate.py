@@ -17,7 +17,7 @@ from selbench.suites import METRICS
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MADE = "<!-- made by docs/_site/generate.py; change the code, then run it -->\n"
-BETTER = {1: "higher", -1: "lower", 0: "neither"}
+BETTER = {1: "higher is better", -1: "lower is better", 0: ""}
 Parameter = TyperArgument  # or an option, which has the same attributes
 
 
@@ -69,7 +69,7 @@ def _named(option: Parameter) -> str:
 
 def metrics() -> str:
     """Return the page of metrics."""
-    names = ("name", "in tables", "meaning", "unit", "better", "averaged", "source")
+    names = ("metric", "meaning", "source")
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n"
     suites = dict.fromkeys(each.suite for each in METRICS.values())
     parts = [
@@ -86,13 +86,12 @@ def metrics() -> str:
 
 
 def _metric(each: Metric) -> str:
+    average = AVERAGES[each.average]
+    average = f"averaged {average}" if average.startswith("over") else average
+    facts = [each.unit.name, BETTER[each.better], average]
     cells = (
-        f"`{each.name}`",
-        each.label,
-        each.meaning,
-        each.unit.name,
-        BETTER[each.better],
-        AVERAGES[each.average],
+        f"`{each.name}`" + (f"; in tables: {each.label}" if each.label != each.name else ""),
+        f"{each.meaning}. *{'; '.join(filter(None, facts))}*",
         each.source,
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
