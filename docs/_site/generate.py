@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 from typer.core import TyperArgument
 
+import selbench.tables.curves  # noqa: F401 (metrics of training)
 from selbench.cli import app
 from selbench.commands.panels import paragraphs
 from selbench.metrics import AVERAGES, Metric

@@ -63,6 +63,6 @@ def test_layers_name_what_evaluate_looks_at(digits):
     clean = rows[(rows["suite"] == "dimensionality") & rows["layer"].notna()]
     assert set(clean["layer_name"]) == {"0"}
     assert set(clean["source"]) == {"original; layers ^0$"}
-    message = r"^--layers '\*': is no regular expression"
+    message = r"^layers='\*': is no regular expression"
     with pytest.raises(SelbenchError, match=message):
         package.evaluate(network(nn.ReLU()), digits, "dimensionality", layers="*")
