@@ -49,7 +49,7 @@ def environment(tmp_path):
 
 
 def selbench(*words):
-    return [sys.executable, "-c", "from selbench.cli import main; main()", *words]
+    return [sys.executable, "-m", "selbench", *words]
 
 
 def peak(command, environment, folder):

@@ -25,7 +25,7 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from selbench.cli import main as command
+from selbench.commands.cli import main as command
 from selbench.store import StudyStore
 from selbench.store.records import digest_of
 

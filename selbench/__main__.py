@@ -1,5 +1,5 @@
 """`python -m selbench` is the command `selbench`."""
 
-from selbench.cli import main
+from selbench.commands.cli import main
 
 main()

@@ -388,7 +388,7 @@ class Ended:
 @pytest.fixture
 def selbench(monkeypatch, capsys):
     """Return a function that runs the command line in this process."""
-    from selbench.cli import main
+    from selbench.commands.cli import main
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["selbench", *map(str, words)])

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperArgument
 
 import selbench.tables.curves  # noqa: F401 (metrics of training)
-from selbench.cli import app
+from selbench.commands.cli import app
 from selbench.commands.panels import paragraphs
 from selbench.metrics import AVERAGES, Metric
 from selbench.suites import METRICS

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from selbench._kit.device import check_device
 
-COMMAND = (sys.executable, "-c", "from selbench.cli import main; main()")
+COMMAND = (sys.executable, "-m", "selbench")
 
 
 @contextmanager

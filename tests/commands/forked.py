@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["torch._dynamo", "selbench.session", "selbench.tables"])
-COMMAND = "from selbench.cli import main; main()"
+COMMAND = "from selbench.commands.cli import main; main()"
 NUMBERS = count()
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from selbench import cli
+from selbench.commands import cli
 from selbench.commands.listing import KINDS
 from selbench.commands.panels import PANELS, paragraphs
 from selbench.commands.run import run
@@ -109,7 +109,7 @@ def test_a_study_without_a_column_is_left_out_with_a_note(selbench, tiny_study, 
 
 MISTYPED = """
 import sys
-from selbench.cli import main
+from selbench.commands.cli import main
 
 def ended(*words):
     sys.argv = ["selbench", *words]

@@ -22,7 +22,8 @@ CONDITIONS = [
 KILLED = """
 import os, signal
 from corruptions import CORRUPTIONS
-from selbench import cli, store
+from selbench import store
+from selbench.commands import cli
 from selbench.suites import corrupted
 corrupted.CORRUPTIONS = {name: CORRUPTIONS[name] for name in ("gaussian_noise", "brightness")}
 corrupted.SEVERITIES = (1, 5)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from selbench import cli
+from selbench.commands import cli
 
-MAIN = [sys.executable, "-c", "from selbench.cli import main; main()"]
+MAIN = [sys.executable, "-m", "selbench"]
 VERSION = [*MAIN, "--version"]
 LEFT, OWN = 141, 70
 
@@ -61,7 +61,9 @@ def test_what_the_standard_error_cannot_take_is_dropped():
 
 def test_what_an_encoding_lacks_is_escaped():
     code = "import sys; sys.stdout.write('\u00b1'); sys.stdout.flush()"
-    patched = f"from selbench import cli; cli.app = lambda **options: exec({code!r}); cli.main()"
+    patched = (
+        f"from selbench.commands import cli; cli.app = lambda **options: exec({code!r}); cli.main()"
+    )
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     after = ended([sys.executable, "-c", patched], env=environment)
     assert (after.returncode, after.stdout, after.stderr) == (0, "\\xb1", "")

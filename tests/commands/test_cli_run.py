@@ -9,7 +9,7 @@ from PIL import Image
 
 import selbench as package
 from corruptions import CORRUPTIONS
-from selbench.cli import app
+from selbench.commands.cli import app
 from selbench.datasets import DATASETS
 from selbench.figures import FIGURES
 from selbench.models import MODELS

@@ -113,7 +113,7 @@ def both(subjects, pieces, dataset, stores, request=ANYTHING):
 
 def run_apart(*words):
     """Run the command in a process of its own, which connects to the cluster itself."""
-    command = [sys.executable, "-c", "from selbench.cli import main; main()", *words]
+    command = [sys.executable, "-m", "selbench", *words]
     ended = subprocess.run(command, capture_output=True, check=False, text=True)
     assert ended.returncode == 0, ended.stderr
 

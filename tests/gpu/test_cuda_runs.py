@@ -100,7 +100,7 @@ def test_no_operator_of_a_training_step_waits():
 
 def run(study, store, *words, count=1):
     """Run the command in processes of its own, at the same time; return what the store holds."""
-    code = "from selbench.cli import main; main()"
+    code = "from selbench.commands.cli import main; main()"
     command = [sys.executable, "-c", code, "run", str(study), *RUN, f"--store={store}", *words]
     every = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(count)]
     for each in every:

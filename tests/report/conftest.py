@@ -12,7 +12,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def _selbench(*words):
-    from selbench.cli import main
+    from selbench.commands.cli import main
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["selbench", *map(str, words)])

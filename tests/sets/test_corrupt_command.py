@@ -195,7 +195,7 @@ def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monke
 
 KILLED = """
 import os, signal, sys
-from selbench import cli
+from selbench.commands import cli
 from selbench.sets import cell_files, source
 source.VALUES["cpu"] = 2 * 3 * 32 * 32
 genuine, calls = cell_files.Arrays.place, []

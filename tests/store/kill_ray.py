@@ -32,7 +32,7 @@ LOOK = 0.02  # seconds between two looks at the processes
 
 def command(words, home, log):
     """Be the command `selbench`."""
-    from selbench.cli import main
+    from selbench.commands.cli import main
 
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)

@@ -25,8 +25,8 @@ import torch
 import torch._dynamo  # an optimiser would import it in every fork
 
 import selbench.session  # noqa: F401  and `main` this
-from selbench.cli import main
 from selbench.commands.cached import verify_home
+from selbench.commands.cli import main
 from selbench.commands.verification import studies_at, verify
 from selbench.store import StudyStore
 
