@@ -34,7 +34,7 @@ class NotFiniteError(SelbenchError):
 
 
 class UnboundedError(SelbenchError):
-    """A network has something that no bounds are known of."""
+    """A network has an operation without known bounds."""
 
 
 class NegativeActivityError(SelbenchError):

@@ -1,4 +1,4 @@
-"""What perturbations cannot do: bounds of a network's values, and certificates made of them."""
+"""Bounds of a network's outputs under perturbations, and certificates derived from them."""
 
 from selbench._kit.errors import UnboundedError
 from selbench.bounds.certified import bounded_margins, certify

@@ -1,7 +1,7 @@
-"""Certificates: images that no perturbation of a ball makes a network misclassify.
+"""Certificates: images that no perturbation within a ball makes a network misclassify.
 
-A certificate is about the network in exact numbers, its bounds are in float64, and images are
-certified by a margin of `TOLERANCE`, so that a network in float32 keeps to it.
+A certificate holds for the network in exact arithmetic. Bounds are computed in float64, and a
+certified margin exceeds `TOLERANCE`, so that the certificate holds for a network in float32 too.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,22 +24,22 @@ from selbench.bounds.linear import (
 )
 
 Method = Literal["interval", "linear"]
-TOLERANCE = 1e-4  # of logits, relative to the largest of the clean image: rounding in float32
+TOLERANCE = 1e-4  # relative to the largest logit of the clean image; covers rounding in float32
 
-# Units are looked at again where what lacks to a certificate is less than so many times the margin
-# of the image itself: else it would take minutes, and be in vain.
+# Linear bounds are tried where the margin lacks less than `HOPELESS` times the margin of the image
+# itself. Elsewhere they would take minutes and still fail.
 HOPELESS = 2
 
 Margins = Float[Tensor, "batch classes"]  # the label's logit minus each; infinite for the label
 
 
 def margin_bounds(bounded: Bounded, labels: Labels, relaxed: bool) -> Margins:
-    """Return how much the label's logit exceeds each other one at least, all over the box.
+    """Return lower bounds of the label's logit minus each other logit, over the whole box.
 
     Args:
-        bounded: the values of a network on boxes of images.
-        labels: of the images.
-        relaxed: whether ReLUs are bounded by lines; else intervals alone are used.
+        bounded: the bounds of a network on boxes of images.
+        labels: the images' labels.
+        relaxed: bound ReLUs by lines; otherwise by intervals alone.
     """
     classes = bounded.traced.shapes[bounded.traced.output].numel()
     others = torch.arange(classes, device=labels.device).expand(len(labels), classes)
@@ -52,12 +52,12 @@ def margin_bounds(bounded: Bounded, labels: Labels, relaxed: bool) -> Margins:
 
 
 def _lowest(bounded: Bounded, rows: Tensor, relaxed: bool) -> Tensor:
-    """Return the best lower bounds of several slopes of lines, a part of the images at a time."""
+    """Return the best lower bounds over several slopes of the lines, for a few images at a time."""
     few = max(1, rows_at_once(bounded.traced) // rows.shape[1])
     slopes, parts = SLOPES if relaxed else SLOPES[:1], []
     for places in torch.arange(len(rows), device=rows.device).split(few):
-        own, part = bounded.take(places), rows[places]
-        bounds = [own.lowest(part, slope=each, relaxed=relaxed) for each in slopes]
+        bounded_part, part = bounded.take(places), rows[places]
+        bounds = [bounded_part.lowest(part, slope=each, relaxed=relaxed) for each in slopes]
         parts.append(torch.stack(bounds).amax(0))
     return torch.cat(parts)
 
@@ -69,11 +69,11 @@ def bounded_margins(
     """Bound the margins of a network on boxes of images.
 
     Args:
-        network: as `traced` returns it.
-        images: boxes, as `ball` returns them.
-        labels: of the images.
-        method: "interval", or "linear", which takes longer and is never looser.
-        most: as of `linearly_bounded`.
+        network: the result of `traced`.
+        images: boxes, from `ball`.
+        labels: the images' labels.
+        method: "interval" or "linear"; "linear" takes longer and is never looser.
+        most: see `linearly_bounded`.
     """
     bounded = interval_bounded(network, images)
     margins = margin_bounds(bounded, labels, relaxed=False)
@@ -92,12 +92,12 @@ def bounded_margins(
 def _improved(
     margins: Margins, bounded: Callable[[Tensor], Bounded], labels: Labels, where: Tensor
 ) -> Margins:
-    """Return the better of bounds and those by lines, of some images."""
+    """Return the margins, improved by linear bounds for the images in `where`."""
     (left,) = where.nonzero(as_tuple=True)
     if not len(left):
         return margins
-    own = margin_bounds(bounded(left), labels[left], relaxed=True)
-    return margins.index_copy(0, left, margins[left].maximum(own))
+    improved = margin_bounds(bounded(left), labels[left], relaxed=True)
+    return margins.index_copy(0, left, margins[left].maximum(improved))
 
 
 @torch.no_grad()
@@ -109,23 +109,23 @@ def certify(
     method: Method = "linear",
     most: int = MOST,
 ) -> list[Margins]:
-    """Bound margins in L-inf balls of rising size: an image is certified where all are positive.
+    """Bound margins in L-inf balls of rising size; an image is certified where all are positive.
 
-    An image that lost its certificate is not looked at again: its margins stay.
+    Once an image has lost its certificate, its margins are not computed again.
 
     Args:
-        network: in evaluation mode, or as `traced` returns it.
+        network: in evaluation mode, or the result of `traced`.
         images: in [0, 1].
-        labels: of the images.
-        epsilons: rising; as attacks count, with `SLACK` for rounding.
-        method: as of `bounded_margins`.
-        most: as of `linearly_bounded`.
+        labels: the images' labels.
+        epsilons: in rising order; each ball has the attacks' `SLACK` for rounding.
+        method: see `bounded_margins`.
+        most: see `linearly_bounded`.
 
     Returns:
-        for each epsilon bounds of margins, less `TOLERANCE` of the largest logit.
+        lower bounds of the margins for each epsilon, minus `TOLERANCE` times the largest logit.
 
     Raises:
-        UnboundedError: for a network that no bounds are known of.
+        UnboundedError: if the network has an operation without known bounds.
     """
     found = network if isinstance(network, Traced) else traced(network, images)
     logits: Logits = found.values(images)[found.output]
@@ -137,7 +137,7 @@ def certify(
         (left,) = (margins.amin(1) > 0).nonzero(as_tuple=True)
         if len(left):
             boxes = ball(images[left], epsilon, SLACK)
-            own = bounded_margins(found, boxes, labels[left], method, most)
-            margins = margins.index_copy(0, left, own - least[left])
+            found_margins = bounded_margins(found, boxes, labels[left], method, most)
+            margins = margins.index_copy(0, left, found_margins - least[left])
         results.append(margins)
     return results

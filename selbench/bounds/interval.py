@@ -1,4 +1,4 @@
-"""Interval bounds: what each value of a network lies between, for images in a box.
+"""Interval bounds: a lower and an upper bound of each value of a network, for images in a box.
 
 Gowal et al., 2018, arXiv:1810.12715.
 """
@@ -33,7 +33,7 @@ Values = Float[Tensor, "batch ..."]
 
 @dataclass(frozen=True)
 class Box:
-    """The values between two bounds, given as their middle and how far they reach from it."""
+    """The values between two bounds, stored as centre and radius."""
 
     centre: Values
     radius: Values
@@ -54,17 +54,17 @@ class Box:
         return self.centre + self.radius
 
     def take(self, places: Tensor) -> "Box":
-        """Return the boxes of some images."""
+        """Return the boxes of the images at `places`."""
         return Box(self.centre[places], self.radius[places])
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A network as maps between values, in the numbers to compute with.
+    """A network as a series of maps between values, with its weights in the chosen dtype.
 
     Attributes:
-        maps: of every value but the images, by place, in order.
-        shapes: of the values, without the batch dimension.
+        maps: the map of each value except the images, by place, in order.
+        shapes: shapes of the values, without the batch dimension.
     """
 
     maps: Mapping[int, Map]
@@ -77,11 +77,11 @@ class Traced:
 
     @property
     def relus(self) -> list[int]:
-        """The places of what ReLUs make, in order."""
+        """The places of the ReLUs' outputs, in order."""
         return [place for place, each in self.maps.items() if isinstance(each, ReLU)]
 
     def values(self, images: Images) -> dict[int, Values]:
-        """Compute every value of images, in float64."""
+        """Compute all values of a batch of images, in float64."""
         found: dict[int, Values] = {IMAGES: images.double()}
         for place, each in self.maps.items():
             given = [found[where] for where in each.inputs]
@@ -92,10 +92,7 @@ class Traced:
         return found
 
     def boxes(self, images: Box) -> Iterator[tuple[int, Box]]:
-        """Yield the interval bounds of every value, in order.
-
-        What is sent back takes the place of a value's bounds.
-        """
+        """Yield the interval bounds of every value, in order."""
         found: dict[int, Box] = {IMAGES: images}
         last = {where: place for place, each in self.maps.items() for where in each.inputs}
         for place, each in self.maps.items():
@@ -107,7 +104,7 @@ class Traced:
 
 
 def through(each: Map, boxes: list[Box]) -> Box:
-    """Return the interval bounds of what a map makes of boxes."""
+    """Return the interval bounds of a map's output, for inputs in `boxes`."""
     if isinstance(each, Affine):
         centre = _shifted(each.linear(*(box.centre for box in boxes)), each.constant)
         return Box(centre, each.size(*(box.radius for box in boxes)))
@@ -124,15 +121,15 @@ def bound(
     dtype: torch.dtype = torch.float64,
     instead: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> Traced:
-    """Return the maps of recorded operations, with the weights as they are now.
+    """Return recorded operations as maps, with the network's current weights.
 
     Args:
         recorded: the operations.
-        dtype: of the numbers to compute with.
-        instead: tensors to take instead of some of the network's, by the ids of these.
+        dtype: dtype of all constants.
+        instead: tensors that replace tensors of the network, by the `id` of the replaced ones.
 
     Raises:
-        UnboundedError: for an operation that no bounds are known of.
+        UnboundedError: if an operation has no known bounds.
     """
     constants = {place: _as(dtype, each) for place, each in recorded.constants().items()}
     shapes = {p: each.shape[1:] for p, each in recorded.operations.items() if each.follows}
@@ -164,36 +161,36 @@ def _as(dtype: torch.dtype, value: Tensor) -> Tensor:
 
 
 def traced(network: nn.Module, images: Images) -> Traced:
-    """Return a network in evaluation mode as maps whose values can be bounded, in float64.
+    """Return a network as maps whose values can be bounded, in float64.
 
     Args:
-        network: it.
-        images: some of those that it will see, in [0, 1]; on them and on their negatives the maps
-            must give its logits.
+        network: in evaluation mode.
+        images: typical inputs, in [0, 1]. The maps must give the network's logits on them and on
+            their negatives.
 
     Raises:
-        NotFiniteError: for logits that are not finite.
-        UnboundedError: for a network that no bounds are known of: one with operations beside
+        NotFiniteError: if logits are not finite.
+        UnboundedError: if the network has an operation without known bounds (known are
             convolutions, linear layers, batch norms, ReLUs and other functions that never fall,
-            sums and pooling, or one that does something else on other images.
+            sums and pooling), or computes something different on other images.
     """
     found = bound(record(network, torch.cat([images, images])[:2]))
-    tried = torch.cat([1 - images[:TRIED], images[:TRIED]])  # others than were recorded come first
+    tried = torch.cat([1 - images[:TRIED], images[:TRIED]])  # first some not recorded
     with torch.no_grad():
-        own, made = network(tried).double(), found.values(tried)[found.output]
-    if not own.isfinite().all():
+        expected, made = network(tried).double(), found.values(tried)[found.output]
+    if not expected.isfinite().all():
         raise NotFiniteError("the network returns NaN or infinity; has its training diverged?")
-    if not (own - made).abs().max() <= AGREEMENT * own.abs().max():
+    if not (expected - made).abs().max() <= AGREEMENT * expected.abs().max():
         raise UnboundedError(
-            "bounds cannot follow this network: what it does to images is not always the same"
+            "bounds cannot follow this network: its operations differ from call to call"
         )
     return found
 
 
 def ball(images: Images, epsilon: float, slack: float = 0) -> Box:
-    """Return the images of [0, 1] that differ from given ones by at most epsilon in any value.
+    """Return the box of images in [0, 1] that differ from `images` by at most epsilon per value.
 
-    With `slack` the ball is that much larger on all sides, as what attacks return may be.
+    `slack` widens the box on all sides, even beyond [0, 1], since attacks may return such images.
     """
     exact = images.double()
     low = (exact - epsilon).clamp(min=0) - slack

@@ -1,7 +1,7 @@
 """Linear bounds: a value lies between two linear functions of the image, found backwards.
 
-A ReLU whose input may have either sign lies between two straight lines; from the logits back,
-each is replaced by the one that keeps the bound true. Zhang et al., 2018, arXiv:1811.00866
+A ReLU whose input may have either sign lies between two straight lines. Going back from the logits,
+each ReLU is replaced by the line that keeps the bound valid. Zhang et al., 2018, arXiv:1811.00866
 (CROWN); one slope for both lines is Weng et al., 2018, arXiv:1804.09699 (Fast-Lin).
 """
 
@@ -16,22 +16,22 @@ from selbench.bounds.interval import Box, Traced, through
 from selbench.bounds.maps import Affine, ReLU
 from selbench.bounds.program import IMAGES
 
-ROWS = 2**21  # values of the widest layer that rows have together, at most
-# Units of a layer and image that are looked at again. Where more may have either sign, intervals
-# bound that image from there on: what comes after is lost anyhow, and would take longest.
+ROWS = 2**21  # most values of the widest layer in rows that are followed back together
+# The most units of a layer that get linear bounds, per image. If the sign of more units is open,
+# the image keeps its interval bounds from there on: linear ones would take longest and still fail.
 MOST = 64
 
 Rows = Float[Tensor, "images rows ..."]
-Slope = Callable[[Tensor, Tensor], Tensor]  # of the lower line, where low < 0 < high
+Slope = Callable[[Tensor, Tensor], Tensor]  # slope of the lower line, from low < 0 < high
 
 
 def parallel(low: Tensor, high: Tensor) -> Tensor:
-    """The slope of the upper line."""
+    """Return the slope of the upper line."""
     return high / (high - low)
 
 
 def nearest(low: Tensor, high: Tensor) -> Tensor:
-    """The slope, 0 or 1, that leaves the smaller area between the lines."""
+    """Return the slope, 0 or 1, that leaves the smaller area between the lines."""
     return (high > -low).to(low.dtype)
 
 
@@ -40,14 +40,14 @@ SLOPES: tuple[Slope, ...] = (nearest, parallel)
 
 @dataclass(frozen=True)
 class Bounded:
-    """The values of a network on boxes of images.
+    """Bounds of a network's values on boxes of images.
 
     Attributes:
         traced: the network.
-        images: boxes of images.
-        before: bounds of what each ReLU takes, by the place of what it makes.
-        after: bounds of what other maps make that are not affine, by place.
-        lines: that each ReLU lies between, by its place and the slope of the lower one.
+        images: the boxes of images.
+        before: bounds of each ReLU's input, by the place of its output.
+        after: bounds of the outputs of other maps that are not affine, by place.
+        lines: the lines around each ReLU, by its place and the slope of the lower line.
     """
 
     traced: Traced
@@ -57,7 +57,7 @@ class Bounded:
     lines: dict[tuple[int, Slope], "_Lines"] = field(default_factory=dict)
 
     def take(self, places: Int64[Tensor, " images"]) -> "Bounded":
-        """Return the bounds of some images."""
+        """Return the bounds of the images at `places`."""
         before = {place: each.take(places) for place, each in self.before.items()}
         after = {place: each.take(places) for place, each in self.after.items()}
         return Bounded(self.traced, self.images.take(places), before, after)
@@ -69,13 +69,13 @@ class Bounded:
         slope: Slope = nearest,
         relaxed: bool = True,
     ) -> Float[Tensor, "images rows"]:
-        """Return lower bounds of the sums of a value's parts, weighted by `rows`.
+        """Return lower bounds of weighted sums of a value's elements.
 
         Args:
-            rows: the weights, as many of each image.
-            place: of the value; None for the logits.
-            slope: of the lower lines.
-            relaxed: whether ReLUs are lines; else their interval bounds are taken, at once.
+            rows: the weights, equally many rows for each image.
+            place: the value's place; None for the logits.
+            slope: slope of the lower lines.
+            relaxed: replace ReLUs by lines; otherwise stop at them and use their interval bounds.
         """
         where = self.traced.output if place is None else place
         return self._back(rows, where, slope, relaxed)[0]
@@ -83,13 +83,13 @@ class Bounded:
     def both(
         self, rows: Rows, place: int
     ) -> tuple[Float[Tensor, "images rows"], Float[Tensor, "images rows"]]:
-        """Return lower and upper bounds at once, by lines of equal slopes."""
+        """Return lower and upper bounds together, from lines of equal slope."""
         return self._back(rows, place, parallel, True)
 
     def _back(self, rows: Rows, place: int, slope: Slope, relaxed: bool) -> tuple[Tensor, Tensor]:
-        """Follow rows back to the images, or to ReLUs unless they are relaxed.
+        """Follow rows back to the images, or to the ReLUs if not relaxed.
 
-        The upper bound holds where the lines of each ReLU have one slope.
+        The upper bound holds only if both lines of each ReLU have the same slope.
         """
         weights, (images, count) = {place: rows}, rows.shape[:2]
         low, high = rows.new_zeros(2, images, count)
@@ -116,13 +116,13 @@ class Bounded:
         return low, high
 
     def _lines(self, where: int, slope: Slope) -> "_Lines":
-        """Return the lines of a ReLU, which are made once."""
+        """Return the lines around a ReLU, computed once."""
         if (where, slope) not in self.lines:
             self.lines[where, slope] = _Lines.of(self.before[where], slope)
         return self.lines[where, slope]
 
     def _made(self, place: int) -> Box:
-        """Return the bounds of what a map makes that is not affine."""
+        """Return the bounds of the output of a map that is not affine."""
         if place in self.after:
             return self.after[place]
         return through(self.traced.maps[place], [self.before[place]])
@@ -130,7 +130,7 @@ class Bounded:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Lines that ReLUs lie between: below `under` x, and `over` x + `offset`."""
+    """Two lines around each ReLU: at least `under` * x, at most `over` * x + `offset`."""
 
     under: Tensor
     over: Tensor
@@ -141,14 +141,14 @@ class _Lines:
         low, high = box.low, box.high
         undecided = (low < 0) & (high > 0)
         on = (low >= 0).to(low.dtype)
-        # Where a sign is decided, any numbers will do that divide.
+        # Where the sign is decided, -1 and 1 only avoid a division by zero.
         below, above = torch.where(undecided, low, -1), torch.where(undecided, high, 1)
         over = torch.where(undecided, parallel(below, above), on)
         under = over if slope is parallel else torch.where(undecided, slope(below, above), on)
         return cls(under, over, torch.where(undecided, -over * low, 0))
 
     def back(self, outer: Rows) -> tuple[Rows, Tensor, Tensor]:
-        """Return the weights of what ReLUs take, and what is added to lower and upper bounds."""
+        """Return the rows for the ReLUs' inputs, and what to add to the lower and upper bounds."""
         negative = outer.clamp(max=0)
         positive = outer - negative
         least, most = _dot(negative, self.offset), _dot(positive, self.offset)
@@ -159,7 +159,7 @@ class _Lines:
 
 
 def _dot(rows: Rows, values: Tensor) -> Float[Tensor, "images rows"]:
-    """Return the sums of an image's values (or of those of all), weighted by its rows."""
+    """Return the sums of each image's values, weighted by its rows; `values` may be shared."""
     wide = values.expand(len(values), *rows.shape[2:])
     flat = wide.flatten(1)[..., None].expand(len(rows), -1, 1)
     return torch.bmm(rows.flatten(2), flat)[..., 0]
@@ -171,15 +171,15 @@ def interval_bounded(traced: Traced, images: Box) -> Bounded:
 
 
 def linearly_bounded(traced: Traced, images: Box, most: int = MOST) -> Bounded:
-    """Bound the values of a network by intervals, and what ReLUs take by linear functions, too.
+    """Bound the values of a network by intervals, and the inputs of ReLUs also by linear functions.
 
-    Units whose sign intervals leave undecided are looked at, if they are at most `most` of a layer
-    and image.
+    Only units of open sign get linear bounds, and only if a layer has at most `most` of them for an
+    image.
     """
     left = torch.ones(len(images.centre), dtype=torch.bool)
 
     def refined(bounded: Bounded, place: int, box: Box) -> Box:
-        if not bounded.before and not bounded.after:  # nothing above that bends
+        if not bounded.before and not bounded.after:  # only affine maps so far: intervals are exact
             return box
         return _refined(bounded, place, box, most, left)
 
@@ -204,9 +204,9 @@ def _bounded(traced: Traced, images: Box, refine: Callable[[Bounded, int, Box], 
 
 
 def _refined(bounded: Bounded, place: int, box: Box, most: int, left: Tensor) -> Box:
-    """Return bounds of a value, of which linear ones replace intervals that hold 0.
+    """Return bounds of a value in which linear ones replace intervals that contain 0.
 
-    Images are `left` of which no layer had too many.
+    `left` marks the images that had at most `most` open units in every layer so far.
     """
     shape = bounded.traced.shapes[place]
     low, high = box.low.flatten(1), box.high.flatten(1)
@@ -215,16 +215,16 @@ def _refined(bounded: Bounded, place: int, box: Box, most: int, left: Tensor) ->
         left[image] &= len(units) <= most
         if not left[image]:
             continue
-        own = bounded.take(torch.tensor([image]))
+        one_image = bounded.take(torch.tensor([image]))
         for part in units.split(rows_at_once(bounded.traced)):
             rows = low.new_zeros(len(part), shape.numel())
             rows[torch.arange(len(part)), part] = 1
-            (least,), (greatest,) = own.both(rows.view(1, -1, *shape), place)
+            (least,), (greatest,) = one_image.both(rows.view(1, -1, *shape), place)
             low[image, part] = low[image, part].maximum(least)
             high[image, part] = high[image, part].minimum(greatest).maximum(low[image, part])
     return Box.between(low.view(-1, *shape), high.view(-1, *shape))
 
 
 def rows_at_once(traced: Traced) -> int:
-    """Return how many rows may be followed back at once."""
+    """Return how many rows may be followed back together."""
     return max(1, ROWS // max(shape.numel() for shape in traced.shapes.values()))

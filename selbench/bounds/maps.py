@@ -1,6 +1,6 @@
-"""What operations do to bounds: maps that are affine in what depends on the images, and others.
+"""What each operation does to bounds: affine maps of the values that depend on images, and others.
 
-An operation has a rule in `RULES`, by torch's name.
+`RULES` holds a rule for each operation, by torch's name.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,15 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Affine:
-    """A map x -> A x + b, of one or several inputs with a batch dimension each.
+    """A map x -> A x + b of one or several inputs, each with a batch dimension.
 
     Attributes:
-        inputs: places of these.
-        linear: A x.
-        size: |A| r, of r that are nowhere negative.
+        inputs: places of the inputs.
+        linear: computes A x.
+        size: computes |A| r for r >= 0.
         constant: b, with a batch dimension of 1; None for 0.
-        transposed: A^T y, a value for each input, where there is a faster way than autograd's.
+        transposed: computes A^T y, one value for each input, if there is a faster way than
+            autograd.
     """
 
     inputs: tuple[int, ...]
@@ -35,12 +36,12 @@ class Affine:
     transposed: Callable[[Tensor, tuple[torch.Size, ...]], tuple[Tensor, ...]] | None = None
 
     def adjoint(self, outer: Tensor, shapes: tuple[torch.Size, ...]) -> tuple[Tensor, ...]:
-        """Return A^T y for each input, whose shapes are without the batch dimension."""
+        """Return A^T y for each input; `shapes` are the inputs' without the batch dimension."""
         if self.transposed is not None:
             return self.transposed(outer, shapes)
         with torch.enable_grad():
             zeros = [outer.new_zeros(len(outer), *each, requires_grad=True) for each in shapes]
-            # A product and not `grad_outputs`, for which torch imports sympy for seconds.
+            # A product instead of `grad_outputs`, for which torch would import sympy for seconds.
             return torch.autograd.grad((self.linear(*zeros) * outer).sum(), zeros)
 
 
@@ -53,7 +54,7 @@ class ReLU:
 
 @dataclass(frozen=True)
 class Rising:
-    """A map each of whose outputs never falls when an input rises, such as max pooling."""
+    """A map whose outputs never fall when an input rises, such as max pooling."""
 
     inputs: tuple[int]
     apply: Callable[[Tensor], Tensor]
@@ -67,10 +68,10 @@ class Call:
     """An operation with its constants filled in.
 
     Attributes:
-        operation: with `Ref`s where its arguments depend on the images.
-        args: its arguments, constants as tensors in the numbers to compute with.
+        operation: with `Ref`s for arguments that depend on the images.
+        args: its arguments; constants are tensors of the dtype to compute with.
         batch: how many images were recorded.
-        shapes: of what `Ref`s refer to, without the batch dimension.
+        shapes: shapes of the values that `Ref`s refer to, without the batch dimension.
     """
 
     operation: Operation
@@ -81,23 +82,23 @@ class Call:
 
     @property
     def first(self) -> tuple[int]:
-        """The place of the only argument that depends on the images, which is the first one."""
+        """The place of the first argument, the only one that may depend on the images."""
         rest = [each for each in (*self.args[1:], *self.kwargs.values()) if isinstance(each, Ref)]
         if not isinstance(self.args[0], Ref) or rest:
-            raise self.refused("whose operands depend on the images together")
+            raise self.refused("with several operands that depend on the images")
         return (self.args[0].place,)
 
     @property
     def shape(self) -> torch.Size:
-        """Of what is made of an image."""
+        """The shape of the result for one image."""
         return self.operation.shape[1:]
 
     def refused(self, reason: str = "") -> Exception:
-        """Return the error for it."""
+        """Return the error that refuses this operation."""
         return not_bounded(self.operation, reason)
 
     def one(self, constant: Any) -> Tensor:
-        """Return a constant so that it goes with images of any number."""
+        """Return a constant in a shape that suits any number of images."""
         if not isinstance(constant, Tensor):
             return torch.tensor(float(constant), dtype=torch.float64)
         if constant.ndim == len(self.operation.shape) and len(constant) == self.batch > 1:
@@ -112,7 +113,7 @@ Rule = Callable[[Call], Map]
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a rule by the names of the operations that it is for."""
+    """Register a rule under the names of the operations that it covers."""
 
     def enter(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, function))
@@ -129,7 +130,8 @@ def _convolution(call: Call) -> Affine:
     absolute = weight.abs()
 
     def back(outer: Tensor, shapes: tuple[torch.Size, ...]) -> tuple[Tensor, ...]:
-        # Four times as fast in float64 as the transposed convolution. Values of x do not matter.
+        # Four times as fast in float64 as the transposed convolution; the values of x do not
+        # matter.
         x = outer.new_zeros(()).expand(len(outer), *shapes[0])
         made = aten.convolution_backward(outer, x, weight, None, *geometry, [True, False, False])
         return (made[0],)
@@ -151,11 +153,11 @@ def _linear(call: Call) -> Affine:
     if name == "linear":
         matrix, bias = matrix.t(), args[2] if len(args) > 2 else None
     if not isinstance(images, Ref) or isinstance(matrix, Ref) or isinstance(bias, Ref):
-        raise call.refused("whose operands depend on the images together")
+        raise call.refused("with several operands that depend on the images")
     if call.kwargs.get("beta", 1) != 1 or call.kwargs.get("alpha", 1) != 1:
-        raise call.refused("with factors of its own")
+        raise call.refused("with alpha or beta other than 1")
     if len(call.shapes[images.place]) != 1:
-        raise call.refused("of maps")
+        raise call.refused("on inputs with more than one dimension")
     absolute = matrix.abs()
     return Affine(
         (images.place,),
@@ -167,7 +169,7 @@ def _linear(call: Call) -> Affine:
 
 
 def _scaled(call: Call, where: tuple[int], scale: Tensor, constant: Tensor | None) -> Affine:
-    """Return the map that multiplies by numbers of an image's shape, and adds some."""
+    """Return the map x * scale + constant; both broadcast to the shape of one image."""
     absolute, shape = scale.abs(), call.shape
 
     def back(outer: Tensor, shapes: tuple[torch.Size, ...]) -> tuple[Tensor, ...]:
@@ -191,8 +193,8 @@ def _sum(call: Call) -> Affine:
     if isinstance(left, Ref) and isinstance(right, Ref):
         return _sum_of_two(call, (left.place, right.place), signs)
     following, other = (left, right) if isinstance(left, Ref) else (right, left)
-    own, added = signs if isinstance(left, Ref) else signs[::-1]
-    return _scaled(call, (following.place,), call.one(own), added * call.one(other))
+    factor, added = signs if isinstance(left, Ref) else signs[::-1]
+    return _scaled(call, (following.place,), call.one(factor), added * call.one(other))
 
 
 def _sum_of_two(call: Call, where: tuple[int, int], signs: tuple[float, float]) -> Affine:
@@ -251,7 +253,7 @@ def _batch_norm(call: Call) -> Affine:
 
 @rule("mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "slice", "select", "upsample_nearest2d")
 def _nowhere_negative(call: Call) -> Affine:
-    """Return a map whose matrix has no negative entry, so that |A| is A."""
+    """Return a map whose matrix has no negative entry, so that |A| = A."""
     where, args = call.first, call.args[1:]
     _check_batch(call)
     apply, named = call.operation.call, call.kwargs
@@ -264,7 +266,7 @@ def _nowhere_negative(call: Call) -> Affine:
 
 
 def _check_batch(call: Call) -> None:
-    """Refuse what takes images together, or leaves some out."""
+    """Refuse operations that mix images or leave some out."""
     name, args = call.operation.name, call.args
     if name in ("mean", "sum"):
         dims = args[1] if len(args) > 1 else None
@@ -273,12 +275,12 @@ def _check_batch(call: Call) -> None:
             raise call.refused("over all images")
     elif name in ("slice", "select"):
         dim = args[1] if len(args) > 1 else 0
-        whole = name == "slice" and (
+        complete = name == "slice" and (
             (args[2] if len(args) > 2 else None) in (None, 0)
             and (args[3] if len(args) > 3 else 2**63) >= 2**31
             and (args[4] if len(args) > 4 else 1) == 1
         )
-        if dim == 0 and not whole:
+        if dim == 0 and not complete:
             raise call.refused("that leaves out images")
 
 
@@ -287,7 +289,7 @@ def _padded(call: Call) -> Affine:
     where, sizes = call.first, call.args[1]
     value = float(call.args[2]) if len(call.args) > 2 else 0.0
     if len(sizes) > 2 * len(call.shape):
-        raise call.refused("of images")
+        raise call.refused("that adds images")
 
     def linear(x: Tensor) -> Tensor:
         return F.pad(x, sizes)
@@ -360,7 +362,7 @@ def _joined(call: Call) -> Affine:
 def _kept(call: Call) -> Affine:
     where = call.first
     if call.shapes[where[0]] != call.shape or not call.operation.shape[0] == call.batch:
-        raise call.refused("that lays tensors out otherwise")
+        raise call.refused("that changes the shape")
     kind = call.kwargs.get("dtype")
     if kind is not None and not kind.is_floating_point:
         raise call.refused("that rounds")
@@ -395,10 +397,10 @@ def _clamped(call: Call) -> Rising:
 def _max_pool(call: Call) -> Rising:
     apply, args, named = call.operation.call, call.args[1:], call.kwargs
     if call.operation.item not in (0, None):
-        raise call.refused("of places")
-    return Rising(call.first, lambda x: _only(apply(x, *args, **named)))
+        raise call.refused("that returns places")
+    return Rising(call.first, lambda x: _first(apply(x, *args, **named)))
 
 
-def _only(made: Any) -> Tensor:
-    value: Tensor = made if isinstance(made, Tensor) else made[0]
+def _first(result: Any) -> Tensor:
+    value: Tensor = result if isinstance(result, Tensor) else result[0]
     return value

@@ -1,7 +1,7 @@
-"""A network as a list of operations on tensors, recorded while a few images pass it.
+"""A network as a list of operations on tensors, recorded while a few images pass through it.
 
-Whatever Python a network runs is resolved, so that it works for any module; how many images there
-are is not, so that others may follow.
+Recording resolves all Python control flow, so it works for any module. The number of images stays
+open: other batches can follow.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,18 +17,18 @@ from selbench._kit.errors import UnboundedError, in_short
 from selbench._kit.types import Images
 
 IMAGES = 0  # the place of the images among the operations
-# Let go of what a value was computed from, or where it lies, but leave it as it is.
+# Operations that return the same values, without their history or in another memory layout.
 KEEPING = frozenset(
     {"detach", "alias", "clone", "_to_copy", "as_strided_", "contiguous", "lift_fresh"}
 )
 
-# What makes Python numbers of a tensor's, to decide by.
+# Operations that turn a tensor's values into Python numbers, which a network may branch on.
 DECIDING = frozenset({"_local_scalar_dense", "is_nonzero", "item", "nonzero", "equal"})
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A value that an earlier operation made."""
+    """A reference to the output of an earlier operation."""
 
     place: int
 
@@ -38,12 +38,12 @@ class Operation:
     """One operation of a network.
 
     Attributes:
-        name: torch's, such as "convolution"; "images" of what goes in.
-        args, kwargs: what it was called with, where values of other operations are `Ref`s.
-        shape: of what it made of the recorded images.
-        item: which of several results it is; None for the only one.
+        name: torch's, such as "convolution"; "images" for the input.
+        args, kwargs: its arguments, with `Ref`s for outputs of other operations.
+        shape: shape of its output for the recorded images.
+        item: which of several outputs it is; None if there is only one.
         follows: whether it depends on the images.
-        call: the operation itself, without side effects.
+        call: a function that runs the operation without side effects.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Operation:
 
     @property
     def refs(self) -> list[int]:
-        """The places of the values that it takes."""
+        """The places of the values that it uses."""
         return [each.place for each in tree_leaves(self.args) if isinstance(each, Ref)] + [
             each.place for each in tree_leaves(dict(self.kwargs)) if isinstance(each, Ref)
         ]
@@ -64,11 +64,11 @@ class Operation:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The operations that logits are made by, in order: images first, logits last.
+    """The operations that compute the logits, in order: images first, logits last.
 
     Attributes:
-        operations: by place; those that logits do not need are left out.
-        batch: how many images passed while they were recorded.
+        operations: by place, without those that the logits do not need.
+        batch: how many images were recorded.
     """
 
     operations: Mapping[int, Operation]
@@ -80,7 +80,7 @@ class Recorded:
         return max(self.operations)
 
     def constants(self) -> dict[int, Tensor]:
-        """Compute the values that do not depend on the images, from the weights as they are."""
+        """Compute the values that do not depend on the images, with the current weights."""
         found: dict[int, Tensor] = {}
 
         def value(each: Any) -> Any:
@@ -95,10 +95,10 @@ class Recorded:
 
 
 def record(network: nn.Module, images: Images) -> Recorded:
-    """Record what a network in evaluation mode does to `images`, of which a few are enough.
+    """Record what a network in evaluation mode does to `images`; a few are enough.
 
     Raises:
-        UnboundedError: for a network that looks at single values, or changes parts of tensors.
+        UnboundedError: if the network branches on single values or changes parts of tensors.
     """
     recorder = _Recorder()
     images = images.detach().clone()
@@ -123,10 +123,10 @@ def _needed(operations: Sequence[Operation], output: int) -> dict[int, Operation
 
 @dataclass
 class _Known:
-    """A tensor that an operation made; it is kept alive, so that its id stays its own.
+    """A tensor that an operation made, kept alive so that no other tensor gets its id.
 
     Attributes:
-        stale: whether it was changed through another one that shares its memory.
+        stale: whether another tensor that shares its memory was changed.
     """
 
     tensor: Tensor
@@ -136,7 +136,7 @@ class _Known:
 
 @dataclass
 class _Recorder(TorchDispatchMode):
-    """Keeps every operation that runs inside."""
+    """Records every operation that runs inside."""
 
     operations: list[Operation] = field(default_factory=list)
     known: dict[int, _Known] = field(default_factory=dict)
@@ -146,11 +146,11 @@ class _Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here: torch would import its compiler for seconds."""
+        """Return False: nothing is compiled, and importing torch's compiler takes seconds."""
         return False
 
     def ref(self, value: Any) -> Any:
-        """Return the reference to a tensor that an operation made; anything else as it is."""
+        """Return the reference to a tensor that an operation made; anything else unchanged."""
         known = self.known.get(id(value)) if isinstance(value, Tensor) else None
         if known is None:
             return value
@@ -161,14 +161,14 @@ class _Recorder(TorchDispatchMode):
         return Ref(known.place)
 
     def enter(self, tensor: Tensor, operation: Operation) -> None:
-        """Keep an operation and the tensor that it made."""
+        """Record an operation and the tensor that it made."""
         self.operations.append(operation)
         self.known[id(tensor)] = _Known(tensor, len(self.operations) - 1)
 
     def __torch_dispatch__(
         self, op: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation, and keep it."""
+        """Run an operation and record it."""
         kwargs = kwargs or {}
         own_args, own_kwargs = tree_map(self.ref, (args, kwargs))
         name, call = op.overloadpacket.__name__, op
@@ -192,16 +192,16 @@ class _Recorder(TorchDispatchMode):
         return made
 
     def _forget(self, changed: Tensor) -> None:
-        """Let no tensor be used any more that shares the memory of one that was changed."""
+        """Mark all tensors that share the memory of a changed one as stale."""
         memory = changed.untyped_storage()._cdata
         for each in self.known.values():
             each.stale |= each.tensor.untyped_storage()._cdata == memory
 
 
 def not_bounded(operation: Operation, reason: str = "") -> UnboundedError:
-    """Return the error for an operation that no bounds are known of."""
+    """Return the error for an operation without known bounds."""
     why = f" {reason}" if reason else ""
     return UnboundedError(
-        f"no bounds are known of the operation {in_short(operation.name)}{why}; networks of "
+        f"no bounds are known for the operation {in_short(operation.name)}{why}; networks of "
         "convolutions, linear layers, batch norms, ReLUs, sums and pooling have bounds"
     )

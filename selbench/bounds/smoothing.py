@@ -1,7 +1,7 @@
-"""Randomised smoothing: the class that a network gives most often to an image with noise.
+"""Randomised smoothing: the class that a network returns most often for an image with noise.
 
-That classifier is another one than the network: it withstands every L2 perturbation up to a radius
-that the share of its votes gives. Cohen, Rosenfeld & Kolter, 2019, arXiv:1902.02918.
+The smoothed classifier is not the network itself: it withstands every L2 perturbation up to a
+radius that follows from its share of votes. Cohen, Rosenfeld & Kolter, 2019, arXiv:1902.02918.
 """
 
 from dataclasses import dataclass
@@ -16,18 +16,19 @@ from corruptions.draws import KeyedDraws
 from selbench._kit.chunks import in_chunks
 from selbench._kit.types import Examples, Images
 
-ABSTAINS = -1  # instead of a class
-CHOOSING, COUNTING = 100, 1000  # draws of noise of an image: to choose a class, to count its votes
-RISK = 0.001  # that a certificate is wrong, of each image
+ABSTAINS = -1  # returned instead of a class
+CHOOSING, COUNTING = 100, 1000  # noise draws per image: to choose a class, to count its votes
+RISK = 0.001  # probability that an image's certificate is wrong
 
 
 @dataclass(frozen=True)
 class Smoothed:
-    """What smoothing makes of images.
+    """Predictions of a smoothed network, with certified radii.
 
     Attributes:
-        prediction: the class, or `ABSTAINS` where no class is shown to have half of the votes.
-        radius: of the L2 ball, on [0, 1], in which the prediction is the same; 0 where it abstains.
+        prediction: the class, or `ABSTAINS` if no class certainly has more than half of the votes.
+        radius: radius of the L2 ball with the same prediction, for pixels in [0, 1]; 0 if
+            abstaining.
     """
 
     prediction: Int64[Tensor, " batch"]
@@ -45,24 +46,24 @@ def smoothed(
     counting: int = COUNTING,
     risk: float = RISK,
 ) -> Smoothed:
-    """Return the predictions of a smoothed network and the radii that they are certified for.
+    """Return a smoothed network's predictions and their certified radii.
 
-    Equal examples get equal noise, whatever they are in a batch with; noise is not clipped.
+    The same example gets the same noise in every batch. Noisy images are not clipped.
 
     Args:
         network: in evaluation mode.
         images: in [0, 1].
         examples: their positions in the data set.
-        sigma: deviation of the noise, on [0, 1].
-        choosing: draws that choose a class.
-        counting: draws that count its votes, others than these.
-        risk: that an image's certificate does not hold.
+        sigma: standard deviation of the noise, for pixels in [0, 1].
+        choosing: number of draws that choose a class.
+        counting: number of further draws that count its votes.
+        risk: probability that an image's certificate is wrong.
     """
     votes = _votes(network, images, examples, sigma, range(choosing))
     chosen = votes.argmax(1)
     counts = _votes(network, images, examples, sigma, range(choosing, choosing + counting))
-    own = counts.gather(1, chosen[:, None])[:, 0].cpu().numpy()
-    return _certified(chosen, own, counting, sigma, risk)
+    won = counts.gather(1, chosen[:, None])[:, 0].cpu().numpy()
+    return _certified(chosen, won, counting, sigma, risk)
 
 
 def _certified(
@@ -77,9 +78,9 @@ def _certified(
 
 
 def least_share(votes: np.ndarray, of: int, risk: float) -> np.ndarray:
-    """Return lower bounds of probabilities, each wrong with a probability of at most `risk`.
+    """Return one-sided lower bounds of probabilities, each wrong with probability `risk` at most.
 
-    One-sided; Clopper & Pearson, 1934, Biometrika 26(4).
+    Clopper & Pearson, 1934, Biometrika 26(4).
     """
     bound = beta.ppf(risk, votes, of - votes + 1)
     found: np.ndarray = np.where(votes == 0, 0.0, bound)

@@ -1,7 +1,7 @@
-"""Units that are stable: always active, or never, on images or all over balls around them.
+"""Stable units: always or never active, for all images or everywhere in balls around them.
 
-Kumar, Serra & Ramalingam, 2019, arXiv:1905.11428: what is stable can be left out of a network, or
-made linear, and nothing changes.
+Kumar, Serra & Ramalingam, 2019, arXiv:1905.11428: stable units can be removed from a network or
+made linear without changing its outputs.
 """
 
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ from selbench.bounds.linear import interval_bounded
 
 @dataclass(frozen=True)
 class Stability:
-    """Shares of a layer's units, of all its channels and places, that add up to 1.
+    """Shares of a layer's units (all channels and positions); they add up to 1.
 
     Attributes:
-        active: that always pass on what they get.
-        inactive: that never respond.
-        undecided: that do either, or may, as far as bounds know.
+        active: units whose input is always positive.
+        inactive: units that never respond.
+        undecided: all others: active for some images only, or left open by the bounds.
     """
 
     active: float
@@ -31,16 +31,16 @@ class Stability:
 
 
 def over_images(network: Traced, batches: Iterable[Tensor]) -> list[Stability]:
-    """Return the stability of each ReLU's units over all images, in calling order.
+    """Return the stability of each ReLU's units over all images, in call order.
 
     Args:
-        network: as `traced` returns it.
-        batches: the images in parts, each in [0, 1].
+        network: the result of `traced`.
+        batches: batches of images in [0, 1].
     """
     on: list[Tensor] = []
     off: list[Tensor] = []
     for images in batches:
-        positive = [values > 0 for values in _taken(network, images)]
+        positive = [values > 0 for values in _relu_inputs(network, images)]
         every = [each.all(0) for each in positive]
         none = [~each.any(0) for each in positive]
         on = [a & b for a, b in zip(on or every, every, strict=True)]
@@ -49,36 +49,36 @@ def over_images(network: Traced, batches: Iterable[Tensor]) -> list[Stability]:
 
 
 def in_balls(network: Traced, batches: Iterable[Tensor], epsilon: float) -> list[Stability]:
-    """Return the stability of each ReLU's units all over an L-inf ball, in the mean over images.
+    """Return the stability of each ReLU's units in L-inf balls, averaged over images.
 
-    By interval bounds: a share that is undecided is at most so.
+    Interval bounds decide it, so that the undecided share is an upper bound.
 
     Args:
-        network: as `traced` returns it.
-        batches: the images in parts, each in [0, 1].
-        epsilon: of the balls.
+        network: the result of `traced`.
+        batches: batches of images in [0, 1].
+        epsilon: radius of the balls.
     """
     counts: list[tuple[Tensor, Tensor]] = []
     seen = 0
     for images in batches:
         with torch.no_grad():
             boxes = interval_bounded(network, ball(images, epsilon)).before
-        own = [_decided(boxes[place]) for place in network.relus]
-        pairs = zip(counts or own, own, strict=True)
-        counts = [(a + c, b + d) for (a, b), (c, d) in pairs] if counts else own
+        decided = [_decided(boxes[place]) for place in network.relus]
+        pairs = zip(counts or decided, decided, strict=True)
+        counts = [(a + c, b + d) for (a, b), (c, d) in pairs] if counts else decided
         seen += len(images)
     return [_stability(on / seen, off / seen) for on, off in counts]
 
 
-def _taken(network: Traced, images: Images) -> list[Tensor]:
-    """Return what each ReLU takes."""
+def _relu_inputs(network: Traced, images: Images) -> list[Tensor]:
+    """Return the input of each ReLU."""
     with torch.no_grad():
         values = network.values(images)
     return [values[network.maps[place].inputs[0]] for place in network.relus]
 
 
 def _decided(box: Box) -> tuple[Tensor, Tensor]:
-    """Return how many of the images' units are active and inactive all over a box."""
+    """Return for how many images each unit is active and inactive everywhere in its box."""
     return (box.low > 0).double().sum(0), (box.high <= 0).double().sum(0)
 
 
