@@ -1,4 +1,4 @@
-"""Suites: what is done to the images, or computed of a network."""
+"""Suites: corruptions and attacks on the images, and measurements of networks."""
 
 from collections.abc import Sequence
 
@@ -39,15 +39,15 @@ discover(__name__)
 
 
 def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
-    """Return the work of several suites, each piece once.
+    """Return the pieces of work of several suites, each piece once.
 
     Raises:
-        SelbenchError: for an unknown suite, corruption or attack, one that is in none of the
-            suites, and images or sets on disk that do not serve.
+        SelbenchError: for an unknown suite, corruption or attack, one that none of the suites has,
+            and images or sets on disk that cannot be used.
     """
     attacks = _names(SUITES["attacks-strong"](setting), attacking=True)
     pieces = [work for name in names for work in SUITES[name](setting)]
-    for what, chosen, known, whole in (
+    for what, chosen, known, full in (
         ("corruption", setting.corruptions, [*CORRUPTIONS], "corruptions-all"),
         ("attack", setting.attacks, attacks, "attacks-strong"),
     ):
@@ -56,7 +56,7 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
             if name not in known:
                 raise unknown(what, name, known)
             if name not in held:
-                suite = BAR if name in CORRUPTIONS and CORRUPTIONS[name].bar else whole
+                suite = BAR if name in CORRUPTIONS and CORRUPTIONS[name].bar else full
                 raise SelbenchError(
                     f"{name} is not in the suite {', '.join(names)}; add --suite {suite}"
                 )
@@ -69,13 +69,13 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
 
 
 def _in_files(pieces: Sequence[Work], setting: Setting) -> list[Work]:
-    """Return pieces with adversarials that files can hold; attacks that have none are left out."""
+    """Return the pieces with adversarials of 8-bit pixels; leave out attacks without any."""
     made = {work.name: work.in_files() for work in pieces}
     for name in setting.attacks:
         if made.get(name, True) is None:
             raise SelbenchError(
-                f"the levels of {name} are no epsilons, so no image of a file lies between them; "
-                "leave out --pixels, or the attack"
+                f"{name} has no epsilons, so --pixels cannot search its 8-bit images; "
+                "leave out --pixels or the attack"
             )
     if not any(work.is_attack for work in made.values() if work):
         raise SelbenchError("--pixels is for attacks; add --suite attacks, or leave it out")
@@ -87,5 +87,5 @@ def _names(pieces: Sequence[Work], attacking: bool) -> list[str]:
 
 
 def _attacks(work: Work) -> bool:
-    """Say whether it is an attack, or checks for masked gradients with some."""
+    """Return whether it is an attack, or attacks images to find masked gradients."""
     return work.is_attack or work.suite == "attacks"

@@ -1,8 +1,8 @@
-"""The suite that removes units, the most selective first, and asks what a network can do without.
+"""The suite of ablation: accuracy while units are removed, the most selective first.
 
-Morcos et al., 2018, arXiv:1803.06959, is where cumulative ablation and its two ways to remove a
-unit come from. Ours: the order over all layers, the control of as many units of the same layers,
-and accuracy under corruptions and attacks.
+Cumulative ablation and the two ways to remove a unit are those of Morcos et al., 2018,
+arXiv:1803.06959. selbench adds: one order over all layers, a control that removes as many random
+units of the same layers, and accuracy under corruptions and attacks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,7 +50,7 @@ SHARES = (
 ATTACKED_SHARES = (0.0, 0.02, 0.05, 0.1)
 CONTROLS = 3  # random orders
 SEVERITY = 3
-EPSILON, STEPS, RELATIVE_STEP = 0.5 / 255, 10, 0.25  # of PGD: whole networks stand in part
+EPSILON, STEPS, RELATIVE_STEP = 0.5 / 255, 10, 0.25  # intact networks keep some accuracy
 ATTACKED = 500  # images at most
 GROUP = 250  # images under attack at once
 TABLE = "ablation"
@@ -89,13 +89,13 @@ def ablation(setting: Setting) -> list[Work]:
 
 @dataclass(frozen=True)
 class Ablation(Work):
-    """Accuracy with units removed, a cell for each share of them: in an order, and at random.
+    """Accuracy with units removed, one cell for each share: in order of selectivity, and at random.
 
     Attributes:
-        shares: of the living units, rising; they are its levels.
+        shares_removed: shares of the living units, rising; its levels.
         to_mean: whether removed units are clamped to their mean over the clean images, not to 0.
         layers: a regular expression of the names of the modules that are layers, or None.
-        conditions: one of them happens to each image, in turn; none for clean images.
+        conditions: each image gets one of these corruptions; none for clean images.
         attacked: whether each ablated network is attacked.
     """
 
@@ -119,16 +119,16 @@ class Ablation(Work):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its own, and those of the corruptions."""
+        """Its name, and the names of the corruptions."""
         return (self.name, *(condition.name for condition in self.conditions))
 
     @property
     def makes(self) -> Sequence[Condition]:
-        """Those of the conditions whose images do not lie on disk."""
+        """The conditions whose images are not on disk."""
         return [made for condition in self.conditions for made in condition.makes]
 
     def images(self, split: Split, limit: int | None) -> int:
-        """Return how many images it looks at."""
+        """Return the number of images that it uses."""
         return min(ATTACKED, len(split)) if self.attacked else len(split)
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
@@ -139,7 +139,7 @@ class Ablation(Work):
         return before + each * (networks * self.images(split, limit))
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
-        """Leave out networks of which accuracy under attack would mean nothing."""
+        """Leave out networks whose accuracy under attack would be meaningless."""
         serve = networks
         if self.attacked:
             serve = [each for each in networks if spoiling(each.findings, self.name) is None]
@@ -164,8 +164,8 @@ class Ablation(Work):
 
         Args:
             model: the network.
-            split: clean images, of which the index and the means are.
-            images: to be classified.
+            split: the clean images, for the index and the means.
+            images: the images to classify.
         """
         found = class_selectivity(model, split.images, split.labels, layers=self.layers, shuffles=0)
         widths = [len(each.index) for each in found]
@@ -201,9 +201,9 @@ class Ablation(Work):
 
 
 def in_turn(conditions: Sequence[Condition], split: Split, limit: int | None) -> Pixels:
-    """Return what conditions make of the images, one of them of each image; without any, these.
+    """Return the images, each under one of the conditions; unchanged if there are none.
 
-    Which one depends on the image's position in its data set alone.
+    The position of an image in its data set decides its condition.
     """
     if not conditions:
         return split.images
@@ -223,7 +223,7 @@ def _each_removal_once(
     accuracies_of: Callable[[Sequence[Removal]], list[float]],
     removals: Sequence[Sequence[Removal]],
 ) -> list[list[float]]:
-    """Return the accuracy after each removal; equal ones are made once."""
+    """Return the accuracy after each removal; compute equal removals once."""
     named = {_name(each): each for several in removals for each in several}
     found = dict(zip(named, accuracies_of(list(named.values())), strict=True))
     return [[found[_name(each)] for each in several] for several in removals]
@@ -234,7 +234,7 @@ def _name(removed: Removal) -> bytes:
 
 
 def _under_attack(network: nn.Module, images: Images, split: Split) -> float:
-    """Return the accuracy of a network under an attack that knows it as it is now."""
+    """Return the accuracy of an ablated network under an attack on the ablated network."""
     standing = 0
     for part, labels in zip(images.split(GROUP), split.labels.split(GROUP), strict=True):
         found = pgd(
@@ -251,7 +251,7 @@ def _under_attack(network: nn.Module, images: Images, split: Split) -> float:
 
 
 def _measured(accuracies: Sequence[float], removed: Removal, n: int) -> list[Measurement]:
-    """Return the measurements at a share: of the order, and of the random ones."""
+    """Return the measurements at one share, in order of selectivity and at random."""
     own, *others = accuracies
     control = sum(others) / len(others)
     values = {
@@ -264,7 +264,7 @@ def _measured(accuracies: Sequence[float], removed: Removal, n: int) -> list[Mea
 
 
 _AXIS = "share of units removed, %"
-_KINDS = {  # the figure's title, what networks are tested on, and how units are removed
+_KINDS = {  # title of the panel, what is measured, and how units are removed
     "zero": ("clean, set to 0", "accuracy", "units are set to 0"),
     "mean": ("clean, set to their mean", "accuracy", "units are set to their mean"),
     "corrupted": (
@@ -281,13 +281,13 @@ _KINDS = {  # the figure's title, what networks are tested on, and how units are
 for _name_of, (_title, _what, _how) in _KINDS.items():
     for _metric, _suffix, _label, _which in (
         ("ablated_accuracy", "", "ablated", "the most selective first"),
-        ("control_accuracy", "_control", "control", "at random, as many of the same layers"),
+        ("control_accuracy", "_control", "control", "at random, as many in each layer"),
     ):
         METRICS(
             Metric(
                 f"ablated_{_name_of}{_suffix}",
                 f"{_label} {_name_of}",
-                f"{_what} as {_how}, {_which}, averaged over the shares removed",
+                f"{_what} while {_how}, {_which}, averaged over the shares removed",
                 "ablation",
                 RowFilter(("ablation",), _metric, (_name_of,)),
                 source="arXiv:1803.06959" if _name_of in ("zero", "mean") else "ours",
@@ -301,8 +301,8 @@ for _name_of, (_title, _what, _how) in _KINDS.items():
         Metric(
             f"ablation_gap_{_name_of}",
             f"gap {_name_of}",
-            f"the control's {_what} minus that without the most selective units: above 0 where "
-            "these matter more than others",
+            f"{_what} of the control minus that without the most selective units: above 0 where "
+            "these units matter more than others",
             "ablation",
             RowFilter(("ablation",), "ablation_gap", (_name_of,)),
             unit=POINTS,

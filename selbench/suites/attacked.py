@@ -27,26 +27,26 @@ Levels = tuple[float, ...]  # epsilons in 255ths, rising
 Run = Callable[[nn.Module, Images, Labels, Examples], list[Attacked]]
 
 LINF_EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # in 255ths, as all here
-# Who changes levels raises the version: what falls to a level starts from what the one below made.
+# A change of levels needs a new version: each level starts from the adversarials of the one below.
 L2_EPSILONS = (8.0, 16.0, 32.0, 64.0, 128.0)  # to the usual 0.5; 14 is L-inf's 0.25 at 32 pixels
 STEPS, RESTARTS = 40, 1
 PAPER_EPSILON, PAPER_STEP = 16.0, 1e-4
-EXAMINED = 500  # images on which the checks for masked gradients are made
+EXAMINED = 500  # images that the checks for masked gradients attack
 
 
 @SUITES
 def attacks(setting: Setting) -> list[Work]:
     """The papers' FGSM and PGD, a tuned PGD, and checks for masked gradients."""
     pgds = [_pgd("linf", LINF_EPSILONS), _pgd("l2", L2_EPSILONS)]
-    # Where PGD fells half of the images: 40 steps from two points at two budgets, 80 steps from
-    # three at one, and 40 at a huge one. Half of the images leave early.
+    # If PGD fools half of the images: 40 steps from two points at two epsilons, 80 steps from
+    # # three at one, and 40 at a huge one. Half of the images leave early.
     each = Passes(20, (2 * 2 * STEPS + 3 * 80 + STEPS) / 2)
     masking = Analysis("attacks", "masking", _masking, each, EXAMINED, source="attack", version=2)
     return [*class_index(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]
 
 
 def _white_box(attack: Run, levels: int) -> Run:
-    """Leave images alone, unfallen, where a network cannot be differentiated."""
+    """Return the images unattacked where a network has no gradients."""
 
     def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
         if differentiable(n, images[:1], labels[:1]):
@@ -70,7 +70,7 @@ def _fgsm() -> Attack:
 
 
 def _paper_pgd() -> Attack:
-    """Leavitt & Morcos, 2020, arXiv:2010.07693, as recalled: its step decides, not its epsilon."""
+    """Leavitt & Morcos, 2020, arXiv:2010.07693, from memory; step x steps stays below epsilon."""
 
     def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
         epsilon = PAPER_EPSILON / 255
@@ -87,13 +87,13 @@ def _pgd(norm: str, levels: Levels) -> Attack:
 
 
 def pgd_passes(levels: Levels) -> Passes:
-    """Count one run from the image and the restarts, at every level."""
+    """Count one run from the image, and the restarts, at every level."""
     runs = len(levels) * (1 + RESTARTS)
     return Passes(runs + 1, runs * STEPS)
 
 
 def pgd_at(levels: Levels, norm: str, again: Loss = cross_entropy) -> Run:
-    """Return the tuned PGD at these epsilons, in 255ths, whose restarts climb the loss `again`."""
+    """Return the tuned PGD at epsilons in 255ths; its restarts maximise the loss `again`."""
 
     def run(n: nn.Module, images: Images, labels: Labels, examples: Examples) -> list[Attacked]:
         return pgd_grid(
@@ -121,7 +121,7 @@ def _attack(
     passes: Passes,
     at: Callable[[Levels], Run] | None = None,
 ) -> Attack:
-    # Beside the attack's own, a pass back tells whether the network can be differentiated.
+    # One more pass back checks that the network can be differentiated.
     passes = replace(passes, backward=passes.backward + 1)
     return Attack("attacks", name, levels, run, group=norm, each=passes, at=at)
 
@@ -141,7 +141,7 @@ def _fractions(levels: Levels) -> tuple[float, ...]:
 
 
 def in_files(metric: Metric) -> Metric:
-    """Return the metric of an attack whose adversarials a file can hold, of that of the attack."""
+    """Return the metric of an attack for its variant with adversarials of 8-bit pixels."""
     reads = metric.reads
     return replace(
         metric,

@@ -1,4 +1,4 @@
-"""Adversarials that others made, counted as an attack of their own."""
+"""Adversarials from files of the user (--adversarials), counted as one attack."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ TABLE = "given adversarials"
 
 @dataclass(frozen=True)
 class GivenAttack(Attack):
-    """Adversarials from files; `told` is the checksum of these and of the test images."""
+    """Adversarials from files; `told` is the checksum of them and of the test images."""
 
     told: str = ""
 
@@ -35,7 +35,7 @@ class GivenAttack(Attack):
 
 
 def given_pieces(found: GivenAdversarials, told: str) -> Iterator[Attack]:
-    """Yield an attack of each norm, whose every level has all adversarials that lie in the ball."""
+    """Yield an attack for each norm; each level uses all adversarials in its ball."""
     for name, levels in EPSILONS.items():
         norm = NORMS[name]
 
@@ -65,9 +65,10 @@ def reached(
     norm: Norm,
     levels: Levels,
 ) -> list[Attacked]:
-    """Say which examples fall to an adversarial that lies in the ball, for rising levels.
+    """Return which images an adversarial in the ball fools, for rising levels.
 
-    The counts say of which examples one lies in the ball, and one fools the network, wherever.
+    The counts hold which images have an adversarial in the ball, and which have one at any
+    distance that fools the network.
     """
     standing = Standing(network, images, labels, examples)
     sets = [found.of(number, images, examples) for number in range(len(found.sets))]
@@ -102,7 +103,7 @@ for _norm, _words in (("linf", "L-inf"), ("l2", "L2")):
         Metric(
             f"{IN_BALL}_{_norm}",
             f"in {_short} ball",
-            f"images of which a given adversarial lies in the {_words} ball, averaged over budgets",
+            f"share of images with a given adversarial in the {_words} ball, averaged over budgets",
             "attacks",
             RowFilter(("attacks",), IN_BALL, conditions=(f"given-{_norm}",)),
             better=0,
@@ -115,7 +116,7 @@ METRICS(
     Metric(
         FOOL,
         "fool at any distance",
-        "images of which a given adversarial fools the network, wherever it lies",
+        "share of images with a given adversarial that fools the network, at any distance",
         "attacks",
         RowFilter(("attacks",), FOOL, conditions=("given-linf",)),
         better=-1,

@@ -1,4 +1,4 @@
-"""The suite of attacks that would notice what the usual ones do not."""
+"""The suite of strong attacks, which can fool networks that the usual attacks do not."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,14 +34,14 @@ from selbench.suites.pieces import Attack
 from selbench.suites.work import SUITES, Passes, Setting, Work
 
 EPSILONS: dict[str, Levels] = {"linf": LINF_EPSILONS, "l2": L2_EPSILONS}
-# AutoAttack takes long: the small budgets at which undefended networks differ, and the usual one.
+# AutoAttack is slow: small epsilons at which undefended networks differ, and the usual epsilon.
 AUTOATTACK: dict[str, Levels] = {"linf": (0.5, 1.0, 2.0, 8.0), "l2": (16.0, 32.0, 64.0, 128.0)}
-# Counted: the bound (and whether there are gradients), FAB, and what runs at every level.
+# Passes of: the bound (with the check for gradients), FAB, and the attacks of every level.
 MINIMUM, ONCE, EACH = Passes(2, 101), Passes(901, 900), Passes(5013, 1000)
 
 
 def _autoattack_passes(levels: int) -> Passes:
-    """Count the bound and FAB once, Square and both APGDs at so many levels."""
+    """Count the bound and FAB once, Square and both APGDs at every level."""
     return MINIMUM + ONCE + EACH * levels
 
 
@@ -55,12 +55,12 @@ PASSES = {
     **{f"autoattack-{norm}": _autoattack_passes(1) for norm in AUTOATTACK},
 }
 
-VERSIONS = {"ddn-l2": 3, "fmn-linf": 3, "fmn-l2": 1, "deepfool-l2": 2}  # of minimum_norm's pieces
+VERSIONS = {"ddn-l2": 3, "fmn-linf": 3, "fmn-l2": 1, "deepfool-l2": 2}  # of `minimum_norm`
 
 
 @SUITES
 def attacks_strong(setting: Setting) -> list[Work]:
-    """All of `attacks`, and what must be weaker, other ways to errors, and AutoAttack."""
+    """All of `attacks`, weaker ones (noise, transfer), minimum-norm attacks and AutoAttack."""
     linf, l2 = NORMS["linf"], NORMS["l2"]
     return [
         *attacks(setting),
@@ -91,10 +91,10 @@ def _autoattack(norm: str, levels: Levels, full: bool) -> Attack:
 
 
 def _restarted(norm: str, levels: Levels) -> Attack:
-    """Make the PGD of `attacks` whose restarts climb the margin, from the same random points.
+    """Make the PGD of `attacks`, but with restarts that maximise the margin, from the same points.
 
-    Carlini & Wagner, 2017, arXiv:1608.04644. On a ResNet20 for CIFAR-10 it fells no image more than
-    restarts on cross-entropy, on digits a few; so it is a condition of its own.
+    Carlini & Wagner, 2017, arXiv:1608.04644. A separate condition: on a ResNet20 for CIFAR-10
+    it fools no more images than restarts on cross-entropy, on digits a few more.
     """
     at, each = partial(pgd_at, norm=norm, again=margin), pgd_passes(levels) + Passes(backward=1)
     run, name = at(levels), f"pgd-margin-{norm}"
@@ -108,7 +108,7 @@ def _piece(
     transfer: bool = False,
     version: int = 1,
 ) -> Attack:
-    """Make a piece of work of an attack that takes epsilons after all else; `name` has its norm."""
+    """Make work of an attack whose last argument is epsilons; `name` ends with its norm."""
 
     def at(levels: Levels) -> Callable[..., list[Attacked]]:
         epsilons = tuple(level / 255 for level in levels)
@@ -150,7 +150,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
         Metric(
             f"pgd_margin_{_norm}",
             f"PGD margin {_short}",
-            f"accuracy under PGD whose restarts climb the margin ({_words}), averaged over budgets",
+            f"accuracy under PGD with restarts on the margin ({_words}), averaged over budgets",
             "attacks-strong",
             RowFilter(("attacks-strong",), conditions=(f"pgd-margin-{_norm}",)),
             source="arXiv:1608.04644",

@@ -1,8 +1,8 @@
-"""Attack a network on images, many at once, and join what comes of them.
+"""Attack a network on many images at once, and join the outcomes.
 
-What takes minutes or hours goes chunk by chunk, in the order in which limits grow, and each chunk
-is kept once it is finished. Which images make a chunk depends on nothing else, so that a run which
-was killed, or has a larger limit, goes on to the numbers of one that did everything itself.
+Slow attacks run chunk by chunk, and every finished chunk is stored. Chunks follow the order in
+which `limit` adds images, so they are the same for every limit: a run that was killed, or that has
+a larger limit, resumes from the stored chunks and gives the numbers of an uninterrupted run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,20 +24,20 @@ from selbench.store import Cell
 from selbench.store.outcomes import OUTCOME, Columns, outcome
 from selbench.store.parts import Part, Parts, name_of
 
-GROUP = 1000  # images under attack at once: those that have fallen leave, the rest stay together
-# Of attacks whose chunks are kept: what a kill costs, and after how many images they may stop.
+GROUP = 1000  # images under attack at once: fooled ones leave, the rest stay together
+# Images of a stored chunk: a killed run loses at most the work on so many.
 CHUNK = {"cpu": 64, "cuda": 512}
-SAVED = "saved "  # before the names of adversarials in a part
+SAVED = "saved "  # prefix of the names of adversarials in a part
 
-PASSES = ("passes_forward", "passes_gradient")  # of an image, for all budgets together
+PASSES = ("passes_forward", "passes_gradient")  # of one image, summed over all epsilons
 
-Attacking = Callable[..., list[Attacked]]  # (networks, images, labels, examples), by budget
-Step = Callable[[int], None]  # called with the number of images that a chunk had
+Attacking = Callable[..., list[Attacked]]  # (networks, images, labels, examples)
+Step = Callable[[int], None]  # called with the number of images of a chunk
 Order = Int64[Tensor, " chosen"]
 
 
 class Counting(nn.Module):
-    """A network that counts the images that pass it: forward alone, and forward for a gradient."""
+    """A network that counts its images: passed forward only, and passed forward for a gradient."""
 
     def __init__(self, network: nn.Module, counts: dict[str, int]) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Counting(nn.Module):
         logits: Tensor = self.network(images)
         return logits
 
-    def __getattr__(self, name: str) -> Any:  # an attack may ask for what the network has
+    def __getattr__(self, name: str) -> Any:  # an attack may read the network's attributes
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -58,12 +58,12 @@ class Counting(nn.Module):
 
 @dataclass(frozen=True)
 class Chunks:
-    """The chunks of a limit's images, those of a smaller limit first.
+    """The chunks of the images, those of a smaller limit first.
 
     Attributes:
-        order: places of all images, in the order in which limits grow.
-        parts: where finished chunks are kept.
-        cells: what is made of all of them.
+        order: indices of all images, in the order in which `limit` adds them.
+        parts: the folder of finished chunks.
+        cells: the cells that all chunks together make.
     """
 
     order: Order
@@ -77,7 +77,7 @@ class Chunks:
             yield split.take(places)
 
     def part(self, chunk: Split, save: Examples, attack: Callable[[Split], Part]) -> Part:
-        """Return what was kept of a chunk, or else what `attack` makes of it, which is kept."""
+        """Return the stored outcomes of a chunk; if there are none, attack it and store them."""
         name = name_of(self.cells, chunk.examples)
         kept = self.parts.read(name)
         if kept is not None and _serves(kept, chunk, len(self.cells), save):
@@ -98,12 +98,12 @@ def run_attack(
 ) -> tuple[list[Columns], dict[str, Tensor]]:
     """Attack the first of `networks`, with the help of the others if there are any.
 
-    With `chunks` what is finished is kept, and what was kept is not done again.
+    With `chunks`, finished chunks are stored, and stored chunks are read instead of attacked.
 
     Returns:
-        its outcomes at each budget, columns of len(split) rows; and of the first `save` images:
-        clean, label, example, and for every budget with images of its own the adversarial and
-        the prediction, by name.
+        its outcomes at each level, columns of len(split) rows; and of the first `save` images:
+        clean, label, example, and the adversarial and the prediction of the last level and of
+        every level with other adversarials, by name.
     """
     first, counts = to_images(split.images[:2]), dict.fromkeys(PASSES, 0)
     networks = [_counted(searched(network, first), counts) for network in networks]
@@ -128,9 +128,9 @@ def attack_chunk(
     counts: dict[str, int],
     save: Examples,
 ) -> Part:
-    """Attack the images of a chunk, and return what `joined` needs of them, on the CPU.
+    """Attack the images of a chunk, and return the columns that `joined` needs, on the CPU.
 
-    `counts` are those of `Counting`; they begin again.
+    `counts` are those of `Counting`; they are set to 0 first.
     """
     counts |= dict.fromkeys(PASSES, 0)
     images, labels, examples = to_images(chunk.images), chunk.labels, chunk.examples
@@ -160,7 +160,7 @@ def attack_chunk(
 def joined(
     parts: Sequence[Part], levels: int, save: Examples
 ) -> tuple[list[Columns], dict[str, Tensor]]:
-    """Return the outcomes of chunks at each level, by rising example, and what is to be saved."""
+    """Return the outcomes of all chunks at each level, by rising example, and what to save."""
     order = torch.cat([part["example"] for part in parts]).argsort()
     outcomes = []
     for place in range(levels):
@@ -189,7 +189,7 @@ def _counted(network: nn.Module, counts: dict[str, int]) -> nn.Module:
 
 
 def _serves(part: Part, chunk: Split, levels: int, save: Examples) -> bool:
-    """Say whether a part is of a chunk, and has what is to be saved of it."""
+    """Return whether a part belongs to a chunk and holds the adversarials to save."""
     needed = {"example", "label"}
     needed |= {f"{place} {name}" for place in range(levels) for name in OUTCOME[2:]}
     needed |= {f"{levels - 1} {name}" for name in PASSES}

@@ -1,7 +1,7 @@
-"""Where work is done: networks and images on a device, and a sink for what comes of them.
+"""The bench does the work: it holds networks and images on a device, and a sink for results.
 
-A network that fails, for want of memory or by any error of its own, takes no other with it: its
-cells are kept as failed, with the reason. What the user has to mend ends the work.
+If a network fails (out of memory, an error in its code), its cells are stored as failed with the
+reason, and the other networks go on. Errors that the user has to fix end the work.
 """
 
 import os
@@ -49,18 +49,18 @@ OF_NETWORKS = (
     MissingOutcomesError,
     UnboundedError,
 )
-RAISED = (Exception, SystemExit)  # by networks, whose code may call sys.exit
-INCOMPLETE = 3  # exit code of a run some of whose cells failed
-GOES_ON = "the same command goes on with the next; --retry-failed tries this again"
-LONGEST = 300  # characters of a reason
+RAISED = (Exception, SystemExit)  # by a network, whose code may call sys.exit
+INCOMPLETE = 3  # exit code of a run with failed cells
+GOES_ON = "the same command continues with the next; --retry-failed tries this again"
+LONGEST = 300  # characters of a stored reason
 
 
-Perturb = Callable[[Pixels, Examples], Pixels]  # uint8 images, and their positions
+Perturb = Callable[[Pixels, Examples], Pixels]  # uint8 images, and their positions in the data set
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where results go: a `selbench.store.StudyStore`, or what brings them to one."""
+    """Receives results: a `selbench.store.StudyStore`, or a connection to one."""
 
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None: ...
 
@@ -76,20 +76,21 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Bench:
-    """What tasks are done with.
+    """The networks, images and settings that tasks run with.
 
     Attributes:
-        networks: prepared, by the hash of their weights.
+        networks: the prepared networks, by the hash of their weights.
         split: the test images, on the networks' device.
-        classes: how many there are.
-        limit: how many of the test images `split` has; None for all.
-        save: keep the adversarials of so many images.
-        sink: takes results.
+        classes: the number of classes.
+        limit: how many of the test images are in `split`; None for all.
+        save: the number of images whose adversarials are stored.
+        sink: receives the results.
         step: called after every batch.
-        run_all: maps over tasks or networks, in turn or side by side.
-        time_limit: seconds that a network may compute for a cell; None for no end.
-        ends: whether one that cannot be interrupted ends the process.
-        order: places of the images in the order in which limits grow; None for theirs.
+        run_all: maps over tasks or networks, one by one or in parallel.
+        time_limit: seconds that a network may compute for a cell; None for no limit.
+        ends: whether a network that cannot be interrupted ends the process.
+        order: indices of the images in the order in which `limit` adds them; None if they are
+            in this order already.
     """
 
     networks: Mapping[str, nn.Module]
@@ -105,13 +106,13 @@ class Bench:
     order: Order | None = None
 
     def do(self, tasks: Sequence[Task]) -> None:
-        """Do the tasks of one piece of work; what it makes of the images is made once for all.
+        """Do the tasks of one piece of work; perturb the images once for all of them.
 
-        Tasks that fail are kept as failed.
+        Tasks that fail are stored as failed.
 
         Raises:
-            SelbenchError: for what the user has to mend, such as images that cannot be read or a
-                disk that is full.
+            SelbenchError: for what the user has to fix, such as images that cannot be read or a
+                full disk.
         """
         try:
             with measuring():
@@ -120,7 +121,7 @@ class Bench:
             self.fail(tasks, problem)
 
     def each(self, run: Callable[[Task], None], tasks: Sequence[Task]) -> None:
-        """Do tasks apart, so that one that fails leaves the others alone."""
+        """Do tasks separately, so that the others go on after a failure."""
 
         def attempt(task: Task) -> None:
             try:
@@ -131,17 +132,17 @@ class Bench:
         self.run_all(attempt, tasks)
 
     def fail(self, tasks: Sequence[Task], problem: BaseException) -> None:
-        """Keep that tasks failed, and why; raise again what is no failure of theirs."""
+        """Store tasks as failed, with the reason; raise `problem` again if no network caused it."""
         record_failure(tasks, problem, self.sink)
         check_alive(self.split.labels.device)
 
     def clock(self, task: Task) -> Clock:
-        """Return the time that the task's network may take for all of its cells."""
+        """Return a clock of the time that the task's network may use for all of its cells."""
         limit = None if self.time_limit is None else self.time_limit * len(task.cells)
         return Clock(limit, partial(self._end, task) if self.ends else None)
 
     def _end(self, task: Task, problem: OutOfTimeError) -> None:
-        """End the process, whose thread no exception reaches; other networks are for later runs."""
+        """End the process, since its thread cannot be interrupted; a later run does the others."""
         record_failure([task], problem, self.sink)
         sentence = f"{task.network.name} cannot be interrupted ({problem}); {GOES_ON}"
         os.write(2, f"selbench: {printable(sentence)}\n".encode())
@@ -150,16 +151,16 @@ class Bench:
     def tested(
         self, perturb: Perturb, note: str, tasks: Sequence[Task], split: Split | Stored
     ) -> tuple[list[Task], list[Columns]]:
-        """Test all networks at once; those that fail are left out, and kept so.
+        """Test all networks together; store those that fail as failed, and leave them out.
 
         Args:
-            perturb: what happens to each batch of images.
-            note: what a progress bar calls that.
-            tasks: of the networks.
+            perturb: applied to each batch of images.
+            note: the name in the progress bar.
+            tasks: the networks' tasks.
             split: the images.
 
         Returns:
-            the tasks of the others, with their outcomes.
+            the tasks of the networks that did not fail, with their outcomes.
         """
         left, step = list(tasks), partial(self.step, note=note)
         clocks = {task.network.weights: self.clock(task) for task in tasks}
@@ -177,21 +178,21 @@ class Bench:
         return [], []
 
     def attacked(self, attack: Attacking, chunked: bool, task: Task) -> None:
-        """Attack a network, and write what is left of it at each budget."""
+        """Attack a network, and write its outcomes at each level."""
         with self.clock(task).running():
             outcomes, saved = self.under_attack(attack, task, chunked)
         if self.save:
             self.sink.save(task.cells[0], saved)
         self.keep([task], outcomes)
-        if chunked and self.limit is None:  # no larger limit is left to be helped
+        if chunked and self.limit is None:  # no larger limit can reuse the chunks
             self.sink.parts.remove(task.cells)
 
     def under_attack(
         self, attack: Attacking, task: Task, chunked: bool
     ) -> tuple[list[Columns], dict[str, Tensor]]:
-        """Return what is left of a network, as `run_attack` does.
+        """Return a network's outcomes under an attack, as `run_attack` does.
 
-        Where it is `chunked`, finished chunks of images are kept and found.
+        If `chunked`, finished chunks of images are stored and reused.
         """
         networks = [self.networks[each.weights] for each in task.networks]
         budgets = [float(cell.level or 0) for cell in task.cells]
@@ -202,7 +203,7 @@ class Bench:
             return run_attack(attack, budgets, networks, self.split, self.save, chunks, step)
 
     def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
-        """Write a task's cells; without measurements where a network's outputs allow none."""
+        """Measure a task's network and write its cells, without rows if its outputs allow none."""
         try:
             network = self.networks[task.network.weights]
             with self.clock(task).running(), sizes_of(network):
@@ -217,7 +218,7 @@ class Bench:
     def keep(
         self, tasks: Sequence[Task], outcomes: Sequence[Columns], measured: bool = True
     ) -> None:
-        """Write the cells of tasks with their outcomes, and with what these come to."""
+        """Write the cells of tasks with their outcomes, and with the measurements of these."""
         cells = [cell for task in tasks for cell in task.cells]
         if not cells:
             return
@@ -227,9 +228,9 @@ class Bench:
 
 
 def record_failure(tasks: Sequence[Task], problem: BaseException, sink: Sink) -> None:
-    """Keep that tasks failed, and why; raise again what is no failure of theirs.
+    """Store tasks as failed, with the reason; raise `problem` again if no network caused it.
 
-    That is what the user has to mend, and the end of a crew.
+    Not caused by a network: errors that the user has to fix, and the stop of a crew.
     """
     if isinstance(problem, SelbenchError | StoppedError) and not isinstance(problem, OF_NETWORKS):
         raise problem
@@ -242,26 +243,26 @@ def record_failure(tasks: Sequence[Task], problem: BaseException, sink: Sink) ->
 
 
 def check_alive(device: torch.device) -> None:
-    """Raise `SelbenchError` for a GPU on which, after an error, everything would fail."""
+    """Raise `SelbenchError` for a GPU that is unusable after an error."""
     if device.type != "cuda":
         return
     try:
         torch.cuda.synchronize(device)
     except RuntimeError as problem:
         raise SelbenchError(
-            f"{device} cannot be used any more by this process ({in_short(problem)}); what was "
-            "done is kept, and the same command goes on with the next piece of work"
+            f"{device} is unusable in this process after an error ({in_short(problem)}); finished "
+            "work is stored, and the same command continues with the next piece of work"
         ) from problem
 
 
 def perturbed(perturb: Perturb, split: Split) -> Pixels:
-    """Return what is made of all images."""
+    """Return all images, perturbed."""
     parts = (perturb(part.images, part.examples) for part in _batches(split))
     return gathered(parts, len(split))
 
 
 def _batches(split: Split | Stored) -> Iterator[Split]:
-    """Yield images in order, as many as pass a network at once, or fewer where they are large."""
+    """Yield batches of images in order, smaller ones for large images."""
     size = BATCH[split.labels.device.type]
     for batch in split.batches(size):
         yield from batch.batches(few(batch.images, size))
@@ -276,8 +277,7 @@ def run_condition(
 ) -> list[Columns]:
     """Return each network's outcomes on perturbed images: columns of len(split) rows, on the CPU.
 
-    Each batch is perturbed once for all networks; `run_all` maps over these, in turn or side by
-    side.
+    Each batch is perturbed once for all networks; `run_all` maps over the networks.
     """
     among = split.among if isinstance(split, Stored) else None
     parts: list[list[Columns]] = [[] for _ in networks]
@@ -300,7 +300,7 @@ def run_condition(
 
 
 class _FailedError(Exception):
-    """Some of several networks failed."""
+    """At least one of several networks failed."""
 
 
 def _all_or_none(
@@ -310,7 +310,7 @@ def _all_or_none(
     function: Callable[[nn.Module], Any],
     networks: Sequence[nn.Module],
 ) -> list[Any]:
-    """Map over networks; those that fail are put into `failed` once all have ended."""
+    """Map over networks; put failures into `failed`, and raise `_FailedError` after the last."""
 
     def attempt(numbered: tuple[int, nn.Module]) -> Any:
         number, network = numbered

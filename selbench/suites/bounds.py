@@ -1,4 +1,4 @@
-"""The suite of bounds: what no attack can do to a network, where a proof is found."""
+"""The suite of bounds: certificates that no perturbation of a size changes the prediction."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,17 +31,17 @@ METHODS: tuple[Method, ...] = ("linear", "interval")
 
 @SUITES
 def bounds(setting: Setting) -> list[Work]:
-    """Certified accuracy: what no L-inf perturbation can change, by linear and interval bounds."""
+    """Certified accuracy against all L-inf perturbations, by linear and interval bounds."""
     pieces = [Certificates("bounds", f"{each}-linf", group="linf", method=each) for each in METHODS]
     return [*class_index(setting), *clean(setting), *pieces]
 
 
 @dataclass(frozen=True)
 class Certificates(Work):
-    """Which images have a certificate in balls of each epsilon.
+    """Find the images that have a certificate at each epsilon.
 
-    An outcome's logits are the worst ones that bounds leave possible, those of the label being 0:
-    its prediction is the label where the image is certified.
+    The outcomes hold the worst logits that the bounds allow, with 0 for the label's logit; so the
+    prediction is the label if the image is certified.
     """
 
     source: str = BOUND
@@ -51,17 +51,17 @@ class Certificates(Work):
 
     @property
     def levels(self) -> tuple[float | None, ...]:
-        """Epsilons in 255ths, those of PGD."""
+        """The epsilons of PGD, in 255ths."""
         return LINF_EPSILONS
 
     def passes(
         self, model: nn.Module, split: Split, classes: int, limit: int | None
     ) -> Passes | None:
-        """Count what images take that keep their certificate at every level but the last.
+        """Count the passes of images that keep their certificate at every level but the last.
 
-        Intervals take three passes: middles, radii and margins. By lines each other class is
-        followed back, and as many units as are looked at again, at the one level where that may
-        still save a certificate. None where there are no bounds.
+        Intervals need three passes: middles, radii and margins. Linear bounds add a pass back for
+        every other class, and, at the one level where they may save the certificate, one for each
+        unit that is bounded again. None if the network cannot be bounded.
         """
         try:
             found = traced(model, to_images(split.images[:1]))
@@ -79,7 +79,7 @@ class Certificates(Work):
         return super().partners(serve)
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
-        """Bound one network after the other, or side by side."""
+        """Bound the networks, one by one or in parallel."""
         bench.each(partial(self._certify, bench), tasks)
 
     def _certify(self, bench: Bench, task: Task) -> None:
@@ -98,7 +98,7 @@ class Certificates(Work):
 
 
 def _worst(margins: Tensor, labels: Tensor) -> Columns:
-    """Return the outcomes of the worst logits that are possible."""
+    """Return the outcomes of the worst possible logits."""
     return outcome((-margins).scatter(1, labels[:, None], 0), labels)
 
 
@@ -111,7 +111,7 @@ METRICS(
         "certified_linf",
         "certified to PGD Linf",
         "accuracy that linear bounds prove against all L-inf perturbations, averaged over budgets, "
-        "and what PGD leaves of the same networks: the truth lies between",
+        "and accuracy under PGD of the same networks: the true accuracy lies between them",
         "bounds",
         RowFilter(("bounds",), conditions=("linear-linf",)),
         source="arXiv:1811.00866",

@@ -18,17 +18,17 @@ METHOD = f"spline of {KNOTS} knots"
 
 @SUITES
 def calibration(setting: Setting) -> list[Work]:
-    """Calibration on clean images and under corruptions, as it is and after recalibration."""
+    """Calibration on clean images and under corruptions, before and after recalibration."""
     held_out = setting.validation
     if held_out is None:
         raise SelbenchError(
-            "recalibration is fitted to validation images, and there are none; take --suite "
+            "recalibration needs validation images, and there are none; use --suite "
             "corruptions, which measures calibration as it is"
         )
     if held_out.images < FEWEST:
         raise SelbenchError(
-            f"dataset.validation = {held_out.images} is too few to fit a recalibration to; hold at "
-            f"least {FEWEST} images out, or take --suite corruptions"
+            f"dataset.validation = {held_out.images} is too few to fit a recalibration; hold at "
+            f"least {FEWEST} images out, or use --suite corruptions"
         )
     pieces, validation = corruptions(setting), Validation(held_out=held_out)
     conditions = [piece for piece in pieces if isinstance(piece, Condition)]
@@ -53,9 +53,10 @@ def _recalibration(conditions: tuple[Condition, ...], validation: Validation) ->
 
 
 def held_out(study: Study, dataset: Dataset) -> HeldOut | None:
-    """Return the images that a study holds out of its networks' training, None if it trains none.
+    """Return the images that a study holds out of training; None if it trains no networks.
 
-    They are other ones for each seed, so a network's own have to be taken: it has learnt the rest.
+    They differ between seeds: a network may only be recalibrated on those of its seed, since it
+    was trained on the others.
     """
     if not len(dataset.train):
         return None
@@ -82,7 +83,7 @@ METRICS(
     Metric(
         "confidence",
         "confidence",
-        "mean probability of what networks predict",
+        "mean probability of the predicted class",
         "corruptions",
         RowFilter(_MEASURED, "confidence"),
         better=0,
@@ -144,7 +145,7 @@ for _suffix, _of, _suite, _suites, _title in (
             Metric(
                 f"{_name}{_suffix}_null",
                 f"{_of}{_label} null",
-                f"what a perfectly calibrated network would show of that on as many images{_after}",
+                f"the same error of a perfectly calibrated network on as many images{_after}",
                 _suite,
                 RowFilter(_suites, f"{_name}{_suffix}_null"),
                 better=0,

@@ -1,4 +1,4 @@
-"""Suites of corruptions: made from the test images, or taken from a set on disk."""
+"""Suites of corruptions: generated from the test images, or read from a set on disk."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from selbench.suites.pieces import Condition
 from selbench.suites.work import SUITES, Setting, Work
 
 BAR = "corruptions-bar"
-CORRUPTED = ("corruptions", "corruptions-extra")  # what mCE and the columns of families are made of
-SHIFTED = "shifted"  # the suite of images that lie in a folder as they are
-NAMED = 5  # of what a set holds
+CORRUPTED = ("corruptions", "corruptions-extra")  # the suites of mCE and of the family columns
+SHIFTED = "shifted"  # the suite of a folder of shifted images
+NAMED = 5  # of the corruptions that a set holds
 
 
 @SUITES
@@ -45,29 +45,29 @@ def corruptions_all(setting: Setting) -> list[Work]:
 def corruptions_bar(setting: Setting) -> list[Work]:
     """The 10 corruptions of C-bar at five severities, clean accuracy and selectivity.
 
-    Those of ImageNet-C-bar for 224 pixels, else those of CIFAR-10-C-bar; of a set on disk, those
-    that it holds; others by their names.
+    For 224 pixels those of ImageNet-C-bar, else those of CIFAR-10-C-bar; with a set on disk,
+    those that it holds. Others can be selected by name.
     """
     return [*class_index(setting), *clean(setting), *_corrupted(setting, BAR)]
 
 
 def nearest_scale(setting: Setting) -> int:
-    """Return the size with constants that the images' shorter side is nearest to, as a ratio."""
+    """Return the size with constants that is nearest, as a ratio, to the images' shorter side."""
     side = min(setting.height, setting.width)
     sizes = next(iter(CORRUPTIONS.values())).severities
     return min(sizes, key=lambda size: max(size / side, side / size))
 
 
 def every_corruption(setting: Setting) -> list[Condition]:
-    """Return all 19 corruptions at their severities; of a set on disk, those that it holds.
+    """Return all 19 corruptions at all severities; with a set on disk, those that it holds.
 
-    Raises `SelbenchError` for a folder of shifted images, which are no corrupted test images.
+    Raises `SelbenchError` for a folder of shifted images, which are not corrupted test images.
     """
     only, stored = setting.corruptions, setting.stored
     if isinstance(stored, ShiftedSet):
         raise SelbenchError(
-            f"{stored.folder} holds other images than the test set, so what changes in a "
-            "representation cannot be told; take --source generated"
+            f"{stored.folder} holds other images than the test set, so representations cannot be "
+            "compared; use --source generated"
         )
     chosen = [
         corruption
@@ -79,18 +79,18 @@ def every_corruption(setting: Setting) -> list[Condition]:
 
 
 def benchmark_at(severity: int, setting: Setting) -> tuple[Condition, ...]:
-    """Return the benchmark's corruptions at one severity, or those that are asked for.
+    """Return the benchmark's corruptions, or the requested ones, at one severity.
 
     Raises:
-        SelbenchError: where images on disk are not the test images in their order.
+        SelbenchError: if images on disk are not the test images in the same order.
     """
     stored = setting.stored
     made = [] if isinstance(stored, ShiftedSet) else _corrupted(setting, "corruptions")
     found = tuple(each for each in made if each.level == severity)
     if stored is not None and not (found and all(_paired(each) for each in found)):
         raise SelbenchError(
-            f"{stored.folder} is not known to hold the test images, in their order, under "
-            f"corruptions of severity {severity}; take --source generated"
+            f"{stored.folder} may not hold the test images, in the same order, under "
+            f"corruptions of severity {severity}; use --source generated"
         )
     return found
 
@@ -100,9 +100,9 @@ def _paired(condition: Condition) -> bool:
 
 
 def _corrupted(setting: Setting, *suites: str) -> list[Condition]:
-    """Return what the corruptions of suites make; of a set on disk, those that it holds.
+    """Return the conditions of suites of corruptions; with a set on disk, those that it holds.
 
-    Shifted images take the place of all of them.
+    A folder of shifted images replaces all of them.
     """
     only, stored = setting.corruptions, setting.stored
     if isinstance(stored, ShiftedSet):
@@ -119,10 +119,10 @@ def _corrupted(setting: Setting, *suites: str) -> list[Condition]:
 
 
 def _held(own: list[Corruption], stored: CorruptedSet, suites: Sequence[str]) -> list[Corruption]:
-    """Return the corruptions of suites that a set holds, and warn of the others."""
+    """Return the corruptions of suites that a set holds, and warn about missing ones."""
     held = [each for each in own if stored.holds(each.name)]
     if stored.strict and BAR not in suites:
-        return own  # what is missing is found to be
+        return own  # reading reports missing files
     if not held:
         raise SelbenchError(
             f"{stored.folder} holds none of the corruptions of {' and '.join(suites)}; "
@@ -132,7 +132,7 @@ def _held(own: list[Corruption], stored: CorruptedSet, suites: Sequence[str]) ->
     if lacking:
         warnings.warn(
             f"{stored.folder} lacks {', '.join(lacking)}; {' and '.join(suites)} "
-            f"{'is' if len(suites) == 1 else 'are'} run without",
+            f"{'runs' if len(suites) == 1 else 'run'} without them",
             stacklevel=2,
         )
     return held
@@ -142,19 +142,18 @@ def _holding(stored: CorruptedSet) -> str:
     names = [*stored.places]
     if not names:
         return (
-            "<corruption>.npy, <corruption>/<severity>/<class>/* and <class>/* are looked for "
-            "there; name the folder of a set, or take --source generated"
+            "it must hold <corruption>.npy, <corruption>/<severity>/<class>/* or <class>/*; "
+            "name the folder of a set, or use --source generated"
         )
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"it holds {', '.join(names[:NAMED])}{more}; choose the suite of these"
+    return f"it holds {', '.join(names[:NAMED])}{more}; choose the suite of those"
 
 
 def shifted(stored: ShiftedSet, only: Sequence[str] = ()) -> Condition:
-    """Return shifted images as a condition; `SelbenchError` where corruptions are asked for."""
+    """Return shifted images as a condition; raise `SelbenchError` if corruptions are requested."""
     if only:
         raise SelbenchError(
-            f"{stored.folder} holds images of classes, and no corruptions at severities; leave out "
-            "--corruption"
+            f"{stored.folder} holds shifted images, not corruptions; leave out --corruption"
         )
     images = stored.find()
     return Condition(SHIFTED, stored.name, source=images.source, stored=images)
@@ -192,7 +191,7 @@ def _generated(corruption: Corruption, severity: int, variant: str, setting: Set
     if min(setting.height, setting.width) < SMALLEST_SIDE:
         raise SelbenchError(
             f"the images are {setting.width} x {setting.height} pixels; corruptions need at least "
-            f"{SMALLEST_SIDE} a side, enlarge them"
+            f"{SMALLEST_SIDE} a side; enlarge them"
         )
     if scale is None and (setting.height, setting.width) not in (
         (s, s) for s in corruption.severities
@@ -200,7 +199,7 @@ def _generated(corruption: Corruption, severity: int, variant: str, setting: Set
         *most, last = corruption.severities
         raise SelbenchError(
             f"{name} has no constants for images of {setting.width} x {setting.height} pixels, "
-            f"those of {', '.join(map(str, most))} and {last} have; take the nearest with --scale "
+            f"only for {', '.join(map(str, most))} and {last}; use the nearest with --scale "
             f"{nearest_scale(setting)} (or corruptions.scale in the study)"
         )
     marks = [variant] if variant else []
@@ -256,7 +255,7 @@ METRICS(
     Metric(
         "relative_mce",
         "relative mCE",
-        "the same, of what corruptions add to the clean error",
+        "mean corruption error of the increase over the clean error",
         "corruptions",
         RowFilter(CORRUPTED),
         "derived",
@@ -269,7 +268,7 @@ METRICS(
     Metric(
         "ratio",
         "corr./clean",
-        "how much of its clean accuracy a network keeps under corruptions",
+        "mean corrupted accuracy divided by clean accuracy",
         "corruptions",
         RowFilter(CORRUPTED),
         "derived",
@@ -280,7 +279,7 @@ METRICS(
     Metric(
         "effective",
         "effective rob.",
-        "effective robustness: log odds of corrupted accuracy beyond those of clean accuracy",
+        "effective robustness: log odds of corrupted accuracy minus those of clean accuracy",
         "corruptions",
         RowFilter(CORRUPTED),
         "derived",
@@ -353,7 +352,7 @@ def accuracy_on(folder: str) -> Metric:
     return Metric(
         f"{SHIFTED}_{folder}",
         folder,
-        f"accuracy on the images of {folder}, among the classes that it has",
+        f"accuracy on the images of {folder}, among its classes",
         "corruptions",
         RowFilter((SHIFTED,), conditions=(folder,)),
         table="shifted images",

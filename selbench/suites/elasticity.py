@@ -14,19 +14,19 @@ from selbench.suites.layered import looked_at
 from selbench.suites.pieces import Analysis
 from selbench.suites.work import SUITES, Passes, Setting, Work
 
-IMAGES = 100  # at most, or 2 of each class: the cost grows with their square
+IMAGES = 100  # images at most, or 2 of each class: the cost is quadratic
 
 
 @SUITES
 def elasticity(setting: Setting) -> list[Work]:
-    """Local elasticity: what a step on one image does to others, within and between classes."""
+    """Local elasticity: how a step on one image moves others, within and between classes."""
     measure = partial(_measure_elasticity, layers=setting.mechanism.layers)
     source = looked_at("original", setting)
     return [Analysis("elasticity", "clean", measure, _passes, IMAGES, source=source)]
 
 
 def _passes(model: nn.Module, split: Split, classes: int) -> Passes:
-    """Count a step on each image, after which all pass again; clusterings look once more."""
+    """Count a step on each image, a pass of all images after it, and one pass for clustering."""
     images = min(len(split), max(IMAGES, 2 * classes))
     return Passes(forward=1, backward=1, double=1 + images)
 

@@ -1,4 +1,4 @@
-"""Suites of how networks' units and logits depend on the image: gradients and the Jacobian."""
+"""Suites of gradients of units, and of the Jacobian of logits, by the image."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,16 +16,16 @@ from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis
 from selbench.suites.work import SUITES, Passes, Setting, Work
 
-IMAGES = 1000  # at most: each costs as much as many forward passes
-TOLERANCE = 0.1  # error of a layer's value, as a share of it; where it is larger, more is drawn
-CLASSES = 20  # with more of them, the Jacobian's norms are estimated
-PROJECTIONS = 20  # of the logits, then
-BACK = 0.6  # of a pass forward and back, the way back
+IMAGES = 1000  # images at most: each costs as much as many forward passes
+TOLERANCE = 0.1  # relative error of a layer's value; draw more until it is smaller
+CLASSES = 20  # with more classes, the Jacobian's norms are estimated
+PROJECTIONS = 20  # of the logits, for the estimate
+BACK = 0.6  # the share of the way back in a pass forward and back
 
 
 @SUITES
 def gradients(setting: Setting) -> list[Work]:
-    """Input-unit gradients of every layer: their size, and how they vary over samples and units."""
+    """Gradients of every layer's units by the image: their size, and how they vary."""
     layers, estimator = setting.mechanism.layers, setting.mechanism.estimator
     measure = partial(_measure_gradients, layers=layers, estimator=estimator)
     source = looked_at("original", setting, estimator=estimator)
@@ -37,17 +37,17 @@ def gradients(setting: Setting) -> list[Work]:
 
 @SUITES
 def jacobian(setting: Setting) -> list[Work]:
-    """Norms of the input-output Jacobian: as they are, and with the logits' scale taken out."""
+    """Norms of the Jacobian of the logits by the image, also divided by the logits' scale."""
     return [Analysis("jacobian", "clean", _measure_jacobian, _jacobian_passes, IMAGES, version=2)]
 
 
 def _exact_passes(layers: str | None, model: nn.Module, split: Split, classes: int) -> Passes:
-    """Count the way back for each unit; the units share the pass forward."""
+    """Count a way back for each unit; the units share one pass forward."""
     return Passes(1, BACK * sum(each.units for each in find_layers(model, split.images, layers)))
 
 
 def _jacobian_passes(model: nn.Module, split: Split, classes: int) -> Passes:
-    """Count the way back for each class or projection; they share the pass forward."""
+    """Count a way back for each class or projection; they share one pass forward."""
     back = classes if classes <= CLASSES else PROJECTIONS + 2 * STEPS
     return Passes(1, BACK * back)
 
@@ -118,7 +118,7 @@ METRICS(
     Metric(
         "gradient_norm",
         "gradient norm",
-        "how strongly units react to small changes of the image, averaged over layers",
+        "how strongly units respond to small changes of the image, averaged over layers",
         "gradients",
         RowFilter(_GRADIENTS, "input_gradient_norm", _CLEAN),
         unit=NUMBER,
@@ -131,7 +131,7 @@ METRICS(
     Metric(
         "cv_samples",
         "CV samples",
-        "how much the norms of units' gradients vary over images",
+        "how much the norms of units' gradients vary between images",
         "gradients",
         RowFilter(_GRADIENTS, "input_gradient_cv_samples", _CLEAN),
         unit=NUMBER,
@@ -144,7 +144,7 @@ METRICS(
     Metric(
         "cv_units",
         "CV units",
-        "how much they vary over units",
+        "how much the norms of gradients vary between units",
         "gradients",
         RowFilter(_GRADIENTS, "input_gradient_cv_units", _CLEAN),
         unit=NUMBER,
@@ -182,7 +182,7 @@ METRICS(
     Metric(
         "distance",
         "margin dist.",
-        "how far the nearest boundary between classes is, to first order",
+        "distance to the nearest boundary between classes, to first order",
         "jacobian",
         RowFilter(_JACOBIAN, "margin_distance_median", _CLEAN),
         unit=NUMBER,

@@ -1,4 +1,4 @@
-"""The class selectivity index of the clean images, which most suites have beside their own."""
+"""The class selectivity index on the clean images, which most suites include."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,12 +16,13 @@ from selbench.suites.layered import looked_at, of_layer, summarised
 from selbench.suites.pieces import Analysis
 from selbench.suites.work import Passes, Setting, Work
 
-MISSED = "activations_missed_"  # of a kind that can be negative; such a metric counts its calls
+# + a kind of activation: its calls, which are not recorded since it can be negative
+MISSED = "activations_missed_"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the index over a layer's units
 
 
 def class_index(setting: Setting) -> list[Work]:
-    """Return the measurement of the index on the clean images, which other suites have too."""
+    """Return the measurement of the index on the clean images, for any suite."""
     measure = partial(_measure_index, layers=setting.mechanism.layers)
     source = looked_at("original", setting)
     return [Analysis("selectivity", "clean", measure, Passes(1), source=source, version=2)]
@@ -50,7 +51,7 @@ def _measure_index(
 
 
 def _spread(each: LayerSelectivity) -> dict[str, float]:
-    """Return what a layer's units have of selectivity, and what chance would give them."""
+    """Return the selectivity of a layer's units, and the chance level."""
     alive = each.index[~each.dead]
     low, high = _null_interval([each.null])
     quantiles = each.index.quantile(torch.tensor(QUANTILES, dtype=torch.float64).to(alive.device))
@@ -70,7 +71,7 @@ def _spread(each: LayerSelectivity) -> dict[str, float]:
 
 
 def _null_interval(nulls: Sequence[Tensor]) -> tuple[float, float]:
-    """Return where the mean over units, then over layers, of a shuffled labeling's index lies."""
+    """Return the interval of the network's mean index with shuffled labels."""
     means = torch.stack([null.mean(1) for null in nulls]).mean(0)
     return prediction_interval(means.tolist())
 
@@ -92,7 +93,7 @@ METRICS(
     Metric(
         "null",
         "null",
-        "what the index would be without any selectivity: labels shuffled",
+        "the index after shuffling the labels (chance level)",
         "selectivity",
         RowFilter(("selectivity",), "selectivity_index_null", ("clean",)),
         unit=NUMBER,

@@ -1,4 +1,4 @@
-"""Measurements of layers, and what they come to in parts of the network."""
+"""Measurements of layers, and their means over parts of the network."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -9,7 +9,7 @@ from selbench.suites.work import Setting
 
 
 def of_layer(layer: Layer, values: Mapping[str, float], n: int) -> list[Measurement]:
-    """Return a measurement of a layer for every metric."""
+    """Return one measurement of a layer for each metric."""
     return [
         Measurement(metric, float(value), n, layer.number, layer.name)
         for metric, value in values.items()
@@ -17,11 +17,11 @@ def of_layer(layer: Layer, values: Mapping[str, float], n: int) -> list[Measurem
 
 
 def summarised(rows: Sequence[Measurement]) -> list[Measurement]:
-    """Return measurements of layers, and after them their means over parts of the network.
+    """Return the rows of layers, followed by their means over parts of the network.
 
-    Over its early, middle and late third, with the part's name at the end of the metric, and over
-    all layers. Layers without a number, such as the gradients of one that is dead, are left out,
-    and so is a part without a number.
+    The parts are the early, middle and late third, whose name is added to the metric, and all
+    layers. Layers without a finite value (a dead layer has no gradients) and parts without any
+    are left out.
     """
     count = max((row.layer or 0 for row in rows), default=0)
     parts = {f"_{name}": numbers for name, numbers in thirds(count).items()}
@@ -41,7 +41,7 @@ def summarised(rows: Sequence[Measurement]) -> list[Measurement]:
 def looked_at(
     source: str, setting: Setting, columns: Columns = "units", estimator: str = ""
 ) -> str:
-    """Say, after where images come from, how networks are looked at if not in the usual way."""
+    """Return the source of the images, with the analysis settings that are not defaults."""
     layers = setting.mechanism.layers
     marks = [
         "flattened maps" if columns == "maps" else "",

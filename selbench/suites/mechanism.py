@@ -1,4 +1,4 @@
-"""The suite of everything that may explain robustness."""
+"""The suite of all measurements that may explain robustness."""
 
 from selbench.suites.clean import clean
 from selbench.suites.elasticity import elasticity

@@ -26,13 +26,13 @@ from selbench.suites.work import HeldOut, Passes, Put, Task, Work
 
 
 def unchanged(images: Pixels, examples: Examples) -> Pixels:
-    """Return the images as they are."""
+    """Return the images unchanged."""
     return images
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """Reads images where they were sent to."""
+    """Reads the images that were sent to another machine."""
 
     load: Callable[..., Split]
 
@@ -42,10 +42,10 @@ class _Sent:
 
 @dataclass(frozen=True)
 class Condition(Work):
-    """What happens to the images before every network sees them.
+    """A perturbation of the images that is the same for every network.
 
     `perturb` maps uint8 images, and their positions in the data set, to images of the same shape.
-    A condition whose images lie on disk has them in `stored`, in place of the data set's.
+    A condition with images on disk has them in `stored`; they replace those of the data set.
     """
 
     perturb: Perturb = unchanged
@@ -58,27 +58,27 @@ class Condition(Work):
 
     @property
     def makes(self) -> "Sequence[Condition]":
-        """Itself, unless its images lie on disk or are the test images."""
+        """Itself, unless its images are on disk or are the test images."""
         return [self] if self.stored is None and self.perturb is not unchanged else []
 
     @property
     def comparable(self) -> bool:
-        """True: every test image has an outcome."""
+        """True: every test image has an outcome of one network."""
         return True
 
     @property
     def images_elsewhere(self) -> Stored | None:
-        """The images on disk, where they are a set of their own and not corrupted test images."""
+        """The images on disk, if they are not corrupted test images."""
         return self.stored if self.level is None else None
 
     def images(self, split: Split, limit: int | None) -> int:
-        """Return how many of the test images it takes, or of those on disk."""
+        """Return the number of test images, or of images on disk, that it uses."""
         if self.stored is None:
             return len(split)
         return min(len(self.stored), limit or len(self.stored))
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
-        """Each image passes once."""
+        """Count each image once."""
         return Passes(forward=self.images(split, limit))
 
     def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Condition":
@@ -89,7 +89,7 @@ class Condition(Work):
         return replace(self, stored=replace(stored, read=_Sent(put({0: stored.split()}))))
 
     def made_of(self, split: Split, limit: int | None) -> Pixels:
-        """Return what it makes of all images, in their order."""
+        """Return all images under the condition, in order."""
         if self.stored is not None:
             own = self.stored.limited(limit).to(split.labels.device).split()
             assert torch.equal(own.labels, split.labels)
@@ -106,18 +106,18 @@ class Condition(Work):
 
     @property
     def note(self) -> str:
-        """What a progress bar calls it."""
+        """The name in the progress bar."""
         return self.name if self.level is None else f"{self.name} {self.level:g}"
 
 
 @dataclass(frozen=True)
 class Analysis(Work):
-    """What is computed of one network on a whole split: `measure(model, split, classes)`.
+    """Measurements of one network on all clean images: `measure(model, split, classes)`.
 
     Attributes:
-        each: how often an image passes the network, a function of what `measure` takes where that
-            depends on it; None where it is not known.
-        most: how many of the images it looks at if there are more, None for all.
+        each: how often an image passes the network, or a function of the arguments of `measure`
+            that returns it; None if unknown.
+        most: the largest number of images that it uses; None for all.
     """
 
     measure: Callable[[nn.Module, Split, int], list[Measurement]]
@@ -127,19 +127,19 @@ class Analysis(Work):
     shares: ClassVar[bool] = False
 
     def images(self, split: Split, limit: int | None) -> int:
-        """Return how many images it looks at."""
+        """Return the number of images that it uses."""
         return len(split) if self.most is None else min(self.most, len(split))
 
     def passes(
         self, model: nn.Module, split: Split, classes: int, limit: int | None
     ) -> Passes | None:
-        """Return those of its images."""
+        """Return the passes of its images."""
         images = self.images(split, limit)
         each = self.each(model, split, classes) if callable(self.each) else self.each
         return each and each * images
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
-        """Measure one network after the other, or side by side."""
+        """Measure the networks, one by one or in parallel."""
 
         def measure(network: nn.Module) -> list[list[Measurement]]:
             return [self.measure(network, bench.split, bench.classes)]
@@ -148,18 +148,18 @@ class Analysis(Work):
 
 
 def data_of(conditions: Sequence[Condition]) -> str:
-    """Return one checksum of the images on disk of all conditions."""
+    """Return one checksum of all conditions' images on disk."""
     checksums = [each.stored.checksum for each in conditions if each.stored]
     return fingerprint(checksums) if checksums else ""
 
 
 @dataclass(frozen=True)
 class Comparison(Work):
-    """What is computed of one network on images and on what conditions make of them.
+    """Measurements of one network that compare clean images with perturbed ones.
 
     Attributes:
-        conditions: what happens to the images, one for each of `levels`.
-        measure: from (model, split, perturbed images of every level, classes) to the measurements
+        conditions: the perturbations, one for each of `levels`.
+        measure: maps (model, split, perturbed images of every level, classes) to the measurements
             of every level.
     """
 
@@ -168,7 +168,7 @@ class Comparison(Work):
 
     @property
     def levels(self) -> tuple[float | None, ...]:
-        """Those of the conditions."""
+        """The levels of the conditions."""
         return tuple(condition.level for condition in self.conditions)
 
     @property
@@ -178,11 +178,11 @@ class Comparison(Work):
 
     @property
     def makes(self) -> Sequence[Condition]:
-        """Those of the conditions whose images do not lie on disk."""
+        """The conditions whose images are not on disk."""
         return [made for condition in self.conditions for made in condition.makes]
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
-        """Each image passes once, and once for each condition."""
+        """Count each image once, and once more for each condition."""
         return Passes(forward=len(split) * (1 + len(self.conditions)))
 
     def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Comparison":
@@ -202,15 +202,15 @@ class Comparison(Work):
 
 @dataclass(frozen=True)
 class Attack(Work):
-    """What happens to the images with the help of the network under test.
+    """A perturbation of the images that depends on the network under test.
 
     Attributes:
-        budgets: rising: epsilons in 255ths, or numbers of steps; they are its levels.
-        attack: attacks (network, images, labels, examples); returns one result per level.
-        transfer: whether `attack` takes another network too, before the images.
-        each: how often an image passes at most, where it never falls; None where not known.
-        chunked: whether it takes long, so that every finished chunk of images is kept.
-        at: returns `attack` for other epsilons, in 255ths; None where levels are none.
+        budgets: rising epsilons in 255ths, or numbers of steps; its levels.
+        attack: maps (network, images, labels, examples) to one result per level.
+        transfer: whether `attack` takes a second network, before the images.
+        each: how often an image passes that is never fooled; None if unknown.
+        chunked: whether it is slow, so that every finished chunk of images is stored.
+        at: returns `attack` for other epsilons, in 255ths; None if levels are not epsilons.
     """
 
     budgets: tuple[float, ...]
@@ -231,20 +231,20 @@ class Attack(Work):
 
     @property
     def comparable(self) -> bool:
-        """Unless another network helps."""
+        """Whether it depends on one network only: not if it is a transfer attack."""
         return not self.transfer
 
     def passes(
         self, model: nn.Module, split: Split, classes: int, limit: int | None
     ) -> Passes | None:
-        """Return those of images that never fall."""
+        """Return the passes of images that are never fooled."""
         return self.each and self.each * len(split)
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
-        """Pair each network with the one most like it, where an attack is transferred.
+        """Yield the networks; for a transfer attack, pair each with the most similar one.
 
-        Networks are left out of whose findings one makes accuracy under the attack meaningless, and
-        those that no gradient can be followed of help nobody.
+        Networks with a finding that makes accuracy under the attack meaningless are left out, and
+        networks without gradients are no helpers.
         """
         serve = [each for each in networks if spoiling(each.findings, self.name) is None]
         if not self.transfer:
@@ -257,11 +257,11 @@ class Attack(Work):
                 yield network, helper
 
     def saves(self, images: int) -> int:
-        """Return all of them."""
+        """Return all images."""
         return images
 
     def in_files(self) -> "Attack | None":
-        """Return it with adversarials that a file can hold, as another condition."""
+        """Return it with adversarials of 8-bit pixels; None if its levels are not epsilons."""
         if self.at is None:
             return None
         searched = searchable(self.budgets, self.group)
@@ -269,16 +269,16 @@ class Attack(Work):
         return replace(self, name=f"{self.name}{IN_FILES}", attack=attack, at=None)
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
-        """Attack one network after the other, or side by side."""
+        """Attack the networks, one by one or in parallel."""
         bench.each(partial(bench.attacked, self.attack, self.chunked), tasks)
 
 
 @dataclass(frozen=True)
 class Validation(Work):
-    """Each network on the images that were held out of its own training, all of them.
+    """Every network on all images that were held out of its training.
 
-    Its outcomes are kept to fit on, but measured in no table: the network was chosen by them.
-    One whose seed is not known, such as a brought one, is left out.
+    The outcomes are stored to fit recalibration, but no table reports them: they selected the
+    network. Networks without a known seed, such as a user's, are left out.
     """
 
     suite: str = field(default="validation", kw_only=True)
@@ -292,11 +292,11 @@ class Validation(Work):
         return self.held_out.checksum
 
     def images(self, split: Split, limit: int | None) -> int:
-        """Return how many there are: it always takes all."""
+        """Return the number of held-out images; it always uses all."""
         return self.held_out.images
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
-        """Each image passes once."""
+        """Count each image once."""
         return Passes(forward=self.images(split, limit))
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
@@ -311,7 +311,7 @@ class Validation(Work):
         limit: int | None,
         helper: Network | None = None,
     ) -> Cell:
-        """Return the cell; no limit counts."""
+        """Return the cell, which has no limit."""
         return super().cell(level, network, split, None, helper)
 
     def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Validation":
@@ -320,21 +320,21 @@ class Validation(Work):
         return replace(self, held_out=replace(self.held_out, load=load))
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
-        """Evaluate networks of one seed together; keep outcomes alone."""
+        """Evaluate networks of one seed together; store outcomes without measurements."""
         by_seed: dict[int, list[Task]] = {}
         for task in tasks:
             by_seed.setdefault(task.network.seed or 0, []).append(task)
-        for seed, own in by_seed.items():
+        for seed, same in by_seed.items():
             split = self.held_out.load(seed).to(bench.split.labels.device)
-            done, outcomes = bench.tested(unchanged, self.name, own, split)
+            done, outcomes = bench.tested(unchanged, self.name, same, split)
             bench.keep(done, outcomes, measured=False)
 
 
 @dataclass(frozen=True)
 class Recalibration(Work):
-    """What a fit to `validation` makes of the outcomes under `conditions`, one for each level.
+    """Recalibrates the outcomes under `conditions`, one for each level, by a fit to `validation`.
 
-    It needs no network: the outcomes are those that the store holds.
+    It needs no network: it reads the outcomes from the store.
     """
 
     conditions: tuple[Condition, ...]
@@ -344,7 +344,7 @@ class Recalibration(Work):
 
     @property
     def levels(self) -> tuple[float | None, ...]:
-        """Those of the conditions."""
+        """The levels of the conditions."""
         return tuple(condition.level for condition in self.conditions)
 
     @property
@@ -353,11 +353,11 @@ class Recalibration(Work):
         return data_of(self.conditions)
 
     def images(self, split: Split, limit: int | None) -> int:
-        """It takes none."""
+        """Return 0: it uses no images."""
         return 0
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
-        """Nothing passes a network."""
+        """Count no passes."""
         return Passes()
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
@@ -365,7 +365,7 @@ class Recalibration(Work):
         return super().partners(_seeded(networks))
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
-        """Recalibrate all networks at once, or each alone where outcomes of some are lacking."""
+        """Recalibrate all networks together, or one by one if outcomes of some are missing."""
         try:
             self._recalibrate(tasks, bench)
         except MissingOutcomesError:
@@ -376,8 +376,8 @@ class Recalibration(Work):
                     bench.fail([task], problem)
 
     def _recalibrate(self, tasks: Sequence[Task], bench: Bench) -> None:
-        """Fit to each network's validation outcomes, and keep what that makes of its others."""
-        triples: list[tuple[Cell, Cell, Cell]] = []  # what is made, of what, fitted to what
+        """Fit to each network's validation outcomes, and write its recalibrated other outcomes."""
+        triples: list[tuple[Cell, Cell, Cell]] = []  # made, recalibrated, fitted to
         split, limit = bench.split, bench.limit
         for task in tasks:
             held_out = self.validation.cell(None, task.network, split, limit)

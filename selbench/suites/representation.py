@@ -1,4 +1,4 @@
-"""What perturbations make of representations: of their dimensionality, and of selectivity."""
+"""How perturbations change the dimensionality and the selectivity of representations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ PGD = "paper-pgd"
 
 @SUITES
 def dimensionality(setting: Setting) -> list[Work]:
-    """Dimensionality of layers: of clean images, of perturbed ones, and of what changes."""
+    """Dimensionality of layers: on clean images, on perturbed images, and of the change."""
     columns, layers = setting.mechanism.columns, setting.mechanism.layers
     measure = partial(_measure_clean, layers=layers, columns=columns)
     source = looked_at("original", setting, columns)
@@ -42,11 +42,11 @@ def dimensionality(setting: Setting) -> list[Work]:
 def representations(setting: Setting, columns: Columns = "units") -> list[Work]:
     """Return the comparisons of clean and perturbed representations.
 
-    Under every corruption and the papers' PGD; they measure dimensionality and, of units, the
-    selectivity of perturbed images.
+    One for every corruption and one for the papers' PGD. They measure dimensionality, and for
+    units also the selectivity on perturbed images.
 
     Raises:
-        SelbenchError: where corrupted images on disk show other pictures than the clean ones.
+        SelbenchError: if corrupted images on disk are not those of the clean images.
     """
     suite = "representation" if columns == "units" else "representation-maps"
     layers = setting.mechanism.layers
@@ -78,9 +78,8 @@ def representations(setting: Setting, columns: Columns = "units") -> list[Work]:
 def _check_pairs(condition: Condition, setting: Setting) -> None:
     if setting.stored is not None and condition.stored and not condition.stored.paired:
         raise SelbenchError(
-            f"the images of {condition.name} in {setting.stored.folder} are not known to be the "
-            "test images in their order, so what it changes in a representation cannot be told; "
-            "take --source generated"
+            f"the images of {condition.name} in {setting.stored.folder} may not be the test images "
+            "in the same order, so representations cannot be compared; use --source generated"
         )
 
 
@@ -106,8 +105,8 @@ def _measure_perturbed(
     layers: str | None,
     columns: Columns,
 ) -> list[list[Measurement]]:
-    """Compare the layers' activations on `split` with those on each perturbed set of it."""
-    if columns == "maps" and len(perturbed) > 1:  # together they would not fit into memory
+    """Compare the layers' activations on `split` with those on its perturbed versions."""
+    if columns == "maps" and len(perturbed) > 1:  # all at once would not fit into memory
         parts = [
             _measure_perturbed(model, split, [each], classes, what, layers, columns)
             for each in perturbed
@@ -143,7 +142,7 @@ def _measure_perturbed(
 def _measure_attacked(
     model: nn.Module, split: Split, classes: int, layers: str | None, columns: Columns
 ) -> list[Measurement]:
-    """Compare with what the papers' PGD makes of the images, all of its steps taken."""
+    """Compare with the adversarials of the papers' PGD after its last step."""
     network = folded(model, to_images(split.images[:2]))
     adversarials = [
         pgd(
@@ -172,7 +171,7 @@ def _dimensions(each: Dimensionality) -> dict[str, float]:
 
 
 def _selectivity(total: ClassSums) -> list[Measurement]:
-    """Return the layers' selectivity; nothing where units can be negative, which have no index."""
+    """Return the layers' selectivity; empty if units can be negative, as these have no index."""
     try:
         found = total.measure()
     except NegativeActivityError:
@@ -189,7 +188,7 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}"
 
 
-_LOOKED_AT = (  # what a dimension is of: its name, rows of the store, and the panel's title
+_LOOKED_AT = (  # name, suffix of the store's metrics, and title of the panel
     ("", RowFilter(("dimensionality",), conditions=("clean",)), "clean images"),
     ("change_corrupted", RowFilter(("representation",), without=(PGD,)), "change by corruptions"),
     (
@@ -202,9 +201,9 @@ _SHARES = {
     "": ("dim.", "share of units that are principal components for 95 % of the variance"),
     "change_corrupted": (
         "change dim.",
-        "the same, of what corruptions change in activations",
+        "the same share, for the change of activations under corruptions",
     ),
-    "change_attacked": ("PGD change dim.", "the same, of what the papers' PGD changes"),
+    "change_attacked": ("PGD change dim.", "the same share, for the change under the papers' PGD"),
 }
 for _name, _rows, _title in _LOOKED_AT:
     _label, _meaning = _SHARES[_name]

@@ -1,4 +1,4 @@
-"""The suite that asks how selective units are, and whether it is their axes that are."""
+"""The suite of selectivity: of units, and of other axes in the space of units."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +22,7 @@ from selbench.suites.representation import representations
 from selbench.suites.work import SUITES, Passes, Setting, Work
 
 ROTATIONS = 20
-EXAMINED = 2000  # images on which other axes are tried, and other indices
+EXAMINED = 2000  # images for other axes and other indices
 INDICES = ("mutual_information", "d_prime")
 
 
@@ -70,7 +70,7 @@ def _measure_indices(
     rows: list[Measurement] = []
     for layer, units in _units(model, split, layers):
         several = [index(units, labelings, classes) for index in (information_of, d_prime_of)]
-        # Units that have no d' are left out. A GPU is waited for once a layer.
+        # Units without d' are left out. One synchronisation with the GPU per layer.
         means = torch.stack([each.nanmean(1) for each in several]).tolist()
         for name, (own, *shuffled) in zip(INDICES, means, strict=True):
             values = {name: own, f"{name}_null": sum(shuffled) / len(shuffled)}
@@ -79,7 +79,7 @@ def _measure_indices(
 
 
 def _units(model: nn.Module, split: Split, layers: str | None) -> Iterator[tuple[Layer, Tensor]]:
-    """Yield every layer with its units on all images."""
+    """Yield every layer with the activations of its units on all images."""
     watched = find_layers(model, split.images, layers)
     batches = [
         points for (points,) in activations(model, (split.images,), layers, "units", watched)
@@ -94,7 +94,7 @@ METRICS(
     Metric(
         "selectivity_rotated",
         "rotated selectivity",
-        "the index of random rotations of the units",
+        "the index of randomly rotated units",
         "selectivity",
         RowFilter(("selectivity",), "selectivity_index_rotated", ("axes",)),
         unit=NUMBER,
@@ -105,8 +105,8 @@ METRICS(
     Metric(
         "selectivity_best_axis",
         "best-axis selectivity",
-        "the index of the direction that is most selective for each class, on images that did not "
-        "choose it",
+        "the index of the most selective direction for each class, on images that did not "
+        "select it",
         "selectivity",
         RowFilter(("selectivity",), "selectivity_index_best_axis_held_out", ("axes",)),
         unit=NUMBER,

@@ -1,4 +1,4 @@
-"""The suite of stability: which units are always active, never, or may be either."""
+"""The suite of stability: shares of units that are always active, never active, or either."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Stable(Work):
     """Shares of the units of each ReLU, over all images, or over balls of each epsilon.
 
     Attributes:
-        epsilons: in 255ths; they are its levels. Without any, all images are looked at together.
+        epsilons: in 255ths; its levels. If empty, shares are over all images together.
     """
 
     epsilons: tuple[float, ...] = ()
@@ -55,11 +55,11 @@ class Stable(Work):
         return self.epsilons or (None,)
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
-        """Count middles and radii of every ball, or each image once."""
+        """Count the middle and the radius of every ball, or each image once."""
         return Passes(double=2 * len(self.epsilons) or 1) * len(split)
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
-        """Look at one network after the other, or side by side."""
+        """Measure the networks, one by one or in parallel."""
         bench.each(partial(bench.measured, partial(self.measure, split=bench.split)), tasks)
 
     def measure(self, model: nn.Module, split: Split) -> list[list[Measurement]]:
@@ -104,7 +104,7 @@ for _condition, _suffix, _where in (
     for _metric, _what in (
         ("stably_active", "always active"),
         ("stably_inactive", "never active"),
-        ("undecided", "active in some places only, or not shown to be stable"),
+        ("undecided", "active for some inputs only, or not proved stable"),
     ):
         METRICS(
             Metric(

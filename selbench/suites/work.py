@@ -1,4 +1,4 @@
-"""What a suite consists of: pieces of work, each of which says all that engines need to know."""
+"""Pieces of work, of which suites consist; each has all that engines need to run it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,8 +30,8 @@ class HeldOut:
 
     Attributes:
         checksum: identifies the images of all seeds.
-        images: how many they are.
-        load: takes those of a seed from the data set.
+        images: the number of images of one seed.
+        load: returns the images of a seed.
     """
 
     checksum: str
@@ -41,18 +41,18 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Setting:
-    """What suites are made for.
+    """The settings that suites are built from.
 
     Attributes:
-        height, width: of the images, in pixels.
+        height, width: the size of the images, in pixels.
         scale: the image size whose corruption constants are used; None for the images' own.
-        corruptions, attacks: the names to take of those in a suite; () for all.
-        given: adversarials of others, and a checksum of them and of the test images; None for none.
-        in_files: whether adversarials are looked for among images that a file can hold.
-        stored: a set on disk to take corrupted or shifted images from, instead of making them.
-        full: whether AutoAttack runs at every epsilon, not only where a verdict is in doubt.
-        mechanism: how the analyses look at networks.
-        validation: the training images that were held out; None where there are none.
+        corruptions, attacks: the selected names; () for all of a suite.
+        given: adversarials from files, with a checksum of them and of the test images, or None.
+        in_files: whether attacks search images of 8-bit pixels.
+        stored: a set on disk with corrupted or shifted images; None to generate them.
+        full: whether AutoAttack runs at every epsilon, even where the result is certain.
+        mechanism: the settings of the analyses.
+        validation: the training images that were held out, or None.
     """
 
     height: int
@@ -70,7 +70,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Passes:
-    """How often images go through a network: forward, forward and back, forward in float64."""
+    """Numbers of passes of images: forward, forward and back, forward in float64."""
 
     forward: float = 0
     backward: float = 0
@@ -89,15 +89,14 @@ class Passes:
 
 @dataclass(frozen=True)
 class Work(ABC):
-    """One thing that is done to images or computed of networks: one or several cells of each.
+    """A perturbation of images or a measurement of networks: one or more cells per network.
 
-    Attributes are the columns of the same names of `selbench.store.Cell`; `name` is its condition.
-    What differs between kinds of work is a member of this class, so that nobody has to ask which
-    kind it is:
+    Fields are the columns of the same names of `selbench.store.Cell`; `name` is the condition.
+    Callers never check the kind of work: all that differs is a member of this class.
 
     Attributes:
-        reads_outcomes: whether it reads outcomes in the store instead of looking at networks.
-        shares: whether it makes something of the images that serves all networks.
+        reads_outcomes: whether it reads stored outcomes and needs no networks.
+        shares: whether it prepares images once for all networks.
         is_attack: whether it is an attack.
     """
 
@@ -115,74 +114,74 @@ class Work(ABC):
 
     @property
     def levels(self) -> tuple[float | None, ...]:
-        """Those of the cells that it makes of a network."""
+        """The levels of the cells that it makes for a network."""
         return (self.level,)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of the corruptions or attacks that it is chosen by."""
+        """The names of the corruptions or attacks that select it."""
         return (self.name,)
 
     @property
     def data(self) -> str:
-        """The checksum of the images that it brings; "" where it takes the test images."""
+        """The checksum of its images on disk; "" if it uses the test images."""
         return ""
 
     @property
     def makes(self) -> "Sequence[Condition]":
-        """The conditions whose images it makes of the test images."""
+        """The conditions whose images it generates from the test images."""
         return ()
 
     @property
     def comparable(self) -> bool:
-        """Whether it has an outcome of each test image that depends on one network alone."""
+        """Whether it gives an outcome for each test image that depends on one network only."""
         return False
 
     @property
     def images_elsewhere(self) -> Stored | None:
-        """The images that it takes instead, if they are no corrupted test images."""
+        """The images that it uses, if they are not the test images, clean or corrupted."""
         return None
 
     def images(self, split: Split, limit: int | None) -> int:
-        """Return how many images it takes; `split` has `limit` of the test images."""
+        """Return the number of images that it uses; `split` has `limit` of the test images."""
         return len(split)
 
     @abstractmethod
     def passes(
         self, model: nn.Module, split: Split, classes: int, limit: int | None
     ) -> Passes | None:
-        """Return how often its images pass a network, at most; None where that is not known."""
+        """Return how often its images pass a network, at most; None if unknown."""
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
-        """Yield the networks that it can be done on, each with the one that helps."""
+        """Yield the networks that it can run on, each with its helper or None."""
         yield from ((network, None) for network in networks)
 
     def saves(self, images: int) -> int:
-        """Return of how many images adversarials are kept, where `images` are asked for."""
+        """Return the number of images whose adversarials are stored, if `images` are requested."""
         return 0
 
     def in_files(self) -> "Work | None":
-        """Return it with adversarials that a file can hold; None for an attack that has none."""
+        """Return it with adversarials of 8-bit pixels; None for an attack without any."""
         return self
 
     def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Work":
-        """Return it for another machine: images of its own come from where `put` leaves them.
+        """Return a copy for another machine, which loads images on disk through `put`.
 
         Args:
-            put: leaves splits, by seed, and returns what brings them (without a seed, that of 0).
-            limit: how many of the images are needed; None for all.
-            seeds: of the networks that it is done on.
+            put: stores splits by seed, and returns a function that loads them (default seed 0).
+            limit: the number of images that are needed; None for all.
+            seeds: the seeds of the networks that it runs on.
         """
         return self
 
     @abstractmethod
     def run(self, tasks: "Sequence[Task]", bench: "Bench") -> None:
-        """Do it on the networks of tasks, and keep what comes of it."""
+        """Run it on the networks of tasks, and write the results."""
 
     def tasks(
         self, networks: Sequence[Network], split: Split, limit: int | None
     ) -> "Iterator[Task]":
-        """Yield a task for each network that it can be done on."""
+        """Yield a task for each network that it can run on."""
         for network, helper in self.partners(networks):
             cells = [self.cell(level, network, split, limit, helper) for level in self.levels]
             yield Task(self, network, cells, helper)
@@ -195,7 +194,7 @@ class Work(ABC):
         limit: int | None,
         helper: Network | None = None,
     ) -> Cell:
-        """Return the cell that it makes of a network at one of its levels."""
+        """Return the cell that it makes for a network at one of its levels."""
         return Cell(
             suite=self.suite,
             condition=self.name,
@@ -217,9 +216,9 @@ class Work(ABC):
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of work on one network: the cells it makes, one for each level.
+    """A piece of work on one network, with one cell for each level.
 
-    `helper` is the network whose adversarials are tried, where an attack is transferred.
+    `helper` is the network whose adversarials a transfer attack tries.
     """
 
     work: Work
@@ -229,7 +228,7 @@ class Task:
 
     @property
     def networks(self) -> list[Network]:
-        """The network and its helper, as far as the work looks at them."""
+        """The networks that the work needs: the network and its helper, or none."""
         needed = [] if self.work.reads_outcomes else [self.network, self.helper]
         return [each for each in needed if each is not None]
 

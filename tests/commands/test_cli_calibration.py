@@ -195,8 +195,8 @@ def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(ran, selbench
 def test_too_few_validation_images_are_one_sentence(refused, tiny_study, edit):
     edit(tiny_study, "validation = 12", "validation = 9")
     assert refused("run", tiny_study, *RUN, "-q") == (
-        "dataset.validation = 9 is too few to fit a recalibration to; hold at least 10 images "
-        "out, or take --suite corruptions"
+        "dataset.validation = 9 is too few to fit a recalibration; hold at least 10 images "
+        "out, or use --suite corruptions"
     )
 
 

@@ -227,8 +227,8 @@ def test_size_without_constants_is_refused_before_training(
     image_tree("large", side=48)
     words = ["run", tiny_study, "--data", "large", "--suite", "corruptions", "--quiet"]
     match(
-        r"^gaussian_noise has no constants for images of 48 x 48 pixels, those of 32, 64 and 224 "
-        r"have; take the nearest with --scale 64 \(or corruptions.scale in the study\)$",
+        r"^gaussian_noise has no constants for images of 48 x 48 pixels, only for 32, 64 and 224; "
+        r"use the nearest with --scale 64 \(or corruptions.scale in the study\)$",
         refused(*words),
     )
 

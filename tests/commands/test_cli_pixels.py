@@ -45,7 +45,7 @@ def test_what_pixels_cannot_be_is_said_in_a_sentence(selbench, tiny_study):
         (("--pixels", "uint8"), "--pixels is for attacks; add --suite attacks, or leave it out"),
         (
             ("--pixels", "uint8", "--suite", "attacks", "--attack", "paper-pgd"),
-            "the levels of paper-pgd are no epsilons, so no image of a file lies between them",
+            "paper-pgd has no epsilons, so --pixels cannot search its 8-bit images",
         ),
     ):
         ended = selbench("run", tiny_study, "--dry-run", *words)

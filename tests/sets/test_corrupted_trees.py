@@ -286,9 +286,9 @@ def test_images_on_disk_are_known_by_their_content_wherever_they_lie(of, tmp_pat
 def test_shifted_images_are_no_corruptions(tmp_path):
     write_images(tmp_path / "set", pixels(3))
     setting = Setting(SIDE, SIDE, stored=open_set(tmp_path / "set", dataset()))
-    with pytest.raises(SelbenchError, match=r"no corruptions at severities; leave out --c"):
+    with pytest.raises(SelbenchError, match=r"holds shifted images, not corruptions; leave out"):
         collect(("corruptions",), Setting(SIDE, SIDE, stored=setting.stored, corruptions=("fog",)))
-    with pytest.raises(SelbenchError, match="set holds other images than the test set, so what"):
+    with pytest.raises(SelbenchError, match="set holds other images than the test set, so repr"):
         collect(("dimensionality",), setting)
 
 

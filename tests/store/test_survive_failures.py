@@ -213,7 +213,7 @@ def test_a_gpu_that_is_broken_ends_the_run(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     bench.check_alive(CPU)
-    message = r"^cuda cannot be used any more by this process \(CUDA error: .*triggered\); what was"
+    message = r"^cuda is unusable in this process after an error \(CUDA error: .*triggered\); f"
     with pytest.raises(SelbenchError, match=message):
         bench.check_alive(torch.device("cuda"))
 

@@ -113,16 +113,15 @@ def test_an_unknown_suite_gets_the_nearest_name():
 )
 def test_images_of_a_size_without_constants_are_refused(height, width, nearest):
     message = (
-        f"^gaussian_noise has no constants for images of {width} x {height} pixels, those of 32, "
-        rf"64 and 224 have; take the nearest with --scale {nearest} \(or corruptions.scale in the "
-        r"study\)$"
+        f"^gaussian_noise has no constants for images of {width} x {height} pixels, only for 32, "
+        rf"64 and 224; use the nearest with --scale {nearest} \(or corruptions.scale in the st"
     )
     with pytest.raises(SelbenchError, match=message):
         collect(("corruptions",), Setting(height, width))
 
 
 def test_images_too_small_for_a_corruption_are_refused():
-    message = "^the images are 16 x 8 pixels; corruptions need at least 9 a side, enlarge them$"
+    message = "^the images are 16 x 8 pixels; corruptions need at least 9 a side; enlarge them$"
     with pytest.raises(SelbenchError, match=message):
         collect(("corruptions",), Setting(8, 16, scale=32))
 
@@ -196,7 +195,7 @@ def test_calibration_is_of_every_condition_and_needs_images_that_were_held_out()
     assert len(conditions) == 1 + 5 * MAIN
     fits = [piece for piece in pieces if isinstance(piece, Recalibration)]
     assert [c for fit in fits for c in fit.conditions] == conditions
-    message = "^recalibration is fitted to validation images, and there are none; take --suite cor"
+    message = "^recalibration needs validation images, and there are none; use --suite cor"
     with pytest.raises(SelbenchError, match=message):
         SUITES["calibration"](Setting(32, 32))
     few = HeldOut("checksum", 9, HELD_OUT.load)
