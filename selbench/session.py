@@ -255,8 +255,8 @@ class Session:
         Cells that are made together with one of these are among them.
         """
         split = limited(self.dataset.test, request.limit)
-        groups = plan(networks, pieces, split, store, request)
-        return {cell.key: cell for group in groups for task in group for cell in task.cells}
+        bundles = plan(networks, pieces, split, store, request)
+        return {cell.key: cell for bundle in bundles for task in bundle for cell in task.cells}
 
     def board(
         self, root: Path, request: Request, ran: RunResult, only: Iterable[str] | None = None

@@ -30,7 +30,7 @@ class Claims:
     def work_off(
         self, pending: Sequence[list[Task]], run: Callable[[list[Task]], None], step: Step
     ) -> int:
-        """Call `run` with the tasks of every group once they are free, until none is left.
+        """Call `run` with the tasks of every bundle once they are free, until none is left.
 
         What other runs do meanwhile is left to them. Work that reads outcomes waits for whatever
         it may read.
@@ -41,11 +41,11 @@ class Claims:
         evaluated = 0
         while pending:
             busy: list[list[Task]] = []
-            for group in pending:
-                if busy and group[0].work.reads_outcomes:
-                    busy.append(list(group))
+            for bundle in pending:
+                if busy and bundle[0].work.reads_outcomes:
+                    busy.append(list(bundle))
                     continue
-                with self.of(group) as (own, others):
+                with self.of(bundle) as (own, others):
                     if own:
                         run(own)
                         evaluated += self._evaluated(own)
@@ -58,15 +58,15 @@ class Claims:
         return evaluated
 
     @contextmanager
-    def of(self, group: Sequence[Task]) -> Iterator[tuple[list[Task], list[Task]]]:
-        """Hold those tasks of a group that are still to do and free, while the block runs.
+    def of(self, bundle: Sequence[Task]) -> Iterator[tuple[list[Task], list[Task]]]:
+        """Hold those tasks of a bundle that are still to do and free, while the block runs.
 
         Yields:
             these tasks, and those that others are at; what was done meanwhile is in neither.
         """
         held: list[Task] = []
         try:
-            others = [task for task in group if not self._take(task, held)]
+            others = [task for task in bundle if not self._take(task, held)]
             done = self._store.keys() | self._store.failed() if held else set()
             yield [task for task in held if self._lacks(task, done)], others
         finally:
@@ -96,7 +96,7 @@ def untried(
 ) -> list[list[Task]]:
     """Leave out the tasks that failed before; with `retry` it is forgotten that they did."""
     if retry:
-        store.forget(cell.key for group in pending for task in group for cell in task.cells)
+        store.forget(cell.key for bundle in pending for task in bundle for cell in task.cells)
     failed = store.failed()
-    fresh = [[t for t in group if failed.isdisjoint(c.key for c in t.cells)] for group in pending]
-    return [group for group in fresh if group]
+    fresh = [[t for t in bundle if failed.isdisjoint(c.key for c in t.cells)] for bundle in pending]
+    return [bundle for bundle in fresh if bundle]

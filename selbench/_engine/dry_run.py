@@ -62,21 +62,21 @@ def dry_run(
     """
     networks, missing = (list(brought), 0) if brought else _networks(study, dataset, device)
     split = limited(dataset.test, request.limit)
-    groups = plan(networks, pieces, split, store, request)
+    bundles = plan(networks, pieces, split, store, request)
     small = is_small(networks[0].load(), split.images[0, 0].numel())
     pieces_at_once, networks_at_once = engine.parallelism(small, device)
     with _threads(1 if small else torch.get_num_threads()):
         # Networks of one piece of work wait for each other, where pieces are done in turn.
         lanes, spread = (networks_at_once, 1) if pieces_at_once == 1 else (1, networks_at_once)
         costs = _Costs(split.to(device), len(dataset.classes), request.limit, missing == 0, lanes)
-        for group in groups:
-            costs.count(group)
-        shared = costs.perturbing(groups, pieces)
+        for bundle in bundles:
+            costs.count(bundle)
+        shared = costs.perturbing(bundles, pieces)
         rounds = math.ceil(missing / networks_at_once)
         train = rounds * _training(study, dataset, device) if missing else 0.0
     rest = shared / pieces_at_once + train
     return DryRun(
-        _cells(groups, pieces, networks, dataset, request),
+        _cells(bundles, pieces, networks, dataset, request),
         len(networks),
         missing,
         costs.passes,
@@ -154,8 +154,8 @@ class _Costs:
             self.most += lane
             self.seconds += lane * (pace.standing if work.is_attack else 1.0)
 
-    def perturbing(self, groups: Sequence[Sequence[Task]], pieces: Sequence[Work]) -> float:
-        """Return how long it takes to make the images of all groups, once for all networks.
+    def perturbing(self, bundles: Sequence[Sequence[Task]], pieces: Sequence[Work]) -> float:
+        """Return how long it takes to make the images of all bundles, once for all networks.
 
         One severity, in the middle, stands for all of a corruption.
         """
@@ -163,7 +163,7 @@ class _Costs:
         for work in pieces:
             for condition in work.makes:
                 kinds.setdefault(condition.name, []).append(condition)
-        counts = Counter(made.name for group in groups for made in group[0].work.makes)
+        counts = Counter(made.name for bundle in bundles for made in bundle[0].work.makes)
         return len(self._split) * sum(
             count * perturbing(kinds[name][len(kinds[name]) // 2], self._split)
             for name, count in counts.items()
@@ -212,7 +212,7 @@ def _stand_in(study: Study, dataset: Dataset, alpha: float, seed: int) -> Networ
 
 
 def _cells(
-    groups: Sequence[Sequence[Task]],
+    bundles: Sequence[Sequence[Task]],
     pieces: Sequence[Work],
     networks: Sequence[Network],
     dataset: Dataset,
@@ -220,8 +220,8 @@ def _cells(
 ) -> dict[str, tuple[int, int]]:
     """Return the cells to do and those kept, by suite."""
     left, whole = Counter[str](), Counter[str]()
-    for group in groups:
-        left[group[0].work.suite] += sum(len(task.cells) for task in group)
+    for bundle in bundles:
+        left[bundle[0].work.suite] += sum(len(task.cells) for task in bundle)
     for work in pieces:
         tasks = work.tasks(networks, dataset.test, request.limit)
         whole[work.suite] += sum(len(task.cells) for task in tasks)

@@ -59,13 +59,13 @@ def evaluate(
     split, limit = limited(dataset.test, request.limit), request.limit
     pending = untried(plan(networks, pieces, split, store, request), store, request.retry)
     prepared = networks_of(
-        [task for group in pending for task in group],
+        [task for bundle in pending for task in bundle],
         lambda network: prepare(network.load(), device),
         store,
     )
     pending, split = untried(pending, store), split.to(device)
     small = all(is_small(network, split.images[0, 0].numel()) for network in prepared.values())
-    images = sum(task.work.images(split, limit) for group in pending for task in group)
+    images = sum(task.work.images(split, limit) for bundle in pending for task in bundle)
     with (
         progress.track("evaluate", images) as step,
         crew(small, device, step) as (run_all, safe_step),

@@ -42,7 +42,7 @@ from selbench.suites.bench import Bench, record_failure
 from selbench.training import adopt, find, untrained
 
 Pairs = Sequence[tuple[float, int]]
-Group = list[Task]
+Bundle = list[Task]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class OnRay:
         split, limit = limited(dataset.test, request.limit), request.limit
         pending = untried(plan(networks, pieces, split, store, request), store, request.retry)
         away = apart([g for g in pending if not g[0].work.reads_outcomes])
-        here = [group for group in pending if group[0].work.reads_outcomes]
+        here = [bundle for bundle in pending if bundle[0].work.reads_outcomes]
         claims = Claims(store, min(request.save, len(split)))
-        images = sum(task.work.images(split, limit) for group in away for task in group)
+        images = sum(task.work.images(split, limit) for bundle in away for task in bundle)
         with progress.track("evaluate", images) as step:
             classes = len(dataset.classes)
             bench = Bench(
@@ -121,11 +121,11 @@ class OnRay:
             return evaluated + claims.work_off(here, bench.do, step)
 
 
-def apart(groups: Sequence[Group]) -> list[Group]:
-    """Part the groups that make nothing for all of their networks, so that these spread."""
-    found: list[Group] = []
-    for group in groups:
-        found += [group] if group[0].work.shares else [[task] for task in group]
+def apart(bundles: Sequence[Bundle]) -> list[Bundle]:
+    """Part the bundles that make nothing for all of their networks, so that these spread."""
+    found: list[Bundle] = []
+    for bundle in bundles:
+        found += [bundle] if bundle[0].work.shares else [[task] for task in bundle]
     return found
 
 
@@ -157,21 +157,21 @@ def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: S
 
 
 def _evaluate(
-    groups: Sequence[Group], bench: Bench, claims: Claims, store: StudyStore, gpus: float
+    bundles: Sequence[Bundle], bench: Bench, claims: Claims, store: StudyStore, gpus: float
 ) -> int:
-    """Put into the object store what groups need, and do them."""
-    if not groups:
+    """Put into the object store what bundles need, and do them."""
+    if not bundles:
         return 0
     split = bench.split
-    tasks = [task for group in groups for task in group]
+    tasks = [task for bundle in bundles for task in bundle]
     networks = Networks.put(tasks, split.images[0, 0].numel(), store)
     given = share(networks.small, gpus)
-    seat = seat_of(given, [group[0].work for group in groups])
+    seat = seat_of(given, [bundle[0].work for bundle in bundles])
     packed = PackedSplit.of(split)
     said = bench.classes, bench.limit, bench.save, bench.time_limit, bench.order
     job = Job(seat, packed, *said)
     run = _Run(bench, claims, networks, given, import_ray().put(job))
-    return run.work_off(untried(groups, store))
+    return run.work_off(untried(bundles, store))
 
 
 @dataclass(frozen=True)
@@ -184,33 +184,33 @@ class _Run:
     share: Share
     job: Any  # reference to a Job
 
-    def work_off(self, groups: Sequence[Group]) -> int:
-        """Do the groups' tasks, and return how many cells were evaluated.
+    def work_off(self, bundles: Sequence[Bundle]) -> int:
+        """Do the bundles' tasks, and return how many cells were evaluated.
 
         What other commands are at is waited for.
         """
         evaluated, room = 0, room_for(self.share)
-        while groups:
-            again: list[Group] = []
-            claimed = self._claimed(groups, again)
+        while bundles:
+            again: list[Bundle] = []
+            claimed = self._claimed(bundles, again)
             with closing(claimed), closing(as_completed(claimed, self._submit, room)) as arriving:
-                for (group, claim), reference in arriving:
+                for (bundle, claim), reference in arriving:
                     with claim:
-                        evaluated += self._receive(group, reference, again)
-            if sum(map(len, again)) == sum(map(len, groups)):
+                        evaluated += self._receive(bundle, reference, again)
+            if sum(map(len, again)) == sum(map(len, bundles)):
                 self.bench.step(0, f"waits for {self.claims.waits_for}")
                 time.sleep(POLL)
-            groups = again
+            bundles = again
         return evaluated
 
     def _claimed(
-        self, groups: Sequence[Group], again: list[Group]
-    ) -> Generator[tuple[Group, ExitStack], None, None]:
-        """Yield what is free of groups, with the claim to it; the rest is for another time."""
+        self, bundles: Sequence[Bundle], again: list[Bundle]
+    ) -> Generator[tuple[Bundle, ExitStack], None, None]:
+        """Yield what is free of bundles, with the claim to it; the rest is for another time."""
         with ExitStack() as held:
-            for group in groups:
+            for bundle in bundles:
                 claim = held.enter_context(ExitStack())
-                own, others = claim.enter_context(self.claims.of(group))
+                own, others = claim.enter_context(self.claims.of(bundle))
                 if others:
                     again.append(others)
                 if own:
@@ -218,32 +218,34 @@ class _Run:
                 else:
                     claim.close()
 
-    def _submit(self, claimed: tuple[Group, ExitStack]) -> Any:
-        group, claim = claimed
+    def _submit(self, claimed: tuple[Bundle, ExitStack]) -> Any:
+        bundle, claim = claimed
         run = self.share.task(run_elsewhere)
         try:
-            return run.remote(self.job, sendable(group, self.bench.limit), self.networks.of(group))
+            return run.remote(
+                self.job, sendable(bundle, self.bench.limit), self.networks.of(bundle)
+            )
         except Exception as problem:  # images on disk that cannot be read
-            record_failure(group, problem, self.bench.sink)
+            record_failure(bundle, problem, self.bench.sink)
             claim.close()
             return None
 
-    def _receive(self, group: Group, reference: Any, again: list[Group]) -> int:
-        """Keep what a task made of a group, and return how many cells were evaluated.
+    def _receive(self, bundle: Bundle, reference: Any, again: list[Bundle]) -> int:
+        """Keep what a task made of a bundle, and return how many cells were evaluated.
 
-        A group that was lost with its workers is for `again`, task by task.
+        A bundle that was lost with its workers is for `again`, task by task.
         """
-        work, bench, evaluated = group[0].work, self.bench, 0
+        work, bench, evaluated = bundle[0].work, self.bench, 0
         try:
             written: Written = received(reference)
         except Exception as problem:  # its worker or node died, and those after it
-            if len(group) > 1 and not isinstance(problem, SelbenchError):
-                again.extend([task] for task in group)  # one network's fault is not another's
+            if len(bundle) > 1 and not isinstance(problem, SelbenchError):
+                again.extend([task] for task in bundle)  # one network's fault is not another's
                 return 0
-            record_failure(group, problem, bench.sink)
+            record_failure(bundle, problem, bench.sink)
         else:
             evaluated = written.unload(bench.sink)
             for message in written.warned:
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
-        bench.step(work.images(bench.split, bench.limit) * len(group), work.name)
+        bench.step(work.images(bench.split, bench.limit) * len(bundle), work.name)
         return evaluated

@@ -16,7 +16,7 @@ def plan(
     store: StudyStore,
     request: Request = ANYTHING,
 ) -> list[list[Task]]:
-    """Return the tasks that are left, those of one piece of work together.
+    """Return what is left to do, in bundles: a bundle is the tasks of one piece of work.
 
     `split` has the test images that `request` limits them to.
     A task is left where the store lacks one of its cells, or adversarials that are to be saved.

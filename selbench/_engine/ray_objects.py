@@ -99,16 +99,16 @@ def seat_of(share: Share, pieces: Sequence[Work]) -> Seat:
     return Seat("cuda" if share.gpus else "cpu", share.cpus, own, find_variants(made), share.gpus)
 
 
-def sendable(group: Sequence[Task], limit: int | None) -> list[Task]:
+def sendable(bundle: Sequence[Task], limit: int | None) -> list[Task]:
     """Return tasks whose images are in the object store, in the place of what reads them here."""
-    work = group[0].work.sent(_put_splits, limit, {task.network.seed or 0 for task in group})
+    work = bundle[0].work.sent(_put_splits, limit, {task.network.seed or 0 for task in bundle})
 
     def light(network: Network) -> Network:
         return replace(network, load=_left_behind)
 
     return [
         Task(work, light(task.network), task.cells, task.helper and light(task.helper))
-        for task in group
+        for task in bundle
     ]
 
 

@@ -52,7 +52,7 @@ class Seat:
 
 @dataclass(frozen=True)
 class Job:
-    """What all groups of a run have in common; the rest is as of a `Bench`."""
+    """What all bundles of a run have in common; the rest is as of a `Bench`."""
 
     seat: Seat
     split: PackedSplit
@@ -112,13 +112,13 @@ _networks: dict[str, nn.Module] = {}  # prepared, of the task before: the next o
 
 def run_elsewhere(
     job: Job,
-    group: Sequence[Task],
+    bundle: Sequence[Task],
     fetch: Callable[[Sequence[str]], Sequence[PackedNetwork]],
 ) -> Written:
-    """Do a group's tasks; `fetch` brings networks by the hashes of their weights."""
+    """Do a bundle's tasks; `fetch` brings networks by the hashes of their weights."""
     written = Written()
-    with _seated(job.seat, group[0].work) as device, _listening(written.warned):
-        own = _prepared(group, fetch, device)
+    with _seated(job.seat, bundle[0].work) as device, _listening(written.warned):
+        own = _prepared(bundle, fetch, device)
         split = job.split.split().to(device)
         limit, save = job.limit, job.save
         bench = Bench(
@@ -134,17 +134,17 @@ def run_elsewhere(
             ends=True,  # Ray tells the command that the worker died
             order=job.order,
         )
-        bench.do(group)
+        bench.do(bundle)
     return written
 
 
 def _prepared(
-    group: Sequence[Task],
+    bundle: Sequence[Task],
     fetch: Callable[[Sequence[str]], Sequence[PackedNetwork]],
     device: torch.device,
 ) -> dict[str, nn.Module]:
-    """Return a group's networks by the hash of their weights, and forget all others."""
-    names = list(dict.fromkeys(each.weights for task in group for each in task.networks))
+    """Return a bundle's networks by the hash of their weights, and forget all others."""
+    names = list(dict.fromkeys(each.weights for task in bundle for each in task.networks))
     for name in _networks.keys() - set(names):
         del _networks[name]
     missing = [name for name in names if name not in _networks]

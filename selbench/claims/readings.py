@@ -117,9 +117,9 @@ class Networks:
 
 
 def _by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    cells = _cells(rows, reading)
-    common = cells.dropna(axis=0)
-    asked = reading.conditions or sorted(set(cells.index.get_level_values("condition")))
+    table = _by_level(rows, reading)
+    common = table.dropna(axis=0)
+    asked = reading.conditions or sorted(set(table.index.get_level_values("condition")))
     present = set(common.index.get_level_values("condition"))
     lacking = [name for name in asked if name not in present] if reading.conditions else []
     levels = set(common.index.get_level_values("level"))
@@ -182,12 +182,12 @@ def _chosen(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     return found[found["level"].isin(reading.levels)] if reading.levels else found
 
 
-def _cells(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+def _by_level(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     """Return what was measured: conditions and levels (-1 for none) by networks."""
     found = _chosen(rows, reading)
     if found.empty:
         raise _absence(rows, reading)
-    return means.cells(found)
+    return means.by_level(found)
 
 
 def _absence(rows: pd.DataFrame, reading: Reading) -> UntestedError:

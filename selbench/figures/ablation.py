@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
+from selbench.figures.style import FIGURES, Colour, colours_of, label_of_each, legend, line
 from selbench.metrics import Metric
 from selbench.suites import METRICS
 
@@ -46,14 +46,14 @@ def _curves(
     control: pd.DataFrame,
     colours: dict[str, Colour],
 ) -> None:
-    """Draw a line per group, and the control's dashed; shares are denser where more happens."""
+    """Draw a line per label, and the control's dashed; shares are denser where more happens."""
     ordered, random = (
         each.pivot(index="subject", columns="level", values="value") for each in (own, control)
     )
-    groups = group_of_each(own)
+    labels = label_of_each(own)
     places = 100 * ordered.columns.to_numpy(dtype=float)
     for name, colour in colours.items():
-        members = groups.index[groups == name]
+        members = labels.index[labels == name]
         if len(members):
             line(axes, places, 100 * ordered.loc[members], name, colour, "")
             mean = 100 * random.loc[members].mean()

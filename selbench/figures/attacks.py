@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
+from selbench.figures.style import FIGURES, Colour, colours_of, label_of_each, legend, line
 from selbench.suites import METRICS
 
 
@@ -42,12 +42,12 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
 
 
 def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str, Colour]) -> None:
-    """Draw a line per group, over evenly spaced levels that begin with the clean images."""
+    """Draw a line per label, over evenly spaced levels that begin with the clean images."""
     levels, curves = sorted(part["level"].unique()), _of_networks(part, clean)
-    groups = group_of_each(part)
+    labels = label_of_each(part)
     places = np.arange(len(levels) + 1)
     for name, colour in colours.items():
-        chosen = curves.loc[groups.index[groups == name]]
+        chosen = curves.loc[labels.index[labels == name]]
         if not chosen.empty:
             line(axes, places, 100 * chosen, name, colour, "o" if len(levels) < 20 else "")
     step = -(-len(levels) // 8)  # rounded up
@@ -70,9 +70,9 @@ def _gaps(
 ) -> None:
     """Shade what lies between both means, over the networks and levels that have both."""
     high, low = _of_networks(attacked, clean), _of_networks(certified, clean)
-    groups = group_of_each(attacked)
+    labels = label_of_each(attacked)
     for name, colour in colours.items():
-        own = groups.index[groups == name].intersection(low.index)
+        own = labels.index[labels == name].intersection(low.index)
         shared = high.columns.intersection(low.columns)
         if len(own) and len(shared) == len(high.columns):
             places = np.arange(len(shared))

@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench.figures.style import FIGURES, Colour, colours_of, group_of_each, legend, line
+from selbench.figures.style import FIGURES, Colour, colours_of, label_of_each, legend, line
 from selbench.suites import METRICS
 from selbench.tables.calibrated import by_condition, by_network, check_measured
 
@@ -55,11 +55,11 @@ def _curves(
     colours: dict[str, Colour],
     null: bool = False,
 ) -> None:
-    """Draw a line per group over severities."""
-    groups = group_of_each(rows)
+    """Draw a line per label over severities."""
+    labels = label_of_each(rows)
     places = np.arange(len(table.columns))
     for name, colour in colours.items():
-        chosen = 100 * table.loc[groups.reindex(table.index) == name]
+        chosen = 100 * table.loc[labels.reindex(table.index) == name]
         if chosen.empty:
             continue
         if null:

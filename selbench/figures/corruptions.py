@@ -14,7 +14,7 @@ from selbench.figures.style import FIGURES
 
 ACROSS = 5  # panels in a row
 ALL = "mean of all"
-COMMON = "mean of common"  # to all groups
+COMMON = "mean of common"  # to all lines of the figure
 REFERENCE = "alpha = 0"  # what others are compared with
 DARK = 0.179  # relative luminance below which white is read better than black (WCAG 2)
 
@@ -22,35 +22,35 @@ DARK = 0.179  # relative luminance below which white is read better than black (
 @FIGURES
 def corruptions(rows: pd.DataFrame, study: str) -> Figure:
     """Accuracy, in per cent, under each corruption (down) and severity (across), per alpha."""
-    cells = _cells(rows, study)
-    return _maps(cells, f"{study}: accuracy under corruptions, %", "mako", (0, 100), "{:.0f}")
+    maps = _accuracies(rows, study)
+    return _maps(maps, f"{study}: accuracy under corruptions, %", "mako", (0, 100), "{:.0f}")
 
 
 @FIGURES
 def corruption_differences(rows: pd.DataFrame, study: str) -> Figure:
     """Points by which each alpha's accuracy under corruptions exceeds that of alpha = 0."""
-    cells = _cells(rows, study)
-    if REFERENCE not in cells or len(cells) < 2:
+    maps = _accuracies(rows, study)
+    if REFERENCE not in maps or len(maps) < 2:
         what = f"the study {study} holds no corruptions of alpha = 0 and of other networks"
         raise UnmeasuredError(what, "--suite", "corruptions", "--alpha", "-1,0,1")
-    own = cells.pop(REFERENCE)
-    apart = {name: part - own for name, part in cells.items()}
+    own = maps.pop(REFERENCE)
+    apart = {name: part - own for name, part in maps.items()}
     most = max(float(np.nanmax(np.abs(part.to_numpy()))) for part in apart.values()) or 1.0
     title = f"{study}: accuracy under corruptions, points above that of alpha = 0"
     return _maps(apart, title, "PRGn", (-most, most), "{:+.0f}")
 
 
-def _cells(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
-    """Return the mean accuracy of each group in per cent: corruptions by severities."""
+def _accuracies(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
+    """Return the mean accuracy of each label in per cent: corruptions by severities."""
     suites = ["corruptions", "corruptions-extra"]
     chosen = rows[rows["suite"].isin(suites) & (rows["metric"] == "accuracy")]
     if chosen.empty:
         raise UnmeasuredError(f"the study {study} holds no corruptions", "--suite", "corruptions")
-    groups = chosen["group"].mask(chosen["alpha"].notna(), "alpha = " + chosen["group"])
+    labels = chosen["label"].mask(chosen["alpha"].notna(), "alpha = " + chosen["label"])
     order = [name for name in CORRUPTIONS if (chosen["condition"] == name).any()]
     tables = {}
-    for name in _ordered(chosen, groups):
-        part = chosen[groups == name]
+    for name in _ordered(chosen, labels):
+        part = chosen[labels == name]
         table = 100 * part.pivot_table("value", "condition", "level", aggfunc="mean")
         tables[name] = table.reindex(index=order, columns=sorted(chosen["level"].unique()))
     shared = [name for name in order if all(t.loc[name].notna().all() for t in tables.values())]
@@ -59,31 +59,31 @@ def _cells(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _ordered(rows: pd.DataFrame, groups: pd.Series) -> list[str]:
-    """Return the groups: alphas in rising order, then brought networks."""
-    facts = pd.DataFrame({"group": groups, "alpha": rows["alpha"]}).drop_duplicates("group")
-    return facts.sort_values(["alpha", "group"], na_position="last")["group"].tolist()
+def _ordered(rows: pd.DataFrame, labels: pd.Series) -> list[str]:
+    """Return the labels: alphas in rising order, then brought networks."""
+    facts = pd.DataFrame({"label": labels, "alpha": rows["alpha"]}).drop_duplicates("label")
+    return facts.sort_values(["alpha", "label"], na_position="last")["label"].tolist()
 
 
 def _maps(
-    cells: dict[str, pd.DataFrame],
+    maps: dict[str, pd.DataFrame],
     title: str,
     colours: str,
     limits: tuple[float, float],
     form: str,
 ) -> Figure:
-    """Draw a map for each group, with its numbers in the cells."""
-    columns = min(ACROSS, len(cells))
-    height = -(-len(cells) // columns)  # rounded up
-    first = next(iter(cells.values()))
+    """Draw a map for each label, with its numbers in the cells."""
+    columns = min(ACROSS, len(maps))
+    height = -(-len(maps) // columns)  # rounded up
+    first = next(iter(maps.values()))
     size = (1.1 + 1.75 * columns, 0.5 + (0.6 + 0.19 * len(first)) * height)
     figure = Figure(figsize=size, layout="constrained")
     everything = figure.subplots(height, columns, squeeze=False).ravel().tolist()
-    for place, (axes, name) in enumerate(zip(everything, cells, strict=False)):
-        _map(axes, cells[name], colours, limits, form)
+    for place, (axes, name) in enumerate(zip(everything, maps, strict=False)):
+        _map(axes, maps[name], colours, limits, form)
         axes.set_title(name)
         axes.tick_params(labelleft=place % columns == 0)
-    for axes in everything[len(cells) :]:
+    for axes in everything[len(maps) :]:
         axes.set_axis_off()
     figure.suptitle(title, x=0.01, ha="left")
     return figure

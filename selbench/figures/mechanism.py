@@ -75,12 +75,12 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
             axes.set_axis_off()
         for axes, metric in zip(across, of, strict=False):
             part = metric.reads.chosen(layered)
-            for group, colour in colours.items():
-                line_of = _by_layer(part, group)
+            for label, colour in colours.items():
+                line_of = _by_layer(part, label)
                 if not line_of.empty:
                     columns = list(line_of.columns)
-                    line(axes, columns, line_of, group, colour, log=metric.shown.log)
-                null = _by_layer(_nulls(layered, metric), group)
+                    line(axes, columns, line_of, label, colour, log=metric.shown.log)
+                null = _by_layer(_nulls(layered, metric), label)
                 if not null.empty:
                     axes.plot(null.columns, null.mean(), color=colour, linestyle=":", linewidth=1)
             _dress(axes, metric.shown)
@@ -117,18 +117,18 @@ def _filled(rows: pd.DataFrame, metrics: Sequence[Metric]) -> list[tuple[Metric,
 
 
 def _over_alphas(rows: pd.DataFrame, study: str, name: str) -> Figure:
-    """Draw a row of panels with the groups on x: every network as a dot, their mean as a dash."""
+    """Draw a row of panels with the labels on x: every network as a dot, their mean as a dash."""
     metrics = METRICS.drawn_in(name)
     shown = rows[rows["suite"].isin(_suites(metrics))]
     _check(shown, study, name)
     figure = Figure(figsize=(3.2 * len(metrics), 2.8), layout="constrained")
-    measured = shown["group"].unique()
+    measured = shown["label"].unique()
     colours = {name: each for name, each in colours_of(rows).items() if name in measured}
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         part = metric.reads.chosen(shown)
-        for place, (group, colour) in enumerate(colours.items()):
-            values = part.loc[part["group"] == group, "value"]
+        for place, (label, colour) in enumerate(colours.items()):
+            values = part.loc[part["label"] == label, "value"]
             axes.plot([place] * len(values), values, "o", color=colour, markersize=4, alpha=0.7)
             axes.hlines(values.mean(), place - 0.3, place + 0.3, color=colour, linewidth=2)
         axes.set_xticks(range(len(colours)), list(colours))
@@ -144,9 +144,9 @@ def _check(rows: pd.DataFrame, study: str, suite: str) -> None:
         raise UnmeasuredError(f"the study {study} holds no {suite}", "--suite", suite)
 
 
-def _by_layer(part: pd.DataFrame, group: str) -> pd.DataFrame:
-    """Return a group's networks by layers, averaged over conditions."""
-    own = part[part["group"] == group]
+def _by_layer(part: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Return a label's networks by layers, averaged over conditions."""
+    own = part[part["label"] == label]
     table: pd.DataFrame = own.pivot_table("value", "subject", "layer", aggfunc="mean")
     return table
 

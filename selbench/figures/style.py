@@ -72,12 +72,12 @@ def check_figure(name: str, path: Path, force: bool = False) -> None:
 def drawn(name: str, rows: pd.DataFrame, study: str) -> Figure:
     """Draw a figure of `FIGURES` in the style of all; raises `SelbenchError` as that figure does.
 
-    `rows` are a study's current measurements. The figure gets them with their `group`, whatever
+    `rows` are a study's current measurements. The figure gets them with their `label`, whatever
     part of them it shows: so names and colours are those of the study's other figures. Names of
     networks and studies are text, no formulas.
     """
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):
-        figure = FIGURES[name](rows.assign(group=groups_of(rows)), study)
+        figure = FIGURES[name](rows.assign(label=labels_of(rows)), study)
     for text in _words(figure):
         text.set_parse_math(False)
     return figure
@@ -100,7 +100,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=facts)
 
 
-def groups_of(rows: pd.DataFrame) -> pd.Series:
+def labels_of(rows: pd.DataFrame) -> pd.Series:
     """Name the line that each row belongs to: its alpha, or a brought network's file."""
     alphas = rows.drop_duplicates("subject").set_index("subject")["alpha"]
     files = {subject: Path(subject).name for subject in alphas.index}
@@ -110,16 +110,16 @@ def groups_of(rows: pd.DataFrame) -> pd.Series:
     return rows["subject"].map(names)
 
 
-def group_of_each(rows: pd.DataFrame) -> pd.Series:
-    """Return the `group` of each subject."""
-    return rows.drop_duplicates("subject").set_index("subject")["group"]
+def label_of_each(rows: pd.DataFrame) -> pd.Series:
+    """Return the `label` of each subject."""
+    return rows.drop_duplicates("subject").set_index("subject")["label"]
 
 
 def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
     """Give every alpha a colour, blue below 0, grey at 0, orange above; brought ones others.
 
     On either side shades are equally far apart, however far apart the alphas are. `rows` are all
-    of the study with their `group`, since shades depend on which alphas there are.
+    of the study with their `label`, since shades depend on which alphas there are.
     """
     shades = sns.blend_palette(SHADES, as_cmap=True)
     alphas = sorted(set(rows["alpha"].dropna()))
@@ -127,7 +127,7 @@ def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
     places = [*np.linspace(0, LIGHT, len(below)), *[0.5] * (0 in alphas)]
     places += [*np.linspace(1, 1 - LIGHT, len(above))[::-1]]
     colours = {exactly(alpha): shades(at) for alpha, at in zip(alphas, places, strict=True)}
-    brought = sorted(rows.loc[rows["alpha"].isna(), "group"].unique())
+    brought = sorted(rows.loc[rows["alpha"].isna(), "label"].unique())
     return colours | dict(zip(brought, cycle(map(to_rgba, BROUGHT)), strict=False))
 
 
@@ -161,7 +161,7 @@ def legend(axes: Axes, rows: pd.DataFrame) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None  # of axes that are drawn on
     drawn = {each.get_label() for panel in figure.axes for each in panel.get_lines()}
-    title = "alpha" if rows.loc[rows["group"].isin(drawn), "alpha"].notna().all() else ""
+    title = "alpha" if rows.loc[rows["label"].isin(drawn), "alpha"].notna().all() else ""
     lines = [
         Line2D([], [], color=to_hex(colour), marker="o", markersize=3, label=name)
         for name, colour in colours_of(rows).items()

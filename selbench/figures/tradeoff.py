@@ -76,7 +76,7 @@ def _drawn(rows: pd.DataFrame, points: pd.DataFrame) -> tuple[Figure, Axes]:
     path = points.loc[trained.index].groupby(trained).mean()
     axes.plot(path["adversarial"], path["corrupted"], color="0.8", linewidth=1, zorder=1)
     for name, colour in colours_of(rows).items():
-        own = points[facts["group"] == name]
+        own = points[facts["label"] == name]
         if not own.empty:
             _group(axes, own, name, colour)
     sns.despine(ax=axes)

@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, colours_of, group_of_each, legend, line
+from selbench.figures.style import FIGURES, colours_of, label_of_each, legend, line
 from selbench.metrics import METRICS, PERCENT
 from selbench.study import count_of
 from selbench.tables.curves import SUITE
@@ -38,9 +38,9 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
     for axes, metric in zip(panels, metrics, strict=True):
         part = metric.reads.chosen(curves)
         values = part.pivot(index="subject", columns="level", values="value")
-        groups = group_of_each(part)
+        labels = label_of_each(part)
         for name, colour in colours.items():
-            own = values.loc[groups.index[groups == name]].dropna(axis="columns")
+            own = values.loc[labels.index[labels == name]].dropna(axis="columns")
             if not own.empty:
                 shown = metric.unit.factor * own
                 if metric.shown.log:  # which knows no 0, the gradient of a dead network
@@ -73,17 +73,17 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
         raise UnmeasuredError(
             f"an earlier version trained the networks of {study}, without the index of layers"
         )
-    groups = [name for name in colours_of(rows) if name in set(curves["group"])]
-    width = min(len(groups), 4)
-    height = math.ceil(len(groups) / width)
+    labels = [name for name in colours_of(rows) if name in set(curves["label"])]
+    width = min(len(labels), 4)
+    height = math.ceil(len(labels) / width)
     size = (2.5 * width + 0.9, 2.3 * height + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     panels = list(figure.subplots(height, width, sharex=True, sharey=True, squeeze=False).flat)
     depth = int(curves["layer"].max())
     shades = sns.color_palette("viridis", as_cmap=True)
     scale = ScalarMappable(Normalize(1, max(depth, 2)), shades)
-    for axes, name in zip(panels, groups, strict=False):
-        own = curves[curves["group"] == name]
+    for axes, name in zip(panels, labels, strict=False):
+        own = curves[curves["label"] == name]
         table = own.pivot_table(index="level", columns="layer", values="value")
         for layer, values in table.items():
             colour = shades((int(str(layer)) - 1) / max(depth - 1, 1))
@@ -92,9 +92,9 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
         axes.set_title(f"alpha = {name} ({seeds})")
         axes.set_ylim(0, 1)
         sns.despine(ax=axes)
-    for spare in panels[len(groups) :]:
+    for spare in panels[len(labels) :]:
         spare.set_axis_off()
-    for axes in panels[len(groups) - width : len(groups)]:  # nothing is below them
+    for axes in panels[len(labels) - width : len(labels)]:  # nothing is below them
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
     figure.colorbar(scale, ax=panels, label="layer", aspect=30, pad=0.01)

@@ -218,7 +218,7 @@ class _Maker:
     step: Step
 
     def make(self, name: str, severity: int) -> Iterator[tuple[range, Array]]:
-        """Yield the images of a cell in order, with their positions."""
+        """Yield the images of a level in order, with their positions."""
 
         def make(rows: range) -> Array:
             images = self.treatment.apply(self.source, rows, name, severity, self.device)
@@ -292,10 +292,10 @@ def summary(findings: Sequence[Finding], against: Path | None) -> str:
             f"{len(known) - len(different)} of {len(known)} corruptions equal the published files "
             "byte for byte" + (f" (not {', '.join(different)})" if different else "") + "."
         )
-    cells = [(finding.name, each) for finding in made for each in finding.beside]
-    if cells:
-        equal, values = (sum(getattr(c, what) for _, c in cells) for what in ("equal", "values"))
-        name, worst = max(cells, key=lambda cell: cell[1].largest)
+    levels = [(finding.name, each) for finding in made for each in finding.beside]
+    if levels:
+        equal, values = (sum(getattr(c, what) for _, c in levels) for what in ("equal", "values"))
+        name, worst = max(levels, key=lambda each: each[1].largest)
         where = f" ({name} at severity {worst.severity})" if worst.largest else ""
         sentences.append(
             f"{_percent(equal, values)} % of the values in {against} are equal, the largest "

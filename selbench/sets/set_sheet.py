@@ -12,7 +12,7 @@ from selbench._kit.errors import SelbenchError
 from selbench.datasets import Dataset
 from selbench.sets.layout import SEVERITIES
 from selbench.sets.reading import CorruptedSet
-from selbench.sets.sheet import Answers, Family, Row, cell_of, choose, draw_sheet, save_sheet
+from selbench.sets.sheet import Answers, Family, Row, choose, draw_sheet, save_sheet, side_by_side
 from selbench.sets.shifted import ShiftedSet
 from selbench.sets.source import source_of
 from selbench.sets.stored import Stored
@@ -67,12 +67,12 @@ def _of_corruptions(
     source = source_of(dataset.name, dataset, None)
     chosen = choose(source)
     labels = [int(dataset.test.labels[rows.start]) for rows in chosen]
-    clean = cell_of([source.read(rows) for rows in chosen], labels, answers)
+    clean = side_by_side([source.read(rows) for rows in chosen], labels, answers)
     families: dict[str, list[Row]] = {family: [] for family in ALL_FAMILIES}
     for name in held:
         stored = found.find(name)
         cells = [
-            cell_of([_alike(stored[each], dataset, r.start) for r in chosen], labels, answers)
+            side_by_side([_alike(stored[each], dataset, r.start) for r in chosen], labels, answers)
             if each in stored
             else Image.new("RGB", clean.size, "white")
             for each in severities
@@ -93,10 +93,10 @@ def _of_classes(found: ShiftedSet, dataset: Dataset, answers: Answers | None) ->
     stored, test, rows = found.find(), dataset.test, []
     for number in stored.labels.unique()[:SHOWN].tolist():
         places = (stored.labels == number).nonzero().flatten()[:SHOWN]
-        cells = [cell_of([image[None]], [number], answers) for image in stored.read(places)]
+        cells = [side_by_side([image[None]], [number], answers) for image in stored.read(places)]
         own = (test.labels == number).nonzero().flatten()[:1]
         blank = Image.new("RGB", cells[0].size, "white")
-        clean = cell_of([test.take(own).images], [number], answers) if len(own) else blank
+        clean = side_by_side([test.take(own).images], [number], answers) if len(own) else blank
         cells += [blank] * (SHOWN - len(cells))
         rows.append(Row(dataset.classes[number], [clean, *cells]))
     return Family(found.name, rows)

@@ -119,11 +119,11 @@ def _families(
     fitted = treatment.fitted({(each.shape[2], each.shape[3]) for each in clean})
     numbers = None if source.labels is None else source.labels.tolist()
     labels = numbers and [numbers[rows.start] for rows in chosen]
-    first = cell_of(clean, labels, answers)
+    first = side_by_side(clean, labels, answers)
     families: dict[str, list[Row]] = {family: [] for family in ALL_FAMILIES}
     for name in treatment.corruptions:
         cells = [
-            cell_of(
+            side_by_side(
                 [fitted.apply(source, rows, name, severity, device) for rows in chosen],
                 labels,
                 answers,
@@ -146,14 +146,14 @@ def choose(source: Source) -> list[range]:
     return [first, range(second, second + 1)]
 
 
-def cell_of(
+def side_by_side(
     images: Sequence[Pixels],
     labels: Sequence[int] | None = None,
     answers: Answers | None = None,
 ) -> Image.Image:
-    """Put the images of one cell side by side, at the size they are shown at.
+    """Put images side by side, at the size at which they are shown.
 
-    Where a network answers, their frames say whether it gives them their labels.
+    With `answers` of a network, the colour of a frame says whether its answer is the label.
     """
     pictures = [_scaled(Image.fromarray(_array(each))) for each in images]
     total = sum(each.width for each in pictures) + GAP * (len(pictures) - 1)

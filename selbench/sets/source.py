@@ -25,7 +25,7 @@ from selbench.datasets.tree import Tree, find_parts, read_tree, tell_left_out
 
 VALUES = {"cpu": 2**21, "cuda": 2**24}  # read at once: what bounds the memory
 SURVEYED = 32  # files decoded at once, of sizes not known yet
-KEPT = 2**28  # values of a folder's images kept after decoding, as each is read for every cell
+KEPT = 2**28  # values of a folder's images kept after decoding, as each is read for every level
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Write corrupted sets, a cell (a corruption at a severity) at a time, so that any can go on.
+"""Write corrupted sets, a level (a corruption at a severity) at a time; a stopped command resumes.
 
-What is under way lies under hidden names. A cell counts once the set's own description says that it
-is finished; only then does it get, where its layout lets it, the name that readers look for.
+Unfinished files have hidden names. A level counts once the set's description says that it is
+finished; only then do its files get the names that readers look for, where the layout allows it.
 """
 
 import os
@@ -22,7 +22,6 @@ from selbench._kit.errors import SelbenchError
 from selbench._kit.files import cannot_write, md5_of, replacing
 from selbench._kit.outputs import check_folder
 from selbench._kit.progress import SILENT, Progress, Step
-from selbench.sets.cell_files import Arrays, Files, Tree
 from selbench.sets.layout import (
     ABOUT,
     ELSEWHERE,
@@ -32,6 +31,7 @@ from selbench.sets.layout import (
     npy_labels,
     read_about,
 )
+from selbench.sets.level_files import Arrays, Files, Tree
 from selbench.sets.source import Source
 from selbench.sets.treatment import Treatment, find_variants
 from selbench.study import count_of
@@ -216,13 +216,13 @@ class _Making:
         return self._with(new, kept, old.md5 if kept == old.finished else "")
 
     def run(self, parts: dict[str, Part], progress: Progress) -> None:
-        """Make the cells that `parts` lack."""
-        cells = len(parts) * len(self.treatment.severities)
+        """Make the levels that `parts` lack."""
+        levels = len(parts) * len(self.treatment.severities)
         there = sum(len(part.finished) for part in parts.values())
         count = len(self.source)
         with (
             deterministic(self.device),
-            progress.track("corrupt", cells * count, there * count) as step,
+            progress.track("corrupt", levels * count, there * count) as step,
             crew(True, self.device, step) as (run_all, safe_step),
         ):
             for name, part in parts.items():

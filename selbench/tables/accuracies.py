@@ -88,18 +88,18 @@ def averaged(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     Returns:
         networks, or images, by columns.
     """
-    cells = _Cells(table)
-    means = {name: cells.by_condition(levels).mean(axis=0) for name, levels in plan.items()}
+    values = _Values(table)
+    means = {name: values.by_condition(levels).mean(axis=0) for name, levels in plan.items()}
     return pd.DataFrame(means, index=table.columns)
 
 
 def by_corruption(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
     """Return means over levels: conditions by what the table has as columns."""
-    return pd.DataFrame(_Cells(table).by_condition(levels), sorted(levels), table.columns)
+    return pd.DataFrame(_Values(table).by_condition(levels), sorted(levels), table.columns)
 
 
-class _Cells:
-    """The cells of a table of accuracies, found by their ids; NaN where there is none."""
+class _Values:
+    """The values of a table of accuracies, found by their ids; NaN where there is none."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self._places = {name: place for place, name in enumerate(table.index)}

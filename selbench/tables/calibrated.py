@@ -13,7 +13,7 @@ from selbench.study import count_of, exactly
 from selbench.suites.calibration import BOARD, RECALIBRATED
 from selbench.tables import Groups, Leaderboard, Remark, current_rows
 from selbench.tables.current import command, images_used, naming_command
-from selbench.tables.means import cells, mean, over_seeds
+from selbench.tables.means import by_level, mean, over_seeds
 
 SUITE = ("--suite", "calibration")
 PARTS = {"clean": "clean", "corrupted": "corr."}  # and how headings call them
@@ -92,7 +92,7 @@ def _measured(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _pivoted(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     chosen = _measured(rows, metric)
-    return cells(chosen[chosen["level"].notna()])
+    return by_level(chosen[chosen["level"].notna()])
 
 
 def _over_networks(networks: pd.DataFrame, names: list[str]) -> pd.DataFrame:

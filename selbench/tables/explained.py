@@ -9,7 +9,7 @@ from selbench.metrics import READ, IndexedRows, Metric
 from selbench.suites.corrupted import CORRUPTED
 from selbench.suites.index import MISSED
 from selbench.tables.columns import COLUMNS
-from selbench.tables.means import cells, common, mean, pooled
+from selbench.tables.means import by_level, common, mean, pooled
 
 REPRESENTATION = ("dimensionality", "representation", "representation-maps")
 SHOWN = ("level", "subject", "source", "value")
@@ -41,7 +41,7 @@ def _mean(metric: Metric, chosen: pd.DataFrame) -> pd.Series:
         return lone  # as most are
     if metric.average == "pooled":
         return pooled(chosen)
-    table = cells(chosen)
+    table = by_level(chosen)
     return mean(table if metric.reads.conditions else common(table))
 
 
@@ -76,18 +76,18 @@ def _alike(rows: pd.DataFrame, counted: Collection[str]) -> list[bool]:
     looks = rows["source"].map({source: look(source) for source in rows["source"].unique()})
     clean = looks[rows["suite"] == "dimensionality"]
     wanted = clean.iloc[0] if len(clean) else looks.min()
-    cells = [
+    tests = [
         (condition, None if pd.isna(level) else level)
         for condition, level in zip(rows["condition"], rows["level"], strict=True)
     ]
     having: dict[tuple[str, float | None], set[str]] = {}
-    for cell, own, subject in zip(cells, looks, rows["subject"], strict=True):
-        if own == wanted and cell[0] in counted and cell[1] is not None:
-            having.setdefault(cell, set()).add(subject)
+    for tested, own, subject in zip(tests, looks, rows["subject"], strict=True):
+        if own == wanted and tested[0] in counted and tested[1] is not None:
+            having.setdefault(tested, set()).add(subject)
     networks = set[str]().union(*having.values())
     return [
-        own == wanted and (cell[1] is None or having.get(cell) == networks)
-        for cell, own in zip(cells, looks, strict=True)
+        own == wanted and (tested[1] is None or having.get(tested) == networks)
+        for tested, own in zip(tests, looks, strict=True)
     ]
 
 

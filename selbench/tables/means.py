@@ -10,8 +10,8 @@ from selbench.statistics.intervals import mean_interval
 CONDITION = "condition"
 
 
-def cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what rows hold: conditions and levels (-1 for none) by networks, NaN for nothing."""
+def by_level(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return values as conditions and levels (-1 for none) by networks, NaN where there is none."""
     table: pd.DataFrame = rows.assign(level=rows["level"].fillna(-1)).pivot(
         index=[CONDITION, "level"], columns="subject", values="value"
     )
@@ -19,7 +19,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def common(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells that all networks have of which there is any."""
+    """Return the conditions and levels at which every network has a value; drop empty networks."""
     return table.dropna(axis=1, how="all").dropna(axis=0)
 
 
@@ -30,18 +30,18 @@ def by_condition(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean(table: pd.DataFrame) -> pd.Series:
-    """Return means over levels, then over conditions; NaN where one of the cells is missing."""
+    """Return means over levels, then over conditions; NaN where a value is missing."""
     means: pd.Series = by_condition(table).mean()
     return means.where(table.notna().all())
 
 
 def pooled(rows: pd.DataFrame) -> pd.Series:
-    """Return means over all cells at once that networks have in common.
+    """Return each network's mean over the values at the conditions and levels that all have.
 
-    In the order of the rows, on which the last digit hangs.
+    Added in the order of the rows, because the last digit depends on it.
     """
     places = pd.MultiIndex.from_frame(rows[[CONDITION, "level"]].fillna({"level": -1}))
-    kept = rows[places.isin(common(cells(rows)).index)]
+    kept = rows[places.isin(common(by_level(rows)).index)]
     means: pd.Series = kept.groupby("subject")["value"].mean()
     return means
 

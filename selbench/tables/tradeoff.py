@@ -6,7 +6,7 @@ import pandas as pd
 
 from selbench._kit.errors import UnmeasuredError
 from selbench.statistics.intervals import Difference, seed_difference
-from selbench.tables.means import cells, mean
+from selbench.tables.means import by_level, mean
 
 ATTACKS = ("fgsm-linf", "pgd-linf", "pgd-l2")
 REFERENCE = 0.0  # the alpha that others are compared with
@@ -37,7 +37,7 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     kinds = {
-        "corrupted": cells(accuracy[accuracy["suite"] == "corruptions"]).dropna(),
+        "corrupted": by_level(accuracy[accuracy["suite"] == "corruptions"]).dropna(),
         "adversarial": _attacked(accuracy),
     }
     table = rows[["subject", "alpha", "seed"]].drop_duplicates().set_index("subject")
@@ -60,7 +60,7 @@ def attacks(rows: pd.DataFrame) -> str:
 
 def _attacked(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Return what all networks have under attacks: conditions and levels by networks."""
-    return cells(accuracy[accuracy["condition"].isin(ATTACKS)]).dropna()
+    return by_level(accuracy[accuracy["condition"].isin(ATTACKS)]).dropna()
 
 
 def changes(found: pd.DataFrame) -> list[Change]:

@@ -153,7 +153,7 @@ def test_means_over_corruptions_are_over_those_that_all_groups_have():
     table = pd.DataFrame(rows, columns=["condition", "subject", "value"])
     table = table.assign(suite="corruptions", metric="accuracy", level=1.0, seed=0)
     table = table.assign(alpha=table["subject"].astype(float), subject="alpha=" + table["subject"])
-    table = table.assign(group=module.groups_of(table))
+    table = table.assign(label=module.labels_of(table))
     assert _cells(table, "s")["alpha = 1"].loc["mean of all"].item() == pytest.approx(50)
     less = table.drop(index=3)  # alpha = 1 has no snow
     for name, mean in (("alpha = 0", 50), ("alpha = 1", 40)):
@@ -281,7 +281,7 @@ def test_networks_are_dots_over_their_alpha(stored):
 
 
 def colours_of(rows):
-    return module.colours_of(rows.assign(group=module.groups_of(rows)))
+    return module.colours_of(rows.assign(label=module.labels_of(rows)))
 
 
 def lines_of(name, rows):

@@ -16,7 +16,7 @@ from corruptions.frost import PHOTOGRAPHS
 from selbench._kit import outputs
 from selbench._kit.progress import SILENT
 from selbench.datasets import DATASETS
-from selbench.sets import cell_files, conformity, source, writing
+from selbench.sets import conformity, level_files, source, writing
 from selbench.sets.layout import ABOUT, read_about
 
 FEW = ("--corruption", "contrast, fog", "--severity", "1,4")
@@ -177,7 +177,7 @@ def test_damaged_photographs_are_one_sentence_in_a_run(refused, tiny_study, tmp_
 
 def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monkeypatch):
     selbench("corrupt", images, "whole", *FEW)
-    genuine = cell_files.Arrays.place
+    genuine = level_files.Arrays.place
 
     def interrupted(self, name, severity, *rest):
         genuine(self, name, severity, *rest)
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monke
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cell_files.Arrays, "place", interrupted)
+        patch.setattr(level_files.Arrays, "place", interrupted)
         ended = selbench("corrupt", images, "set", *FEW)
     assert ended.code == 130
     assert ended.err == "selbench: interrupted; the same command goes on where this one stopped\n"
@@ -196,15 +196,15 @@ def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monke
 KILLED = """
 import os, signal, sys
 from selbench.commands import cli
-from selbench.sets import cell_files, source
+from selbench.sets import level_files, source
 source.VALUES["cpu"] = 2 * 3 * 32 * 32
-genuine, calls = cell_files.Arrays.place, []
+genuine, calls = level_files.Arrays.place, []
 def place(*arguments):
     genuine(*arguments)
     calls.append(arguments)
     if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-cell_files.Arrays.place = place
+level_files.Arrays.place = place
 sys.argv = ["selbench", *sys.argv[1:]]
 cli.main()
 """

@@ -12,7 +12,7 @@ from PIL import Image
 from sets import CPU, FEW, LAYOUTS, content, told, write
 
 from selbench._kit.progress import SILENT, Progress
-from selbench.sets import cell_files, source
+from selbench.sets import level_files, source
 from selbench.sets.layout import ABOUT, LABELS, About, read_about
 from selbench.sets.source import open_source
 from selbench.sets.treatment import Treatment
@@ -89,7 +89,7 @@ MOMENTS = [
 def test_stopped_command_goes_on_to_the_same_bytes(layout, moment, images, monkeypatch):
     monkeypatch.setitem(source.VALUES, "cpu", 2 * 3 * 32 * 32)  # three batches a cell
     write(images, "whole", layout=layout)
-    owner = cell_files.Arrays if layout == "npy" else cell_files.Tree
+    owner = level_files.Arrays if layout == "npy" else level_files.Tree
     method, count, after = moment
     with monkeypatch.context() as patch:
         stop_at(patch, owner, method, count, after)
@@ -119,7 +119,7 @@ def test_stopped_while_the_description_is_written(layout, count, images, monkeyp
 
 def test_at_most_one_cell_is_lost(images, monkeypatch):
     with monkeypatch.context() as patch:
-        stop_at(patch, cell_files.Arrays, "place", 4)
+        stop_at(patch, level_files.Arrays, "place", 4)
         with pytest.raises(Stop):
             write(images, "set")
     assert read_about(Path("set")).parts["contrast"].finished == (1,)
@@ -130,7 +130,7 @@ def test_at_most_one_cell_is_lost(images, monkeypatch):
 
 def test_half_written_files_have_no_final_name(images, monkeypatch):
     for layout in LAYOUTS:
-        owner = cell_files.Arrays if layout == "npy" else cell_files.Tree
+        owner = level_files.Arrays if layout == "npy" else level_files.Tree
         with monkeypatch.context() as patch:
             stop_at(patch, owner, "place", 1, after=True)
             with pytest.raises(Stop):
@@ -176,7 +176,7 @@ def test_part_of_another_version_is_made_anew_and_hidden_meanwhile(
     old = "set/contrast.npy" if layout == "npy" else "set/contrast/1/digit-0/0000.JPEG"
     Path(old).write_bytes(b"old")
     with monkeypatch.context() as patch:
-        stop_at(patch, cell_files.Arrays if layout == "npy" else cell_files.Tree, "place", 1)
+        stop_at(patch, level_files.Arrays if layout == "npy" else level_files.Tree, "place", 1)
         with pytest.raises(Stop):
             write(images, "set", layout=layout)
     assert not Path(old).exists()
@@ -213,7 +213,7 @@ def test_severity_without_all_files_is_made_anew_and_hidden_meanwhile(what, imag
     gone = Path("set/contrast/4/digit-1")
     shutil.rmtree(gone) if what == "class" else (gone / "0001.JPEG").unlink()
     with monkeypatch.context() as patch:
-        stop_at(patch, cell_files.Tree, "place", 1)
+        stop_at(patch, level_files.Tree, "place", 1)
         with pytest.raises(Stop):
             write(images, "set", layout="folder")
     assert {path.name for path in Path("set/contrast").iterdir()} == {"1"}
@@ -350,7 +350,7 @@ def test_full_disk_is_one_sentence_and_the_command_goes_on_later(
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_full_disk_leaves_what_is_finished(layout, images, monkeypatch):
     write(images, "whole", layout=layout)
-    owner = cell_files.Arrays if layout == "npy" else cell_files.Tree
+    owner = level_files.Arrays if layout == "npy" else level_files.Tree
     genuine = owner.place
 
     def place(self, name, severity, *rest):
@@ -372,6 +372,6 @@ def test_folder_without_permission_is_told(images, monkeypatch):
     def forbidden(*arguments, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "set/.fog.npy.part")
 
-    monkeypatch.setattr(cell_files.Arrays, "begin", forbidden)
+    monkeypatch.setattr(level_files.Arrays, "begin", forbidden)
     with told("^cannot write set/.fog.npy.part: Permission denied; .*OUTPUT"):
         write(images, "set")

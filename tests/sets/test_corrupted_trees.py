@@ -329,7 +329,9 @@ def drawn(monkeypatch, found, names=("fog", "frost"), severities=(1, 3)):
 
 
 def same(cell, *images):
-    wanted = sheet.cell_of([torch.from_numpy(each)[None].permute(0, 3, 1, 2) for each in images])
+    wanted = sheet.side_by_side(
+        [torch.from_numpy(each)[None].permute(0, 3, 1, 2) for each in images]
+    )
     return np.array_equal(np.asarray(cell), np.asarray(wanted))
 
 

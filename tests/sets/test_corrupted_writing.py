@@ -17,7 +17,7 @@ from selbench._kit import files
 from selbench._kit.progress import SILENT
 from selbench.datasets import DATASETS
 from selbench.datasets.images import decode_image, decode_images
-from selbench.sets import cell_files, source, writing
+from selbench.sets import level_files, source, writing
 from selbench.sets.layout import ABOUT, LABELS, About, Part, npy_header, read_about
 from selbench.sets.source import open_source
 from selbench.sets.treatment import SCALES, Treatment, find_variants
@@ -210,7 +210,7 @@ def test_smallest_images_are_written(scale, image_tree):
 
 def test_second_command_into_a_folder_is_refused_while_the_first_writes(images, monkeypatch):
     write(images, "whole")
-    genuine, refusals = cell_files.Arrays.place, []
+    genuine, refusals = level_files.Arrays.place, []
 
     def place(*arguments):
         if not refusals:
@@ -219,7 +219,7 @@ def test_second_command_into_a_folder_is_refused_while_the_first_writes(images, 
             refusals.append(found)
         genuine(*arguments)
 
-    monkeypatch.setattr(cell_files.Arrays, "place", place)
+    monkeypatch.setattr(level_files.Arrays, "place", place)
     write(images, "set")
     assert len(refusals) == 1
     write(images, "set")
@@ -270,13 +270,13 @@ def test_damaged_photographs_are_told_before_anything_is_written(frost, images):
 
 
 def test_photograph_that_goes_meanwhile_is_told(frost, images, monkeypatch):
-    genuine = cell_files.Arrays.begin
+    genuine = level_files.Arrays.begin
 
     def begin(*arguments):
         (frost / "frost5.jpg").unlink()
         genuine(*arguments)
 
-    monkeypatch.setattr(cell_files.Arrays, "begin", begin)
+    monkeypatch.setattr(level_files.Arrays, "begin", begin)
     with told(f"^the folder {frost} lacks frost5.jpg; add them"):
         write(images, "set", Treatment(("frost",), (1,)))
 

@@ -13,7 +13,7 @@ from selbench.figures import FIGURES
 from selbench.metrics import NUMBER, Metric, Metrics, Panel, RowFilter
 from selbench.suites import METRICS, SUITES
 from selbench.tables import COLUMNS
-from selbench.tables.means import by_condition, cells, mean, over_seeds, pooled
+from selbench.tables.means import by_condition, by_level, mean, over_seeds, pooled
 
 ROOT = Path(__file__).parents[2]
 DOCS = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
@@ -187,10 +187,10 @@ def table():
 
 
 def test_means_are_over_levels_then_conditions_and_missing_where_a_cell_is(table):
-    assert by_condition(cells(table))["a"].to_dict() == pytest.approx(
+    assert by_condition(by_level(table))["a"].to_dict() == pytest.approx(
         {"fog": 0.3, "snow": 0.9, "clean": 0.5}
     )
-    means = mean(cells(table))
+    means = mean(by_level(table))
     assert means["a"] == pytest.approx((0.3 + 0.9 + 0.5) / 3)
     assert pd.isna(means["b"])
 

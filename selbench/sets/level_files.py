@@ -1,4 +1,4 @@
-"""How the cells of a corrupted set become files, and get their names once they are whole."""
+"""How the levels of a corrupted set become files, and get their names once they are whole."""
 
 import io
 import shutil
@@ -57,7 +57,7 @@ class Arrays:
         self._part(name).unlink(missing_ok=True)
 
     def place(self, name: str, severity: int, rows: range, images: Pixels) -> None:
-        """Write the images at the positions `rows` of a cell under way."""
+        """Write the images at the positions `rows` of a level under way."""
         # Not through a memory map: on a full disk that ends the process instead of raising.
         first = self._severities.index(severity) * self._images + rows.start
         with self._part(name).open("r+b") as file:
