@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from selbench._kit.errors import SelbenchError
 from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
-from selbench.figures.corruptions import _cells
+from selbench.figures.corruptions import _accuracies
 from selbench.figures.cost import costs
 from selbench.metrics import METRICS, Metric, Panel, RowFilter
 from selbench.store import Cell, Measurement, Result, StudyStore
@@ -154,10 +154,10 @@ def test_means_over_corruptions_are_over_those_that_all_groups_have():
     table = table.assign(suite="corruptions", metric="accuracy", level=1.0, seed=0)
     table = table.assign(alpha=table["subject"].astype(float), subject="alpha=" + table["subject"])
     table = table.assign(label=module.labels_of(table))
-    assert _cells(table, "s")["alpha = 1"].loc["mean of all"].item() == pytest.approx(50)
+    assert _accuracies(table, "s")["alpha = 1"].loc["mean of all"].item() == pytest.approx(50)
     less = table.drop(index=3)  # alpha = 1 has no snow
     for name, mean in (("alpha = 0", 50), ("alpha = 1", 40)):
-        part = _cells(less, "s")[name]
+        part = _accuracies(less, "s")[name]
         assert part.loc["mean of common"].item() == pytest.approx(mean)
         assert "mean of all" not in part.index
 
