@@ -291,8 +291,8 @@ def test_networks_that_share_nothing_are_apart_and_all_tasks_are_there():
     ]
     subjects = [Network(f"{s}", 0.0, s, "t", "resnet8", f"w{s}", lambda: None) for s in range(3)]
     split = make_split(torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.arange(6) % 3)
-    groups = [list(work.tasks(subjects, split, None)) for work in pieces]
-    parted = apart(groups)
-    assert [task for group in parted for task in group] == [t for group in groups for t in group]
-    lengths = {type(group[0].work): len(group) for group in parted}
+    bundles = [list(work.tasks(subjects, split, None)) for work in pieces]
+    parted = apart(bundles)
+    assert [task for bundle in parted for task in bundle] == [t for bundle in bundles for t in bundle]
+    lengths = {type(bundle[0].work): len(bundle) for bundle in parted}
     assert lengths == {Condition: 3, Comparison: 3, Validation: 3, Analysis: 1, Attack: 1}
