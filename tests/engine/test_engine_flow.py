@@ -293,6 +293,6 @@ def test_networks_that_share_nothing_are_apart_and_all_tasks_are_there():
     split = make_split(torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.arange(6) % 3)
     bundles = [list(work.tasks(subjects, split, None)) for work in pieces]
     parted = apart(bundles)
-    assert [task for bundle in parted for task in bundle] == [t for bundle in bundles for t in bundle]
+    assert [task for each in parted for task in each] == [task for each in bundles for task in each]
     lengths = {type(bundle[0].work): len(bundle) for bundle in parted}
     assert lengths == {Condition: 3, Comparison: 3, Validation: 3, Analysis: 1, Attack: 1}
