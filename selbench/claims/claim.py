@@ -1,6 +1,7 @@
-"""Claims: falsifiable hypotheses as data, with what would refute them fixed before the run.
+"""Claims: falsifiable hypotheses as data, with the refuting result fixed before the run.
 
-Leavitt & Morcos, "Towards falsifiable interpretability research", 2020, arXiv:2010.12016, is why.
+The reason: Leavitt & Morcos, "Towards falsifiable interpretability research", 2020,
+arXiv:2010.12016.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from selbench._kit.frozen import Frozen
 from selbench.metrics import RowFilter
 from selbench.suites import METRICS, SUITES
 
-UNKNOWN = "not known"  # a published magnitude
+UNKNOWN = "not known"  # the published size
 SIGNS = {"up": 1, "down": -1}
 
 
@@ -24,9 +25,9 @@ def _plain(text: str) -> str:
 
 
 def makers() -> dict[str, str]:
-    """Return what `selbench run --suite` makes the measurements of each suite of the store with.
+    """Return, for each suite in the store that a metric reads, the suite to run for it.
 
-    Of those that a metric reads.
+    The value is a name for `selbench run --suite`.
     """
     read = {suite: each.suite for each in METRICS.values() for suite in each.reads.suites}
     return {name: name if name in SUITES else read[name] for name in sorted(read) if read[name]}
@@ -40,7 +41,7 @@ def _known_suite(suite: str) -> str:
 
 def _rising(between: tuple[float, float]) -> tuple[float, float]:
     if between[0] > between[1]:
-        raise ValueError("goes from the lower alpha to the higher one")
+        raise ValueError("needs the lower alpha first, then the higher one")
     return between
 
 
@@ -56,9 +57,9 @@ Between = Annotated[tuple[float, float], AfterValidator(_rising)]  # alphas, bot
 Range = Annotated[Between, AfterValidator(_wide)]
 Size = Annotated[float, Field(ge=0)]  # in the reading's unit
 Margin = Annotated[float, Field(gt=0)]
-Scale = Literal["ratio", "log odds", "points"]  # of accuracy beside clean accuracy
+Scale = Literal["ratio", "log odds", "points"]  # how accuracy is compared with clean accuracy
 SCALES: tuple[Scale, ...] = ("ratio", "log odds", "points")
-Sizes = dict[Scale, Margin]  # on each scale that a test is made on
+Sizes = dict[Scale, Margin]  # the smallest size that counts, on each tested scale
 
 
 class Reading(Frozen):
@@ -66,12 +67,12 @@ class Reading(Frozen):
 
     Attributes:
         suite, metric: columns of the store; metrics of whole networks.
-        conditions: only these; none for all that every network has.
-        without: not these.
-        levels: only these; none for all that every network has.
-        to_clean: set it beside the network's clean accuracy: "ratio" divides by it, "points" takes
-            it off, "log odds" takes its log odds off those of the reading.
-        log: take the natural logarithm, so that differences are shares.
+        conditions: use only these; empty: all that every network has.
+        without: conditions to leave out.
+        levels: use only these; empty: all that every network has.
+        to_clean: compare with the network's clean accuracy: "ratio" divides by it, "points"
+            subtracts it, "log odds" subtracts its log odds from those of the reading.
+        log: use the natural logarithm, so that differences are relative.
     """
 
     suite: Annotated[str, AfterValidator(_known_suite)]
@@ -84,21 +85,21 @@ class Reading(Frozen):
 
     @property
     def rows(self) -> RowFilter:
-        """What is read, at whatever level."""
+        """The rows that are read, at any level."""
         return RowFilter((self.suite,), self.metric, self.conditions, self.without)
 
     @property
     def points(self) -> bool:
-        """Whether it is a share of images, told in percentage points."""
+        """Whether it is a share of images, reported in percentage points."""
         return self.metric == "accuracy" and self.to_clean in (None, "points") and not self.log
 
 
 class Choice(Frozen):
-    """How an alpha is chosen by another reading than the one that is tested.
+    """A rule that chooses an alpha by a reading other than the tested one.
 
     Attributes:
-        rule: "highest" takes the alpha with the highest mean; "share" the negative one whose mean,
-            divided by that of alpha = 0, lies in `share`, and highest there.
+        rule: "highest" chooses the alpha with the highest mean. "share" divides means by that of
+            alpha = 0 and chooses the negative alpha with the highest quotient within `share`.
     """
 
     reading: Reading
@@ -113,17 +114,17 @@ class Choice(Frozen):
 
 
 class OfNetworks(Frozen):
-    """A test; `networks`: those of the claim's that it is about, where not all."""
+    """A test; `networks`: the networks of the claim that it covers, empty for all."""
 
     networks: tuple[Line, ...] = ()
 
 
 class Shape(OfNetworks):
-    """A test of the slope of a reading along alpha, on each side of alpha = 0 by itself.
+    """A test of the slope of a reading along alpha, separately on each side of alpha = 0.
 
     Attributes:
-        along: what slopes are per unit of: alpha, or the selectivity that an alpha comes to.
-        scales: judge the reading beside clean accuracy, on each of these scales, with these sizes.
+        along: slopes are per unit of alpha, or of the selectivity that the alpha leads to.
+        scales: compare the reading with clean accuracy on each of these scales, with these sizes.
     """
 
     reading: Reading
@@ -135,14 +136,14 @@ class Shape(OfNetworks):
     @model_validator(mode="after")
     def _scaled(self) -> "Shape":
         if self.scales and (self.reading.metric != "accuracy" or self.reading.to_clean):
-            raise ValueError("scales are those of an accuracy beside the clean one")
+            raise ValueError("scales need accuracy as the metric, and no to_clean")
         return self
 
 
 class Trend(Shape):
-    """The reading follows alpha, by `at_least` per unit; `strict`: at every step, in the mean.
+    """The reading follows alpha, by `at_least` per unit; `strict`: the means do at every step.
 
-    `each`: under each condition by itself.
+    `each`: test every condition separately.
     """
 
     kind: Literal["trend"]
@@ -152,7 +153,7 @@ class Trend(Shape):
 
 
 class NoTrend(Shape):
-    """The reading does not go in this direction with alpha, by more than the margin per unit."""
+    """The reading does not change in this direction with alpha by more than the margin per unit."""
 
     kind: Literal["no_trend"]
     margin: Margin = 1.0
@@ -165,7 +166,7 @@ class NoTrend(Shape):
 
 
 class Against(OfNetworks):
-    """A test that compares alphas with alpha = 0: all those `between`, or a chosen one."""
+    """A test that compares alphas with alpha = 0: all alphas in `between`, or a chosen one."""
 
     reading: Reading
     between: Between | None = None
@@ -176,16 +177,17 @@ class Against(OfNetworks):
         if (self.between is None) == (self.choose is None):
             raise ValueError("needs either between or choose")
         if self.between == (0, 0):
-            raise ValueError("compares alphas with alpha = 0: between needs others")
+            raise ValueError("compares alphas with alpha = 0: between must contain another alpha")
         if self.choose and self.choose.reading == self.reading:
-            raise ValueError("must not choose the alpha by the reading that it tests")
+            raise ValueError("must choose the alpha by another reading than the tested one")
         return self
 
 
 class Difference(Against):
-    """The reading differs from that of alpha = 0: for all of the alphas, or for any.
+    """The reading differs from that at alpha = 0: for all of the alphas, or for any.
 
-    `meant`: the sentence means `at_least` ("collapses"), which then counts of any network.
+    `meant`: the claim's sentence itself implies `at_least` ("collapses"), which then applies to
+    every network.
     """
 
     kind: Literal["difference"]
@@ -196,9 +198,9 @@ class Difference(Against):
 
 
 class Equivalence(Against):
-    """The reading is that of alpha = 0, within the margin; `losses_only`: not lower.
+    """The reading equals that at alpha = 0, within the margin; `losses_only`: is not lower.
 
-    `published`: the change in the source, for which the test's power is given.
+    `published`: the change in the source; the test's power is given for it.
     """
 
     kind: Literal["equivalence"]
@@ -208,9 +210,9 @@ class Equivalence(Against):
 
 
 class Within(OfNetworks):
-    """The reading differs from another, `less`, of the same network.
+    """The reading differs from another one, `less`, of the same network.
 
-    With a `margin` it does not, in this direction, by more than that.
+    With a `margin`: it does not differ in this direction by more than the margin.
     """
 
     kind: Literal["within"]
@@ -226,16 +228,16 @@ class Within(OfNetworks):
         if self.reading == self.less:
             raise ValueError("needs two different readings")
         if self.margin and self.at_least:
-            raise ValueError("takes at_least, or a margin for no difference")
+            raise ValueError("needs either at_least or a margin, not both")
         return self
 
 
 class Method(OfNetworks):
-    """Networks of another method of training differ from standard ones of like clean accuracy.
+    """Networks of another training method differ from standard ones of similar clean accuracy.
 
-    The former are brought, and `method` is a word of their files' names; the latter are those of
-    alpha = 0, or brought ones with the word "standard". `tolerance`: how far their mean clean
-    accuracies may lie apart.
+    The former are brought, and their file names contain the word `method`. The latter are those of
+    alpha = 0, or brought ones with the word "standard". `tolerance`: the largest difference of
+    their mean clean accuracies.
     """
 
     kind: Literal["method"]
@@ -249,8 +251,8 @@ class Method(OfNetworks):
 class Matched(OfNetworks):
     """The reading at a positive alpha differs from that at a negative one.
 
-    Of the pairs whose `match` goes up by the same factor as it goes down, to `tolerance` in its
-    logarithm, the farthest from alpha = 0.
+    It uses the pair farthest from alpha = 0 among those whose `match` rises and falls by the same
+    factor, up to `tolerance` in the logarithm.
     """
 
     kind: Literal["matched"]
@@ -262,7 +264,7 @@ class Matched(OfNetworks):
 
 
 class Flags(OfNetworks):
-    """No network raises a flag of masked gradients."""
+    """No network shows a sign of masked gradients."""
 
     kind: Literal["flags"]
 
@@ -281,15 +283,15 @@ KINDS: dict[str, type[Frozen]] = {
 
 
 class Claim(Frozen):
-    """A hypothesis, and all that decides about it.
+    """A hypothesis, and everything that decides it.
 
     Attributes:
-        sure: how sure we are that the source says so: seen there, recalled, or ours.
-        published: the magnitude in the source, in words.
-        networks: "model/data set" that it speaks of; none for any.
-        counted_with: the claim that says nearly the same: both count once in Holm's correction.
-        note: what the tests leave out, or where the size comes from.
-        tests: all of them must hold.
+        sure: how certain it is that the source says so: "seen" there, "recalled", or "ours".
+        published: the size in the source, in words.
+        networks: each "model/data set" that it is about; empty for any.
+        counted_with: a claim that says nearly the same; Holm's correction counts both as one.
+        note: what the tests leave out, or where the sizes come from.
+        tests: the claim holds if all of them do.
     """
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -304,6 +306,6 @@ class Claim(Frozen):
 
     @property
     def hash(self) -> str:
-        """Content hash of everything above, whatever the file's layout."""
+        """Content hash of all fields, independent of the file's layout."""
         content: dict[str, Any] = self.model_dump(mode="json")
         return fingerprint(content)

@@ -1,6 +1,6 @@
-"""Effects with their intervals, and how well they agree with a claim: the claims' statistics.
+"""The claims' statistics: effects with intervals, and how well they agree with a claim.
 
-Networks are what an interval generalises over: it holds for further seeds on these images.
+Intervals generalise over networks: they hold for further seeds on the same images.
 """
 
 import math
@@ -13,21 +13,21 @@ from selbench.statistics.intervals import Difference, holm, tost
 from selbench.statistics.spread import p_of
 
 POINTS, SHARE, PLAIN = "points", "%", ""  # units of effects
-NOT_MONOTONE, SCALED = "not monotone", "depends on the scale"  # verdicts of a test's shape
-ROUNDING = 1e-12  # standard errors below it are of equal numbers
-ONE = "one network of each: there is no interval without a second seed"
-ALIKE = "the networks of an alpha have all the same value: there is no interval"
+NOT_MONOTONE, SCALED = "not monotone", "depends on the scale"  # verdicts on the shape of a trend
+ROUNDING = 1e-12  # smaller standard errors are rounding: the numbers are equal
+ONE = "one network per alpha: there is no interval without a second seed"
+ALIKE = "all networks of each alpha have the same value: there is no interval"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What an estimate must reach, in the claim's direction, to support the claim.
+    """The value that an estimate must reach, in the claim's direction, to support the claim.
 
     Attributes:
-        beyond: what its interval must exclude.
-        least: what it must itself reach.
-        truth: the true effect for which power is given.
-        both: whether the interval must exclude -`beyond` on the other side as well.
+        beyond: the value that the interval must exclude.
+        least: the value that the estimate itself must reach.
+        truth: the assumed true effect, for the power.
+        both: whether the interval must exclude -`beyond` too, on the other side.
     """
 
     beyond: float
@@ -38,20 +38,21 @@ class Target:
 
 @dataclass(frozen=True)
 class Effect:
-    """An effect, and how surely it is what a claim says or what refutes it.
+    """An effect, and how strongly it supports or refutes a claim.
 
     Attributes:
-        label: of what: "fog", "alpha = -1".
+        label: what it was measured for: "fog", "alpha = -1".
         unit: of value, low and high: "points" (percentage points), "%" or "".
-        per: "alpha" or "selectivity" where it is a slope.
+        per: "alpha" or "selectivity" if it is a slope.
         value, low, high: the effect and its 95 % interval; NaN where there is none.
-        p_for: two-sided, of no effect; 1 where the effect is not what the claim says.
-        p_against: two-sided, of the smallest effect that the claim allows; 1 where it is larger.
-        networks, seeds: how many; seeds are the fewest of an alpha.
-        reason: what stands in the way of a verdict.
-        detail: the numbers behind it, for people.
-        error, freedom: standard error, with its degrees of freedom, in the reading's unit.
-        target: what supports the claim, in the reading's unit; None for a count.
+        p_for: two-sided p-value against no effect; 1 if the effect does not fit the claim.
+        p_against: two-sided p-value against the smallest effect that the claim allows; 1 if the
+            effect is larger.
+        networks, seeds: how many; seeds are those of the alpha with fewest.
+        reason: why no verdict is possible.
+        detail: the numbers behind it, for people to read.
+        error, freedom: standard error in the reading's unit, and its degrees of freedom.
+        target: what would support the claim, in the reading's unit; None for a count.
     """
 
     label: str
@@ -71,7 +72,7 @@ class Effect:
     target: Target | None = None
 
     def power(self, level: float) -> float:
-        """Return how often networks like these would support the claim, were the target true."""
+        """Return how often similar networks would support the claim if the target were true."""
         target = self.target
         if target is None or not self.error > 0:
             return 0.0
@@ -84,15 +85,15 @@ class Effect:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a test, or all tests of a claim, come to.
+    """The result of one test, or of all tests of a claim.
 
     Attributes:
-        shown: the effect that decides for the claim: the one that agrees least with it.
-        refuting: the one that decides against it.
+        shown: the effect that decides for the claim: the one that fits it least.
+        refuting: the effect that decides against it.
         effects: all of them.
-        shapes: p-values of further verdicts, by name, such as "not monotone".
-        certain: whether it is a count that no chance is in.
-        some: whether one of the effects is enough.
+        shapes: p-values of further verdicts by name, such as "not monotone".
+        certain: whether it is a count, which involves no chance.
+        some: whether one of the effects suffices.
     """
 
     shown: Effect
@@ -105,7 +106,7 @@ class Finding:
     some: bool = False
 
     def power(self, level: float) -> float:
-        """Return the power of the effect that decides, at most that of all."""
+        """Return the power of the deciding effect, an upper bound of the finding's."""
         chances = [each.power(level) for each in self.effects]
         return (max if self.some else min)(chances)
 
@@ -113,10 +114,10 @@ class Finding:
 def claimed(
     found: Difference, sign: int, at_least: float, published: float | None = None
 ) -> Effect:
-    """Measure whether an estimate goes as `sign` says, by at least so much.
+    """Test whether an estimate has this sign and at least this size.
 
-    `published`: the smallest size in the source, where it is no part of the test; power is given
-    for twice that.
+    `published`: the smallest size in the source if the test itself has none; the power is given for
+    twice that.
     """
     value, least = sign * found.value, at_least if published is None else published
     return replace(
@@ -128,7 +129,7 @@ def claimed(
 
 
 def bounded(found: Difference, margin: float, sign: int = 0, published: float = 0.0) -> Effect:
-    """Measure whether an estimate stays within the margin; with a sign, on that side alone."""
+    """Test whether an estimate stays within the margin: on both sides, or on that of the sign."""
     one_sided = sign != 0
     side = sign or math.copysign(1.0, found.value)
     bound = p_of(found, side * margin)
@@ -141,7 +142,7 @@ def bounded(found: Difference, margin: float, sign: int = 0, published: float = 
 
 
 def without_interval(value: float, networks: int, seeds: int, reason: str = ONE) -> Effect:
-    """Return an effect that nothing can be said of."""
+    """Return an effect that cannot be judged."""
     return Effect("", PLAIN, value, networks=networks, seeds=seeds, reason=reason)
 
 
@@ -159,10 +160,10 @@ def _effect(found: Difference) -> Effect:
 
 
 def all_of(effects: Sequence[Effect], shapes: Mapping[str, float] | None = None) -> Finding:
-    """Return what all effects together say: one that fails refutes, so Holm counts for that.
+    """Combine effects that must all hold: one that fails refutes, so Holm corrects for that.
 
-    That all hold is an intersection-union test, as sure as the least sure of them. Berger, 1982,
-    doi:10.1080/00401706.1982.10487790.
+    Their joint support is an intersection-union test: as certain as the least certain effect.
+    Berger, 1982, doi:10.1080/00401706.1982.10487790.
     """
     p_for = max(each.p_for for each in effects)
     against = holm([each.p_against for each in effects])
@@ -172,7 +173,7 @@ def all_of(effects: Sequence[Effect], shapes: Mapping[str, float] | None = None)
 
 
 def any_of(effects: Sequence[Effect]) -> Finding:
-    """Return what the best of the effects says: Holm counts for the choice, so none is biased."""
+    """Combine effects of which one suffices: the best counts, and Holm corrects for its choice."""
     p_for = min(holm([each.p_for for each in effects]))
     shown = min(effects, key=lambda each: (each.p_for, -each.p_against))
     against = max(each.p_against for each in effects)
@@ -180,9 +181,9 @@ def any_of(effects: Sequence[Effect]) -> Finding:
 
 
 def in_all(findings: Sequence[Finding], apart: str = "") -> Finding:
-    """Return what findings of one question say that must agree, as those of several scales must.
+    """Combine findings on one question that must agree, such as those on several scales.
 
-    `apart`: the verdict where one supports what another refutes.
+    `apart`: the verdict if one of them supports the claim and another refutes it.
     """
     if len(findings) == 1:
         return findings[0]
@@ -206,7 +207,7 @@ def in_all(findings: Sequence[Finding], apart: str = "") -> Finding:
 
 
 def labelled(finding: Finding, name: str) -> Finding:
-    """Return a finding whose effects say of which test they are."""
+    """Return a finding whose effects name their test."""
     effects = tuple(
         replace(each, label=", ".join(filter(None, [name, each.label]))) for each in finding.effects
     )
@@ -217,7 +218,7 @@ def labelled(finding: Finding, name: str) -> Finding:
 
 
 def joint_finding(findings: Sequence[Finding]) -> Finding:
-    """Return what all tests of a claim come to; all must hold."""
+    """Combine the findings of all tests of a claim; all must hold."""
     if len(findings) == 1:
         return findings[0]
     against = holm([each.p_against for each in findings])

@@ -9,8 +9,8 @@ from selbench.claims.readings import Need, Networks, UntestedError
 from selbench.study import count_of
 from selbench.tables.attacked import masked
 
-CHECKS = ("attacks", "attacks-strong")  # the suites that have them
-# What else must not find more than PGD does: each network needs one of each group.
+CHECKS = ("attacks", "attacks-strong")  # the suites that check for masking
+# Attacks that must not succeed more often than PGD: each network needs one of each group.
 FURTHER = {
     "gradient-free": ("hopskipjump-l2", "autoattack-linf", "autoattack-l2"),
     "transfer": ("transfer-linf",),
@@ -18,10 +18,10 @@ FURTHER = {
 
 
 def flags(networks: Networks, test: Flags, published: None) -> Finding:
-    """Count the networks that raise a flag: one refutes, none among all supports.
+    """Count the networks that raise a flag: one refutes the claim, none at all supports it.
 
-    A count is certain of these networks; the interval (Clopper & Pearson, 1934,
-    doi:10.1093/biomet/26.4.404) says what share of further ones may raise a flag.
+    The count is certain for these networks. The interval bounds the share of further ones that
+    raise a flag (Clopper & Pearson, 1934, doi:10.1093/biomet/26.4.404).
     """
     raised = masked(networks.rows)
     if raised.empty:
@@ -47,9 +47,9 @@ def flags(networks: Networks, test: Flags, published: None) -> Finding:
 
 
 def _open(networks: Networks, raised: pd.Series, seeds: int) -> str:
-    """Say what a count of no flags leaves open; "" for nothing."""
+    """Say why a count of no flags decides nothing; return "" if it does."""
     if unchecked := _unchecked(networks, raised):
-        return f"no flag, but masking was not checked of {count_of(len(unchecked), 'network')}"
+        return f"no flag, but masking was not checked for {count_of(len(unchecked), 'network')}"
     rows = networks.rows
     for what, attacks in FURTHER.items():
         lacking = set(raised.index) - set(rows.loc[rows["condition"].isin(attacks), "subject"])
@@ -57,12 +57,12 @@ def _open(networks: Networks, raised: pd.Series, seeds: int) -> str:
             whom = "" if len(lacking) == len(raised) else f" on {min(lacking)}"
             return f"no flag, but no {what} attack of attacks-strong was made{whom}"
     if seeds < 2:
-        return "no flag, of one network for each alpha"
+        return "no flag, but only one network for each alpha"
     return ""
 
 
 def _unchecked(networks: Networks, raised: pd.Series) -> set[str]:
-    """Return the networks under attack, and all of alphas of which none was checked, without."""
+    """Return networks without the check: attacked ones, and those of alphas without any check."""
     rows, alphas = networks.rows, networks.alphas
     attacked = set(rows.loc[rows["suite"].isin(CHECKS), "subject"])
     unseen = set(alphas.index[~alphas.isin(alphas[raised.index])])

@@ -24,7 +24,7 @@ from selbench.claims.judging import (
 from selbench.study import count_of
 
 FORMS = {POINTS: "{:+.1f} points", SHARE: "{:.1f} %", PLAIN: "{:+.3g}"}
-ALIKE = "*"  # marks verdicts on another network of the claim's kind
+ALIKE = "*"  # marks verdicts on another network of the same kind
 
 
 def to_table(found: Judgement) -> Group:
@@ -46,13 +46,13 @@ def to_table(found: Judgement) -> Group:
     for command, verdicts in _by_command(found).items():
         ids = ", ".join(each.claim.id for each in verdicts)
         reasons = "; ".join(dict.fromkeys(each.reason for each in verdicts))
-        told = [f"not tested: {ids} ({reasons})", f"  {command}"]
-        parts.append(Text("\n".join(["", *map(printable, told)])))
+        lines = [f"not tested: {ids} ({reasons})", f"  {command}"]
+        parts.append(Text("\n".join(["", *map(printable, lines)])))
     return Group(*parts)
 
 
 def _verdict_text(each: Verdict) -> Text:
-    """Return the sentence, and below it what speaks for the verdict."""
+    """Return the claim's sentence, and below it the numbers behind the verdict."""
     below = [effect_text(each.effect), power_text(each), sizes_text(each), each.reason]
     if each.claim.published != UNKNOWN:
         below.append(f"published: {each.claim.published}")
@@ -62,7 +62,7 @@ def _verdict_text(each: Verdict) -> Text:
 
 
 def to_markdown(judgements: Sequence[Judgement]) -> str:
-    """Render as Markdown; names are text whatever is in them, and equal stores give equal bytes."""
+    """Render as Markdown with escaped names; equal stores give equal bytes."""
     return "\n".join(_section(found) for found in judgements)
 
 
@@ -157,7 +157,7 @@ def effect_text(effect: Effect | None) -> str:
 
 
 def sizes_text(each: Verdict) -> str:
-    """Write over how much an effect is: "15 networks, 3 seeds, 597 images, 15 corruptions"."""
+    """Write the sample sizes of an effect: "15 networks, 3 seeds, 597 images, 15 corruptions"."""
     if each.effect is None:
         return ""
     counts = {
@@ -175,13 +175,13 @@ def power_text(each: Verdict) -> str:
 
 
 def marked(each: Verdict) -> str:
-    """Write a verdict, with a star where the claim is of another network of this kind."""
+    """Write a verdict, with a star if the claim is about another network of this kind."""
     alike = each.standing == "kind" and each.verdict != NOT_TESTED
     return each.verdict + (ALIKE if alike else "")
 
 
 def caption_text(found: Judgement) -> str:
-    """Count the verdicts, apart from each other those on such networks and on others."""
+    """Count the verdicts on claims about this kind of network, then those about other networks."""
     about = [each for each in found.verdicts if each.standing != "other"]
     others = [each for each in found.verdicts if each.standing == "other"]
     family = max(each.family for each in found.verdicts)

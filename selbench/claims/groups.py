@@ -1,4 +1,4 @@
-"""The networks of each alpha, as a group: what was read of them, and in which words."""
+"""The networks of each alpha as a group: their values, and how to write them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ REFERENCE = 0.0
 
 
 def groups_of(networks: Networks, values: pd.Series) -> dict[float, list[float]]:
-    """Return the values of each alpha, in rising order; of networks that have one."""
+    """Return the values of each alpha, alphas in rising order, leaving out missing values."""
     found: dict[float, list[float]] = {}
     for alpha, value in zip(networks.alphas.reindex(values.index), values, strict=True):
         if alpha == alpha and value == value:  # not NaN
@@ -32,7 +32,7 @@ def text(values: Sequence[float], reading: Reading) -> str:
 
 
 def in_unit(effect: Effect, reading: Reading, label: str, detail: str) -> Effect:
-    """Tell an effect on accuracies in percentage points."""
+    """Convert an effect on accuracies to percentage points."""
     factor, unit = (100, POINTS) if reading.points else (1, PLAIN)
     return replace(
         effect,
@@ -46,11 +46,11 @@ def in_unit(effect: Effect, reading: Reading, label: str, detail: str) -> Effect
 
 
 def no_alphas(reading: Reading, between: tuple[float, float], least: int) -> UntestedError:
-    """Say of how many alphas networks are missing."""
+    """Return the error that says for how many alphas networks are missing."""
     low, high = between
     if low == high:
         return UntestedError(f"there is no network of {alpha_text(low)}", needed(reading, (low,)))
     alphas = (low, (low + high) / 2, high) if least > 1 else (low, high)
     number = {1: "one alpha", 3: "three alphas"}[least]
-    reason = f"it takes networks of {number} between {low:g} and {high:g}"
+    reason = f"it needs networks of {number} between {low:g} and {high:g}"
     return UntestedError(reason, needed(reading, alphas))

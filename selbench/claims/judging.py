@@ -1,4 +1,4 @@
-"""Verdicts: what a study's measurements say of claims."""
+"""Verdicts: what a study's measurements say about claims."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ from selbench.store.findings import finding_sentences, findings_in
 from selbench.study import exactly
 from selbench.tables.current import RUNS, current_rows, data_name, images_used, study_words
 
-LEVEL = 0.05  # of error, over all claims that are tested together
+LEVEL = 0.05  # error probability, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"
-NO_ALPHA = "its networks were brought, and claims are about networks trained with an alpha"
-STANDARD = "standard"  # the method of training that claims speak of
+NO_ALPHA = "all its networks were brought, but claims are about networks trained with an alpha"
+STANDARD = "standard"  # the training method that claims are about
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
-TRANSFERS, DOES_NOT = "transfers", "does not transfer"  # of a network that no claim speaks of
+TRANSFERS, DOES_NOT = "transfers", "does not transfer"  # for a network that the claim is not about
 VERDICTS = (SUPPORTED, REFUTED, NOT_MONOTONE, SCALED, INCONCLUSIVE, NOT_TESTED)
 ELSEWHERE = {SUPPORTED: TRANSFERS, REFUTED: DOES_NOT}
 BENCHMARK = sum(not corruption.extra for corruption in CORRUPTIONS.values())
@@ -43,16 +43,17 @@ BENCHMARK = sum(not corruption.extra for corruption in CORRUPTIONS.values())
 
 @dataclass(frozen=True)
 class About:
-    """Which study rows are of.
+    """The study that rows belong to.
 
     Attributes:
         study: its name.
         network: "model/data set", as claims name networks.
-        limit: how many test images were taken; None for all.
+        limit: how many test images were used; None for all.
         store: the folder of results.
-        words: how the command line names it and its data, where not by its name.
+        words: the network and its data as words of the command line, if the study's name is not
+            enough.
         diverged: networks that diverged in training.
-        findings: what the probe found of networks.
+        findings: the probe's findings on the networks.
     """
 
     study: str
@@ -64,11 +65,11 @@ class About:
     findings: tuple[str, ...] = ()
 
     def standing(self, claim: Claim) -> Standing:
-        """Whether a claim speaks of this study's network, or of its kind."""
+        """Return whether a claim is about this study's network, its kind, or another."""
         return standing(self.network, claim)
 
     def tests(self, claim: Claim) -> tuple[Test, ...]:
-        """Return the tests of a claim that are about this study's network."""
+        """Return the tests of a claim that apply to this study's network."""
         return tests_for(self.network, claim)
 
     def command(self, need: Need) -> str:
@@ -84,21 +85,22 @@ class About:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says of a claim.
+    """The verdict of a study on a claim.
 
     Attributes:
-        verdict: one of `VERDICTS`; of a network that the claim does not speak of, which is asked
-            for the same direction alone, `ELSEWHERE` has other words.
-        standing: whether the study's network is the claim's own, one of its kind, or another.
-        reason: why it is inconclusive or not tested, or what else is to be known.
-        finding: the effects; None where not tested.
-        p: of the verdict, after Holm over `family` claims; None for a count or where not tested.
-        power: how often networks like these would support the claim, were its published size true,
-            at most; None for a count or where not tested.
-        images: over how many images the readings are made, at least.
-        corruptions: of how many corruptions they are means, at least; 0 where of none, or of some
-            that the claim names.
-        need: what a run would have to add; `command` is that run, "" where nothing is missing.
+        verdict: one of `VERDICTS`. If the claim is about another network, only the direction is
+            tested and `ELSEWHERE` gives the words.
+        standing: whether the claim is about the study's network, its kind, or another.
+        reason: why it is inconclusive or not tested, or another remark.
+        finding: the effects; None if not tested.
+        p: p-value of the verdict, after Holm over `family` claims; None for a count or if not
+            tested.
+        power: upper bound of how often similar networks would support the claim if its published
+            size were true; None for a count or if not tested.
+        images: the smallest number of images behind a reading.
+        corruptions: the smallest number of corruptions that a reading is the mean of; 0 if there
+            are none, or if the claim names them.
+        need: what a run would have to add; `command` is that run, "" if nothing is missing.
     """
 
     claim: Claim
@@ -122,7 +124,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdicts on claims by one study, in the order of the claims."""
+    """The verdicts of one study, in the order of the claims."""
 
     about: About
     verdicts: tuple[Verdict, ...]
@@ -134,41 +136,41 @@ def judge_study(
     """Judge claims by the measurements of a study's latest run.
 
     Raises:
-        SelbenchError: where there are none on `limit` images.
+        SelbenchError: if there are none on `limit` images.
     """
     rows, manifest = current_rows(store, limit), store.manifest()
-    taken = images_used(rows)
+    images = images_used(rows)
     words = tuple(study_words(store.study, manifest))
     lost = tuple(name for name, facts in manifest["subjects"].items() if facts.get("diverged"))
     findings = tuple(finding_sentences(findings_in(manifest)))
-    about = About(store.study, _network(manifest), taken, root, words, lost, findings)
+    about = About(store.study, _network(manifest), images, root, words, lost, findings)
     return judge(rows, claims, about)
 
 
 def _network(manifest: dict[str, Any]) -> str:
-    """Return "model/data set", with all that sets it apart from the network of that name."""
+    """Return "model/data set", and everything that differs from the plain network of that name."""
     study = manifest.get("study", {})
     model, classes = study.get("model", {}), study.get("dataset", {}).get("classes")
     method = study.get("recipe", {}).get("method", STANDARD)
     apart = [f"{classes} classes"] if classes else []
     options = model.get("options", {}).items()
-    apart += [f"{name}={value}" for name, value in options if name != "shortcut"]  # either serves
+    apart += [f"{name}={value}" for name, value in options if name != "shortcut"]  # both fit
     apart += [f"trained with {method}"] if method != STANDARD else []
     return ", ".join([f"{model.get('name')}/{data_name(manifest)}", *apart])
 
 
 def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgement:
-    """Judge claims by rows of one study's networks; those tested together are one family.
+    """Judge claims by rows of one study's networks; claims tested together form a family.
 
-    A claim is supported or refuted where its p-value, after Holm over the family, is at most
-    `LEVEL`; else it is inconclusive. Finner, 1999, doi:10.1214/aos/1018031107, on directions.
+    A claim is supported or refuted if its p-value, after Holm over the family, is at most `LEVEL`;
+    otherwise it is inconclusive. Finner, 1999, doi:10.1214/aos/1018031107, on directions.
     """
-    whole = rows[rows["layer"].isna()]  # which claims are about
-    return judged(Networks(whole), claims, about)
+    of_networks = rows[rows["layer"].isna()]  # claims are about whole networks
+    return judged(Networks(of_networks), claims, about)
 
 
 def judged(networks: Networks, claims: Sequence[Claim], about: About) -> Judgement:
-    """Judge claims by networks, as `judge` does by their rows."""
+    """Judge claims by `Networks`; see `judge`."""
     results = [tried(networks, claim, about) for claim in claims]
     tested = {
         place: result
@@ -189,12 +191,12 @@ def judged(networks: Networks, claims: Sequence[Claim], about: About) -> Judgeme
 
 
 def _member(claim: Claim) -> str:
-    """Return the claim that stands for this one in the family."""
+    """Return the id of the claim that represents this one in the family."""
     return claim.counted_with or claim.id
 
 
 def _factors(raw: Mapping[int, float], claims: Sequence[Claim]) -> dict[int, float]:
-    """Return what Holm multiplies each claim's p with; claims that are counted together are one."""
+    """Return Holm's factor for each claim's p-value; claims that are counted together are one."""
     least: dict[str, float] = {}
     for place, p in raw.items():
         least[_member(claims[place])] = min(p, least.get(_member(claims[place]), 1.0))
@@ -206,14 +208,14 @@ def _factors(raw: Mapping[int, float], claims: Sequence[Claim]) -> dict[int, flo
 
 
 def check_tested(judgements: Sequence[Judgement]) -> None:
-    """Refuse studies of which nothing can be tested: the sentence says what to run."""
+    """Refuse studies on which no claim can be tested; the message says what to run."""
     if any(each.verdict != NOT_TESTED for found in judgements for each in found.verdicts):
         return
     about, verdicts = judgements[0].about, judgements[0].verdicts
     needs = [each.need for each in verdicts]
-    if not all(need.alphas for need in needs):  # suites first: alphas cost a training each
+    if not all(need.alphas for need in needs):  # ask for suites first: each alpha costs a training
         needs = [replace(need, alphas=()) for need in needs]
-    if any(need.alphas or not need.words for need in needs):  # brought networks come last
+    if any(need.alphas or not need.words for need in needs):  # ask for brought networks last
         needs = [replace(need, words=()) for need in needs]
     alone, need = len(verdicts) == 1, merged(needs)
     who = f"claim {verdicts[0].claim.id} cannot" if alone else f"none of {len(verdicts)} claims can"
@@ -221,12 +223,12 @@ def check_tested(judgements: Sequence[Judgement]) -> None:
     if alone or need == Need():
         what += f": {verdicts[0].reason}"
     if need != Need():
-        what += f"; make what {'it reads' if alone else 'they read'} with `{about.command(need)}`"
+        what += f"; run `{about.command(need)}` first"
     raise SelbenchError(what)
 
 
 def tried(networks: Networks, claim: Claim, about: About) -> Finding | UntestedError:
-    """Make all tests of a claim, or return what they lack."""
+    """Run all tests of a claim, or return what they lack."""
     tests, sizes = about.tests(claim), about.standing(claim) != "other"
     if all(of(test, networks).rows.empty for test in tests):
         return UntestedError(NO_ALPHA, Need())
@@ -243,9 +245,9 @@ def tried(networks: Networks, claim: Claim, about: About) -> Finding | UntestedE
 
 
 def _parts(networks: Networks, tests: Sequence[Test], corruptions: int) -> list[str]:
-    """Say by what part of its corruptions and alphas alone a claim was tested; none: the whole."""
+    """Say which corruptions and alphas were missing when a claim was tested; empty if none."""
     few = 0 < corruptions < BENCHMARK
-    parts = [f"of {corruptions} of {BENCHMARK} corruptions alone"] if few else []
+    parts = [f"only {corruptions} of {BENCHMARK} corruptions"] if few else []
     trends = [test for test in tests if isinstance(test, Trend | NoTrend)]
     ends = [(alpha, test) for test in trends for alpha in test.between]
     lacking = sorted(
@@ -271,7 +273,7 @@ def _decided(
     factor: float | None,
     family: int,
 ) -> Verdict:
-    """Return the verdict that Holm's factor leaves; None decides by count."""
+    """Return the verdict after multiplying p-values by Holm's factor; None decides by count."""
     tests, where = about.tests(claim), about.standing(claim)
     verdict, p = surest(finding, factor or 1.0)
     shown = finding.refuting if verdict in (REFUTED, NOT_MONOTONE) else finding.shown
@@ -289,13 +291,16 @@ def _decided(
         None if factor is None else min(p, 1.0),
         None if factor is None else finding.power(LEVEL / family),
         0 if factor is None else family,
-        min((own.images(part) for own, part in _readings(networks, tests)), default=None),
+        min(
+            (part_networks.images(part) for part_networks, part in _readings(networks, tests)),
+            default=None,
+        ),
         corruptions,
     )
 
 
 def surest(finding: Finding, factor: float) -> tuple[str, float]:
-    """Return the verdict and its p after Holm: what is not monotone is no trend, however steep."""
+    """Return the verdict and its p-value after Holm; "not monotone" comes before any slope."""
     shapes = {name: factor * p for name, p in finding.shapes.items()}
     for name in (SCALED, NOT_MONOTONE):
         if shapes.get(name, 1.0) <= LEVEL:
@@ -309,14 +314,14 @@ def surest(finding: Finding, factor: float) -> tuple[str, float]:
 def _why_open(finding: Finding, family: int) -> str:
     verdict, _ = surest(finding, 1.0)
     if verdict != INCONCLUSIVE:
-        return f"{verdict} if it were alone, not among {family} claims (Holm)"
-    return "the interval leaves it open"
+        return f"{verdict} if tested alone, but not among {family} claims (Holm)"
+    return "the interval allows both"
 
 
 def _readings(networks: Networks, tests: Sequence[Test]) -> list[tuple[Networks, Reading]]:
-    """Return all that tests read, also to choose an alpha or to compare with.
+    """Return all readings of the tests, including those that choose an alpha or are compared with.
 
-    Each stands with the networks that its test is about.
+    Each comes with the networks that its test covers.
     """
     found: list[tuple[Networks, Reading]] = []
     for test in tests:

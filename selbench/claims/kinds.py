@@ -1,4 +1,4 @@
-"""The kinds of test: each a function of a store's rows, of what networks came to."""
+"""The kinds of test: each is a function of the measurements of a study's networks."""
 
 import math
 import re
@@ -50,34 +50,34 @@ from selbench.claims.shapes import shape
 from selbench.statistics.intervals import Difference as Estimate
 from selbench.statistics.spread import contrast, means_of
 
-STANDARD = "standard"  # the word in the names of networks that are compared with a method's
-SIZED = Trend | Difference | Within | Method | Matched  # tests of a size in the reading's unit
-MATCHING = (-2.0, -1.0, -0.4, 0.1, 0.2, 0.4)  # alphas of which two may change it equally
-SMALLEST_CHANGE = 0.1  # of the logarithm of what `matched` matches: less is no change
+STANDARD = "standard"  # the word in the file names of networks that a method's are compared with
+SIZED = Trend | Difference | Within | Method | Matched  # tests of a size, in the reading's unit
+MATCHING = (-2.0, -1.0, -0.4, 0.1, 0.2, 0.4)  # suggested alphas, for a matching pair
+SMALLEST_CHANGE = 0.1  # in the logarithm of the matched reading; less counts as no change
 
 
 def run_test(networks: Networks, test: Test, sizes: bool) -> Finding:
-    """Make a test.
+    """Run a test.
 
     Args:
-        networks: of one study.
+        networks: the networks of one study.
         test: what to test.
-        sizes: whether the sizes of differences count, or their directions alone; a size that the
-            claim's sentence means counts all the same.
+        sizes: whether the sizes of differences count, or only their directions. A size that the
+            claim's sentence implies always counts.
 
     Raises:
-        UntestedError: where they lack what the test reads.
+        UntestedError: if the networks lack what the test reads.
     """
-    meant = isinstance(test, Difference) and test.meant
+    sized = isinstance(test, Difference) and test.meant
     published = None
-    if isinstance(test, SIZED) and not (sizes or meant):
+    if isinstance(test, SIZED) and not (sizes or sized):
         published = test.at_least
         test = test.model_copy(update={"at_least": 0.0})
     return _KINDS[test.kind](of(test, networks), test, published)
 
 
 def of(test: Test, networks: Networks) -> Networks:
-    """Return the networks that a test is about: those that have an alpha, mostly."""
+    """Return the networks that a test covers: those with an alpha, except for `Method`."""
     return networks if isinstance(test, Method) else networks.trained
 
 
@@ -99,10 +99,10 @@ def _equivalence(networks: Networks, test: Equivalence, published: float | None)
 def _against(
     networks: Networks, test: Against, judged: Callable[[Estimate], Effect]
 ) -> list[Effect]:
-    """Compare each alpha that the test is about with alpha = 0."""
+    """Compare each alpha that the test covers with alpha = 0."""
     groups, alphas = _compared_alphas(networks, test)
     if alphas == [REFERENCE]:
-        effect = without_interval(math.nan, 0, 0, "the alpha that is chosen is 0 itself")
+        effect = without_interval(math.nan, 0, 0, "the chosen alpha is 0 itself")
         return [in_unit(effect, test.reading, alpha_text(REFERENCE), "")]
     return [
         _compared(groups, {alpha: 1.0, REFERENCE: -1.0}, test.reading, judged, alpha_text(alpha))
@@ -118,7 +118,7 @@ def _compared(
     label: str,
     name: Callable[[float], str] = lambda alpha: f"at {alpha_text(alpha)}",
 ) -> Effect:
-    """Judge a contrast of groups' means, with the spread that all groups say of each."""
+    """Judge a contrast of groups' means, with a spread pooled over all groups."""
     parts = [groups[key] for key in weights]
     found = contrast(means_of(groups), weights)
     networks, seeds = sum(map(len, parts)), min(map(len, parts))
@@ -126,12 +126,12 @@ def _compared(
         effect = without_interval(found.value, networks, seeds, ONE if seeds < 2 else ALIKE)
     else:
         effect = replace(judged(found), networks=networks, seeds=seeds)
-    told = [f"{text(groups[key], reading)} {name(key)}" for key in weights]
-    return in_unit(effect, reading, label, ", ".join(told))
+    details = [f"{text(groups[key], reading)} {name(key)}" for key in weights]
+    return in_unit(effect, reading, label, ", ".join(details))
 
 
 def _within_networks(networks: Networks, test: Within, published: float | None) -> Finding:
-    """Compare two readings of one network, in the mean over alphas: each alpha counts alike."""
+    """Compare two readings of each network, averaged over alphas with equal weight."""
     first, second = read(networks, test.reading), read(networks, test.less)
     groups = groups_of(networks, first - second)
     low, high = test.between
@@ -160,18 +160,18 @@ def _within_networks(networks: Networks, test: Within, published: float | None) 
 
 
 def _method(networks: Networks, test: Method, published: float | None) -> Finding:
-    """Compare networks of two methods whose clean accuracy is alike."""
+    """Compare networks of two methods with similar clean accuracy."""
     need = replace(needed(test.reading), words=("--checkpoint", f"{test.method}.pth"))
     named = _named(networks, test.method)
     if not named:
-        raise UntestedError(f"no network's file has {test.method} in its name", need)
+        raise UntestedError(f"no network's file name contains {test.method}", need)
     alphas = networks.alphas
     zero = list(alphas.index[alphas == REFERENCE])
     kept = networks.only([*named, *zero, *_named(networks, STANDARD)])
     values = read(kept, test.reading)
     first = values.reindex(named).dropna()
     if first.empty:
-        raise UntestedError(f"{test.reading.suite} was not measured of {named[0]}", need)
+        raise UntestedError(f"{test.reading.suite} was not measured for {named[0]}", need)
     clean = read(kept, CLEAN)
     goal = float(clean.reindex(first.index).mean())
     sides = [values.reindex(each).dropna() for each in (zero, _named(networks, STANDARD))]
@@ -192,7 +192,7 @@ def _method(networks: Networks, test: Method, published: float | None) -> Findin
 
 
 def _unlike(test: Method, goal: float, clean: pd.Series, need: Need) -> tuple[str, Need]:
-    """Say that no standard network has like clean accuracy, and what would be one."""
+    """Say that no standard network has similar clean accuracy, and which would have."""
     has = f"{100 * goal:.1f} % of clean images right with {test.method}"
     other = f", {100 * clean.mean():.1f} % at {alpha_text(REFERENCE)}" if len(clean) else ""
     how = f"standard networks within {100 * test.tolerance:g} points, trained for fewer epochs"
@@ -201,13 +201,13 @@ def _unlike(test: Method, goal: float, clean: pd.Series, need: Need) -> tuple[st
 
 
 def _named(networks: Networks, word: str) -> list[str]:
-    """Return brought networks with a word in their files' names."""
+    """Return the brought networks whose file names contain a word."""
     subjects = networks.alphas.index[networks.alphas.isna()]
     return [name for name in subjects if _words(word) in _words(Path(name).name)]
 
 
 def _words(name: str) -> str:
-    """Return a name's words, each between spaces, so that "pgd" is not in "apgd"."""
+    """Return a name's words between spaces, so that "pgd" is not found in "apgd"."""
     return f" {' '.join(re.findall('[a-z0-9]+', name.casefold()))} "
 
 
@@ -228,7 +228,7 @@ def _matched(networks: Networks, test: Matched, published: float | None) -> Find
 
 
 def _matched_alphas(networks: Networks, test: Matched) -> tuple[float, float]:
-    """Return the negative and the positive alpha of the pair, chosen by `match` alone."""
+    """Return the negative and the positive alpha of the pair, chosen only by `match`."""
     means = {
         alpha: mean(group)
         for alpha, group in groups_of(networks, read(networks, test.match)).items()
@@ -257,8 +257,8 @@ def _compared_alphas(
 ) -> tuple[dict[float, list[float]], list[float]]:
     """Return the values of each alpha, and the alphas to compare with alpha = 0.
 
-    A chosen alpha is chosen by another reading than the one that is tested, so that chance in the
-    latter does not choose.
+    An alpha is chosen by a reading other than the tested one, so that the tested one's chance does
+    not influence the choice.
     """
     groups = groups_of(networks, read(networks, test.reading))
     if REFERENCE not in groups:
@@ -279,7 +279,7 @@ def _compared_alphas(
 
 
 def _chosen_alpha(networks: Networks, choice: Choice, reading: Reading) -> float:
-    """Return the alpha that is chosen for the `reading` that is tested."""
+    """Return the alpha that the rule chooses; `reading` is the tested one."""
     means = {
         alpha: mean(group)
         for alpha, group in groups_of(networks, read(networks, choice.reading)).items()
@@ -302,7 +302,7 @@ def _chosen_alpha(networks: Networks, choice: Choice, reading: Reading) -> float
 
 
 def _interpolated(means: Mapping[float, float], wanted: float) -> float:
-    """Return the negative alpha whose mean would be as wanted: between two, or twice the lowest."""
+    """Return the negative alpha for a wanted mean: between two alphas, or twice the lowest."""
     below = sorted(alpha for alpha in means if alpha <= REFERENCE)
     for low, high in pairwise(below):
         if means[low] <= wanted <= means[high]:

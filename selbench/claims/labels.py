@@ -1,4 +1,4 @@
-"""What the tests of a claim are called, where it has several."""
+"""Labels of a claim's tests, if it has several."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,8 +6,8 @@ from selbench.claims.claim import Flags, Method, NoTrend, Test, Trend
 
 
 def test_labels(tests: Sequence[Test]) -> list[str]:
-    """Name tests by what differs between them; "" where there is but one."""
-    words = [[tell(test) for tell in _TELLS] for test in tests]
+    """Name tests by the properties in which they differ; "" if there is only one."""
+    words = [[name(test) for name in _NAMES] for test in tests]
     differing = [len(set(column)) > 1 for column in zip(*words, strict=True)]
     return [
         ", ".join(word for word, differs in zip(line, differing, strict=True) if differs and word)
@@ -37,4 +37,4 @@ def _range(test: Test) -> str:
     return f"alpha from {test.between[0]:g} to {test.between[1]:g}"
 
 
-_TELLS: tuple[Callable[[Test], str], ...] = (_metric, _conditions, _scale, _range)
+_NAMES: tuple[Callable[[Test], str], ...] = (_metric, _conditions, _scale, _range)

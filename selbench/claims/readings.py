@@ -1,4 +1,4 @@
-"""What claims read of a store's rows: one number of each network."""
+"""What claims read from a store's rows: one number for each network."""
 
 import difflib
 import math
@@ -14,13 +14,13 @@ from selbench.claims.claim import Reading, makers
 from selbench.study import exactly
 from selbench.tables import means
 
-TYPING_ERROR = 0.8  # how alike two names are, by difflib, of which one is the other misspelt
+TYPING_ERROR = 0.8  # similarity (difflib) from which a name counts as a misspelling of another
 CLEAN = Reading(suite="clean", conditions=("clean",))
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a run would have to add: suites, alphas, and further words of the command."""
+    """What a run would have to add: suites, alphas, and further words of the command line."""
 
     suites: tuple[str, ...] = ()
     alphas: tuple[float, ...] = ()
@@ -28,7 +28,7 @@ class Need:
 
 
 def merged(needs: Sequence[Need]) -> Need:
-    """Return what all of these need, each thing once."""
+    """Combine needs, without repeats."""
     return Need(
         tuple(dict.fromkeys(suite for need in needs for suite in need.suites)),
         tuple(sorted({alpha for need in needs for alpha in need.alphas})),
@@ -37,7 +37,7 @@ def merged(needs: Sequence[Need]) -> Need:
 
 
 class UntestedError(Exception):
-    """Something that a test reads was not measured; `need` is what would measure it."""
+    """A test needs something that was not measured; `need` would measure it."""
 
     def __init__(self, reason: str, need: Need) -> None:
         super().__init__(reason)
@@ -45,11 +45,11 @@ class UntestedError(Exception):
 
 
 class Networks:
-    """A study's networks: their measurements, and what was read of these so far.
+    """A study's networks: their measurements, and the readings made so far.
 
     Attributes:
-        rows: of `selbench.tables.current_rows`, of whole networks, or with the same columns.
-        given: what readings are, conditions by networks, where the rows are not to say it.
+        rows: of whole networks, from `selbench.tables.current_rows` or with the same columns.
+        given: readings (conditions by networks) to use instead of the rows.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Networks:
 
     @cached_property
     def alphas(self) -> pd.Series:
-        """The alpha of each network, by its name."""
+        """The alpha of each network, by the network's name."""
         profiles = self.rows[["subject", "alpha"]].drop_duplicates()
         alphas: pd.Series = profiles.set_index("subject")["alpha"]
         return alphas
 
     @cached_property
     def trained(self) -> "Networks":
-        """Those that have an alpha."""
+        """The networks that have an alpha."""
         return self if self.alphas.notna().all() else self.only(self.alphas.dropna().index)
 
     def only(self, names: Collection[str]) -> "Networks":
@@ -81,7 +81,7 @@ class Networks:
         return Networks(self.rows[self.rows["subject"].isin(names)], given)
 
     def reading(self, given: Mapping[Reading, pd.DataFrame]) -> "Networks":
-        """Return networks of these alphas that read otherwise."""
+        """Return the same networks with other readings."""
         found = Networks(self.rows, given)
         found.alphas, found._images = self.alphas, self._images
         found._known |= {
@@ -90,13 +90,12 @@ class Networks:
         return found
 
     def by_condition(self, reading: Reading) -> pd.DataFrame:
-        """Return the reading, mean over levels: conditions by networks; on its own scale.
+        """Return a reading, averaged over levels: conditions by networks, before any scaling.
 
-        Only conditions and levels that all networks have count, where the reading does not name
-        them.
+        If the reading names no conditions or levels, only those that all networks have count.
 
         Raises:
-            UntestedError: where the rows lack something that the reading names.
+            UntestedError: if the rows lack something that the reading names.
         """
         plain = reading.model_copy(update={"to_clean": None, "log": False})
         if plain not in self._known:
@@ -110,7 +109,7 @@ class Networks:
         return found
 
     def images(self, reading: Reading) -> int:
-        """Return over how many images the reading is made, at least."""
+        """Return the smallest number of images behind the reading."""
         if reading not in self._images:
             self._images[reading] = int(_chosen(self.rows, reading)["n"].min())
         return self._images[reading]
@@ -131,12 +130,12 @@ def _by_condition(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
 
 
 def read(networks: Networks, reading: Reading) -> pd.Series:
-    """Return the reading of each network, by its name; mean over levels, then over conditions."""
+    """Return the reading of each network, by name: averaged over levels, then conditions."""
     return scaled(networks, reading, networks.by_condition(reading).mean())
 
 
 def scaled(networks: Networks, reading: Reading, values: pd.Series) -> pd.Series:
-    """Set accuracies beside clean ones, as the reading asks; NaN for a network with none right."""
+    """Compare accuracies with clean ones as the reading asks; NaN if a clean accuracy is 0."""
     if reading.log:
         found: pd.Series = values.where(values > 0).map(math.log, na_action="ignore")
         return found
@@ -153,14 +152,14 @@ def scaled(networks: Networks, reading: Reading, values: pd.Series) -> pd.Series
 
 
 def corruptions_of(networks: Networks, reading: Reading) -> int:
-    """Return of how many corruptions the reading is the mean; 0 where it names its conditions."""
+    """Return how many corruptions the reading averages over; 0 if it names its conditions."""
     if reading.conditions:
         return 0
     return len(set(networks.by_condition(reading).index) & set(CORRUPTIONS))
 
 
 def needed(reading: Reading, alphas: tuple[float, ...] = ()) -> Need:
-    """Return what makes a reading, for these alphas beside those that there are."""
+    """Return what measures a reading, for these alphas as well as the existing ones."""
     suites = (makers()[reading.suite], *(("clean",) if reading.to_clean else ()))
     return Need(suites, alphas)
 
@@ -183,7 +182,7 @@ def _chosen(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
 
 
 def _by_level(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    """Return what was measured: conditions and levels (-1 for none) by networks."""
+    """Return the measurements: conditions and levels (-1 for none) by networks."""
     found = _chosen(rows, reading)
     if found.empty:
         raise _absence(rows, reading)
@@ -191,10 +190,10 @@ def _by_level(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
 
 
 def _absence(rows: pd.DataFrame, reading: Reading) -> UntestedError:
-    """Say what is missing: the suite, or conditions, levels or one metric of it.
+    """Return the error that says what is missing: the suite, or a condition, level or metric of it.
 
-    Other suites measure some metrics of `selectivity`, so that a part of it may be there. A metric
-    that is written as another one nearly is was misspelt, and no run measures it.
+    A suite may be there in part: other suites measure some metrics of `selectivity`. A metric whose
+    name is close to an existing one is a misspelling, so no run is suggested.
     """
     found = rows[rows["suite"] == reading.suite]
     metrics = sorted(set(found["metric"]))

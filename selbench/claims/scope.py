@@ -1,4 +1,4 @@
-"""Who a claim is about: its own networks, others of their kind, or others."""
+"""Which networks a claim is about: certain ones, their kind, or others."""
 
 import re
 from typing import Literal
@@ -6,14 +6,14 @@ from typing import Literal
 from selbench.claims.claim import Claim, Test
 
 Standing = Literal["own", "kind", "other"]
-SMALL = re.compile(r"resnet(8|20|32|44|56|110)")  # one architecture in several depths
+SMALL = re.compile(r"resnet(8|20|32|44|56|110)")  # one architecture at several depths
 
 
 def standing(network: str, claim: Claim) -> Standing:
-    """Say whether a claim speaks of a network, of others of its kind, or of other ones.
+    """Return whether a claim is about a network ("own"), its kind, or others.
 
     Args:
-        network: "model/data set" and what sets it apart, as claims and studies name it.
+        network: "model/data set" and any differences, as claims and studies name it.
         claim: what is claimed.
     """
     if not claim.networks or network in claim.networks:
@@ -22,22 +22,22 @@ def standing(network: str, claim: Claim) -> Standing:
 
 
 def kind(network: str) -> str:
-    """Return the model and the data of a network's kind.
+    """Return the kind of a network, as "model/data set".
 
-    ResNets for small images are one kind at every depth and width; a folder whose name begins with
-    that of a data set, as "cifar10-jpeg", holds images of it. Other methods of training, and parts
-    of the classes, make another kind.
+    ResNets for small images are one kind at every depth and width. A folder whose name begins with
+    that of a data set, such as "cifar10-jpeg", counts as that data set. Other training methods and
+    subsets of the classes make another kind.
     """
-    own, *apart = network.split(", ")
+    name, *apart = network.split(", ")
     if any(each.endswith("classes") or each.startswith("trained with") for each in apart):
         return network
-    model, _, data = own.partition("/")
+    model, _, data = name.partition("/")
     data = re.sub(r"^folder (cifar10|tiny-imagenet)-.*", r"\1", data)
     return f"{'small resnet' if SMALL.fullmatch(model) else model}/{data}"
 
 
 def tests_for(network: str, claim: Claim) -> tuple[Test, ...]:
-    """Return the tests that are about a network, or about the claim's first one for another."""
+    """Return the tests that apply to a network; for another one, those for the claim's first."""
     if standing(network, claim) == "other":
         network = claim.networks[0]
     return tuple(

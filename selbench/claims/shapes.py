@@ -1,4 +1,4 @@
-"""The tests of a reading's shape along alpha: slopes on each side of 0, and turns."""
+"""Tests of the shape of a reading along alpha: slopes on each side of 0, and turns."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,10 @@ from selbench.claims.readings import Networks, UntestedError, alpha_text, read, 
 from selbench.statistics.intervals import Difference, holm
 from selbench.statistics.spread import Mean, contrast, estimated, means_of
 
-# How far the mean of an alpha may lie off a trend, in standard deviations of one network, without
-# that being one: equal networks' means wander so, by what an alpha happens to do to training.
+# How far an alpha's mean may lie from the line without making a trend, in standard deviations of
+# one network: alpha also changes training by chance, which moves the mean of equal networks.
 WOBBLE = 0.8
-DYING = 0.01  # of units: an alpha at which more are dead on average is left out once
+DYING = 0.01  # share of units: alphas with more dead units on average are also left out once
 INDEX = Reading(suite="selectivity", metric="selectivity_index", conditions=("clean",))
 DEAD, UNITS = (INDEX.model_copy(update={"metric": name}) for name in ("dead_units", "units"))
 Shape = Trend | NoTrend
@@ -42,17 +42,17 @@ def shape(networks: Networks, test: Shape, published: float | None) -> Finding:
     """Test a slope, on every scale that the test names.
 
     Args:
-        networks: those that have an alpha.
+        networks: networks with an alpha.
         test: what to test.
-        published: as of `selbench.claims.effects.claimed`.
+        published: see `selbench.claims.effects.claimed`.
     """
     if not test.scales:
         return _shape(networks, test, published)
     found = []
     for scale in (scale for scale in SCALES if scale in test.scales):
-        own = _on(test, scale, published is None)
+        scaled_test = _on(test, scale, published is None)
         size = None if published is None else test.scales[scale]
-        found.append(labelled(_shape(networks, own, size), scale))
+        found.append(labelled(_shape(networks, scaled_test, size), scale))
     return in_all(found, SCALED)
 
 
@@ -81,7 +81,7 @@ def _shape(networks: Networks, test: Shape, published: float | None) -> Finding:
 def _with_and_without(
     networks: Networks, test: Shape, values: pd.Series, published: float | None
 ) -> Finding:
-    """Test with all alphas, and without those whose units die: both must agree."""
+    """Test with all alphas, and without those whose units die; both results must agree."""
     along = _along(networks, test)
     groups = {
         alpha: group for alpha, group in groups_of(networks, values).items() if alpha in along
@@ -102,7 +102,7 @@ def _sides(
     test: Shape,
     published: float | None,
 ) -> Finding:
-    """Test the slope on each side of alpha = 0 that the test's range has."""
+    """Test the slope on each side of alpha = 0 that lies in the test's range."""
     if not _enough(groups, test.between):
         raise no_alphas(test.reading, test.between, 3)
     means = means_of(groups)
@@ -128,7 +128,7 @@ def _slope(
     published: float | None,
 ) -> Effect:
     alphas = _alphas(groups, side)
-    wobble = 0.0 if isinstance(test, NoTrend) else WOBBLE  # a margin has room for that by itself
+    wobble = 0.0 if isinstance(test, NoTrend) else WOBBLE  # a margin allows for it already
     found = _fitted({alpha: means[alpha] for alpha in alphas}, along, wobble)
     sign, networks = SIGNS[test.direction], sum(means[alpha].count for alpha in alphas)
     if isinstance(found, str):
@@ -150,10 +150,10 @@ def _slope(
 def _fitted(
     means: Mapping[float, Mean], along: Mapping[float, float], wobble: float
 ) -> Difference | str:
-    """Return the slope of a line through the means, or why there is none with an interval.
+    """Return the slope of a line through the means, or say why it has no interval.
 
-    Means may wobble round the line: see `WOBBLE`. Where no alpha has a second network, what
-    scatters round the line is the spread of both, with two degrees of freedom less than alphas.
+    Means may lie off the line (see `WOBBLE`). If each alpha has one network, the scatter around the
+    line is the spread; its degrees of freedom are two fewer than the alphas.
     """
     middle = mean([along[alpha] for alpha in means])
     off = {alpha: along[alpha] - middle for alpha in means}
@@ -174,7 +174,7 @@ def _fitted(
 def _scattered(
     means: Mapping[float, Mean], off: Mapping[float, float], slope: float
 ) -> Difference | str:
-    """Return a slope with the interval that the scatter round its line gives it."""
+    """Return a slope whose interval comes from the scatter around the line."""
     if any(each.count > 1 for each in means.values()):
         return ONE
     freedom = len(means) - 2
@@ -187,7 +187,7 @@ def _scattered(
 
 
 def _strict(effect: Effect, means: Mapping[float, Mean], alphas: list[float], sign: int) -> Effect:
-    """Ask that the means rise or fall at every step: a step back leaves it open."""
+    """Require that the means rise or fall at every step; one step back leaves the test open."""
     back = [
         (low, high)
         for low, high in pairwise(alphas)
@@ -201,7 +201,7 @@ def _strict(effect: Effect, means: Mapping[float, Mean], alphas: list[float], si
 
 
 def _p_of_a_turn(means: Mapping[float, Mean], alphas: Sequence[float]) -> float:
-    """Return how surely the means rise between some alphas and fall between others, by its p."""
+    """Return the p-value that the means rise between some alphas and fall between others."""
     found = [contrast(means, {b: 1.0, a: -1.0}, WOBBLE) for a, b in combinations(alphas, 2)]
     found = [each for each in found if each.error > ROUNDING]
     if not found:
@@ -213,7 +213,7 @@ def _p_of_a_turn(means: Mapping[float, Mean], alphas: Sequence[float]) -> float:
 
 
 def _along(networks: Networks, test: Shape) -> dict[float, float]:
-    """Return what the slope is along, by alpha."""
+    """Return the position of each alpha on the axis of the slope."""
     if test.along == "alpha":
         return {alpha: alpha for alpha in networks.alphas.dropna().unique()}
     return {
@@ -222,7 +222,7 @@ def _along(networks: Networks, test: Shape) -> dict[float, float]:
 
 
 def _dying(networks: Networks) -> list[float]:
-    """Return the alphas at which units die; none where that was not measured."""
+    """Return the alphas at which units die; empty if that was not measured."""
     try:
         shares = read(networks, DEAD) / read(networks, UNITS)
     except UntestedError:
@@ -231,13 +231,13 @@ def _dying(networks: Networks) -> list[float]:
 
 
 def _parts(between: tuple[float, float]) -> list[tuple[float, float]]:
-    """Return a range's parts on either side of alpha = 0."""
+    """Return the parts of a range on either side of alpha = 0."""
     low, high = between
     return [(low, REFERENCE), (REFERENCE, high)] if low < REFERENCE < high else [between]
 
 
 def _enough(groups: Mapping[float, Sequence[float]], between: tuple[float, float]) -> bool:
-    """Whether there are three alphas in a range, two on each side."""
+    """Whether a range has at least three alphas, and two on each side."""
     sides = all(len(_alphas(groups, side)) >= 2 for side in _parts(between))
     return sides and len(_alphas(groups, between)) >= 3
 

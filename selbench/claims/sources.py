@@ -1,4 +1,4 @@
-"""Where claims come from: the shipped TOML files, or one of the user's."""
+"""Where claims come from: the shipped TOML files, or a file of the user's."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -15,7 +15,7 @@ from selbench.claims.claim import KINDS, Claim
 
 
 class ClaimFile(Frozen):
-    """What a file of claims holds: tables [[claim]]."""
+    """The content of a file of claims: tables [[claim]]."""
 
     claim: Annotated[tuple[Claim, ...], Field(min_length=1)]
 
@@ -31,8 +31,8 @@ def load_claims(path: Path) -> list[Claim]:
     """Read a file of claims.
 
     Raises:
-        SelbenchError: for a missing or malformed file, an unknown key, a test that cannot be made,
-            an id that is there twice.
+        SelbenchError: for a missing or malformed file, an unknown key, an invalid test, or an id
+            used more than once.
     """
     content = read_toml(path)
     try:
@@ -42,12 +42,12 @@ def load_claims(path: Path) -> list[Claim]:
     ids = [claim.id for claim in claims]
     for name in ids:
         if ids.count(name) > 1:
-            raise SelbenchError(f"{path}: the claim {name} is there {ids.count(name)} times")
+            raise SelbenchError(f"{path}: the id {name} is used for {ids.count(name)} claims")
     return list(claims)
 
 
 def chosen(claims: Sequence[Claim], names: Sequence[str] | None) -> list[Claim]:
-    """Return the claims with these ids, each once; None takes all."""
+    """Return the claims with these ids, without repeats; None selects all."""
     if names is None:
         return list(claims)
     by_id = {claim.id: claim for claim in claims}
@@ -73,7 +73,7 @@ def _first_problem(problem: ValidationError, content: dict[str, Any]) -> str:
 
 
 def _place(loc: tuple[int | str, ...], content: dict[str, Any]) -> str:
-    """Say in which claim a problem is, by its id where it has one."""
+    """Name the claim that has a problem, by its id if it has one."""
     if len(loc) < 2 or not isinstance(loc[1], int):
         return ""
     claim = content["claim"][loc[1]]
@@ -82,7 +82,7 @@ def _place(loc: tuple[int | str, ...], content: dict[str, Any]) -> str:
 
 
 def _model(loc: Sequence[int | str]) -> type[BaseModel]:
-    """Return the model whose keys stand at a place of the file."""
+    """Return the model that defines the keys at a place of the file."""
     model: type[BaseModel] = ClaimFile
     for part in loc:
         if part in KINDS:

@@ -1,7 +1,7 @@
-"""Claims in made worlds: how often each is rightly or wrongly decided, by simulation.
+"""Simulated worlds: how often each claim is decided rightly or wrongly.
 
-`python -m selbench.claims.worlds` prints the tables of docs/claims.md; with the folder of a study,
-networks scatter as that study's do.
+`python -m selbench.claims.worlds` prints the tables of docs/claims.md; given a study's folder, it
+uses that study's spread between networks.
 """
 
 import math
@@ -43,25 +43,25 @@ WORLDS = ("true", "flat", "reversed", "U-shaped")
 SEEDS = (3, 5, 10, 20)
 ALPHAS = (-10.0, -5.0, -3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0)
 RUNS = 200
-FAMILY = 25  # claims that are tested together on a study
-MIDDLE, CLEAR = 0.5, 0.6  # values that nothing moves: of any reading, and of clean accuracy
-USUAL = 0.02  # the effect where the smallest that counts is 0
-SPREAD = 0.007  # between seeds, of a reading that is measured nowhere
+FAMILY = 25  # how many claims are tested together on a study
+MIDDLE, CLEAR = 0.5, 0.6  # values without any effect: of any reading, and of clean accuracy
+USUAL = 0.02  # the effect if the smallest that counts is 0
+SPREAD = 0.007  # between seeds, for readings without measurements
 CORRUPTIONS = ("fog", "snow")
 Curve = Callable[[float], float]
 Cell = tuple[str, str, float, str]
 
 
 class MadeRows:
-    """Rows of a claim's networks in a world: what they are in the mean, and how they scatter.
+    """Rows of a claim's networks in a world: their means and their spread.
 
     Attributes:
-        truth: whether the claim is true there; None where that is not to be said.
-        rows: without scatter.
+        truth: whether the claim is true in this world; None if that is undefined.
+        rows: without spread.
     """
 
     def __init__(self, claim: Claim, world: str, seeds: int, spreads: dict[Reading, float]) -> None:
-        """Make them; `spreads` are standard deviations between seeds, where known."""
+        """Make the rows; `spreads` are known standard deviations between seeds."""
         self.world, self.claim, self.seeds = world, claim, seeds
         self.curves: dict[Cell, list[Curve]] = defaultdict(list)
         self.logs, self.sds = set[Cell](), dict[Cell, float]()
@@ -74,11 +74,11 @@ class MadeRows:
         self.rows = self._rows()
 
     def drawn(self, runs: int) -> Iterator[Networks]:
-        """Yield further networks: what readings are of them, without their rows."""
+        """Yield further networks as readings, without rows."""
         still, generator = Networks(self.rows), np.random.default_rng(0)
-        wanted = [reading for test in self.tests for reading in read_by(test)]
+        readings = [reading for test in self.tests for reading in read_by(test)]
         tables = {}
-        for reading in wanted:
+        for reading in readings:
             plain = reading.model_copy(update={"to_clean": None, "log": False})
             tables[plain] = (still.by_condition(plain), self.sds[_cells(plain)[0]], reading.log)
         for _ in range(runs):
@@ -90,7 +90,7 @@ class MadeRows:
             )
 
     def add(self, reading: Reading, curve: Curve) -> None:
-        """Move a reading by a function of alpha."""
+        """Add a function of alpha to a reading."""
         for cell in _cells(reading):
             self.curves[cell].append(curve)
 
@@ -120,19 +120,19 @@ class MadeRows:
         return pd.DataFrame(rows, columns=[*columns, "sd", "log"]).assign(layer=None, n=1000)
 
     def way(self, up: bool = True) -> float:
-        """Return by what the claim's effect is multiplied: 1 in its direction, -1 against it."""
+        """Return the factor of the claim's effect: 1 in its direction, -1 against it."""
         return {"true": 1.0, "flat": 0.0, "reversed": -1.0, "U-shaped": 1.0 if up else -1.0}[
             self.world
         ]
 
     def trend(self, test: Trend) -> bool:
-        """Let the reading follow alpha; U-shaped, below 0 alone."""
+        """Make the reading follow alpha; in the U-shaped world only below 0."""
         size = SIGNS[test.direction] * _slope(test, test.at_least)
         self._along(test, size)
         return self.world == "true" or (self.world == "U-shaped" and test.between[1] <= 0)
 
     def no_trend(self, test: NoTrend) -> bool:
-        """Let the reading stay as it is, or go as the claim says it does not."""
+        """Keep the reading constant, or give it the trend that the claim denies."""
         if self.world in ("reversed", "U-shaped"):
             self._along(test, -SIGNS[test.direction] * _slope(test, test.margin))
         return self.world in ("true", "flat") or (self.world == "U-shaped" and test.between[1] <= 0)
@@ -148,14 +148,14 @@ class MadeRows:
         self.add(test.reading, curve)
 
     def difference(self, test: Difference) -> bool:
-        """Move the alphas that are compared."""
+        """Change the reading at the compared alphas."""
         size = SIGNS[test.direction] * 2 * (test.at_least or USUAL) * self.way()
         self.add(test.reading, lambda alpha: size * _compared(test, alpha))
         self._best(test)
         return self.world in ("true", "U-shaped")
 
     def equivalence(self, test: Equivalence) -> bool:
-        """Leave the alphas that are compared as they are, or lower them by twice the margin."""
+        """Keep the reading at the compared alphas, or lower it by twice the margin."""
         same = self.world in ("true", "flat")
         size = 0.0 if same else -2 * test.margin
         self.add(test.reading, lambda alpha: size * _compared(test, alpha))
@@ -166,7 +166,7 @@ class MadeRows:
             self.add(test.choose.reading, lambda alpha: 0.1 * (alpha == -1))
 
     def within(self, test: Within) -> bool | None:
-        """Move the first of two readings; U-shaped, the further alpha is from 0."""
+        """Change the first of two readings; in the U-shaped world in proportion to |alpha|."""
         size = SIGNS[test.direction] * 2 * (test.at_least or USUAL) * self.way()
         bent, alike = self.world == "U-shaped", test.margin is not None
         if test.margin:
@@ -175,21 +175,21 @@ class MadeRows:
         return None if bent else self.world in (("true", "flat") if alike else ("true",))
 
     def method(self, test: Method) -> bool:
-        """Move the networks of the method."""
+        """Change the networks of the method."""
         size = SIGNS[test.direction] * 2 * (test.at_least or USUAL)
-        bent = self.world == "U-shaped"  # there is no alpha to bend it along
+        bent = self.world == "U-shaped"  # these networks have no alpha to bend a curve along
         self.brought[test.method] = _index(0.0) + (0.0 if bent else size * self.way())
         return self.world == "true"
 
     def matched(self, test: Matched) -> bool:
-        """Move positive alphas; U-shaped, all but 0."""
+        """Change the reading at positive alphas; in the U-shaped world at all except 0."""
         size = SIGNS[test.direction] * 2 * (test.at_least or USUAL) * self.way()
         bent = self.world == "U-shaped"
         self.add(test.reading, lambda alpha: size * (alpha != 0 if bent else alpha > 0))
         return self.world == "true"
 
     def flags(self, test: Flags) -> bool:
-        """Let no network raise a flag, or all."""
+        """Make no network raise a flag, or all."""
         value = 0.0 if self.world == "true" else 0.5
         check = ("attacks", "masking", 1.0, "masking_zero_gradients")
         for cell, own in ((check, value), *((each, MIDDLE) for each in _further())):
@@ -218,26 +218,26 @@ def _scattered(
 
 
 def _further() -> list[Cell]:
-    """Return the attacks that the claim on flags asks for besides the checks."""
+    """Return the attacks that the claim on flags needs besides the checks."""
     return [
         ("attacks-strong", name, 1.0, "accuracy") for name in ("hopskipjump-l2", "transfer-linf")
     ]
 
 
 def _index(alpha: float) -> float:
-    """Return the selectivity of an alpha: a third of that of 0 at -3, twice that at 2."""
+    """Return an alpha's selectivity: a third of that at 0 for -3, twice that at 0 for 2."""
     return 0.2 * math.exp(0.35 * alpha)
 
 
 def _still(cell: Cell, alpha: float, tested: bool) -> float:
-    """Return what networks are where no claim moves them."""
+    """Return the value of a cell without any effect."""
     if cell == _cells(INDEX)[0]:
         return MIDDLE if tested else _index(alpha)
     return CLEAR if cell == _cells(CLEAN)[0] else MIDDLE
 
 
 def _slope(test: Trend | NoTrend, size: float) -> float:
-    """Return twice the smallest slope that counts, on all scales."""
+    """Return twice the smallest slope that counts, over all scales."""
     if test.scales:
         ways = {"points": 1.0, "ratio": CLEAR, "log odds": MIDDLE * (1 - MIDDLE)}
         return 2 * max(each * ways[scale] for scale, each in test.scales.items())
@@ -250,7 +250,7 @@ def _compared(test: Difference | Equivalence, alpha: float) -> bool:
 
 
 def read_by(test: Test) -> list[Reading]:
-    """Return all that a test reads, what it is set beside included."""
+    """Return all readings of a test, including those that it compares with."""
     named = [getattr(test, name, None) for name in ("reading", "less", "match")]
     choice = getattr(test, "choose", None)
     named += [choice.reading if choice else None]
@@ -273,7 +273,7 @@ def _cells(reading: Reading) -> list[Cell]:
 
 
 def outcomes(made: MadeRows, runs: int) -> list[tuple[str, float]]:
-    """Return the verdicts on a claim that is tested alone, with their p; of further networks each.
+    """Return verdicts and p-values of a claim that is tested alone, each on further networks.
 
     A count has a p of 0.
     """
@@ -283,19 +283,19 @@ def outcomes(made: MadeRows, runs: int) -> list[tuple[str, float]]:
 
 
 def wrong(made: MadeRows, found: Sequence[tuple[str, float]]) -> float:
-    """Return the share of verdicts that are not true in a world."""
+    """Return the share of verdicts that are wrong in a world."""
     refuted = [REFUTED, NOT_MONOTONE, SCALED]
     false = {True: refuted, False: [SUPPORTED], None: []}[made.truth]
     return sum(verdict in false for verdict, _ in found) / len(found)
 
 
 def power(found: Sequence[tuple[str, float]], family: int = FAMILY) -> float:
-    """Return the share of verdicts that support, were so many claims tested together."""
+    """Return the share of supporting verdicts if `family` claims are tested together."""
     return sum(verdict == SUPPORTED and p * family <= LEVEL for verdict, p in found) / len(found)
 
 
 def coverage(scatter: str, seeds: int, runs: int) -> float:
-    """Return how often the 95 % interval of a difference between two of six alphas holds it."""
+    """Return how often the 95 % interval of the difference of two equal alphas, of six, holds 0."""
     generator, held = np.random.default_rng(0), 0
     for _ in range(runs):
         groups = {alpha: SCATTERS[scatter](generator, seeds) for alpha in range(6)}
@@ -309,12 +309,12 @@ def _normal(generator: np.random.Generator, seeds: int) -> list[float]:
 
 
 def _skewed(generator: np.random.Generator, seeds: int) -> list[float]:
-    """Draw seeds of which few fall far below the others, further at some alphas than at others."""
+    """Draw seeds of which a few fall far below the others, further at some alphas than others."""
     return list(generator.uniform(0.5, 2.0) * -(generator.lognormal(size=seeds) - math.exp(0.5)))
 
 
 def _outlying(generator: np.random.Generator, seeds: int) -> list[float]:
-    """Draw seeds of which one in ten scatters eight times as much."""
+    """Draw seeds of which one in ten scatters eight times as far."""
     return list(
         generator.standard_normal(seeds) * np.where(generator.random(seeds) < 0.1, 8.0, 1.0)
     )
@@ -324,7 +324,7 @@ SCATTERS = {"normal": _normal, "skewed": _skewed, "outlying": _outlying}
 
 
 def spreads(folder: Path, claims: list[Claim]) -> dict[Reading, float]:
-    """Return the standard deviation between seeds of what claims read, as a study has it."""
+    """Return a study's standard deviations between seeds, for the readings of claims."""
     ((store,), known) = open_studies(folder.parent, folder.name), {}
     rows = current_rows(store, None)
     networks = Networks(rows[rows["layer"].isna()]).trained
@@ -338,7 +338,7 @@ def spreads(folder: Path, claims: list[Claim]) -> dict[Reading, float]:
 
 
 def main(path: str | None = None) -> None:
-    """Print, as Markdown, the power of each claim, and how often it is wrongly decided."""
+    """Print the power of each claim, and how often it is decided wrongly, as Markdown."""
     claims = [claim for claim in shipped_claims() if not isinstance(claim.tests[0], Flags)]
     known = spreads(Path(path), claims) if path else {}
     sizes = [str(each) for each in SEEDS]

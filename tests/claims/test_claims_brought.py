@@ -54,7 +54,7 @@ def test_methods_are_compared_at_like_clean_accuracy(made, brought, claim, verdi
 def test_no_network_of_another_method(made, claim, verdict):
     asked = claim("method", reading=SI, method="augmix", direction="down")
     found = verdict(made({INDEX: flat}), asked)
-    assert (found.verdict, found.reason) == (UNTESTED, "no network's file has augmix in its name")
+    assert (found.verdict, found.reason) == (UNTESTED, "no network's file name contains augmix")
     assert found.command == "selbench run study --suite selectivity --checkpoint augmix.pth"
 
 
@@ -66,7 +66,7 @@ def test_brought_networks_are_no_part_of_what_a_verdict_says(made, claim, verdic
         own = made({("corruptions", condition, 1, "accuracy"): flat}, alphas=[0], seeds=[9])
         own = own.assign(subject="mine.pt", alpha=np.nan, n=7)
         both = verdict(pd.concat([rows, own]), asked)
-        assert (both.verdict, both.reason) == (SUPPORTED, "of 2 of 15 corruptions alone")
+        assert (both.verdict, both.reason) == (SUPPORTED, "only 2 of 15 corruptions")
         assert (both.images, both.corruptions) == (alone.images, alone.corruptions) == (1000, 2)
 
 
@@ -85,4 +85,4 @@ def test_each_test_of_a_claim_is_about_networks_of_its_own(made, brought, claim,
     own = rows[rows["alpha"].isna() & (rows["suite"] == "selectivity")]
     snow = own.assign(suite="corruptions", condition="snow", level=1, metric="accuracy")
     found = verdict(pd.concat([rows, fog, snow]), mixed)
-    assert (found.verdict, found.reason) == (SUPPORTED, "of 1 of 15 corruptions alone")
+    assert (found.verdict, found.reason) == (SUPPORTED, "only 1 of 15 corruptions")

@@ -203,13 +203,13 @@ def test_an_empty_store(refused):
 
 def test_nothing_that_can_be_tested(store, refused):
     assert refused("claims", "--claim", "C1,D1") == (
-        "none of 2 claims can be tested on the study study; make what they read with "
-        "`selbench run study --suite attacks --suite dimensionality`"
+        "none of 2 claims can be tested on the study study; run "
+        "`selbench run study --suite attacks --suite dimensionality` first"
     )
-    assert refused("claims", "--claim", "A4").endswith("--suite clean --alpha -100,-10,-5`")
+    assert refused("claims", "--claim", "A4").endswith("--suite clean --alpha -100,-10,-5` first")
     assert refused("claims", "--claim", "D4") == (
-        "claim D4 cannot be tested on the study study: representation was not measured; make what "
-        "it reads with `selbench run study --suite dimensionality`"
+        "claim D4 cannot be tested on the study study: representation was not measured; run "
+        "`selbench run study --suite dimensionality` first"
     )
 
 
@@ -236,7 +236,7 @@ def test_an_unknown_claim_study_or_format(store, mine, refused):
         ('"trend"', '"trent"', "unknown kind of test 'trent'; did you mean 'trend'?"),
         ('kind = "trend"\n', "", "the key kind is missing"),
         ('direction = "down"\n', "", "the key direction is missing"),
-        ("[-1, 1]", "[1, -1]", "tests.0.between: goes from the lower alpha to the higher one"),
+        ("[-1, 1]", "[1, -1]", "tests.0.between: needs the lower alpha first, then the higher one"),
         ("[-1, 1]", "[1, 1]", "tests.0.between: needs two different alphas for a trend"),
         ('"down"', '"sideways"', "tests.0.direction: input should be 'up' or 'down'"),
         (
@@ -269,7 +269,7 @@ def test_an_unknown_claim_study_or_format(store, mine, refused):
             'kind = "trend"\nreading = { suite = "clean" }\nbetween = [-1, 1]',
             'kind = "difference"\nreading = { suite = "clean" }\n'
             'choose = { reading = { suite = "clean" }, rule = "highest" }',
-            "tests.0: must not choose the alpha by the reading that it tests",
+            "tests.0: must choose the alpha by another reading than the tested one",
         ),
         (
             'kind = "trend"\nreading = { suite = "clean" }\nbetween = [-1, 1]',
@@ -280,7 +280,7 @@ def test_an_unknown_claim_study_or_format(store, mine, refused):
         (
             'kind = "trend"\nreading = { suite = "clean" }\nbetween = [-1, 1]',
             'kind = "difference"\nreading = { suite = "clean" }\nbetween = [0, 0]',
-            "tests.0: compares alphas with alpha = 0: between needs others",
+            "tests.0: compares alphas with alpha = 0: between must contain another alpha",
         ),
         (
             'kind = "trend"',
@@ -313,4 +313,4 @@ def test_a_file_that_cannot_be(store, mine, tmp_path, refused):
         f"{mine}: unknown key 'claims'; did you mean 'claim'?"
     )
     mine.write_text(CLAIM + CLAIM)
-    assert refused("claims", "--claims", mine) == f"{mine}: the claim mine is there 2 times"
+    assert refused("claims", "--claims", mine) == f"{mine}: the id mine is used for 2 claims"

@@ -19,7 +19,7 @@ def test_claims_tested_together_share_their_errors(clean, claim):
     others = [other.model_copy(update={"id": f"Y{n}"}) for n in range(9)]
     crowd = judge(rows, [asked, *others], about).verdicts[0]
     assert crowd.verdict == "inconclusive"
-    assert crowd.reason == "supported if it were alone, not among 10 claims (Holm)"
+    assert crowd.reason == "supported if tested alone, but not among 10 claims (Holm)"
     assert crowd.p == pytest.approx(10 * alone.p)
     assert (crowd.effect.low, crowd.effect.high) == (alone.effect.low, alone.effect.high)
 

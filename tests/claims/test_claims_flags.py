@@ -60,7 +60,7 @@ def test_attacks_without_the_checks_support_nothing(made, claim, verdict):
     rows = rows[(rows["condition"] != "masking") | (rows["subject"] != "alpha=-2 seed=3")]
     found = verdict(rows, claim("flags"))
     assert found.verdict == OPEN
-    assert found.reason == "no flag, but masking was not checked of 1 network"
+    assert found.reason == "no flag, but masking was not checked for 1 network"
 
 
 def test_noise_that_beats_pgd_is_a_flag_without_the_checks_too(made, claim, verdict):
@@ -70,7 +70,7 @@ def test_noise_that_beats_pgd_is_a_flag_without_the_checks_too(made, claim, verd
 
 def test_neither_does_one_seed(made, claim, verdict):
     found = verdict(made(ALL, noise=0, seeds=[0]), claim("flags"))
-    assert (found.verdict, found.reason) == (OPEN, "no flag, of one network for each alpha")
+    assert (found.verdict, found.reason) == (OPEN, "no flag, but only one network for each alpha")
 
 
 def test_networks_of_every_alpha_are_checked(made, claim, verdict):
@@ -78,7 +78,7 @@ def test_networks_of_every_alpha_are_checked(made, claim, verdict):
     rows = rows[(rows["suite"] == "clean") | (rows["alpha"] != 2)]
     found = verdict(rows, claim("flags"))
     assert found.verdict == OPEN
-    assert found.reason == "no flag, but masking was not checked of 5 networks"
+    assert found.reason == "no flag, but masking was not checked for 5 networks"
 
 
 def test_one_flag_refutes_whatever_was_not_checked(made, claim, verdict):

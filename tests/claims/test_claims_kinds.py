@@ -139,7 +139,7 @@ def test_one_seed_is_enough_for_a_trend_but_not_for_a_difference(clean, claim, v
     assert (trend.verdict, trend.effect.seeds) == (SUPPORTED, 1)
     single = verdict(rows, claim("difference", between=[2, 2], direction="up"))
     assert single.verdict == OPEN
-    assert single.reason == "one network of each: there is no interval without a second seed"
+    assert single.reason == "one network per alpha: there is no interval without a second seed"
     assert single.effect.value == pytest.approx(4, abs=0.5)
     assert math.isnan(single.effect.low)
 
@@ -152,7 +152,7 @@ def test_a_trend_needs_four_networks_of_three_alphas(clean, claim, verdict):
     two = verdict(clean(rising, alphas=(0.0, 1.0)), asked)
     assert (two.verdict, two.reason) == (
         UNTESTED,
-        "it takes networks of three alphas between -2 and 2",
+        "it needs networks of three alphas between -2 and 2",
     )
     assert two.command == "selbench run study --suite clean --alpha -2,0,2"
     lone = verdict(clean(rising, seeds=[0]), asked)
@@ -182,7 +182,7 @@ def test_the_corruptions_that_choose_an_alpha_are_counted_too(made, claim, verdi
             ("corruptions", "fog", 1, "accuracy"): rising,
         }
     )
-    assert "of 1 of 15 corruptions alone" in verdict(rows, asked).reason
+    assert "only 1 of 15 corruptions" in verdict(rows, asked).reason
 
 
 def test_each_condition_must_follow(made, claim, verdict):
@@ -194,7 +194,7 @@ def test_each_condition_must_follow(made, claim, verdict):
         return made({("corruptions", name, 1, "accuracy"): f for name, f in values.items()})
 
     supported = verdict(rows(fog=rising, snow=rising), asked)
-    assert (supported.verdict, supported.reason) == (SUPPORTED, "of 2 of 15 corruptions alone")
+    assert (supported.verdict, supported.reason) == (SUPPORTED, "only 2 of 15 corruptions")
     assert sizes_text(supported) == "15 networks, 5 seeds, 1000 images, 2 corruptions"
     assert verdict(rows(fog=rising, snow=uneven), asked).verdict == TURNS
     refuted = verdict(rows(fog=rising, snow=falling), asked)
@@ -342,7 +342,7 @@ def test_few_networks_do_not_show_equivalence(clean, claim, verdict):
 def test_equal_numbers_are_no_certainty(clean, claim, verdict):
     found = verdict(clean(flat, noise=0), claim("equivalence", between=[1, 1], margin=0.02))
     assert found.verdict == OPEN
-    assert found.reason.startswith("the networks of an alpha have all the same value")
+    assert found.reason.startswith("all networks of each alpha have the same value")
 
 
 def test_an_alpha_is_chosen_by_another_reading(made, claim, verdict):
@@ -375,7 +375,7 @@ def test_the_best_alpha_is_compared_elsewhere(made, claim, verdict):
     assert verdict(rows(-2, rising), asked).verdict == SUPPORTED
     assert verdict(rows(-2, falling), asked).verdict == REFUTED
     itself = verdict(rows(0, rising), asked)
-    reason = "the alpha that is chosen is 0 itself; of 1 of 15 corruptions alone"
+    reason = "the chosen alpha is 0 itself; only 1 of 15 corruptions"
     assert (itself.verdict, itself.reason) == (OPEN, reason)
 
 
