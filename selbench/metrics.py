@@ -22,7 +22,7 @@ AVERAGES = {
     "pooled": "over all severities of all conditions at once",
     "last": "at the last level of each condition, over conditions",
     "half": "the level at which half of the images have fallen",
-    "derived": "computed of other columns",
+    "derived": "computed from other columns",
 }
 READ = ("suite", "metric", "condition", "group")  # the columns that `RowFilter` asks
 Average = Literal["mean", "pooled", "last", "half", "derived"]

@@ -14,11 +14,13 @@ def calibration(
     place: Place = None,
     store: Store = Path("runs"),
     format: Annotated[str, typer.Option(help="table, md, csv, json, latex or html.")] = "table",
-    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the runs with this --limit.")
+    ] = None,
 ) -> None:
     """Print calibration errors on clean and corrupted images, before and after recalibration.
 
-    `selbench run --suite calibration` measures what there is to print.
+    `selbench run --suite calibration` measures them.
     """
     from selbench.tables.calibrated import calibration_board
     from selbench.tables.formats import FORMATS

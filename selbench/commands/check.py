@@ -50,7 +50,7 @@ Suites = Annotated[
 ]
 SubjectName = Annotated[
     str | None,
-    typer.Option("--subject", help='The model, where a study has several: such as "alpha=0".'),
+    typer.Option("--subject", help='The model, if a study has several: such as "alpha=0".'),
 ]
 Outcomes = Annotated[
     Path | None,
@@ -58,10 +58,10 @@ Outcomes = Annotated[
         "--store",
         parser=place,
         metavar="PATH",
-        help="Keep outcomes in this store, so that an interrupted command resumes; also a run's.",
+        help="Keep outcomes in this store, for interrupted commands, and reuse those of runs.",
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Take so many test images.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use this many test images.")]
 
 
 @grouped
@@ -81,10 +81,10 @@ def baseline(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write what a model recognises now, for `selbench check` to compare with.
+    """Record which images a model classifies correctly now, for `selbench check`.
 
-    The model is every seed of one alpha of the study, or --checkpoint. Several seeds tell how
-    much networks differ that were merely trained anew; three are few, five are good.
+    The model is every seed of one alpha of the study, or --checkpoint. Several seeds show how much
+    networks differ that are only trained again; three are few, five are good.
     """
     chosen_study(study, options)  # what is mistyped is refused before torch is imported
 
@@ -121,7 +121,7 @@ def check(
     ] = 0.01,
     detect: Annotated[
         float | None,
-        typer.Option(help="Fail too where a drop of so many points could not have been found."),
+        typer.Option(help="Also fail if a drop of this many points could not have been found."),
     ] = None,
     budget: Annotated[
         str | None,
@@ -140,11 +140,11 @@ def check(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare a model with its baseline; exit with 1 where it got worse.
+    """Compare a model with its baseline; exit with 1 if it got worse.
 
-    It got worse where a drop is larger than the tolerance and significant, over examples and over
-    seeds, after correction for the number of conditions. A study's networks are those of the
-    baseline's seeds, if it has several; of the study's, if it has one.
+    It got worse if a drop is larger than the tolerance and significant, over examples and over
+    seeds, after correction for the number of conditions. The study's networks get the baseline's
+    seeds if it has several, else the study's.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)

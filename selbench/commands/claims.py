@@ -21,11 +21,13 @@ def claims(
     claims: Annotated[
         Path | None, typer.Option(help="A TOML file of claims, instead of the papers'.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the runs with this --limit.")
+    ] = None,
 ) -> None:
     """Test the papers' claims on a store: supported, refuted, inconclusive or not tested.
 
-    What is tested, and what would refute it, is fixed in files; the verdicts carry their hashes.
+    Files define each test and what would refute the claim; verdicts contain the tests' hashes.
     """
     from selbench.claims.formats import FORMATS, to_table
     from selbench.claims.judging import check_tested, judge_study

@@ -86,7 +86,9 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="A folder for copies of the weights, as safetensors.")
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Copies of half the size: float16.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Write float16 copies, half the size.")
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -119,7 +121,9 @@ def figure(
     place: Place = None,
     output: Annotated[Path, typer.Option(help="An .svg, .png or .pdf file.")] = Path("figure.svg"),
     store: Store = Path("runs"),
-    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the runs with this --limit.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Draw a figure from a store."""
@@ -146,7 +150,7 @@ def download(
 ) -> None:
     """Download a data set, check it, and unpack it where studies look for it.
 
-    A download that was cut off goes on where it stopped when the command is given again.
+    If interrupted, rerun it to resume.
     """
     from selbench._kit.files import home
     from selbench.datasets import DOWNLOADS

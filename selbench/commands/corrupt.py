@@ -42,8 +42,8 @@ def corrupt(
         str | None,
         typer.Argument(
             metavar="INPUT",
-            help="A data set, whose test images are taken, or a folder of images: with train/ and "
-            "test/, with a folder for each class, or with the images themselves.",
+            help="A data set, whose test images are used, or a folder of images: with train/ "
+            "and test/, with a folder for each class, or only images.",
         ),
     ] = None,
     output: Annotated[
@@ -52,7 +52,7 @@ def corrupt(
     suite: Annotated[
         str,
         typer.Option(
-            help="Whose corruptions: corruptions, corruptions-extra, both (corruptions-all), or "
+            help="Suite of corruptions: corruptions, corruptions-extra, both (corruptions-all), or "
             "corruptions-bar."
         ),
     ] = "corruptions-all",
@@ -67,7 +67,7 @@ def corrupt(
             "which compress the corruption with the image."
         ),
     ] = "npy",
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
     options: BroughtOptions = BROUGHT,
     preview: Annotated[
         Path | None, typer.Option(help="Draw a contact sheet, a PNG file; needs no OUTPUT.")
@@ -76,8 +76,8 @@ def corrupt(
         bool,
         typer.Option(
             "--self-check",
-            help="Write nothing; compare the corruptions that draw nothing at random with the "
-            "published CIFAR-10-C.",
+            help="Write nothing; compare the deterministic corruptions with the published "
+            "CIFAR-10-C.",
         ),
     ] = False,
     against: Annotated[
@@ -90,7 +90,7 @@ def corrupt(
 ) -> None:
     """Write images under corruptions, in the layouts of the published sets, or show them.
 
-    The same command goes on where an interrupted one stopped; with other corruptions it adds them.
+    If interrupted, rerun it to resume; with other corruptions it adds these.
     `selbench run --source OUTPUT` evaluates on the set.
     """
     from selbench._kit.device import choose_device

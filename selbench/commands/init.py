@@ -42,7 +42,8 @@ def init(
         Path, typer.Argument(metavar="FOLDER", help="Images: <class>/, test/<class>/ or the like.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The study; FOLDER's name .toml without.")
+        Path | None,
+        typer.Option("--output", "-o", help="The study's file; default: FOLDER's name with .toml."),
     ] = None,
     options: NetworkOptions = NETWORKS,
     device: Device = "auto",
@@ -51,7 +52,7 @@ def init(
 ) -> None:
     """Write a study of a folder of images, and print the commands that test a network on it.
 
-    The network and the images are looked at first, so that the commands run as they are printed.
+    The network and the images are checked first, so the commands run as printed.
     """
     from selbench._kit.files import write_text
     from selbench._kit.outputs import STUDY, check_file

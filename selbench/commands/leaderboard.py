@@ -33,14 +33,16 @@ def leaderboard(
             metavar="PLACES",
             help="Studies of the store, or folders of studies or stores; several make one table. "
             "Without one, every study of the store. published:cifar10-c, published:cifar100-c and "
-            "published:imagenet-c add what others published.",
+            "published:imagenet-c add published results.",
         ),
     ] = None,
     store: Store = Path("runs"),
     format: Format = "table",
-    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the runs with this --limit.")
+    ] = None,
     extra: Annotated[
-        bool, typer.Option("--extra", help="Count the four extra corruptions in.")
+        bool, typer.Option("--extra", help="Count the four extra corruptions too.")
     ] = False,
     corruption: Corruptions = None,
     columns: Annotated[
@@ -61,16 +63,16 @@ def leaderboard(
         bool,
         typer.Option(
             "--correct-on-all",
-            help="Accuracies on the images alone that all networks have right while clean.",
+            help="Count only images that all networks classify correctly when clean.",
         ),
     ] = False,
     join: Annotated[
-        bool, typer.Option("--join", help="Make one table of the studies of a store, too.")
+        bool, typer.Option("--join", help="Make one table of all studies of a store.")
     ] = False,
 ) -> None:
     """Print the leaderboard of a study, or of several.
 
-    One table for each study; one table of all where several places, or --join, are given.
+    One table for each study; with several places, or --join, one table of all.
     """
     from selbench.tables import leaderboard as derive
     from selbench.tables.published import PREFIX

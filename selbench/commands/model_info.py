@@ -13,11 +13,9 @@ from selbench.commands.picking import PICKS, PickOptions, pick
 @grouped
 def model_info(
     study: Annotated[
-        str | None, typer.Argument(help="A study of the store; needed where it has several.")
+        str | None, typer.Argument(help="A study of the store; needed if it has several.")
     ] = None,
-    subject: Annotated[
-        str | None, typer.Option(help="The network, where there are several.")
-    ] = None,
+    subject: Annotated[str | None, typer.Option(help="The network, if there are several.")] = None,
     threat_model: Annotated[
         str, typer.Option(help="corruptions, or Linf and L2, which need --suite attacks-strong.")
     ] = "corruptions",
@@ -26,12 +24,14 @@ def model_info(
     ] = Path("model_info"),
     store: Store = Path("runs"),
     options: PickOptions = PICKS,
-    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the runs with this --limit.")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Write a network's numbers as RobustBench's model_info has them.
+    """Write a network's numbers in the format of RobustBench's model_info.
 
-    What selbench does not know - authors, venue, additional data - is left out, for you to add.
+    Add authors, venue and additional data yourself: selbench does not know them.
     """
     from selbench._kit.files import write_json
     from selbench._kit.outputs import MODEL_INFO, check_file, check_folder

@@ -61,7 +61,8 @@ Attacks = Annotated[
 Layers = Annotated[
     str | None,
     typer.Option(
-        metavar="REGEX", help="Modules whose outputs analyses look at, not all ReLUs and the like."
+        metavar="REGEX",
+        help="Modules whose outputs analyses use, instead of all ReLUs and the like.",
     ),
 ]
 Models = Annotated[
@@ -81,7 +82,7 @@ Weights = Annotated[
     ),
 ]
 Pretrained = Annotated[
-    bool, typer.Option("--pretrained", help="Take a --model's published weights.")
+    bool, typer.Option("--pretrained", help="Use a --model's published weights.")
 ]
 ThreatModel = Annotated[
     str | None, typer.Option(help="Of robustbench:NAME: Linf, L2 or corruptions.")
@@ -95,25 +96,27 @@ Checkpoints = Annotated[
 ]
 Trained = Annotated[
     Path | None,
-    typer.Option(help="Take the study's networks from what `selbench train --output` wrote."),
+    typer.Option(
+        help="Use the study's networks that `selbench train --output` wrote to this folder."
+    ),
 ]
 Mean = Annotated[
-    str | None, typer.Option(help="A brought network's per-channel mean, as R,G,B on [0, 1].")
+    str | None, typer.Option(help="Your network's per-channel mean, as R,G,B on [0, 1].")
 ]
 Std = Annotated[
-    str | None, typer.Option(help="A brought network's per-channel deviation, as R,G,B on [0, 1].")
+    str | None, typer.Option(help="Your network's per-channel deviation, as R,G,B on [0, 1].")
 ]
 InputSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Side in pixels that a brought network takes; images are scaled."),
+    typer.Option(min=1, help="Side in pixels of your network's inputs; images are scaled."),
 ]
 ClassMap = Annotated[
     Path | None,
-    typer.Option(help="JSON or CSV: which of a --model's outputs are which of the classes."),
+    typer.Option(help="JSON or CSV: which outputs of a --model are which classes."),
 ]
 Entry = Annotated[
     str | None,
-    typer.Option(help="Which weights of a file to take, where it holds several: model_ema."),
+    typer.Option(help="Which weights of a file to use if it holds several: model_ema."),
 ]
 DatasetName = Annotated[
     str | None,
@@ -124,16 +127,15 @@ EngineName = Annotated[
 ]
 Pixels = Annotated[
     str | None,
-    typer.Option(
-        metavar="uint8", help="uint8: look for adversarials among images that a file can hold."
-    ),
+    typer.Option(metavar="uint8", help="uint8: search only images that an 8-bit file can hold."),
 ]
 Adversarials = Annotated[
     list[str] | None,
     typer.Option(
         "--adversarials",
         metavar="FILE",
-        help="Count what others made: safetensors, .npy, .npz, a folder of PNG; may be repeated.",
+        help="Count adversarials made by others: safetensors, .npy, .npz, a folder of PNG; may be "
+        "repeated.",
     ),
 ]
 Address = Annotated[
@@ -143,22 +145,25 @@ Address = Annotated[
 TimeLimit = Annotated[
     float | None,
     typer.Option(
-        help="Seconds that a network may compute for a cell, which else fails.",
+        help="Seconds that a network may compute for a cell; beyond them the cell fails.",
     ),
 ]
 GpusPerTask = Annotated[
     float | None, typer.Option(help="How much of a GPU a Ray task gets, such as 0.25.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show what there is to do and how long; evaluate nothing.")
+    bool,
+    typer.Option("--dry-run", help="Show the work to do and its estimated time; evaluate nothing."),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace a file that selbench did not write, too.")
+    bool, typer.Option("--force", help="Replace even a file that selbench did not write.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the results.")]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Say what is found, what is kept, and how long it takes."),
+    typer.Option(
+        "--verbose", "-v", help="Report what is found, what is reused, and how long it takes."
+    ),
 ]
 
 
@@ -167,15 +172,13 @@ LogitsKey = Annotated[
     typer.Option(
         "--logits",
         metavar="KEY",
-        help="Which output to take of a brought network that returns several: a key, or a number "
-        "from 0.",
+        help="Which output of your network holds the logits, if it returns several: a key, or a "
+        "number from 0.",
     ),
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option(
-        "--name", help="What tables call a brought network; one for each, in their order."
-    ),
+    typer.Option("--name", help="Name of your network in tables; one for each, in order."),
 ]
 Source = Annotated[
     str | None,
@@ -188,13 +191,13 @@ Resize = Annotated[
     str | None,
     typer.Option(
         metavar="PIXELS|network",
-        help="Scale the shorter side of image files, then cut a square from the centre; network: "
-        "as a --model of timm, torchvision or robustbench declares.",
+        help="Scale the shorter side of image files, then crop a square from the centre; "
+        "network: the size that a --model of timm, torchvision or robustbench declares.",
     ),
 ]
 Crop = Annotated[
     int | None,
-    typer.Option(metavar="PIXELS", help="Side of that square, unless it is that of --resize."),
+    typer.Option(metavar="PIXELS", help="Side of that square."),
 ]
 Interpolation = Annotated[
     str | None, typer.Option(help="Of --resize: bilinear, bicubic or nearest.")

@@ -33,7 +33,7 @@ class PickOptions:
         list[Path] | None, typer.Option("--checkpoint", help="Only this network of a file.")
     ] = None
     name: Annotated[
-        list[str] | None, typer.Option("--name", help="Only the network that tables call so.")
+        list[str] | None, typer.Option("--name", help="Only the network with this name in tables.")
     ] = None
 
 

@@ -15,17 +15,17 @@ def probe(
         str | None,
         typer.Argument(
             metavar="SPEC",
-            help="A network, as for --model; or a study, such as digits, for its own networks or "
-            "the data of those named by options.",
+            help="A network, as for --model; or a study, such as digits, for its networks, or "
+            "for the data of networks that options name.",
         ),
     ] = None,
     options: NetworkOptions = NETWORKS,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Look for habits of networks that make numbers wrong, as every run does first.
+    """Look for defects of networks that make numbers wrong, as every run does first.
 
-    Options name networks and data as for `selbench run`; nothing is measured or kept.
+    Options are those of `selbench run`; nothing is measured or kept.
     """
     named = spec is not None and ":" in spec
     if named:

@@ -17,9 +17,11 @@ def report(
     ] = Path("site"),
     store: Store = Path("runs"),
     options: PickOptions = PICKS,
-    limit: Annotated[int | None, typer.Option(min=1, help="Of the runs with this --limit.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the runs with this --limit.")
+    ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Where the test images lie, to show some of them.")
+        Path | None, typer.Option(help="The folder of the test images, to show some of them.")
     ] = None,
 ) -> None:
     """Write a store's results as a web site that works from disk, offline."""

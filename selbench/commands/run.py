@@ -63,7 +63,7 @@ Log = Annotated[
     typer.Option(
         "--log",
         metavar="LOGGER:PLACE",
-        help="Give the leaderboard to a logger too, such as mlflow:sqlite:///runs.db; may be "
+        help="Also send the leaderboard to a logger, such as mlflow:sqlite:///runs.db; may be "
         "repeated.",
     ),
 ]
@@ -77,7 +77,7 @@ def run(
         typer.Option(help="What to evaluate; may be repeated. See `selbench list suites`."),
     ] = None,
     device: Device = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Take so many test images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use this many test images.")] = None,
     store: Store = Path("runs"),
     options: NetworkOptions = NETWORKS,
     corruption: Corruptions = None,
@@ -92,13 +92,13 @@ def run(
     save_adversarials: Annotated[
         int,
         typer.Option(
-            min=0, max=1000, help="Keep what attacks make of so many images, 1000 at most."
+            min=0, max=1000, help="Keep the adversarials of this many images, at most 1000."
         ),
     ] = 0,
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="Run AutoAttack at every epsilon, not only where a verdict is in doubt."
+            "--full", help="Run AutoAttack at every epsilon, not only in undecided cases."
         ),
     ] = False,
     pixels: Pixels = None,
@@ -107,7 +107,7 @@ def run(
     margin: Margin = None,
     threshold: Threshold = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+        bool, typer.Option("--retry-failed", help="Try failed cells of earlier runs again.")
     ] = False,
     time_limit: TimeLimit = None,
     engine: EngineName = "local",
@@ -119,12 +119,12 @@ def run(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a study's networks, or take yours; evaluate them, and print the leaderboard.
+    """Train a study's networks, or use yours; evaluate them, and print the leaderboard.
 
-    What the store and the cache hold already is not done again, so the same command resumes an
-    interrupted run. Where cells failed, the others are kept, and the exit code is 3. With several
-    devices, such as cuda:0,cuda:1, one process each shares the work. With --budget, --margin or
-    --threshold, attacks of attacks-strong stop once networks are decided.
+    Results in the store and the cache are reused: if interrupted, rerun it to resume. If cells
+    fail, the others are kept, and the exit code is 3. Several devices, such as cuda:0,cuda:1, share
+    the work, one process each. With --budget, --margin or --threshold, attacks of attacks-strong
+    stop once networks are decided.
     """
     from selbench.request import Request, chosen_pixels
 

@@ -21,7 +21,7 @@ SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 Budget = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", help="Stop attacks of attacks-strong after so long, such as 30m or 2h."
+        metavar="TIME", help="Stop attacks of attacks-strong after this time, such as 30m or 2h."
     ),
 ]
 Margin = Annotated[
@@ -33,7 +33,9 @@ Margin = Annotated[
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(metavar="PERCENT", help="Of one network: the robust accuracy to compare with."),
+    typer.Option(
+        metavar="PERCENT", help="With one network: the robust accuracy to compare it with."
+    ),
 ]
 
 

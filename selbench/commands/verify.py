@@ -26,22 +26,22 @@ def verify(
     ] = Path("runs"),
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Remove what is damaged, so that a run makes it anew."),
+        typer.Option("--repair", help="Remove damaged files; a run makes them again."),
     ] = False,
     migrate: Annotated[
         bool,
         typer.Option(
             "--migrate",
-            help="Give a store of an earlier version the present format, if it is whole.",
+            help="Convert a store of an earlier version to the present format, if it is undamaged.",
         ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check every file of a store against what was written; exit with 1 where one is damaged.
+    """Check every file of a store against its digest; exit with 1 if one is damaged.
 
-    So are those of the cache in SELBENCH_HOME, of which nothing is said where nothing is wrong.
-    With --repair, what is damaged and what commands that were cut off left behind is removed; the
-    command that made it makes it anew.
+    The cache in SELBENCH_HOME is checked too, and mentioned only if something is wrong.
+    With --repair, damaged files and leftovers of interrupted commands are removed; the same command
+    makes them again.
     """
     from selbench.commands.verification import migrate as migrate_store
     from selbench.commands.verification import repair as repair_study

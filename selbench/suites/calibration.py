@@ -93,7 +93,7 @@ METRICS(
     Metric(
         "cross_entropy",
         "NLL",
-        "mean negative logarithm of the right class's probability",
+        "mean negative logarithm of the correct class's probability",
         "corruptions",
         RowFilter(_MEASURED, "cross_entropy"),
         unit=NUMBER,
@@ -145,7 +145,7 @@ for _suffix, _of, _suite, _suites, _title in (
             Metric(
                 f"{_name}{_suffix}_null",
                 f"{_of}{_label} null",
-                f"the same error of a perfectly calibrated network on as many images{_after}",
+                f"the error of a perfectly calibrated network on as many images{_after}",
                 _suite,
                 RowFilter(_suites, f"{_name}{_suffix}_null"),
                 better=0,

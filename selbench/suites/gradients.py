@@ -157,7 +157,7 @@ METRICS(
     Metric(
         "jacobian",
         "Jacobian",
-        "norm of the outputs' derivatives by the image",
+        "norm of the outputs' derivatives with respect to the image",
         "jacobian",
         RowFilter(_JACOBIAN, "jacobian_frobenius", _CLEAN),
         unit=Unit(decimals=1),
@@ -170,7 +170,7 @@ METRICS(
     Metric(
         "relative_jacobian",
         "Jacobian / margin",
-        "norm of the outputs' derivatives by the image, divided by the margin",
+        "norm of the outputs' derivatives with respect to the image, divided by the margin",
         "jacobian",
         RowFilter(_JACOBIAN, "jacobian_frobenius_relative_median", _CLEAN),
         unit=NUMBER,

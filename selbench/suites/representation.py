@@ -198,12 +198,17 @@ _LOOKED_AT = (  # name, suffix of the store's metrics, and title of the panel
     ),
 )
 _SHARES = {
-    "": ("dim.", "share of units that are principal components for 95 % of the variance"),
+    "": ("dim.", "principal components for 95 % of the variance, as a share of the units"),
     "change_corrupted": (
         "change dim.",
-        "the same share, for the change of activations under corruptions",
+        "principal components for 95 % of the variance of the change under corruptions, as a share "
+        "of the units",
     ),
-    "change_attacked": ("PGD change dim.", "the same share, for the change under the papers' PGD"),
+    "change_attacked": (
+        "PGD change dim.",
+        "principal components for 95 % of the variance of the change under the papers' PGD, as a "
+        "share of the units",
+    ),
 }
 for _name, _rows, _title in _LOOKED_AT:
     _label, _meaning = _SHARES[_name]

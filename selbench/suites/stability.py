@@ -99,7 +99,7 @@ def _rows(layers: Sequence[Layer], found: Sequence[Stability], n: int) -> list[M
 _SOURCE, _TABLE = "arXiv:1905.11428", "stability of units"
 for _condition, _suffix, _where in (
     ("images", "", "on the test images"),
-    ("balls", "_linf", "all over L-inf balls, by interval bounds, averaged over budgets"),
+    ("balls", "_linf", "over complete L-inf balls, by interval bounds, averaged over budgets"),
 ):
     for _metric, _what in (
         ("stably_active", "always active"),
