@@ -1,1 +1,1 @@
-"""What knows nothing of robustness: errors, files, locks, places, devices, progress, registries."""
+"""Tools that know nothing of robustness: errors, files, locks, devices, progress, registries."""

@@ -1,4 +1,4 @@
-"""How many images a network takes at once, and fewer where memory does not suffice."""
+"""How many images a network processes at once, and fewer when memory runs out."""
 
 import re
 import warnings
@@ -12,29 +12,30 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from selbench._kit.types import Images, Pixels
 
-# By the kind of device. Of gradients: what a processor's cache holds, a GPU fills.
+# Chunks by device type, for gradients: what fits into a CPU's cache, or fills a GPU.
 CHUNK = {"cpu": 64, "cuda": 2000}
-BATCH = {"cpu": 250, "cuda": 2000}  # of forward passes
+BATCH = {"cpu": 250, "cuda": 2000}  # for forward passes
 
-PIXELS = 2**22  # of a colour channel, of which copies in floating point may be held on a processor
-# Copies of an image, as values of four bytes, that its maps come to on a GPU: 130 in a ResNet20 and
-# 300 in a ResNet50 where gradients are to follow; else the widest ones count, 50 in a VGG.
+PIXELS = 2**22  # values of a colour channel whose floating-point copies a CPU may hold
+# Memory of an image's maps on a GPU, in copies of the image with four bytes per value. With
+# gradients, 130 in a ResNet20 and 300 in a ResNet50; without, only the widest maps count, 50 in a
+# VGG.
 FOLLOWED, PASSED = 300, 60
-# What libraries say instead of "out of memory" where nothing is left for them.
+# What libraries say instead of "out of memory".
 FULL = re.compile(
     r"out of memory|can't allocate memory|not enough memory|_ALLOC_FAILED"
     r"|CUBLAS_STATUS_NOT_INITIALIZED|CUSOLVER_STATUS_INTERNAL_ERROR"
     r"|unable to find an engine|Unable to find a valid cuDNN algorithm"
 )
 
-Halved = dict[str, int]  # what sizes are divided by, by kind
+Halved = dict[str, int]  # divisors of sizes, by kind of size
 _CHUNK, _BATCH, _MOST = "chunk", "batch", "most"
 _current: ContextVar[Halved | None] = ContextVar("halved", default=None)
 _known: MutableMapping[nn.Module, Halved] = WeakIdKeyDictionary()
 
 
 def is_full(problem: BaseException) -> bool:
-    """Say whether an error comes from too little memory, whoever ran out of it."""
+    """Return whether an error comes from too little memory, on any device."""
     if isinstance(problem, torch.OutOfMemoryError):
         return True
     return isinstance(problem, RuntimeError) and bool(FULL.search(str(problem)))
@@ -42,9 +43,9 @@ def is_full(problem: BaseException) -> bool:
 
 @contextmanager
 def sizes_of(network: nn.Module) -> Iterator[None]:
-    """Have chunks that are halved inside stay so for this network, and for no other.
+    """Remember halved chunks for this network only, while the block runs.
 
-    Inside of another network's block, sizes are that one's.
+    Inside the block of another network, the outer network's sizes apply.
     """
     if _current.get() is not None:
         yield
@@ -57,7 +58,7 @@ def sizes_of(network: nn.Module) -> Iterator[None]:
 
 
 def few(images: Images | Pixels, most: int) -> int:
-    """Return how many images may be changed at once: `most`, or fewer where they are large."""
+    """Return how many images to change at once: `most`, or fewer if they are large."""
     if images.is_cuda:
         return min(most, _fitting(images, PASSED))
     height, width = images.shape[2:]
@@ -65,7 +66,7 @@ def few(images: Images | Pixels, most: int) -> int:
 
 
 def gradient_chunk(images: Images | Pixels) -> int:
-    """Return of how many images gradients are computed at once."""
+    """Return for how many images gradients are computed at once."""
     return _size(images, CHUNK, None, _current.get() or {})
 
 
@@ -76,14 +77,14 @@ def in_chunks(
     sizes: dict[str, int] = CHUNK,
     most: int | None = None,
 ) -> list[Tensor]:
-    """Map over rows in chunks, half as large from now on where memory does not suffice.
+    """Map over rows in chunks; when memory runs out, halve the chunks from then on.
 
     Args:
-        function: from rows of the images and of the others to tensors with as many rows.
+        function: maps rows of the images and of `others` to tensors with as many rows.
         images: at least 1.
-        others: with a row for each image.
+        others: tensors with one row for each image.
         sizes: `CHUNK` or `BATCH`.
-        most: as many rows at once, instead of `sizes`.
+        most: the number of rows at once, instead of `sizes`.
     """
     current = _current.get()
     halved: Halved = {} if current is None else current
@@ -104,7 +105,7 @@ def in_chunks(
         halved[name] = 2 * halved.get(name, 1)
         message = f"out of memory: {size // 2} images at once from now on instead of {size}"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
-        if images.is_cuda:  # so that libraries that take memory of their own find some
+        if images.is_cuda:  # leaves memory for libraries with their own allocator
             torch.cuda.empty_cache()
 
 
@@ -120,10 +121,10 @@ def _size(images: Images | Pixels, sizes: dict[str, int], most: int | None, halv
 
 
 def _fitting(images: Images | Pixels, copies: int) -> int:
-    """Return how many images with so many copies fill a GPU, a power of two.
+    """Return how many images with `copies` copies fit into a GPU, as a power of two.
 
-    By all of its memory, not by what is free: logits' last bits depend on how many images there
-    are, and should not on what else runs.
+    It depends on the total memory, not on the free one: the number of images affects the last bits
+    of logits, and other running programs should not.
     """
     room = torch.cuda.get_device_properties(images.device).total_memory
     room = int(room * torch.cuda.get_per_process_memory_fraction(images.device))

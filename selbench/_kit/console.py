@@ -1,4 +1,4 @@
-"""How progress looks: bars on a terminal, now and then a line elsewhere."""
+"""How progress is displayed: bars on a terminal, a line now and then elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from rich.progress import Progress as RichProgress
 from selbench._kit.printable import printable
 from selbench._kit.progress import Progress, Step
 
-REFRESH = 0.2  # seconds between two looks of a bar in a notebook
-QUIET_SECONDS = 10  # between two lines of one task
+REFRESH = 0.2  # seconds between updates of a bar in a notebook
+QUIET_SECONDS = 10  # seconds between lines of one task
 
 
 class _OnConsole(Progress):
-    """What bars and lines have in common; `verbose` shows details, and how long tasks took."""
+    """The common part of bars and lines; `verbose` shows details and the duration of tasks."""
 
     def __init__(self, console: Console, verbose: bool = False) -> None:
         self._console, self._verbose = console, verbose
@@ -27,27 +27,27 @@ class _OnConsole(Progress):
         self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     def detail(self, line: str) -> None:
-        """Print a line for who asked for details."""
+        """Print a line if details were requested."""
         if self._verbose:
             self.say(line)
 
     @contextmanager
     def _timed(self, task: str) -> Iterator[None]:
-        """Say at the end of a task how long it took."""
+        """Print how long a task took, at its end."""
         began = time.monotonic()
         yield
         self.detail(f"{task}: done in {time.monotonic() - began:.1f} s")
 
 
 def showing(console: Console, verbose: bool = False) -> Progress:
-    """Return how work says how far it is: bars on terminals and in notebooks, lines elsewhere."""
+    """Return the display of progress: bars on terminals and in notebooks, lines elsewhere."""
     if console.is_jupyter:
         return InNotebook(console, verbose)
     return (Bars if console.is_terminal else Lines)(console, verbose)
 
 
 class Bars(_OnConsole):
-    """A bar for the task under way: what is being done, and the time it will still take."""
+    """A bar for the current task, with the remaining time."""
 
     def __init__(self, console: Console, verbose: bool = False) -> None:
         super().__init__(console, verbose)
@@ -79,30 +79,30 @@ class Bars(_OnConsole):
 
 
 class Lines(_OnConsole):
-    """For logs: a line every ten seconds, with the time a task will still take."""
+    """For logs: a line every ten seconds, with the remaining time of the task."""
 
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Report while the block runs."""
-        began = told = time.monotonic()
+        began = shown_at = time.monotonic()
         before, total = done, pieces
 
         def step(pieces: int = 1, note: str = "") -> None:
-            nonlocal told, done
+            nonlocal shown_at, done
             done += pieces
             now = time.monotonic()
-            if now - told >= QUIET_SECONDS and before < done < total:
+            if now - shown_at >= QUIET_SECONDS and before < done < total:
                 left = (now - began) * (total - done) / (done - before)
                 line = f"{task}: {done} of {total}, about {left:.0f} s left  {note}"
                 self._console.print(printable(line.rstrip()), highlight=False, markup=False)
-                told = now
+                shown_at = now
 
         with self._timed(task):
             yield step
 
 
 class InNotebook(_OnConsole):
-    """A bar below the cell that is under way, which needs no widgets."""
+    """A bar below the running cell, without widgets."""
 
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
@@ -116,15 +116,15 @@ class InNotebook(_OnConsole):
             value = f'<progress value="{done}" max="{total}"></progress>'
             return HTML(f"{escape(printable(task))} {value} {label}")
 
-        shown, told = display(bar(), display_id=True), time.monotonic()
+        shown, shown_at = display(bar(), display_id=True), time.monotonic()
 
         def step(pieces: int = 1, note: str = "") -> None:
-            nonlocal done, told
+            nonlocal done, shown_at
             done += pieces
             now = time.monotonic()
-            if now - told >= REFRESH or done >= total:
+            if now - shown_at >= REFRESH or done >= total:
                 shown.update(bar(note))
-                told = now
+                shown_at = now
 
         try:
             with self._timed(task):

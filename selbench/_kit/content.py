@@ -1,4 +1,4 @@
-"""Files that somebody names: regular ones of a sane size, or one sentence."""
+"""Reads files that a user names; anything but a regular file of reasonable size is an error."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from selbench._kit.errors import SelbenchError
 
-LARGEST = 2**30  # bytes that are read into memory at once
+LARGEST = 2**30  # most bytes that are read into memory at once
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -17,24 +17,24 @@ KINDS = {
 
 
 def content_of(path: Path, largest: int = LARGEST, noun: str = "") -> bytes:
-    """Return the bytes of a file; what could hang or never end is not read.
+    """Return the bytes of a file; refuse anything that could hang or never end.
 
     Args:
-        path: of the file.
-        largest: how many they may be.
+        path: the file.
+        largest: the most bytes that it may have.
         noun: what the file should be, for messages.
 
     Raises:
-        FileNotFoundError: where there is none.
-        SelbenchError: for what is no regular file, is larger than `largest`, or cannot be read.
+        FileNotFoundError: if there is no file.
+        SelbenchError: if it is not a regular file, is larger than `largest`, or cannot be read.
     """
     try:
-        # Opening a pipe would wait for its writer.
+        # Opening a pipe would otherwise wait for its writer.
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
         with open(number, "rb") as file:  # noqa: PTH123  # of a number, not of a path
             status = os.fstat(number)
             _check(path, status, noun, largest)
-            content = file.read(largest + 1)  # files of /proc say that they are empty
+            content = file.read(largest + 1)  # files in /proc report a size of 0
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as problem:
@@ -45,7 +45,7 @@ def content_of(path: Path, largest: int = LARGEST, noun: str = "") -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Raise `SelbenchError` for what is there and no regular file; libraries would wait for it."""
+    """Raise `SelbenchError` if the path exists but is no regular file; libraries may hang on it."""
     try:
         _check(path, path.stat())
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def _too_large(path: Path, largest: int, noun: str) -> SelbenchError:
 
 
 def _unreadable(path: Path, problem: OSError | ValueError, noun: str = "") -> SelbenchError:
-    reason = getattr(problem, "strerror", None) or problem  # ValueError: of a name with a zero byte
+    reason = getattr(problem, "strerror", None) or problem  # ValueError: a zero byte in the name
     return SelbenchError(
         f"cannot read {_named(noun, path)}: {reason}; look at its name and its permissions"
     )

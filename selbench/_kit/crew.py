@@ -1,9 +1,9 @@
-"""Use all cores: networks side by side where they are small, one after the other where not.
+"""Use all cores: run small networks in parallel, and large ones one after another.
 
-A small network computes too little between two meetings of its threads: two threads are hardly
-faster than one, and tens of times slower where another process takes a core, since threads that
-wait for a sleeping one spin. One thread per network and as many networks at once as there are
-cores has neither problem, and each network's numbers are those of computing it alone.
+A small network computes too little between two synchronisations of its threads. Two threads are
+then hardly faster than one, and tens of times slower if another process uses a core, because
+threads spin while they wait for a sleeping one. One thread per network, with as many networks as
+cores, avoids both, and each network gives the same numbers as when it runs alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,11 @@ Map = Callable[[Callable[[Item], Result], Sequence[Item]], list[Result]]
 
 
 class StoppedError(Exception):
-    """Raised in a worker to end it early, after another failed or the user interrupted."""
+    """Ends a worker early, after another one failed or the user interrupted."""
 
 
 def is_small(model: nn.Module, pixels: int) -> bool:
-    """Say whether `model` computes too little per image of so many pixels to share among cores."""
+    """Return whether `model` is too small to share among cores, for images of so many pixels."""
     return sum(parameter.numel() for parameter in model.parameters()) * pixels < SMALL
 
 
@@ -40,11 +40,10 @@ def map_in_turn(function: Callable[[Item], Result], items: Sequence[Item]) -> li
 
 @contextmanager
 def crew(small: bool, device: torch.device, step: Step) -> Iterator[tuple[Map[Any, Any], Step]]:
-    """Yield a `map` over networks, and `step` made safe to call from several of them.
+    """Yield a `map` over networks, and a `step` that several threads may call.
 
-    On the CPU and for small networks the map runs in as many threads as there are cores, with one
-    computing thread each. When one fails, or the user interrupts, the others end at their next
-    `step` with `StoppedError`.
+    For small networks on the CPU the map uses one thread per core, with one computing thread each.
+    If one fails, or the user interrupts, the others end at their next `step` with `StoppedError`.
     """
     cores = torch.get_num_threads()
     if cores == 1 or not small or device.type != "cpu":
@@ -65,7 +64,7 @@ def crew(small: bool, device: torch.device, step: Step) -> Iterator[tuple[Map[An
             stop.set()
         return [future.result() for future in failed or futures]
 
-    torch.set_num_threads(1)  # new threads take this over
+    torch.set_num_threads(1)  # new threads inherit this
     pool = ThreadPoolExecutor(cores)
     try:
         yield run_all, safe_step

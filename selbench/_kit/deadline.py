@@ -1,9 +1,8 @@
-"""How long a network may compute: what takes longer is ended, as far as Python can.
+"""Time limits for networks: what takes longer is stopped, as far as Python can.
 
-Python code is ended by an exception. In the main thread so is what waits in C and listens to
-signals, such as a sleep. What stays in C all the same, such as a kernel of torch that never
-returns, only the end of the process ends; that is what `stuck` is for. Code in C that keeps
-Python's lock for ever stops this clock too.
+An exception stops Python code, and in the main thread also C code that waits and listens to
+signals, such as a sleep. Other C code, such as a torch kernel that never returns, ends only with
+the process; `stuck` is for that. C code that never releases Python's lock stops this clock too.
 """
 
 import ctypes
@@ -15,25 +14,25 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-AGAIN = 1.0  # seconds until code that caught its end is ended again
-LONGEST = 1e7  # seconds that a timer takes
-TRIES = 5  # before it counts as stuck
+AGAIN = 1.0  # seconds until code that caught the exception gets it again
+LONGEST = 1e7  # most seconds that a timer accepts
+TRIES = 5  # attempts before it counts as stuck
 
 
 class OutOfTimeError(Exception):
-    """A network computed for longer than it may."""
+    """A network computed for longer than the limit."""
 
 
 class _LateError(BaseException):
-    """Ends a block of code; no `except Exception` on the way may take it."""
+    """Stops a block of code; a BaseException, so that no `except Exception` catches it."""
 
 
 class Clock:
-    """The time that there is for some work, which is done in one block or in several.
+    """The time limit for some work, in one block or several.
 
     Args:
-        seconds: how long it may take; None for no end.
-        stuck: called, from another thread, where the work cannot be ended.
+        seconds: the limit; None for no limit.
+        stuck: called from another thread if the work cannot be stopped.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Take time while the block runs; `OutOfTimeError` where none is left."""
+        """Measure the block's time; raise `OutOfTimeError` when no time is left."""
         if self._seconds is None:
             yield
             return
@@ -79,7 +78,7 @@ class Clock:
 
 
 def _without_alarm(late: BaseException) -> TracebackType | None:
-    """Return the way to the code that was ended, without what ended it."""
+    """Return the traceback of the stopped code, without the frame that stopped it."""
     step = late.__traceback__
     while step is not None and step.tb_next is not None:
         inner = step.tb_next
@@ -90,36 +89,36 @@ def _without_alarm(late: BaseException) -> TracebackType | None:
 
 
 class _Block:
-    """A block of code in a thread of Python."""
+    """A block of code in any Python thread."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
         self._thread, self._lock = threading.get_ident(), threading.Lock()
 
     def begin(self, left: float) -> None:
-        """Be interrupted from now on, once no time is left."""
+        """Start the time limit."""
 
     def interrupt(self) -> None:
-        """Raise in the block's thread, from another one."""
+        """Raise the exception in the block's thread, from another thread."""
         with self._lock:
             if not self.ended.is_set():
                 self._raise(ctypes.py_object(_LateError))
 
     def end(self) -> None:
-        """Let nothing be raised from here on."""
+        """Raise nothing from here on."""
         with self._lock:
             self.ended.set()
-        self._raise(None)  # what was on its way
+        self._raise(None)  # cancels an exception on its way
 
     def close(self) -> None:
-        """Give back what was taken."""
+        """Restore what `begin` changed."""
 
     def _raise(self, error: Any) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), error)
 
 
 class _MainBlock(_Block):
-    """A block of code in the main thread, where signals wake what sleeps."""
+    """A block of code in the main thread, where signals interrupt sleeping code."""
 
     def begin(self, left: float) -> None:
         self._began = time.monotonic()
@@ -127,19 +126,19 @@ class _MainBlock(_Block):
         self._timer = signal.setitimer(signal.ITIMER_REAL, left, AGAIN)
 
     def ring(self, *_: Any) -> None:
-        """Raise in the block."""
+        """Raise the exception in the block."""
         if not self.ended.is_set():
             raise _LateError
 
     def interrupt(self) -> None:
-        """Do nothing: the alarm rings."""
+        """Do nothing: the alarm raises the exception."""
 
     def end(self) -> None:
-        """Let nothing be raised from here on."""
+        """Raise nothing from here on."""
         self.ended.set()
 
     def close(self) -> None:
-        """Give the alarm back to whoever had set it."""
+        """Restore the previous alarm."""
         remaining, interval = self._timer
         if remaining:
             remaining = max(remaining - (time.monotonic() - self._began), 0.001)

@@ -1,4 +1,4 @@
-"""Which device, and what it can do."""
+"""Selects the device and describes what it can do."""
 
 import os
 import platform
@@ -15,12 +15,12 @@ from selbench._kit.errors import SelbenchError, in_short
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" takes CUDA where there is one, else the CPU.
+    """Return the device called `name`; "auto" selects CUDA if available, otherwise the CPU.
 
-    A GPU becomes the current one of this process, so that nothing is put on another.
+    A GPU becomes the current one of this process, so that nothing is placed on another.
 
-    Raises `SelbenchError` where this machine has no such device, and for kinds that lack the
-    float64 arithmetic which selectivity and some corruptions need (MPS).
+    Raises `SelbenchError` if this machine has no such device, or if the device lacks float64, which
+    selectivity and some corruptions need (MPS).
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,9 +35,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_device(name: str) -> torch.device:
-    """Return the device called `name` without touching it: a GPU keeps all of its memory.
+    """Return the device called `name` without using it: no GPU memory is allocated.
 
-    Raises `SelbenchError` where this machine has none that is called so.
+    Raises `SelbenchError` if this machine has no such device.
     """
     with _usable(name):
         device = torch.device(name)
@@ -46,7 +46,7 @@ def check_device(name: str) -> torch.device:
         if device.type == "cuda":
             count = torch.cuda.device_count()
             if not count:
-                torch.empty(1, device=device)  # raises, and says why
+                torch.empty(1, device=device)  # raises the reason
             if (device.index or 0) >= count:
                 raise RuntimeError(f"there is {', '.join(f'cuda:{n}' for n in range(count))}")
     return device
@@ -64,13 +64,13 @@ def _usable(name: str) -> Iterator[None]:
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """Compute as selbench does, whatever else the caller has set in torch.
+    """Use selbench's settings of torch, whatever the caller has set.
 
-    Float32 on the CPU by default, and `measuring`.
+    These are float32 on the CPU by default, and `measuring`.
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     torch.set_default_dtype(torch.float32)
-    try:  # torch is slower with a default device, were it the CPU
+    try:  # torch is slower with a default device, even the CPU
         with (
             nullcontext() if device.type == "cpu" else torch.device("cpu"),
             measuring(),
@@ -81,7 +81,7 @@ def usual_settings() -> Iterator[None]:
 
 
 class _Shared:
-    """A context of the whole process: open while any thread is inside."""
+    """A context manager for the whole process: active while any thread is inside."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
         self._make, self._lock, self._inside = make, Lock(), 0
@@ -104,9 +104,9 @@ class _Shared:
 
 @contextmanager
 def _precise() -> Iterator[None]:
-    """Set what `measuring` says.
+    """Apply the settings of `measuring`.
 
-    By torch's older names first: it refuses to answer to them once the newer ones say otherwise.
+    torch's older names come first: they cannot be read once the newer ones differ.
     """
     backends: Any = torch.backends
     with ExitStack() as stack:
@@ -127,7 +127,7 @@ def _precise() -> Iterator[None]:
                 stack.callback(torch.set_float32_matmul_precision, before)
         except RuntimeError:  # the caller uses the newer names
             pass
-        for whole, operations in (
+        for backend, operations in (
             (backends.cudnn, (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)),
             (
                 backends.mkldnn,
@@ -136,7 +136,7 @@ def _precise() -> Iterator[None]:
         ):
             for each in operations:
                 if each.fp32_precision in ("tf32", "bf16"):
-                    inherited = each.fp32_precision == whole.fp32_precision
+                    inherited = each.fp32_precision == backend.fp32_precision
                     change(each, "fp32_precision", "ieee", "none" if inherited else None)
         yield
 
@@ -150,11 +150,11 @@ every run. The caller's settings come back afterwards.
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Say whether `device` computes in bfloat16 faster than in float32."""
+    """Return whether `device` computes faster in bfloat16 than in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # A private name is all that torch 2.11 has; should a later one drop it, float32 serves.
+        # torch 2.11 offers only a private name; if a later version drops it, float32 is used.
         supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         return bool(supported())
     return False
@@ -170,14 +170,14 @@ def describe(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that numbers may depend on, for manifests."""
+    """Return the versions of packages that may affect numbers, for manifests."""
     packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     return {"python": platform.python_version(), "selbench": __version__, **packages}
 
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Have CUDA take its deterministic kernels, where it has them; the CPU's are."""
+    """Use CUDA's deterministic kernels where they exist; the CPU's always are."""
     if device.type != "cuda":
         yield
         return

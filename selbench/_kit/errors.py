@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""Exceptions whose messages are written for users."""
 
 import difflib
 import re
@@ -6,23 +6,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-UNLIKE = "its content is not what was written"  # of a damaged file
-LONGEST = 300  # letters of a name or a reason that fit into one sentence
-MANY = 30  # names that fit into one sentence
+UNLIKE = "its content is not what was written"  # for damaged files
+LONGEST = 300  # most letters of a name or reason in a sentence
+MANY = 30  # most names in a sentence
 
 
 class SelbenchError(Exception):
-    """A problem the user can mend, told in one sentence: what, where, what to do instead."""
+    """A problem that the user can fix, in one sentence: what, where, what to do instead."""
 
 
 class DamagedError(SelbenchError):
-    """A file is not what was written; `reason` says what is wrong with it."""
+    """A file has changed since it was written; `reason` says what is wrong with it."""
 
     reason = ""
 
 
 class UnmeasuredError(SelbenchError):
-    """Measurements are not there; `words` make them, after `selbench run STUDY`."""
+    """Measurements are missing; `selbench run STUDY` with `words` makes them."""
 
     def __init__(self, what: str, *words: str) -> None:
         super().__init__(what)
@@ -30,7 +30,7 @@ class UnmeasuredError(SelbenchError):
 
 
 class NotFiniteError(SelbenchError):
-    """What a network computes is NaN or infinite; others of the same run may be well."""
+    """A network computes NaN or infinity; other networks of the run may be fine."""
 
 
 class UnboundedError(SelbenchError):
@@ -38,19 +38,19 @@ class UnboundedError(SelbenchError):
 
 
 class NegativeActivityError(SelbenchError):
-    """Units respond with less than nothing, which class selectivity is not defined for."""
+    """Units have negative responses, for which class selectivity is not defined."""
 
 
 class NoReLUError(SelbenchError):
-    """A network calls no ReLU, whose outputs analyses look at unless other layers are named."""
+    """A network calls no ReLU; analyses read ReLU outputs unless other layers are named."""
 
 
 class ManySizesError(SelbenchError):
-    """The images of a data set differ in size, and nothing says how they come to one."""
+    """The images of a data set differ in size, and no common size is set."""
 
 
 class MissingOutcomesError(SelbenchError):
-    """Outcomes that a cell is made of are not there; those of others may be."""
+    """Outcomes of a cell are missing; other cells may have theirs."""
 
 
 ARGUMENTS = {"model": "model", "suite": "suites", "corruption": "corruptions", "attack": "attacks"}
@@ -58,12 +58,12 @@ VALUE = r"""(?P<value>'[^']*'|"[^"]*"|[A-Z]{2,}\b|[\d.,]*\d|[\w.]+[:/][\w:./-]*)
 OPTION = re.compile(rf"(?P<command>`[^`]*`)|(?<![\w-])--(?P<name>[a-z][a-z-]*)(?:[ =]{VALUE})?")
 
 
-_spoken = {"options": False}  # of the whole process: threads of a command speak as it does
+_spoken = {"options": False}  # for the whole process, including a command's threads
 
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Have errors speak of options, as commands have them, whatever is called meanwhile."""
+    """Make errors name command-line options, even from threads or functions called inside."""
     before, _spoken["options"] = _spoken["options"], True
     try:
         yield
@@ -73,9 +73,9 @@ def naming_options() -> Iterator[None]:
 
 @contextmanager
 def naming_arguments() -> Iterator[None]:
-    """Have errors speak of arguments, as functions have them, unless a command is at work.
+    """Make errors name function arguments instead of options, unless a command is running.
 
-    Commands that an error advises stay as they are typed.
+    Commands that an error recommends stay as they are typed.
     """
     try:
         yield
@@ -94,18 +94,18 @@ def _argument(found: re.Match[str]) -> str:
 
 
 def in_short(problem: object) -> str:
-    """Return the first line of what somebody's error says, short enough for one sentence."""
+    """Return the first line of an error's message, cut to fit into a sentence."""
     line = next(iter(str(problem).strip().splitlines()), "") or type(problem).__name__
     return line.rstrip(".") if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def damaged(path: Path, problem: object, advice: str = "") -> DamagedError:
-    """Build the error for a file that cannot be what was written.
+    """Build the error for a file whose content has changed or is invalid.
 
     Args:
-        path: of the file.
-        problem: what is wrong with it; its first line is told.
-        advice: what to do, where that is not to delete it and to give the command again.
+        path: the file.
+        problem: what is wrong with it; only the first line is shown.
+        advice: what to do, if not to delete the file and run the command again.
     """
     reason = in_short(problem)
     advice = advice or "delete it and run the same command again"
@@ -115,12 +115,12 @@ def damaged(path: Path, problem: object, advice: str = "") -> DamagedError:
 
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> SelbenchError:
-    """Build the error for a name nobody registered; it offers the nearest known one.
+    """Build the error for an unknown name; it suggests the nearest known one.
 
     Args:
-        noun: what kind of thing was named, such as "suite".
-        name: what the user wrote.
-        known: every name that would have been right.
+        noun: the kind of thing, such as "suite".
+        name: the unknown name.
+        known: all valid names.
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1) if len(name) <= LONGEST else []

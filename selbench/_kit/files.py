@@ -1,4 +1,4 @@
-"""Where things live on disk, what identifies them, and how they are written whole or not at all."""
+"""Folders on disk, hashes of files and values, and writing files completely or not at all."""
 
 import hashlib
 import json
@@ -22,37 +22,37 @@ from selbench._kit.errors import UNLIKE, SelbenchError, damaged, in_short
 from selbench._kit.places import UrlPath
 
 TOML = 2**24  # the largest TOML file, in bytes
-BLOCK = 2**20  # bytes that are read at once
-_MARK = secrets.token_hex(4)  # processes of several machines may have one number
-DIGEST = "digest"  # of everything else in a file
-# How to choose a folder.
+BLOCK = 2**20  # bytes read at once
+_MARK = secrets.token_hex(4)  # processes on different machines may have the same number
+DIGEST = "digest"  # hash of all other keys of a record
+# How a user can choose another folder.
 ELSEWHERE = "--store for results, SELBENCH_HOME for data and weights, its own option for any other"
 
 
 def home() -> Path:
-    """Return the folder of data sets, trained weights and caches.
+    """Return the folder for data sets, trained weights and caches.
 
-    It is the user's cache folder, or what the environment variable SELBENCH_HOME says.
+    It is the environment variable SELBENCH_HOME, or else the user's cache folder.
     """
     named = os.environ.get("SELBENCH_HOME")
     return Path(named or platformdirs.user_cache_path("selbench")).expanduser()
 
 
 def fingerprint(value: Any) -> str:
-    """Hash anything that JSON can hold to 16 hexadecimal digits; the order of keys is no matter."""
+    """Hash a JSON value to 16 hexadecimal digits; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what JSON can hold with a digest of it, for `unsealed`."""
+    """Return a record with a digest of its content, for `unsealed`."""
     return {**content, DIGEST: fingerprint(content)}
 
 
 def unsealed(content: Any) -> dict[str, Any]:
-    """Return what was sealed; raises `ValueError` where that has changed since.
+    """Return the content of a sealed record; raises `ValueError` if it has changed since.
 
-    What says no digest is returned as it is: an earlier version may have written it.
+    A record without a digest is returned as it is: an earlier version may have written it.
     """
     if not isinstance(content, dict):
         raise ValueError("it is no record")
@@ -63,9 +63,9 @@ def unsealed(content: Any) -> dict[str, Any]:
 
 
 def md5_of(*paths: Path) -> str:
-    """Return the md5 of a file, or of several in a row.
+    """Return the md5 of a file, or of several files in sequence.
 
-    It comes from the cache folder where the files are unchanged since.
+    If the files are unchanged, it comes from the cache folder.
     """
     stamp: list[str | int] = []
     for path in paths:
@@ -80,19 +80,19 @@ def md5_of(*paths: Path) -> str:
         with path.open("rb") as file:
             while block := file.read(BLOCK):
                 digest.update(block)
-    write_text(kept, _vouched(digest.hexdigest()))
+    write_text(kept, _with_digest(digest.hexdigest()))
     return digest.hexdigest()
 
 
 def is_md5(path: Path) -> bool:
-    """Say whether a file of the cache holds an md5 as it was written."""
+    """Return whether a file of the cache holds an undamaged md5."""
     content = path.read_text("ascii", "replace") if path.is_file() else ""
-    return content == _vouched(content[:32])
+    return content == _with_digest(content[:32])
 
 
 def has_ended(process: int) -> bool:
-    """Say whether no process of this machine has a number; not of other machines'."""
-    if sys.platform == "win32":  # a signal would end it
+    """Return whether no process of this machine has this number."""
+    if sys.platform == "win32":  # there the signal would end the process
         return False
     try:
         os.kill(process, 0)
@@ -103,19 +103,19 @@ def has_ended(process: int) -> bool:
     return False
 
 
-def _vouched(md5: str) -> str:
+def _with_digest(md5: str) -> str:
     return f"{md5} {fingerprint(md5)}"
 
 
 @contextmanager
 def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` once the block succeeded.
+    """Yield a temporary path next to `path`, which replaces `path` if the block succeeds.
 
-    A reader sees the old file or the new one, never a part. What stops a write (no space, no
-    permission) is raised as `SelbenchError`; `elsewhere` says how another folder is chosen.
-    So is a path without a name, such as "" or ".", and one whose place no file must take: a device,
-    a pipe, /dev/stdout. Permissions of a file stay; a link is replaced, not what it points to. What
-    goes to a URL is written on this machine, and put there whole.
+    A reader sees the old file or the new one, never a part. If writing fails (no space, no
+    permission), a `SelbenchError` is raised, in which `elsewhere` says how to choose another
+    folder. Paths without a name, such as "" or ".", and devices or pipes, such as /dev/stdout, are
+    refused. A file keeps its permissions; a link is replaced, not its target. A file for a URL is
+    written on this machine and uploaded when complete.
     """
     if isinstance(path, UrlPath):
         with tempfile.TemporaryDirectory() as folder:
@@ -133,24 +133,24 @@ def replacing(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
         mode = stat.S_IMODE(kept.stat().st_mode)
         yield temporary
         force(temporary)
-        temporary.chmod(mode)  # safetensors leaves files that nobody else can read
+        temporary.chmod(mode)  # safetensors writes files that nobody else can read
         temporary.replace(path)
-    except (OSError, SafetensorError) as problem:  # the latter wraps what the disk says
+    except (OSError, SafetensorError) as problem:  # SafetensorError wraps errors of the disk
         raise cannot_write(path, problem, elsewhere) from problem
     finally:
-        with suppress(OSError):  # after success it is gone already
+        with suppress(OSError):  # already gone after success
             temporary.unlink()
 
 
 def force(path: Path) -> None:
-    """Return once the disk holds what a file holds: a power cut then leaves it whole."""
+    """Wait until the file's content is on the disk, so that it survives a power cut."""
     if path.is_file():
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def refuse_special(path: Path) -> None:
-    """Raise `SelbenchError` for a path whose place no file must take, or without a name."""
+    """Raise `SelbenchError` for a path without a name, and for a device or a pipe."""
     if not path.name:
         raise SelbenchError(f"cannot write {path}: it is a folder, or empty; name a file")
     if _is_special(path):
@@ -160,20 +160,20 @@ def refuse_special(path: Path) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Say whether the system keeps this place, or something there is neither file nor folder."""
+    """Return whether a path belongs to the system, or is neither a file nor a folder."""
     try:
         folder = path.parent.resolve()
         system = folder == Path("/dev") or folder.is_relative_to("/proc")
         return system or (path.exists() and not (path.is_file() or path.is_dir()))
-    except (OSError, ValueError, RuntimeError):  # writing will say what is wrong
+    except (OSError, ValueError, RuntimeError):  # writing will report the problem
         return False
 
 
 @contextmanager
 def at_hand(path: Path) -> Iterator[Path]:
-    """Yield a file of this machine with the content of `path`: itself, or a copy of what a URL has.
+    """Yield a local file with the content of `path`: itself, or a temporary copy of a URL's.
 
-    Where there is none, neither is there one to be read.
+    If there is no file at the URL, the copy does not exist either.
     """
     if not isinstance(path, UrlPath):
         yield path
@@ -186,14 +186,14 @@ def at_hand(path: Path) -> Iterator[Path]:
 
 
 def writable(folder: Path) -> bool:
-    """Say whether this process may create files in `folder`."""
+    """Return whether this process may create files in `folder`."""
     return os.access(folder, os.W_OK | os.X_OK)
 
 
 def cannot_write(
     path: Path, problem: OSError | SafetensorError, elsewhere: str = ELSEWHERE
 ) -> SelbenchError:
-    """Say that `path` cannot be written, why, and where else things can go."""
+    """Build the error that says why `path` cannot be written, and where else to write."""
     reason = getattr(problem, "strerror", None) or problem
     return SelbenchError(
         f"cannot write {path}: {reason}; make room or permission there, or "
@@ -202,41 +202,41 @@ def cannot_write(
 
 
 def write_text(path: Path, text: str, elsewhere: str = ELSEWHERE) -> None:
-    """Write `text` to `path`, whole or not at all; `elsewhere` as of `replacing`."""
+    """Write `text` to `path` completely or not at all; for `elsewhere` see `replacing`."""
     with replacing(path, elsewhere) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")  # equal bytes everywhere
+        temporary.write_text(text, encoding="utf-8", newline="")  # the same bytes on every system
 
 
 def write_json(path: Path, value: Any, elsewhere: str = ELSEWHERE) -> None:
-    """Write `value` as indented JSON with sorted keys, so that equal values are equal bytes."""
+    """Write `value` as indented JSON with sorted keys, so that equal values give equal bytes."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
     write_text(path, text, elsewhere)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a damaged one raises `SelbenchError` with its name."""
+    """Read a JSON file; if it is damaged, raise `SelbenchError` with its name."""
     return parse_json(path, path.read_bytes() if isinstance(path, UrlPath) else content_of(path))
 
 
 def parse_json(path: Path, content: bytes) -> Any:
-    """Return what the content of a JSON file says; damage raises `SelbenchError` with its name."""
+    """Parse the content of a JSON file; if it is damaged, raise `SelbenchError` with its name."""
     try:
         return json.loads(content.decode())
-    except (ValueError, RecursionError) as problem:  # no UTF-8, no JSON, endless numbers or nests
+    except (ValueError, RecursionError) as problem:  # not UTF-8, not JSON, or too long or too deep
         raise damaged(path, problem) from problem
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file that a user wrote; one that cannot be read raises `SelbenchError`."""
+    """Read a TOML file of a user; raise `SelbenchError` if that fails."""
     try:
-        text = content_of(path, TOML).decode("utf-8-sig")  # editors write a mark
+        text = content_of(path, TOML).decode("utf-8-sig")  # some editors write a byte order mark
         content = tomllib.loads(text)
         _check_64_bits(path, "", content)
     except FileNotFoundError as problem:
         raise SelbenchError(f"cannot read {path}: {problem.strerror}") from problem
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise SelbenchError(f"{path} is not valid TOML: {in_short(problem)}") from problem
-    except ValueError as problem:  # of a number of thousands of digits
+    except ValueError as problem:  # a number with thousands of digits
         lines = [line.strip() for line in text.splitlines() if re.search(r"[\d_]{4300}", line)]
         raise _large(path, f"{(lines or [''])[0]:.40}...") from problem
     except RecursionError as problem:
@@ -245,7 +245,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _check_64_bits(path: Path, key: str, value: Any) -> None:
-    """Raise `SelbenchError` for whole numbers of more than 64 bits, which TOML has none of."""
+    """Raise `SelbenchError` for integers of more than 64 bits, which TOML does not allow."""
     if isinstance(value, dict):
         for name, each in value.items():
             _check_64_bits(path, f"{key}.{name}".removeprefix("."), each)

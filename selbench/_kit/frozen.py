@@ -1,4 +1,4 @@
-"""Values that come from files or callers: checked once, then passed down unchanged."""
+"""Values that come from files or callers: checked once, then passed on unchanged."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,9 @@ from pydantic_core import ErrorDetails
 
 
 class Frozen(BaseModel):
-    """A value read once, hashed and passed down; an unknown key is an error, so is `true` for 1.
+    """A value that is read once, hashed and passed on; unknown keys and `true` for 1 are errors.
 
-    Whole numbers may be given for real ones, and lists for tuples, as files have no tuples.
+    Integers are accepted for floats, and lists for tuples, because files have no tuples.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
@@ -26,9 +26,10 @@ class Frozen(BaseModel):
 
 
 def first_problem(problem: ValidationError) -> ErrorDetails:
-    """Return what is wrong with a value: "loc", "input", "type", and "msg" as part of a sentence.
+    """Return the first error of a validation; its "msg" fits into a sentence.
 
-    A misspelt key is unknown and its right spelling missing: the former helps.
+    A misspelt key gives two errors, one for the unknown and one for the missing key; the former is
+    more helpful.
     """
     error = min(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
     message = error["msg"].removeprefix("Value error, ")

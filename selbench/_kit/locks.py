@@ -1,16 +1,17 @@
-"""One process at a time does a piece of work, on one machine or in a folder that several share.
+"""Locks: one process at a time does a piece of work, even if machines share the folder.
 
-A lock is a small file that is made only where there is none. It names its holder: the machine, the
-process and when that started. Whoever finds it judges whether the holder still works:
+A lock is a small file that is created only if it does not exist. It names its holder: the machine,
+the process and when that started. A process that finds a lock checks whether the holder still
+works:
 
-- on its own machine, by whether that process is still there;
-- on another, by its heartbeat. A holder touches its locks every `BEAT` seconds. A lock whose time
-  has not changed while the watcher's own monotonic clock went on by `STALE` seconds is nobody's.
-  Clocks of machines need not agree, and may jump. At a URL, where times cannot be set, holders
-  count their beats in the lock instead.
+- on the same machine, by whether the process still exists;
+- on another machine, by its heartbeat. A holder touches its locks every `BEAT` seconds. A lock
+  whose time has not changed for `STALE` seconds of the watcher's monotonic clock has no holder.
+  The clocks of machines may differ or jump. At a URL, where times cannot be set, holders
+  count their heartbeats in the lock instead.
 
-Locks save work, and guard no data: files are written whole or not at all, and two who did the same
-work would write the same. A holder elsewhere that was taken for dead and lives costs time, no more.
+Locks only save work: files are written completely or not at all, and two processes with the same
+work write the same content. If a living holder is thought dead, that only costs time.
 """
 
 import json
@@ -30,27 +31,27 @@ from selbench._kit.errors import SelbenchError
 from selbench._kit.files import ELSEWHERE, cannot_write
 from selbench._kit.places import UrlPath
 
-BEAT = 10.0  # seconds between two touches
-STALE = 60.0  # seconds without one, after which a holder elsewhere is taken for dead
-POLL = 0.2  # seconds between two looks at a lock that another holds
-PAUSE = 2.0  # at a URL, seconds in which a lock that was held counts as held without a look
+BEAT = 10.0  # seconds between heartbeats
+STALE = 60.0  # seconds without a heartbeat after which a holder on another machine counts as dead
+POLL = 0.2  # seconds between checks of a lock that another process holds
+PAUSE = 2.0  # at a URL, seconds for which a held lock is not checked again
 
 
 class BusyError(Exception):
-    """Another process is at it, and the caller would rather do something else than wait."""
+    """Another process does this work, and the caller does not want to wait."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """The holder of a lock.
 
     Attributes:
-        host: its machine's name.
-        machine: the same more exactly: the boot, and the space of process numbers.
-        process: its number, 0 where that is not known.
-        started: when it started, on its machine's own scale; "" where that is not known.
-        token: tells one lock from the next.
-        beats: at a URL, how often the lock was renewed.
+        host: name of its machine.
+        machine: the same, more exactly: boot and namespace of process numbers.
+        process: its process number, 0 if unknown.
+        started: when the process started, on its machine's own scale; "" if unknown.
+        token: identifies this lock.
+        beats: at a URL, the number of heartbeats.
     """
 
     host: str = "another machine"
@@ -65,20 +66,20 @@ class Holder:
 
 
 class Locks:
-    """The locks of one folder, as one process sees them."""
+    """The locks of one folder, from the view of one process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._held: dict[str, str] = {}  # tokens by names
-        self._watched: dict[str, tuple[object, float]] = {}  # last sign of life, and since when
-        self._seen: dict[str, tuple[Holder, float]] = {}  # who held a lock, and when that was
+        self._held: dict[str, str] = {}  # tokens by lock names
+        self._watched: dict[str, tuple[object, float]] = {}  # last sign of life, first seen at
+        self._seen: dict[str, tuple[Holder, float]] = {}  # last known holder, and when it was read
         self._changing, self._done = Lock(), Event()
 
     def take(self, name: str) -> Holder | None:
-        """Take a lock; where another holds it, return who does.
+        """Take a lock; if another process holds it, return that holder.
 
         Raises:
-            SelbenchError: where the folder cannot be written.
+            SelbenchError: if the folder cannot be written.
         """
         if isinstance(self.folder, UrlPath) and name in self._seen:
             holder, since = self._seen[name]
@@ -91,12 +92,12 @@ class Locks:
             if found and not (self._is_dead(name, found) and self._bury(name, found)):
                 self._seen[name] = (found, time.monotonic())
                 return found
-        return Holder()  # whoever was quicker, twice
+        return Holder()  # another process was faster twice
 
     def release(self, name: str) -> None:
-        """Give a lock back; one that another took over meanwhile stays theirs.
+        """Release a lock, unless another process has taken it over.
 
-        Where it cannot be removed, it is left: the end of what it was held for is what counts.
+        A lock that cannot be removed is left: others see that its work is done.
         """
         with self._changing:
             token = self._held.pop(name)
@@ -111,7 +112,7 @@ class Locks:
     def holding(
         self, name: str, waits: Callable[[Holder], None] = lambda holder: None
     ) -> Iterator[None]:
-        """Hold a lock while the block runs; `waits` is called now and then until it is free."""
+        """Hold a lock while the block runs; call `waits` now and then while waiting for it."""
         while (holder := self.take(name)) is not None:
             waits(holder)
             time.sleep(POLL)
@@ -121,7 +122,7 @@ class Locks:
             self.release(name)
 
     def held_by_others(self) -> dict[str, Holder]:
-        """Return who holds which locks, dead holders of this machine left out."""
+        """Return the holders of locks, without dead ones of this machine."""
         names = [path.stem for path in sorted(self.folder.glob("*.lock"))]
         holders = {name: self._holder(name) for name in names if name not in self._held}
         return {n: h for n, h in holders.items() if h is not None and not self._is_dead(n, h)}
@@ -143,13 +144,13 @@ class Locks:
     def _beat(self, done: Event) -> None:
         while not done.wait(BEAT):
             for name in [*self._held]:
-                # Not while it is given back: a lock written then would be nobody's, and stay.
+                # Not during a release: a lock written then would stay without a holder.
                 with self._changing, suppress(OSError, SelbenchError):
                     if name in self._held:
                         _renew(self._path(name), self._held[name])
 
     def _holder(self, name: str) -> Holder | None:
-        """Return who a lock names; None where there is no lock."""
+        """Return the holder that a lock names; None if there is no lock."""
         return _read(self._path(name))
 
     def _is_dead(self, name: str, holder: Holder) -> bool:
@@ -167,15 +168,15 @@ class Locks:
         return before == sign and now - since > STALE
 
     def _bury(self, name: str, dead: Holder) -> bool:
-        """Take a dead holder's lock away; of several who try at once, one does.
+        """Remove a dead holder's lock; if several processes try, one succeeds.
 
-        Whoever buries holds a lock for that, so that nobody removes a lock made meanwhile.
+        This needs a lock of its own, so that nobody removes a newer lock.
         """
         burial = f"{name}.burial"
         if self.take(burial):
             return False
         try:
-            if self._holder(name) != dead:  # another was quicker, and may have made it anew
+            if self._holder(name) != dead:  # another process was faster, and may hold it now
                 return False
             with suppress(OSError):
                 self._path(name).unlink()
@@ -186,7 +187,7 @@ class Locks:
 
 
 def _create(path: Path, content: dict[str, Any]) -> bool:
-    """Make a lock; return False where there is one."""
+    """Create a lock; return False if it exists."""
     if isinstance(path, UrlPath):
         return path.put_json(content, new=True)
     try:
@@ -203,13 +204,13 @@ def _create(path: Path, content: dict[str, Any]) -> bool:
         with os.fdopen(number, "w") as file:
             json.dump(content, file)
     except OSError as problem:
-        path.unlink(missing_ok=True)  # it names nobody, and would be waited for
+        path.unlink(missing_ok=True)  # it names no holder, and others would wait for it
         raise cannot_write(path, problem, ELSEWHERE) from problem
     return True
 
 
 def _renew(path: Path, token: str) -> None:
-    """Show that a lock's holder still works; not where the lock is another's by now."""
+    """Add a heartbeat to a lock, unless another process has taken it over."""
     holder = _read(path)
     if holder is None or holder.token != token:
         return
@@ -224,11 +225,11 @@ def _read(path: Path) -> Holder | None:
         holder = Holder(**json.loads(path.read_text(encoding="utf-8")))
     except OSError:
         return None
-    except (ValueError, TypeError, RecursionError):  # being written, or its writer was killed
+    except (ValueError, TypeError, RecursionError):  # half written, or its writer was killed
         return Holder()
-    known = all(isinstance(value, str) for value in (holder.host, holder.machine, holder.started))
-    whole = type(holder.process) is int and type(holder.beats) is int
-    return holder if known and whole else Holder()
+    named = all(isinstance(value, str) for value in (holder.host, holder.machine, holder.started))
+    valid = type(holder.process) is int and type(holder.beats) is int
+    return holder if named and valid else Holder()
 
 
 def _this_process() -> Holder:
@@ -238,7 +239,7 @@ def _this_process() -> Holder:
 
 @cache
 def _machine() -> str:
-    """Identify the boot of this machine and the space of its process numbers; "" if it cannot."""
+    """Identify this machine's boot and namespace of process numbers; return "" if that fails."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{platform.node()} {boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -247,10 +248,10 @@ def _machine() -> str:
 
 
 def _started(process: int) -> str | None:
-    """Return when a process of this machine started; None where it has ended."""
+    """Return when a process of this machine started; None if it has ended."""
     try:
         status = Path(f"/proc/{process}/stat").read_text()
     except OSError:
         return None
-    state, *fields = status.rpartition(")")[2].split()  # its name may hold anything
+    state, *fields = status.rpartition(")")[2].split()  # the process name may contain any character
     return None if state in "ZX" else fields[18]

@@ -1,4 +1,4 @@
-"""Memory: how much there is, and what one step frees stays for the next."""
+"""Memory: how much is available, and keeping freed memory for the next step."""
 
 import ctypes
 import os
@@ -7,18 +7,18 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-# Parameters of glibc's mallopt, of its malloc.h.
+# Parameters of glibc's mallopt, from its malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-LARGEST_BLOCK = 1 << 30  # of maps or gradients that stay
-KEPT = 1 << 28  # at the end of the heap; more goes back, since endless keeping costs more memory
+LARGEST_BLOCK = 1 << 30  # bytes of a block, such as maps or gradients, that is kept
+KEPT = 1 << 28  # bytes kept at the end of the heap; keeping all of them costs more memory
 
 
 def keep_memory() -> bool:
-    """Have malloc keep what is freed, for the next step; return whether it does from now on.
+    """Make malloc keep freed memory for the next step; return whether that succeeded.
 
-    A training frees and takes the same hundreds of megabytes at every step. As glibc is set, large
-    blocks come from the system and go back to it, and each of their pages costs a fault. Results do
-    not change. Elsewhere than with glibc nothing is done.
+    Training frees and allocates the same hundreds of megabytes in every step. By default glibc
+    returns large blocks to the system, and each page of a new block costs a page fault. Results do
+    not change. Without glibc nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -27,11 +27,11 @@ def keep_memory() -> bool:
 
 
 def available() -> int:
-    """Return how many bytes this process may still take, about."""
+    """Return roughly how many bytes this process may still allocate."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with suppress(OSError):
         text = Path("/proc/meminfo").read_text()
         found += [1024 * int(kilobytes) for kilobytes in re.findall(r"MemAvailable:\s*(\d+)", text)]
-    with suppress(OSError, ValueError):  # "max" where a container has no limit
+    with suppress(OSError, ValueError):  # "max" in a container without a limit
         found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(found)

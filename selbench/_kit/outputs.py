@@ -1,6 +1,6 @@
-"""What a user's files are safe from: outputs take the place of files of their own kind alone.
+"""Protects a user's files: outputs replace only files of the same kind.
 
-A file is recognised by what selbench writes into it. Places are looked at before any work begins.
+A file is recognised by what selbench writes into it. Paths are checked before any work begins.
 """
 
 import errno
@@ -15,8 +15,8 @@ from selbench._kit.errors import SelbenchError
 from selbench._kit.files import cannot_write, refuse_special, writable
 from selbench._kit.places import UrlPath
 
-LONGEST = 230  # bytes of a name; that of the temporary file beside it is longer
-READ = 2**16  # bytes at the beginning and at the end of a file by which it is recognised
+LONGEST = 230  # most bytes of a name; the temporary file's name is longer
+READ = 2**16  # bytes at the beginning and the end of a file that identify its kind
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Kind:
     """A kind of file that selbench writes.
 
     Attributes:
-        name: with its article.
-        mark: what the beginning and end of every such file match.
+        name: its name, with an article.
+        mark: pattern that the beginning and end of every such file match.
     """
 
     name: str
@@ -52,7 +52,7 @@ PICTURE = Kind(
 WEIGHTS = Kind(
     "weights of `selbench train`", re.compile(rb'.{8}\{"__metadata__":\{"selbench":', re.DOTALL)
 )
-# Of fields that selbench knows alone: what a user added would be lost.
+# Only fields that selbench writes: a file with fields of the user is not replaced.
 MODEL_INFO = Kind(
     "selbench's part of a model_info",
     re.compile(
@@ -63,16 +63,16 @@ MODEL_INFO = Kind(
 
 
 def check_file(path: Path, kind: Kind, option: str, force: bool = False) -> None:
-    """Look whether a file of some kind may be written to `path`, which is not touched.
+    """Check whether a file may be written to `path`, without touching it.
 
     Args:
-        path: of the output.
-        kind: of the output.
-        option: how the user chooses another place.
-        force: take the place of a file of any kind.
+        path: where to write.
+        kind: the kind of file to write.
+        option: how the user chooses another path.
+        force: replace a file of any kind.
 
     Raises:
-        SelbenchError: where it cannot be written, and for a file of another kind.
+        SelbenchError: if the path cannot be written, or holds a file of another kind.
     """
     refuse_special(path)
     with _write_errors(path, option):
@@ -88,13 +88,13 @@ def check_file(path: Path, kind: Kind, option: str, force: bool = False) -> None
         ) from problem
     if content and not kind.mark.match(content):
         raise SelbenchError(
-            f"{path} is there, and not {kind.name}; name another file ({option}), or replace this "
+            f"{path} exists and is not {kind.name}; name another file ({option}), or replace this "
             "one with --force"
         )
 
 
 def check_folder(path: Path, option: str) -> None:
-    """Raise `SelbenchError` unless `path` is a folder to write into, or can be made one."""
+    """Raise `SelbenchError` unless `path` is a writable folder or one can be created there."""
     if isinstance(path, UrlPath):
         return
     with _write_errors(path, option):
@@ -111,11 +111,11 @@ def _write_errors(path: Path, option: str) -> Iterator[None]:
         raise cannot_write(path, problem, option) from problem
 
 
-def _check_place(path: Path, taken: bool = False) -> None:
-    """Raise the OSError that writing a file would end with; `taken` where a folder is there."""
+def _check_place(path: Path, is_folder: bool = False) -> None:
+    """Raise the OSError that writing a file would raise; `is_folder` says if a folder is there."""
     above = next(folder for folder in path.absolute().parents if folder.exists())
     obstacles = {
-        errno.EISDIR: taken,
+        errno.EISDIR: is_folder,
         errno.ENOTDIR: not above.is_dir(),
         errno.EACCES: not writable(above),
         errno.ENAMETOOLONG: max(len(os.fsencode(part)) for part in path.parts) > LONGEST,

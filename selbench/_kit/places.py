@@ -1,7 +1,7 @@
-"""Places that a URL names, such as s3://bucket/runs: what stores need of a path, by fsspec.
+"""Paths at URLs, such as s3://bucket/runs: the methods of `Path` that stores need, by fsspec.
 
-Nothing on a server is renamed or written in parts: a file is put there whole. What a driver raises
-is told in one sentence.
+A server's files are not renamed or written in parts, but uploaded as a whole. Errors of drivers
+become one sentence.
 """
 
 import json
@@ -16,22 +16,22 @@ from selbench._kit.content import content_of
 from selbench._kit.errors import SelbenchError, unknown
 
 LOCAL = ("file://", "local://")  # these URLs name paths of this machine
-LARGEST = 2**34  # bytes of a file of a store
-AT_ONCE = 256  # files whose bytes are fetched and held together
+LARGEST = 2**34  # most bytes of a file of a store
+AT_ONCE = 256  # files that are fetched and held in memory together
 
 
 class UrlPath(PosixPath):
-    """A file or folder at a URL; a `Path`, so that stores need not know where they lie.
+    """A file or folder at a URL; it is a `Path`, so that stores work the same for both.
 
-    It has the methods below and those that only compute with names. Whatever else would ask this
-    machine's disk is a TypeError.
+    It supports the methods below and those that only compute with names. Any other method that
+    would read this machine's disk raises TypeError.
 
     Raises:
-        SelbenchError: from every method that asks the server, where that cannot be done.
+        SelbenchError: from every method that contacts the server, if that fails.
     """
 
     def __str__(self) -> str:
-        # Paths keep no empty parts, and so one slash of the two.
+        # A path joins the two slashes of a URL into one.
         return super().__str__().replace(":/", "://", 1)
 
     def __fspath__(self) -> str:
@@ -53,7 +53,7 @@ class UrlPath(PosixPath):
         return self._kind() != ""
 
     def glob(self, pattern: str, **options: Any) -> Iterator["UrlPath"]:  # type: ignore[override]
-        """Yield what matches, in the order of names; with one listing for each folder looked at."""
+        """Yield matches in the order of names, with one listing per folder."""
         head, _, rest = pattern.partition("/")
         for name, entry in self._entries().items():
             if fnmatchcase(name, head):
@@ -70,7 +70,7 @@ class UrlPath(PosixPath):
                 yield from (self / name).rglob(pattern)
 
     def sizes(self) -> dict[str, int]:
-        """Return the bytes of each file in this folder, by its name; with one listing."""
+        """Return the size in bytes of each file in this folder by name, with one listing."""
         files = {n: each for n, each in self._entries().items() if each["type"] == "file"}
         return {name: int(each["size"]) for name, each in files.items()}
 
@@ -83,7 +83,7 @@ class UrlPath(PosixPath):
         return self.read_bytes().decode(encoding or "utf-8")
 
     def read_with(self, paths: Sequence[Path]) -> list[bytes]:
-        """Return the bytes of files on the server of this one, side by side if its driver can."""
+        """Return the bytes of files on this file's server, in parallel if the driver can."""
         with self._asked(all_there=True) as (server, _):
             names = [server._strip_protocol(str(path)) for path in paths]
             found = server.cat(names)
@@ -98,19 +98,19 @@ class UrlPath(PosixPath):
                 raise
 
     def unlink_with(self, paths: Sequence[Path]) -> None:
-        """Remove files on the server of this one, all with one request if its driver can."""
+        """Remove files on this file's server, in one request if the driver can."""
         with self._asked() as (server, _), suppress(FileNotFoundError):
             server.rm([server._strip_protocol(str(path)) for path in paths])
 
     def put(self, file: Path) -> None:
-        """Take the content of a file of this machine, whole or not at all."""
+        """Upload a file of this machine, completely or not at all."""
         with self._asked(all_there=True) as (server, path):
             server.put_file(str(file), path)
 
     def put_json(self, value: Any, new: bool = False) -> bool:
-        """Write a small file; return False where it must be new and is not.
+        """Write a small file; return False if it must be new but exists.
 
-        Servers that cannot tell whether a file is new let two writers both believe that theirs is.
+        On servers that cannot check this, two writers may both believe that their file is new.
         """
         mode = {"mode": "create"} if new else {}
         try:
@@ -119,7 +119,7 @@ class UrlPath(PosixPath):
         except FileExistsError:
             return False
         except SelbenchError:
-            if new and self.is_file():  # drivers do not agree on how they tell that
+            if new and self.is_file():  # drivers report an existing file differently
                 return False
             raise
         return True
@@ -132,7 +132,7 @@ class UrlPath(PosixPath):
             return ""
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        """Return what the folder holds by name, in the names' order; nothing where it is not."""
+        """Return the entries of the folder by name, in order; empty if it does not exist."""
         try:
             with self._asked() as (server, path):
                 found = server.ls(path, detail=True)
@@ -145,22 +145,22 @@ class UrlPath(PosixPath):
 
     @contextmanager
     def _asked(self, all_there: bool = False) -> Iterator[tuple[Any, str]]:
-        """Yield the server, and what this path is there; tell what the driver raises.
+        """Yield the server and this path on it; turn errors of the driver into sentences.
 
-        With `all_there`, files and buckets that are missing are to be told, too.
+        `all_there`: report missing files and buckets too, instead of raising FileNotFoundError.
         """
         server, path = _server(str(self))
         server.invalidate_cache()  # others write there too
         try:
             yield server, path
-        except Exception as problem:  # each driver has its own
+        except Exception as problem:  # each driver has its own errors
             if isinstance(problem, FileNotFoundError | FileExistsError) and not all_there:
                 raise
             raise _unusable(str(self), problem) from problem
 
 
 def place(text: str | Path) -> Path:
-    """Return the path that a word of the command line names: of this machine, or at a URL."""
+    """Return the path that a command-line word names: on this machine or at a URL."""
     if isinstance(text, Path) or "://" not in text:
         return Path(text).expanduser()
     for local in LOCAL:
@@ -171,13 +171,13 @@ def place(text: str | Path) -> Path:
 
 
 def read_all(paths: Sequence[Path], at_once: int = AT_ONCE) -> Iterator[bytes]:
-    """Yield the bytes of files that lie all here or all on one server, `at_once` of them together.
+    """Yield the bytes of files that are all here or all on one server, in groups of `at_once`.
 
-    Drivers that can, fetch them side by side, so that many small files take few times as long as
-    one. Whoever asks for large files says fewer at once: they are held in memory.
+    Some drivers fetch a group in parallel, so that many small files take little longer than one.
+    Use small groups for large files: a group is held in memory.
 
     Raises:
-        SelbenchError: where one of them cannot be read, or is not there.
+        SelbenchError: if a file is missing or cannot be read.
     """
     for first in range(0, len(paths), at_once):
         batch = paths[first : first + at_once]
@@ -188,7 +188,7 @@ def read_all(paths: Sequence[Path], at_once: int = AT_ONCE) -> Iterator[bytes]:
 
 
 def remove_all(paths: Sequence[Path]) -> None:
-    """Remove files of one folder, those that are there."""
+    """Remove files of one folder, if they exist."""
     if paths and isinstance(paths[0], UrlPath):
         known = paths[0].parent.sizes()
         there = [path for path in paths if path.name in known]
@@ -200,7 +200,7 @@ def remove_all(paths: Sequence[Path]) -> None:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Return the names of the files in a folder, in any order; none where there is no folder."""
+    """Return the names of the files in a folder, in any order; empty if there is no folder."""
     if isinstance(folder, UrlPath):
         return [*folder.sizes()]
     if not folder.is_dir():
@@ -210,7 +210,7 @@ def file_names(folder: Path) -> list[str]:
 
 
 def sizes(paths: Sequence[Path]) -> list[int | None]:
-    """Return the bytes of files of one folder, None where there is no such file."""
+    """Return the sizes in bytes of files of one folder; None if a file does not exist."""
     if paths and isinstance(paths[0], UrlPath):
         known = paths[0].parent.sizes()
         return [known.get(path.name) for path in paths]
@@ -234,7 +234,7 @@ def _size(path: Path) -> int | None:
 
 
 def _server(url: str) -> tuple[Any, str]:
-    """Return the driver that reaches a URL, and the name it gives to it."""
+    """Return the driver for a URL, and the driver's name for the path."""
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations, registry
 
@@ -250,13 +250,13 @@ def _server(url: str) -> tuple[Any, str]:
         raise SelbenchError(
             f"{url} needs a package that is not installed; install it first ({advice})"
         ) from problem
-    except Exception as problem:  # some drivers connect already
+    except Exception as problem:  # some drivers connect at once
         raise _unusable(url, problem) from problem
     return server, path
 
 
 def _unusable(url: str, problem: Exception) -> SelbenchError:
-    told = " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
+    reason = " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
     return SelbenchError(
-        f"cannot use {url}: {told}; look at its spelling, your credentials and the network"
+        f"cannot use {url}: {reason}; look at its spelling, your credentials and the network"
     )

@@ -1,4 +1,4 @@
-"""Text of files and networks on its way to people: it steers no terminal, log or spreadsheet."""
+"""Makes text from files and networks safe to show on terminals, in logs and in spreadsheets."""
 
 import html
 import os
@@ -6,16 +6,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, directions of writing, half characters, lines
+UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, writing directions, surrogates, line ends
 STARTS = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # noqa: RUF001  # of what spreadsheets compute
-NUMBER = re.compile(r"[+-]([\d.]+(e[+-]?\d+)?)?", re.ASCII)  # or the sign alone
-QUOTE = "'"  # before a text that would be one
+NUMBER = re.compile(r"[+-]([\d.]+(e[+-]?\d+)?)?", re.ASCII)  # a number or a sign alone
+QUOTE = "'"  # put before a text that would be a formula
 
 
 def printable(text: str) -> str:
-    r"""Write a text on one line of visible characters; what is none as Python does: "\x1b".
+    r"""Return text on one line of visible characters, with others as Python escapes: "\x1b".
 
-    In jobs of GitHub nothing in it is a workflow command, wherever a line is broken.
+    On GitHub no part of it can be a workflow command, even if the line is wrapped.
     """
     line = "".join(_escaped(sign) for sign in text)
     if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -30,7 +30,7 @@ def _escaped(sign: str) -> str:
 
 
 def markdown(text: str, also: str = "") -> str:
-    """Write text so that Markdown, with signs of its own in `also`, shows it as it is on a line."""
+    """Escape text so that Markdown shows it unchanged on one line; `also`: more signs to escape."""
     line = html.escape(printable(" ".join(text.split())), quote=False)
     return re.sub(rf"([\\`*_|\[\]~{also}])", r"\\\1", line)
 
@@ -38,18 +38,18 @@ def markdown(text: str, also: str = "") -> str:
 def markdown_table(
     heads: Sequence[str], rules: Sequence[str], lines: Iterable[Sequence[str]], also: str = ""
 ) -> str:
-    """Write a table whose cells are text, under heads and rules such as "---:" that are not."""
+    """Write a table; cells are escaped, but `heads` and `rules` (such as "---:") are not."""
     cells = ([markdown(cell, also) for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rules, *cells])
 
 
 def no_formula(text: str) -> str:
-    """Return a text as a cell of a spreadsheet: numbers stay, a formula gets a quote before it."""
+    """Return text as a spreadsheet cell: numbers stay, a formula gets a quote in front."""
     return QUOTE + text if _is_formula(text.lstrip(QUOTE)) else text
 
 
 def from_cell(text: str) -> str:
-    """Return the text that `no_formula` made a cell of."""
+    """Return the text behind a cell of `no_formula`."""
     quoted = text.startswith(QUOTE) and _is_formula(text.lstrip(QUOTE))
     return text.removeprefix(QUOTE) if quoted else text
 

@@ -1,4 +1,4 @@
-"""How long work tells the one who waits how far it is; the command line decides how it looks."""
+"""How long work reports its progress; the command line decides how it looks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,29 +7,29 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Step(Protocol):
-    """Called after some work: how many pieces it was, and what to say beside the bar."""
+    """Called after some work with the number of pieces done and a note for the bar."""
 
     def __call__(self, pieces: int = 1, note: str = "") -> None: ...
 
 
 def quiet(pieces: int = 1, note: str = "") -> None:
-    """Be a `Step` that says nothing."""
+    """Do nothing; a `Step` without output."""
 
 
 class Progress:
-    """Says nothing; the parent of what does."""
+    """Reports nothing; the parent class of displays."""
 
     def say(self, line: str) -> None:
-        """Tell something that is to be known before the work goes on."""
+        """Report something that the user should read before the work continues."""
 
     def detail(self, line: str) -> None:
-        """Tell something that only who asks for details wants to read."""
+        """Report something for users who asked for details."""
 
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
-        """Announce `task`, which has so many pieces, and yield what to call after each.
+        """Announce `task` with its number of pieces, and yield the `Step` to call after each.
 
-        `done` of the pieces were there before.
+        `done`: how many pieces existed before.
         """
         yield quiet
 

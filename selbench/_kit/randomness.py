@@ -1,6 +1,6 @@
-"""Randomness is an argument: a generator is derived from the name of what it is for.
+"""Random generators, each derived from the name of its purpose.
 
-Code of others draws from torch's global generators, which threads share: `dice` lends them out.
+Other code draws from torch's global generators, which threads share; `dice` reserves them.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _DICE = RLock()
 
 
 def seeded(name: str, seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator that depends on nothing but `name`, `seed` and the kind of device."""
+    """Return a generator that depends only on `name`, `seed` and the kind of device."""
     digest = hashlib.sha256(f"{name}/{seed}".encode()).digest()
     generator = torch.Generator(device)
     generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
@@ -23,7 +23,7 @@ def seeded(name: str, seed: int, device: torch.device | str = "cpu") -> torch.Ge
 
 
 def rolls(function: Callable[[], object]) -> bool:
-    """Whether a function draws from torch's global generators, as networks with dropout do."""
+    """Return whether a function draws from torch's global generators, as dropout does."""
     with dice(0):
         before = _states()
         function()
@@ -37,7 +37,7 @@ def _states() -> list[Tensor]:
 
 @contextmanager
 def dice(seed: int) -> Iterator[None]:
-    """Seed torch's global generators, have them for oneself, and put them back after."""
+    """Seed torch's global generators, reserve them for the block, and restore them afterwards."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with _DICE, torch.random.fork_rng(devices):
         torch.default_generator.manual_seed(seed)

@@ -1,7 +1,7 @@
-"""Names to things: adding a data set, a model or a suite is one function under one decorator.
+"""Registries of things by name: one decorated function adds a data set, a model or a suite.
 
-Other packages add theirs: one names its modules in the entry-point group `selbench.plugins`;
-importing one enters what it defines:
+Other packages can add theirs: the entry-point group `selbench.plugins` names modules, and importing
+a module registers what it defines:
 
     [project.entry-points."selbench.plugins"]
     my-models = "my_package.selbench_models"
@@ -18,13 +18,14 @@ from selbench._kit.errors import unknown
 
 T = TypeVar("T")
 GROUP = "selbench.plugins"
-_seen: set[str] = set()  # a plugin asks registries itself while it is imported
+_seen: set[str] = set()  # a plugin may use registries while it is imported
 
 
 def load_plugins() -> None:
-    """Import the plugins that are installed, each once in a process.
+    """Import the installed plugins, once per process.
 
-    One that cannot be imported is left out with a `RuntimeWarning` that names it and its package.
+    A plugin that cannot be imported is left out, with a `RuntimeWarning` that names it and its
+    package.
     """
     if GROUP in _seen:
         return
@@ -36,7 +37,7 @@ def load_plugins() -> None:
 def _load(plugin: EntryPoint) -> None:
     try:
         plugin.load()
-    except (Exception, SystemExit) as problem:  # others' code raises whatever it likes
+    except (Exception, SystemExit) as problem:  # plugins may raise anything
         package = f" of {plugin.dist.name}" if plugin.dist else ""
         reason = f"{type(problem).__name__}: {problem}".splitlines()[0]
         warnings.warn(
@@ -48,7 +49,7 @@ def _load(plugin: EntryPoint) -> None:
 
 
 def discover(package: str) -> None:
-    """Import every module of a package, which registers what it defines: a new one is one file."""
+    """Import every module of a package, so that it registers what it defines."""
     for module in iter_modules(import_module(package).__path__):
         import_module(f"{package}.{module.name}")
 
@@ -56,9 +57,8 @@ def discover(package: str) -> None:
 class Registry(Mapping[str, T]):
     """Things by name; an unknown name raises `SelbenchError` with the nearest known one.
 
-    A function's `__name__`, with dashes for underscores, is its name on the command line, in the
-    store, in the tables and in the tests. What other packages add is there too, since their plugins
-    are imported when a registry is first looked into.
+    A function's `__name__`, with dashes for underscores, is its name everywhere: on the command
+    line, in the store, in tables and in tests. Plugins are imported when a registry is first read.
     """
 
     def __init__(self, noun: str) -> None:
@@ -66,7 +66,7 @@ class Registry(Mapping[str, T]):
         self._functions: dict[str, T] = {}
 
     def __call__(self, thing: T, *more: T) -> T:
-        """Register things; used as a decorator of functions."""
+        """Register things; also works as a decorator."""
         for each in (thing, *more):
             name = self.name_of(each)
             if name in self._functions:
@@ -75,7 +75,7 @@ class Registry(Mapping[str, T]):
         return thing
 
     def name_of(self, thing: Any) -> str:
-        """Return what a thing is called."""
+        """Return the name of a thing."""
         name: str = thing.__name__
         return name.replace("_", "-")
 

@@ -1,16 +1,16 @@
-"""The shapes that travel between modules, checked at run time while testing; pixels and images."""
+"""Types of tensors that modules exchange, checked at run time in tests; pixels to images."""
 
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 Pixels = UInt8[Tensor, "batch 3 height width"]  # as stored: 0 to 255
-Images = Float[Tensor, "batch 3 height width"]  # as networks take them: [0, 1]
+Images = Float[Tensor, "batch 3 height width"]  # input of networks: [0, 1]
 Labels = Int64[Tensor, " batch"]  # class numbers
 Examples = Int64[Tensor, " batch"]  # positions in the data set
 Logits = Float[Tensor, "batch classes"]
-Units = Float[Tensor, "batch units"]  # one layer's units: spatial means of a ReLU's output maps
+Units = Float[Tensor, "batch units"]  # one layer's units: spatial means of a ReLU's outputs
 
 
 def to_images(pixels: Pixels) -> Images:
-    """Turn uint8 pixels into the [0, 1] images that networks take."""
+    """Convert uint8 pixels to images in [0, 1], the networks' input."""
     return pixels.float().div_(255)

@@ -53,7 +53,7 @@ def test_the_commands_that_it_prints_run_unchanged(
         ),
         (
             ["--model", "net.py:build", "-o", "net.py"],
-            "net.py is there, and not a study of `selbench init`",
+            "net.py exists and is not a study of `selbench init`",
         ),
     ],
 )

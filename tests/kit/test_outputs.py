@@ -98,7 +98,7 @@ def test_files_of_a_kind_are_replaced_and_those_of_another_are_not(tmp_path):
             if path in found[kind] or path.name == "empty":
                 check_file(path, kind, "--output")
                 continue
-            with pytest.raises(SelbenchError, match=r"is there, and not .*; .* with --force$"):
+            with pytest.raises(SelbenchError, match=r"exists and is not .*; .* with --force$"):
                 check_file(path, kind, "--output")
 
 
@@ -205,7 +205,7 @@ def test_copies_of_weights_take_the_place_of_no_other_file(selbench, refused, ti
     path = Path("copies/tiny-alpha=0-seed=0.safetensors")
     path.parent.mkdir()
     path.write_text(MINE)
-    assert refused(*words).startswith(f"{path} is there, and not weights of `selbench train`")
+    assert refused(*words).startswith(f"{path} exists and is not weights of `selbench train`")
     assert path.read_text() == MINE
     assert selbench(*words, "--force").code == 0
     assert selbench(*words).code == 0
