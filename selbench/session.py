@@ -309,7 +309,7 @@ class Session:
         return collect(request.suites or self.study.suites, self.setting(request))
 
     def setting(self, request: Request = ANYTHING) -> Setting:
-        """Return what suites are made for, and what is to be taken of them."""
+        """Return the settings that suites are built from."""
         height, width = self.dataset.test.images.shape[-2:]
         source, scale = self.study.corruptions.source, self.study.corruptions.scale
         made = Setting(
@@ -359,7 +359,7 @@ def _apart(network: Network, known: Mapping[str, Any]) -> Network:
 
 
 def _outdated(store: StudyStore, state: Callable[[], dict[str, Any]]) -> bool:
-    """Return whether the manifest lacks what there is, whichever of its requests was the latest."""
+    """Return whether the manifest is out of date, whichever request was the latest."""
     if not store.finished or store.cut_off:
         return True
     kept = store.manifest()

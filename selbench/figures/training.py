@@ -107,6 +107,6 @@ def _curves(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     curves = rows[rows["suite"] == SUITE]
     if curves.empty:
         raise UnmeasuredError(
-            f"the study {study} holds no training curves, which brought networks have not"
+            f"the study {study} holds no training curves: selbench did not train its networks"
         )
     return curves

@@ -48,7 +48,7 @@ def summary(baseline: Baseline) -> str:
         f"{baseline.examples} examples"
     )
     if count == 1:
-        return f"{text}; without other seeds, networks that are merely trained anew may differ"
+        return f"{text}; one network does not show how much networks of other seeds differ"
     return f"{text}; against {count} others, {power(compare(correct, correct))}"
 
 
@@ -117,8 +117,8 @@ def basis(report: Report) -> str:
         said.append(f"both hold over examples and seeds ({old} networks then, {new} now)")
     else:
         said.append(
-            "both hold over examples alone: one network then and one now do not tell the spread "
-            "between seeds, and networks that were merely trained anew may differ"
+            "both are over examples alone: one network then and one now do not show how much "
+            "networks of other seeds differ"
         )
     return "; ".join(said)
 

@@ -59,8 +59,8 @@ LACKING = {  # where figures are not called after the suite that they need
         "networks under corruptions and attacks",
         " --suite corruptions --suite attacks",
     ),
-    "training": ("training curves, which brought networks have not", ""),
-    "training-layers": ("training curves, which brought networks have not", ""),
+    "training": ("training curves: selbench did not train its networks", ""),
+    "training-layers": ("training curves: selbench did not train its networks", ""),
 }
 WHOLE = {
     "jacobian": (
