@@ -1,4 +1,4 @@
-"""Evaluate subjects under conditions: each perturbed batch is made once for all of them."""
+"""Evaluates networks under conditions; each perturbed batch is made once for all of them."""
 
 from selbench._engine.devices import also_on
 from selbench._engine.engines import ENGINES, Engine, opened

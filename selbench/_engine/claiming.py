@@ -1,7 +1,7 @@
-"""What a run may do now: of the tasks that are left, those that no other run is at.
+"""Claims on work: of the remaining tasks, those that no other run works on.
 
-Runs on one store share their work: each takes the tasks that it finds free, network by network,
-goes on with other pieces, and comes back to what others did meanwhile.
+Runs share the work on a store: each takes the free tasks of a piece of work, continues with other
+pieces, and comes back later for what others have not finished.
 """
 
 import time
@@ -18,25 +18,25 @@ class Claims:
     """The tasks that one run works on.
 
     Args:
-        store: where results go.
-        save: of how many images adversarials are to be kept.
+        store: where results are written.
+        save: number of images whose adversarials are kept.
     """
 
     def __init__(self, store: StudyStore, save: int = 0) -> None:
         self._store, self._save = store, save
         self._locks = store.locks
-        self.waits_for = ""  # who is at the tasks that were last found taken
+        self.waits_for = ""  # the holder of the last task that was not free
 
     def work_off(
         self, pending: Sequence[list[Task]], run: Callable[[list[Task]], None], step: Step
     ) -> int:
-        """Call `run` with the tasks of every bundle once they are free, until none is left.
+        """Call `run` with the tasks of each bundle as they become free, until none is left.
 
-        What other runs do meanwhile is left to them. Work that reads outcomes waits for whatever
-        it may read.
+        Tasks that other runs complete are skipped. Work that reads outcomes waits until all work
+        before it is done.
 
         Returns:
-            how many cells `run` evaluated.
+            the number of cells that `run` evaluated.
         """
         evaluated = 0
         while pending:
@@ -45,10 +45,10 @@ class Claims:
                 if busy and bundle[0].work.reads_outcomes:
                     busy.append(list(bundle))
                     continue
-                with self.of(bundle) as (own, others):
-                    if own:
-                        run(own)
-                        evaluated += self._evaluated(own)
+                with self.of(bundle) as (free, others):
+                    if free:
+                        run(free)
+                        evaluated += self._evaluated(free)
                 if others:
                     busy.append(others)
             if sum(map(len, busy)) == sum(map(len, pending)):
@@ -59,10 +59,10 @@ class Claims:
 
     @contextmanager
     def of(self, bundle: Sequence[Task]) -> Iterator[tuple[list[Task], list[Task]]]:
-        """Hold those tasks of a bundle that are still to do and free, while the block runs.
+        """Lock the tasks of a bundle that are free and unfinished, while the block runs.
 
         Yields:
-            these tasks, and those that others are at; what was done meanwhile is in neither.
+            these tasks, and those that other runs hold; finished tasks are in neither.
         """
         held: list[Task] = []
         try:
@@ -82,8 +82,8 @@ class Claims:
         return holder is None
 
     def _lacks(self, task: Task, done: set[str]) -> bool:
-        wanted = task.work.saves(self._save)
-        lacking = wanted and self._store.saved(task.cells[0]) < wanted
+        to_save = task.work.saves(self._save)
+        lacking = to_save and self._store.saved(task.cells[0]) < to_save
         return bool(lacking) or not done.issuperset(cell.key for cell in task.cells)
 
     def _evaluated(self, tasks: Sequence[Task]) -> int:
@@ -94,7 +94,7 @@ class Claims:
 def untried(
     pending: Sequence[list[Task]], store: StudyStore, retry: bool = False
 ) -> list[list[Task]]:
-    """Leave out the tasks that failed before; with `retry` it is forgotten that they did."""
+    """Leave out tasks that failed before; with `retry`, forget those failures instead."""
     if retry:
         store.forget(cell.key for bundle in pending for task in bundle for cell in task.cells)
     failed = store.failed()

@@ -1,4 +1,4 @@
-"""Several devices of this machine: the same command on each; commands share a store's work."""
+"""Several devices of this machine: each runs the same command, and they share a store's work."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ COMMAND = (sys.executable, "-m", "selbench")
 
 @contextmanager
 def also_on(devices: Sequence[str], words: Sequence[str]) -> Iterator[None]:
-    """Have processes do the command of `words` on further devices too, while the block runs.
+    """Run the command in `words` on further devices too, in processes, while the block runs.
 
-    They say nothing: what one of them leaves undone the block does. They are waited for, or ended
-    where the block fails.
+    These processes print nothing, and the block does what one of them leaves undone. At the end
+    they are waited for, or terminated if the block fails.
 
     Raises:
-        SelbenchError: where this machine lacks one of the devices.
+        SelbenchError: if this machine lacks one of the devices.
     """
     for each in devices:
         check_device(each)

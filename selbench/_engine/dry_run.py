@@ -1,4 +1,4 @@
-"""What a run would do, and about how long it would take: passes times a measured pace."""
+"""The dry run: what a run would do, and its rough duration from passes and a measured pace."""
 
 import math
 from collections import Counter
@@ -23,16 +23,16 @@ from selbench.training import find, training_key, untrained
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would do.
+    """The work of a run.
 
     Attributes:
-        suites: cells that are to be evaluated, and those that are kept, by suite.
-        networks: how many are evaluated.
-        untrained: how many of them have to be trained first.
-        passes: of images through networks, as far as known; at most, where there are attacks.
-        unknown: pieces of work of which it is not known how long they take.
-        seconds: that everything takes about, training included.
-        most: the same, were no image to fall under attack.
+        suites: numbers of cells to evaluate and of cells kept, by suite.
+        networks: number of networks to evaluate.
+        untrained: how many of them must be trained first.
+        passes: known passes of images through networks; an upper bound for attacks.
+        unknown: names of work whose duration is unknown.
+        seconds: estimated duration, including training.
+        most: the same, if no attack succeeded on any image.
         at_once: how many networks compute at the same time.
     """
 
@@ -56,9 +56,9 @@ def dry_run(
     device: torch.device,
     request: Request = ANYTHING,
 ) -> DryRun:
-    """Plan a run, and time what it consists of on a few images; nothing is kept.
+    """Plan a run and time its parts on a few images; nothing is stored.
 
-    `brought` are the networks to evaluate, none for the study's.
+    `brought`: the networks to evaluate, empty for the study's.
     """
     networks, missing = (list(brought), 0) if brought else _networks(study, dataset, device)
     split = limited(dataset.test, request.limit)
@@ -66,7 +66,7 @@ def dry_run(
     small = is_small(networks[0].load(), split.images[0, 0].numel())
     pieces_at_once, networks_at_once = engine.parallelism(small, device)
     with _threads(1 if small else torch.get_num_threads()):
-        # Networks of one piece of work wait for each other, where pieces are done in turn.
+        # If pieces of work run one after another, the networks of one piece run in parallel.
         lanes, spread = (networks_at_once, 1) if pieces_at_once == 1 else (1, networks_at_once)
         costs = _Costs(split.to(device), len(dataset.classes), request.limit, missing == 0, lanes)
         for bundle in bundles:
@@ -88,7 +88,7 @@ def dry_run(
 
 
 def described(plan: DryRun) -> list[str]:
-    """Return lines that tell people what a run would do."""
+    """Return lines that describe a run to people."""
     width = max(map(len, plan.suites), default=0)
     cells = [
         f"{suite:<{width}}  {left:>9,} cells to do, {kept:,} kept"
@@ -110,7 +110,7 @@ def described(plan: DryRun) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as people say them: "40 s", "3 min", "2 h"."""
+    """Write seconds as people do: "40 s", "3 min", "2 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
@@ -119,14 +119,14 @@ def duration(seconds: float) -> str:
 
 
 class _Costs:
-    """Counts the passes of tasks, and the seconds that these take at a measured pace.
+    """Counts the passes of tasks and their seconds, at a measured pace.
 
     Args:
         split: the test images, on the device.
-        classes: how many there are.
-        limit: how many of the test images `split` has; None for all.
-        trained: whether the networks are.
-        lanes: how many networks do one piece of work at the same time.
+        classes: number of classes.
+        limit: number of test images in `split`; None for all.
+        trained: whether the networks are trained.
+        lanes: how many networks share one piece of work at the same time.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class _Costs:
         self.unknown: list[str] = []
 
     def count(self, tasks: Sequence[Task]) -> None:
-        """Count what the tasks of one piece of work take of their networks."""
+        """Count the passes of the tasks of one piece of work."""
         work = tasks[0].work
         for task in tasks:
             model, pace = self._paced(task.network)
@@ -155,9 +155,9 @@ class _Costs:
             self.seconds += lane * (pace.standing if work.is_attack else 1.0)
 
     def perturbing(self, bundles: Sequence[Sequence[Task]], pieces: Sequence[Work]) -> float:
-        """Return how long it takes to make the images of all bundles, once for all networks.
+        """Return the seconds to perturb the images of all bundles, once for all networks.
 
-        One severity, in the middle, stands for all of a corruption.
+        One middle severity represents all severities of a corruption.
         """
         kinds: dict[str, list[Condition]] = {}
         for work in pieces:
@@ -170,7 +170,7 @@ class _Costs:
         )
 
     def _paced(self, network: Network) -> tuple[nn.Module, Pace]:
-        """Return one model of the network's architecture, and its pace."""
+        """Return a model of the network's architecture, and its pace."""
         name = network.architecture
         if name not in self._models:
             model = prepare(network.load(), self._split.labels.device)
@@ -179,14 +179,14 @@ class _Costs:
 
 
 def _training(study: Study, dataset: Dataset, device: torch.device) -> float:
-    """Return about how long it takes to train a network."""
+    """Return roughly how many seconds it takes to train a network."""
     model, recipe = untrained(study, dataset, 0).to(device), study.recipe
     on_device = replace(dataset, train=dataset.train.to(device))
     return len(dataset.train) * recipe.epochs * training(model, recipe, on_device)
 
 
 def _networks(study: Study, dataset: Dataset, device: torch.device) -> tuple[list[Network], int]:
-    """Return the study's networks, with stand-ins for those that are not trained, and how many."""
+    """Return the study's networks, stand-ins for untrained ones, and the number of these."""
     pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
     missing = [pair for pair in pairs if find(study, dataset, *pair) is None]
     networks = [
@@ -206,7 +206,7 @@ def _stand_in(study: Study, dataset: Dataset, alpha: float, seed: int) -> Networ
         seed=seed,
         training=training_key(study, dataset),
         architecture=study.model.name,
-        weights=f"untrained {name}",  # no cell of the store has it
+        weights=f"untrained {name}",  # no cell of the store has this hash
         load=lambda: untrained(study, dataset, seed),
     )
 
@@ -218,19 +218,19 @@ def _cells(
     dataset: Dataset,
     request: Request,
 ) -> dict[str, tuple[int, int]]:
-    """Return the cells to do and those kept, by suite."""
-    left, whole = Counter[str](), Counter[str]()
+    """Return the numbers of cells to do and of cells kept, by suite."""
+    left, totals = Counter[str](), Counter[str]()
     for bundle in bundles:
         left[bundle[0].work.suite] += sum(len(task.cells) for task in bundle)
     for work in pieces:
         tasks = work.tasks(networks, dataset.test, request.limit)
-        whole[work.suite] += sum(len(task.cells) for task in tasks)
-    return {suite: (left[suite], count - left[suite]) for suite, count in whole.items()}
+        totals[work.suite] += sum(len(task.cells) for task in tasks)
+    return {suite: (left[suite], count - left[suite]) for suite, count in totals.items()}
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Compute with so many threads, as the run does."""
+    """Use as many threads as the run would."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,4 +1,4 @@
-"""Which machines do the work: this one, or those of a Ray cluster."""
+"""The engines that do the work: this machine, or a Ray cluster."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ ENGINES = ("local", "ray")
 
 @runtime_checkable
 class Engine(Protocol):
-    """Trains networks, and evaluates what a store lacks, to the same numbers wherever it is."""
+    """Trains networks and evaluates what a store lacks; every engine gives the same numbers."""
 
     def describe(self, device: torch.device) -> str:
         """Name the hardware, for manifests."""
@@ -31,7 +31,7 @@ class Engine(Protocol):
     def parallelism(self, small: bool, device: torch.device) -> tuple[int, int]:
         """Return how many pieces of work, and how many networks, compute at the same time.
 
-        `small` is whether the networks compute with one thread each.
+        `small`: whether each network computes with one thread.
         """
         ...
 
@@ -43,7 +43,7 @@ class Engine(Protocol):
         device: torch.device,
         progress: Progress,
     ) -> list[Network]:
-        """Train the study's networks for pairs of alpha and seed, or find them trained."""
+        """Train the study's networks for pairs of alpha and seed, or load trained ones."""
         ...
 
     def evaluate(
@@ -56,7 +56,7 @@ class Engine(Protocol):
         request: Request = ANYTHING,
         progress: Progress = SILENT,
     ) -> int:
-        """Do what `selbench._engine.evaluate` does."""
+        """Evaluate what the store lacks; see `selbench._engine.evaluate`."""
         ...
 
 
@@ -64,18 +64,18 @@ class Engine(Protocol):
 def opened(
     name: str, address: str | None, gpus_per_task: float | None, processes: int = 1
 ) -> Iterator[Engine]:
-    """Yield the engine called `name`, which is given back at the end.
+    """Yield the engine called `name`, and close it at the end.
 
-    `processes` is how many of this machine share the work, with a device each.
+    `processes`: how many processes of this machine share the work, each with its own device.
 
     Raises:
-        SelbenchError: for an unknown engine, options of another one, and a cluster that does not
-            answer or has no such GPUs.
+        SelbenchError: for an unknown engine, options of another engine, or a cluster that does not
+            answer or lacks such GPUs.
     """
     if name not in ENGINES:
         raise unknown("--engine", name, ENGINES)
-    given = {"--address": address, "--gpus-per-task": gpus_per_task}
-    for option, value in given.items():
+    options = {"--address": address, "--gpus-per-task": gpus_per_task}
+    for option, value in options.items():
         if name == "local" and value is not None:
             raise SelbenchError(f"{option} belongs to --engine ray; add that, or leave it out")
     if name == "local":
@@ -95,7 +95,7 @@ def opened(
 
 
 def check_gpus(gpus: float | None) -> None:
-    """Refuse what Ray has no notion of."""
+    """Refuse parts of GPUs that Ray cannot assign."""
     if gpus is not None and not (0 < gpus <= 1 or (isfinite(gpus) and gpus == int(gpus) > 0)):
         raise SelbenchError(
             f"--gpus-per-task takes a part of a GPU, such as 0.25, or a whole number, got {gpus:g}"

@@ -1,4 +1,4 @@
-"""Train and evaluate on this machine: one device, or a small network on every core."""
+"""Trains and evaluates on this machine: on one device, or with a small network on every core."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,22 +36,21 @@ def evaluate(
     progress: Progress = SILENT,
     ends: bool = False,
 ) -> int:
-    """Evaluate every network under every piece of work that the store does not hold yet.
+    """Evaluate all networks under all pieces of work that the store lacks.
 
-    Cells are written as soon as their condition is done, so that an interruption loses the
-    condition in flight and no more. What fails is kept as failed, and not tried again; what
-    another run is at is waited for.
+    The cells of a condition are written as soon as it is done, so an interruption loses only the
+    current condition. Failed tasks are stored as failed and not tried again. Tasks of other runs
+    are waited for.
 
     Args:
-        networks: under test.
-        pieces: conditions, analyses and attacks, as `selbench.suites.collect` returns them.
-        dataset: whose test images are used.
-        store: where results go.
-        device: where networks and images are put.
-        request: how many test images and adversarials, and whether to retry what failed.
-        progress: told of every batch.
-        ends: whether a network that is over the request's time limit, and cannot be interrupted,
-            ends the process.
+        networks: the networks to test.
+        pieces: conditions, analyses and attacks, from `selbench.suites.collect`.
+        dataset: its test images are used.
+        store: where results are written.
+        device: where networks and images are placed.
+        request: the numbers of test images and adversarials, and whether to retry failures.
+        progress: called after every batch.
+        ends: end the process if a network exceeds the time limit and cannot be interrupted.
 
     Returns:
         the number of cells evaluated.
@@ -89,20 +88,20 @@ def evaluate(
 
 
 def prepare(model: nn.Module, device: torch.device) -> nn.Module:
-    """Put a network on `device` in evaluation mode, its weights frozen."""
+    """Put a network on `device`, in evaluation mode and with frozen weights."""
     prepared = model.to(device).eval()
-    for parameter in prepared.parameters():  # of scripts too, which have no requires_grad_
+    for parameter in prepared.parameters():  # a loop, because scripted networks lack requires_grad_
         parameter.requires_grad_(False)
     return prepared
 
 
 @dataclass(frozen=True)
 class Local:
-    """The engine that is this machine.
+    """The engine of this machine.
 
     Attributes:
-        processes: of this machine that share the work, each a part.
-        ends: whether a network that cannot be interrupted may end this one, as the command's own.
+        processes: how many processes of this machine share the work.
+        ends: see `evaluate`; for commands, which own their process.
     """
 
     processes: int = 1
@@ -125,7 +124,7 @@ class Local:
         device: torch.device,
         progress: Progress,
     ) -> list[Network]:
-        """Train networks, or find them trained; those that another command trains come last."""
+        """Train networks or load trained ones; those that another command trains come last."""
         small = is_small(untrained(study, dataset, 0), dataset.train.images[0, 0].numel())
 
         def trained(pair: tuple[float, int], wait: bool = True) -> Network | None:
@@ -161,9 +160,9 @@ class Local:
 def networks_of(
     tasks: Sequence[Task], make: Callable[[Network], Made], store: StudyStore
 ) -> dict[str, Made]:
-    """Return what `make` makes of the networks that tasks need, by the hash of their weights.
+    """Apply `make` to the networks that tasks need; return the results by the weights' hash.
 
-    Tasks whose networks cannot be loaded are kept as failed.
+    Tasks whose networks cannot be loaded are stored as failed.
     """
     needing: dict[str, list[Task]] = {}
     known: dict[str, Network] = {}

@@ -1,7 +1,7 @@
-"""Train and evaluate on a Ray cluster: networks and pieces of work are its tasks.
+"""Trains and evaluates on a Ray cluster: networks and pieces of work are its tasks.
 
-The test images and each network are one entry of Ray's object store, so that a node holds them
-once, however many processes it has. Results come back to the command, which alone writes the store.
+Ray's object store holds the test images and each network once per node, for all its processes.
+Results return to the command, the only process that writes the store.
 """
 
 import time
@@ -47,11 +47,11 @@ Bundle = list[Task]
 
 @dataclass(frozen=True)
 class OnRay:
-    """The engine that uses the cluster to which this process is connected.
+    """The engine for the Ray cluster that this process is connected to.
 
     Attributes:
-        gpus: how much of a GPU a task gets; None for a whole one where this machine computes on a
-            GPU, and none where it does not.
+        gpus: share of a GPU for each task; None for a full GPU if this machine computes on one,
+            otherwise 0.
     """
 
     gpus: float | None = None
@@ -71,10 +71,10 @@ class OnRay:
     def train(
         self, study: Study, dataset: Dataset, pairs: Pairs, device: torch.device, progress: Progress
     ) -> list[Network]:
-        """Train the networks for pairs of alpha and seed, one a task, or find them trained.
+        """Train the networks for pairs of alpha and seed, one per task, or load trained ones.
 
         Raises:
-            SelbenchError: where a task failed; the other networks are trained all the same.
+            SelbenchError: if a task failed; the other networks are trained nevertheless.
         """
         epochs = study.recipe.epochs
         missing = [pair for pair in pairs if find(study, dataset, *pair) is None]
@@ -96,7 +96,7 @@ class OnRay:
         request: Request = ANYTHING,
         progress: Progress = SILENT,
     ) -> int:
-        """Evaluate what the store lacks; as `local.evaluate`, to the same bytes."""
+        """Evaluate what the store lacks, to the same bytes as `local.evaluate`."""
         split, limit = limited(dataset.test, request.limit), request.limit
         pending = untried(plan(networks, pieces, split, store, request), store, request.retry)
         away = apart([g for g in pending if not g[0].work.reads_outcomes])
@@ -122,23 +122,23 @@ class OnRay:
 
 
 def apart(bundles: Sequence[Bundle]) -> list[Bundle]:
-    """Part the bundles that make nothing for all of their networks, so that these spread."""
+    """Split bundles that share no perturbed images into single tasks, to spread them."""
     found: list[Bundle] = []
     for bundle in bundles:
         found += [bundle] if bundle[0].work.shares else [[task] for task in bundle]
     return found
 
 
-def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: Step) -> None:
-    ray, seat = import_ray(), seat_of(given, [])
-    task = given.task(train_elsewhere)
+def _train(study: Study, dataset: Dataset, missing: Pairs, assigned: Share, step: Step) -> None:
+    ray, seat = import_ray(), seat_of(assigned, [])
+    task = assigned.task(train_elsewhere)
     data = ray.put((dataset.name, dataset.classes, PackedSplit.of(dataset.train)))
     failed: list[str] = []
 
     def submit(pair: tuple[float, int]) -> Any:
         return task.remote(seat, study, data, *pair)
 
-    with closing(as_completed(missing, submit, room_for(given))) as arriving:
+    with closing(as_completed(missing, submit, room_for(assigned))) as arriving:
         for (alpha, seed), reference in arriving:
             try:
                 weights, manifest = received(reference)
@@ -159,35 +159,35 @@ def _train(study: Study, dataset: Dataset, missing: Pairs, given: Share, step: S
 def _evaluate(
     bundles: Sequence[Bundle], bench: Bench, claims: Claims, store: StudyStore, gpus: float
 ) -> int:
-    """Put into the object store what bundles need, and do them."""
+    """Put what the bundles need into the object store, and evaluate them."""
     if not bundles:
         return 0
     split = bench.split
     tasks = [task for bundle in bundles for task in bundle]
     networks = Networks.put(tasks, split.images[0, 0].numel(), store)
-    given = share(networks.small, gpus)
-    seat = seat_of(given, [bundle[0].work for bundle in bundles])
+    assigned = share(networks.small, gpus)
+    seat = seat_of(assigned, [bundle[0].work for bundle in bundles])
     packed = PackedSplit.of(split)
-    said = bench.classes, bench.limit, bench.save, bench.time_limit, bench.order
-    job = Job(seat, packed, *said)
-    run = _Run(bench, claims, networks, given, import_ray().put(job))
+    settings = bench.classes, bench.limit, bench.save, bench.time_limit, bench.order
+    job = Job(seat, packed, *settings)
+    run = _Run(bench, claims, networks, assigned, import_ray().put(job))
     return run.work_off(untried(bundles, store))
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One command's pieces of work on the cluster; `bench` is where their results go."""
+    """One command's work on the cluster; its results go to `bench`."""
 
     bench: Bench
     claims: Claims
     networks: Networks
     share: Share
-    job: Any  # reference to a Job
+    job: Any  # Ray's reference to a Job
 
     def work_off(self, bundles: Sequence[Bundle]) -> int:
-        """Do the bundles' tasks, and return how many cells were evaluated.
+        """Evaluate the bundles' tasks, and return the number of evaluated cells.
 
-        What other commands are at is waited for.
+        Tasks of other commands are waited for.
         """
         evaluated, room = 0, room_for(self.share)
         while bundles:
@@ -206,15 +206,15 @@ class _Run:
     def _claimed(
         self, bundles: Sequence[Bundle], again: list[Bundle]
     ) -> Generator[tuple[Bundle, ExitStack], None, None]:
-        """Yield what is free of bundles, with the claim to it; the rest is for another time."""
+        """Yield the free tasks of each bundle with their claim; add the others to `again`."""
         with ExitStack() as held:
             for bundle in bundles:
                 claim = held.enter_context(ExitStack())
-                own, others = claim.enter_context(self.claims.of(bundle))
+                free, others = claim.enter_context(self.claims.of(bundle))
                 if others:
                     again.append(others)
-                if own:
-                    yield own, claim
+                if free:
+                    yield free, claim
                 else:
                     claim.close()
 
@@ -231,16 +231,16 @@ class _Run:
             return None
 
     def _receive(self, bundle: Bundle, reference: Any, again: list[Bundle]) -> int:
-        """Keep what a task made of a bundle, and return how many cells were evaluated.
+        """Store the results of a bundle's task, and return the number of evaluated cells.
 
-        A bundle that was lost with its workers is for `again`, task by task.
+        A bundle that was lost with its worker goes to `again`, split into single tasks.
         """
         work, bench, evaluated = bundle[0].work, self.bench, 0
         try:
             written: Written = received(reference)
-        except Exception as problem:  # its worker or node died, and those after it
+        except Exception as problem:  # its worker or node died, repeatedly
             if len(bundle) > 1 and not isinstance(problem, SelbenchError):
-                again.extend([task] for task in bundle)  # one network's fault is not another's
+                again.extend([task] for task in bundle)  # one network must not fail others
                 return 0
             record_failure(bundle, problem, bench.sink)
         else:

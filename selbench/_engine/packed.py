@@ -1,7 +1,7 @@
-"""Images and networks as plain arrays, which the processes of one machine can share.
+"""Images and networks as plain arrays, which processes of one machine can share.
 
-An array that is taken out of shared memory is read-only: who writes into it dies. Images and
-parameters are only read; buffers, which a network may write into, are copied.
+An array in shared memory is read-only, and writing to it kills the process. Images and parameters
+are only read; buffers are copied, since a network may write to them.
 """
 
 import copy
@@ -22,7 +22,7 @@ Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """A tensor's numbers in the order of its memory, and how they lie there."""
+    """A tensor's numbers in memory order, with their layout."""
 
     flat: Array
     dtype: torch.dtype
@@ -31,7 +31,7 @@ class PackedTensor:
 
     @classmethod
     def of(cls, tensor: Tensor) -> "PackedTensor":
-        """Pack a tensor on the CPU; its numbers are not copied where they lie without gaps."""
+        """Pack a tensor on the CPU; it is copied only if its memory has gaps."""
         tensor = tensor.detach()
         order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
         if not tensor.permute(order).is_contiguous():
@@ -41,14 +41,14 @@ class PackedTensor:
         return cls(packed, tensor.dtype, tuple(tensor.shape), tensor.stride())
 
     def tensor(self) -> Tensor:
-        """Return the tensor, which shares memory with `flat`; its strides are as they were."""
+        """Return the tensor, with its original strides; it shares memory with `flat`."""
         flat = torch.from_numpy(self.flat).view(self.dtype)
         return flat.as_strided(self.shape, self.strides)
 
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """A split whose images and labels can be shared."""
+    """A split as arrays that processes can share."""
 
     images: PackedTensor
     labels: PackedTensor
@@ -71,7 +71,7 @@ class PackedSplit:
 
 @dataclass(frozen=True)
 class PackedNetwork:
-    """A network without its numbers, and those of its parameters and buffers in their order."""
+    """A network without its numbers, and the numbers of its parameters and buffers in order."""
 
     skeleton: nn.Module
     tensors: list[PackedTensor]
@@ -88,8 +88,8 @@ class PackedNetwork:
         return cls(copy.deepcopy(network, hollow), tensors)
 
     def network(self) -> nn.Module:
-        """Return the network; its parameters share memory with what was packed."""
-        found: dict[int, Tensor] = {}  # a tensor that stands in two places stays one
+        """Return the network; its parameters share memory with the packed arrays."""
+        found: dict[int, Tensor] = {}  # a tensor that is used in two places stays one
         empties = list(_tensors(self.skeleton))
         with _reading():
             for (places, name, empty), packed in zip(empties, self.tensors, strict=True):
@@ -107,14 +107,14 @@ def _filled(empty: Tensor, tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Have torch not warn of arrays that may not be written into."""
+    """Silence torch's warning about read-only arrays."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         yield
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
-    """Yield every place of a parameter or buffer, with what is there."""
+    """Yield each parameter and buffer, with the dictionary and the name that hold it."""
     for module in network.modules():
         for places in (module._parameters, module._buffers):
             for name, tensor in list(places.items()):

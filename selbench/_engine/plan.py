@@ -1,4 +1,4 @@
-"""What is left to do: cells that a store lacks, by piece of work and network."""
+"""The remaining work: cells that a store lacks, by piece of work and network."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,18 @@ def plan(
     store: StudyStore,
     request: Request = ANYTHING,
 ) -> list[list[Task]]:
-    """Return what is left to do, in bundles: a bundle is the tasks of one piece of work.
+    """Return the remaining tasks in bundles, one bundle for each piece of work.
 
-    `split` has the test images that `request` limits them to.
-    A task is left where the store lacks one of its cells, or adversarials that are to be saved.
+    `split` holds the test images within the limit of `request`. A task remains if the store lacks
+    one of its cells, or adversarials that must be saved.
     """
     kept, pending = store.keys(), []
     for work in pieces:
         missing: dict[str, Task] = {}
-        wanted = work.saves(min(request.save, len(split)))
+        to_save = work.saves(min(request.save, len(split)))
         for task in work.tasks(networks, split, request.limit):
             keys = [cell.key for cell in task.cells]
-            if not kept.issuperset(keys) or (wanted and store.saved(task.cells[0]) < wanted):
+            if not kept.issuperset(keys) or (to_save and store.saved(task.cells[0]) < to_save):
                 missing[keys[0]] = task
         if missing:
             pending.append(list(missing.values()))

@@ -1,4 +1,4 @@
-"""How long things take: measured on a few images, which are as many as a moment allows."""
+"""Measures how long things take, on as many images as a moment allows."""
 
 import copy
 import time
@@ -19,21 +19,21 @@ from selbench.suites import Condition, Passes
 from selbench.suites.attacked import LINF_EPSILONS
 from selbench.training import make_optimizer, train
 
-SIZES = (8, 64, 250)  # images
-ENOUGH = 0.2  # seconds that tell how long the rest takes
+SIZES = (8, 64, 250)  # numbers of images
+ENOUGH = 0.2  # seconds that suffice for an estimate
 HALF = 0.5
-STEPPED = 64  # images of which one step tells how many stand under attack
+STEPPED = 64  # images for the share that withstands an attack
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a network takes for an image.
+    """Seconds that a network needs for an image.
 
     Attributes:
-        forward: and no way back.
-        backward: forward and back; None where the network cannot be differentiated.
+        forward: without gradients.
+        backward: forward and back; None if the network has no gradients.
         double: forward in float64.
-        standing: the share of images that stand under attack, mean over usual budgets.
+        standing: share of images that withstand an attack, averaged over the usual epsilons.
     """
 
     forward: float
@@ -42,7 +42,7 @@ class Pace:
     standing: float
 
     def seconds(self, passes: Passes) -> float | None:
-        """Return how long passes take; None where the network cannot be differentiated."""
+        """Return the seconds for `passes`; None if they need gradients that the network lacks."""
         if passes.backward and self.backward is None:
             return None
         forward, double = passes.forward * self.forward, passes.double * self.double
@@ -51,9 +51,9 @@ class Pace:
 
 @measuring()
 def pace_of(network: nn.Module, split: Split, trained: bool = True) -> Pace:
-    """Time a network that is on the device of `split`, in evaluation mode.
+    """Time a network in evaluation mode, on the device of `split`.
 
-    Of one that is not `trained` half of the images are taken to stand under attack.
+    If it is not `trained`, half of the images are assumed to withstand attacks.
     """
     precise = copy.deepcopy(network).double()
 
@@ -82,21 +82,21 @@ def pace_of(network: nn.Module, split: Split, trained: bool = True) -> Pace:
 
 
 def _standing(network: nn.Module, few: Split) -> float:
-    """Return the share of images that one step does not fell, mean over usual budgets."""
+    """Return the share of images that withstand FGSM, averaged over the usual epsilons."""
     epsilons = tuple(level / 255 for level in LINF_EPSILONS)
     found = fgsm(network, to_images(few.images), few.labels, epsilons, NORMS["linf"])
     return 1 - torch.stack([each.fallen for each in found]).double().mean().item()
 
 
 def perturbing(condition: Condition, split: Split) -> float:
-    """Return the seconds that it takes to perturb an image; 0 where that lies on disk."""
+    """Return the seconds to perturb an image; 0 if perturbed images are on disk."""
     if condition.stored is not None:
         return 0.0
     return per_image(lambda part: condition.perturb(part.images, part.examples), split)
 
 
 def training(model: nn.Module, recipe: Recipe, dataset: Dataset) -> float:
-    """Return the seconds that it takes to train on an image once; `model` is changed."""
+    """Return the seconds to train on an image once; `model` is changed."""
     optimizer = make_optimizer(model, recipe)
 
     def epoch(part: Split) -> None:
@@ -107,9 +107,9 @@ def training(model: nn.Module, recipe: Recipe, dataset: Dataset) -> float:
 
 
 def per_image(call: Callable[[Split], object], split: Split) -> float:
-    """Return the seconds that `call` takes for each image of a batch."""
+    """Return the seconds of `call` per image of a batch."""
     seconds = 0.0
-    call(split.take(_first(SIZES[0], split)))  # waits for what is done once
+    call(split.take(_first(SIZES[0], split)))  # a first call does one-time work
     for size in SIZES:
         part = split.take(_first(size, split))
         began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Whether a Ray cluster answers at an address: Ray itself would wait for minutes to find out.
+"""Checks whether a Ray cluster answers at an address; Ray itself would try for minutes.
 
-Ray's head speaks gRPC, which is HTTP/2. It is asked whether it is alive in the words of its own
-protocol; a server that knows no such question is another one.
+Ray's head node speaks gRPC over HTTP/2. The check sends Ray's own request "CheckAlive"; a server
+that does not know this request is not Ray.
 """
 
 import socket
@@ -9,11 +9,11 @@ import time
 
 from selbench._kit.errors import SelbenchError
 
-SECONDS = 8  # that a cluster may take to answer, in all
+SECONDS = 8  # most seconds for an answer, in total
 SETTINGS, HEADERS, RESET, LEAVING = 4, 1, 3, 7  # kinds of HTTP/2 frames
-GOOD = b"\x88"  # how the headers of an answer begin whose status is 200
+GOOD = b"\x88"  # first header byte of an answer with status 200
 NO_SUCH_CALL = b"grpc-status\x0212"
-LARGEST = 2**16  # bytes of an answer
+LARGEST = 2**16  # most bytes of an answer
 CALL = {
     ":method": "POST",
     ":scheme": "http",
@@ -25,7 +25,7 @@ CALL = {
 
 
 def check_answer(address: str) -> None:
-    """Raise `SelbenchError` unless a Ray cluster answers at HOST:PORT, within seconds."""
+    """Raise `SelbenchError` unless a Ray cluster answers at HOST:PORT within seconds."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and int(port[:6]) < 2**16) or "/" in host:
         raise SelbenchError(
@@ -36,7 +36,7 @@ def check_answer(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), SECONDS / 2) as connection:
             connection.sendall(_question())
             ray = _is_ray(connection, until)
-    except (OSError, UnicodeError) as problem:  # the latter of names that none can have
+    except (OSError, UnicodeError) as problem:  # UnicodeError: for impossible names
         reason = problem.strerror if isinstance(problem, OSError) else None
         raise _unreachable(address, str(reason or problem)) from problem
     if not ray:
@@ -61,7 +61,7 @@ def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
 
 
 def _is_ray(connection: socket.socket, until: float) -> bool:
-    """Read frames until one answers the question."""
+    """Read frames until one answers the request; return whether it comes from Ray."""
     held = b""
     while len(held) < LARGEST:
         connection.settimeout(max(until - time.monotonic(), 0.001))

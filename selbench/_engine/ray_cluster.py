@@ -1,4 +1,4 @@
-"""A Ray cluster: one that runs somewhere, or one that lasts as long as the command."""
+"""A Ray cluster: an existing one, or one that lasts as long as the command."""
 
 import os
 import secrets
@@ -13,46 +13,45 @@ from selbench._engine.ray_address import check_answer
 from selbench._kit.errors import SelbenchError, in_short
 
 Item = TypeVar("Item")
-SECONDS = 5  # to wait for an address
-THREADS = 4  # that share a large network: fewer processes need less memory
-AHEAD = 2  # tasks under way or waiting, for each that can run
-RETRIES = 3  # of a task whose worker or node died
+SECONDS = 5  # seconds to wait for an address
+THREADS = 4  # threads for a large network: fewer processes need less memory
+AHEAD = 2  # submitted tasks for each that can run
+RETRIES = 3  # if a task's worker or node died
 REFUSALS = (ConnectionError, RuntimeError, ValueError, OSError, SystemExit)
-TOKEN = "RAY_AUTH_TOKEN"  # the variable that holds it
+TOKEN = "RAY_AUTH_TOKEN"  # the variable that holds the token
 
 
 @dataclass(frozen=True)
 class Share:
-    """What of a node's resources one task gets."""
+    """The part of a node's resources that one task gets."""
 
     cpus: int
     gpus: float
 
     @property
     def options(self) -> dict[str, Any]:
-        """Say it in Ray's words.
+        """The share as options of Ray.
 
-        A process that has used a GPU does one task: it keeps to that GPU, and to its memory, and
-        may have broken it.
+        A process with a GPU does only one task: it keeps its GPU and the memory, and may have
+        broken it.
         """
         once = {"max_calls": 1} if self.gpus else {}
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": RETRIES, **once}
 
     def task(self, function: Callable[..., Any]) -> Any:
-        """Return a function as Ray's; Ray ignores a `max_calls` that is set later."""
+        """Return a function as a Ray task; Ray ignores a `max_calls` that is set later."""
         return import_ray().remote(**self.options)(function)
 
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to the cluster at `address`, or start one on this machine; leave it at the end.
+    """Connect to the cluster at `address`, or start one on this machine; disconnect at the end.
 
-    `address` is HOST:PORT, or "auto" for the cluster that this machine belongs to; without one the
-    environment variable RAY_ADDRESS counts, as everywhere in Ray. A connection that is there
-    already is used, and kept.
+    `address` is HOST:PORT, or "auto" for the cluster of this machine; None uses the environment
+    variable RAY_ADDRESS, as Ray does. An existing connection is used and kept.
 
     Raises:
-        SelbenchError: where Ray is not installed, or nothing answers at the address.
+        SelbenchError: if Ray is not installed, or nothing answers at the address.
     """
     ray = import_ray()
     if ray.is_initialized():
@@ -66,7 +65,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def import_ray() -> Any:
-    """Return the module, told not to report its use; one that is not there is a `SelbenchError`."""
+    """Return the module `ray`, with usage reports off; if missing, raise `SelbenchError`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -88,13 +87,13 @@ def _connect(ray: Any, address: str | None) -> None:
             with _private_cluster(ray):
                 ray.init("local", include_dashboard=False, **quietly)
         else:
-            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(SECONDS))  # instead of 20
+            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(SECONDS))  # default: 20
             ray.init(address, **quietly)
     except (ray.exceptions.RayError, *REFUSALS) as problem:
         reason = in_short(problem) if str(problem) else "no answer"
         if own:
             raise SelbenchError(
-                f"Ray does not start on this machine ({reason}); take --engine local"
+                f"Ray does not start on this machine ({reason}); use --engine local"
             ) from problem
         raise SelbenchError(
             f"cannot join the Ray cluster at --address {address} ({reason}); run `ray start` on "
@@ -105,10 +104,10 @@ def _connect(ray: Any, address: str | None) -> None:
 
 @contextmanager
 def _private_cluster(ray: Any) -> Iterator[None]:
-    """Start a cluster that this machine alone reaches, and this user alone may use.
+    """Start a cluster that only this machine can reach, and only this user can use.
 
-    Ray has no option for the former: where it has no clusters of several nodes, as on Windows, it
-    listens on the loopback.
+    Ray has no option for the former, but without clusters of several nodes, as on Windows, it
+    listens on the loopback interface only.
     """
     constants = getattr(getattr(ray, "_private", None), "ray_constants", None)
     before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
@@ -124,7 +123,7 @@ def _private_cluster(ray: Any) -> Iterator[None]:
 
 
 def _own_token(path: Path) -> None:
-    """Have a token that nobody else can read: Ray writes one for all."""
+    """Create a token that nobody else can read; Ray's own file is readable by all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -132,12 +131,12 @@ def _own_token(path: Path) -> None:
                 file.write(secrets.token_hex(32))
         elif path.is_file() and path.stat().st_mode & 0o077:
             path.chmod(0o600)
-    except OSError:  # another command was faster, or it is not ours: Ray says what is wrong
+    except OSError:  # another command was faster, or the file is another user's: Ray reports it
         return
 
 
 def _check_tokens(ray: Any, address: str) -> None:
-    """Refuse a version of Ray without tokens, whose clusters run anybody's code."""
+    """Refuse versions of Ray without tokens, whose clusters run anybody's code."""
     if find_spec("ray._private.authentication") is None:
         raise SelbenchError(
             f"Ray {ray.__version__} has no tokens, so whoever reaches {address} runs code there; "
@@ -146,10 +145,10 @@ def _check_tokens(ray: Any, address: str) -> None:
 
 
 def share(small: bool, gpus: float) -> Share:
-    """Return what a task gets; `small` networks compute with one thread each.
+    """Return a task's share of a node; `small` networks compute with one thread each.
 
     Raises:
-        SelbenchError: where no node has that much of a GPU.
+        SelbenchError: if no node has that much of a GPU.
     """
     nodes = _nodes()
     if gpus and max(node.get("GPU", 0) for node in nodes) < gpus:
@@ -166,23 +165,23 @@ def places_of(share: Share) -> int:
     """Return how many tasks can run at the same time."""
     places = 0.0
     for node in _nodes():
-        own = node.get("CPU", 0) // share.cpus
-        places += min(own, node.get("GPU", 0) // share.gpus) if share.gpus else own
+        fitting = node.get("CPU", 0) // share.cpus
+        places += min(fitting, node.get("GPU", 0) // share.gpus) if share.gpus else fitting
     return max(1, int(places))
 
 
 def room_for(share: Share) -> int:
-    """Return how many tasks may be under way, so that none idles and memory is not filled."""
+    """Return how many tasks to submit at once: enough for all places without filling memory."""
     return AHEAD * places_of(share)
 
 
 def _nodes() -> list[dict[str, float]]:
-    """Return the resources of the nodes that are alive."""
+    """Return the resources of the living nodes."""
     return [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
 
 
 def describe(gpus: float) -> str:
-    """Name the cluster, for manifests; `gpus` is how much of a GPU a task gets."""
+    """Name the cluster, for manifests; `gpus` is the share of a GPU for each task."""
     nodes = _nodes()
     kind = f"cuda, {gpus:g} GPU a task" if gpus else "cpu"
     return f"{kind}, by Ray on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}"
@@ -191,15 +190,15 @@ def describe(gpus: float) -> str:
 def as_completed(
     items: Iterable[Item], submit: Callable[[Item], Any], room: int
 ) -> Generator[tuple[Item, Any], None, None]:
-    """Submit tasks, and yield items with the references to their results, as they come.
+    """Submit tasks, and yield items with references to their results as they complete.
 
-    Items are asked for one by one, when there is room. Tasks that are still under way when the
-    caller stops are ended, with their processes.
+    The next item is read when there is room. If the caller stops, running tasks are ended with
+    their processes.
 
     Args:
-        items: what to do.
-        submit: starts an item's task and returns the reference; None passes the item over.
-        room: how many tasks are under way at most.
+        items: the work.
+        submit: starts an item's task and returns its reference; None skips the item.
+        room: the most tasks submitted at once.
     """
     ray, waiting = import_ray(), iter(items)
     under_way: dict[Any, Item] = {}
@@ -219,7 +218,7 @@ def as_completed(
 
 
 def received(reference: Any) -> Any:
-    """Return what a task returned; what it raised is raised here as it was there."""
+    """Return a task's result, or raise the exception that it raised."""
     ray = import_ray()
     try:
         return ray.get(reference)

@@ -1,4 +1,4 @@
-"""What Ray tasks need besides their words: networks and images, in the object store."""
+"""Networks and images for Ray tasks, in Ray's object store."""
 
 import pickle
 import sys
@@ -26,35 +26,35 @@ from selbench.suites import Task, Work
 
 @dataclass(frozen=True)
 class FetchNetworks:
-    """Brings networks out of the object store, by the hash of their weights."""
+    """Fetches networks from the object store by the hash of their weights."""
 
     references: Mapping[str, Any]
 
     def __call__(self, names: Sequence[str]) -> list[PackedNetwork]:
-        """Return those with these hashes."""
+        """Return the networks with these hashes."""
         found: list[PackedNetwork] = import_ray().get([self.references[name] for name in names])
         return found
 
 
 @dataclass(frozen=True)
 class FetchSplit:
-    """Brings images out of the object store: those of a seed, where there is one for each."""
+    """Fetches images from the object store, for a seed if each has its own."""
 
     references: Mapping[int, Any]
 
     def __call__(self, seed: int = 0) -> Split:
-        """Return them, on the CPU."""
+        """Return the images, on the CPU."""
         packed: PackedSplit = import_ray().get(self.references[seed])
         return packed.split()
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks in the object store.
+    """Networks in Ray's object store.
 
     Attributes:
-        references: by the hash of their weights.
-        small: whether all of them compute too little to share among cores.
+        references: Ray's references, by the hash of the weights.
+        small: whether all networks are too small to share among cores.
     """
 
     references: dict[str, Any]
@@ -62,7 +62,7 @@ class Networks:
 
     @classmethod
     def put(cls, tasks: Sequence[Task], pixels: int, store: StudyStore) -> "Networks":
-        """Send those that tasks need; tasks whose networks cannot be loaded are kept as failed."""
+        """Store the networks of tasks; tasks whose networks cannot be loaded are kept as failed."""
 
         def send(network: Network) -> tuple[Any, bool]:
             model = prepare(network.load(), on("cpu"))
@@ -73,7 +73,7 @@ class Networks:
         return cls(references, all(small for _, small in sent.values()))
 
     def of(self, tasks: Sequence[Task]) -> FetchNetworks:
-        """Return what brings the networks of tasks."""
+        """Return a function that fetches the networks of tasks."""
         weights = {each.weights for task in tasks for each in task.networks}
         return FetchNetworks({name: self.references[name] for name in weights})
 
@@ -81,26 +81,26 @@ class Networks:
 def _put(model: nn.Module, network: Network) -> Any:
     ray = import_ray()
     for module in {type(each).__module__ for each in model.modules()}:
-        if not is_installed(sys.modules[module]):  # the user's file, which other nodes lack
+        if not is_installed(sys.modules[module]):  # a user's file, which other nodes lack
             ray.cloudpickle.register_pickle_by_value(sys.modules[module])
     try:
         return ray.put(PackedNetwork.of(model))
     except (TypeError, AttributeError, ValueError, RuntimeError, pickle.PicklingError) as problem:
         raise SelbenchError(
-            f"{network.name} cannot be sent to other processes ({in_short(problem)}); take "
+            f"{network.name} cannot be sent to other processes ({in_short(problem)}); use "
             "--engine local"
         ) from problem
 
 
 def seat_of(share: Share, pieces: Sequence[Work]) -> Seat:
-    """Return where tasks compute, and what must be there as it is here."""
+    """Return the conditions under which tasks compute, which must be the same as here."""
     own = {name: version for name, version in versions().items() if name != "python"}
     made = sorted({name for work in pieces for name in generated(work)})
     return Seat("cuda" if share.gpus else "cpu", share.cpus, own, find_variants(made), share.gpus)
 
 
 def sendable(bundle: Sequence[Task], limit: int | None) -> list[Task]:
-    """Return tasks whose images are in the object store, in the place of what reads them here."""
+    """Return tasks that read their images from the object store and carry no networks."""
     work = bundle[0].work.sent(_put_splits, limit, {task.network.seed or 0 for task in bundle})
 
     def light(network: Network) -> Network:

@@ -1,4 +1,4 @@
-"""What a Ray task does; nothing here knows Ray."""
+"""The work of a Ray task, without any reference to Ray."""
 
 import platform
 import warnings
@@ -33,14 +33,14 @@ from selbench.training import train_or_find
 
 @dataclass(frozen=True)
 class Seat:
-    """Where a task computes.
+    """The conditions under which a task computes.
 
     Attributes:
         device: "cpu", or "cuda" for the part of a GPU that Ray assigned.
-        threads: that compute, on the CPU.
-        versions: of what numbers depend on, where the command was given.
-        variants: of the corruptions whose pictures are looked for on disk, there.
-        gpus: how much of a GPU is the task's; 0 for none.
+        threads: number of computing threads, on the CPU.
+        versions: versions of packages on the command's machine, which numbers depend on.
+        variants: variants of corruptions with pictures on the command's machine.
+        gpus: the task's share of a GPU; 0 for none.
     """
 
     device: str
@@ -52,7 +52,7 @@ class Seat:
 
 @dataclass(frozen=True)
 class Job:
-    """What all bundles of a run have in common; the rest is as of a `Bench`."""
+    """What all bundles of a run share; for the other fields see `Bench`."""
 
     seat: Seat
     split: PackedSplit
@@ -65,39 +65,39 @@ class Job:
 
 @dataclass(frozen=True)
 class Written:
-    """Results on their way to a store: a `selbench.suites.bench.Sink`.
+    """Results for a store; implements `selbench.suites.bench.Sink`.
 
     Attributes:
-        results: what was written together, with the outcomes behind it.
-        saved: adversarials, each told by a cell of the attack.
-        failed: what could not be evaluated.
-        warned: what the user should hear.
+        results: each a group of results written together, with their outcomes.
+        saved: adversarials, each with a cell of its attack.
+        failed: failures.
+        warned: warnings for the user.
     """
 
     results: list[tuple[list[Result], pa.Table | None]] = field(default_factory=list)
     saved: list[tuple[Cell, dict[str, Tensor]]] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
-    parts: Parts = field(default_factory=Parts)  # of an attack all comes at once
+    parts: Parts = field(default_factory=Parts)  # an attack's parts arrive all at once
 
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
-        """Take results along."""
+        """Collect results."""
         self.results.append((list(results), outcomes))
 
     def fail(self, failed: Sequence[Failure]) -> None:
-        """Take along what could not be evaluated."""
+        """Collect failures."""
         self.failed.extend(failed)
 
     def save(self, cell: Cell, tensors: dict[str, Tensor]) -> None:
-        """Take adversarials along."""
+        """Collect adversarials."""
         self.saved.append((cell, tensors))
 
     def outcomes(self, keys: Collection[str] | None = None) -> pa.Table:
-        """Refuse: what a store holds is read where it lies."""
+        """Refuse: only the command can read the store."""
         raise NotImplementedError
 
     def unload(self, sink: Sink) -> int:
-        """Write everything where it belongs, and return how many cells were evaluated."""
+        """Write everything to `sink`, and return the number of evaluated cells."""
         for cell, tensors in self.saved:
             sink.save(cell, tensors)
         for results, outcomes in self.results:
@@ -107,7 +107,7 @@ class Written:
         return sum(len(results) for results, _ in self.results)
 
 
-_networks: dict[str, nn.Module] = {}  # prepared, of the task before: the next one has most too
+_networks: dict[str, nn.Module] = {}  # prepared, from the task before: the next one shares most
 
 
 def run_elsewhere(
@@ -115,14 +115,14 @@ def run_elsewhere(
     bundle: Sequence[Task],
     fetch: Callable[[Sequence[str]], Sequence[PackedNetwork]],
 ) -> Written:
-    """Do a bundle's tasks; `fetch` brings networks by the hashes of their weights."""
+    """Evaluate a bundle's tasks; `fetch` returns networks by the hash of their weights."""
     written = Written()
     with _seated(job.seat, bundle[0].work) as device, _listening(written.warned):
-        own = _prepared(bundle, fetch, device)
+        networks = _prepared(bundle, fetch, device)
         split = job.split.split().to(device)
         limit, save = job.limit, job.save
         bench = Bench(
-            own,
+            networks,
             split,
             job.classes,
             limit,
@@ -131,7 +131,7 @@ def run_elsewhere(
             quiet,
             map_in_turn,
             job.time_limit,
-            ends=True,  # Ray tells the command that the worker died
+            ends=True,  # Ray reports the worker's death to the command
             order=job.order,
         )
         bench.do(bundle)
@@ -143,7 +143,7 @@ def _prepared(
     fetch: Callable[[Sequence[str]], Sequence[PackedNetwork]],
     device: torch.device,
 ) -> dict[str, nn.Module]:
-    """Return a bundle's networks by the hash of their weights, and forget all others."""
+    """Return a bundle's networks by the hash of their weights, and drop all others."""
     names = list(dict.fromkeys(each.weights for task in bundle for each in task.networks))
     for name in _networks.keys() - set(names):
         del _networks[name]
@@ -160,18 +160,18 @@ def train_elsewhere(
     alpha: float,
     seed: int,
 ) -> tuple[bytes, dict[str, Any]]:
-    """Train a network, or find it in this node's cache; return its file's content and manifest."""
+    """Train a network, or load it from this node's cache; return its file's bytes and manifest."""
     name, classes, images = data
     train = images.split()
     with _seated(seat, None) as device, deterministic(device):
-        dataset = Dataset(name, classes, train, train)  # training looks at no test image
+        dataset = Dataset(name, classes, train, train)  # training does not use the test images
         found = train_or_find(study, dataset, alpha, seed, device)
     return found.weights.read_bytes(), found.manifest
 
 
 @contextmanager
 def _seated(seat: Seat, work: Work | None) -> Iterator[torch.device]:
-    """Compute as `seat` says, after looking whether this node computes the same numbers."""
+    """Compute as `seat` requires, after checking that this node gives the same numbers."""
     keep_memory()
     load_plugins()
     _check_versions(seat)
@@ -188,7 +188,7 @@ def _seated(seat: Seat, work: Work | None) -> Iterator[torch.device]:
 
 @contextmanager
 def _shared(device: torch.device, part: float) -> Iterator[torch.device]:
-    """Take no more than a part of a GPU's memory, and leave none of it to what comes next."""
+    """Use at most a share of a GPU's memory, and free it at the end."""
     if device.type != "cuda":
         yield device
         return
@@ -202,7 +202,7 @@ def _shared(device: torch.device, part: float) -> Iterator[torch.device]:
 
 @contextmanager
 def _listening(warned: list[str]) -> Iterator[None]:
-    """Collect what selbench warns of, which would be lost in a worker's log."""
+    """Collect selbench's warnings, which would be lost in a worker's log."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", RuntimeWarning)
         yield
@@ -210,17 +210,17 @@ def _listening(warned: list[str]) -> Iterator[None]:
 
 
 def _check_versions(seat: Seat) -> None:
-    own = versions()
+    installed = versions()
     for name, version in seat.versions.items():
-        if own[name] != version:
+        if installed[name] != version:
             raise SelbenchError(
-                f"the node {platform.node()} has {name} {own[name]}, this machine {version}; "
+                f"the node {platform.node()} has {name} {installed[name]}, this machine {version}; "
                 "install the same version on all nodes"
             )
 
 
 def _check_variants(seat: Seat, work: Work) -> None:
-    """Refuse a node that would look at other pictures than the cells' source says."""
+    """Refuse a node whose pictures differ from those on the command's machine."""
     for name, variant in find_variants(generated(work)).items():
         if variant != seat.variants[name]:
             raise SelbenchError(
@@ -231,5 +231,5 @@ def _check_variants(seat: Seat, work: Work) -> None:
 
 
 def generated(work: Work) -> list[str]:
-    """Return the corruptions that a piece of work makes of images, each once."""
+    """Return the corruptions that a piece of work applies, without repeats."""
     return list(dict.fromkeys(each.name for each in work.makes if each.name in CORRUPTIONS))

@@ -1,4 +1,4 @@
-"""What a run's manifest says: which measurements of a store count, and what made them."""
+"""A run's manifest: which measurements of a store are current, and what made them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from selbench.study import Study
 from selbench.suites import Work
 from selbench.training import training_key
 
-OF_CORRUPTIONS = ("corruptions", "representation", "recalibration")  # how their suites begin
+OF_CORRUPTIONS = ("corruptions", "representation", "recalibration")  # suites begin with these
 
 
 def manifest_of(
@@ -23,7 +23,7 @@ def manifest_of(
     store: StudyStore,
     request: Request,
 ) -> dict[str, Any]:
-    """Return what tables read of the manifest: this run's, and what still holds of before."""
+    """Return the part of the manifest that tables read, with earlier facts that still hold."""
     training = training_key(study, dataset)
     before = store.manifest() if store.finished else {"subjects": {}, "conditions": {}}
     kept = {n: f for n, f in before["subjects"].items() if f.get("training") in (training, "")}
@@ -53,7 +53,7 @@ def _study(study: Study, before: Mapping[str, Any], pieces: Sequence[Work]) -> d
 def _networks(
     networks: Sequence[Network], pieces: Sequence[Work], before: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return what is known of each network, by its name."""
+    """Return the facts on each network, by its name."""
     helpers = {
         network.name: helper.weights
         for work in pieces
@@ -77,16 +77,16 @@ def _networks(
 
 
 def _findings(networks: Sequence[Network], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the probe found, by the hash of the weights."""
+    """Return the probe's findings, by the hash of the weights."""
     found = {each.weights: to_records(each.findings) for each in networks}
     return {**before.get("findings", {}), **found}
 
 
 def _comparable(study: Study, before: Mapping[str, Any], pieces: Sequence[Work]) -> dict[str, Any]:
-    """Return the earlier run's conditions that are comparable with those of `pieces`.
+    """Return the conditions of the earlier run that are comparable with those of `pieces`.
 
-    Neither an attack's other levels, which its curve has no longer, nor corrupted images that
-    came from elsewhere.
+    Excluded are other levels of the same attacks, which are no longer on their curves, and
+    corrupted images from another source.
     """
     again = tuple(condition_id(p.suite, p.name, None) + "/" for p in pieces if p.is_attack)
     conditions = {n: facts for n, facts in before["conditions"].items() if not n.startswith(again)}

@@ -1,7 +1,7 @@
-"""Attack networks chunk by chunk of images, until what was asked is decided or time is up.
+"""Attacks networks in chunks of images, until all comparisons are decided or time is up.
 
-All networks see the same images, in the order in which limits grow, so that what was seen when it
-stopped is a run with that limit.
+All networks see the same images, in the order in which growing limits add them, so that stopping
+gives the same result as a run with that limit.
 """
 
 import time
@@ -28,8 +28,8 @@ from selbench.suites import Attack, Task, Work
 from selbench.suites.attacking import CHUNK
 from selbench.suites.bench import RAISED, Bench
 
-ALPHA = 0.05  # of all comparisons of a command together
-UNEVEN = 0.1  # share of the first images by which classes may differ from a random draw's
+ALPHA = 0.05  # error probability over all comparisons of a command
+UNEVEN = 0.1  # most that classes of the first images may differ from a random draw, as a share
 ABOVE, BELOW, ALIKE, OPEN = "above", "below", "alike", "open"
 
 
@@ -38,9 +38,9 @@ class Stop:
     """When to stop.
 
     Attributes:
-        margin: points of robust accuracy; a smaller difference need not be decided.
-        seconds: that the command may take; None for no end.
-        threshold: percent, which one network alone is compared with.
+        margin: points of robust accuracy; smaller differences need not be decided.
+        seconds: time limit of the command; None for no limit.
+        threshold: per cent to compare with, for a single network.
     """
 
     margin: float = 3.0
@@ -50,12 +50,12 @@ class Stop:
 
 @dataclass(frozen=True)
 class Compared:
-    """Two networks under one attack at one level, or one and the threshold.
+    """Two networks under one attack at one level, or one network and the threshold.
 
     Attributes:
-        second: the other network's name; "" for the threshold.
-        value, low, high: by how many points the first is above the second, with an interval.
-        decided: ABOVE, BELOW, ALIKE (by less than the margin), or OPEN.
+        second: name of the other network; "" for the threshold.
+        value, low, high: the first minus the second, in points, with its interval.
+        decided: ABOVE, BELOW, ALIKE (within the margin), or OPEN.
     """
 
     attack: str
@@ -70,10 +70,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Stopped:
-    """What was decided, after how many of how many images; why it stopped where it did.
+    """The comparisons, after `images` of `size` images.
 
     Attributes:
-        failed: names of networks that an attack failed on; nothing is said of them.
+        failed: networks on which an attack failed; they are not compared.
     """
 
     images: int
@@ -83,7 +83,7 @@ class Stopped:
 
 
 def slow(pieces: Sequence[Work]) -> list[Attack]:
-    """Return the attacks that can stop; `SelbenchError` where there are none."""
+    """Return the attacks that can stop early; raise `SelbenchError` if there are none."""
     found = [work for work in pieces if isinstance(work, Attack) and work.chunked]
     if not found:
         raise SelbenchError(
@@ -94,7 +94,7 @@ def slow(pieces: Sequence[Work]) -> list[Attack]:
 
 
 def check_stop(stop: Stop, networks: int, dataset: Dataset, chunk: int) -> None:
-    """Raise `SelbenchError` where there is nothing to compare, or no random order of the images."""
+    """Raise `SelbenchError` if nothing can be compared, or images are not in random order."""
     if networks > 1 and stop.threshold is not None:
         raise SelbenchError(
             f"--threshold is for one network, and there are {networks}, which are compared with "
@@ -110,28 +110,28 @@ def check_stop(stop: Stop, networks: int, dataset: Dataset, chunk: int) -> None:
         raise SelbenchError(
             f"the classes of {dataset.name} have sizes so different that its first images are no "
             f"random draw ({share:.0%} of them are of other classes), so nothing can be decided "
-            "by them; take --limit instead of --budget, --margin and --threshold"
+            "by them; use --limit instead of --budget, --margin and --threshold"
         )
 
 
 def comparisons(attacks: Sequence[Attack], networks: int) -> int:
-    """Return how many comparisons there are, which share the chance of a false decision."""
+    """Return the number of comparisons, which share the probability of a false decision."""
     return max(1, networks * (networks - 1) // 2) * sum(len(work.levels) for work in attacks)
 
 
 def least(stop: Stop, size: int, count: int) -> int:
-    """Return after how many images two networks alike can be decided, of so many comparisons."""
+    """Return after how many images equal networks can be decided, for `count` comparisons."""
     return fewest(size, ALPHA / count, stop.margin / 100)
 
 
 class Race:
-    """Networks under attack side by side.
+    """Networks that are attacked side by side.
 
     Args:
-        bench: what attacks are done with; its split and order are those of each stop.
-        dataset: whose test images are used.
+        bench: runs the attacks; its split and order are replaced at each stop.
+        dataset: its test images are used.
         store: where finished chunks are kept.
-        request: how many images at most, and how many adversarials to keep.
+        request: the most images, and the number of adversarials to keep.
     """
 
     def __init__(self, bench: Bench, dataset: Dataset, store: StudyStore, request: Request) -> None:
@@ -142,7 +142,7 @@ class Race:
         self._clocks: dict[str, Clock] = {}
 
     def advance(self, tasks: Sequence[Task], images: int, late: float) -> bool:
-        """Attack so many images, as far as they were not; whether all was done before `late`."""
+        """Attack the first `images` images; return whether all was done before `late`."""
         labels = self._dataset.test.labels.cpu()
         split = limited(self._dataset.test, images).to(self._bench.split.labels.device)
         order = growing(labels, images)
@@ -189,12 +189,12 @@ def stopped(
     progress: Progress,
     began: float,
 ) -> Stopped:
-    """Attack chunk after chunk until every comparison is decided, or the time since `began` is up.
+    """Attack chunk after chunk until all comparisons are decided, or time since `began` is up.
 
-    At least one chunk is attacked, and at most the images of the request's limit.
+    At least one chunk is attacked, and at most the images within the request's limit.
 
     Raises:
-        SelbenchError: where nothing can be compared.
+        SelbenchError: if nothing can be compared.
     """
     attacks, chunk = slow(pieces), CHUNK[device.type]
     check_stop(stop, len(networks), dataset, chunk)
@@ -229,8 +229,8 @@ def stopped(
             decided = compared and all(each.decided != OPEN for each in compared)
             if decided or time.monotonic() > late:
                 break
-    whole = [*_compared(race.correct, attacks, networks, stop, size, exact=True)]
-    return Stopped(done, size, whole, sorted(race.failed))
+    comparisons_made = [*_compared(race.correct, attacks, networks, stop, size, exact=True)]
+    return Stopped(done, size, comparisons_made, sorted(race.failed))
 
 
 def _stops(size: int, chunk: int) -> Iterator[int]:
@@ -251,22 +251,22 @@ def _compared(
     size: int,
     exact: bool = False,
 ) -> Iterator[Compared]:
-    """Yield all comparisons that can be made; their intervals only where they are to be `exact`."""
+    """Yield all possible comparisons; compute their intervals only if `exact`."""
     alpha = ALPHA / comparisons(attacks, len(networks))
     names = [each.name for each in networks]
     pairs = [*combinations(names, 2)] if len(names) > 1 else [(names[0], "")]
     for work in attacks:
         for level in work.budgets:
             for first, second in pairs:
-                own = correct.get((work.name, level, first))
+                one = correct.get((work.name, level, first))
                 other = correct.get((work.name, level, second))
-                if own is None or (second and other is None):
+                if one is None or (second and other is None):
                     continue
                 if second:
                     assert other is not None
-                    made = _compare((1 + own - other) / 2, size, alpha, 0.5, stop, 2.0, exact)
+                    made = _compare((1 + one - other) / 2, size, alpha, 0.5, stop, 2.0, exact)
                 elif stop.threshold is not None:
-                    made = _compare(own, size, alpha, stop.threshold / 100, stop, 1.0, exact)
+                    made = _compare(one, size, alpha, stop.threshold / 100, stop, 1.0, exact)
                 else:
                     continue
                 yield Compared(work.name, level, first, second, *made)
@@ -275,7 +275,7 @@ def _compared(
 def _compare(
     draws: Draws, size: int, alpha: float, null: float, stop: Stop, scale: float, exact: bool
 ) -> tuple[float, float, float, str]:
-    """Return by how many points the mean of draws is above `null`, an interval, and the verdict."""
+    """Return the mean of the draws minus `null` in points, its interval, and the decision."""
     near = stop.margin / 100 / scale
     verdicts = {ABOVE: (null, 2.0), BELOW: (-1.0, null), ALIKE: (null - near, null + near)}
     decided = next(

@@ -280,7 +280,7 @@ def test_a_machine_on_which_ray_does_not_start_is_one_sentence(refused, refusing
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     refusing("no room")
     assert refused("run", "--engine", "ray") == (
-        "Ray does not start on this machine (no room); take --engine local"
+        "Ray does not start on this machine (no room); use --engine local"
     )
 
 
