@@ -76,13 +76,27 @@ LONG = 15  # seconds of a file that should begin early
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file in one process, for its fixtures, and files in their order."""
+    """Keep the tests of a file in one process, for its fixtures, and files in their order.
+
+    So too all files that fork processes: what these are forked from takes 10 s to begin.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     if config.getvalue("dist") not in ("load", "loadfile"):
         return None
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "forked" if _forks(config.rootpath / file) else file
+
     config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    return Scheduling(config, log)
+
+
+@cache
+def _forks(file):
+    return "\nfrom forked import" in file.read_text()
 
 
 @pytest.hookimpl(tryfirst=True)

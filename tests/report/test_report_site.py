@@ -165,18 +165,27 @@ PAGES = ("index", "leaderboard", "corruptions", "attacks", "mechanism", "claims"
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 
 
+@pytest.fixture(scope="module")
+def tab(browser):
+    """Open one tab for all: each more is a process. Return it, its complaints, and what it asks."""
+    page, complaints, asked = browser.new_page(), [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda problem: complaints.append(str(problem)))
+    page.on("request", lambda request: asked.append(request.url))
+    yield page, complaints, asked
+    page.close()
+
+
 @pytest.fixture
-def visit(browser, site):
+def visit(tab, site):
     """Return a function that opens a page, and fails where that page complains or asks outside."""
-    opened = []
+    page, complaints, asked = tab
 
     def visit(name, size=DESKTOP):
-        page = browser.new_page(viewport=size)
-        opened.append(page)
-        complaints, asked = [], []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda problem: complaints.append(str(problem)))
-        page.on("request", lambda request: asked.append(request.url))
+        page.goto("about:blank")
+        complaints.clear()
+        asked.clear()
+        page.set_viewport_size(size)
         page.goto((site / f"{name}.html").as_uri())
         page.wait_for_load_state("load")
         assert complaints == []
@@ -184,9 +193,7 @@ def visit(browser, site):
         assert all(url.startswith(("file:", "data:")) for url in asked)
         return page
 
-    yield visit
-    for page in opened:
-        page.close()
+    return visit
 
 
 @pytest.mark.parametrize("name", [*PAGES, "provenance"])
@@ -238,10 +245,9 @@ def test_the_filter_filters(visit):
 
 
 def test_a_phone_gets_figures_of_its_width(visit):
-    phone, desktop = (visit("attacks", size) for size in (PHONE, DESKTOP))
-    shown = "document.querySelector('#attacks img').currentSrc"
-    assert phone.evaluate(shown).endswith("attacks-narrow.svg")
-    assert desktop.evaluate(shown).endswith("attacks.svg")
+    for size, file in ((PHONE, "attacks-narrow.svg"), (DESKTOP, "attacks.svg")):
+        image = visit("attacks", size).locator("#attacks img")
+        assert image.evaluate("image => image.currentSrc").endswith(f"/{file}")
 
 
 def test_a_policy_stops_what_a_page_would_fetch(visit):
