@@ -142,9 +142,13 @@ class _Costs:
     def count(self, tasks: Sequence[Task]) -> None:
         """Count the passes of the tasks of one piece of work."""
         work = tasks[0].work
+        known: dict[str, Passes | None] = {}  # of each architecture, for which one model stands
         for task in tasks:
             model, pace = self._paced(task.network)
-            passes = work.passes(model, self._split, self._classes, self._limit)
+            name = task.network.architecture
+            if name not in known:
+                known[name] = work.passes(model, self._split, self._classes, self._limit)
+            passes = known[name]
             seconds = None if passes is None else pace.seconds(passes)
             if passes is None or seconds is None:
                 self.unknown.append(work.name)

@@ -46,7 +46,7 @@ class Pace:
         if passes.backward and self.backward is None:
             return None
         forward, double = passes.forward * self.forward, passes.double * self.double
-        return forward + double + passes.backward * (self.backward or 0.0)
+        return forward + double + passes.backward * (self.backward or 0.0) + passes.seconds
 
 
 @measuring()

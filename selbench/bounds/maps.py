@@ -251,7 +251,8 @@ def _batch_norm(call: Call) -> Affine:
     return _scaled(call, call.first, scale.view(wide), constant.view(wide))
 
 
-@rule("mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "slice", "select", "upsample_nearest2d")
+@rule("mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "slice", "select")
+@rule("upsample_nearest2d", "upsample_bilinear2d", "_upsample_bilinear2d_aa")
 def _nowhere_negative(call: Call) -> Affine:
     """Return a map whose matrix has no negative entry, so that |A| = A."""
     where, args = call.first, call.args[1:]

@@ -8,6 +8,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,13 +43,9 @@ from selbench.store.parts import Parts
 from selbench.suites.attacking import Attacking, Chunks, Order, run_attack
 from selbench.suites.work import Task
 
-OF_NETWORKS = (
-    NotFiniteError,
-    NegativeActivityError,
-    NoReLUError,
-    MissingOutcomesError,
-    UnboundedError,
-)
+# Errors of a network that cannot be measured: it is left out, and its cells do not count as failed.
+LEFT_OUT = (NotFiniteError, NegativeActivityError, NoReLUError, UnboundedError)
+OF_NETWORKS = (*LEFT_OUT, MissingOutcomesError)
 RAISED = (Exception, SystemExit)  # by a network, whose code may call sys.exit
 INCOMPLETE = 3  # exit code of a run with failed cells
 GOES_ON = "the same command continues with the next; --retry-failed tries this again"
@@ -203,17 +200,24 @@ class Bench:
             return run_attack(attack, budgets, networks, self.split, self.save, chunks, step)
 
     def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
-        """Measure a task's network and write its cells, without rows if its outputs allow none."""
-        try:
+        """Measure a task's network and write its cells, without rows if it cannot be measured."""
+        with self.leaving_out(task):
             network = self.networks[task.network.weights]
             with self.clock(task).running(), sizes_of(network):
                 rows = measure(network)
-        except (NotFiniteError, NegativeActivityError, NoReLUError) as problem:
+            results = [Result(cell, own) for cell, own in zip(task.cells, rows, strict=True)]
+            self.sink.write(results)
+        self.step(task.work.images(self.split, self.limit), task.work.name)
+
+    @contextmanager
+    def leaving_out(self, task: Task) -> Iterator[None]:
+        """Warn if a task's network cannot be measured, and write its cells without rows."""
+        try:
+            yield
+        except LEFT_OUT as problem:
             message = f"{task.network.name} is left out of {task.work.suite}: {problem}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-            rows = [[] for _ in task.cells]
-        self.sink.write([Result(cell, own) for cell, own in zip(task.cells, rows, strict=True)])
-        self.step(task.work.images(self.split, self.limit), task.work.name)
+            self.sink.write([Result(cell, []) for cell in task.cells])
 
     def keep(
         self, tasks: Sequence[Task], outcomes: Sequence[Columns], measured: bool = True

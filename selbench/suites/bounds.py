@@ -1,5 +1,6 @@
 """The suite of bounds: certificates that no perturbation of a size changes the prediction."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,9 +11,8 @@ from torch import Tensor, nn
 
 from selbench._kit.chunks import few
 from selbench._kit.types import to_images
-from selbench.bounds import UnboundedError, certify, traced
+from selbench.bounds import Traced, certify, traced
 from selbench.bounds.certified import Method
-from selbench.bounds.linear import MOST, SLOPES
 from selbench.datasets import Split
 from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.networks.network import Network
@@ -20,12 +20,13 @@ from selbench.store import BOUND
 from selbench.store.findings import spoiling
 from selbench.store.outcomes import Columns, outcome
 from selbench.suites.attacked import LINF_EPSILONS, TABLE
-from selbench.suites.bench import Bench
+from selbench.suites.bench import LEFT_OUT, Bench
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.work import SUITES, Passes, Setting, Task, Work
 
 GROUP = 64  # images bounded at once
+TIMED: dict[Method, int] = {"linear": 16, "interval": 64}  # images that the dry run times
 METHODS: tuple[Method, ...] = ("linear", "interval")
 
 
@@ -54,24 +55,17 @@ class Certificates(Work):
         """The epsilons of PGD, in 255ths."""
         return LINF_EPSILONS
 
-    def passes(
-        self, model: nn.Module, split: Split, classes: int, limit: int | None
-    ) -> Passes | None:
-        """Count the passes of images that keep their certificate at every level but the last.
-
-        Intervals need three passes: middles, radii and margins. Linear bounds add a pass back for
-        every other class, and, at the one level where they may save the certificate, one for each
-        unit that is bounded again. None if the network cannot be bounded.
-        """
+    def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:
+        """Time a few images: the work depends on how many keep their certificate."""
+        count = min(TIMED[self.method], len(split))
+        places = torch.arange(count, device=split.labels.device) * len(split) // count
         try:
             found = traced(model, to_images(split.images[:1]))
-        except UnboundedError:
-            return None
-        each, once = 3, 0
-        if self.method == "linear":
-            each += 1 + len(SLOPES) * (classes - 1)
-            once = sum(min(MOST, found.shapes[place].numel()) for place in found.relus[1:])
-        return Passes(double=len(LINF_EPSILONS) * each + once) * len(split)
+        except LEFT_OUT:
+            return Passes()
+        began = time.perf_counter()
+        self._outcomes(found, split.take(places))
+        return Passes(seconds=(time.perf_counter() - began) / count) * len(split)
 
     def partners(self, networks: Sequence[Network]) -> Iterator[tuple[Network, Network | None]]:
         """Leave out networks whose outputs are random."""
@@ -83,18 +77,27 @@ class Certificates(Work):
         bench.each(partial(self._certify, bench), tasks)
 
     def _certify(self, bench: Bench, task: Task) -> None:
+        with bench.leaving_out(task):
+            bench.keep([task], self._certificates(bench, task))
+
+    def _certificates(self, bench: Bench, task: Task) -> list[Columns]:
+        """Return the outcomes of a network at every level."""
         network = bench.networks[task.network.weights]
         with bench.clock(task).running():
             found = traced(network, to_images(bench.split.images[:8]))
             parts: list[list[Columns]] = [[] for _ in LINF_EPSILONS]
             for chunk in bench.split.batches(few(bench.split.images, GROUP)):
-                images, labels = to_images(chunk.images), chunk.labels
-                epsilons = [level / 255 for level in LINF_EPSILONS]
-                margins = certify(found, images, labels, epsilons, self.method)
-                for kept, own in zip(parts, margins, strict=True):
-                    kept.append({"example": chunk.examples, "label": labels, **_worst(own, labels)})
+                for kept, own in zip(parts, self._outcomes(found, chunk), strict=True):
+                    kept.append(own)
                 bench.step(len(chunk), self.name)
-        bench.keep([task], [_joined(each) for each in parts])
+        return [_joined(each) for each in parts]
+
+    def _outcomes(self, network: Traced, split: Split) -> list[Columns]:
+        """Return the outcomes of images at every level."""
+        epsilons, labels = [level / 255 for level in LINF_EPSILONS], split.labels
+        margins = certify(network, to_images(split.images), labels, epsilons, self.method)
+        named = {"example": split.examples, "label": labels}
+        return [{**named, **_worst(own, labels)} for own in margins]
 
 
 def _worst(margins: Tensor, labels: Tensor) -> Columns:

@@ -70,21 +70,29 @@ class Setting:
 
 @dataclass(frozen=True)
 class Passes:
-    """Numbers of passes of images: forward, forward and back, forward in float64."""
+    """Numbers of passes of images: forward, forward and back, forward in float64.
+
+    Attributes:
+        seconds: of work whose passes depend on the images, timed on a few of them.
+    """
 
     forward: float = 0
     backward: float = 0
     double: float = 0
+    seconds: float = 0
 
     def __add__(self, other: "Passes") -> "Passes":
         return Passes(
             self.forward + other.forward,
             self.backward + other.backward,
             self.double + other.double,
+            self.seconds + other.seconds,
         )
 
     def __mul__(self, times: float) -> "Passes":
-        return Passes(times * self.forward, times * self.backward, times * self.double)
+        return Passes(
+            times * self.forward, times * self.backward, times * self.double, times * self.seconds
+        )
 
 
 @dataclass(frozen=True)

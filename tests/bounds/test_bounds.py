@@ -63,7 +63,8 @@ def test_the_maps_of_a_network_give_its_logits_whatever_the_number_of_images(sma
 def test_bounds_are_exact_on_linear_networks(method, images):
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.AvgPool2d(2), nn.Flatten(),
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4),
+        nn.Upsample(scale_factor=2, mode="bilinear"), nn.AvgPool2d(4), nn.Flatten(),
         nn.Linear(64, 8), nn.Linear(8, 3),
     ).eval()  # fmt: skip
     labels = torch.zeros(5, dtype=torch.int64)

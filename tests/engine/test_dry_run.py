@@ -154,13 +154,13 @@ def test_every_suite_says_how_often_its_images_pass(split):
     for piece in collect(tuple(SUITES), setting):
         passes = piece.passes(network, split, 10, None)
         assert passes is not None, piece.name
-        taken = passes.forward + passes.backward + passes.double
+        taken = passes.forward + passes.backward + passes.double + passes.seconds
         assert taken > 0 or piece.reads_outcomes, piece.name
 
 
 def test_a_pace_tells_the_seconds_of_passes_that_a_network_can_make():
     pace = Pace(forward=1.0, backward=3.0, double=5.0, standing=0.5)
-    assert pace.seconds(Passes(2, 1, 1) + Passes(1) * 4) == 2 + 3 + 5 + 4
+    assert pace.seconds(Passes(2, 1, 1) + Passes(1, seconds=2) * 4) == 2 + 3 + 5 + 4 + 8
     assert replace(pace, backward=None).seconds(Passes(2, 1)) is None
     assert replace(pace, backward=None).seconds(Passes(2)) == 2
 
