@@ -129,7 +129,7 @@ def test_a_network_without_bounds_is_left_out_in_one_sentence(data, tmp_path):
         "smooth is left out of stability",
     }
     assert all(
-        "no bounds are known of the operation gelu" in e for e in own if "selectivity" not in e
+        "no bounds are known for the operation gelu" in e for e in own if "selectivity" not in e
     )
     assert not list(tmp_path.glob("*/failed/*"))
 
