@@ -1,1 +1,1 @@
-"""What is computed of a network and images: pure functions that need no study."""
+"""Analyses of a network and images: pure functions that need no study."""

@@ -1,7 +1,7 @@
-"""Ablation: how much of its accuracy a network keeps as units are removed.
+"""Ablation: how much accuracy a network keeps when units are removed.
 
-A unit is removed by clamping its activation, whatever the image: to 0, or to its mean over images,
-place by place. Both are those of Morcos et al., 2018, arXiv:1803.06959, sections 2.2 and A.1.
+A unit is removed by clamping its activation for all images: to 0, or at each position to its mean
+over images. Both follow Morcos et al., 2018, arXiv:1803.06959, sections 2.2 and A.1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,20 +17,20 @@ from selbench._kit.types import Images, Labels, Pixels
 from selbench.analyses.layers import as_images, evaluating, recording
 from selbench.analyses.selectivity import LayerSelectivity
 
-Order = Int64[Tensor, "removable 2"]  # the layer of each, from 0, and which it is there
-Removal = Sequence[Bool[Tensor, " _"]]  # which units of each layer are removed
-Values = Sequence[Float[Tensor, "..."]]  # what units are clamped to: (units, ...) of each layer
+Order = Int64[Tensor, "removable 2"]  # for each unit: its layer (from 0), its number there
+Removal = Sequence[Bool[Tensor, " _"]]  # for each layer, which units are removed
+Values = Sequence[Float[Tensor, "..."]]  # clamped values, (units, ...) for each layer
 
 
 class Ablated(nn.Module):
-    """A network some of whose units are removed; it is in evaluation mode, differentiable.
+    """A network without some of its units; in evaluation mode, differentiable.
 
     Args:
-        network: the whole one, which it shares its weights with.
-        removed: the units, layer by layer.
-        values: what they are clamped to, laid out as `Layer.shape`; None for 0.
-        layers: a regular expression of the names of the modules that are layers; None for all
-            activations that are never negative.
+        network: the full network; its weights are shared.
+        removed: the removed units, layer by layer.
+        values: values to clamp to, in the shape `Layer.shape`; None for 0.
+        layers: regular expression for the names of modules that are layers; None for all
+            non-negative activations.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Ablated(nn.Module):
         super().__init__()
         self.network, self._layers = network, layers
         fills = [None] * len(removed) if values is None else values
-        # A named module may return what it was given, or what others take too.
+        # A named module may return its input, or a tensor that others use too.
         alone = layers is None
         self._clamps = [_Clamp(*pair, alone) for pair in zip(removed, fills, strict=True)]
 
@@ -73,10 +73,10 @@ class Ablated(nn.Module):
 
 
 def by_selectivity(found: Sequence[LayerSelectivity]) -> Order:
-    """Order the units of all layers by their selectivity, the most selective first.
+    """Order the units of all layers by selectivity, the most selective first.
 
-    Dead units are left out: they are 0 without being removed, and their index of 0 says nothing.
-    Of equals the one in the earlier layer comes first.
+    Dead units are left out: they are 0 anyway, and their index of 0 has no meaning. Of equal units
+    the one in the earlier layer comes first.
 
     """
     units = torch.cat([_numbered(place, ~each.dead) for place, each in enumerate(found)])
@@ -85,9 +85,9 @@ def by_selectivity(found: Sequence[LayerSelectivity]) -> Order:
 
 
 def shuffled_within(order: Order, generator: torch.Generator) -> Order:
-    """Replace every unit of an order by one of the same layer, at random, each once.
+    """Replace the units of an order by random ones of the same layers, without repeats.
 
-    However many units are removed, as many of each layer are as by `order` itself.
+    Each layer loses as many units as with `order`, at every share.
     """
     drawn = order.clone()
     for layer in order[:, 0].unique().tolist():
@@ -97,11 +97,11 @@ def shuffled_within(order: Order, generator: torch.Generator) -> Order:
 
 
 def removal(order: Order, share: float, widths: Sequence[int]) -> Removal:
-    """Return which units are removed when a share of an order's are, the first ones.
+    """Return which units are removed for a share of an order, from its start.
 
     Args:
-        order: of the units.
-        share: of them, in [0, 1].
+        order: the units' order.
+        share: share of the units, in [0, 1].
         widths: the number of units of each layer.
     """
     gone = [torch.zeros(width, dtype=torch.bool) for width in widths]
@@ -114,7 +114,7 @@ def removal(order: Order, share: float, widths: Sequence[int]) -> Removal:
 def mean_activity(
     model: nn.Module, images: Images | Pixels, layers: str | None = None
 ) -> list[Float[Tensor, "..."]]:
-    """Return the mean of every layer's activations over images: (units, ...) as `Layer.shape`."""
+    """Return the mean of each layer's activations over images, in the shape `Layer.shape`."""
     total: list[Tensor] = []
     every: Tensor = images
 
@@ -136,11 +136,11 @@ def mean_activity(
 def correct(
     networks: Sequence[nn.Module], images: Images | Pixels, labels: Labels
 ) -> Int64[Tensor, " networks"]:
-    """Return how many images each network has right; each batch of them is loaded once."""
+    """Return how many images each network classifies correctly; each batch is loaded once."""
 
-    def right(part: Tensor, own: Tensor) -> tuple[Tensor]:
+    def right(part: Tensor, targets: Tensor) -> tuple[Tensor]:
         points = as_images(part)
-        return (torch.stack([n(points).argmax(1) == own for n in networks], 1),)
+        return (torch.stack([n(points).argmax(1) == targets for n in networks], 1),)
 
     every: Tensor = images
     size = BATCH[every.device.type]
@@ -157,10 +157,11 @@ def _numbered(layer: int, alive: Bool[Tensor, " units"]) -> Order:
 
 
 class _Clamp:
-    """Clamps the removed units of a layer's output, (batch, units, ...) or (batch, tokens, units).
+    """Clamps removed units of an output, (batch, units, ...) or (batch, tokens, units).
 
-    What it does so with is laid out once as the first output is. It is done in place where nobody
-    else has the output and no gradient passes: a twentieth of a forward pass less.
+    The clamping tensors are created once, in the memory layout of the first output. Clamping is in
+    place if nobody else holds the output and no gradient is needed, which saves a twentieth of a
+    forward pass.
     """
 
     def __init__(self, gone: Bool[Tensor, " units"], value: Tensor | None, alone: bool) -> None:
@@ -178,7 +179,7 @@ class _Clamp:
             return maps.mul_(kept) if filled is None else maps.mul_(kept).add_(filled)
         return maps * kept if filled is None else torch.addcmul(filled, maps, kept)
 
-    @torch.inference_mode(False)  # else no gradient could pass what is laid out
+    @torch.inference_mode(False)  # otherwise gradients could not pass these tensors
     def _as(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         shape = [1] * maps.ndim
         shape[2 if maps.ndim == 3 else 1] = -1

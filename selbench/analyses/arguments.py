@@ -1,4 +1,4 @@
-"""Arguments of the public analyses: what each must be, by its name, checked in one place."""
+"""Checks the arguments of all public analyses by their names."""
 
 import inspect
 import re
@@ -16,7 +16,7 @@ from selbench._kit.errors import SelbenchError, naming_arguments, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
-SLACK = 1e-3  # by which images may leave [0, 1]
+SLACK = 1e-3  # tolerance of images outside [0, 1]
 CHOICES = {"columns": ("units", "maps"), "estimator": ("exact", "probes")}
 WHOLE = {
     "classes": 1,
@@ -30,20 +30,20 @@ WHOLE = {
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function refuse arguments that it is not made for; it computes in float32."""
+    """Make a function check its arguments, and compute in float32."""
     signature = inspect.signature(function)
 
     @wraps(function)
-    def call(*given: P.args, **named: P.kwargs) -> R:
+    def call(*positional: P.args, **named: P.kwargs) -> R:
         try:
-            arguments = signature.bind(*given, **named).arguments
+            arguments = signature.bind(*positional, **named).arguments
         except TypeError as problem:
             raise SelbenchError(f"{function.__name__}: {problem}") from problem
         _check(arguments)
         model = arguments.get("model")
         sizes = sizes_of(model) if model is not None else nullcontext()
         with naming_arguments(), usual_settings(), sizes:
-            return function(*given, **named)
+            return function(*positional, **named)
 
     return call
 

@@ -1,7 +1,7 @@
-"""Other axes: is class selectivity one of a layer's units, or of whatever directions one takes?
+"""Other axes: is class selectivity a property of units, or of any direction in a layer?
 
-A layer's units are one basis of its representation. Random rotations tell what any other basis
-would have; the best direction for each class tells what the representation offers at most.
+A layer's units are one basis of its representation. Random rotations show the selectivity of other
+bases. The best direction for each class shows the highest selectivity in the representation.
 """
 
 from dataclasses import dataclass
@@ -21,25 +21,25 @@ from selbench.selectivity import EPSILON, class_means, index_of
 if TYPE_CHECKING:
     import pandas as pd
 
-STARTS = 2  # of gradient ascent, for every class
+STARTS = 2  # starts of gradient ascent for each class
 STEPS = 100
-FIRST_STEP = 0.5  # for directions of length 1
-RESPONDING = 0.25  # share of its class that a direction must respond to
+FIRST_STEP = 0.5  # length of the first step, for unit vectors
+RESPONDING = 0.25  # least share of its class to which a direction must respond
 
 Responses = Float64[Tensor, "batch columns"]
 
 
 @dataclass(frozen=True)
 class BestAxes:
-    """The most selective direction for each class with 2 examples, in the order of their numbers.
+    """The most selective direction for each class with at least 2 examples, in order of classes.
 
     The index of a direction for class c is (mu_c - mu_rest) / (mu_c + mu_rest), where mu_rest is
-    the mean of the other classes' means; it lies in [-1, 1], and is 0 where nothing responds.
+    the mean of the other classes' means. It lies in [-1, 1], and is 0 if nothing responds.
 
     Attributes:
-        directions: one per class, of length 1; the response is relu(units @ direction).
-        in_sample: index for the class on the half on which the directions were found.
-        held_out: on the other half. With few examples for the units, the former is optimistic.
+        directions: one unit vector per class; the response is relu(units @ direction).
+        in_sample: index on the half of the examples that the directions were found on.
+        held_out: index on the other half; `in_sample` is too high if examples are few.
     """
 
     directions: Float64[Tensor, "present units"]
@@ -47,12 +47,12 @@ class BestAxes:
     held_out: Float64[Tensor, " present"]
 
     def frame(self) -> "pd.DataFrame":
-        """Return one row for each class that is there, in the order of their numbers."""
+        """Return one row for each class with a direction, in order of classes."""
         places = torch.arange(len(self.in_sample))
         return frame_of({"place": places, "in_sample": self.in_sample, "held_out": self.held_out})
 
     def __repr__(self) -> str:
-        """Say in a line how selective the best directions are."""
+        """Describe the selectivity of the best directions in one line."""
         count, units = self.directions.shape
         return (
             f"best axes of {count} classes among {units} units: index {self.in_sample.mean():.3f} "
@@ -64,18 +64,18 @@ class BestAxes:
 def rotated_selectivity(
     units: Units, labels: Labels, classes: int, rotations: int, generator: torch.Generator
 ) -> Float64[Tensor, " rotations"]:
-    """Average the class selectivity index over a layer's units, after each of some rotations.
+    """Return the mean class selectivity index over a layer's units after random rotations.
 
-    Rotated activity can be negative, and the index needs activity that is not. So each direction
-    gets the sign with which its mean over the examples is positive, and negative responses are set
-    to 0, as a unit would; this is ours. Dead units take part like the others.
+    The index needs non-negative activity, which rotations do not keep. So each direction gets the
+    sign for which its mean over examples is positive, and negative responses become 0, as in a
+    unit; this is ours. Dead units are included.
 
     Args:
-        units: not negative.
-        labels: of the examples.
+        units: non-negative activities.
+        labels: the examples' labels.
         classes: number of classes.
-        rotations: how many.
-        generator: which ones.
+        rotations: number of rotations.
+        generator: draws the rotations.
     """
     points = units.double()
     values = []
@@ -87,10 +87,10 @@ def rotated_selectivity(
 
 
 def random_rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "{size} {size}"]:
-    """Draw an orthogonal matrix, all equally likely (Haar measure).
+    """Draw an orthogonal matrix, uniformly distributed (Haar measure).
 
-    QR of a Gaussian matrix, with the signs of R's diagonal moved to Q: without that Q would depend
-    on how QR is computed (Mezzadri, 2007, arXiv:math-ph/0609050).
+    It is Q of a Gaussian matrix's QR, with the signs of R's diagonal moved to Q; otherwise Q would
+    depend on the algorithm of QR (Mezzadri, 2007, arXiv:math-ph/0609050).
     """
     gaussian = torch.randn(
         size, size, dtype=torch.float64, generator=generator, device=generator.device
@@ -110,33 +110,33 @@ def rectified(responses: Responses) -> Responses:
 def best_axes(
     units: Units, labels: Labels, classes: int, *, responding: float = RESPONDING
 ) -> BestAxes:
-    """Find, for every class with 2 examples, a direction that responds most selectively to it.
+    """Find the most selective direction for each class with at least 2 examples.
 
-    Gradient ascent on the index from two starts: the class mean minus the mean of the other
-    classes' means, and the best single unit, which the result is never worse than. Directions are
-    found on every other example of each class, in the order given, and tried on the rest. What is
-    found is a local optimum; nothing is drawn at random.
+    Gradient ascent on the index has two starts: the class mean minus the mean of the other classes'
+    means, and the best single unit, so that the result is at least as good as this unit. Directions
+    are found on every other example of each class, in the given order, and tested on the rest. The
+    result is a local optimum, without randomness.
 
-    Without `responding` the index is highest for directions to which one or two examples respond,
-    by chance. So a direction must respond to that share of its class, or to as much of it as the
-    best unit does if that is less; this is ours. Where few examples of the other half respond, the
-    held-out index of a class is noisy: -1 if none of its own do.
+    Without `responding` the best directions would be those to which one or two examples respond by
+    chance. So a direction must respond to that share of its class, or to the share of the best unit
+    if that is smaller; this is ours. If few examples of the other half respond, the held-out index
+    is noisy: -1 if none of the class do.
 
     Args:
-        units: not negative.
-        labels: of the examples.
+        units: non-negative activities.
+        labels: the examples' labels.
         classes: number of classes.
-        responding: share of the class, in [0, 1].
+        responding: required share of the class, in [0, 1].
 
     Raises:
-        SelbenchError: for fewer than 2 such classes; examples of others are left out.
+        SelbenchError: for fewer than 2 such classes; examples of other classes are left out.
     """
     several = labels.bincount(minlength=classes)[labels] > 1
     units, labels = units[several], labels[several]
     here = _first_half(labels, classes)
     scale = units[here].double().square().mean(0).sqrt()
-    scale = torch.where(scale > 0, scale, 1.0)  # dead units stay
-    points = units / scale  # so that one length of step suits all units
+    scale = torch.where(scale > 0, scale, 1.0)  # dead units stay 0
+    points = units / scale  # so that one step length suits all units
     averaging = _averaging(labels[here], classes)
     found = _ascended(points[here], _starts(points[here], averaging), averaging, responding)
     chosen = found.selectivity.view(STARTS, -1).argmax(0) * len(averaging)
@@ -148,12 +148,12 @@ def best_axes(
 
 
 class _Ascent(NamedTuple):
-    """Directions, one per row, and what is known of them; row k is for class k modulo classes.
+    """Directions in rows, with their properties; row k belongs to class k modulo classes.
 
     Attributes:
-        selectivity: index for the class.
-        share: of the class's examples that have a response.
-        uphill: gradient of the index on the sphere, of length 1.
+        selectivity: index for its class.
+        share: share of the class's examples with a response.
+        uphill: gradient of the index on the sphere, with length 1.
     """
 
     directions: Float64[Tensor, "columns units"]
@@ -168,7 +168,7 @@ def _ascended(
     averaging: Float64[Tensor, "present batch"],
     responding: float,
 ) -> _Ascent:
-    """Follow the gradient; a step that does not raise the index is undone, the next one shorter."""
+    """Follow the gradient; undo a step that does not raise the index, and shorten the next."""
     here = _looked(points, starts, averaging)
     least = here.share[len(averaging) :].clamp(max=responding).repeat(STARTS, 1)
     allowed = here.share >= least
@@ -202,10 +202,10 @@ def _looked(
 def _starts(
     points: Float64[Tensor, "batch units"], averaging: Float64[Tensor, "present batch"]
 ) -> Float64[Tensor, "columns units"]:
-    """Return, for every class, the difference of means and, below, the best single unit.
+    """Return the difference of means for each class and, below these, the best single units.
 
-    The difference is turned away from the mean of all classes, so that what they have in common
-    neither silences it nor has it respond to all.
+    The component along the mean of all classes is removed from the difference; it would make the
+    direction respond to all classes, or to none.
     """
     means = averaging @ points
     rest = (means.sum(0) - means) / (len(means) - 1)
@@ -220,7 +220,7 @@ def _starts(
 def _own_index(
     responses: Float64[Tensor, "batch columns"], averaging: Float64[Tensor, "present batch"]
 ) -> Float64[Tensor, " columns"]:
-    """Return the index of each column for its own class."""
+    """Return each column's index for its class."""
     means = averaging @ responses
     own = _own_class_entries(means)
     rest = (means.sum(0) - own) / (len(means) - 1)
@@ -228,20 +228,20 @@ def _own_index(
 
 
 def _own_class_entries(means: Float64[Tensor, "present columns"]) -> Float64[Tensor, " columns"]:
-    """Return each column's entry of its own class."""
+    """Return each column's entry for its class."""
     columns = torch.arange(means.shape[1], device=means.device)
     return means[columns % len(means), columns]
 
 
 def _averaging(labels: Labels, classes: int) -> Float64[Tensor, "present batch"]:
-    """Return the matrix that turns examples into the means of the classes that are present."""
+    """Return the matrix that maps examples to the means of the classes present."""
     members = F.one_hot(labels, classes).double().T
     counts = members.sum(1, keepdim=True)
     return (members / counts)[counts[:, 0] > 0]
 
 
 def _first_half(labels: Labels, classes: int) -> Bool[Tensor, " batch"]:
-    """Choose the first, third, fifth, ... example of each class."""
+    """Select the first, third, fifth, ... example of each class."""
     members = F.one_hot(labels, classes)
     counts = members.sum(0)
     if (counts > 0).sum() < 2:

@@ -1,4 +1,4 @@
-"""Derivatives of a network with respect to its image, many of them for one look at the network."""
+"""Derivatives of a network with respect to its input image, many in one pass."""
 
 import copy
 import warnings
@@ -17,19 +17,19 @@ from selbench._kit.types import Images
 from selbench.analyses.layers import as_images, recording, units_of
 from selbench.attacks.folding import folded
 
-Given = ParamSpec("Given")
+Args = ParamSpec("Args")
 Result = TypeVar("Result")
-Copies = Float[Tensor, "rows 3 height width"]  # of a batch of images, one after the other
+Copies = Float[Tensor, "rows 3 height width"]  # copies of a batch of images, one after another
 
 
-def differentiable(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Have a function compute derivatives of images, bytes or in [0, 1], wherever it is called.
+def differentiable(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Make a function compute derivatives even in inference mode; uint8 images become [0, 1].
 
-    Under `torch.inference_mode` there would be none, and torch would say that they are zero.
+    Under `torch.inference_mode` torch would report all derivatives as zero.
     """
 
     @wraps(function)
-    def outside(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def outside(*args: Args.args, **kwargs: Args.kwargs) -> Result:
         with torch.inference_mode(False), torch.enable_grad():
             usual = (_usual(each) for each in args)
             named = {name: _usual(each) for name, each in kwargs.items()}
@@ -38,24 +38,24 @@ def differentiable(function: Callable[Given, Result]) -> Callable[Given, Result]
     return outside
 
 
-def _usual(given: object) -> object:
-    if not isinstance(given, Tensor):
-        return given
-    tensor = given.clone() if given.is_inference() else given
+def _usual(value: object) -> object:
+    if not isinstance(value, Tensor):
+        return value
+    tensor = value.clone() if value.is_inference() else value
     return as_images(tensor) if tensor.dtype == torch.uint8 else tensor
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode whose parameters need no gradients."""
+    """Return a copy in evaluation mode whose parameters have no gradients."""
     module = copy.deepcopy(model).eval().requires_grad_(False)
     return module.to(memory_format=torch.channels_last)
 
 
 def quickened(module: nn.Module, images: Images) -> nn.Module:
-    """Return a network without the batch norms that can be folded away.
+    """Return the network without batch norms that can be folded into convolutions.
 
-    `module` itself where a layer's units would not be the same: where more than the batch norm
-    takes a convolution's output.
+    Return `module` itself if that would change a layer's units, because other modules use a
+    convolution's output too.
     """
     quick = folded(module, images[:2]).requires_grad_(False)
     if quick is module:
@@ -81,9 +81,9 @@ def copies_for(images: Images) -> int:
 
 
 def copied(images: Images, copies: int) -> Copies:
-    """Repeat images, so that one backward pass serves as many vectors; they require gradients.
+    """Repeat images, so that one backward pass handles as many vectors; they require gradients.
 
-    A pass of many rows takes less time per row, and the graph is built but once.
+    Larger passes need less time per row, and the graph is built only once.
     """
     rows = images.detach().repeat(copies, 1, 1, 1)
     return rows.contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -94,12 +94,12 @@ def pulled_back(
     points: Copies,
     vectors: Float[Tensor, "vectors batch outputs"],
 ) -> Iterator[Float[Tensor, "few batch pixels"]]:
-    """Yield the vector-Jacobian products of all vectors in order, one pass of them at a time.
+    """Yield the vector-Jacobian products of all vectors in order, one pass at a time.
 
     Args:
-        outputs: of a network, for `points`.
+        outputs: a network's outputs for `points`.
         points: copies of a batch of images, from `copied`.
-        vectors: for each of the batch's images.
+        vectors: vectors for each of the batch's images.
     """
     batch = vectors.shape[1]
     copies = len(points) // batch
@@ -110,7 +110,7 @@ def pulled_back(
             (products,) = torch.autograd.grad(
                 outputs, points, seed.flatten(0, 1), retain_graph=True, materialize_grads=True
             )
-        else:  # they do not depend on the image
+        else:  # the outputs do not depend on the image
             products = torch.zeros_like(points)
         yield products.reshape(copies, batch, -1)[: len(few)]
 
@@ -120,10 +120,10 @@ _FORWARD = Lock()
 
 @contextmanager
 def forward_mode() -> Iterator[None]:
-    """Keep torch from warning of its own use of torch.jit, and of a pooling that is slow there.
+    """Silence torch's warnings about its own torch.jit and about a slow pooling.
 
-    One thread at a time: torch counts the levels of forward mode, and Python keeps its filters of
-    warnings, for all threads together.
+    Only one thread at a time: torch's levels of forward mode and Python's filters of warnings are
+    shared by all threads.
     """
     with _FORWARD, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)

@@ -1,4 +1,4 @@
-"""How many dimensions points fill: principal components, participation ratio, neighbours."""
+"""The dimension of a set of points: principal components, participation ratio, neighbours."""
 
 import math
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ from torch import Tensor
 
 from selbench._kit.errors import SelbenchError
 
-FRACTIONS = (0.90, 0.95, 0.99)  # of the variance, that principal components are to explain
-NEGLIGIBLE = 1e-18  # of the points' mean square: a variance below is rounding
-DISCARDED = 0.1  # of the points, those with the largest ratios, are left out of TwoNN's fit
-CHUNK = 500  # points whose distances to all others are computed at once
+FRACTIONS = (0.90, 0.95, 0.99)  # shares of the variance to explain by principal components
+NEGLIGIBLE = 1e-18  # share of the points' mean square; a smaller variance is rounding
+DISCARDED = 0.1  # share of points with the largest ratios that TwoNN's fit leaves out
+CHUNK = 500  # points whose distances to all others are computed together
 
 
 class Scatter:
-    """The covariance of points that come in batches, in float64; linear in their number.
+    """The covariance of points that arrive in batches, in float64; its cost is linear in them.
 
-    Batches are merged by means and centred sums of products, so that a large mean costs no digits
+    Batches are merged by means and centred sums of products, so that a large mean loses no digits
     (Chan, Golub & LeVeque, 1983, doi:10.1080/00031305.1983.10483115).
 
     Args:
         columns: number of coordinates.
-        device: where it is kept.
+        device: device of the sums.
     """
 
     def __init__(self, columns: int, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Scatter:
         self._products = torch.zeros(columns, columns, dtype=torch.float64, device=device)
 
     def add(self, points: Float[Tensor, "batch columns"]) -> None:
-        """Take a batch in."""
+        """Add a batch."""
         batch = points.double()
         mean = batch.mean(0)
         centred = batch - mean
@@ -45,29 +45,30 @@ class Scatter:
         self.count = total
 
     def spectrum(self) -> Float64[Tensor, " columns"]:
-        """Return the variances along the principal components, the largest first."""
+        """Return the variances along the principal components, largest first."""
         return spectra([self])[0]
 
 
 def spectra(scatters: Sequence[Scatter]) -> list[Float64[Tensor, " _"]]:
-    """Return the spectrum of each; those of one width together, as a GPU is waited for each time.
+    """Return the spectrum of each; equal widths are computed together, to wait less for a GPU.
 
-    That takes the same steps as one after the other.
+    The results are the same as one by one.
     """
     found: dict[int, Float64[Tensor, " columns"]] = {}
     for width in dict.fromkeys(len(each.mean) for each in scatters):
-        own = [place for place, each in enumerate(scatters) if len(each.mean) == width]
-        products = torch.stack([scatters[place]._products for place in own])
-        for place, values in zip(own, torch.linalg.eigvalsh(products), strict=True):
+        same_width = [place for place, each in enumerate(scatters) if len(each.mean) == width]
+        products = torch.stack([scatters[place]._products for place in same_width])
+        for place, values in zip(same_width, torch.linalg.eigvalsh(products), strict=True):
             found[place] = _cleaned(values, scatters[place].mean, scatters[place].count)
     return [found[place] for place in range(len(scatters))]
 
 
 def spectrum_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " smaller"]:
-    """Return the variances along the principal components, the largest first.
+    """Return the variances along the principal components, largest first.
 
-    From the covariance or, with fewer points than columns, from the points' products with each
-    other, whose eigenvalues are the same but for zeros; in float64, a block of columns at a time.
+    They come from the covariance or, with fewer points than columns, from the products of points
+    with each other, whose nonzero eigenvalues are the same. Columns are processed in blocks, in
+    float64.
 
     Raises:
         ValueError: for points that are NaN or infinite.
@@ -77,7 +78,7 @@ def spectrum_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " s
 
 
 def variances_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " smaller"]:
-    """Return `spectrum_of` finite points."""
+    """Return `spectrum_of` points that are known to be finite."""
     if len(points) >= points.shape[1]:
         scatter = Scatter(points.shape[1], points.device)
         for batch in points.split(CHUNK):
@@ -93,7 +94,7 @@ def variances_of(points: Float[Tensor, "samples columns"]) -> Float64[Tensor, " 
 
 
 def _cleaned(values: Tensor, mean: Tensor, count: int) -> Tensor:
-    """Turn rising eigenvalues of sums of products to falling variances; rounding becomes 0."""
+    """Convert rising eigenvalues of product sums to falling variances; rounding becomes 0."""
     if count < 2:
         raise SelbenchError(f"dimensionality needs at least 2 samples, got {count}")
     variances = (values.flip(0) / (count - 1)).clamp_(min=0)
@@ -102,12 +103,12 @@ def _cleaned(values: Tensor, mean: Tensor, count: int) -> Tensor:
 
 
 def components(spectrum: Float64[Tensor, " columns"], fraction: float) -> int:
-    """Count the principal components that explain `fraction` of the variance; 0 if there is none.
+    """Return how many principal components explain `fraction` of the variance; 0 without variance.
 
     Leavitt & Morcos, 2020, arXiv:2010.07693.
 
     Raises:
-        ValueError: for a fraction outside of 0 to 1.
+        ValueError: for a fraction outside (0, 1].
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"the fraction must be above 0 and at most 1, got {fraction}")
@@ -115,35 +116,35 @@ def components(spectrum: Float64[Tensor, " columns"], fraction: float) -> int:
 
 
 def component_count(spectrum: Float64[Tensor, " columns"], fraction: float) -> Int64[Tensor, ""]:
-    """Return `components` where the spectrum lies."""
+    """Return `components` as a tensor on the spectrum's device."""
     explained = spectrum.cumsum(0)
     total = explained[-1]
-    # What is missing for rounding alone is not missing.
+    # Ignore what is missing only because of rounding.
     count = (explained < fraction * (1 - 1e-12) * total).sum() + 1
     return count.masked_fill_(total == 0, 0)
 
 
 def participation_ratio(spectrum: Float64[Tensor, " columns"]) -> float:
-    """Return the squared sum of the variances over the sum of their squares; 0 if there are none.
+    """Return the squared sum of the variances over the sum of their squares; 0 without variance.
 
-    It is d where d components share the variance evenly.
+    It equals d if d components have equal variance.
     """
     return participation(spectrum).item()
 
 
 def participation(spectrum: Float64[Tensor, " columns"]) -> Float64[Tensor, ""]:
-    """Return `participation_ratio` where the spectrum lies."""
+    """Return `participation_ratio` as a tensor on the spectrum's device."""
     squares = spectrum.square().sum()
     return (spectrum.sum().square() / squares).masked_fill_(squares <= 0, 0)
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What two nearest neighbours tell of points.
+    """What the two nearest neighbours say about points.
 
     Attributes:
-        dimension: intrinsic dimension by TwoNN; 0 where fewer than 3 distinct points are left.
-        duplicates: points left out since they lie where an earlier one does.
+        dimension: intrinsic dimension by TwoNN; 0 with fewer than 3 distinct points.
+        duplicates: number of points left out because they equal an earlier one.
     """
 
     dimension: float
@@ -151,13 +152,13 @@ class Neighbours:
 
 
 def two_nn(points: Float[Tensor, "samples columns"]) -> Neighbours:
-    """Estimate the intrinsic dimension from the ratio of the distances to two nearest neighbours.
+    """Estimate the intrinsic dimension from the distances to the two nearest neighbours.
 
-    The ratio r2 / r1 follows a power law whose exponent is the dimension: the slope, through the
-    origin, of -log(1 - F) over log(r2 / r1), where F is the empirical distribution and the tenth
-    with the largest ratios is left out (Facco et al., 2017, arXiv:1803.06992). Points that coincide
-    with others have no ratio; each place counts once. Too low for many dimensions, since most
-    points then lie near the border of what they fill.
+    The ratio r2 / r1 follows a power law with the dimension as exponent. The estimate is the slope,
+    through the origin, of -log(1 - F) over log(r2 / r1), where F is the empirical distribution; the
+    tenth with the largest ratios is left out (Facco et al., 2017, arXiv:1803.06992). Duplicates
+    have no ratio, so each position counts once. High dimensions are underestimated, because most
+    points then lie near the border of their set.
 
     Raises:
         ValueError: for points that are NaN or infinite.
@@ -170,7 +171,7 @@ def two_nn(points: Float[Tensor, "samples columns"]) -> Neighbours:
 def neighbours(
     points: Float[Tensor, "samples columns"],
 ) -> tuple[Float64[Tensor, ""], int]:
-    """Return dimension and duplicates as `two_nn`, of finite points; the former where they lie."""
+    """Return dimension (on the points' device) and duplicates as `two_nn`, for finite points."""
     distinct = torch.unique(points, dim=0)
     duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
@@ -180,7 +181,7 @@ def neighbours(
 
 
 def dimension_of_ratios(ratios: Float64[Tensor, " samples"]) -> float:
-    """Return the dimension told by the ratios r2 / r1 of at least 3 points; see `two_nn`."""
+    """Return the dimension for the ratios r2 / r1 of at least 3 points; see `two_nn`."""
     return _dimension(ratios).item()
 
 
@@ -197,13 +198,13 @@ def _neighbour_ratios(points: Float64[Tensor, "samples columns"]) -> Float64[Ten
     squares = points.square().sum(1)
     ratios = []
     for start in range(0, len(points), CHUNK):
-        own = points[start : start + CHUNK]
-        distances = (squares - 2 * own @ points.T).add_(squares[start : start + CHUNK, None])
-        rows = torch.arange(len(own), device=points.device)
+        chunk = points[start : start + CHUNK]
+        distances = (squares - 2 * chunk @ points.T).add_(squares[start : start + CHUNK, None])
+        rows = torch.arange(len(chunk), device=points.device)
         distances[rows, rows + start] = torch.inf
         nearest = distances.topk(min(4, len(points) - 1), largest=False).indices
-        # Exact for the few that matter: the short cut above loses digits between near points.
-        exact = torch.stack([(points[each] - own).norm(dim=1) for each in nearest.T], 1)
+        # Compute the nearest few exactly: the fast formula above loses digits for close points.
+        exact = torch.stack([(points[each] - chunk).norm(dim=1) for each in nearest.T], 1)
         exact = exact.sort(1).values
         ratios.append(exact[:, 1] / exact[:, 0])
     return torch.cat(ratios)

@@ -1,4 +1,4 @@
-"""Dimensionality of representations: of images, of perturbed ones, and of what changes between.
+"""Dimensionality of representations: of images, perturbed images, and the change between them.
 
 Leavitt & Morcos, 2020, arXiv:2010.07693: the number of principal components that explain 90, 95 or
 99 % of the variance of a layer's activations, as a fraction of its columns. Columns are units
@@ -34,22 +34,22 @@ from selbench.analyses.layers import Columns, Layer, activations, check_finite, 
 if TYPE_CHECKING:
     import pandas as pd
 
-NEIGHBOURS = 2500  # points that TwoNN looks at, at most: its cost grows with their square
-MEMORY = 2**30  # bytes for the flattened maps of layers that are looked at together
+NEIGHBOURS = 2500  # most points for TwoNN: its cost grows with their square
+MEMORY = 2**30  # bytes for the flattened maps of layers that are processed together
 
 
 @dataclass(frozen=True)
 class Dimensionality:
-    """How many dimensions one layer's points fill.
+    """The dimension of one layer's points.
 
     Attributes:
-        layer: which.
+        layer: the layer.
         samples: number of points.
         columns: number of their coordinates.
-        components: how many principal components explain each of `FRACTIONS` of the variance.
-        participation_ratio: of the variances along them.
-        two_nn: intrinsic dimension by TwoNN, of at most `NEIGHBOURS` points.
-        duplicates: how many of these coincide with others, and were left out of TwoNN.
+        components: number of principal components for each of `FRACTIONS` of the variance.
+        participation_ratio: participation ratio of the variances.
+        two_nn: intrinsic dimension by TwoNN, from at most `NEIGHBOURS` points.
+        duplicates: how many of these were left out by TwoNN because they equal others.
     """
 
     layer: Layer
@@ -61,11 +61,11 @@ class Dimensionality:
     duplicates: int
 
     def fraction(self, explained: float) -> float:
-        """Return the share of the columns that so many components are, in [0, 1]."""
+        """Return the number of components for this share of variance, over that of the columns."""
         return self.components[explained] / self.columns
 
     def frame(self) -> "pd.DataFrame":
-        """Return one row: `components_95` explain 95 % of the variance of the columns."""
+        """Return one row; `components_95` components explain 95 % of the columns' variance."""
         counts = {f"components_{100 * share:g}": n for share, n in self.components.items()}
         return frame_of(
             {
@@ -79,7 +79,7 @@ class Dimensionality:
         )
 
     def __repr__(self) -> str:
-        """Say in a line how many dimensions."""
+        """Describe the dimensionality in one line."""
         share = FRACTIONS[len(FRACTIONS) // 2]
         return (
             f"{self.layer.name}: {self.components[share]} of {self.columns} components explain "
@@ -99,14 +99,13 @@ def dimensionality(
     """Measure the dimensionality of every layer's activations.
 
     Args:
-        model: a network in evaluation mode; images in [0, 1] in, logits out.
+        model: network in evaluation mode; maps images in [0, 1] to logits.
         images: at least 2.
-        layers: a pattern of names of modules, instead of all activations that are never
-            negative.
+        layers: regular expression for names of modules; None for all non-negative activations.
         columns: "units", or "maps" for flattened maps.
 
     Raises:
-        SelbenchError: for fewer than 2 images, a network without such layers, and activations that
+        SelbenchError: for fewer than 2 images, a network without such layers, or activations that
             are not finite. A constant layer has dimension 0, with a warning.
     """
     (found,) = measured(model, (images,), lambda clean: (clean,), layers, columns)
@@ -123,22 +122,21 @@ def perturbed_dimensionality(
     layers: str | None = None,
     columns: Columns = "units",
 ) -> tuple[PerLayer[Dimensionality], PerLayer[Dimensionality]]:
-    """Measure the dimensionality of perturbed images' activations, and of what perturbing changes.
+    """Measure the dimensionality of perturbed images' activations, and of their change.
 
     Args:
-        model: a network in evaluation mode; images in [0, 1] in, logits out.
-        images: clean ones.
+        model: network in evaluation mode; maps images in [0, 1] to logits.
+        images: clean images.
         perturbed: the same images, perturbed, in the same order.
-        layers: a pattern of names of modules, instead of all activations that are never
-            negative.
+        layers: regular expression for names of modules; None for all non-negative activations.
         columns: "units", or "maps" for flattened maps.
 
     Returns:
-        for every layer, that of the activations of `perturbed`; and that of their differences from
-        the activations of `images`.
+        for each layer, the dimensionality of the activations of `perturbed`; and that of their
+        differences from the activations of `images`.
 
     Raises:
-        SelbenchError: as `dimensionality`, and for sets of different sizes.
+        SelbenchError: see `dimensionality`; also for different numbers of images.
     """
     if len(images) != len(perturbed):
         raise SelbenchError(
@@ -154,7 +152,7 @@ def perturbed_dimensionality(
 
 
 def warn_constant(found: Sequence[Dimensionality], what: str = "the activity") -> None:
-    """Warn of layers that do not vary; `what` of them does not."""
+    """Warn about layers whose activity (or `what`) is constant."""
     constant = [each for each in found if each.participation_ratio == 0]
     if constant:
         names = ", ".join(f"{each.layer.number} ({each.layer.name})" for each in constant)
@@ -166,16 +164,16 @@ def warn_constant(found: Sequence[Dimensionality], what: str = "the activity") -
 
 
 class Clouds:
-    """The points of several layers, as far as their dimensionality needs them.
+    """The points of several layers, in the form that dimensionality needs.
 
-    Of each layer the covariance is kept or, with fewer points than columns, the points; so that
-    memory does not grow with the points beyond the smaller of the two.
+    For each layer the covariance is kept or, with fewer points than columns, the points themselves,
+    whichever needs less memory.
 
     Args:
-        layers: which.
+        layers: the layers.
         columns: number of coordinates of each layer's points.
-        samples: number of points there will be.
-        device: where they are kept.
+        samples: total number of points.
+        device: device of the points.
     """
 
     def __init__(
@@ -190,7 +188,7 @@ class Clouds:
         self._count = 0
 
     def add(self, points: Sequence[Float[Tensor, "batch _"]]) -> None:
-        """Take a batch of every layer's points in."""
+        """Add a batch of each layer's points."""
         check_finite(self.layers, points)
         count, device = len(points[0]), points[0].device
         (chosen,) = self._chosen[self._count : self._count + count].nonzero(as_tuple=True)
@@ -202,11 +200,11 @@ class Clouds:
         self._count += count
 
     def measure(self) -> list[Dimensionality]:
-        """Return every layer's dimensionality, once all points are in."""
+        """Return each layer's dimensionality, after all points were added."""
         scattered = iter(spectra([each for each in self._scatters if each is not None]))
         spectra_ = [None if each is None else next(scattered) for each in self._scatters]
         parts = [self._numbers(*each) for each in zip(self._points, spectra_, strict=True)]
-        # One look at all numbers: a GPU is waited for.
+        # Read all numbers at once: each read waits for the GPU.
         numbers = torch.stack([found for found, _ in parts]).tolist()
         return [
             Dimensionality(
@@ -226,7 +224,7 @@ class Clouds:
     def _numbers(
         self, kept: Sequence[Tensor], spectrum: Float64[Tensor, " columns"] | None
     ) -> tuple[Float64[Tensor, " numbers"], int]:
-        """Return the components for `FRACTIONS`, the ratio and TwoNN; and the duplicates."""
+        """Return the components for `FRACTIONS`, the ratio and TwoNN, and the duplicates."""
         points = near = torch.cat(list(kept))
         if spectrum is None:
             (chosen,) = self._chosen.nonzero(as_tuple=True)
@@ -245,9 +243,9 @@ def measured(
     columns: Columns,
     visit: Callable[[list[list[Tensor]]], None] | None = None,
 ) -> list[list[Dimensionality]]:
-    """Measure every cloud that `points_of` makes of one layer's points of each of `sets`.
+    """Measure the clouds that `points_of` makes from a layer's points in each of `sets`.
 
-    `visit` is shown the points of every batch, sets by layers. Returns clouds by layers.
+    `visit` is called with the points of every batch, as sets by layers. Returns clouds by layers.
     """
     layers = find_layers(model, sets[0], pattern)
     samples, device = len(sets[0]), sets[0].device
@@ -267,7 +265,7 @@ def measured(
 
 
 def _groups(layers: Sequence[Layer], columns: Columns, samples: int) -> list[list[Layer]]:
-    """Return the layers that are looked at together: all for units, else what memory holds."""
+    """Return groups of layers to process together: all for units, otherwise what memory holds."""
     if columns == "units":
         return [list(layers)]
     groups: list[list[Layer]] = []
@@ -284,12 +282,12 @@ def _groups(layers: Sequence[Layer], columns: Columns, samples: int) -> list[lis
 
 
 def _width(layer: Layer, columns: Columns) -> int:
-    """Return how many columns a layer has."""
+    """Return the number of a layer's columns."""
     return layer.units if columns == "units" else prod(layer.shape)
 
 
 def _spread(samples: int, most: int) -> Bool[Tensor, " samples"]:
-    """Choose at most so many of the samples, evenly."""
+    """Select at most `most` samples, evenly spaced."""
     chosen = torch.zeros(samples, dtype=torch.bool)
     chosen[torch.linspace(0, samples - 1, min(samples, most)).round().long()] = True
     return chosen

@@ -1,8 +1,8 @@
-"""Other answers to how selective a unit is: mutual information with the class, and d'.
+"""Other measures of a unit's selectivity: mutual information with the class, and d'.
 
-The class selectivity index compares two means. A unit that tells many classes apart, a little each,
-has a low index and much information; one whose two means differ by less than it varies from image
-to image has a high index and a low d'.
+The class selectivity index compares two means. A unit that separates many classes a little has a
+low index but much information. A unit whose two means differ by less than its variation from image
+to image has a high index but a low d'.
 """
 
 import math
@@ -14,10 +14,8 @@ from torch import Tensor
 from selbench._kit.errors import SelbenchError
 from selbench.analyses.arguments import checked
 
-BINS = (
-    16  # of equal width between a unit's smallest and largest activity; the paper names no number
-)
-COUNTED = 2**24  # cells of tables of counts that are held at once
+BINS = 16  # equal widths from a unit's smallest to largest activity; the paper gives no number
+COUNTED = 2**24  # cells of count tables that are held at once
 
 
 @checked
@@ -27,18 +25,18 @@ def mutual_information(
     classes: int,
     bins: int = BINS,
 ) -> Float64[Tensor, " units"]:
-    """Return the mutual information between the class and each unit's binned activity, in bits.
+    """Return the mutual information of the class and each unit's binned activity, in bits.
 
-    It lies between 0 and log2 of the number of classes, and is too large by about
-    (bins - 1) (classes - 1) / (2 examples ln 2), so that it means something beside that of shuffled
-    labels. Morcos et al., 2018, arXiv:1803.06959, section A.5, for whom it is the index's control;
-    bins of equal width, and how many, are ours.
+    It lies between 0 and log2 of the number of classes. It is too large by about (bins - 1)
+    (classes - 1) / (2 examples ln 2), so compare it with that of shuffled labels. Morcos et al.,
+    2018, arXiv:1803.06959, section A.5, who use it as a control of the index; equal bin widths and
+    their number are ours.
 
     Args:
         units: activities.
-        labels: of the examples.
+        labels: the examples' labels.
         classes: number of classes.
-        bins: how many.
+        bins: number of bins.
 
     Raises:
         SelbenchError: for wrong arguments.
@@ -51,21 +49,21 @@ def mutual_information(
 def discriminability(
     units: Float[Tensor, "examples units"], labels: Int64[Tensor, " examples"], classes: int
 ) -> Float64[Tensor, " units"]:
-    """Return d' of each unit: of the class with the largest mean against all other images.
+    """Return d' of each unit: the class with the largest mean against all other images.
 
     d' = (mu_max - mu_rest) / sqrt((var_max + var_rest) / 2), the distance of two means in units of
     the standard deviation from image to image (Green & Swets, 1966, Signal detection theory and
     psychophysics). The class is that of the class selectivity index; the rest are all images of
-    other classes, each alike. 0 for a unit that never changes, NaN for one that changes between
-    the two but within neither.
+    other classes, with equal weights. It is 0 for a constant unit, and NaN for one that differs
+    between the two groups but is constant within each.
 
     Args:
         units: activities.
-        labels: of the examples.
+        labels: the examples' labels.
         classes: number of classes.
 
     Raises:
-        SelbenchError: for wrong arguments, and fewer than 2 classes.
+        SelbenchError: for wrong arguments, or fewer than 2 classes.
     """
     _check(units, labels, classes)
     if len(labels.unique()) < 2:
@@ -79,7 +77,7 @@ def information_of(
     classes: int,
     bins: int = BINS,
 ) -> Float64[Tensor, "labelings units"]:
-    """Return what `mutual_information` does, under several labelings; a GPU is waited for once."""
+    """Return `mutual_information` for several labelings; waits for a GPU only once."""
     size = max(1, COUNTED // (len(labelings) * classes * bins))
     parts = [_information(few, labelings, classes, bins) for few in units.double().split(size, 1)]
     return torch.cat(parts, 1)
@@ -90,7 +88,7 @@ def d_prime_of(
     labelings: Int64[Tensor, "labelings examples"],
     classes: int,
 ) -> Float64[Tensor, "labelings units"]:
-    """Return what `discriminability` does, under several labelings."""
+    """Return `discriminability` for several labelings."""
     values = units.double()
     values = values - values.mean(0)  # so that squares lose no digits
     members = torch.nn.functional.one_hot(labelings, classes).double().transpose(1, 2)

@@ -1,8 +1,8 @@
-"""Local elasticity: how far a training step on one example moves the predictions of others.
+"""Local elasticity: how a training step on one example changes the predictions for others.
 
-He & Su, 2020, arXiv:1910.06943. Classes that a network tells apart by what it has learnt move
-together and leave each other alone. The paper's functions are scalar; `Elasticity` says what is
-taken in their place for a network with several logits.
+He & Su, 2020, arXiv:1910.06943. If a network separates classes by learned features, examples of one
+class change together and leave other classes alone. The paper's functions are scalar; `Elasticity`
+describes our extension to several logits.
 """
 
 import math
@@ -26,10 +26,10 @@ from selbench.analyses.layers import activations, as_images, evaluating, find_la
 if TYPE_CHECKING:
     import pandas as pd
 
-LEARNING_RATE = 1e-8  # so small that the similarities do not depend on it; ReLUs bend soon after
-SHORTEST = 1e-2  # gradients of the loss in the logits are stretched to this length
-BATCH = {"cpu": 25, "cuda": 1000}  # on the CPU, float64 convolutions of larger ones leave the cache
-DECIMALS = 6  # of the largest coordinate: points that agree to so many are one to K-means
+LEARNING_RATE = 1e-8  # small enough not to affect the similarities; with larger steps ReLUs switch
+SHORTEST = 1e-2  # shortest length of the loss's gradient in the logits; shorter ones are scaled up
+BATCH = {"cpu": 25, "cuda": 1000}  # on the CPU, larger float64 convolutions leave the cache
+DECIMALS = 6  # of the largest coordinate; points equal to so many decimals are one for K-means
 
 Similarity = Float64[Tensor, "steps examples"]
 Points = Float[Tensor, "batch columns"]
@@ -37,23 +37,23 @@ Points = Float[Tensor, "batch columns"]
 
 @dataclass(frozen=True)
 class Elasticity:
-    """How similar a network finds examples: entry (i, j) tells what a step on i does to j.
+    """Similarity of examples for a network: entry (i, j) is the effect of a step on i on j.
 
-    With f the logits before a step on i and f+ those after it, g the loss's gradient in the logits
-    of i (softmax minus one-hot) and eta the learning rate:
+    f are the logits before a step on i, f+ those after it, g the loss's gradient in the logits of i
+    (softmax minus one-hot) and eta the learning rate.
 
     Attributes:
-        relative: |f(j) - f+(j)| / |f(i) - f+(i)|, as in the paper; 1 on the diagonal, 0 for all
-            others where the step moves not even i.
-        kernel: <f(j) - f+(j), g> / (eta |g|^2), about u' T(j, i) u with T the neural tangent
-            kernel and u = g / |g|. For one logit it is the paper's; for several it is ours.
+        relative: |f(j) - f+(j)| / |f(i) - f+(i)|, as in the paper; 1 on the diagonal, 0 elsewhere
+            if the step does not even change i.
+        kernel: <f(j) - f+(j), g> / (eta |g|^2), approximately u' T(j, i) u with T the neural
+            tangent kernel and u = g / |g|. For one logit it is the paper's; for several it is ours.
     """
 
     relative: Float64[Tensor, "steps examples"]
     kernel: Float64[Tensor, "steps examples"]
 
     def frame(self) -> "pd.DataFrame":
-        """Return one row for each pair: the example of the step, and the one it is looked at on."""
+        """Return one row for each pair: the step's example, and the example that it affects."""
         steps, examples = self.relative.shape
         columns = {
             "step": torch.arange(steps).repeat_interleave(examples),
@@ -64,7 +64,7 @@ class Elasticity:
         return frame_of(columns)
 
     def __repr__(self) -> str:
-        """Say in a line what a step on one example does to others."""
+        """Describe the effect of a step on other examples in one line."""
         steps, examples = self.relative.shape
         apart = self.relative[~torch.eye(steps, examples, dtype=torch.bool)]
         mean = f", mean {apart.mean():.4g} between different ones" if len(apart) else ""
@@ -73,14 +73,14 @@ class Elasticity:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Mean similarity of two examples of one class, and of two of different classes."""
+    """Mean similarity of examples of the same class, and of different classes."""
 
     within: float
     between: float
 
     @property
     def ratio(self) -> float:
-        """Return the first over the second; NaN where the second is not positive."""
+        """Return `within` over `between`; NaN if `between` is not positive."""
         return self.within / self.between if self.between > 0 else math.nan
 
 
@@ -99,22 +99,23 @@ class Clusterings(dict[str, float]):
 def local_elasticity(
     model: nn.Module, images: Images, labels: Labels, *, learning_rate: float = LEARNING_RATE
 ) -> Elasticity:
-    """Take one step of gradient descent on the cross-entropy of each example, from the same start.
+    """Measure the effect of one gradient step on each example's cross-entropy on all examples.
 
-    In float64, on a copy of `model` in evaluation mode, with all parameters, frozen or not. It
-    costs a backward pass for each of m examples, and m forward passes of all m. Where an example
-    is fitted so well that its step would be lost in rounding, g is stretched to the length
-    `SHORTEST`: to first order neither similarity depends on the length of g.
+    Steps start from the same parameters, in float64, on a copy of `model` in evaluation mode, and
+    change all parameters, even frozen ones. For m examples this costs m backward passes and m
+    forward passes over all m. If an example is fitted so well that its step would be lost in
+    rounding, g is scaled to the length `SHORTEST`: to first order, neither similarity depends on
+    the length of g.
 
     Args:
-        model: images in [0, 1] in, logits out.
-        images: m of them, of at least 2 classes.
-        labels: their classes; the network's own predictions for a measure that is not told them.
-        learning_rate: of the step, which is plain SGD's.
+        model: maps images in [0, 1] to logits.
+        images: m images of at least 2 classes.
+        labels: their classes; use the network's predictions for a measure without labels.
+        learning_rate: learning rate of the step, which is plain SGD.
 
     Raises:
-        SelbenchError: for fewer than 2 examples or classes, a network without parameters, and
-            logits that are not finite, before a step or after one.
+        SelbenchError: for fewer than 2 examples or classes, a network without parameters, or logits
+            that are not finite, before or after a step.
     """
     _check_classes(images, labels)
     # Float64 convolutions on the CPU are slower in channels_last memory.
@@ -128,12 +129,12 @@ def local_elasticity(
     residuals = [_residual(*each) for each in zip(before, labels.tolist(), strict=True)]
     lengths = torch.stack([length for _, length in residuals]).tolist()
     relative, kernel, finite = [], [], []
-    for own, ((direction, _), length) in enumerate(zip(residuals, lengths, strict=True)):
+    for index, ((direction, _), length) in enumerate(zip(residuals, lengths, strict=True)):
         step = learning_rate * max(length, SHORTEST)
-        moved = _descended(network, start, points[own : own + 1], direction, step)
+        moved = _descended(network, start, points[index : index + 1], direction, step)
         change = before - _logits(network, moved, points)
         finite.append(change.isfinite().all())
-        relative.append(_relative(change, own))
+        relative.append(_relative(change, index))
         kernel.append(change @ direction / step)
     if not torch.stack(finite).all():
         raise NotFiniteError(f"a step with learning rate {learning_rate:g} leads to NaN; lower it")
@@ -141,10 +142,10 @@ def local_elasticity(
 
 
 def correlation(kernel: Similarity) -> Similarity:
-    """Divide each entry of a kernel by the roots of the two diagonal entries it belongs to.
+    """Divide each entry of a kernel by the square roots of its two diagonal entries.
 
-    Where one of the two is not positive, the step on that example does not lower its own loss; it
-    correlates with nothing, and the entry is 0.
+    If a diagonal entry is not positive, the step does not lower its own example's loss; the example
+    correlates with nothing, and its entries are 0.
     """
     diagonal = kernel.diagonal()
     scale = diagonal.masked_fill(diagonal <= 0, torch.inf).rsqrt()
@@ -152,12 +153,12 @@ def correlation(kernel: Similarity) -> Similarity:
 
 
 def contrast(similarity: Similarity, labels: Labels) -> Contrast:
-    """Average a similarity over the pairs of one class, and over those of different classes.
+    """Return the mean similarity of pairs of the same class, and of different classes.
 
-    No example is a pair with itself.
+    Pairs of an example with itself are left out.
 
     Raises:
-        SelbenchError: for fewer than 2 examples or classes, and where no class has 2 examples.
+        SelbenchError: for fewer than 2 examples or classes, or if no class has 2 examples.
     """
     _check_classes(similarity, labels)
     same = labels[:, None] == labels
@@ -170,9 +171,9 @@ def contrast(similarity: Similarity, labels: Labels) -> Contrast:
 def clustering_accuracy(
     assignments: Int64[Tensor, " batch"], labels: Int64[Tensor, " batch"]
 ) -> float:
-    """Return the share of examples in the cluster of their class, under the best matching.
+    """Return the share of examples in the cluster of their class, for the best matching.
 
-    Each class is matched with at most one cluster, and each cluster with at most one class.
+    Each class is matched to at most one cluster, and each cluster to at most one class.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -183,9 +184,9 @@ def clustering_accuracy(
 
 
 def cluster_points(points: Points, clusters: int, seed: int = 0) -> Int64[Tensor, " batch"]:
-    """Assign points to clusters by K-means, the best of 10 starts.
+    """Assign points to clusters by K-means, using the best of 10 starts.
 
-    Where fewer places are taken than there should be clusters, each place is a cluster.
+    If there are fewer distinct points than clusters, each distinct point is a cluster.
 
     Raises:
         SelbenchError: for fewer points than clusters.
@@ -196,7 +197,7 @@ def cluster_points(points: Points, clusters: int, seed: int = 0) -> Int64[Tensor
         raise SelbenchError(f"{clusters} clusters need as many examples, got {len(points)}")
     centred = points.double() - points.mean(0, dtype=torch.float64)
     extent = centred.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
-    # Rounded, so that what differs by rounding errors alone is not taken apart.
+    # Rounded, so that points which differ only by rounding errors are not separated.
     places = (centred / extent).round(decimals=DECIMALS).cpu()
     distinct = len(torch.unique(places, dim=0))
     means = KMeans(min(clusters, distinct), n_init=10, random_state=seed)
@@ -208,9 +209,9 @@ def cluster_kernel(
 ) -> Int64[Tensor, " examples"]:
     """Assign examples to clusters by kernel K-means on a similarity.
 
-    That is K-means on coordinates whose inner products are the similarity: eigenvectors of its mean
-    with its transpose, times the roots of their eigenvalues. Negative eigenvalues count as 0: such
-    a similarity is no kernel, and the nearest kernel is taken in its place.
+    This is K-means on coordinates whose inner products are the similarity: eigenvectors of its mean
+    with its transpose, times the square roots of their eigenvalues. Negative eigenvalues become 0:
+    a similarity that has them is no kernel, and is replaced by the nearest kernel.
 
     Raises:
         SelbenchError: for fewer examples than clusters.
@@ -229,25 +230,25 @@ def clusterings(
     layers: str | None = None,
     seed: int = 0,
 ) -> Clusterings:
-    """Compare how well K-means finds the classes in several representations of the examples.
+    """Compare how well K-means finds the classes in several representations of examples.
 
-    There are as many clusters as classes are present.
+    The number of clusters is the number of classes present.
 
     Args:
-        model: a network in evaluation mode; images in [0, 1] in, logits out.
+        model: network in evaluation mode; maps images in [0, 1] to logits.
         images: at least as many as classes.
         labels: their classes.
-        elasticity: that of the same network and images, in the same order; computed if not given.
-        layers: a pattern of names of modules, whose last one has the features, instead of all
-            ReLUs.
-        seed: of K-means.
+        elasticity: the result for the same network and images, in the same order; computed if None.
+        layers: regular expression for names of modules; the last one gives the features. None for
+            all ReLUs.
+        seed: seed of K-means.
 
     Returns:
-        the clustering accuracy by "relative" and "kernel" similarity, both by kernel K-means, by
-        "pixels", by "features" (the last layer's units) and by "logits".
+        the clustering accuracy by "relative" and "kernel" similarity (kernel K-means), and by
+        "pixels", "features" (the last layer's units) and "logits".
 
     Raises:
-        SelbenchError: as `local_elasticity`, and for a network without such layers.
+        SelbenchError: see `local_elasticity`; also for a network without such layers.
     """
     _check_classes(images, labels)
     elasticity = elasticity or local_elasticity(model, images, labels)
@@ -273,7 +274,7 @@ def _representations(model: nn.Module, images: Images, layers: str | None) -> di
 def _residual(
     logits: Float64[Tensor, " classes"], label: int
 ) -> tuple[Float64[Tensor, " classes"], Float64[Tensor, ""]]:
-    """Return the direction and the length of softmax minus one-hot, however near 0 it is."""
+    """Return direction and length of softmax minus one-hot, accurate even near 0."""
     log_probabilities = logits.log_softmax(0)
     log_probabilities[label] = -torch.inf
     largest = log_probabilities.max()
@@ -290,7 +291,7 @@ def _descended(
     direction: Float64[Tensor, " classes"],
     step: float,
 ) -> dict[str, Tensor]:
-    """Return the parameters after a step that lowers the image's logits along a direction."""
+    """Return the parameters after a step that lowers an image's logits along a direction."""
     logits = functional_call(network, start, (image,))
     gradients: Sequence[Tensor] = torch.autograd.grad(
         logits, list(start.values()), direction[None], materialize_grads=True
@@ -309,12 +310,12 @@ def _logits(
     return torch.cat([functional_call(network, parameters, (batch,)) for batch in batches])
 
 
-def _relative(change: Float64[Tensor, "batch classes"], own: int) -> Float64[Tensor, " batch"]:
+def _relative(change: Float64[Tensor, "batch classes"], index: int) -> Float64[Tensor, " batch"]:
     sizes: Tensor = change.norm(dim=1)
     alone = torch.zeros_like(sizes)
-    alone[own] = 1
-    sizes = torch.where(sizes[own] == 0, alone, sizes)
-    return sizes / sizes[own]
+    alone[index] = 1
+    sizes = torch.where(sizes[index] == 0, alone, sizes)
+    return sizes / sizes[index]
 
 
 def _check_classes(images: Tensor, labels: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What analyses return, as tables: tidy frames for programs, short lines for people."""
+"""Results of analyses as tables: tidy frames for programs, short lines for people."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Framed(Protocol):
-    """A finding that can be had as a tidy frame: one row for each thing that was measured."""
+    """A result that can be converted to a tidy frame, with one row per measured thing."""
 
     def frame(self) -> "pd.DataFrame":
-        """Return its rows."""
+        """Return the rows."""
         ...
 
 
@@ -22,21 +22,21 @@ T = TypeVar("T", bound=Framed)
 
 
 class PerLayer(list[T]):
-    """Findings of layers, in the order in which the network calls them; a list as others are."""
+    """Results by layer, in the order in which the network calls them; an ordinary list."""
 
     def frame(self) -> "pd.DataFrame":
-        """Return the rows of all layers, one table of them."""
+        """Return the rows of all layers in one table."""
         import pandas as pd
 
         return pd.concat([each.frame() for each in self], ignore_index=True)
 
     def __repr__(self) -> str:
-        """Return a line for each layer."""
+        """Return one line for each layer."""
         return "\n".join(map(repr, self)) if self else "no layers"
 
 
 def frame_of(columns: Mapping[str, Any]) -> "pd.DataFrame":
-    """Return a frame of columns; tensors are on any device, and single values hold for all rows."""
+    """Return a frame; tensors may be on any device, and single values are repeated in all rows."""
     import pandas as pd
 
     plain = {

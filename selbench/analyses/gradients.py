@@ -1,6 +1,6 @@
-"""Input-unit gradients: how far a unit's activity moves with the image, sample by sample.
+"""Input-unit gradients: how strongly a unit's activity depends on the image, for each sample.
 
-The gradient of a unit on a sample is that of its activity, the spatial mean of its map, with
+The gradient of a unit for a sample is that of its activity (the spatial mean of its map) with
 respect to the image in [0, 1]. Its L2 norm g varies across samples, and across a layer's units.
 Leavitt & Morcos, 2020, arXiv:2010.07693.
 """
@@ -37,16 +37,16 @@ from selbench.analyses.layers import Layer, check_finite, find_layers, recording
 if TYPE_CHECKING:
     import pandas as pd
 
-PROBES = 64  # of each image
-MOST_PROBES = 256  # where an error is too large
+PROBES = 64  # for each image
+MOST_PROBES = 256  # if an error is too large
 FEWEST_IMAGES = 2  # for a standard deviation
 FEWEST_PROBES = 4  # for a standard error over them
-CLEAR = 1.0  # standard error that a square must be above 0, for its root to be corrected
+CLEAR = 1.0  # least standard error above 0 of a square whose root is corrected
 
-# Sums over samples: row 0 of all probes, row j of all but the j-th; exact ones have row 0 alone.
+# Sums over samples: row 0 of all probes, row j without the j-th; exact sums have only row 0.
 Rows = Float64[Tensor, "rows units"]
 Sums = Float64[Tensor, "chunks rows units"]
-Summed = Callable[[Images, Examples], tuple[Tensor, Tensor]]  # of g, of its square
+Summed = Callable[[Images, Examples], tuple[Tensor, Tensor]]  # of g and of its square
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Estimate:
 
     Attributes:
         value: the estimate.
-        error: its standard error; 0 where the value is exact.
-        freedom: degrees of freedom of the error; 0 where the value is exact.
+        error: its standard error; 0 for an exact value.
+        freedom: degrees of freedom of the error; 0 for an exact value.
     """
 
     value: float
@@ -64,7 +64,7 @@ class Estimate:
     freedom: int = 0
 
     def half_width(self, level: float = 0.95) -> float:
-        """Return the half width of Student's t interval; 0 where the value is exact."""
+        """Return the half width of Student's t interval; 0 for an exact value."""
         if not self.freedom:
             return 0.0
         return float(scipy.special.stdtrit(self.freedom, (1 + level) / 2)) * self.error
@@ -79,13 +79,13 @@ class Estimate:
 class LayerGradients:
     """The norms of one layer's input-unit gradients.
 
-    Averages over units leave the dead ones out; they are NaN where all are dead.
+    Averages over units leave out dead units; they are NaN if all are dead.
 
     Attributes:
-        layer: whose units these are.
+        layer: the layer.
         samples: number of images.
-        dead: units that have a gradient on no image.
-        unit_norms: mean norm of each unit over samples, mu_u: activity per unit of [0, 1].
+        dead: units without a gradient on any image.
+        unit_norms: each unit's mean norm over samples, mu_u: activity per unit of [0, 1].
         unit_cvs: coefficient of variation of each unit's norm across samples, CV_u; NaN for dead
             units.
         norm: mean of `unit_norms`.
@@ -103,13 +103,13 @@ class LayerGradients:
     cv_across_units: Estimate
 
     def frame(self) -> "pd.DataFrame":
-        """Return one row for each unit: its mean norm, and how that varies across samples."""
+        """Return one row for each unit: its mean norm and the variation across samples."""
         units = torch.arange(len(self.unit_norms))
         columns = {"layer": self.layer.name, "unit": units, "norm": self.unit_norms}
         return frame_of(columns | {"cv_across_samples": self.unit_cvs, "dead": self.dead})
 
     def __repr__(self) -> str:
-        """Say in a line how large gradients are, and how much they vary."""
+        """Describe the size and the variation of the gradients in one line."""
         return (
             f"{self.layer.name}: norm {self.norm}, CV across samples {self.cv_across_samples}, "
             f"across units {self.cv_across_units}"
@@ -118,14 +118,14 @@ class LayerGradients:
 
 @dataclass(frozen=True)
 class _Network:
-    """A copy of a network that is quick to differentiate, and its layers."""
+    """A copy of a network that is fast to differentiate, and its layers."""
 
     module: nn.Module
     layers: list[Layer]
     pattern: str | None
 
     def activities(self, images: Images) -> tuple[Tensor, ...]:
-        """Return the units of every layer, (batch, units); they can be differentiated."""
+        """Return each layer's units, (batch, units); they are differentiable."""
         with recording(self.module, self.pattern, units_of) as units:
             self.module(images)
         return tuple(units)
@@ -143,34 +143,34 @@ def input_gradients(
     examples: Examples | None = None,
     layers: str | None = None,
 ) -> PerLayer[LayerGradients]:
-    """Measure the norm of every unit's gradient, and how it varies across samples and units.
+    """Measure the norm of each unit's gradient, and its variation across samples and units.
 
-    "exact" takes one backward pass for each unit. "probes" takes one forward-mode pass for each
-    probe v, a random direction in the image's space, which gives J v for all units of all layers:
-    the mean of (J v)^2 over k probes is an unbiased estimate of g^2, and its root divided by
-    c_k = sqrt(2 / k) Gamma((k + 1) / 2) / Gamma(k / 2) one of g, as J v is Gaussian. What probes
-    add to variances is subtracted; a layer's values are corrected for their bias by the jackknife
-    over probes. So are their standard errors found, with k - 1 degrees of freedom: they bound the
-    exact value for these images, not that for others.
+    "exact" needs one backward pass for each unit. "probes" needs one forward-mode pass for each
+    probe v, a random direction in image space, which gives J v for all units of all layers. J v is
+    Gaussian: the mean of (J v)^2 over k probes is an unbiased estimate of g^2, and its root divided
+    by c_k = sqrt(2 / k) Gamma((k + 1) / 2) / Gamma(k / 2) one of g. The variance that probes add is
+    subtracted. The jackknife over probes corrects a layer's values for bias and gives their
+    standard errors, with k - 1 degrees of freedom. These bound the exact values for these images,
+    not those for other images.
 
-    The noise of k probes hides a variation across n samples below (2 n)^(-1/4) / sqrt(k), about
-    0.02 for 64 probes of 500 images.
+    With k probes and n samples, variation across samples below (2 n)^(-1/4) / sqrt(k) is lost in
+    noise: about 0.02 for 64 probes and 500 images.
 
     Args:
-        model: a network; images in [0, 1] in. It stays as it is; a copy is run in evaluation mode.
+        model: maps images in [0, 1] to outputs. It is not changed; a copy runs in evaluation mode.
         images: at least 2.
         estimator: "exact" or "probes".
-        probes: how many for each image, at least 4.
-        tolerance: share of a layer's value that its standard error may be; beyond it as many
-            probes are drawn as that takes, up to `MOST_PROBES`. None for `probes`, whatever comes.
-        examples: each image's position in its data set, which its probes depend on; None for 0, 1,
+        probes: number for each image, at least 4.
+        tolerance: largest standard error, as a share of a layer's value. If it is exceeded, more
+            probes are drawn, up to `MOST_PROBES`. None always uses `probes`.
+        examples: each image's position in its data set, which determines its probes; None for 0, 1,
             2, ...
-        layers: a regular expression that matches the names of the modules to look at; None for
-            all activations that are never negative.
+        layers: regular expression for the names of modules to analyse; None for all non-negative
+            activations.
 
     Raises:
         SelbenchError: for too few images or probes, an unknown estimator, a layer that returns NaN
-            or infinity, a network that calls no ReLU.
+            or infinity, or a network that calls no ReLU.
     """
     _check(images, estimator, probes)
     network = _prepared(model, images, layers)
@@ -193,17 +193,17 @@ def input_gradients(
 def gradient_norms(
     model: nn.Module, images: Images, *, layers: str | None = None
 ) -> list[Float[Tensor, "batch _"]]:
-    """Return the norm of every unit's gradient on every image: (batch, units) for each layer.
+    """Return the norm of each unit's gradient for each image: (batch, units) for each layer.
 
     Args:
-        model: a network; images in [0, 1] in. It stays as it is; a copy is run in evaluation mode.
+        model: maps images in [0, 1] to outputs. It is not changed; a copy runs in evaluation mode.
         images: at least 1.
-        layers: a regular expression that matches the names of the modules to look at; None for
-            all activations that are never negative.
+        layers: regular expression for the names of modules to analyse; None for all non-negative
+            activations.
 
     Raises:
-        SelbenchError: for no images, a layer that returns NaN or infinity, a network that calls no
-            ReLU.
+        SelbenchError: for no images, a layer that returns NaN or infinity, or a network that calls
+            no ReLU.
     """
     if not len(images):
         raise SelbenchError("gradients need an image, got none; give at least 1")
@@ -228,15 +228,15 @@ def _check(images: Images, estimator: str, probes: int) -> None:
 def _prepared(model: nn.Module, images: Images, pattern: str | None) -> _Network:
     module = frozen_copy(model)
     layers = find_layers(module, images, pattern)
-    if pattern is None:  # else it may match a convolution, whose output folding changes
+    if pattern is None:  # a pattern may match a convolution, whose output folding changes
         module = quickened(module, images)
     return _Network(module, layers, pattern)
 
 
 def _needed(found: list[LayerGradients], probes: int, tolerance: float) -> int:
-    """Return how many probes bring every layer's errors to the tolerated share of its values.
+    """Return how many probes bring all errors below the tolerated share of their values.
 
-    What even the most of them cannot tell from no variation is not waited for.
+    Values too small to distinguish from no variation, even with the most probes, are ignored.
     """
     estimates = [e for f in found for e in (f.norm, f.cv_across_samples, f.cv_across_units)]
     hidden = (2 * found[0].samples) ** -0.25 / MOST_PROBES**0.5
@@ -245,7 +245,7 @@ def _needed(found: list[LayerGradients], probes: int, tolerance: float) -> int:
 
 
 def _added(part: Summed, images: Images, examples: Examples) -> tuple[Rows, Rows]:
-    """Add up sums over all images, in memory that does not grow with their number."""
+    """Sum over all images, in memory that does not grow with their number."""
     size = gradient_chunk(images)
     total: list[Tensor] = []
     for chunk in zip(images.split(size), examples.split(size), strict=True):
@@ -282,14 +282,14 @@ def _layer_norms(
 def _probed_sums(
     network: _Network, probes: int, images: Images, examples: Examples
 ) -> tuple[Sums, Sums]:
-    """Estimate norms from `probes` probes, and from all but one of them, for each left out."""
+    """Estimate norms from all probes, and from all but one, for each one left out."""
     size = max(1, gradient_chunk(images) // probes)
     norms, squares = [], []
     for few, numbers in zip(images.split(size), examples.split(size), strict=True):
         slopes = _slopes(network, few, _drawn(probes, few, numbers)).double()
         each = slopes.square()
-        whole = each.sum(0, keepdim=True)
-        square = torch.cat((whole / probes, (whole - each).clamp_(min=0) / (probes - 1)))
+        total = each.sum(0, keepdim=True)
+        square = torch.cat((total / probes, (total - each).clamp_(min=0) / (probes - 1)))
         squares.append(square.sum(1))
         norms.append(square.sqrt().sum(1) / _root_means(probes).to(square)[:, None])
     return torch.stack(norms), torch.stack(squares)
@@ -306,7 +306,7 @@ def _slopes(
     network: _Network, images: Images, directions: Float[Tensor, "probes batch 3 height width"]
 ) -> Float[Tensor, "probes batch units"]:
     """Return the derivatives of all units along directions."""
-    # a copy, as forward mode gives a view tangents as large as all that it is a view of
+    # a copy, since forward mode gives a view tangents as large as its base tensor
     points = images.clone(memory_format=torch.channels_last)
     pushed = partial(torch.func.jvp, network.activities, (points,))
     parts = []
@@ -319,7 +319,7 @@ def _slopes(
 
 
 def _root_means(probes: int) -> Float64[Tensor, " rows"]:
-    """Return E sqrt(mean of n squared standard normal numbers), n = k, k - 1, ..., k - 1."""
+    """Return E sqrt(mean of n squared standard normal numbers) for n = k, k - 1, ..., k - 1."""
 
     def expected(n: int) -> float:
         return math.sqrt(2 / n) * math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2))
@@ -335,7 +335,7 @@ def _by_layer(
     # an estimate of g has the variance (1 / c^2 - 1) g^2
     noise = (_root_means(probes).to(means)[:, None] ** -2 - 1) * squares / samples**2
     variances = (squares / samples - (means.square() - noise)) * samples / (samples - 1)
-    squared = variances / means.square()  # of the coefficients of variation
+    squared = variances / means.square()  # squared coefficients of variation
     dead = squares[0] == 0
     widths = [layer.units for layer in layers]
     columns = zip(
@@ -357,14 +357,14 @@ def _by_layer(
 
 
 def _variation(means: Rows) -> Float64[Tensor, "rows 1"]:
-    """Return the squared coefficient of variation across units, less what probes' noise adds."""
+    """Return the squared coefficient of variation across units, without the noise of probes."""
     variances = _variance(means)
     probes = len(means) - 1
     if probes:
         deviations = means[1:] - means[1:].mean(0)
         noise = (probes - 1) / probes * _variance(deviations).sum()
         variances[0] -= noise
-        variances[1:] -= noise * probes / (probes - 1)  # of one probe less
+        variances[1:] -= noise * probes / (probes - 1)  # with one probe fewer
     return (variances / means.mean(1).square())[:, None]
 
 
@@ -375,9 +375,9 @@ def _variance(values: Rows) -> Float64[Tensor, " rows"]:
 def _mean_root(squares: Rows) -> Estimate:
     """Return the mean over columns of the root of noisy squares, corrected for its bias.
 
-    A root of a noisy variance is too small: uncorrected, 8 probes of 10 images find 7 % too little
-    variation across samples. A square that is lost in the noise, its root of 0 where it came out
-    below, has no correction that means anything: it stays as it is.
+    The root of a noisy variance is too small: uncorrected, 8 probes of 10 images give 7 % too
+    little variation across samples. A square that is lost in the noise (its root is 0 if it is
+    negative) has no meaningful correction and is not corrected.
     """
     roots, probes = squares.clamp(min=0).sqrt(), len(squares) - 1
     if not probes:
@@ -390,7 +390,7 @@ def _mean_root(squares: Rows) -> Estimate:
 
 
 def _jackknife(rows: Float64[Tensor, " rows"]) -> Estimate:
-    """Correct the estimate in row 0 for its bias, by those without one probe in the other rows."""
+    """Correct the estimate in row 0 for its bias, using the rows that leave out one probe each."""
     probes = len(rows) - 1
     if not probes:
         return Estimate(rows[0].item())

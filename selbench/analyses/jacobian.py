@@ -1,7 +1,7 @@
 """The Jacobian of the logits with respect to the image: how far a small step can move them.
 
-Norms of it grow with the logits' scale, which training sets at will and which moves no decision;
-the distance and the relative norms do not.
+Its norms grow with the logits' scale, which training sets freely and which changes no decision; the
+distance and the relative norms do not depend on it.
 """
 
 import math
@@ -35,31 +35,31 @@ from selbench.study import count_of
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST_PROJECTIONS = 2  # for a standard error over them
-STEPS = 8  # of the iteration for the spectral norm
-PASSES = 10  # how many passes' rows of Jacobians are kept in memory
+FEWEST_PROJECTIONS = 2  # for a standard error
+STEPS = 8  # steps of the iteration for the spectral norm
+PASSES = 10  # Jacobians in memory, in passes
 
 PerImage = Float64[Tensor, " batch"]
 Vectors = Float[Tensor, "vectors batch classes"]
-Rows = Float[Tensor, "batch vectors pixels"]  # vectors' products with each image's Jacobian
+Rows = Float[Tensor, "batch vectors pixels"]  # products of vectors with each image's Jacobian
 
 
 @dataclass(frozen=True)
 class JacobianNorms:
-    """Norms of the Jacobian J of each image; logits per unit of the image's range [0, 1].
+    """Norms of each image's Jacobian J, in logits per unit of the image's range [0, 1].
 
     Attributes:
-        projections: for each image; 0 where norms are exact.
-        frobenius: of J.
-        frobenius_error: its standard error; 0 where it is exact.
-        square: of the Frobenius norm.
-        square_error: its standard error; 0 where it is exact.
-        spectral: the largest singular value of J; a lower bound of it where projections are used.
-        margin: the largest logit minus the runner-up.
+        projections: number for each image; 0 if norms are exact.
+        frobenius: Frobenius norm of J.
+        frobenius_error: its standard error; 0 if exact.
+        square: square of the Frobenius norm.
+        square_error: its standard error; 0 if exact.
+        spectral: the largest singular value of J; with projections, a lower bound of it.
+        margin: the largest logit minus the second largest.
         margin_gradient: L2 norm of the margin's gradient.
-        distance: L2 distance to the decision's boundary, were the network linear: the nearest of
-            those to the other classes (Moosavi-Dezfooli, Fawzi & Frossard, 2016, arXiv:1511.04599);
-            to the runner-up alone where projections are used, an upper bound.
+        distance: L2 distance to the nearest decision boundary if the network were linear
+            (Moosavi-Dezfooli, Fawzi & Frossard, 2016, arXiv:1511.04599). With projections only the
+            second largest logit's boundary is used, which gives an upper bound.
     """
 
     projections: int
@@ -74,33 +74,33 @@ class JacobianNorms:
 
     @property
     def relative(self) -> PerImage:
-        """The Frobenius norm for each unit of the margin."""
+        """The Frobenius norm divided by the margin."""
         return self.frobenius / self.margin
 
     @property
     def spectral_relative(self) -> PerImage:
-        """The spectral norm for each unit of the margin."""
+        """The spectral norm divided by the margin."""
         return self.spectral / self.margin
 
     @property
     def mean_frobenius(self) -> Estimate:
-        """The mean over images; its error tells how far that of the exact norms may be."""
+        """The mean over images; its error is that of estimating the exact norms."""
         return self._mean(self.frobenius, self.frobenius_error)
 
     @property
     def mean_square(self) -> Estimate:
-        """The mean of the squares over images; without any bias, few projections suffice."""
+        """The mean square over images; it has no bias, so few projections suffice."""
         return self._mean(self.square, self.square_error)
 
     def frame(self) -> "pd.DataFrame":
-        """Return one row for each image, in their order."""
+        """Return one row for each image, in order."""
         norms = ("frobenius", "frobenius_error", "spectral")
         names = (*norms, "margin", "margin_gradient", "distance")
         images = torch.arange(len(self.frobenius))
         return frame_of({"image": images} | {name: getattr(self, name) for name in names})
 
     def __repr__(self) -> str:
-        """Say in a line how large the Jacobian is."""
+        """Describe the size of the Jacobian in one line."""
         images = count_of(len(self.frobenius), "image")
         spectral, distance = self.spectral.mean(), self.distance.mean()
         return (
@@ -125,24 +125,23 @@ def jacobian_norms(
 ) -> JacobianNorms:
     """Measure norms of the Jacobian of the logits with respect to each image.
 
-    They are exact without `projections`: one backward pass for each class. With n of them, the
-    square of the Frobenius norm is estimated as C / n times the sum of ||v^T J||^2 over random unit
-    vectors v in the space of the C classes, without bias (Hoffman, Roberts & Yaida, 2019,
-    arXiv:1908.02729). Its root is too small; `frobenius` is corrected for that by the jackknife
-    over projections. What is left is largest where J has rank one: 2.5 % too little for n = 2,
-    0.4 % for n = 4; uncorrected they were 11 % and 6 %. The spectral norm is then the largest in
-    the space of a few power iterates (Lanczos), a lower bound.
+    Without `projections` they are exact: one backward pass for each class. With n projections, the
+    squared Frobenius norm is estimated without bias as C / n times the sum of ||v^T J||^2 over
+    random unit vectors v in the space of the C classes (Hoffman, Roberts & Yaida, 2019,
+    arXiv:1908.02729). Its root is too small, so `frobenius` is corrected by the jackknife over
+    projections. The remaining bias is largest if J has rank one: 2.5 % too small for n = 2, 0.4 %
+    for n = 4; uncorrected it would be 11 % and 6 %. The spectral norm is then the largest in the
+    space of a few power iterates (Lanczos), a lower bound.
 
     Args:
-        model: a network; images in [0, 1] in, logits out. It stays as it is; a copy is run in
-            evaluation mode.
+        model: maps images in [0, 1] to logits. It is not changed; a copy runs in evaluation mode.
         images: at least 1.
-        projections: for each image, at least 2; None for exact norms.
-        examples: each image's position in its data set, which its projections depend on; None for
+        projections: number for each image, at least 2; None for exact norms.
+        examples: each image's position in its data set, which determines its projections; None for
             0, 1, 2, ...
 
     Raises:
-        SelbenchError: for no images, too few projections, fewer than 2 logits, and logits that are
+        SelbenchError: for no images, too few projections, fewer than 2 logits, or logits that are
             NaN or infinite.
     """
     if not len(images):
@@ -162,7 +161,7 @@ def jacobian_norms(
 def _measured(
     network: nn.Module, projections: int, images: Images, examples: Examples
 ) -> tuple[PerImage, ...]:
-    """Return the fields of `JacobianNorms` in their order, for as many images as memory holds."""
+    """Return the fields of `JacobianNorms` in order, with a limited number of images in memory."""
     with torch.no_grad():
         classes = network(images[:1]).shape[1]
     if classes < 2:
@@ -189,10 +188,10 @@ def _exact(network: nn.Module, images: Images, examples: Examples) -> tuple[PerI
 
 
 def _distance(logits: Logits, rows: Rows) -> PerImage:
-    """Return how far the nearest boundary to another class is, were the network linear."""
+    """Return the distance to the nearest boundary of another class if the network were linear."""
     first = logits.argmax(1)
-    own = rows[torch.arange(len(rows)), first]
-    slopes = torch.linalg.vector_norm(own[:, None] - rows, dim=2).double()
+    of_first = rows[torch.arange(len(rows)), first]
+    slopes = torch.linalg.vector_norm(of_first[:, None] - rows, dim=2).double()
     apart = (logits.amax(1, keepdim=True) - logits).double()
     distances = (apart / slopes).scatter(1, first[:, None], math.inf)
     nearest: Tensor = distances.nan_to_num(nan=0.0, posinf=math.inf).amin(1)  # NaN: 0 / 0, a tie
@@ -219,7 +218,7 @@ def _estimated(
 def _frobenius(
     squares: Float64[Tensor, "batch projections"],
 ) -> tuple[PerImage, PerImage, PerImage, PerImage]:
-    """Estimate the norm and its square, with standard errors, from projections of unit mean."""
+    """Estimate the norm and its square, with standard errors, from projections with this mean."""
     count = squares.shape[1]
     square = squares.mean(1)
     square_error = (squares.var(1) / count).sqrt()
@@ -230,7 +229,7 @@ def _frobenius(
 
 
 def _lanczos(network: nn.Module, images: Images, start: Logits) -> PerImage:
-    """Find the largest singular value in the space of power iterates, which is kept orthonormal.
+    """Find the largest singular value in the space of power iterates, kept orthonormal.
 
     Golub & Kahan, 1965, doi:10.1137/0702016.
     """
@@ -250,19 +249,19 @@ def _lanczos(network: nn.Module, images: Images, start: Logits) -> PerImage:
 def _orthonormal(
     vectors: Float[Tensor, "batch classes"], basis: list[Tensor]
 ) -> Float[Tensor, "batch classes"]:
-    """Return unit vectors at right angles to those in the basis; zeros where they lie in it."""
+    """Return unit vectors orthogonal to the basis; zeros if they lie in its span."""
     before = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    for other in basis * 2:  # twice, as the first leaves what rounding lost
+    for other in basis * 2:  # twice, since rounding leaves errors the first time
         vectors = vectors - (vectors * other).sum(1, keepdim=True) * other
     length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    new = length > before * torch.finfo(vectors.dtype).eps ** 0.5  # else it is rounding
+    new = length > before * torch.finfo(vectors.dtype).eps ** 0.5  # otherwise it is rounding
     return torch.where(new, vectors / length, 0)
 
 
 def _logits(
     network: nn.Module, images: Images, copies: int
 ) -> tuple[Copies, Float[Tensor, "rows classes"]]:
-    """Return copies of images, and their logits, which can be differentiated."""
+    """Return copies of images and their logits, which are differentiable."""
     points = copied(images, copies)
     with torch.enable_grad():
         logits = network(points)
@@ -272,7 +271,7 @@ def _logits(
 
 
 def _margins(logits: Logits) -> tuple[Float[Tensor, " batch"], Logits]:
-    """Return the largest logit minus the runner-up, and its gradient in the logits' space."""
+    """Return the largest logit minus the second largest, and its gradient in the logits."""
     values, places = logits.detach().topk(2)
     signs = values.new_tensor([1.0, -1.0]).expand_as(values)
     return values[:, 0] - values[:, 1], torch.zeros_like(logits).scatter(1, places, signs)
@@ -283,7 +282,7 @@ def _rows(logits: Float[Tensor, "rows classes"], points: Copies, vectors: Vector
 
 
 def _largest(rows: Rows) -> PerImage:
-    """Return the largest singular value, for rows that belong to orthonormal vectors."""
+    """Return the largest singular value, from the rows of orthonormal vectors."""
     gram = rows.double() @ rows.double().transpose(1, 2)
     squares: Tensor = torch.linalg.eigvalsh(gram)
     return squares[:, -1].clamp(min=0).sqrt()

@@ -1,8 +1,7 @@
-"""Layers: which of a network's outputs are looked at, their names and their units.
+"""Layers: which outputs of a network are analysed, their names and their units.
 
-A layer is a call of an activation that is never negative, such as a ReLU; where a pattern is given,
-a call of a module whose name it matches.
-Layers are numbered from 1 in the order in which an image passes them.
+A layer is a call of a non-negative activation, such as a ReLU or, with a pattern, a call of a
+module whose name matches. Layers are numbered from 1 in call order.
 """
 
 import re
@@ -23,7 +22,7 @@ from selbench.selectivity import Change, Keep, RecordedUnits, running, spatial_m
 
 Columns = Literal["units", "maps"]
 COLUMNS: tuple[Columns, ...] = ("units", "maps")
-SHOWN = 3  # names of modules of each kind of activation
+SHOWN = 3  # names of modules shown for each kind of activation
 PARTS = ("early", "middle", "late")  # thirds of a network's layers
 
 
@@ -32,9 +31,10 @@ class Layer:
     """One layer of a network.
 
     Attributes:
-        number: its place, from 1.
-        name: that of the module that was called; ":2" marks the second call of one module.
-        shape: of its output for one image: (units,), (tokens, units) or (units, height, width).
+        number: its position, from 1.
+        name: name of the called module; ":2" marks its second call.
+        shape: shape of its output for one image: (units,), (tokens, units) or (units, height,
+            width).
     """
 
     number: int
@@ -43,7 +43,7 @@ class Layer:
 
     @property
     def units(self) -> int:
-        """How many it has: channels of maps, features of vectors and tokens."""
+        """The number of units: channels of maps, features of vectors or tokens."""
         return self.shape[-1] if len(self.shape) == 2 else self.shape[0]
 
 
@@ -51,20 +51,20 @@ class Layer:
 def find_layers(
     model: nn.Module, images: Images | Pixels, pattern: str | None = None
 ) -> list[Layer]:
-    """Run a few `images` to see which layers a network has.
+    """Return the layers of a network, found by running two of the images.
 
     Warns:
-        RuntimeWarning: of activations that are not looked at, where no pattern is given.
+        RuntimeWarning: about activations that are not analysed, if there is no pattern.
 
     Raises:
-        SelbenchError: where the network calls no activation that is never negative, or has no
-            module that `pattern` matches.
+        SelbenchError: if the network calls no non-negative activation, or no module matches
+            `pattern`.
     """
     calls, outputs, missed = _looked(model, images, pattern)
     if not outputs:
         missing = NoReLUError if pattern is None else SelbenchError
         raise missing(_no_layers(model, pattern))
-    if missed and pattern is None:  # always from this line, so that Python shows it once
+    if missed and pattern is None:  # always from this line, so that Python shows it only once
         warnings.warn(_not_looked_at(len(outputs), missed), RuntimeWarning, stacklevel=1)
     names = [numbered(name, calls[:place].count(name)) for place, name in enumerate(calls)]
     return [
@@ -75,9 +75,9 @@ def find_layers(
 
 @torch.no_grad()
 def missed_activations(model: nn.Module, images: Images | Pixels) -> dict[str, int]:
-    """Return the activations that can be negative, which nobody looks at unasked: how many calls.
+    """Return how many calls of each activation that can be negative are not analysed by default.
 
-    Such as {"gelu": 12}; those of outputs that do not depend on the image are left out.
+    An example is {"gelu": 12}; outputs that do not depend on the image are left out.
     """
     return {name: len(calls) for name, calls in _looked(model, images, None)[2].items()}
 
@@ -85,7 +85,7 @@ def missed_activations(model: nn.Module, images: Images | Pixels) -> dict[str, i
 def _looked(
     model: nn.Module, images: Images | Pixels, pattern: str | None
 ) -> tuple[list[str], list[Tensor], dict[str, list[str]]]:
-    """Return the names and the outputs of layers, and where activations of other kinds are."""
+    """Return the names and outputs of layers, and where other activations are."""
     calls: list[str] = []
     missed: dict[str, list[str]] = {}
 
@@ -96,7 +96,7 @@ def _looked(
     def miss(kind: str) -> None:
         missed.setdefault(kind, []).append(path[-1])
 
-    # The names' hooks come after those of the recording, which ask for them.
+    # The hooks for names must come after those of the recording, which use the names.
     watching = recording(model, pattern, keep, miss)
     with evaluating(model), watching as outputs, running(model) as path:
         model(as_images(images[:2]))
@@ -111,15 +111,15 @@ def recording(
     missed: Callable[[str], object] | None = None,
     change: Change | None = None,
 ) -> Iterator[list[Any]]:
-    """Yield a list that fills, whenever `model` runs, with what `keep` makes of its layers.
+    """Yield a list that collects `keep(output)` of each layer whenever `model` runs.
 
     Args:
         model: the network.
-        pattern: a regular expression, searched for in the names of modules, whose outputs are the
-            layers; None for the outputs of all activations that are never negative.
-        keep: maps a layer's output, (batch, ...), to what is kept of it.
-        missed: is called with the name of each activation that can be negative.
-        change: makes of a layer's output what takes its place in the network.
+        pattern: regular expression to search for in module names, whose outputs are the layers;
+            None for the outputs of all non-negative activations.
+        keep: maps a layer's output, (batch, ...), to the value to keep.
+        missed: called with the name of each activation that can be negative.
+        change: maps a layer's output to the value that replaces it in the network.
     """
     constants = list(model.buffers())
     if pattern is None:
@@ -144,7 +144,7 @@ def recording(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Have a network in evaluation mode; afterwards each of its modules is in its own again."""
+    """Set evaluation mode for the block; then restore the mode of each module."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -155,7 +155,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def matching(model: nn.Module, pattern: str) -> list[str]:
-    """Return the names of the modules that a pattern matches; `SelbenchError` where it is none."""
+    """Return the names of modules that match; raise `SelbenchError` for an invalid pattern."""
     try:
         search = re.compile(pattern).search
     except re.error as problem:
@@ -172,7 +172,7 @@ def activations(
     columns: Columns,
     wanted: Sequence[Layer],
 ) -> Iterator[list[list[Tensor]]]:
-    """Yield, batch by batch and for each of `sets` of images, the points of the `wanted` layers."""
+    """Yield the points of the `wanted` layers, batch by batch, for each of `sets` of images."""
     numbers = {layer.number for layer in wanted}
 
     def points(images: Tensor) -> list[Tensor]:
@@ -200,19 +200,19 @@ def _points(
 
 
 def as_images(images: Images | Pixels) -> Images:
-    """Return images as networks take them: in [0, 1], and in memory as their weights are."""
+    """Return images as networks expect them: in [0, 1], channels last."""
     floats = to_images(images) if images.dtype == torch.uint8 else images
     return floats.contiguous(memory_format=torch.channels_last)
 
 
 def units_of(outputs: Tensor) -> Units:
-    """Average a layer's output over space or tokens, in its own precision; differentiable.
+    """Average a layer's output over space or tokens, in its own dtype; differentiable.
 
     Args:
         outputs: (batch, units), (batch, tokens, units) or (batch, units, height, width).
     """
     if outputs.ndim == 2:
-        return outputs.clone()  # what comes next may work in place
+        return outputs.clone()  # later modules may change it in place
     return outputs.mean(1) if outputs.ndim == 3 else outputs.mean([*range(2, outputs.ndim)])
 
 
@@ -228,21 +228,21 @@ def check_finite(layers: Sequence[Layer], values: Sequence[Tensor]) -> None:
 
 
 def thirds(count: int) -> dict[str, range]:
-    """Return the numbers of the layers in each third; the middle has what is left over."""
+    """Return the numbers of the layers in each third; the middle has the remainder."""
     size = max(1, count // 3)
     early, late = range(1, size + 1), range(count - size + 1, count + 1)
     return {"early": early, "middle": range(size + 1, count - size + 1), "late": late}
 
 
 def numbered(name: str, before: int) -> str:
-    """Name a call of a module that was called `before` as often: "relu", then "relu:2"."""
+    """Name a call of a module that was called `before` times already: "relu", then "relu:2"."""
     return f"{name}:{before + 1}" if before else name
 
 
 def _watch(
     name: str, kept: list[Any], keep: Keep, recorded: RecordedUnits, change: Change | None
 ) -> Callable[..., Any]:
-    """Return a hook that keeps what a module returns, unless it is the same for all images."""
+    """Return a hook that keeps a module's output, unless it is the same for all images."""
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, Tensor):
@@ -258,7 +258,7 @@ def _watch(
 
 
 def _not_looked_at(layers: int, missed: Mapping[str, Sequence[str]]) -> str:
-    """Say by name which activations are no layers."""
+    """Return a warning that names the activations that are not layers."""
     calls = sum(map(len, missed.values()))
     kinds = [
         f"{kind} in {', '.join(names[:SHOWN])}"

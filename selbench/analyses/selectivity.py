@@ -1,4 +1,4 @@
-"""Class selectivity of every unit of a network over a data set, and what sampling alone gives."""
+"""Class selectivity of every unit of a network over a data set, and its chance level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,20 +21,19 @@ from selbench.study import count_of
 if TYPE_CHECKING:
     import pandas as pd
 
-SHUFFLES = 10  # of the labels, for the null
+SHUFFLES = 10  # shuffles of the labels, for the chance level
 FEW = "class selectivity needs images of at least 2 classes"
 
 
 @dataclass(frozen=True)
 class LayerSelectivity:
-    """The index of one layer's units over a data set.
+    """The class selectivity index of one layer's units over a data set.
 
     Attributes:
-        layer: which.
+        layer: the layer.
         index: one value per unit; 0 for dead units.
         dead: units whose mean is zero for every class.
-        null: the same units' index after the labels were shuffled, one row per shuffle: what
-            sampling alone produces.
+        null: the index after shuffling labels (chance level), one row per shuffle.
     """
 
     layer: Layer
@@ -43,13 +42,13 @@ class LayerSelectivity:
     null: Float64[Tensor, "shuffles units"]
 
     def frame(self) -> "pd.DataFrame":
-        """Return one row for each unit; its null is the mean over shuffles, NaN without these."""
+        """Return one row for each unit; `null` is the mean over shuffles, NaN without them."""
         units = torch.arange(len(self.index))
         columns = {"layer": self.layer.name, "unit": units, "selectivity": self.index}
         return frame_of(columns | {"null": self.null.mean(0), "dead": self.dead})
 
     def __repr__(self) -> str:
-        """Say in a line how selective the layer is."""
+        """Describe the layer's selectivity in one line."""
         chance = f", {self.null.mean():.3f} by chance" if len(self.null) else ""
         units, dead = count_of(len(self.index), "unit"), int(self.dead.sum())
         return (
@@ -58,15 +57,15 @@ class LayerSelectivity:
 
 
 class ClassSums:
-    """Sums of every layer's units by class, in float64, under several labelings of the examples.
+    """Sums of each layer's units by class, in float64, for several labelings of the examples.
 
     Args:
-        layers: whose units.
-        labelings: the labels of all examples, a row for each labeling.
+        layers: the layers.
+        labelings: the labels of all examples, one row for each labeling.
         classes: number of classes.
 
     Attributes:
-        count: how many examples were taken in.
+        count: number of examples added.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class ClassSums:
         self.count = 0
 
     def add(self, units: Sequence[Float[Tensor, "batch _"]]) -> None:
-        """Take the next examples' units in, layer by layer."""
+        """Add the units of the next examples, layer by layer."""
         check_finite(self._layers, units)
         together = torch.cat(list(units), 1).double()
         part = self._labelings[:, self.count : self.count + len(together)]
@@ -91,15 +90,15 @@ class ClassSums:
         self.count += len(together)
 
     def measure(self) -> list[LayerSelectivity]:
-        """Return the index under the first labeling, and those under the others as the null.
+        """Return the index for the first labeling, with those for the other labelings as the null.
 
         Raises:
-            SelbenchError: for fewer than 2 classes, and for units with a negative mean.
+            SelbenchError: for fewer than 2 classes, or units with a negative mean.
         """
         if self._sums is None:
             raise SelbenchError(FEW)
         means = self._sums / self._counts.clamp(min=1)[..., None]
-        # Of all layers at once, as a GPU is waited for.
+        # For all layers at once: each read waits for the GPU.
         present, negative = torch.stack([(self._counts[0] > 0).sum(), (means < 0).sum()]).tolist()
         if present < 2:
             raise SelbenchError(FEW)
@@ -137,16 +136,15 @@ def class_selectivity(
     """Measure the class selectivity index of every unit over a data set, in float64.
 
     Args:
-        model: a network in evaluation mode; images in [0, 1] in, logits out.
-        images: of at least 2 classes; uint8 or in [0, 1].
+        model: network in evaluation mode; maps images in [0, 1] to logits.
+        images: images of at least 2 classes; uint8 or in [0, 1].
         labels: their classes.
-        layers: a pattern of names of modules, instead of all activations that are never
-            negative.
-        shuffles: how often the labels are shuffled for the null.
+        layers: regular expression for names of modules; None for all non-negative activations.
+        shuffles: number of label shuffles for the null.
 
     Raises:
-        SelbenchError: for fewer than 2 classes, a network without such layers, activations that
-            are not finite, and units with a negative mean.
+        SelbenchError: for fewer than 2 classes, a network without such layers, activations that are
+            not finite, or units with a negative mean.
     """
     if len(labels) != len(images):
         raise SelbenchError(f"{len(images)} images have {len(labels)} labels; give one for each")
@@ -160,7 +158,7 @@ def class_selectivity(
 
 
 def labelings_of(labels: Labels, shuffles: int) -> Int64[Tensor, "labelings examples"]:
-    """Return the labels, and below them the labels in several random orders."""
+    """Return the labels in the first row, and randomly shuffled labels in the others."""
     generator = seeded("selectivity/null", 0)
     orders = [torch.randperm(len(labels), generator=generator) for _ in range(shuffles)]
     shuffled = [labels[order.to(labels.device, non_blocking=True)] for order in orders]
