@@ -1,1 +1,1 @@
-"""The commands of `selbench`, a module each: they read the command line, call, and print."""
+"""The commands of `selbench`, one module each: they read the command line, call, and print."""

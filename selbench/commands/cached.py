@@ -1,6 +1,6 @@
-"""Whether the cache in SELBENCH_HOME is what was written: trained networks, images, checksums.
+"""Checks the cache in SELBENCH_HOME: trained networks, images, checksums.
 
-Whatever is damaged there is made again by whoever needs it, without a word; here it is named.
+Other commands remake damaged files without a message; here they are listed.
 """
 
 import re
@@ -20,13 +20,14 @@ TEMPORARY = re.compile(r"\..+\.(?P<process>\d+)-[0-9a-f]+\.tmp")
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a file.
+    """A problem with a file.
 
     Attributes:
-        path: of the file.
-        problem: in words.
-        remove: what is to be removed, so that a run makes it again.
-        harmless: whether nothing is damaged: a run that was cut off left it, or it is out of date.
+        path: the file.
+        problem: what is wrong, in words.
+        remove: files to remove so that a run makes them again.
+        harmless: whether nothing is damaged: an interrupted run left the file, or it is out of
+            date.
     """
 
     path: Path
@@ -37,7 +38,7 @@ class Fault:
 
 @dataclass
 class HomeFindings:
-    """What was found in the cache: how many files were checked, what is wrong, who is at work."""
+    """Results of checking the cache: the number of files, the faults, and running processes."""
 
     folder: Path
     files: int = 0
@@ -46,14 +47,14 @@ class HomeFindings:
 
 
 def verify_home(folder: Path | None = None) -> HomeFindings:
-    """Check every file of the cache, or of another folder like it."""
+    """Check every file of the cache, or of another folder with the same layout."""
     found = HomeFindings(folder or home())
     locks = Locks(found.folder / "locks")
     found.busy = [*locks.held_by_others().values()]
     for place in sorted((found.folder / "weights").glob("*/")):
         flaws = list(flaws_of_training(place))
         found.files += sum(not path.name.startswith(".") for path in place.iterdir())
-        # Who trains at the moment replaces several files, one after another.
+        # A training in progress replaces several files, one after another.
         held = place.name in locks.held_by_others()
         found.faults += [] if held else [Fault(*flaw) for flaw in flaws]
     for pattern, flaw in CHECKS.items():
@@ -66,9 +67,9 @@ def verify_home(folder: Path | None = None) -> HomeFindings:
 
 
 def repair_home(found: HomeFindings) -> None:
-    """Remove what is damaged or left behind."""
+    """Remove damaged files and leftovers."""
     if found.busy:
-        raise SelbenchError(f"{found.busy[0]} is at work; repair the cache when that has ended")
+        raise SelbenchError(f"{found.busy[0]} is running; repair the cache when it has ended")
     for path in dict.fromkeys(path for each in found.faults for path in each.remove):
         try:
             path.unlink(missing_ok=True)
@@ -82,7 +83,7 @@ def _left_behind(found: HomeFindings, locks: Locks) -> Iterator[Fault]:
     for path in sorted([*temporary, *(found.folder / "weights").glob("*/.*.tmp")]):
         match = TEMPORARY.fullmatch(path.name)
         if match and has_ended(int(match["process"])):
-            yield Fault(path, "a run was cut off while it wrote it", (path,), harmless=True)
+            yield Fault(path, "a run was interrupted while writing it", (path,), harmless=True)
     live = locks.held_by_others()
     for path in sorted(locks.folder.glob("*.lock")):
         if path.stem not in live:

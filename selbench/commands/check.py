@@ -86,7 +86,7 @@ def baseline(
     The model is every seed of one alpha of the study, or --checkpoint. Several seeds show how much
     networks differ that are only trained again; three are few, five are good.
     """
-    chosen_study(study, options)  # what is mistyped is refused before torch is imported
+    chosen_study(study, options)  # check for typing errors before torch is imported
 
     from selbench._kit.outputs import BASELINE, check_file
     from selbench.regression.baseline import write_baseline
@@ -148,7 +148,7 @@ def check(
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    chosen_study(study, options)  # what is mistyped is refused before torch is imported
+    chosen_study(study, options)  # check for typing errors before torch is imported
 
     from selbench._kit.outputs import JUNIT, check_file
     from selbench.regression.check import check_detect, check_tolerance
@@ -176,8 +176,8 @@ def check(
 def _read(path: Path, study: str | None, options: NetworkOptions) -> "Baseline":
     from selbench.regression.baseline import read_baseline
 
-    own = study_words(study, options, alpha=options.alpha, seed=options.seed)
-    words = [*own, *network_words(options), "-o", str(path)]
+    named = study_words(study, options, alpha=options.alpha, seed=options.seed)
+    words = [*named, *network_words(options), "-o", str(path)]
     return read_baseline(path.expanduser(), f"`{shlex.join(['selbench', 'baseline', *words])}`")
 
 
@@ -189,29 +189,29 @@ def _open(
     device: str,
     quiet: bool,
 ) -> "Session":
-    """Open a study; where its networks are the model, with one alpha of it."""
+    """Open a study; if the model is one of its networks, with one alpha only."""
     from selbench.study import exactly
 
-    networks_named(options)  # refuses what does not go together, before data are loaded
-    meant = chosen_study(name, options)
+    networks_named(options)  # reports options that do not fit, before data are loaded
+    chosen = chosen_study(name, options)
     if subject and (options.brings or options.alpha):
         raise SelbenchError(
             "--subject names an alpha of the study; leave it or --model, --checkpoint, --alpha out"
         )
     if options.brings:
-        return opened_session(meant, options, device, quiet)
+        return opened_session(chosen, options, device, quiet)
     if options.alpha is None:
-        alpha = exactly(_alpha(meant, subject, recorded))
+        alpha = exactly(_alpha(chosen, subject, recorded))
         options = replace(options, alpha=[alpha])
     elif len(split_words(options.alpha) or []) != 1:
         raise SelbenchError("a baseline is of one alpha; name one with --alpha")
     if recorded and not options.seed and not options.trained:
         options = replace(options, seed=_seeds(recorded))
-    return opened_session(meant, options, device, quiet)
+    return opened_session(chosen, options, device, quiet)
 
 
 def _alpha(study: "Study", subject: str | None, recorded: "Baseline | None") -> float:
-    """Return the alpha of the model: the one named, the baseline's, or the study's only one."""
+    """Return the alpha of the model: the named one, the baseline's, or the study's only one."""
     from selbench.study import exactly
 
     alphas = {f"alpha={exactly(alpha)}": alpha for alpha in study.alphas}
@@ -228,9 +228,9 @@ def _alpha(study: "Study", subject: str | None, recorded: "Baseline | None") -> 
 
 
 def _seeds(recorded: "Baseline") -> list[str] | None:
-    """Return the baseline's seeds; None where it has one, which tells no spread, or brought ones.
+    """Return the baseline's seeds; None if there is only one, or if its networks were brought.
 
-    The study's seeds then tell how much networks differ that are merely trained again.
+    With None the study's seeds are used, which show how much networks vary.
     """
     from selbench.networks.network import seed_of
 
@@ -241,7 +241,7 @@ def _seeds(recorded: "Baseline") -> list[str] | None:
 
 
 def _dataset(session: "Session") -> str:
-    """Name the data set, and the folder of images if it is one."""
+    """Return the data set's name, with the folder of images if it has one."""
     root = session.study.dataset.root
     return session.dataset.name if root is None else f"{session.dataset.name} {root.name}"
 
@@ -253,23 +253,23 @@ def _place(session: "Session", store: Path | None) -> "Place":
 
 
 def _candidate(session: "Session", options: NetworkOptions) -> "Candidate":
-    """Train the model's networks, or find them trained, or take brought ones."""
+    """Train the study's networks, load trained ones, or use brought ones."""
     from selbench.regression.correctness import Candidate, looked_at
     from selbench.study import exactly
 
     study = session.study
     found = networks_of(session, options, networks_named(options), quiet=True)
     if options.brings and not options.name:
-        # The file is committed: of a path it holds the last part only.
+        # The baseline may be committed, so it holds only the last part of a path.
         found = [replace(each, name=Path(each.name).name) for each in found]
     networks = found or session.train()
-    first, own = networks[0], {"name": study.model.name, **study.model.options}
+    first, described = networks[0], {"name": study.model.name, **study.model.options}
     candidate = Candidate(
         subject=", ".join(each.name for each in networks)
         if options.brings
         else f"alpha={exactly(study.alphas[0])}",
         networks=networks,
-        architecture={"name": first.architecture} if options.model else own,
+        architecture={"name": first.architecture} if options.model else described,
         study=study.name,
         dataset=_dataset(session),
     )
@@ -282,7 +282,7 @@ def _asked(
     attack: list[str] | None,
     limit: int | None = None,
 ) -> "Request":
-    """Return what is to be recorded or compared, as a run is asked for it."""
+    """Return the work to record or compare, as the request of a run."""
     from selbench.request import Request
 
     return Request(
@@ -302,7 +302,7 @@ def _compare(
     options: NetworkOptions,
     where: "Place",
 ) -> "tuple[Candidate, Comparison]":
-    """Refuse what cannot be compared, then train, then compare."""
+    """Check that the comparison is possible; then train and compare."""
     from selbench.regression import check as regression
     from selbench.regression.budget import seconds_of
 
@@ -317,7 +317,7 @@ def _compare(
 
 
 def _tell(report: "Report", format: str, junit: Path | None) -> None:
-    """Print the report, and write the files that were asked for."""
+    """Print the report, and write the requested files."""
     from selbench._kit.files import write_text
     from selbench.regression import github
     from selbench.regression.summary import headline, to_json, to_junit, to_table
@@ -331,6 +331,6 @@ def _tell(report: "Report", format: str, junit: Path | None) -> None:
         for line in (headline(report), *report.findings):
             say(line)
     if format == "github" or github.on_github():
-        # Annotations are read from both streams; that of JSON stays JSON.
+        # GitHub reads annotations from both streams; stdout must stay valid JSON.
         typer.echo(github.annotations(report), nl=False, err=format == "json")
     github.append_summary(report)

@@ -51,22 +51,22 @@ from selbench.commands.report import report
 from selbench.commands.run import run
 from selbench.commands.verify import verify
 
-NAME = "selbench"  # also where `python -m selbench` is what was typed
-COMPLETION = "_SELBENCH_COMPLETE"  # shells ask by it what can follow
+NAME = "selbench"  # also used for `python -m selbench`
+COMPLETION = "_SELBENCH_COMPLETE"  # shells set it to ask for completions
 COMPLETING = frozenset({"--install-completion", "--show-completion"})
-OUTPUT = 1  # the standard output's number
+OUTPUT = 1  # number of the standard output
 
-# Exit codes; those of commands stand with them, and all in docs/faults.md.
+# Exit codes; those of single commands are defined there. docs/faults.md lists all.
 TO_MEND = 2
 OWN_ERROR = 70  # EX_SOFTWARE of sysexits.h
-LOOP = "Symlink loop from "  # before Python 3.13
-NO_HOME = "Could not determine home directory."  # what pathlib says of ~nobody
-INTERRUPTED = 130  # as shells say of SIGINT
-READER_LEFT = 141  # as shells say of SIGPIPE
-TERMINATED = 143  # as shells say of SIGTERM
+LOOP = "Symlink loop from "  # message before Python 3.13
+NO_HOME = "Could not determine home directory."  # pathlib's message for an unknown user's ~
+INTERRUPTED = 130  # as for SIGINT in shells
+READER_LEFT = 141  # as for SIGPIPE in shells
+TERMINATED = 143  # as for SIGTERM in shells
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|bad_alloc|Cannot allocate memory")
-GOES_ON = "the same command goes on where this one stopped"
-NOTHING = "nothing was kept; with --store the same command goes on where it stopped"
+RESUMES = "run the same command again to resume"
+NOTHING = "nothing was kept; with --store the same command can resume"
 
 app = typer.Typer(
     name="selbench",
@@ -97,16 +97,16 @@ def train(
     from selbench.study import load_study
 
     if half and output is None:
-        raise SelbenchError("--half is of the copies that --output FOLDER writes; give it too")
+        raise SelbenchError("--half needs --output FOLDER, which writes the copies; give both")
     output = expanded(output)
     if output is not None:
         check_folder(output, "--output")
-    meant, alphas, seeds = load_study(study), split_words(alpha), split_words(seed)
+    chosen, alphas, seeds = load_study(study), split_words(alpha), split_words(seed)
 
-    from selbench.networks.network import copies, export  # torch, whose import takes seconds
+    from selbench.networks.network import copies, export  # imports torch, which takes seconds
     from selbench.session import Session
 
-    session = Session.open(meant, alphas, seeds, device, data, shown(quiet))
+    session = Session.open(chosen, alphas, seeds, device, data, shown(quiet))
     places = {} if output is None else copies(session.study, output)
     for path in places.values():
         check_file(path, WEIGHTS, "--output", force)
@@ -201,29 +201,29 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Options before the command; without one, help is what there is to show."""
+    """Options before the command; without a command, print help."""
     load_plugins()
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
 
 
-# Older releases of typer raise click's own class, newer ones that of a private copy.
+# Older releases of typer use click's own class, newer ones a private copy of it.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def main() -> None:
-    """Run the command line; a problem the user can mend is one sentence and exit code 2."""
+    """Run the command line; a problem that the user can fix is one sentence with exit code 2."""
     warnings.formatwarning = lambda message, *place: printable(f"selbench: {message}") + "\n"
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # selbench refuses it itself
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # selbench does so too
     if COMPLETION in os.environ or {*sys.argv[1:2]} & COMPLETING:
-        app(prog_name=NAME)  # ends the program
+        app(prog_name=NAME)  # ends the process
     with _streams(), _terminable(), naming_options():
         code = _ended()
     sys.exit(code)
 
 
 def _ended() -> int:
-    """Run the command, and return the exit code once what went wrong is told."""
+    """Run the command, report any problem, and return the exit code."""
     try:
         code = _command()
     except _ReaderLeftError:
@@ -236,7 +236,7 @@ def _ended() -> int:
         code = INTERRUPTED
     except _TerminatedError:
         return _fail(f"terminated; {_advice_to_resume()}", TERMINATED)
-    except SystemExit as problem:  # of a plugin or a network: commands do not end in this way
+    except SystemExit as problem:  # from a plugin or a network: commands do not use it
         return _fail(f"foreign code ended the program with sys.exit({problem.code})", TO_MEND)
     except Exception as problem:
         if sentence := _of_the_machine(problem):
@@ -249,14 +249,14 @@ def _ended() -> int:
 
 
 def _advice_to_resume() -> str:
-    """Say what the same command will find of this one."""
+    """Return what the same command would do when run again."""
     name, *words = (*sys.argv[1:], "")
     stores = any(word.partition("=")[0] == "--store" for word in words)
-    return NOTHING if name in ("baseline", "check") and not stores else GOES_ON
+    return NOTHING if name in ("baseline", "check") and not stores else RESUMES
 
 
 def _of_the_machine(problem: Exception) -> str:
-    """Say what the user can mend of what the system refused; "" where it did not."""
+    """Return a sentence if the system caused the problem and the user can fix it, otherwise ""."""
     if str(problem) == NO_HOME:
         return "a path begins with the ~ of no user here; write it in full"
     if isinstance(problem, OutOfTimeError):
@@ -282,17 +282,17 @@ def _command() -> int:
 
 
 class _TerminatedError(BaseException):
-    """Somebody ended the program by SIGTERM; no `except Exception` on the way may take it."""
+    """Ends the program on SIGTERM; a BaseException, so that no `except Exception` catches it."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM raise `_TerminatedError`, so that locks are released on the way out."""
+    """Make SIGTERM raise `_TerminatedError`, so that locks are released on the way out."""
 
     def terminate(*_: Any) -> None:
         raise _TerminatedError
 
-    if threading.current_thread() is not threading.main_thread():  # others cannot ask for signals
+    if threading.current_thread() is not threading.main_thread():  # others cannot set signals
         yield
         return
     before = signal.signal(signal.SIGTERM, terminate)
@@ -303,14 +303,14 @@ def _terminable() -> Iterator[None]:
 
 
 class _ReaderLeftError(SelbenchError):
-    """Whoever read the standard output has seen enough."""
+    """The reader of the standard output has closed it."""
 
 
 class _Stream(io.FileIO):
-    """The standard output or the standard error, which fails once and then takes everything.
+    """The standard output or standard error; it fails once, then ignores all content.
 
-    That the output cannot be written is raised. What the standard error cannot take is dropped:
-    nobody could be told.
+    A failure of the standard output is raised. What the standard error cannot write is dropped,
+    since it could not be reported.
     """
 
     failed = False
@@ -337,7 +337,7 @@ def _unwritten(problem: OSError) -> SelbenchError:
 
 @contextmanager
 def _streams() -> Iterator[None]:
-    """Have standard streams say what is wrong with them, and escape what their encoding lacks."""
+    """Make standard streams report their failures and escape what their encoding lacks."""
     before = sys.stdout, sys.stderr
     if sys.stderr is None:
         sys.stderr = _text(_Stream(os.devnull, "w"), "utf-8")

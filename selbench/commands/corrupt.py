@@ -129,7 +129,7 @@ def corrupt(
     generated = options.source in (None, "generated")
     if not generated and (preview is None or output or seed or scale):
         raise SelbenchError(
-            "--source shows a set that is there; give --preview, and leave out OUTPUT, --seed and "
+            "--source shows an existing set; give --preview, and leave out OUTPUT, --seed and "
             "--scale"
         )
     answers, shown_to = _answering(name, options, device, quiet) if options.brings else (None, None)
@@ -152,7 +152,7 @@ def corrupt(
 def _answering(
     name: str, options: BroughtOptions, device: str, quiet: bool
 ) -> "tuple[Answers, Session]":
-    """Return what asks the network about images, and the session that holds those it takes."""
+    """Return the network's answers to images, and the session with these images."""
     from selbench.commands.naming import (
         chosen_study,
         networks_named,
@@ -170,7 +170,7 @@ def _answering(
     specs = networks_named(given)
     if len(specs) > 1:
         raise SelbenchError(
-            f"--preview shows what one network says, and there are {len(specs)}; take a command "
+            f"--preview shows the answers of one network, got {len(specs)}; run one command "
             "for each"
         )
     session = opened_session(chosen_study(None, given), given, device, quiet)
@@ -179,7 +179,7 @@ def _answering(
 
 
 def answers_of(network: "Network", device: "torch.device") -> "Answers":
-    """Return what asks a network which class images are of."""
+    """Return a function that asks a network for the classes of images."""
     import torch
 
     from selbench._kit.device import measuring
@@ -200,7 +200,7 @@ def answers_of(network: "Network", device: "torch.device") -> "Answers":
 def _source(
     name: str, options: BroughtOptions, session: "Session | None", progress: "Progress"
 ) -> "Source":
-    """Return the images to corrupt: those that a network takes, a data set's, or a folder's."""
+    """Return the images to corrupt: a network's inputs, a data set's images, or a folder's."""
     from selbench.networks.framing import given_frame
     from selbench.sets.source import open_source, source_of
 
@@ -219,7 +219,7 @@ def _draw_set(
     answers: "Answers | None",
     progress: "Progress",
 ) -> str:
-    """Draw a set on disk beside the clean images of the data set, or of the folder, `name`."""
+    """Draw an existing set next to the clean images of the data set or folder `name`."""
     from selbench.datasets import DATASETS
     from selbench.datasets.dataset import decoded
     from selbench.datasets.frame import frame_of
@@ -247,7 +247,7 @@ def _to_corrupt(
     against: Path | None,
     options: BroughtOptions,
 ) -> str:
-    """Return which images are meant, if what is given says what to make of them."""
+    """Return the name of the images, after checking that the options fit together."""
     if against:
         raise SelbenchError("--against belongs to --self-check; give both")
     if input is not None and options.dataset is not None:
@@ -263,7 +263,7 @@ def _to_corrupt(
     described = [each for each, value in options.described.items() if value]
     if (options.brings or described) and (output or not preview):
         raise SelbenchError(
-            "--preview shows what a network says of images, and OUTPUT takes none; give --preview "
+            "--preview shows a network's answers, and OUTPUT needs no network; give --preview "
             "without OUTPUT, or leave out the network"
         )
     if described and not options.brings:

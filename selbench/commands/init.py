@@ -1,4 +1,4 @@
-"""The command `selbench init`: a study from a folder of images and a network, and what to run."""
+"""The command `selbench init`: writes a study for a folder of images, and prints what to run."""
 
 import json
 import os
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from selbench.session import Session
     from selbench.study import Study
 
-ENOUGH = 1000  # images on which a check of one network with itself finds 3 points
+ENOUGH = 1000  # images on which a check of a network with itself detects 3 points
 FIRST = "# A study for selbench: which images, and what is measured on them.\n"
 
 
@@ -77,7 +77,7 @@ def init(
         )
     write_text(output, text, "--output")
     words = option_words(model=options.model, **options.described)
-    file = f"./{output}" if str(output).startswith("-") else str(output)  # which is no option
+    file = f"./{output}" if str(output).startswith("-") else str(output)  # not an option
     run, store = [file, *words], session.study.name
     say(f"{output} describes {len(session.dataset.test)} images of {here}; now run")
     for command in (["run", *run], ["report", store], ["baseline", *run, "--suite", "corruptions"]):
@@ -86,11 +86,11 @@ def init(
     enough = len(session.dataset.test) >= ENOUGH
     say(f"    {shlex.join(['selbench', 'check', *run, *(['--detect', '3'] if enough else [])])}")
     if not enough:
-        say(f"A check that is to see drops of 3 points (--detect 3) takes about {ENOUGH:,} images.")
+        say(f"To detect drops of 3 points (--detect 3), a check needs about {ENOUGH:,} images.")
 
 
 def _opened(options: NetworkOptions, device: str, quiet: bool) -> "Session":
-    """Open the images; those of many sizes come to the one that the network declares."""
+    """Open the images; if their sizes differ, scale them to the size that the network declares."""
     from selbench.networks.framing import DECLARE
     from selbench.study import NETWORK
 
@@ -104,7 +104,7 @@ def _opened(options: NetworkOptions, device: str, quiet: bool) -> "Session":
 
 
 def _scaled(session: "Session", quiet: bool) -> "Session":
-    """Take the nearest constants of corruptions, where images have a size without its own."""
+    """Use corruption constants of the nearest size, if the images' size has none of its own."""
     from selbench.request import Request
     from selbench.suites.corrupted import nearest_scale
 
@@ -117,7 +117,7 @@ def _scaled(session: "Session", quiet: bool) -> "Session":
             raise
         scale = nearest_scale(setting)
         session = session.sourced(None, scale)
-        session.pieces(asked)  # refuses what no scale mends
+        session.pieces(asked)  # raises if the scale does not help
         if not quiet:
             size = f"{setting.width} x {setting.height}"
             note(f"corruptions: with the constants of {scale} pixels, the nearest to {size}")
@@ -125,7 +125,7 @@ def _scaled(session: "Session", quiet: bool) -> "Session":
 
 
 def _text(study: "Study", output: Path) -> str:
-    """Write a study that trains nothing, as TOML with comments."""
+    """Return a study that trains nothing, as TOML with comments."""
     data = study.dataset
     root = os.path.relpath(data.root or Path(), output.absolute().parent)
     frame = [

@@ -81,9 +81,9 @@ def leaderboard(
     chosen_format(format)
     only, chosen = split_words(corruption) or [], split_words(columns)
     foreign = [place for place in places or [] if place.startswith(PREFIX)]
-    own = [place for place in places or [] if place not in foreign]
+    local = [place for place in places or [] if place not in foreign]
     nothing: list[StudyStore] = []
-    with opened(own, store) if own or not foreign else nullcontext(nothing) as studies:
+    with opened(local, store) if local or not foreign else nullcontext(nothing) as studies:
         sets = (
             [studies] if join or len(places or []) > 1 or foreign else [[each] for each in studies]
         )
@@ -96,7 +96,7 @@ def leaderboard(
 def _arranged(
     made: "Sequence[Leaderboard]", arrange: "Callable[[Leaderboard], Leaderboard]"
 ) -> "list[Leaderboard]":
-    """Return the boards that have the chosen columns; note those that have not, unless all do."""
+    """Return the boards that have the chosen columns; report the others, or raise if none has."""
     found, problems = [], []
     for board in made:
         try:
@@ -111,7 +111,7 @@ def _arranged(
 
 
 def chosen_format(format: str) -> str:
-    """Return the name of a format; `SelbenchError` where it is none."""
+    """Return the name of a format; raise `SelbenchError` if it is unknown."""
     from selbench.tables.formats import FORMATS
 
     if format not in ("table", *FORMATS):
@@ -120,7 +120,7 @@ def chosen_format(format: str) -> str:
 
 
 def show(boards: "Sequence[Leaderboard]", format: str) -> None:
-    """Print tables for people, or all of them in one format of files."""
+    """Print tables for people, or all tables in one file format."""
     from selbench.tables.formats import FORMATS, to_table
 
     if format != "table":

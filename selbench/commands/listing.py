@@ -1,4 +1,4 @@
-"""The command `selbench list`: what can be named in commands."""
+"""The command `selbench list`: names that commands accept."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from selbench.commands.options import first_line
 if TYPE_CHECKING:
     from selbench.metrics import Metric
 
-Facts = Mapping[str, Any]  # of one thing; "description" is among them
+Facts = Mapping[str, Any]  # the facts on one thing, with a "description"
 
 
 def list_(

@@ -48,4 +48,4 @@ def model_info(
     path = output / info.path
     check_file(path, MODEL_INFO, "--output", force)
     write_json(path, info.fields, "--output")
-    say(f"{path} tells RobustBench of {info.fields['architecture']}")
+    say(f"{path} describes for RobustBench {info.fields['architecture']}")

@@ -1,4 +1,4 @@
-"""How commands name networks and their data, and what they say of them."""
+"""How commands name networks and their data, and what they report about them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def chosen_study(name: str | None, options: NetworkOptions) -> "Study":
-    """Return which study is meant: the one named, a data set's, or the digits'.
+    """Return the study: the named one, one for a data set, or the digits study.
 
-    A study is read without torch, whose import takes seconds: what is mistyped is refused at once.
+    It is read without importing torch, so that typing errors are reported at once.
     """
     from selbench.study import load_study
 
@@ -44,13 +44,13 @@ def chosen_study(name: str | None, options: NetworkOptions) -> "Study":
 
 
 def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
-    """Return the networks that the user brings, in the order of the command line."""
+    """Return the networks that the user brings, in command-line order."""
     from selbench.networks.described import NetworkSpec, pair
     from selbench.study import count_of
 
     if options.trained and options.brings:
         raise SelbenchError(
-            "--trained takes a study's own networks; leave out --model and --checkpoint"
+            "--trained uses a study's own networks; leave out --model and --checkpoint"
         )
     if (options.alpha or options.seed) and options.brings:
         option = "--model" if options.model else "--checkpoint"
@@ -59,11 +59,11 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
     mean, std = parse_channels("--mean", options.mean), parse_channels("--std", options.std)
     size, entry, logits = options.input_size, options.entry, options.logits
     checkpoints = options.checkpoint or []
-    own = [
+    specs = [
         NetworkSpec(path, mean, std, input_size=size, entry=entry, logits=logits)
         for path in checkpoints
     ]
-    said = NetworkSpec(
+    template = NetworkSpec(
         mean=mean,
         std=std,
         pretrained=options.pretrained,
@@ -73,7 +73,8 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
         entry=entry,
         logits=logits,
     )
-    specs = own + (pair(options.model, options.weights or [], said) if options.model else [])
+    if options.model:
+        specs += pair(options.model, options.weights or [], template)
     if options.name is not None and len(options.name) != len(specs):
         raise SelbenchError(
             f"there are {len(options.name)} --name for {count_of(len(specs), 'network')}; give one "
@@ -83,7 +84,7 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
 
 
 def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> None:
-    """Refuse what describes a network where none is brought."""
+    """Refuse options that describe a network if no such network is brought."""
     if not (models or checkpoints) and (common["mean"] or common["std"]):
         raise SelbenchError(
             "--mean and --std describe a --checkpoint or a --model; give one, or set them in the "
@@ -105,16 +106,16 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
 
 
 def study_words(study: str | None, options: NetworkOptions, **more: object) -> tuple[str, ...]:
-    """Return the words of a command line that name a study, with its data and `more` of it."""
+    """Return the command-line words that name a study and its data, followed by `more` options."""
     from selbench.request import option_words
 
     named = () if study is None else (study,)
-    given = {each: getattr(options, each) for each in ("data", "source", "scale", "trained")}
-    return *named, *option_words(**given, **options.framing, **more)
+    values = {each: getattr(options, each) for each in ("data", "source", "scale", "trained")}
+    return *named, *option_words(**values, **options.framing, **more)
 
 
 def network_words(options: NetworkOptions) -> tuple[str, ...]:
-    """Return the words of a command line that bring networks, and name their data set."""
+    """Return the command-line words that bring networks and name their data set."""
     from selbench.request import option_words
 
     which = {each: getattr(options, each) for each in ("model", "checkpoint", "dataset")}
@@ -122,7 +123,7 @@ def network_words(options: NetworkOptions) -> tuple[str, ...]:
 
 
 def opened_session(
-    meant: "Study | str",
+    study: "Study | str",
     options: NetworkOptions,
     device: str,
     quiet: bool,
@@ -130,13 +131,13 @@ def opened_session(
     engine: "Engine | None" = None,
     verbose: bool = False,
 ) -> "Session":
-    """Open the study that is meant, with what options say of it; arguments as `Session.open`."""
+    """Open the study with all options applied; see `Session.open` for the arguments."""
     from selbench.datasets.frame import frame_of
     from selbench.session import Session
 
     alphas, seeds = split_words(options.alpha), split_words(options.seed)
     session = Session.open(
-        meant,
+        study,
         alphas,
         seeds,
         device,
@@ -161,9 +162,9 @@ def networks_of(
     quiet: bool,
     store: Path | None = None,
 ) -> "list[Network]":
-    """Return the networks that are not to be trained, and say what was found of brought ones.
+    """Return the networks that need no training, and report what was found about brought ones.
 
-    Every one is looked at before any is evaluated; there is none where the session is to train.
+    All are checked before any is evaluated; the list is empty if the session must train.
     """
     from selbench.networks.network import exported
 
@@ -173,9 +174,9 @@ def networks_of(
     names = options.name or [each.name for each in found]
     for name in names:
         if not name.strip():
-            raise SelbenchError("--name is empty; say what tables are to call the network")
+            raise SelbenchError("--name is empty; give the name of the network in tables")
         if names.count(name) > 1:
-            raise SelbenchError(f"{name} is there twice; name each network once")
+            raise SelbenchError(f"{name} is named twice; name each network once")
     found = [replace(each, name=name) for each, name in zip(found, names, strict=True)]
     found = found if store is None else session.named(store, found)
     if not quiet:
@@ -185,6 +186,6 @@ def networks_of(
 
 
 def note(line: str) -> None:
-    """Say something beside the result."""
+    """Print a remark to the standard error."""
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print(printable(line), style="dim", soft_wrap=True)

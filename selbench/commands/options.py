@@ -19,7 +19,7 @@ from selbench._kit.progress import SILENT, Progress
 if TYPE_CHECKING:
     from selbench.store import StudyStore
 
-INCOMPLETE = 3  # exit code where cells are missing: they failed, were removed or are damaged
+INCOMPLETE = 3  # exit code if cells are missing: failed, removed or damaged
 
 StudyName = Annotated[
     str,
@@ -206,7 +206,7 @@ Interpolation = Annotated[
 
 @dataclass(frozen=True)
 class BroughtOptions:
-    """Which networks a user brings, and which images they are shown, in every command alike."""
+    """Options on brought networks and their images, the same in every command."""
 
     model: Models = None
     weights: Weights = None
@@ -230,7 +230,7 @@ class BroughtOptions:
 
     @property
     def framing(self) -> dict[str, Any]:
-        """What is said of the size of images."""
+        """The options on image size, by the keys of a study."""
         return framing(self.resize, self.crop, self.interpolation)
 
     @property
@@ -240,26 +240,26 @@ class BroughtOptions:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What is said of brought networks, all but which they are."""
+        """The options that describe brought networks."""
         names = ("weights", "pretrained", "threat_model", "mean", "std", "input_size", "class_map")
         return {each: getattr(self, each) for each in (*names, "entry", "name", "logits")}
 
 
 @dataclass(frozen=True)
 class NetworkOptions(BroughtOptions):
-    """Which networks a command takes: those that a user brings, or a study's own."""
+    """Options on a command's networks: brought ones, or a study's."""
 
     trained: Trained = None
     alpha: Alphas = None
     seed: Seeds = None
 
 
-BROUGHT = BroughtOptions()  # none of them
+BROUGHT = BroughtOptions()  # no option given
 NETWORKS = NetworkOptions()
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take many options as one parameter, a dataclass of them."""
+    """Let a command take a group of options as one parameter, a dataclass."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[Parameter] = []
@@ -267,19 +267,19 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         if name not in groups:
             parameters.append(each.replace(annotation=hints[name]))
             continue
-        own = get_type_hints(groups[name], include_extras=True)
+        group_hints = get_type_hints(groups[name], include_extras=True)
         parameters += [
-            Parameter(f.name, each.kind, default=f.default, annotation=own[f.name])
+            Parameter(f.name, each.kind, default=f.default, annotation=group_hints[f.name])
             for f in fields(groups[name])
         ]
 
     @wraps(command)
     def taking(**values: Any) -> None:
-        given = {
+        grouped_values = {
             name: kind(**{f.name: values.pop(f.name) for f in fields(kind)})
             for name, kind in groups.items()
         }
-        command(**values, **given)
+        command(**values, **grouped_values)
 
     taking.__annotations__ = {each.name: each.annotation for each in parameters}
     vars(taking)["__signature__"] = Signature(parameters)
@@ -287,10 +287,10 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def shown(quiet: bool, verbose: bool = False) -> Progress:
-    """Return bars on a terminal, lines elsewhere, or silence; with details where it is `verbose`.
+    """Return bars on a terminal, lines elsewhere, or silence if `quiet`; `verbose` adds details.
 
     Raises:
-        SelbenchError: where both are asked for.
+        SelbenchError: if both are given.
     """
     from selbench._kit.console import showing
 
@@ -302,27 +302,26 @@ def shown(quiet: bool, verbose: bool = False) -> Progress:
 
 
 def say(sentence: str, err: bool = False) -> None:
-    """Print a sentence on one line; names in it steer neither the terminal nor a log."""
+    """Print a sentence on one line, with control characters of names escaped."""
     typer.echo(printable(sentence), err=err)
 
 
 def expanded(path: Path | None) -> Path | None:
-    """Replace `~` by the home folder."""
+    """Replace `~` with the home folder."""
     return None if path is None else path.expanduser()
 
 
 def split_words(words: list[str] | None) -> list[str] | None:
-    """Split `--alpha -1,0 --alpha 1` to its words."""
+    """Split `--alpha -1,0 --alpha 1` into words."""
     return None if words is None else [part.strip() for word in words for part in word.split(",")]
 
 
 @contextmanager
 def opened(places: Sequence[str], root: Path) -> Iterator[list["StudyStore"]]:
-    """Yield the studies of places, as `open_places`, to make tables of; say what these lack.
+    """Yield the studies at `places` (see `open_places`), and report what is missing.
 
-    Studies that are not complete are named. Files that are not what was written are left out, and
-    named at the end, which is with the exit code 3 then; so are studies whose manifest is such a
-    file, unless it is the only one.
+    Incomplete studies are named. Damaged files are left out and named at the end, with exit code 3.
+    So are studies with a damaged manifest, unless no other study is left.
     """
     from selbench.store import open_places
     from selbench.store.missing import unfinished
@@ -343,7 +342,7 @@ def opened(places: Sequence[str], root: Path) -> Iterator[list["StudyStore"]]:
 def _readable(
     studies: Sequence["StudyStore"],
 ) -> tuple[list["StudyStore"], list[DamagedError]]:
-    """Return the studies whose manifests are what was written, and what is wrong with others."""
+    """Return the studies with undamaged manifests, and the problems of the others."""
     kept, damaged = [], []
     for study in studies:
         study.tolerant = True
@@ -360,7 +359,7 @@ def _readable(
 def framing(
     resize: str | None, crop: int | None, interpolation: str | None
 ) -> dict[str, int | str]:
-    """Return what is said of the size of images, by the keys of a study."""
+    """Return the options on image size, by the keys of a study."""
     from selbench.study import NETWORK
 
     side: int | str | None = resize
@@ -375,7 +374,7 @@ def framing(
 
 
 def parse_channels(option: str, text: str | None) -> tuple[float, float, float] | None:
-    """Read R,G,B; `option` names it where it is none."""
+    """Parse R,G,B; `option` is named in the error."""
     if text is None:
         return None
     try:
@@ -388,7 +387,7 @@ def parse_channels(option: str, text: str | None) -> tuple[float, float, float] 
 
 
 def refuse_idle(options: Sequence[str]) -> None:
-    """Refuse options that have no effect beside --self-check."""
+    """Refuse options without effect on --self-check."""
     if options:
         raise SelbenchError(
             "--self-check makes all five severities with seed 0, without --against those of 32 "

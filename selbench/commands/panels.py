@@ -1,4 +1,4 @@
-"""How help texts look: options in panels by what they are about, with defaults and examples."""
+"""The layout of help texts: options in panels by subject, with defaults and examples."""
 
 from collections.abc import Callable
 from copy import copy
@@ -10,8 +10,8 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 from typer.models import OptionInfo
 
-# Panels by their titles, in the order in which help texts show them: options, and what holds where
-# one without a value is left out. An option that is not here stands under "Options".
+# Panels by title, in the order of help texts: each option, and its default if it has no value of
+# its own. Options not listed here appear under "Options".
 PANELS: dict[str, dict[str, str]] = {
     "What is measured": {
         "suite": "the study's",
@@ -79,11 +79,11 @@ PANELS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Example:
-    """A command that a help text shows.
+    """An example of a command in a help text.
 
     Attributes:
-        words: after `selbench`.
-        purpose: what it is for, in a few words.
+        words: the words after `selbench`.
+        purpose: its purpose, in a few words.
     """
 
     words: str
@@ -97,14 +97,14 @@ def add(
     name: str | None = None,
     panels: bool = False,
 ) -> None:
-    """Register a command: its help text is the docstring, then options, then `examples`.
+    """Register a command; its help text is the docstring, then options, then `examples`.
 
     Args:
-        app: that has the command then.
-        command: whose parameters are annotated with options.
-        examples: that stand below.
-        name: of the command; None for the function's.
-        panels: whether options stand in `PANELS`, for commands that have many.
+        app: the application to add it to.
+        command: a function whose parameters are annotated with options.
+        examples: examples at the end of the help text.
+        name: the command's name; None for the function's.
+        panels: whether to arrange options in `PANELS`, for commands with many.
     """
     lines = [f"  selbench {each.words}\n    {each.purpose}" for each in examples]
     head = "Example:" if len(lines) == 1 else "Examples:"
@@ -114,13 +114,13 @@ def add(
 
 
 def paragraphs(text: str) -> str:
-    """Return text whose paragraphs are one line each, so that they fill any terminal."""
+    """Return text with one line per paragraph, so that it fills any terminal."""
     parts = text.strip().split("\n\n")
     return "\n\n".join(" ".join(part.split()) for part in parts)
 
 
 def panelled(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command whose options stand in `PANELS`, and say what holds without them."""
+    """Return a command whose options are arranged in `PANELS` and show their defaults."""
     shown = signature(command, eval_str=True)
     parameters = [_placed(each) for each in shown.parameters.values()]
     order = {name: place for place, title in enumerate(PANELS) for name in PANELS[title]}

@@ -1,4 +1,4 @@
-"""Which networks of a store a command reads."""
+"""Options that select networks of a store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PickOptions:
-    """Networks of a store, named as they were to `selbench run`."""
+    """Networks of a store, named as for `selbench run`."""
 
     model: Annotated[
         list[str] | None,
@@ -41,37 +41,38 @@ PICKS = PickOptions()  # all networks
 
 
 def picked(options: PickOptions, names: Sequence[str]) -> list[str] | None:
-    """Return the networks of a store that options name; None where they name none.
+    """Return the networks of a store that the options name; None if they name none.
 
-    A network is called after its spec, the file of its weights and, in brackets, what else tells it
-    from others.
+    A network's name is its spec, the file of its weights and, in brackets, other differences.
     """
     from selbench.store.findings import whole_name
 
     if (options.weights or options.pretrained) and not options.model:
-        raise SelbenchError("--weights and --pretrained are of a --model; name it too")
+        raise SelbenchError("--weights and --pretrained need a --model; name it too")
     files = [f" {path}" for path in options.weights or []] or [""]
-    said = [f"{spec}{file}" for spec in options.model or [] for file in files]
-    said += [str(path) for path in options.checkpoint or []]
-    if not said and not options.name:
+    named = [f"{spec}{file}" for spec in options.model or [] for file in files]
+    named += [str(path) for path in options.checkpoint or []]
+    if not named and not options.name:
         return None
     found: list[str] = []
-    for each in said:
-        own = [n for n in names if n == each or n.startswith(f"{each} ")]
-        own = [n for n in own if not options.pretrained or "pretrained" in n.removeprefix(each)]
-        if not own:
+    for each in named:
+        matching = [n for n in names if n == each or n.startswith(f"{each} ")]
+        matching = [
+            n for n in matching if not options.pretrained or "pretrained" in n.removeprefix(each)
+        ]
+        if not matching:
             raise unknown("network of the store", each, names)
-        found += own
+        found += matching
     for name in options.name or []:
-        own = [n for n in names if name in (n, whole_name(n))]
-        if not own:
+        matching = [n for n in names if name in (n, whole_name(n))]
+        if not matching:
             raise unknown("network of the store", name, names)
-        found += own
+        found += matching
     return found
 
 
 def pick(options: PickOptions, studies: "Sequence[StudyStore]") -> "list[StudyStore]":
-    """Have studies show the networks that options name alone; those without one are left out."""
+    """Restrict studies to the named networks; leave out studies without any."""
     every = [name for each in studies for name in each.manifest()["subjects"]]
     found = picked(options, every)
     if found is None:

@@ -1,4 +1,4 @@
-"""The command `selbench probe`: what is to be known of networks before they are measured."""
+"""The command `selbench probe`: checks networks for defects before they are measured."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -33,7 +33,7 @@ def probe(
     specs = networks_named(options)
     study = chosen_study(None if named else spec, options)
 
-    from selbench._kit.progress import SILENT  # with torch, whose import takes seconds
+    from selbench._kit.progress import SILENT  # imports torch, which takes seconds
     from selbench.networks.probe import probed
     from selbench.store.findings import finding_sentences
 

@@ -1,4 +1,4 @@
-"""The command `selbench run`: train networks or take them, evaluate them, print a table."""
+"""The command `selbench run`: trains networks or uses yours, evaluates them, prints a table."""
 
 import shlex
 import sys
@@ -132,7 +132,7 @@ def run(
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
     specs = [replace(each, time_limit=time_limit) for each in specs]
-    meant, (first, *others) = chosen_study(study, options), device.split(",")
+    asked, (first, *others) = chosen_study(study, options), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
     request = Request(
         suites=tuple(suite or ()),
@@ -153,7 +153,7 @@ def run(
     if stop is not None:
         refuse_several(engine, others)
 
-    from selbench._engine import also_on, opened  # torch: what is mistyped was refused before
+    from selbench._engine import also_on, opened  # imports torch, after the checks above
     from selbench.store import check_place
     from selbench.tables.loggers import check_logger
     from selbench.tables.loggers import log as log_board
@@ -164,7 +164,7 @@ def run(
     if not dry_run:
         check_place(store)
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
-        session = opened_session(meant, options, first, quiet, mechanism, chosen, verbose)
+        session = opened_session(asked, options, first, quiet, mechanism, chosen, verbose)
         networks = networks_of(session, options, specs, quiet, store)
         if dry_run:
             show_plan(session.dry_run(store, request, networks))
@@ -187,7 +187,7 @@ def run(
 
 
 def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> None:
-    """Print which cells a run lacks, and end with that exit code; else what it did."""
+    """Print which cells are missing and exit with code 3, or print what the run did."""
     from selbench.store.missing import lost, missing
 
     if ran.failures:
@@ -215,7 +215,7 @@ def _summary(ran: "RunResult") -> str:
 
 
 def _next(folder: Path) -> str:
-    """Return the command that most users give after a run."""
+    """Return the command that most users need after a run."""
     from selbench.tables.current import RUNS
 
     store = [] if folder.parent == RUNS else ["--store", str(folder.parent)]
@@ -223,7 +223,7 @@ def _next(folder: Path) -> str:
 
 
 def show_plan(plan: "Plan") -> None:
-    """Print what a run would do."""
+    """Print the work of a dry run."""
     from selbench._engine.dry_run import described
 
     for line in described(plan):

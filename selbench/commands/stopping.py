@@ -1,4 +1,4 @@
-"""Options by which `selbench run` stops attacks early, and what it prints of what was decided."""
+"""Options that stop the attacks of `selbench run` early, and the report on what was decided."""
 
 import re
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ Threshold = Annotated[
 
 
 def stop_of(budget: str | None, margin: float | None, threshold: float | None) -> "Stop | None":
-    """Return when to stop; None where nothing is said of that.
+    """Return when to stop; None if no such option is given.
 
     Raises:
-        SelbenchError: for what is no time, no margin and no percentage.
+        SelbenchError: for an invalid time, margin or percentage.
     """
     from selbench._engine.stopping import Stop
 
@@ -63,7 +63,7 @@ def stop_of(budget: str | None, margin: float | None, threshold: float | None) -
 
 
 def refuse_several(engine: str, others: Sequence[str]) -> None:
-    """Raise `SelbenchError` where chunks of images would be elsewhere."""
+    """Raise `SelbenchError` if chunks of images would be computed elsewhere."""
     if engine != "local" or others:
         raise SelbenchError(
             "--budget, --margin and --threshold look at all networks after every chunk of images, "
@@ -74,7 +74,7 @@ def refuse_several(engine: str, others: Sequence[str]) -> None:
 def show_least(
     session: "Session", request: "Request", brought: Sequence["Network"], stop: "Stop"
 ) -> None:
-    """Print between which numbers of images a run would stop."""
+    """Print the smallest and largest number of images after which a run may stop."""
     from selbench._engine.stopping import comparisons, least, slow
 
     attacks = slow(session.pieces(request))
@@ -84,31 +84,31 @@ def show_least(
     count = comparisons(attacks, networks)
     fewest = least(stop, size, count)
     say(
-        f"at most, if it goes to the last of {size:,} images; networks that are alike on every "
-        f"image are shown to differ by less than {stop.margin:g} points after {fewest:,} of them "
-        f"({count:,} comparisons), others later, and far ones sooner"
+        f"this is an upper bound, for all {size:,} images; networks with equal outcomes are "
+        f"decided to differ by less than {stop.margin:g} points after {fewest:,} images ({count:,} "
+        "comparisons), others later, and very different ones sooner"
     )
 
 
 def show_stopped(seen: "Stopped", stop: "Stop") -> None:
-    """Print for each attack and level what was decided, and what was not."""
+    """Print what was decided, and what was not, for each attack and level."""
     levels = groupby(seen.compared, lambda each: (each.attack, each.level))
-    for (attack, level), own in levels:
+    for (attack, level), comparisons in levels:
         say(f"{attack} at {level:g}/255, by {seen.images:,} of {seen.size:,} images:")
-        for each in own:
+        for each in comparisons:
             say(f"  {_sentence(each, stop)}")
     for name in seen.failed:
-        say(f"an attack failed on {name}: it was compared with no other")
+        say(f"an attack failed on {name}, so it is not compared")
     undecided = sum(each.decided == "open" for each in seen.compared)
     many = len(seen.compared)
     if many:
         how = "all" if not undecided else f"{many - undecided:,}"
         say(
-            f"decided: {how} of {many:,} comparisons, at 95 % for all together, however long "
-            f"it went on; what was seen is a run with --limit {seen.images}"
+            f"decided: {how} of {many:,} comparisons, at 95 % for all of them and any stopping "
+            f"time; the results equal a run with --limit {seen.images}"
         )
     if undecided:
-        say("the same command goes on, with a budget of its own")
+        say("run the same command again to continue, with a new budget")
 
 
 def _sentence(each: "Compared", stop: "Stop") -> str:

@@ -1,7 +1,7 @@
-"""Whether a store is what was written: every file against its digest, the tables against the cells.
+"""Verifies a store: every file against its digest, and the tables against the cells.
 
-Nothing is believed that cannot be checked, and nothing is mended by guessing: what is damaged is
-removed, and the run that made it makes it anew.
+Nothing is repaired by guessing: damaged files are removed, and the command that made them makes
+them again.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -42,18 +42,18 @@ from selbench.store.tidy import find_tidy, read_tidy
 
 @dataclass
 class Findings:
-    """What was found in the results of a study.
+    """Results of checking a study's files.
 
     Attributes:
-        store: of the study.
-        files: how many were checked.
-        unsigned: how many of them were written by a version that kept no digests: they can be read,
-            and that is all that is known.
-        faults: what is wrong.
-        earlier: names of the files of cells that are laid out as an earlier version did it.
+        store: the study's store.
+        files: number of files checked.
+        unsigned: how many of them come from a version without digests: they can be read, but not
+            verified.
+        faults: the problems found.
+        earlier: names of files of cells in an earlier version's format.
         parts: files of finished chunks of attacks.
-        served: keys of the attacks that are done on all images.
-        busy: who is at work there.
+        served: keys of attacks that are finished on all images.
+        busy: holders of the study's locks.
     """
 
     store: StudyStore
@@ -67,10 +67,10 @@ class Findings:
 
 
 def studies_at(place: Path) -> list[StudyStore]:
-    """Return the studies of a store's folder, or the one whose folder it is, finished or not.
+    """Return the studies in a store's folder, or the one in this folder, finished or not.
 
     Raises:
-        SelbenchError: where there are none.
+        SelbenchError: if there are none.
     """
     folder = place.resolve() if place.name in ("", "..") else place
     if _is_study(folder):
@@ -94,21 +94,21 @@ def _checked(store: StudyStore, cells: Sequence[Path]) -> Findings:
     findings.faults += _of_parts(findings)
     findings.faults += _of_failures(findings)
     findings.faults += _of_tables(findings)
-    findings.busy = findings.busy or _at_work(store)  # that was minutes
-    if not findings.busy:  # who is at work has files that look as if they were left
+    findings.busy = findings.busy or _at_work(store)  # the checks may take minutes
+    if not findings.busy:  # files of a running process look like leftovers
         findings.faults += _left_behind(findings, {path.stem for path in cells})
     return findings
 
 
 def repair(findings: Findings) -> list[Fault]:
-    """Remove what is damaged or left behind, and make the tables of what remains.
+    """Remove damaged files and leftovers, and write the tables of the remaining cells.
 
     Returns:
-        what cannot be made anew: tables whose cells are not there.
+        what no command can make again: tables without cells.
 
     Raises:
-        SelbenchError: while a run is at work there, and for what lies outside of the store,
-            where a link may lead.
+        SelbenchError: while a run is active there, or for a file outside the store, where a link
+            may lead.
     """
     store = findings.store
     _refuse_busy(findings)
@@ -128,13 +128,13 @@ def repair(findings: Findings) -> list[Fault]:
 
 
 def migrate(checked: Sequence[Findings]) -> None:
-    """Give a store the present format, all of whose studies were checked and found whole.
+    """Convert a store to the present format; all its studies must be checked and undamaged.
 
-    What is written meanwhile can be read at every moment. The mark comes first: versions that know
-    the earlier format alone refuse the store from then on.
+    The store stays readable throughout. The mark is written first: versions that know only the
+    earlier format refuse the store from then on.
 
     Raises:
-        SelbenchError: while a run is at work there, and for a folder that is no store.
+        SelbenchError: while a run is active there, or for a folder that is no store.
     """
     root = checked[0].store.root
     if not (root / "selbench.json").is_file():
@@ -151,7 +151,7 @@ def migrate(checked: Sequence[Findings]) -> None:
 
 
 def _finish(store: StudyStore, lost: bool) -> None:
-    """Write the tables of a study whose latest run ended before."""
+    """Write the tables of a study whose latest run has ended."""
     manifest = store.manifest()
     store.finish(manifest, manifest.get("state", COMPLETE) == COMPLETE and not lost)
 
@@ -174,7 +174,7 @@ def _is_study(folder: Path) -> bool:
 
 
 def _of_cells(findings: Findings, paths: Sequence[Path]) -> Iterator[Fault]:
-    """Yield what is wrong with files of cells and with their outcomes."""
+    """Yield the problems of files of cells and their outcomes."""
     files = []
     for path, text, size in read_files(paths):
         findings.files += 1
@@ -192,12 +192,12 @@ def _of_cells(findings: Findings, paths: Sequence[Path]) -> Iterator[Fault]:
 
 
 def _of_contents(files: Sequence[CellFile], busy: Collection[Holder]) -> Iterator[Fault]:
-    """Yield what is wrong with the content of files of cells, each of which can be read."""
+    """Yield the problems in the content of files of cells that can be parsed."""
     waste = packs.needless({kept.path.name: kept.keys for kept in files if kept.whole})
     tested = []
     for kept in files:
         if any(Cell(**record.cell).key != record.key for record in kept.cells):
-            flaw = "a cell in it is not the one that its key says"
+            flaw = "a cell in it does not match its key"
             yield Fault(kept.path, flaw, (kept.path, kept.parquet))
         elif kept.path.name in waste and not busy:
             flaw = "its cells are in another file too"
@@ -208,7 +208,7 @@ def _of_contents(files: Sequence[CellFile], busy: Collection[Holder]) -> Iterato
 
 
 def _of_outcomes(tested: Sequence[CellFile]) -> Iterator[Fault]:
-    """Yield what is wrong with the outcomes of files of cells, which are whole themselves."""
+    """Yield the problems of the outcomes of undamaged files of cells."""
     contents = read_outcomes([kept for kept in tested if kept.size is not None])
     for kept in tested:
         missing = kept.size is None
@@ -235,7 +235,7 @@ def _of_adversarials(findings: Findings) -> Iterator[Fault]:
 
 
 def _of_parts(findings: Findings) -> Iterator[Fault]:
-    """Yield what is wrong with finished chunks of attacks."""
+    """Yield the problems of finished chunks of attacks."""
     for path in findings.store.parts.files():
         findings.files += 1
         findings.parts.append(path)
@@ -257,7 +257,7 @@ def _of_failures(findings: Findings) -> Iterator[Fault]:
 
 
 def _of_tables(findings: Findings) -> Iterator[Fault]:
-    """Yield what is wrong with the manifest, and with the measurements made of the cells."""
+    """Yield the problems of the manifest, and of the table of measurements."""
     store, path = findings.store, findings.store.folder / MARK
     manifest: dict[str, Any] = {}
     if store.finished:
@@ -272,23 +272,23 @@ def _of_tables(findings: Findings) -> Iterator[Fault]:
             yield Fault(store.folder / "measurements.csv", "it is missing")
         return
     findings.files += 1
-    said, whole = manifest.get("measurements"), not findings.faults
-    current = store.begun and whole and manifest.get("cells") == store.state["cells"]
-    if table.suffix == ".csv" and said is not None and said != sha256(table.read_bytes()):
+    digest, undamaged = manifest.get("measurements"), not findings.faults
+    current = store.begun and undamaged and manifest.get("cells") == store.state["cells"]
+    if table.suffix == ".csv" and digest is not None and digest != sha256(table.read_bytes()):
         yield Fault(table, UNLIKE)
-    elif not (current and said) and (flaw := _flaw_of_table(store, table, said, whole)):
-        # Cells that came later, or another version's table: they are made anew of whole cells.
-        yield Fault(table, flaw, harmless=store.begun and whole and not current)
+    elif not (current and digest) and (flaw := _flaw_of_table(store, table, digest, undamaged)):
+        # Newer cells or another version's table: undamaged cells give a new one.
+        yield Fault(table, flaw, harmless=store.begun and undamaged and not current)
 
 
-def _flaw_of_table(store: StudyStore, table: Path, said: str | None, comparable: bool) -> str:
-    """Say what is wrong with measurements, of which the manifest has `said` a digest.
+def _flaw_of_table(store: StudyStore, table: Path, digest: str | None, comparable: bool) -> str:
+    """Return what is wrong with the measurements; `said` is their digest in the manifest.
 
-    To cells that are whole they are comparable.
+    `comparable`: compare them with the cells, which are undamaged.
     """
     try:
-        packed = table.suffix != ".csv"  # else it was compared
-        rows = read_tidy(table, [*CELL, *MEASURED], said if packed else None)
+        packed = table.suffix != ".csv"  # a CSV file's digest was compared before
+        rows = read_tidy(table, [*CELL, *MEASURED], digest if packed else None)
     except DamagedError as problem:
         return _reason(problem)
     if not (store.begun and comparable):
@@ -296,23 +296,25 @@ def _flaw_of_table(store: StudyStore, table: Path, said: str | None, comparable:
     made = store.measurements()
     if rows.to_csv(index=False) == made.to_csv(index=False):
         return ""
-    return "it is not what the cells say; the same run brings it up to date"
+    return "it differs from the cells; the same run updates it"
 
 
 def _left_behind(findings: Findings, known: Collection[str]) -> Iterator[Fault]:
-    """Yield what runs that were cut off left: nothing believes it, or waits for it.
+    """Yield leftovers of interrupted runs; no command reads or waits for them.
 
-    `known` are the names of the files of cells, without suffix.
+    `known`: names of the files of cells, without suffix.
     """
     store = findings.store
     temporary = [*store.folder.rglob(".*.tmp"), *store.root.glob(".selbench.json.*.tmp")]
     for path in sorted(temporary):
-        yield Fault(path, "a run was cut off while it wrote it", (path,), harmless=True)
+        yield Fault(path, "a run was interrupted while writing it", (path,), harmless=True)
     for path in sorted((store.folder / "cells").glob("*.parquet")):
         if path.stem not in known:
-            yield Fault(path, "a run was cut off before it wrote the cells", (path,), harmless=True)
+            yield Fault(
+                path, "a run was interrupted before it wrote the cells", (path,), harmless=True
+            )
     for path in parts.of(findings.parts, findings.served):
-        yield Fault(path, "its attack is done on all images", (path,), harmless=True)
+        yield Fault(path, "its attack is finished", (path,), harmless=True)
     for path in sorted(store.locks.folder.glob("*.lock")):
         yield Fault(path, "the run that held it has ended", (path,), harmless=True)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from selbench.commands.cached import Fault
     from selbench.commands.verification import Findings
 
-DAMAGED = 1  # exit code where a file is not what was written
+DAMAGED = 1  # exit code if a file is damaged
 
 
 def verify(
@@ -50,7 +50,7 @@ def verify(
     from selbench.store import check_format
 
     studies = studies_at(store)
-    if migrate:  # a store has one format
+    if migrate:  # all studies of a store share one format
         studies = studies_at(studies[0].root)
     found, damaged = [], False
     for study in studies:
@@ -61,7 +61,7 @@ def verify(
         lasting = [each for each in found[-1].faults if not each.harmless]
         if repair and found[-1].faults:
             lasting = repair_study(found[-1])
-            say(f"{study.folder} is repaired; run again what made it")
+            say(f"{study.folder} is repaired; run the command that made it again")
         damaged |= bool(lasting)
     damaged |= _verify_home(studies[0].root, repair)
     if damaged:
@@ -72,14 +72,14 @@ def verify(
 
 
 def _verify_home(store: Path, repair: bool) -> bool:
-    """Tell what is wrong with the cache and what reports left; return whether damage remains."""
+    """Report problems of the cache and leftovers of reports; return whether damage remains."""
     from selbench.commands.cached import Fault, repair_home, verify_home
     from selbench.report.output_folder import clear, left_behind
 
     found = verify_home()
     near = {Path(), *([] if isinstance(store, UrlPath) else [store.parent])}
     left = sorted({path.resolve() for folder in near for path in left_behind(folder)})
-    words = "a report was cut off while it was written"
+    words = "a report was interrupted while being written"
     faults = [*found.faults, *(Fault(path, words, harmless=True) for path in left)]
     if faults:
         typer.echo(_lines(found.folder, f"{found.files} files checked", faults))
@@ -93,7 +93,7 @@ def _verify_home(store: Path, repair: bool) -> bool:
 
 def findings_text(found: "Findings") -> str:
     """Say what was found in the results of a study, a line for each file that is not whole."""
-    unsigned = f", {found.unsigned} of an earlier version by their form alone"
+    unsigned = f", {found.unsigned} of an earlier version, without digests"
     checked = f"{found.files} files checked{unsigned * bool(found.unsigned)}"
     busy = [f"{holder} is at work there" for holder in dict.fromkeys(map(str, found.busy))]
     return _lines(found.store.folder, checked, found.faults, busy)

@@ -82,7 +82,7 @@ def test_a_signal_ends_with_a_hint_and_without_locks(
         ended = selbench("run", tiny_study, "--quiet")
     assert ended.code == code
     assert ended.out == ""
-    assert ended.err == f"selbench: {told}; the same command goes on where this one stopped\n"
+    assert ended.err == f"selbench: {told}; run the same command again to resume\n"
     assert not [path for path in (fresh_home / "locks").rglob("*") if path.is_file()]
     assert not [path for path in Path("runs").rglob("locks/*") if path.is_file()]
     assert signal.getsignal(signal.SIGTERM) is before
@@ -92,8 +92,8 @@ def test_a_signal_ends_with_a_hint_and_without_locks(
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ([], "nothing was kept; with --store the same command goes on where it stopped"),
-        (["--store", "kept"], "the same command goes on where this one stopped"),
+        ([], "nothing was kept; with --store the same command can resume"),
+        (["--store", "kept"], "run the same command again to resume"),
     ],
 )
 def test_a_baseline_says_what_is_left_of_it(words, hint, selbench, tiny_study, monkeypatch):

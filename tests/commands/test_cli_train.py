@@ -107,7 +107,7 @@ def test_a_tilde_is_the_home_folder(selbench, tiny_study, tmp_path, monkeypatch)
 def test_half_without_a_folder_is_refused(selbench, tiny_study):
     done = selbench("train", tiny_study, "--half")
     assert done.code == 2
-    assert "--half is of the copies that --output FOLDER writes; give it too" in done.err
+    assert "--half needs --output FOLDER, which writes the copies; give both" in done.err
 
 
 # --- taken instead of training ---
@@ -160,9 +160,7 @@ def test_a_study_has_one_kind_of_networks(selbench, tiny_study, trained):
     path = trained()
     done = selbench("run", tiny_study, "--trained", path.parent, "--checkpoint", path)
     assert done.code == 2
-    assert "--trained takes a study's own networks; leave out --model and --checkpoint" in flat(
-        done
-    )
+    assert "--trained uses a study's own networks; leave out --model and --checkpoint" in flat(done)
 
 
 def flat(done):

@@ -342,4 +342,4 @@ def test_options_that_do_not_go_together_are_refused(what, refused):
 
 def test_a_network_named_twice_is_refused(refused, tiny_study, networks):
     words = ["run", tiny_study, *["--model", f"{networks}:three"] * 2]
-    assert "networks.py:three is there twice; name each network once" in refused(*words)
+    assert "networks.py:three is named twice; name each network once" in refused(*words)

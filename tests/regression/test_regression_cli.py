@@ -453,7 +453,7 @@ def test_a_network_of_any_origin_is_checked_by_the_options_of_run(selbench, tiny
         (["--model", "nets.py:one", "--subject", "alpha=0"], "--subject names an alpha of the"),
         (["--model", "nets.py:one", "--seed", "0"], "--alpha and --seed train, --model does not"),
         (["--alpha", "0,1"], "a baseline is of one alpha; name one with --alpha"),
-        (["--trained", "x", "--model", "nets.py:one"], "--trained takes a study's own networks"),
+        (["--trained", "x", "--model", "nets.py:one"], "--trained uses a study's own networks"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_by_check_as_by_run(

@@ -115,9 +115,9 @@ def test_a_preview_takes_networks_by_the_options_of_a_run(selbench, refused, ima
     of_set = selbench("corrupt", images, *FEW, *network, "--source", "set", "--force").out
     match(r"^s.png shows fog, contrast of set; net.py:make: right on \d+ of 10 images$", of_set)
     for words, sentence in {
-        (images, "set2", "--model", "net.py:make"): "--preview shows what a network says of images",
+        (images, "set2", "--model", "net.py:make"): "--preview shows a network's answers",
         (images, "--preview", "s.png", "--mean", "1,1,1"): "--mean describes a network; name it",
-        (images, *network, "--model", "net.py:make"): "what one network says, and there are 2;",
+        (images, *network, "--model", "net.py:make"): "the answers of one network, got 2;",
         (images, "--dataset", "digits", *network): r"INPUT \(.*\) and --dataset digits both name",
         (images, *network, "--data", images): "--data belongs to a data set's name; leave it out",
         (images, "--checkpoint", "a.pt", "--preview", "s.png"): "which it is: --model selbench:r",
@@ -188,7 +188,7 @@ def test_ctrl_c_ends_with_a_hint_and_the_command_goes_on(selbench, images, monke
         patch.setattr(level_files.Arrays, "place", interrupted)
         ended = selbench("corrupt", images, "set", *FEW)
     assert ended.code == 130
-    assert ended.err == "selbench: interrupted; the same command goes on where this one stopped\n"
+    assert ended.err == "selbench: interrupted; run the same command again to resume\n"
     assert selbench("corrupt", images, "set", *FEW).code == 0
     assert content(Path("set")) == content(Path("whole"))
 

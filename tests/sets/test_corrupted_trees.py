@@ -362,7 +362,7 @@ def test_a_sheet_shows_shifted_images_by_their_classes(tmp_path, monkeypatch):
 
 def test_a_set_is_shown_alone(selbench, refused):
     sentence = refused("corrupt", "digits", "out", "--source", "set")
-    assert sentence.startswith("--source shows a set that is there; give --preview, and leave out")
+    assert sentence.startswith("--source shows an existing set; give --preview, and leave out")
     Path("set").mkdir()
     sentence = refused("corrupt", "digits", "--source", "set", "--preview", "sheet.png")
     assert "set holds none of gaussian_noise, " in sentence

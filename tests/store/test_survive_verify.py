@@ -107,7 +107,7 @@ DAMAGES = {
     "cells cut off": (with_outcomes, cut, "it is damaged"),
     "cells emptied": (with_outcomes, lambda path: path.write_bytes(b""), "it is damaged"),
     "a measurement changed": (with_outcomes, measurement_changed, "not what was written"),
-    "a cell changed": (with_outcomes, subject_changed, "not the one that its key says"),
+    "a cell changed": (with_outcomes, subject_changed, "does not match its key"),
     "outcomes cut off": ("cells/*.parquet", cut, "not what was written"),
     "a bit of outcomes": ("cells/*.parquet", bytes_changed, "not what was written"),
     "outcomes lost": ("cells/*.parquet", Path.unlink, "it is missing"),
@@ -225,7 +225,7 @@ def test_tables_that_are_older_than_the_cells_are_no_damage(filled):
     filled.write([Result(dataclasses.replace(CELL, level=5.0), [Measurement("accuracy", 1.0, 3)])])
     (fault,) = verify(filled).faults
     assert fault.harmless
-    assert "not what the cells say; the same run brings it up to date" in fault.problem
+    assert "differs from the cells; the same run updates it" in fault.problem
     repair(verify(filled))
     assert verify(filled).faults == []
 
@@ -332,7 +332,7 @@ def test_the_command_names_what_is_damaged_and_ends_with_1(selbench, filled):
     )
     ended = selbench("verify", "--repair")
     assert ended.code == 0
-    assert ended.out.endswith("\nruns/study is repaired; run again what made it\n")
+    assert ended.out.endswith("\nruns/study is repaired; run the command that made it again\n")
     assert selbench("verify", "-q").out == ""
     assert selbench("verify", ".", "--repair").code == 2
 
