@@ -16,6 +16,7 @@ from selbench.models import build_model
 from selbench.study import ModelSpec
 from selbench.suites import SUITES, Analysis, Comparison, HeldOut, Setting
 from selbench.suites.ablation import Ablation
+from selbench.suites.stability import Stable
 
 CLAIMS = {claim.id: claim for claim in shipped_claims()}
 SETTING = Setting(32, 32, validation=HeldOut("", 100, lambda seed: None))
@@ -26,7 +27,7 @@ def readings(claim):
 
 
 def test_all_of_the_protocol_are_there():
-    counts = {"A": 10, "B": 8, "C": 8, "D": 6, "E": 4}
+    counts = {"A": 10, "B": 8, "C": 8, "D": 6, "E": 4, "F": 3}
     assert list(CLAIMS) == [
         f"{part}{n}" for part, count in counts.items() for n in range(1, count + 1)
     ]
@@ -59,13 +60,22 @@ def metrics(few_probes):
     smooth = F.interpolate(low, size=(16, 16), mode="bilinear")
     split = make_split((255 * smooth).to(torch.uint8), torch.arange(12) % 4)
     found = {}
-    for suite in ("selectivity", "dimensionality", "gradients", "jacobian", "ablation"):
+    for suite in (
+        "selectivity",
+        "dimensionality",
+        "gradients",
+        "jacobian",
+        "ablation",
+        "stability",
+    ):
         for piece in SUITES[suite](SETTING):
             if isinstance(piece, Analysis):
                 rows = piece.measure(model.eval().requires_grad_(False), split, 4)
             elif isinstance(piece, Ablation):
                 few = replace(piece, shares_removed=(0.0,))
                 (rows,) = few.measure(model.eval().requires_grad_(False), split, split.images)
+            elif isinstance(piece, Stable):
+                rows = piece.measure(model.eval().requires_grad_(False), split)[0]
             elif isinstance(piece, Comparison) and piece.name == "contrast":
                 (rows,) = piece.measure(model.eval(), split, [255 - split.images], 4)
             else:
