@@ -29,5 +29,5 @@ __all__ = [
     "look_for_frost_in",
 ]
 
-for _module in iter_modules(__path__):  # each enters its own functions: a new one is one file
+for _module in iter_modules(__path__):  # each registers its functions: a new corruption is a file
     import_module(f"{__name__}.{_module.name}")

@@ -1,4 +1,4 @@
-"""What `corrupt` refuses, and in which words."""
+"""Checks of the arguments of `corrupt`, with their messages."""
 
 import difflib
 import math
@@ -9,57 +9,57 @@ from typing import Never, SupportsIndex
 import torch
 from torch import Tensor
 
-SMALLEST_SIDE = 9  # pixels: glass at 224 pixels' constants keeps 4 at each border where they are
-TOLERANCE = 1e-4  # how far resizing may leave floating values outside of 0 to 1
+SMALLEST_SIDE = 9  # pixels: glass_blur at 224 pixels' constants leaves 4 at each border unmoved
+TOLERANCE = 1e-4  # tolerance for floating values outside 0 to 1 after resizing
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SEEDS = 2**64
 
 
 def check_name(name: object, known: Iterable[str]) -> None:
-    """Raise ValueError unless `name` is one of those known; offer the nearest."""
+    """Raise ValueError for an unknown name; suggest the nearest known one."""
     if not isinstance(name, str):
         raise ValueError(f'name must be a str such as "fog", got {_shown(name)}')
     names = list(known)
     if name not in names:
-        given = name[:99].lower()
-        longer = [each for each in names if given and each.startswith(given)]
-        nearest = difflib.get_close_matches(given, longer or names, n=1, cutoff=0)
+        lowered = name[:99].lower()
+        longer = [each for each in names if lowered and each.startswith(lowered)]
+        nearest = difflib.get_close_matches(lowered, longer or names, n=1, cutoff=0)
         raise ValueError(
             f"unknown corruption {_shown(name)}; the nearest known one is {nearest[0]!r}"
         )
 
 
 def find_severity(name: str, severity: object) -> int:
-    """Return it as an int; raise ValueError unless it is 1, 2, 3, 4 or 5."""
-    whole = _as_int(severity)
-    if whole is None or whole not in range(1, 6):
+    """Return the severity as an int; raise ValueError unless it is 1, 2, 3, 4 or 5."""
+    number = _as_int(severity)
+    if number is None or number not in range(1, 6):
         raise ValueError(f"{name} has severities 1-5, got {_shown(severity)}")
-    return whole
+    return number
 
 
 def find_seed(seed: object) -> int:
-    """Return it as an int; raise ValueError unless it is a whole number from 0, of 64 bits."""
-    whole = _as_int(seed)
-    if whole is None or whole < 0:
+    """Return the seed as an int; raise ValueError unless it is an integer from 0 to 2**64 - 1."""
+    number = _as_int(seed)
+    if number is None or number < 0:
         raise ValueError(f"seed must be an int of at least 0, got {_shown(seed)}")
-    if whole >= SEEDS:
+    if number >= SEEDS:
         raise ValueError("seed must be an int below 2**64, got a larger one")
-    return whole
+    return number
 
 
 def _as_int(value: object) -> int | None:
-    """Return an int, or what NumPy or torch has for one, as an int; None for anything else."""
+    """Return an int, or NumPy's or torch's equivalent, as an int; None for anything else."""
     truth = isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
     if truth or not isinstance(value, SupportsIndex):
         return None
     try:
         return operator.index(value)
-    except TypeError:  # an array of several, or of floating numbers
+    except TypeError:  # an array of several values, or of floats
         return None
 
 
 def _shown(value: object) -> str:
-    """Return what was given in one short line."""
+    """Return a value on one short line, for messages."""
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # more digits than Python prints
@@ -68,7 +68,7 @@ def _shown(value: object) -> str:
 
 
 def check_tensors(images: object, examples: object) -> None:
-    """Raise ValueError unless they are what `corrupt` takes; values are not looked at."""
+    """Raise ValueError unless types, dtypes and shapes suit `corrupt`; values are not checked."""
     images, examples = _dense("images", images), _dense("examples", examples)
     if images.requires_grad and torch.is_grad_enabled():
         raise ValueError(
@@ -116,7 +116,7 @@ def _type_name(value: object) -> str:
 
 
 def _image_cure(value: object) -> str:
-    """Say how what is no tensor becomes a batch of images."""
+    """Say how to turn something that is no tensor into a batch of images."""
     if type(value).__module__.startswith("PIL."):
         return 'use torch.from_numpy(numpy.array(image.convert("RGB"))).permute(2, 0, 1)[None]'
     match getattr(value, "shape", ()):
@@ -147,9 +147,9 @@ def _shape_hint(shape: tuple[int, ...]) -> str:
 
 
 def find_scale(name: str, known: Sequence[int], height: int, width: int, scale: object) -> int:
-    """Return whose constants images of this size get; raise ValueError where there are none."""
+    """Return the scale for images of this size; raise ValueError if there are no constants."""
     *most, last = known
-    spoken = f"{', '.join(map(str, most))} or {last}"
+    choices = f"{', '.join(map(str, most))} or {last}"
     if min(height, width) < SMALLEST_SIDE:
         raise ValueError(
             f"images must have at least {SMALLEST_SIDE} pixels a side, got {height}x{width}; "
@@ -159,17 +159,17 @@ def find_scale(name: str, known: Sequence[int], height: int, width: int, scale: 
         if height != width or height not in known:
             raise ValueError(
                 f"{name} has no constants for {height}x{width} pixels; "
-                f"choose the constants of one with scale={spoken}"
+                f"choose the constants of one with scale={choices}"
             )
         return height
-    whole = _as_int(scale)
-    if whole is None or whole not in known:
-        raise ValueError(f"scale must be {spoken}, got {_shown(scale)}")
-    return whole
+    chosen = _as_int(scale)
+    if chosen is None or chosen not in known:
+        raise ValueError(f"scale must be {choices}, got {_shown(scale)}")
+    return chosen
 
 
 def check_range(images: Tensor) -> None:
-    """Raise ValueError where floating values are not from 0 to 1, give or take `TOLERANCE`."""
+    """Raise ValueError for floating values outside 0 to 1, with a tolerance of `TOLERANCE`."""
     lowest, highest = (extreme.item() for extreme in images.aminmax())
     if lowest >= -TOLERANCE and highest <= 1 + TOLERANCE:
         return

@@ -1,4 +1,4 @@
-"""All corruptions, of Hendrycks & Dietterich and of C-bar, and how to apply one."""
+"""The table of all corruptions (Hendrycks & Dietterich, C-bar), and a function to apply one."""
 
 from collections.abc import Mapping
 
@@ -23,14 +23,14 @@ CORRUPTIONS: Mapping[str, Corruption] = registered()
 
 
 def bar_corruptions(size: int) -> tuple[str, ...]:
-    """Return the ten of C-bar for images of `size` pixels: ImageNet's for 224, else CIFAR-10's."""
+    """Return C-bar's ten corruptions for an image size: ImageNet's for 224, else CIFAR-10's."""
     published = 224 if size == 224 else 32
     return tuple(name for name, each in CORRUPTIONS.items() if published in each.bar)
 
 
-# values corrupted at once: what keeps a processor's working set in its cache, and a GPU busy
+# values to corrupt at once: those that fit into a CPU's cache, or keep a GPU busy
 _VALUES_ON_CPU, _VALUES_ON_GPU = 2**17, 2**24
-_MORE = 4  # times as many of C-bar's, which take many short steps
+_MORE = 4  # factor for C-bar's corruptions, which take many short steps
 
 
 def corrupt(
@@ -44,21 +44,21 @@ def corrupt(
 ) -> Tensor:
     """Apply one corruption of `CORRUPTIONS` to a batch.
 
-    images: (batch, 3, height, width), uint8 or floating with values from 0 to 1, of at least
-        `SMALLEST_SIDE` pixels a side, on any device and in any memory format; not changed. The
-        benchmark's images are bytes: of a floating image each value is rounded to the nearest of
-        256 levels first, which takes what resizing leaves up to 1e-4 outside of 0 to 1 back in.
+    images: (batch, 3, height, width), uint8 or floating with values from 0 to 1, with at least
+        `SMALLEST_SIDE` pixels a side, on any device and in any memory format; not changed.
+        Floating values are first rounded to 256 levels, since the benchmark's images are bytes;
+        values up to 1e-4 outside 0 to 1, as after resizing, are accepted.
     examples: int64 (batch,), each image's position in its data set. The random numbers of an image
-        depend on its position, name, severity and seed alone: neither on its neighbours in the
-        batch nor, up to rounding, on the device.
-    scale: 32 for the constants of CIFAR-10-C, 64 for Tiny-ImageNet-C, 224 for ImageNet-C; by
-        default that of the images' own size.
+        depend only on position, name, severity and seed: not on other images in the batch nor, up
+        to rounding, on the device.
+    scale: 32 for the constants of CIFAR-10-C, 64 for Tiny-ImageNet-C, 224 for ImageNet-C; None for
+        the images' size.
     Returns images of the same shape, dtype and range, on the same device.
     Raises ValueError for an unknown name, severity or scale, a seed that is no int from 0 to
         2**64 - 1, a size that is too small or without constants, tensors of another dtype, layout
-        or shape, that need a gradient (there is none), and what is no tensor, floating values that
-        are not from 0 to 1, and (`FrostError`) photographs of frost that are incomplete or damaged.
-    Sources: Hendrycks & Dietterich, 2019, arXiv:1903.12261, and those named where they are defined.
+        or shape or that need a gradient, arguments that are no tensors, floating values outside 0
+        to 1, and (`FrostError`) incomplete or damaged photographs of frost.
+    Sources: Hendrycks & Dietterich, 2019, arXiv:1903.12261, and those named at each corruption.
     """
     check_name(name, CORRUPTIONS)
     corruption = CORRUPTIONS[name]
@@ -90,5 +90,5 @@ def _levels(images: Tensor) -> Bytes:
 
 
 def _precision(images: Tensor) -> torch.dtype:
-    """Choose what to convert with: half precision would move halves of a grey level."""
+    """Return the dtype for conversions; half precision would shift values by half a grey level."""
     return torch.promote_types(images.dtype, torch.float32)

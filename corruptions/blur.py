@@ -1,4 +1,4 @@
-"""Blurs: optics, glass and movement."""
+"""Blurs: optics, glass and motion."""
 
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from corruptions.registry import corruption
 from corruptions.separable import gaussian_taps, zoom_places
 from corruptions.streaks import streaked
 
-_FAINTEST = 2.0**-60  # a weight below this changes no bit of a float64 mean
+_FAINTEST = 2.0**-60  # smaller weights change no bit of a float64 mean
 
 
 @corruption(
@@ -29,7 +29,7 @@ _FAINTEST = 2.0**-60  # a weight below this changes no bit of a float64 mean
 def defocus_blur(images: Images, disk: tuple[float, float]) -> Images:
     """Spread each pixel over a disk, as a lens out of focus does.
 
-    disk: its radius, and the standard deviation of the blur that softens its edge; in pixels.
+    disk: radius of the disk, and standard deviation of the blur that softens its edge; in pixels.
     """
     return kernel_filtered(as_fractions(images), _disk(*disk)).mul_(255)
 
@@ -44,9 +44,9 @@ def defocus_blur(images: Images, disk: tuple[float, float]) -> Images:
     version=2,
 )
 def glass_blur(images: Images, glass: tuple[float, int, int], draws: Draws) -> Images:
-    """Blur, move pixels about within a small reach, and blur again, as frosted glass does.
+    """Blur, move pixels randomly within a small reach, and blur again, as frosted glass does.
 
-    glass: the blur's standard deviation and the reach, in pixels, and how often pixels move.
+    glass: standard deviation of the blur and the reach, in pixels, and the number of rounds.
     """
     sigma, reach, rounds = glass
     pixels = truncated(gaussian_filtered(as_fractions(images), sigma).mul_(255))
@@ -65,7 +65,7 @@ def glass_blur(images: Images, glass: tuple[float, int, int], draws: Draws) -> I
     },
 )
 def motion_blur(images: Images, streak: tuple[int, float], draws: Draws) -> Images:
-    """Draw pixels out along a line within 45 degrees of the horizontal.
+    """Smear pixels along a line within 45 degrees of the horizontal.
 
     streak: radius and standard deviation of the line's fading, in pixels.
     """
@@ -82,10 +82,10 @@ def motion_blur(images: Images, streak: tuple[int, float], draws: Draws) -> Imag
     version=2,
 )
 def zoom_blur(images: Images, factors: tuple[float, float]) -> Images:
-    """Average an image with itself at growing magnification, as a zoom during exposure does.
+    """Average an image with growing magnifications of it, as zooming during exposure does.
 
-    factors: where they end and by how much they grow, from 1. Rounding lets the end itself in at
-        some severities (1.06 and 1.11), which the published sets do too.
+    factors: their end and step, starting from 1. Rounding includes the end itself at some
+        severities (1.06 and 1.11), as in the published sets.
     """
     pixels = as_fractions(images).float().permute(2, 3, 0, 1).contiguous()
     exact, total = pixels.double(), torch.zeros_like(pixels)
@@ -109,17 +109,17 @@ def zoom_blur(images: Images, factors: tuple[float, float]) -> Images:
 def gaussian_blur(images: Images, sigma: float) -> Images:
     """Convolve with a normal density.
 
-    sigma: its standard deviation in pixels.
+    sigma: standard deviation of the density, in pixels.
     """
     return gaussian_filtered(as_fractions(images), sigma).mul_(255)
 
 
 def _glass_sources(images: Images, reach: int, draws: Draws) -> Int64[Tensor, "batch pixels"]:
-    """Return the pixel from which each pixel gets its colour.
+    """Return the pixel that each pixel gets its colour from.
 
-    Pixels are taken from the last to the first, and each copies one at most `reach` rows and
-    columns away (`reach` itself only upwards and to the left; the outermost pixels stay). So a
-    pixel that copies from a later one gets what that one has got before.
+    Pixels are processed from last to first. Each copies one that is at most `reach` rows and
+    columns away (exactly `reach` only up and left; the outermost pixels stay). A pixel that copies
+    from a later one gets that one's new colour.
     """
     batch, _, height, width = images.shape
     rows, columns = max(height - 2 * reach, 0), max(width - 2 * reach, 0)
@@ -128,7 +128,7 @@ def _glass_sources(images: Images, reach: int, draws: Draws) -> Int64[Tensor, "b
     moving = (slice(reach + 1, reach + 1 + rows), slice(reach + 1, reach + 1 + columns))
     sources = pixels.repeat(batch, 1, 1)
     sources[:, *moving] += down * width + across
-    if reach == 1:  # never from a later one
+    if reach == 1:  # pixels never copy from a later one
         return sources.flatten(1)
     moved = torch.zeros_like(pixels, dtype=torch.bool)
     moved[moving] = True
@@ -138,10 +138,10 @@ def _glass_sources(images: Images, reach: int, draws: Draws) -> Int64[Tensor, "b
 def _followed(
     sources: Int64[Tensor, "batch pixels"], moved: Bool[Tensor, " pixels"]
 ) -> Int64[Tensor, "batch pixels"]:
-    """Follow each pixel to the one whose colour reaches it.
+    """Return the pixel whose original colour reaches each pixel.
 
-    Every round replaces a source that is not final by its own source, which doubles the length
-    of the chains that are followed.
+    Each round replaces sources that are not final by their own sources, so that the followed chains
+    double in length.
     """
     pixels = torch.arange(len(moved), device=sources.device)
     final = (sources <= pixels) | ~moved[sources]
@@ -155,9 +155,9 @@ def _followed(
 
 @lru_cache(maxsize=64)
 def _disk(radius: float, softness: float) -> Float32[Tensor, "side side"]:
-    """Return the kernel of a disk with a softened edge, which sums to about one.
+    """Return the kernel of a disk with a soft edge, which sums to about one.
 
-    Rounded to float32 as in OpenCV: the error of its sum is what tells whether flat areas darken.
+    It is rounded to float32 as in OpenCV: the error of its sum decides whether flat areas darken.
     """
     reach = max(8, int(radius))
     places = torch.arange(-reach, reach + 1)
@@ -173,11 +173,11 @@ def _disk(radius: float, softness: float) -> Float32[Tensor, "side side"]:
 def _zoomed(
     pixels: Float64[Tensor, "height width batch 3"], factor: float
 ) -> Float32[Tensor, "height width batch 3"]:
-    """Magnify the middle; batches come last, for long runs of values with one weight."""
+    """Magnify the centre; the batch comes last, so that long runs of values share one weight."""
     for axis in (0, 1):
         first, second, weight = _zoom_places(pixels.shape[axis], factor, pixels.device)
         near, far = (pixels.index_select(axis, places) for places in (first, second))
-        # the result is rounded to float32: a fused operation's last bit of float64 is lost in it
+        # rounding to float32 hides the last bit of float64, in which fused operations differ
         pixels = torch.lerp(near, far, weight.view(-1, *(1,) * (3 - axis)))
     return pixels.float()
 

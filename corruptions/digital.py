@@ -1,4 +1,4 @@
-"""Digital corruptions: what editing, compressing and resampling leave behind."""
+"""Digital corruptions: effects of editing, compressing and resampling."""
 
 from functools import lru_cache
 
@@ -27,8 +27,8 @@ from corruptions.separable import box_matrix, product
 def contrast(images: Images, factor: float) -> Images:
     """Shrink each channel's distance to its mean over the image by `factor`."""
     fractions = as_fractions(images)
-    # one pixel after the other, as in the published sets: another order may end in another bit;
-    # along the last axis a GPU would take its own
+    # Pixels are added one after another, as in the published sets: another order may change the
+    # last bit. Along the last axis, a GPU would use its own order.
     totals = fractions.flatten(2).transpose(1, 2).cumsum(1)[:, -1, :, None, None]
     means = quotient(totals, fractions[0, 0].numel())
     return fractions.sub_(means).mul_(factor).add_(means).mul_(255)
@@ -63,7 +63,7 @@ def contrast(images: Images, factor: float) -> Images:
 def elastic_transform(images: Images, strain: tuple[float, float, float], draws: Draws) -> Images:
     """Tilt and shear an image at random, then ripple it.
 
-    strain: strength and smoothness of the ripples, and how far the tilt moves a point; in pixels.
+    strain: strength and smoothness of the ripples, and the tilt's largest shift; in pixels.
     """
     strength, smoothness, jitter = strain
     return rippled(tilted(images, jitter, draws), strength, smoothness, draws)
@@ -99,7 +99,7 @@ def pixelate(images: Images, factor: float) -> Images:
 def jpeg_compression(images: Images, quality: int) -> Images:
     """Compress to JPEG with chroma at half resolution, and decompress.
 
-    quality: libjpeg's, 1 to 100.
+    quality: quality of libjpeg, 1 to 100.
     """
     return recompressed(images, quality)
 
@@ -117,8 +117,8 @@ def jpeg_compression(images: Images, quality: int) -> Images:
 def saturate(images: Images, change: tuple[float, float]) -> Images:
     """Scale and shift the saturation in HSV space, with hue and value kept.
 
-    change: factor and summand, for saturation in [0, 1]. Grey has no hue; like the published sets,
-        what is added to it turns it red.
+    change: factor and summand, for saturation in [0, 1]. Grey has no hue; as in the published sets,
+        added saturation turns it red.
     """
     factor, summand = change
 

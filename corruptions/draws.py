@@ -1,8 +1,8 @@
-"""Random numbers that belong to an example, not to the batch in which it comes.
+"""Random numbers that belong to an example and do not depend on its batch.
 
-A generator with a state hands an example other numbers as soon as batch size, order or worker
-changes. Here the n-th number of an example is a hash of (key, example, n) and of nothing else.
-The hash is SplitMix64: Steele, Lea & Flood, 2014, doi:10.1145/2660193.2660195.
+A stateful generator gives an example different numbers when batch size, order or worker changes.
+Here the n-th number of an example is a hash of only (key, example, n). The hash is SplitMix64:
+Steele, Lea & Flood, 2014, doi:10.1145/2660193.2660195.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from corruptions.images import Bytes
 
-_STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that counting in it visits all 64-bit states
+_STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that multiples of it visit all 64-bit states
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
 
 _CELL_BITS = 12
@@ -25,9 +25,9 @@ _CELLS = 2**_CELL_BITS
 
 @runtime_checkable
 class Draws(Protocol):
-    """A source of random numbers, `batch` rows of them at each call.
+    """A source of random numbers; each call returns `batch` rows.
 
-    A corruption calls it in a fixed order; channel comes before height and width in a shape.
+    A corruption makes its calls in a fixed order; in shapes, channels precede height and width.
     """
 
     def uniform(self, low: float, high: float, *shape: int) -> Float[Tensor, "batch ..."]:
@@ -41,7 +41,7 @@ class Draws(Protocol):
     def integers(
         self, low: int, high: int | Int64[Tensor, " batch"], *shape: int
     ) -> Int64[Tensor, "batch ..."]:
-        """Draw from low, ..., high - 1; a tensor gives each example its own `high`."""
+        """Draw from low, ..., high - 1; a tensor `high` has one value for each example."""
         ...
 
     def poisson(self, levels: Bytes, peak: float) -> Float[Tensor, "batch 3 height width"]:
@@ -50,10 +50,10 @@ class Draws(Protocol):
 
 
 class KeyedDraws:
-    """Draws that are a function of a key and of each example's number alone."""
+    """Draws that depend only on a key and each example's number."""
 
     def __init__(self, key: str, examples: Int64[Tensor, " batch"]) -> None:
-        """Start one stream per example; equal keys and numbers give equal streams."""
+        """Start one stream for each example; equal keys and numbers give equal streams."""
         digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
         start = int.from_bytes(digest, "little", signed=True)
         self._streams = _scrambled(examples * _STEP + start)
@@ -66,7 +66,7 @@ class KeyedDraws:
         return unit.mul_(high - low).add_(low).view(len(words), *shape)
 
     def normal(self, *shape: int) -> Float[Tensor, "batch ..."]:
-        """Draw standard normal numbers, two of each pair of words (Box & Muller, 1958)."""
+        """Draw standard normal numbers, two from each pair of words (Box & Muller, 1958)."""
         count = math.prod(shape)
         half = (count + 1) // 2
         words = self._words(2 * half)
@@ -79,14 +79,14 @@ class KeyedDraws:
     def integers(
         self, low: int, high: int | Int64[Tensor, " batch"], *shape: int
     ) -> Int64[Tensor, "batch ..."]:
-        """Draw from low, ..., high - 1, each as likely as the others to within 2^-32."""
+        """Draw from low, ..., high - 1, with equal probabilities up to 2^-32."""
         words = self._words(math.prod(shape)).to(torch.int64).bitwise_and_(0xFFFFFFFF)
         span = high - low
         rows = span.unsqueeze(1) if isinstance(span, Tensor) else span
         return ((words * rows) >> 32).add_(low).view(-1, *shape)
 
     def poisson(self, levels: Bytes, peak: float) -> Float[Tensor, "batch 3 height width"]:
-        """Draw counts by inverting the distribution function of each pixel's grey level."""
+        """Draw counts by inverting the distribution function for each pixel's grey level."""
         table = _poisson_table(peak, levels.device)
         words, level = self._words(levels[0].numel()).flatten(), levels.int().flatten()
         counts = table.settled[level * _CELLS + (words >> 32 - _CELL_BITS) + _CELLS // 2]
@@ -108,29 +108,29 @@ class KeyedDraws:
 
 
 def _scrambled(state: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """Map 64-bit states one to one onto 64-bit words without visible order, in place."""
+    """Map 64-bit states one to one to random-looking 64-bit words, in place."""
     for shift, factor in _ROUNDS:
         state.bitwise_xor_(_shifted(state, shift)).mul_(factor)
     return state.bitwise_xor_(_shifted(state, 31))
 
 
 def _shifted(state: Int64[Tensor, "..."], shift: int) -> Int64[Tensor, "..."]:
-    # torch shifts the sign in; masked, so that the shift is the unsigned one of the hash
+    # torch's shift copies the sign; the mask makes it the unsigned shift of the hash
     return (state >> shift).bitwise_and_(2 ** (64 - shift) - 1)
 
 
 class PoissonTable(NamedTuple):
-    """Distribution functions of all grey levels, level v's between v and v + 1.
+    """Distribution functions of all grey levels; those of level v lie between v and v + 1.
 
-    One search in sorted numbers, for `level + uniform`, then serves pixels of every level. It is
-    spared where the first bits of the uniform number settle the count.
+    One search for `level + uniform` in sorted numbers then serves pixels of all levels. It is
+    skipped if the first bits of the uniform number determine the count.
     """
 
     bounds: Float64[Tensor, " bounds"]
-    offsets: Int64[Tensor, "256"]  # what to subtract from the place found
+    offsets: Int64[Tensor, "256"]  # to subtract from the position found
     settled: Int16[
         Tensor, " cells"
-    ]  # count by level and first bits, -1 where those do not settle it
+    ]  # count by level and first bits, -1 if these do not determine it
 
 
 @lru_cache(maxsize=32)
@@ -150,7 +150,7 @@ def _poisson_table(peak: float, device: torch.device) -> PoissonTable:
 
 
 def _poisson_bounds(mean: float) -> tuple[int, Float64[Tensor, " counts"]]:
-    """Return P(X <= k) from the least k that 32 bits can tell from impossible to the last."""
+    """Return P(X <= k), from the least k to the last that 32 bits can distinguish from 0 and 1."""
     counts = torch.arange(int(mean + 12 * math.sqrt(mean) + 24), dtype=torch.float64)
     rate = torch.tensor(mean, dtype=torch.float64)
     below = (torch.xlogy(counts, rate) - rate - torch.lgamma(counts + 1)).exp().cumsum(0)

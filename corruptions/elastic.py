@@ -1,4 +1,4 @@
-"""The two warps of elastic_transform: one affine, one that ripples."""
+"""The two distortions of elastic_transform: an affine one, and ripples."""
 
 import torch
 from jaxtyping import Float32, Float64
@@ -10,13 +10,13 @@ from corruptions.images import Images
 from corruptions.separable import blurred, border_index
 
 _STEPS = 32  # OpenCV, which made the published sets, samples at multiples of 1/32 pixel ...
-_FINE = 1024  # ... and adds up places in units of 1/1024
+_FINE = 1024  # ... and adds up positions in units of 1/1024
 
 
 def tilted(images: Images, jitter: float, draws: Draws) -> Images:
-    """Move three points round the middle by up to `jitter` pixels each way, and all else along.
+    """Move three points around the centre by up to `jitter` pixels, and the image with them.
 
-    Beyond its borders an image goes on mirrored.
+    Beyond its borders the image is mirrored.
     """
     _, _, height, width = images.shape
     matrix = _random_affine(height, width, jitter, draws).unsqueeze(-1)
@@ -35,8 +35,8 @@ def tilted(images: Images, jitter: float, draws: Draws) -> Images:
 def rippled(images: Images, alpha: float, sigma: float, draws: Draws) -> Images:
     """Displace each pixel by smoothed noise.
 
-    alpha: what the noise, uniform in [-1, 1], is multiplied with after smoothing; in pixels.
-    sigma: the standard deviation of the smoothing, in pixels.
+    alpha: factor of the noise, which is uniform in [-1, 1], after smoothing; in pixels.
+    sigma: standard deviation of the smoothing, in pixels.
     """
     _, _, height, width = images.shape
     noise = [draws.uniform(-1, 1, height, width) for _ in range(2)]
@@ -49,7 +49,7 @@ def rippled(images: Images, alpha: float, sigma: float, draws: Draws) -> Images:
 def _random_affine(
     height: int, width: int, jitter: float, draws: Draws
 ) -> Float64[Tensor, "batch 2 3"]:
-    """Return the map from a pixel (column, row) to the place that it takes its colour from."""
+    """Return the map from a pixel (column, row) to the position of its new colour."""
     reach = min(height, width) // 3
     middle = torch.tensor([width // 2, height // 2], dtype=torch.float32)
     corners = middle + reach * torch.tensor([[1, 1], [1, -1], [-1, -1]])
@@ -68,7 +68,7 @@ def _sampled(
     columns: Float32[Tensor, "batch height width"],
     rows: Float32[Tensor, "batch height width"],
 ) -> Images:
-    """Interpolate linearly at places in pixels; outside, the image is reflected at its edge."""
+    """Interpolate linearly at positions in pixels; outside, the image is reflected at its edge."""
     _, _, height, width = images.shape
     grid = torch.stack(((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1), dim=3)
     return grid_sample(images, grid, padding_mode="reflection", align_corners=False)

@@ -1,8 +1,9 @@
-"""Filters that round where the code behind the published sets rounds.
+"""Filters with the same roundings as the code behind the published sets.
 
-A mean that is a whole grey level truncates to it or to the one below, as the last bits have it;
-over flat areas that is every pixel. So numbers are float64 and added up in the same order, in
-steps that are the same on every device: matrix products and fused operations are not.
+If a mean should be a whole grey level, its last bits decide whether it truncates to that level or
+to the one below, and in flat areas every pixel is affected. So numbers are float64 and added in the
+same order, by operations that give equal results on every device. Matrix products and fused
+operations do not.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from corruptions.separable import Border, border_index, gaussian_taps
 def gaussian_filtered(
     values: Float64[Tensor, "batch channels height width"], sigma: float
 ) -> Float64[Tensor, "batch channels height width"]:
-    """Blur as scipy.ndimage.gaussian_filter does with its borders held; sigma in pixels."""
+    """Blur as scipy.ndimage.gaussian_filter does with mode "nearest"; sigma in pixels."""
     taps = gaussian_taps(sigma, int(4 * sigma + 0.5)).tolist()
     return correlated(correlated(values, taps, 2, "nearest"), taps, 3, "nearest")
 
@@ -25,9 +26,9 @@ def gaussian_filtered(
 def correlated(
     values: Float[Tensor, "..."], taps: Sequence[float], axis: int, border: Border
 ) -> Float[Tensor, "..."]:
-    """Correlate along an axis with taps that read the same in both directions.
+    """Correlate along an axis with symmetric taps.
 
-    The middle comes first, then pairs of neighbours from the outermost inwards.
+    The centre is added first, then pairs of neighbours from the outermost inwards.
     """
     reach, size = len(taps) // 2, values.shape[axis]
     framed = _framed(values, reach, axis, border)
@@ -41,7 +42,7 @@ def correlated(
 def kernel_filtered(
     images: Float64[Tensor, "batch channels height width"], kernel: Float[Tensor, "side side"]
 ) -> Float64[Tensor, "batch channels height width"]:
-    """Correlate mirrored images with a kernel that is its own mirror image along both axes."""
+    """Correlate mirrored images with a kernel that is symmetric along both axes."""
     reach = len(kernel) // 2
     height, width = images.shape[2:]
     framed = _framed(_framed(images, reach, 2, "mirror"), reach, 3, "mirror")
@@ -68,7 +69,7 @@ def _weighted(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 def _framed(
     values: Float[Tensor, "..."], reach: int, axis: int, border: Border
 ) -> Float[Tensor, "..."]:
-    """Go on beyond both ends of an axis."""
+    """Extend both ends of an axis."""
     size = values.shape[axis]
     places = torch.arange(-reach, size + reach, device=values.device)
     return values.index_select(axis, border_index(places, size, border))

@@ -1,11 +1,11 @@
-"""Pictures of frost on a pane: photographs where there are some, own textures where not.
+"""Pictures of frost: photographs if available, otherwise textures made here.
 
-The published sets overlay five photographs that are not ours to ship: frost1.png, frost2.png,
-frost3.png, frost4.jpg and frost5.jpg. They are looked for in the folder that the environment
-variable SELBENCH_FROST names, else in that given to `look_for_frost_in`, else in an installed
-package `imagecorruptions`, which carries them. Without them the textures are made here. The variant
-of the corruption tells which pictures were used, by their content; only with the published
-photographs are results comparable with published ones.
+The published sets overlay five photographs that selbench may not ship: frost1.png, frost2.png,
+frost3.png, frost4.jpg and frost5.jpg. They are searched in the folder that the environment variable
+SELBENCH_FROST names, otherwise in the folder given to `look_for_frost_in`, otherwise in an
+installed package `imagecorruptions`, which includes them. Without them, textures are made here. The
+corruption's variant names the pictures by their content; results are comparable with published ones
+only if made with the published photographs.
 """
 
 import hashlib
@@ -40,11 +40,11 @@ PHOTOGRAPHS = tuple(_PUBLISHED)
 Texture = Float32[Tensor, "3 height width"]  # whole grey levels, 0 to 255
 
 
-_added: list[Path] = []  # at most one
+_added: list[Path] = []  # at most one folder
 
 
 class FrostError(ValueError):
-    """The photographs in a folder that was named are incomplete or damaged."""
+    """The photographs in a named folder are incomplete or damaged."""
 
 
 class Source(NamedTuple):
@@ -55,10 +55,10 @@ class Source(NamedTuple):
 
 
 def look_for_frost_in(folder: Path | None) -> None:
-    """Look for photographs in this folder too, unless SELBENCH_FROST names one.
+    """Search for photographs in this folder too, unless SELBENCH_FROST names one.
 
-    It holds for the process, in the place of what was given before; None ends it. A folder that is
-    not there is passed over.
+    This replaces an earlier folder, for the whole process; None removes it. A missing folder is
+    ignored.
     """
     _added[:] = [] if folder is None else [folder.absolute()]
 
@@ -66,15 +66,15 @@ def look_for_frost_in(folder: Path | None) -> None:
 def frost_variant() -> str:
     """Return "" for the published photographs, "photographs <hash>" for others, or "procedural".
 
-    Raises FrostError where a folder that was named lacks some, and for a damaged one.
+    Raises FrostError if a named folder lacks photographs, or if one is damaged.
     """
     return frost_source().variant
 
 
 def frost_source() -> Source:
-    """Find the pictures and tell from their bytes which they are.
+    """Find the pictures and identify them by their bytes.
 
-    Raises FrostError where a folder that was named lacks some, and for a damaged one.
+    Raises FrostError if a named folder lacks photographs, or if one is damaged.
     """
     folder, remedy = _find_folder()
     if folder is None:
@@ -90,7 +90,7 @@ def frost_source() -> Source:
 
 
 def _find_folder() -> tuple[Path | None, str]:
-    """Return where to look, and what to do where that was named but is incomplete."""
+    """Return the folder to search, and advice for the user if it is named but incomplete."""
     if named := os.environ.get(FOLDER_VARIABLE):
         remedy = f"add them, or unset {FOLDER_VARIABLE} to use procedural frost"
         return Path(named).expanduser().absolute(), remedy
@@ -102,7 +102,7 @@ def _find_folder() -> tuple[Path | None, str]:
 
 @lru_cache(maxsize=16)
 def _packaged_folder(package: str) -> Path | None:
-    """Return where an installed package keeps photographs; it is not imported."""
+    """Return the folder of photographs in an installed package, without importing it."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         return None
@@ -111,12 +111,12 @@ def _packaged_folder(package: str) -> Path | None:
 
 @lru_cache(maxsize=16)
 def _variant(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
-    """Compare with the published photographs; `stamps` has a changed file read again."""
+    """Compare with the published photographs; `stamps` make changed files be read again."""
     found = {name: _md5(folder / name) for name in PHOTOGRAPHS}
     if found == _PUBLISHED:
         return ""
     for name in PHOTOGRAPHS:
-        _read(folder / name)  # a damaged one is told before anything is made with it
+        _read(folder / name)  # reports a damaged file before it is used
     digest = hashlib.sha256("".join(found.values()).encode()).hexdigest()
     return f"photographs {digest[:8]}"
 
@@ -124,7 +124,7 @@ def _variant(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
 def frost_pictures(
     source: Source, shrink: float, height: int, width: int, device: torch.device
 ) -> tuple[Float32[Tensor, "5 tallest widest 3"], Int64[Tensor, "5 2"]]:
-    """Stack the shrunken pictures, padded with black, and list each one's height and width."""
+    """Stack the shrunken pictures, padded with black, and return each one's height and width."""
     sizes = [texture.shape[1:] for texture in _textures(source)]
     least = [max((height + 1) / tall, (width + 1) / wide) for tall, wide in sizes]
     return _stacked(source, tuple(max(shrink, each) for each in least), device)
@@ -136,7 +136,7 @@ def _textures(source: Source) -> list[Texture]:
     return _procedural() if folder is None else [_read(folder / name) for name in PHOTOGRAPHS]
 
 
-@lru_cache(maxsize=2)  # many sizes of images share one; a large one takes hundreds of megabytes
+@lru_cache(maxsize=2)  # many image sizes share one entry; a large one takes hundreds of megabytes
 def _stacked(
     source: Source, factors: tuple[float, ...], device: torch.device
 ) -> tuple[Float32[Tensor, "5 tallest widest 3"], Int64[Tensor, "5 2"]]:
@@ -176,7 +176,7 @@ def _read_errors(path: Path) -> Iterator[None]:
 def _resized(texture: Texture, factor: float) -> Float32[Tensor, "3 new_height new_width"]:
     """Interpolate linearly between neighbours; shrinking skips pixels instead of averaging.
 
-    Fixed-point numbers, 2^11 to one, as in OpenCV, which resized the photographs.
+    Fixed-point numbers with 11 bits, as in OpenCV, which resized the published photographs.
     """
     if factor == 1:
         return texture
@@ -195,7 +195,7 @@ def _neighbours(
 ) -> tuple[
     Int64[Tensor, " new"], Int64[Tensor, " new"], Int32[Tensor, " new"], Int32[Tensor, " new"]
 ]:
-    """Return for each new place the two old ones beside it and their weights, 2^11 to one."""
+    """Return the two old neighbours of each new position, with their weights of 11 bits."""
     places = (torch.arange(round(size * factor), dtype=torch.float64) + 0.5) / factor - 0.5
     places.clamp_(0, size - 1)
     first = places.floor()

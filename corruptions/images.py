@@ -1,24 +1,24 @@
-"""What the corruptions take and return, and the conversions at their edges.
+"""Types of images for corruptions, and their conversions.
 
-A corruption gets float32 grey levels. Where it computes what the published sets hold number by
-number, with the same roundings in the same order, it goes on with float64 fractions and returns
-float64, which is truncated as it is. Where it returns float32, its own rounding is made good first.
+A corruption receives float32 grey levels. If it reproduces the published sets exactly, with the
+same roundings in the same order, it computes in float64 fractions and returns float64, which is
+truncated directly. If it returns float32, a small number is added first to correct its rounding.
 """
 
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-Bytes = UInt8[Tensor, "batch 3 height width"]  # what callers hold: 0 to 255
-Images = Float[Tensor, "batch 3 height width"]  # what corruptions compute on: also 0 to 255
-Fractions = Float64[Tensor, "batch 3 height width"]  # of the full range: 0 to 1
+Bytes = UInt8[Tensor, "batch 3 height width"]  # images of callers: 0 to 255
+Images = Float[Tensor, "batch 3 height width"]  # for computations: also 0 to 255
+Fractions = Float64[Tensor, "batch 3 height width"]  # share of the full range: 0 to 1
 
-# float32 keeps about 1e-5 of a grey level; a value meant to be 17 must not truncate to 16.
+# float32 is exact to about 1e-5 of a grey level; a value of 17 must not be truncated to 16.
 ROUNDING = 2.0**-13
 
 
 def as_images(images: Bytes) -> Images:
-    """Turn bytes into float32 grey levels, laid out channel by channel."""
+    """Convert bytes to float32 grey levels, channels first in memory."""
     return images.contiguous().to(torch.float32)
 
 
@@ -28,7 +28,7 @@ def as_fractions(images: Images) -> Fractions:
 
 
 def quotient(values: Float[Tensor, "..."], divisor: float) -> Float[Tensor, "..."]:
-    """Divide with one rounding on every device; CUDA would multiply by a number's reciprocal."""
+    """Divide with equal rounding on all devices; CUDA would multiply by the reciprocal."""
     return values / torch.full((), divisor, dtype=values.dtype, device=values.device)
 
 

@@ -1,10 +1,10 @@
-"""What JPEG loses: everything of the codec but its lossless last stage, for whole batches.
+"""The losses of JPEG for whole batches: all of the codec except its lossless last stage.
 
-Colours become luma and chroma, chroma is halved, 8x8 blocks are cosine-transformed and their
-coefficients divided by a table and rounded. That much and its inverse is here, in the integer
-arithmetic of libjpeg's default methods, so that the result is that of the codec to the last bit
-(ITU-T T.81, 1992, annexes A and K; Loeffler, Ligtenberg & Moschytz, 1989, for the transform).
-All numbers are whole and below 2^53, which makes float64 exact.
+Colours become luma and chroma, chroma is halved, 8x8 blocks are cosine-transformed, and their
+coefficients are divided by a table and rounded. This module does that and the inverse, in the
+integer arithmetic of libjpeg's default methods, so that the result equals the codec's to the last
+bit (ITU-T T.81, 1992, annexes A and K; Loeffler, Ligtenberg & Moschytz, 1989, for the transform).
+All numbers are integers below 2^53, for which float64 is exact.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ Small = Float64[Tensor, "batch half_height half_width"]
 Other = Float64[Tensor, "batch new_height new_width"]
 Table = Float64[Tensor, "8 8"]
 
-# 2^13 * sqrt(2) * cos(k pi / 16), up to the last digit: sums of the constants of the fast transform
+# 2^13 * sqrt(2) * cos(k pi / 16) except for the last digit: sums of the fast transform's constants
 _COSINES = (
     (8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192),
     (11363, 9633, 6437, 2260, -2260, -6437, -9633, -11363),
@@ -55,10 +55,10 @@ _CHROMA = (
 def recompressed(images: Images, quality: int) -> Images:
     """Compress with chroma halved in both directions, and decompress.
 
-    quality: libjpeg's, 1 to 100.
+    quality: quality of libjpeg, 1 to 100.
     """
     red, green, blue = images.to(torch.float64).unbind(1)
-    # fixed-point colour conversion, 2^16 to one
+    # fixed-point colour conversion with 16 bits
     luma = _scaled(19595 * red + 38470 * green + 7471 * blue, 16)
     blueness = _scaled(-11059 * red - 21709 * green + 32768 * blue - 1, 16) + 128
     redness = _scaled(32768 * red - 27439 * green - 5329 * blue - 1, 16) + 128
@@ -74,12 +74,12 @@ def recompressed(images: Images, quality: int) -> Images:
 
 
 def _scaled(values: Float64[Tensor, "..."], bits: int) -> Float64[Tensor, "..."]:
-    """Divide by 2^bits and round, halves up: a shift of integers."""
+    """Divide by 2^bits and round halves up, as an integer shift does."""
     return values.add(2.0 ** (bits - 1)).mul_(2.0**-bits).floor_()
 
 
 def _halved(plane: Plane) -> Small:
-    """Average 2x2 pixels, rounding down and up in turn along a row."""
+    """Average 2x2 pixels; along a row, halves are rounded down and up in turn."""
     _, height, width = plane.shape
     even = _extended(plane, height + height % 2, -(-width // 16) * 16)
     sums = even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]
@@ -89,7 +89,7 @@ def _halved(plane: Plane) -> Small:
 
 
 def _doubled(small: Small, like: Plane) -> Plane:
-    """Interpolate to twice the size, weighing the nearer pixel by 3/4 in each direction."""
+    """Interpolate to twice the size; the nearer pixel has weight 3/4 in each direction."""
     _, height, width = like.shape
     small = small[:, : -(-height // 2), : -(-width // 2)]
     padded = _framed(small)
@@ -108,7 +108,7 @@ def _quantised(plane: Plane, table: Table) -> Plane:
     cosines = torch.tensor(_COSINES, dtype=torch.float64, device=plane.device)
     coefficients = _scaled(_along_columns(_scaled(_along_rows(blocks, cosines), 11), cosines), 15)
     steps = table.repeat(blocks.shape[1] // 8, blocks.shape[2] // 8)
-    # the transform is 8 times too large; halves round away from zero
+    # the transform is too large by a factor of 8; halves round away from zero
     sizes = coefficients.abs().div_(8 * steps).add_(0.5).floor_()
     restored = sizes.mul_(steps).copysign_(coefficients)
     inverse = cosines.T

@@ -1,4 +1,4 @@
-"""Noise: each value of an image changes on its own."""
+"""Noise: each value of an image changes independently."""
 
 import torch
 
@@ -18,8 +18,8 @@ from corruptions.registry import corruption
 def gaussian_noise(images: Images, std: float, draws: Draws) -> Images:
     """Add zero-mean normal noise.
 
-    std: its standard deviation, as a fraction of the full range.
-    Source: Hendrycks & Dietterich, 2019, arXiv:1903.12261, as all corruptions here.
+    std: standard deviation of the noise, as a fraction of the full range.
+    Source: Hendrycks & Dietterich, 2019, arXiv:1903.12261, as for all corruptions here.
     """
     return images + 255 * std * draws.normal(*images.shape[1:])
 
@@ -33,9 +33,9 @@ def gaussian_noise(images: Images, std: float, draws: Draws) -> Images:
     },
 )
 def shot_noise(images: Images, photons: float, draws: Draws) -> Images:
-    """Replace each value by a Poisson count of that mean, the noise of a light sensor.
+    """Replace each value by a Poisson count with this mean, like the noise of a light sensor.
 
-    photons: the mean count at full brightness; fewer are noisier.
+    photons: mean count at full brightness; fewer mean more noise.
     """
     return 255 / photons * draws.poisson(images.to(torch.uint8), photons)
 
@@ -49,9 +49,9 @@ def shot_noise(images: Images, photons: float, draws: Draws) -> Images:
     },
 )
 def impulse_noise(images: Images, amount: float, draws: Draws) -> Images:
-    """Set values to 0 or 255, at equal odds and in each channel apart ("salt and pepper").
+    """Set values to 0 or 255 with equal probability, per channel ("salt and pepper").
 
-    amount: the chance that a value is hit.
+    amount: probability that a value is changed.
     """
     chance = draws.uniform(0, 1, *images.shape[1:])
     salted = images.masked_fill(chance < amount, 255)
@@ -70,6 +70,6 @@ def impulse_noise(images: Images, amount: float, draws: Draws) -> Images:
 def speckle_noise(images: Images, std: float, draws: Draws) -> Images:
     """Add zero-mean normal noise in proportion to each value.
 
-    std: its standard deviation, as a fraction of the value.
+    std: standard deviation of the noise, as a fraction of the value.
     """
     return images + std * images * draws.normal(*images.shape[1:])

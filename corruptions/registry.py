@@ -1,4 +1,4 @@
-"""The decorator that makes a function a corruption, and the table it is entered into."""
+"""The decorator that registers a function as a corruption, and the table of corruptions."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -17,47 +17,47 @@ ALL_FAMILIES = tuple(dict.fromkeys(FAMILIES + BAR_FAMILIES))
 
 Function = TypeVar("Function", bound=Callable[..., Images])
 
-_registered: dict[str, "Corruption"] = {}  # in the benchmark's order
+_registered: dict[str, "Corruption"] = {}  # in the order of the benchmark
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to degrade images, at five severities for each image size that has constants."""
+    """A way to degrade images, at five severities for each image size with constants."""
 
     name: str
     family: str  # one of ALL_FAMILIES
-    extra: bool  # False for the fifteen that mCE is made of
+    extra: bool  # False for the fifteen that mCE averages
     severities: Mapping[int, tuple[Any, ...]]  # image size -> constants of severities 1 to 5
-    version: int  # grows whenever the output changes
+    version: int  # increases whenever the output changes
     function: Callable[..., Images]
     find_variant: Callable[[], str]
-    bar: tuple[int, ...] = ()  # image sizes whose C-bar has it; () for what is not in C-bar
+    bar: tuple[int, ...] = ()  # image sizes whose C-bar has it; () if not in C-bar
 
     @property
     def variant(self) -> str:
-        """Name the outer source that the output depends on; "" normally.
+        """The name of external files that the output depends on; usually "".
 
-        Results of different variants are not comparable and belong in different tables.
+        Results of different variants are not comparable and must not share a table.
         """
         return self.find_variant()
 
     def published(self, size: int) -> bool:
-        """Say whether the constants for a size are those of a published set, not ours."""
+        """Return whether the constants for a size are those of a published set."""
         return not self.bar or size in self.bar
 
     @property
     def random(self) -> bool:
-        """Tell whether the output depends on examples and seed."""
+        """Whether the output depends on examples and seed."""
         return "draws" in inspect.signature(self.function).parameters
 
     def apply(self, images: Bytes, severity: int, *, scale: int, draws: Draws) -> Bytes:
-        """Corrupt a batch with the constants for `scale`, a key of `severities`, and given draws.
+        """Corrupt a batch with the constants for `scale`, a key of `severities`, and these draws.
 
-        Nothing is checked and the whole batch is computed in one piece; see `corrupt` for that.
+        Nothing is checked, and the batch is computed in one piece; see `corrupt`.
         """
         constants = self.severities[scale][severity - 1]
         sources = (draws,) if self.random else ()
-        # Whatever the caller trains in, and wherever the caller's new tensors would lie.
+        # Independent of the caller's autocast and default device.
         with torch.autocast(images.device.type, enabled=False), torch.device("cpu"):
             return as_bytes(self.function(as_images(images), constants, *sources))
 
@@ -87,9 +87,9 @@ def corruption(
 
 
 def registered() -> Mapping[str, Corruption]:
-    """Return the corruptions in order: by family, then the extra ones, then those of C-bar.
+    """Return the corruptions in order: by family, then the extra ones, then C-bar's.
 
-    Those that are registered later appear in it too.
+    The mapping also shows corruptions that are registered later.
     """
     return MappingProxyType(_registered)
 

@@ -1,7 +1,7 @@
-"""Filters and resamplings along one axis, written as matrices.
+"""Filters and resampling along one axis, as matrices.
 
-Whatever is linear along rows and along columns (blurs with any border, zooms, shrinking) is
-`rows @ image @ columns.T`: one code path, exact at the borders, fast in batches.
+Operations that are linear along rows and columns (blurs with any border, zooms, shrinking) become
+`rows @ image @ columns.T`: a single code path, exact at the borders and fast in batches.
 """
 
 import math
@@ -30,7 +30,7 @@ def transformed(
 
 
 def product(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Multiply matrices in full precision, whatever shortcut the caller's training has chosen.
+    """Multiply matrices in full precision, whatever reduced precision the caller has set.
 
     With TF32 or bfloat16 products a blur would be wrong by up to a grey level.
     """
@@ -44,7 +44,7 @@ def product(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Te
 def filter_matrix(
     size: int, taps: Float64[Tensor, " taps"], border: Border
 ) -> Float64[Tensor, "size size"]:
-    """Correlate `size` values with an odd number of taps, beyond the ends as `border` says."""
+    """Return the matrix that correlates `size` values with taps (an odd number) and this border."""
     reach = len(taps) // 2
     targets = torch.arange(size).unsqueeze(1).expand(size, len(taps))
     sources = border_index(targets + torch.arange(-reach, reach + 1), size, border)
@@ -53,7 +53,7 @@ def filter_matrix(
 
 
 def border_index(places: Int64[Tensor, "..."], size: int, border: Border) -> Int64[Tensor, "..."]:
-    """Map places beyond 0..size-1 to the place inside that holds their value."""
+    """Map positions outside 0..size-1 to the position inside that has their value."""
     if border == "nearest" or size == 1:
         return places.clamp(0, size - 1)
     if border == "mirror":
@@ -64,8 +64,8 @@ def border_index(places: Int64[Tensor, "..."], size: int, border: Border) -> Int
 
 
 def gaussian_taps(sigma: float, reach: int) -> Float64[Tensor, " taps"]:
-    """Return a normal density at -reach, ..., reach, scaled to sum to one; sigma 0 is no blur."""
-    # one number at a time: exponentials of vectors end otherwise on other processors
+    """Return a normal density at -reach, ..., reach that sums to one; sigma 0 is no blur."""
+    # one number at a time: vectorised exponentials differ between processors
     slope = -0.5 / max(sigma, 1e-9) ** 2
     taps = np.array([math.exp(slope * place**2) for place in range(-reach, reach + 1)])
     return torch.from_numpy(taps / taps.sum())
@@ -77,7 +77,7 @@ def blurred(
     border: Border = "nearest",
     truncate: float = 4,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Convolve with a normal density that ends `truncate` standard deviations from its middle."""
+    """Convolve with a normal density, cut off at `truncate` standard deviations."""
     if int(truncate * sigma + 0.5) == 0:
         return images
     rows, columns = (
@@ -95,7 +95,7 @@ def _gaussian_matrix(
 
 
 def zoom_matrix(size: int, factor: float) -> Float64[Tensor, "size size"]:
-    """Magnify the middle of `size` values by `factor`, interpolating linearly."""
+    """Return the matrix that magnifies the centre of `size` values, interpolating linearly."""
     first, second, weight = zoom_places(size, factor)
     matrix = torch.zeros(size, size, dtype=torch.float64)
     each = torch.arange(size)
@@ -107,10 +107,10 @@ def zoom_matrix(size: int, factor: float) -> Float64[Tensor, "size size"]:
 def zoom_places(
     size: int, factor: float
 ) -> tuple[Int64[Tensor, " size"], Int64[Tensor, " size"], Float64[Tensor, " size"]]:
-    """Return for each magnified value the two between which it lies and the second one's weight.
+    """Return each magnified value's two neighbours, and the weight of the second.
 
-    The middle is cut out first, its ends are held in place, and what is then too long loses half
-    of the surplus at the start: so the result is not quite centred, as in the published sets.
+    The centre is cropped first, with its ends fixed. If the result is too long, half of the surplus
+    is removed at the start, so that it is not quite centred, as in the published sets.
     """
     kept = math.ceil(size / factor)
     long = round(kept * factor)
@@ -122,10 +122,10 @@ def zoom_places(
 
 
 def box_matrix(size: int, new_size: int) -> Float64[Tensor, "new_size size"]:
-    """Resample `size` values to `new_size` by averaging those whose middle a new value covers.
+    """Return the matrix that resamples `size` values to `new_size` by averaging the covered ones.
 
-    When enlarging, each new value repeats the old one that covers its middle. Computed in Pillow's
-    order: a middle on a border falls to the side that rounding chooses.
+    When enlarging, each new value repeats the old one at its centre. It is computed in Pillow's
+    order: a centre on a border falls to the side that rounding chooses.
     """
     ratio = size / new_size
     width = max(ratio, 1)

@@ -1,7 +1,7 @@
-"""The relief of splashed water: where its drops have edges, and how the light falls on them.
+"""The relief of splashed water: the edges of its drops, and the light on them.
 
-The published sets chain functions of OpenCV on a map of the liquid. Each is here for a batch, in
-numbers that are whole, so that the chain gives the same bytes.
+The published sets chain OpenCV functions on a map of the liquid. They are implemented here for
+batches, in whole numbers, so that the chain gives the same bytes.
 """
 
 import torch
@@ -18,18 +18,18 @@ Kernel = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
 _SLOPE: Kernel = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
 _SLANT: Kernel = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 _BOX: Kernel = ((1, 1, 1), (1, 1, 1), (1, 1, 1))
-_WEAK, _STRONG = 50, 150  # thresholds of an edge: where it may go on, and where it starts
+_WEAK, _STRONG = 50, 150  # thresholds of an edge: to continue, to start
 _FLAT, _STEEP = 13573 / 2**15, 13573 / 2**15 + 2  # tangents of 22.5 and 67.5 degrees
-_UNIT = 2**16  # distances are counted in 1 / 65536 pixel
+_UNIT = 2**16  # distances are in units of 1 / 65536 pixel
 _FURTHEST = 20
-# what a step to a neighbour along an axis, along a diagonal, and like a chess knight's counts
+# lengths of a step along an axis, along a diagonal, and like a chess knight's
 _STRAIGHT, _DIAGONAL, _KNIGHT = 65536, 91750, 143976
 
 
 def relief(liquid: Planes) -> Planes:
-    """Return how strongly light catches each pixel of a liquid, 0 to 255.
+    """Return how brightly light catches each pixel of a liquid, 0 to 255.
 
-    liquid: how much of it is where, 0 to 255.
+    liquid: amount of liquid at each pixel, 0 to 255.
     """
     distances = _distances(_edges(liquid)).minimum(liquid.new_tensor(_FURTHEST))
     smooth = _correlated(distances.double(), _BOX, "mirror").div_(9).float().floor_()
@@ -38,7 +38,7 @@ def relief(liquid: Planes) -> Planes:
 
 
 def _edges(planes: Planes) -> Bool[Tensor, "batch height width"]:
-    """Find edges: ridges of the slope, followed from where they are strong to where they are weak.
+    """Find edges: ridges of the slope that start where it is strong and may continue where weak.
 
     Canny, 1986, doi:10.1109/TPAMI.1986.4767851.
     """
@@ -55,7 +55,7 @@ def _edges(planes: Planes) -> Bool[Tensor, "batch height width"]:
 
 
 def _is_ridge(slope: Planes, across: Planes, down: Planes) -> Bool[Tensor, "batch height width"]:
-    """Tell where the slope is steeper than on both sides of the edge."""
+    """Return where the slope is steeper than on both sides of the edge."""
     around = pad(slope, (1, 1, 1, 1))
     left, right = around[:, 1:-1, :-2], around[:, 1:-1, 2:]
     above, below = around[:, :-2, 1:-1], around[:, 2:, 1:-1]
@@ -69,7 +69,7 @@ def _is_ridge(slope: Planes, across: Planes, down: Planes) -> Bool[Tensor, "batc
 
 
 def _distances(targets: Bool[Tensor, "batch height width"]) -> Planes:
-    """Return the distance in pixels to the nearest target, at most 20, along steps of a chamfer.
+    """Return the distance in pixels to the nearest target, at most 20, in chamfer steps.
 
     Borgefors, 1986, doi:10.1016/S0734-189X(86)80047-0.
     """
@@ -86,7 +86,7 @@ def _distances(targets: Bool[Tensor, "batch height width"]) -> Planes:
 
 
 def _spread(planes: Spread, axis: int) -> Spread:
-    """Give each pixel the highest value among itself and its two neighbours along an axis."""
+    """Return the maximum of each pixel and its two neighbours along an axis."""
     steps = planes.shape[axis] - 1
     spread = planes.clone()
     for there, here in ((0, 1), (1, 0)):
@@ -96,7 +96,7 @@ def _spread(planes: Spread, axis: int) -> Spread:
 
 
 def _equalised(planes: Planes) -> Planes:
-    """Spread grey levels so that each is as frequent as the others; one alone stays as it is."""
+    """Equalise grey levels, so that all are equally frequent; a single level stays unchanged."""
     levels = planes.flatten(1).long()
     counts = planes.new_zeros(len(planes), _FURTHEST + 1)
     counts.scatter_add_(1, levels, torch.ones_like(levels, dtype=torch.float32))
@@ -108,7 +108,7 @@ def _equalised(planes: Planes) -> Planes:
 
 
 def _correlated(planes: Tensor, kernel: Kernel, border: Border) -> Tensor:
-    """Weigh each pixel's 3x3 neighbourhood."""
+    """Correlate with a 3x3 kernel."""
     _, height, width = planes.shape
     rows, columns = (
         border_index(torch.arange(-1, size + 1, device=planes.device), size, border)

@@ -1,11 +1,11 @@
-"""Movement blur as ImageMagick computes it, which made the published sets."""
+"""Motion blur as in ImageMagick, which made the published sets."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_FAINTEST = 1e-6  # a tap this weak moves no value by a thousandth of a grey level
-_HALF_STEP = 0.5 / 257  # values are rounded to 16 bits first, and only then truncated to 8
+_FAINTEST = 1e-6  # weaker taps change values by less than a thousandth of a grey level
+_HALF_STEP = 0.5 / 257  # values are rounded to 16 bits before truncation to 8
 
 
 def streaked(
@@ -14,11 +14,11 @@ def streaked(
     sigma: float,
     degrees: Float[Tensor, " batch"],
 ) -> Float[Tensor, "batch channels height width"]:
-    """Draw each pixel out to one side, fading like half a normal density, and truncate.
+    """Smear each pixel to one side, fading like half a normal density, and truncate.
 
-    radius: half the longest way, in pixels. sigma: the density's standard deviation, in pixels.
-    degrees: the direction from which each image's pixels come; 0 is from the right, 90 from below.
-    Images hold whole grey levels and so does the result.
+    radius: half of the largest shift, in pixels. sigma: standard deviation, in pixels.
+    degrees: the direction that each image's pixels come from: 0 is right, 90 is below.
+    Images and the result have whole grey levels.
     """
     fading = torch.arange(2 * radius + 1, dtype=torch.float64).div_(sigma).square_().mul_(-0.5)
     weights = fading.exp_().div_(fading.sum())
@@ -38,7 +38,7 @@ def streaked(
 def _windows(
     images: Float[Tensor, "batch channels height width"], reach: int
 ) -> Float[Tensor, "batch channels shifts shifts height width"]:
-    """View the images shifted by up to `reach` pixels each way, their outermost pixels repeated."""
+    """View the images shifted by up to `reach` pixels each way, with repeated border pixels."""
     _, _, height, width = images.shape
     down, across = (
         torch.arange(-reach, size + reach, device=images.device).clamp_(0, size - 1)

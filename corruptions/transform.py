@@ -1,4 +1,4 @@
-"""Corruptions as a transform of torchvision's second version, for training and DataLoaders."""
+"""Corruptions as a torchvision v2 transform, for training and DataLoaders."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten  # as torchvision's transforms
+from torch.utils._pytree import tree_flatten, tree_unflatten  # as in torchvision's transforms
 from torch.utils.data import get_worker_info
 
 from corruptions.arguments import check_name, find_seed, find_severity
@@ -19,21 +19,22 @@ from corruptions.benchmark import CORRUPTIONS, corrupt
 
 
 class Corrupt(torch.nn.Module):
-    """Corrupt images, each call with other random numbers.
+    """Corrupt images, with new random numbers for each call.
 
     >>> import torch
     >>> transform = Corrupt(["fog", "ripple"], [1, 2, 3], seed=0)
     >>> transform(torch.zeros(3, 32, 32, dtype=torch.uint8)).shape
     torch.Size([3, 32, 32])
 
-    It takes what torchvision's transforms take: images alone or with labels, in tuples, lists and
-    dicts, and returns the same with the images corrupted. Images are PIL images (which become
-    RGB), arrays (height, width, 3), tensors (..., 3, height, width) and torchvision's `Image`;
-    where there is none of the others, the first tensor is one. For dtypes and values see `corrupt`.
+    It accepts what torchvision's transforms accept: images alone or with labels, in tuples, lists
+    and dicts, and returns the same structure with corrupted images. Images are PIL images
+    (converted to RGB), arrays (height, width, 3), tensors (..., 3, height, width) and torchvision's
+    `Image`. The first tensor counts as an image only if there is none of the other kinds. For
+    dtypes and values see `corrupt`.
 
-    Without a seed the numbers come from torch's generator, which `torch.manual_seed` and the
-    DataLoader's `generator` set, and which the loader sets differently for each worker and epoch.
-    With a seed they are a function of seed, epoch, worker, and of the calls before in that worker.
+    Without a seed, random numbers come from torch's generator. `torch.manual_seed` and the
+    DataLoader's `generator` seed it, and the loader seeds it differently for each worker and epoch.
+    With a seed, they depend on seed, epoch, worker, and the number of earlier calls in this worker.
     """
 
     def __init__(
@@ -44,17 +45,17 @@ class Corrupt(torch.nn.Module):
         seed: int | None = None,
         scale: int | None = None,
     ) -> None:
-        """Choose what to draw from.
+        """Set the corruptions and severities to draw from.
 
         Args:
-            name: of a corruption, or several, of which each call takes one.
-            severity: 1 to 5, or several, of which each call takes one.
-            seed: a whole number from 0.
-            scale: whose constants are used, as in `corrupt`.
+            name: a corruption's name, or several, one of which is drawn in each call.
+            severity: 1 to 5, or several, one of which is drawn in each call.
+            seed: an integer from 0.
+            scale: image size whose constants are used; see `corrupt`.
 
         Raises:
-            ValueError: for an unknown name or severity, or none, and a seed that is no whole number
-                from 0; later, for images as `corrupt`.
+            ValueError: for an unknown name or severity, or none, or an invalid seed; later, for
+                invalid images (see `corrupt`).
         """
         super().__init__()
         self.names = (name,) if isinstance(name, str) else tuple(name)
@@ -69,15 +70,15 @@ class Corrupt(torch.nn.Module):
         self._calls, self._process = 0, os.getpid()
 
     def set_epoch(self, epoch: int) -> None:
-        """Take other numbers than in other epochs; call it before iterating, where there is a seed.
+        """Use different numbers in each epoch; call it before iterating if there is a seed.
 
-        Loaders start workers afresh in each epoch, and these count calls from 0, unless they are
-        persistent.
+        Loaders start new workers in each epoch unless these are persistent, and workers count calls
+        from 0.
         """
         self.epoch = find_seed(epoch)
 
     def forward(self, *inputs: Any) -> Any:
-        """Return the inputs with images corrupted, all by the same corruption and severity."""
+        """Return the inputs with all images corrupted by the same corruption and severity."""
         leaves, structure = tree_flatten(inputs if len(inputs) > 1 else inputs[0])
         number = self._number()
         choice = random.Random(number)
@@ -113,7 +114,7 @@ class Corrupt(torch.nn.Module):
         return made if type(image) is Tensor else _tv_tensors().wrap(made, like=image)
 
     def _number(self) -> int:
-        """Return a number of this call alone."""
+        """Return a number for this call only."""
         if self.seed is None:
             return int(torch.randint(2**62, ()))
         if self._process != os.getpid():
@@ -125,7 +126,7 @@ class Corrupt(torch.nn.Module):
         return int.from_bytes(digest, "little")
 
     def extra_repr(self) -> str:
-        """Say what it draws from."""
+        """Describe the settings."""
         names = ", ".join(self.names)
         severities = ", ".join(map(str, self.severities))
         return f"{names}; severity {severities}; seed {self.seed}, scale {self.scale}"
@@ -139,5 +140,5 @@ def _is_image(leaf: Any) -> bool:
 
 
 def _tv_tensors() -> Any:
-    """Return torchvision's module of image classes where it has been imported."""
+    """Return torchvision's module of image classes if it has been imported."""
     return sys.modules.get("torchvision.tv_tensors")

@@ -17,7 +17,7 @@ from corruptions.streaks import streaked
 
 WATER, MUD = "water", "mud"
 _TURQUOISE, _BROWN = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
-_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # shares in grey: ITU-R BT.601
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # weights in grey: ITU-R BT.601
 
 
 @corruption(
@@ -49,11 +49,11 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # shares in grey: ITU-R BT.601
 def snow(
     images: Images, fall: tuple[float, float, float, float, int, float, float], draws: Draws
 ) -> Images:
-    """Whiten the scene and let flakes fall through it, each seen twice: as is and turned by 180.
+    """Whiten the scene and add falling flakes, once as drawn and once rotated by 180 degrees.
 
-    fall: of the noise that becomes flakes, mean, standard deviation, magnification, and the level
-        from which it is a flake; of their streaks, radius and standard deviation in pixels; the
-        share of the scene that is not whitened.
+    fall: mean, standard deviation and magnification of the noise that becomes flakes, and its
+        threshold; radius and standard deviation of their streaks, in pixels; the share of the scene
+        that is not whitened.
     """
     mean, std, zoom, threshold, radius, sigma, kept = fall
     _, _, height, width = images.shape
@@ -79,11 +79,11 @@ def snow(
     version=2,
 )
 def frost(images: Images, pane: tuple[float, float, float], draws: Draws) -> Images:
-    """Add a random piece of one of five pictures of frost.
+    """Add a random crop of one of five pictures of frost.
 
-    pane: weight of the image, weight of the frost, and the size of the pictures relative to the
-        photographs (larger where an image would not fit).
-    Raises FrostError where photographs are incomplete or damaged; see `corruptions.frost`.
+    pane: weight of the image, weight of the frost, and the pictures' size relative to the
+        photographs (larger if an image would not fit).
+    Raises FrostError if photographs are incomplete or damaged; see `corruptions.frost`.
     """
     weight, frost_weight, shrink = pane
     _, _, height, width = images.shape
@@ -106,9 +106,9 @@ def frost(images: Images, pane: tuple[float, float, float], draws: Draws) -> Ima
     },
 )
 def fog(images: Images, mist: tuple[float, float], draws: Draws) -> Images:
-    """Add a cloud to all channels and scale the brightest value back to where it was.
+    """Add a cloud to all channels and scale the brightest value back to its old value.
 
-    mist: how thick the cloud is at its thickest, relative to the full range, and by how much its
+    mist: the cloud's largest thickness, relative to the full range, and the factor by which its
         relief shrinks each time the scale is halved.
     """
     thickness, decay = mist
@@ -129,9 +129,9 @@ def fog(images: Images, mist: tuple[float, float], draws: Draws) -> Images:
     version=2,
 )
 def brightness(images: Images, amount: float) -> Images:
-    """Raise the value in HSV space, with hue and saturation kept.
+    """Raise the value in HSV space; hue and saturation stay.
 
-    amount: what is added to the value, as a fraction of the full range; it ends at full range.
+    amount: added to the value, as a fraction of the full range, and clipped there.
     """
 
     def brighter(saturation: Plane, value: Plane) -> tuple[Plane, Plane]:
@@ -170,11 +170,11 @@ def brightness(images: Images, amount: float) -> Images:
 def spatter(
     images: Images, splash: tuple[float, float, float, float, float, str], draws: Draws
 ) -> Images:
-    """Splash water on the lens, or mud where it is severe.
+    """Splash water on the lens, or mud at high severities.
 
-    splash: of the noise that becomes drops, mean, standard deviation, standard deviation of its
-        smoothing in pixels, and the level from which it is a drop; for water its strength, for
-        mud the smoothing of its drops in pixels; and the liquid. An image without a drop stays.
+    splash: mean and standard deviation of the noise that becomes drops, standard deviation of its
+        smoothing in pixels, and its threshold; for water the strength, for mud the smoothing of
+        drops in pixels; and the liquid. An image without drops stays unchanged.
     """
     mean, std, sigma, threshold, finish, liquid = splash
     noise = mean + std * draws.normal(*images.shape[2:])
@@ -184,18 +184,18 @@ def spatter(
         cover = blurred((layer > threshold).float(), finish)
         cover = cover.masked_fill(cover < 0.8, 0)
         return images + cover * (images.new_tensor(_BROWN).view(1, 3, 1, 1) - images)
-    amount = (255 * layer).int().bitwise_and_(255).float()  # bytes that overflow begin anew
+    amount = (255 * layer).int().bitwise_and_(255).float()  # bytes that overflow wrap around
     light = amount * relief(amount.squeeze(1)).unsqueeze(1)
     light = light * (finish / light.amax((2, 3), keepdim=True).clamp(min=1))
     return images + light * images.new_tensor(_TURQUOISE).view(1, 3, 1, 1)
 
 
 def _clouds(like: Images, decay: float, draws: Draws) -> Float32[Tensor, "batch side side"]:
-    """Make one cloud from 0 to 1 per image by the diamond-square method.
+    """Make a cloud from 0 to 1 for each image by the diamond-square method.
 
-    The grid starts as a point and doubles, its opposite borders joined, until it covers an image;
-    each new point is the mean of its four neighbours plus noise.
-    Fournier, Fussell & Carpenter, 1982, doi:10.1145/358523.358553.
+    The grid starts as a point and doubles, with opposite borders joined, until it covers an image.
+    Each new point is the mean of its four neighbours plus noise. Fournier, Fussell & Carpenter,
+    1982, doi:10.1145/358523.358553.
     """
     grid, relief = like.new_zeros(len(like), 1, 1), 100.0
     while grid.shape[1] < max(like.shape[2:]):
@@ -208,7 +208,7 @@ def _clouds(like: Images, decay: float, draws: Draws) -> Float32[Tensor, "batch 
 def _refined(
     corners: Float32[Tensor, "batch side side"], relief: float, draws: Draws
 ) -> Float32[Tensor, "batch twice twice"]:
-    """Double a grid: fill the middles of its squares, then those of their edges."""
+    """Double a grid: fill the centres of its squares, then those of their edges."""
 
     def filled(around: Float32[Tensor, "batch side side"]) -> Float32[Tensor, "batch side side"]:
         return around / 4 + relief * draws.uniform(-relief, relief, *corners.shape[1:])

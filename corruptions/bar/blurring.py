@@ -1,4 +1,4 @@
-"""Blur: of rotation, and of a lens that bends colours differently."""
+"""Blur by rotation, and by a lens that refracts colours differently."""
 
 from functools import lru_cache
 
@@ -16,9 +16,9 @@ from corruptions.separable import product
 
 @bar_corruption("blur", small=(2.8, 3.6, 4.4, 5.2, 6))
 def circular_motion_blur(images: Images, level: float) -> Images:
-    """Turn the image about its middle while it is taken; beyond its borders all is black.
+    """Rotate the image about its centre during exposure; beyond its borders it is black.
 
-    level: 1.5 times it is how many degrees it is turned at most, each way.
+    level: 1.5 times the level is the largest rotation each way, in degrees.
     """
     return turned(images, level * 15 / 10)
 
@@ -27,16 +27,16 @@ def circular_motion_blur(images: Images, level: float) -> Images:
 def transverse_chromatic_abberation(images: Images, level: float, draws: Draws) -> Images:
     """Magnify one random channel, another one half as much, and soften all three.
 
-    level: a twentieth of it is how much larger the largest channel gets.
+    level: a twentieth of the level is the largest channel's magnification minus 1.
     """
-    ranks = draws.uniform(0, 1, 3).argsort(dim=1)  # of each channel
+    ranks = draws.uniform(0, 1, 3).argsort(dim=1)  # rank of each channel
     _, _, height, width = images.shape
     largest = 1 + level * 0.5 / 10
     factors = (1.0, (1 + largest) / 2, largest)
     rows, columns = (_magnified(size, factors, images.device) for size in (height, width))
     starts = 3 * torch.arange(len(images), device=images.device)
     order = (ranks.argsort(dim=1).T + starts).flatten()
-    planes = images.flatten(0, 1).index_select(0, order)  # all of the first factor, the second, ...
+    planes = images.flatten(0, 1).index_select(0, order)  # planes ordered by factor
     wide = product(planes.view(3, -1, width), columns).view(3, -1, height, width)
     grown = product(wide.transpose(2, 3).flatten(1, 2), rows).view(-1, width, height)
     places = (ranks * len(images) + starts.unsqueeze(1) // 3).flatten()
@@ -47,7 +47,7 @@ def transverse_chromatic_abberation(images: Images, level: float, draws: Draws) 
 def _magnified(
     size: int, factors: tuple[float, ...], device: torch.device
 ) -> Float32[Tensor, "factors size size"]:
-    """Return matrices that magnify the middle of `size` values, to multiply with from the right."""
+    """Return matrices that magnify the centre of `size` values when multiplied from the right."""
     matrices = []
     for factor in factors:
         long = round(size * factor)

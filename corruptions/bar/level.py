@@ -1,4 +1,4 @@
-"""How a corruption of C-bar is entered into the table, and what all of them compute with."""
+"""The decorator for C-bar's corruptions, and shared computations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,10 +19,9 @@ def bar_corruption(
 ) -> Callable[[Function], Function]:
     """Register a corruption under its name, with the published levels of its five severities.
 
-    small: those of CIFAR-10-C-bar, for 32 pixels.
-    large: those of ImageNet-C-bar, for 224 pixels.
-    Where there are none, and for 64 pixels, it gets those of the nearest size that has some: a
-    choice of ours.
+    small: levels of CIFAR-10-C-bar, for 32 pixels.
+    large: levels of ImageNet-C-bar, for 224 pixels.
+    If one is missing, and for 64 pixels, the levels of the nearest size are used: our choice.
     """
     levels = {32: small or large, 64: small or large, 224: large or small}
     published = tuple(size for size, found in ((32, small), (224, large)) if found)
@@ -31,7 +30,7 @@ def bar_corruption(
 
 
 def grid(images: Images) -> tuple[Float64[Tensor, "height 1"], Float64[Tensor, "1 width"]]:
-    """Return each row's number and each column's."""
+    """Return the row numbers and the column numbers."""
     _, _, height, width = images.shape
     rows = torch.arange(height, dtype=torch.float64, device=images.device)
     columns = torch.arange(width, dtype=torch.float64, device=images.device)
@@ -39,10 +38,10 @@ def grid(images: Images) -> tuple[Float64[Tensor, "height 1"], Float64[Tensor, "
 
 
 def short_side(images: Images) -> int:
-    """Return the length that others are relative to, in pixels."""
+    """Return the shorter side in pixels, which other lengths are relative to."""
     return min(images.shape[2:])
 
 
 def per_image(drawn: Float[Tensor, " batch"]) -> Float64[Tensor, "batch 1 1"]:
-    """Shape one number of each image so that it meets the image's pixels."""
+    """Shape one number per image so that it broadcasts with pixels."""
     return drawn.double().view(-1, 1, 1)

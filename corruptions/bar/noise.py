@@ -1,4 +1,4 @@
-"""Noise that is added, and light: patterns over a whole image."""
+"""Additive noise and light: patterns over a whole image."""
 
 import math
 
@@ -14,10 +14,10 @@ from corruptions.images import Images
 
 @bar_corruption("noise", large=(1, 1.5, 2, 4.5, 5))
 def single_frequency_greyscale(images: Images, level: float, draws: Draws) -> Images:
-    """Add a grey wave of one random direction, length and phase.
+    """Add a grey wave with a random direction, length and phase.
 
-    level: a tenth of it times 196 is the wave's amplitude in grey levels.
-    Source: Mintun, Kirillov & Xie, 2021, arXiv:2102.11273, as all corruptions here.
+    level: a tenth of the level, times 196, is the wave's amplitude in grey levels.
+    Source: Mintun, Kirillov & Xie, 2021, arXiv:2102.11273, as for all corruptions here.
     """
     first = draws.uniform(-math.pi, math.pi).double()
     second = draws.uniform(-1, 1).double() * first.abs()
@@ -31,9 +31,9 @@ def single_frequency_greyscale(images: Images, level: float, draws: Draws) -> Im
 
 @bar_corruption("noise", large=(3, 5, 8, 9, 10))
 def cocentric_sine_waves(images: Images, level: float, draws: Draws) -> Images:
-    """Add wavy rings about a random point, each brightening from its inner to its outer edge.
+    """Add wavy rings around a random point, each brightening from its inner to its outer edge.
 
-    level: a tenth of it times 128 is the difference between the edges in grey levels.
+    level: a tenth of the level, times 128, is the difference between the edges in grey levels.
     """
     side = short_side(images)
     _, _, height, width = images.shape
@@ -52,8 +52,8 @@ def cocentric_sine_waves(images: Images, level: float, draws: Draws) -> Images:
 def plasma_noise(images: Images, level: float, draws: Draws) -> Images:
     """Cover the image with clouds of all colours.
 
-    level: a tenth of it times 64 is what clouds add at most, in grey levels; the image is dimmed by
-        that.
+    level: a tenth of the level, times 64, is the most that clouds add, in grey levels; the image is
+        dimmed by as much.
     """
     time = per_image(draws.uniform(0, 6 * math.pi))
     steps = draws.integers(4, 7).view(-1, 1, 1)
@@ -80,9 +80,9 @@ def plasma_noise(images: Images, level: float, draws: Draws) -> Images:
 
 @bar_corruption("noise", large=(4.6, 5.2, 5.8, 7.6, 8.8))
 def perlin_noise(images: Images, level: float, draws: Draws) -> Images:
-    """Fade the image into Perlin's turbulence, grey and brighter than its middle.
+    """Blend the image with Perlin's turbulence, which is grey and brighter than medium grey.
 
-    level: a twentieth of it is the share of the noise.
+    level: a twentieth of the level is the share of the noise.
     """
     rows, columns = (axis.flatten() / (32 * short_side(images) / 224) for axis in grid(images))
     cloud = Lattice(draws).turbulence(rows, columns).mul_(0.5).add_(0.5).clamp_(0, 1)
@@ -93,9 +93,9 @@ def perlin_noise(images: Images, level: float, draws: Draws) -> Images:
 
 @bar_corruption("noise", small=(2.5, 4, 5.5, 6.5, 7), large=(1, 2, 3, 4, 5))
 def brownish_noise(images: Images, level: float, draws: Draws) -> Images:
-    """Add noise to each channel whose amplitude falls as the frequency squared.
+    """Add noise to each channel, with an amplitude that falls with the square of the frequency.
 
-    level: a tenth of it times 64 is the noise's standard deviation in grey levels.
+    level: a tenth of the level, times 64, is the noise's standard deviation in grey levels.
     """
     noise = [coloured(images, lambda waves: 1 / (waves**2 + 1), draws) for _ in range(3)]
     return images + torch.stack(noise, dim=1).mul_(level * 64 / 10)
@@ -103,9 +103,9 @@ def brownish_noise(images: Images, level: float, draws: Draws) -> Images:
 
 @bar_corruption("noise", small=(0.7, 3.5, 5.6, 6.3, 7), large=(1, 2, 3, 5, 6))
 def sparkles(images: Images, level: float, draws: Draws) -> Images:
-    """Put five bright lights with rays into the image.
+    """Add five bright lights with rays.
 
-    level: a hundredth of it is the rays' mean length, relative to the image's side.
+    level: a hundredth of the level is the rays' mean length, relative to the image's side.
     """
     radius = level * 0.1 / 10 * short_side(images)
     sides = torch.tensor(images.shape[2:], device=images.device)
@@ -122,10 +122,10 @@ def sparkles(images: Images, level: float, draws: Draws) -> Images:
 
 @bar_corruption("noise", small=(1, 1.5, 2.5, 4.5, 5), large=(1, 2, 4, 9, 10))
 def inverse_sparkles(images: Images, level: float, draws: Draws) -> Images:
-    """Turn all to white but for the inside of a star.
+    """Turn everything white except the inside of a star.
 
-    level: how fast the image fades outside of the star; 0.13 of it is the power of the square of
-        the distance.
+    level: how fast the image fades outside the star; 0.13 times the level is the exponent of the
+        squared distance.
     """
     radius = 0.25 * short_side(images)
     sides = torch.tensor(images.shape[2:], device=images.device)

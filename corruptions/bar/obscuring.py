@@ -8,15 +8,15 @@ from corruptions.bar.strokes import strokes
 from corruptions.draws import Draws
 from corruptions.images import Images
 
-_TILES = 40  # of a side of the board: more than lie across an image that is about square
+_TILES = 40  # tiles per side of the board: more than cover a roughly square image
 _GREY = 128
 
 
 @bar_corruption("obscuring", small=(1, 2, 3, 4, 5), large=(2, 3, 4, 5, 6))
 def checkerboard_cutout(images: Images, level: float, draws: Draws) -> Images:
-    """Lay a turned checkerboard over the image and fill some of its dark squares with grey.
+    """Lay a rotated checkerboard over the image and fill some of its dark squares with grey.
 
-    level: a tenth of it is the share of the dark squares that are filled.
+    level: a tenth of the level is the share of dark squares that are filled.
     """
     angle = draws.uniform(0, 2 * math.pi).double()
     size = per_image(draws.uniform(0.1, 0.25)) * short_side(images)
@@ -34,9 +34,9 @@ def checkerboard_cutout(images: Images, level: float, draws: Draws) -> Images:
 
 @bar_corruption("obscuring", small=(0.5, 1, 1.5, 2, 2.5))
 def lines(images: Images, level: float, draws: Draws) -> Images:
-    """Draw grey lines with smooth edges, one pixel wide, in more or less the same direction.
+    """Draw grey lines with smooth edges, one pixel wide, in similar directions.
 
-    level: a tenth of it is their number, relative to the image's side in pixels.
+    level: a tenth of the level is their number, relative to the image's side in pixels.
     """
     side = short_side(images)
     _, _, height, width = images.shape
@@ -60,10 +60,10 @@ def lines(images: Images, level: float, draws: Draws) -> Images:
 
 @bar_corruption("obscuring", small=(0.7, 1.4, 2.1, 3.5, 4.2), large=(0.8, 1.6, 2.4, 4, 5.6))
 def blue_noise_sample(images: Images, level: float, draws: Draws) -> Images:
-    """Keep pixels that are spread evenly at random and make the others black.
+    """Keep random pixels that are evenly spread, and make the others black.
 
-    level: 0.3 of it, less 2.5, is how high blue noise must be for a pixel to be kept, in its
-        standard deviations.
+    level: 0.3 times the level, minus 2.5, is the threshold of the blue noise for a pixel to be
+        kept, in standard deviations.
     """
     noise = coloured(images, lambda waves: waves, draws)
     return images.masked_fill((noise <= level * 3 / 10 - 2.5).unsqueeze(1), 0)

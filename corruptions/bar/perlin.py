@@ -7,13 +7,13 @@ from torch import Tensor
 from corruptions.bar.level import Plane
 from corruptions.draws import Draws
 
-_PERIOD = 256  # of the lattice, in its cells
-_FAR = 16 * _PERIOD  # where the image lies in it: adding this rounds places as published
+_PERIOD = 256  # period of the lattice, in cells
+_FAR = 16 * _PERIOD  # the image's position in the lattice; this offset gives the published rounding
 _OCTAVES = 5
 
 
 class Lattice:
-    """A random slope for each point of a lattice, other ones for each image."""
+    """A lattice with a random slope at each point, drawn for each image."""
 
     def __init__(self, draws: Draws) -> None:
         slopes = draws.integers(-_PERIOD, _PERIOD, _PERIOD, 2).double()
@@ -25,7 +25,7 @@ class Lattice:
     def turbulence(
         self, rows: Float64[Tensor, " height"], columns: Float64[Tensor, " width"]
     ) -> Plane:
-        """Add up the noise's magnitude at each octave, half as much of each."""
+        """Sum the noise's magnitude over octaves, each with half the weight of the one before."""
         scales = [2.0**octave for octave in range(_OCTAVES)]
         return sum((self._noise(f * rows, f * columns).abs_() / f for f in scales), torch.zeros(()))
 
@@ -52,7 +52,7 @@ class Lattice:
         down: Float64[Tensor, "height 1"],
         across: Float64[Tensor, " width"],
     ) -> Plane:
-        """Return how high the plane through a lattice point lies so far from it."""
+        """Return the height, at this offset, of the plane through each lattice point."""
         start = self._places[:, row % _PERIOD].unsqueeze(2)
         corner = (start + column % _PERIOD) % _PERIOD
         index = corner.flatten(1)

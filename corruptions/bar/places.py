@@ -11,7 +11,7 @@ from corruptions.images import Fractions
 def sampled(
     images: Float[Tensor, "batch 3 height width"], rows: Plane, columns: Plane
 ) -> Fractions:
-    """Interpolate linearly at places in pixels; beyond the image all is black."""
+    """Interpolate linearly at positions in pixels; beyond the image everything is black."""
     _, _, height, width = images.shape
     framed = pad(images, (1, 1, 1, 1)).flatten(2)
     top, left = rows.floor(), columns.floor()

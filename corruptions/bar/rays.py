@@ -10,12 +10,12 @@ from corruptions.bar.level import Plane, grid, per_image
 from corruptions.draws import Draws
 from corruptions.images import Images
 
-FEWEST, MOST = 50, 199  # rays of a light
+FEWEST, MOST = 50, 199  # numbers of rays per light
 SPREAD = 0.25  # standard deviation of their lengths, relative to the mean
 
 
 def ray_lengths(radius: float, spread: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-    """Return lengths in pixels, of standard normal draws."""
+    """Return lengths in pixels, for standard normal draws."""
     return radius + SPREAD * radius * spread
 
 
@@ -26,11 +26,11 @@ def glow(
     counts: Int64[Tensor, " batch"],
     power: float,
 ) -> Plane:
-    """Return how bright each pixel is, from 0 to 1: 1 inside of the rays, and fading outside.
+    """Return each pixel's brightness, from 0 to 1: 1 inside the rays, fading outside.
 
     middle: row and column of each light.
-    counts: how many of the lengths are each light's; they go round it once.
-    power: how fast light fades, 1 being as the square of the distance.
+    counts: number of rays of each light, evenly spaced around it.
+    power: how fast light fades: 1 is with the square of the distance.
     """
     rows, columns = grid(like)
     down, across = (axis - per_image(m) for axis, m in zip((rows, columns), middle.T, strict=True))
@@ -50,6 +50,6 @@ def _picked(lengths: Float64[Tensor, "batch rays"], index: Int64[Tensor, "..."])
 
 
 def drawn_rays(draws: Draws, *lights: int) -> tuple[Int64[Tensor, "..."], Float64[Tensor, "..."]]:
-    """Draw how many rays lights have, and a standard normal number for each of the most."""
+    """Draw the numbers of rays, and a standard normal number for each possible ray."""
     counts = draws.integers(FEWEST, MOST + 1, *lights)
     return counts, draws.normal(*lights, MOST).double()

@@ -1,4 +1,4 @@
-"""Noise with a given power at each frequency, and random phases."""
+"""Noise with a given amplitude at each frequency, and random phases."""
 
 import math
 from collections.abc import Callable
@@ -17,12 +17,12 @@ def coloured(
     amplitude: Callable[[Float64[Tensor, "..."]], Float64[Tensor, "..."]],
     draws: Draws,
 ) -> Plane:
-    """Return noise of variance 1 for each image.
+    """Return noise with variance 1 for each image.
 
-    amplitude: of a wave, by how many of it fit into the image.
+    amplitude: maps the number of a wave's periods in the image to its amplitude.
 
-    As in the published sets, phases read the same when turned by 180 degrees about the middle of
-    the image, not about frequency 0, and what is not real in the sum is dropped.
+    As in the published sets, phases are symmetric under a rotation by 180 degrees about the centre
+    of the image instead of frequency 0, and the imaginary part of the sum is dropped.
     """
     _, _, height, width = like.shape
     rows, columns = grid(like)

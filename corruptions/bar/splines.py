@@ -1,4 +1,4 @@
-"""Cubic splines through pixels, or near them, with mirrored borders."""
+"""Interpolating or smoothing cubic splines, with mirrored borders."""
 
 import torch
 from jaxtyping import Float64, Int64
@@ -10,7 +10,7 @@ from corruptions.separable import border_index
 def spline_taps(
     places: Float64[Tensor, "..."], size: int
 ) -> tuple[Int64[Tensor, "... 4"], Float64[Tensor, "... 4"]]:
-    """Return the four coefficients that a spline's value at each place is made of, and weights.
+    """Return the four coefficients behind a spline's value at each place, and their weights.
 
     Unser, 1999, doi:10.1109/79.799930.
     """
@@ -25,7 +25,7 @@ def spline_taps(
 
 
 def spline_matrix(places: Float64[Tensor, " places"], size: int) -> Float64[Tensor, "places size"]:
-    """Return the matrix that takes coefficients to the spline's values at places."""
+    """Return the matrix that maps coefficients to the spline's values at places."""
     index, weights = spline_taps(places, size)
     matrix = torch.zeros(len(places), size, dtype=torch.float64)
     each = torch.arange(len(places)).unsqueeze(1).expand_as(index)
@@ -33,7 +33,7 @@ def spline_matrix(places: Float64[Tensor, " places"], size: int) -> Float64[Tens
 
 
 def fitting_matrix(size: int) -> Float64[Tensor, "size size"]:
-    """Return the matrix that takes values to the coefficients of the spline through them."""
+    """Return the matrix that maps values to the coefficients of the spline through them."""
     pixels = torch.arange(size, dtype=torch.float64)
     fitting: Float64[Tensor, "size size"] = torch.linalg.inv(spline_matrix(pixels, size))
     return fitting

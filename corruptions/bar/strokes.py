@@ -4,18 +4,19 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-Ends = Float64[Tensor, "batch lines 1"]  # of lines, in whole pixels
+Ends = Float64[Tensor, "batch lines 1"]  # ends of lines, in whole pixels
 
 
 def strokes(
     height: int, width: int, row: Ends, column: Ends, last_row: Ends, last_column: Ends
 ) -> tuple[Int64[Tensor, "batch lines pixels"], Float64[Tensor, "batch lines pixels"]]:
-    """Return the pixels of lines, numbered row by row, and how much of each is covered.
+    """Return the pixels of lines, numbered row by row, and the covered share of each.
 
-    Pixels beyond the image have the number after its last one's. They are those that Zingl's
-    algorithm visits step by step (2012, "A rasterizing algorithm for drawing curves"): for each
-    step along the line's longer extent one pixel, the next one sideways, and the one before where
-    the line has just moved sideways. A pixel loses as much as its middle is off the line.
+    Pixels outside the image get the number after the last pixel's. The pixels are those that
+    Zingl's algorithm visits (2012, "A rasterizing algorithm for drawing curves"): for each step
+    along the line's longer extent one pixel, the next one sideways, and the previous one if the
+    line has just moved sideways. The share falls with the distance of the pixel's centre from the
+    line.
     """
     down, right = last_row - row, last_column - column
     high, wide = down.abs(), right.abs()
@@ -24,13 +25,13 @@ def strokes(
     start, way = row.where(steep, column), down.where(steep, right).sign_() + (long == 0)
     side, sideways = column.where(steep, row), right.where(steep, down).sign_()
     places = torch.arange(max(height, width), dtype=torch.float64, device=row.device)
-    steps = places.new_tensor([-1, 0, 1]).view(3, 1, 1, 1)  # sideways, from the middle pixel
+    steps = places.new_tensor([-1, 0, 1]).view(3, 1, 1, 1)  # sideways from the middle pixel
     along = (places - start) * way
     lane = (short * (2 * along + 1)).div_(2 * long.clamp(min=1)).floor_()
     off, length = long * lane - short * along, (long * long + short * short).sqrt_().clamp_(min=1)
     offs = (off + steps * long).abs_()
     seen = (offs < length) & (along >= (-steps).clamp(min=0)) & (along <= long - steps.clamp(min=0))
-    seen[0] &= 2 * off > -short  # it has just moved
+    seen[0] &= 2 * off > -short  # the line has just moved
     across = side + sideways * (lane + steps)
     rows, columns = places.where(steep, across), across.where(steep, places)
     seen &= (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)

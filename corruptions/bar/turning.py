@@ -1,4 +1,4 @@
-"""The mean of an image over rotations about its middle, as weights of pixels."""
+"""The mean of an image over rotations about its centre, as weights of pixels."""
 
 import math
 from functools import lru_cache
@@ -17,17 +17,17 @@ _TURNS = 21
 
 
 class Weights(NamedTuple):
-    """For each pixel of the result, which coefficients it is made of and their weights."""
+    """For each pixel of the result, the coefficients that it uses and their weights."""
 
     sources: Int32[Tensor, " terms"]
     weights: Float32[Tensor, " terms"]
-    starts: Int32[Tensor, " pixels"]  # of each pixel's terms
+    starts: Int32[Tensor, " pixels"]  # start of each pixel's terms
 
 
 def turned(images: Images, degrees: float) -> Images:
-    """Average over rotations by up to so many degrees each way; small ones weigh more.
+    """Average over rotations by up to `degrees` each way; small rotations weigh more.
 
-    Splines interpolate between pixels; what lies beyond the borders is black.
+    Splines interpolate between pixels; beyond the borders everything is black.
     """
     _, _, height, width = images.shape
     fits = (_fitting(size, images.device) for size in (height, width))
@@ -44,9 +44,9 @@ def _fitting(size: int, device: torch.device) -> Float32[Tensor, "1 size size"]:
 
 @lru_cache(maxsize=5)
 def _weights(height: int, width: int, degrees: float, device: torch.device) -> Weights:
-    """Add up the weights of all rotations.
+    """Return the summed weights of all rotations.
 
-    Turned by 180 degrees the lower half of the result is the upper one.
+    The lower half of the result is the upper half rotated by 180 degrees.
     """
     rows = [_row(row, height, width, degrees) for row in range((height + 1) // 2)]
     for sources, weights, counts in reversed(rows[: height // 2]):
@@ -60,7 +60,7 @@ def _weights(height: int, width: int, degrees: float, device: torch.device) -> W
 def _row(
     row: int, height: int, width: int, degrees: float
 ) -> tuple[Int64[Tensor, " terms"], Float64[Tensor, " terms"], Int64[Tensor, " width"]]:
-    """Return the weights of a row of the result, and how many each of its pixels has."""
+    """Return the weights for a row of the result, and the number of weights of each pixel."""
     turns = torch.linspace(-1, 1, _TURNS, dtype=torch.float64).unsqueeze(1)
     shares = torch.exp(-2 * turns**2)
     cosines, sines = (turns * math.radians(degrees)).cos(), (turns * math.radians(degrees)).sin()

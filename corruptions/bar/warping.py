@@ -1,4 +1,4 @@
-"""Distortion: pixels from other places."""
+"""Distortions: pixels from other positions."""
 
 import math
 
@@ -14,16 +14,16 @@ from corruptions.filters import correlated
 from corruptions.images import Images, quotient
 from corruptions.separable import gaussian_taps
 
-_TURN = 6.28318530718  # as published, to its last digit
+_TURN = 6.28318530718  # as published, with all its digits
 _ETA = 4  # how much slower light is in the water
 
 
 @bar_corruption("distortion", large=(2.35, 3.2, 4.9, 6.6, 9.15))
 def caustic_refraction(images: Images, level: float, draws: Draws) -> Images:
-    """Look at the image through moving water, which bends and gathers light.
+    """Show the image through moving water, which bends and focuses light.
 
-    level: a twentieth of it is how far the water's surface lies from the image, relative to its
-        side; a fifth of it, how much light the surface's slopes add, relative to the full range.
+    level: a twentieth of the level is the distance of the water's surface, relative to the image's
+        side; a fifth is the light that the surface's slopes add, relative to the full range.
     """
     side = short_side(images)
     time, size = per_image(draws.uniform(0.5, 2)), per_image(draws.uniform(0.75, 1.25)) * side
@@ -45,12 +45,12 @@ def caustic_refraction(images: Images, level: float, draws: Draws) -> Images:
 
 
 def _push(down: Plane, across: Plane) -> tuple[Plane, Plane]:
-    """Return how far along its slope the surface bends a view from above, and its normal's length.
+    """Return how far the surface bends a view from above, and the length of its normal.
 
-    Snell's law; where the surface is almost level it bends nothing.
+    By Snell's law; an almost level surface bends nothing.
     """
     steepness = (down * down + across * across + 1).sqrt_()
-    incidence = 1 / steepness  # its cosine
+    incidence = 1 / steepness  # cosine of the incidence
     slope = ((down / steepness) ** 2 + (across / steepness) ** 2).sqrt_()
     refraction = (incidence.acos().sin_() / _ETA).asin_()
     push = refraction.cos() - incidence / slope.clamp(min=1e-9) * refraction.sin()
@@ -63,7 +63,7 @@ def _caustics(
     time: Float64[Tensor, "batch 1 1"],
     size: Float64[Tensor, "batch 1 1"],
 ) -> Plane:
-    """Return light that water has gathered, from 0 to 1, repeating after `size` pixels."""
+    """Return the light that water focuses, from 0 to 1, with a period of `size` pixels."""
     first, second = ((axis / size).remainder(1) * _TURN - 250 for axis in (rows, columns))
     one, other = torch.broadcast_tensors(first, second)
     total = torch.ones_like(one)
@@ -85,10 +85,10 @@ def _caustics(
     small=((5.5, 3), (6, 3), (6.5, 3), (8.5, 3), (10, 3)),
 )
 def pinch_and_twirl(images: Images, swirl: tuple[float, int], draws: Draws) -> Images:
-    """Pinch circles side by side and twirl each one way or the other.
+    """Pinch circles side by side and twirl each in a random direction.
 
-    swirl: its level, a tenth of which is the twist of a circle's middle in right angles, and times
-        0.4, plus 0.1, how much it is pinched; and how many circles stand along the shorter side.
+    swirl: the level and the number of circles along the shorter side. A tenth of the level is the
+        twist of a circle's centre in right angles, and 0.04 of it, plus 0.1, the pinch.
     """
     level, count = swirl
     _, _, height, width = images.shape
@@ -113,14 +113,14 @@ def pinch_and_twirl(images: Images, swirl: tuple[float, int], draws: Draws) -> I
         (middle_row + (down * cosine - across * sine)).where(turned, rows),
         (middle_column + (down * sine + across * cosine)).where(turned, columns),
     )
-    return seen.float().double()  # as the published sets round
+    return seen.float().double()  # the rounding of the published sets
 
 
 @bar_corruption("distortion", small=(5.5, 6, 6.5, 7.5, 8))
 def ripple(images: Images, level: float, draws: Draws) -> Images:
     """Shift rows up and down and columns left and right in waves.
 
-    level: a four-hundredth of it is the waves' amplitude relative to the image's side.
+    level: a four-hundredth of the level is the waves' amplitude, relative to the image's side.
     """
     side = short_side(images)
     lengths = draws.uniform(0.1, 0.3, 2).double() * side
