@@ -1,1 +1,1 @@
-"""Adversarial attacks: perturbations inside a ball that are looked for with a network's help."""
+"""Adversarial attacks: searches for perturbations in a ball that make a network err."""

@@ -1,4 +1,4 @@
-"""Auto-PGD: gradient ascent with momentum that halves its steps where they no longer help.
+"""Auto-PGD: gradient ascent with momentum that halves its steps when they no longer help.
 
 Croce & Hein, 2020, arXiv:2003.01690.
 """
@@ -19,9 +19,10 @@ from selbench.attacks.losses import Losses, cross_entropy, logits_ratio, targete
 from selbench.attacks.norms import Norm, Sizes, each
 from selbench.attacks.waiting import remaining
 
-FRACTION = 0.75  # of the steps since the last check that must have raised the loss
-MOMENTUM = 0.25  # of the last step, in a new one
-# Checks: the first after so much of all steps, each interval shorter by so much, to a shortest.
+FRACTION = 0.75  # least share of steps since the last check that must have raised the loss
+MOMENTUM = 0.25  # share of the last step in a new one
+# The first check is after the share FIRST of all steps. Intervals then shrink by SHORTER, down to
+# SHORTEST.
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06
 
 LOSSES: Mapping[str, Callable[[Logits, Labels, Labels], Losses]] = MappingProxyType(
@@ -29,17 +30,17 @@ LOSSES: Mapping[str, Callable[[Logits, Labels, Labels], Losses]] = MappingProxyT
         "ce": lambda logits, labels, targets: cross_entropy(logits, labels),
         "dlr": lambda logits, labels, targets: logits_ratio(logits, labels),
         "dlr-targeted": targeted_ratio,
-        "ce-targeted": towards,  # for fewer classes than the ratio takes
+        "ce-targeted": towards,  # for fewer classes than the ratio needs
     }
 )
 
 
 class Climbed(NamedTuple):
-    """What APGD made of rows.
+    """The result of APGD, in rows.
 
     Attributes:
-        points: the first that fooled the network; of the other rows, that of the highest loss.
-        fell: which fooled it.
+        points: the first point that fooled the network; in other rows, the point of highest loss.
+        fell: the rows that fooled the network.
     """
 
     points: Images
@@ -48,17 +49,17 @@ class Climbed(NamedTuple):
 
 @dataclass
 class _Rows:
-    """What APGD keeps of each row that is still under way; a tensor's first axis counts them.
+    """The state of APGD for the rows still being attacked; the first axis counts rows.
 
     Attributes:
-        places: among all rows.
+        places: their positions among all rows.
         before: the points before the last step.
-        best, best_gradients, best_losses: at the point with the highest loss.
-        reach: length of the steps.
+        best, best_gradients, best_losses: values at the point of highest loss.
+        reach: length of the next step.
         last: the loss after the last step.
-        rises: steps since the last check that raised the loss.
-        checked: the highest loss at the last check.
-        halved: whether steps were halved there.
+        rises: number of steps since the last check that raised the loss.
+        checked: highest loss at the last check.
+        halved: whether the last check halved the steps.
     """
 
     places: Int64[Tensor, " rows"]
@@ -80,7 +81,7 @@ class _Rows:
     halved: Bool[Tensor, " rows"]
 
     def only(self, kept: Int64[Tensor, " kept"]) -> "_Rows":
-        """Return some of the rows."""
+        """Return the rows at `kept`."""
         return _Rows(*(getattr(self, f.name)[kept] for f in fields(self)))
 
 
@@ -99,23 +100,23 @@ def apgd(
     steps: int = 100,
     early: bool = True,
 ) -> Climbed:
-    """Climb a loss from `start`, all rows in lockstep; rows that have fallen leave at once.
+    """Climb a loss from `start`, all rows in lockstep; fallen rows leave at once.
 
-    Costs a gradient for every step, and at last a forward pass, of the rows that are left.
+    Costs a gradient per step and a final forward pass, for the remaining rows.
 
     Args:
         guarded: the network under attack.
-        images: clean ones, one for each row.
-        labels: the right ones.
-        epsilons: each row's.
-        norm: of the balls.
-        start: points to start from, in the balls; they are brought into [0, 1].
+        images: clean images, one for each row.
+        labels: their true classes.
+        epsilons: one for each row.
+        norm: norm of the balls.
+        start: points in the balls to start from; they are clipped to [0, 1].
         loss: one of `LOSSES`.
-        targets: the classes that targeted losses climb to.
-        owners: which image a row belongs to: with one row all of its image's leave. None where
-            each has an image of its own.
-        steps: how many.
-        early: whether rows leave at all.
+        targets: classes that targeted losses aim at.
+        owners: the image that each row belongs to; when one row falls, all rows of its image leave.
+            None if each row has its own image.
+        steps: number of steps.
+        early: whether fallen rows leave.
     """
     places = torch.arange(len(images), device=images.device)
     owners = places if owners is None else owners
@@ -156,8 +157,8 @@ def _begun(
     points: Images,
 ) -> _Rows:
     nothing = torch.zeros_like(epsilons)
-    # The first step counts as one that raised the loss if the loss is then above zero: as in the
-    # authors' code, not as in the paper, which compares it with the start's.
+    # The first step counts as a rise if its loss is above zero. This follows the authors' code; the
+    # paper compares it with the loss at the start.
     return _Rows(
         places,
         owners,
@@ -182,7 +183,7 @@ def _begun(
 def _evaluate(
     guarded: Guarded, rows: _Rows, loss: Callable[..., Losses], number: int, last: bool
 ) -> Logits:
-    """Look at the points, keep the best ones, and return the logits; at last without gradients."""
+    """Evaluate the points, keep the best, and return the logits; at last without gradients."""
     if last:
         logits = logits_of(guarded, rows.points)
     else:
@@ -202,7 +203,7 @@ def _evaluate(
 
 
 def _check(rows: _Rows, length: int) -> None:
-    """Halve steps that no longer help, after `length` of them, and go back to the best point."""
+    """After `length` steps, halve those that no longer help, and return to the best points."""
     stuck = ~rows.halved & (rows.checked >= rows.best_losses)
     halve = (rows.rises <= FRACTION * length) | stuck
     rows.reach = torch.where(halve, rows.reach / 2, rows.reach)
@@ -212,7 +213,7 @@ def _check(rows: _Rows, length: int) -> None:
 
 
 def _step(rows: _Rows, norm: Norm, momentum: float) -> None:
-    """Step along the gradients and, a little, along the last step."""
+    """Step along the gradients, with some momentum from the last step."""
 
     def brought_in(points: Images) -> Images:
         away = norm.project(points - rows.images, rows.epsilons)

@@ -1,8 +1,8 @@
-"""AutoAttack: three attacks that follow gradients, and one that does not, without any settings.
+"""AutoAttack: three gradient attacks and one gradient-free attack, without settings.
 
-Croce & Hein, 2020, arXiv:2003.01690, with the standard version's numbers: APGD on the cross-entropy
-and on the targeted ratio of logits, FAB (Croce & Hein, 2020, arXiv:1907.02044) and Square
-(Andriushchenko et al., 2020, arXiv:1912.00049).
+Croce & Hein, 2020, arXiv:2003.01690, with the settings of the standard version: APGD on the
+cross-entropy and on the targeted ratio of logits, FAB (Croce & Hein, 2020, arXiv:1907.02044) and
+Square (Andriushchenko et al., 2020, arXiv:1912.00049).
 """
 
 from collections.abc import Callable, Sequence
@@ -34,13 +34,13 @@ from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import Norm, Sizes, each
 from selbench.attacks.square import square
 
-TARGETS = 9  # other classes that targeted attacks try, the likeliest first
-ROWS = 4096  # of images and targets, that are climbed with at once
+TARGETS = 9  # number of other classes for targeted attacks, likeliest first
+ROWS = 4096  # most pairs of image and target that are attacked together
 
-MANY_CLASSES = 2**20  # keeps random numbers of an example's targets apart from other examples'
+MANY_CLASSES = 2**20  # separates the random numbers of one example's targets from other examples'
 
 Places = Int64[Tensor, " some"]
-Rows = Callable[[Images, Labels, Examples, Sizes], Images]  # an attack; each row has its epsilon
+Rows = Callable[[Images, Labels, Examples, Sizes], Images]  # an attack on rows with their epsilons
 
 
 @torch.no_grad()
@@ -57,38 +57,38 @@ def autoattack(
     queries: int = 5000,
     full: bool = False,
 ) -> list[Decided]:
-    """Find which epsilons each example falls to, and attack it where that is in doubt.
+    """Find the epsilons at which each example falls, attacking only where this is open.
 
-    Of several epsilons, FMN shows which hold an error: these have fallen. AutoAttack's four then
-    run at the largest that is left. An example that falls goes down to the largest epsilon that
-    does not hold what felled it, and meets all of them again; one that withstands them is taken to
-    withstand all smaller epsilons too. With `full` it is attacked at each of these, the smallest
-    first.
+    With several epsilons, FMN first finds near errors, which settle all epsilons that contain them.
+    The four attacks of AutoAttack then run at the largest epsilon left. An example that falls there
+    moves to the largest epsilon that does not contain its error, and meets all attacks again. One
+    that withstands them is assumed to withstand smaller epsilons too. With `full` it is attacked at
+    each of these, in rising order.
 
-    Examples are attacked together whatever their epsilons, and for all targets at once.
+    Examples with different epsilons, and all targets, are attacked together.
 
-    Without gradients Square runs alone. Where there are fewer than ten classes all others are
-    targets; where there are fewer than four, whose ratio of logits is not defined, the target's
-    cross-entropy takes its place.
+    Without gradients only Square runs. With fewer than ten classes, all other classes are targets.
+    With fewer than four, where the ratio of logits is undefined, the target's cross-entropy
+    replaces it.
 
-    What becomes of an example does not depend on the others in its batch: APGD starts from a point
-    drawn for the example, FAB from the image, and Square's random numbers are the same for all.
+    An example's result does not depend on its batch: APGD starts from a point drawn for the
+    example, FAB from the image, and Square uses the same random numbers for all.
 
     Args:
-        network: under attack.
-        images: clean ones.
-        labels: the right ones.
-        examples: each image's position in its data set, which its random numbers depend on.
-        epsilons: sizes of the ball, rising.
-        norm: of the ball.
-        seed: of the random numbers.
-        iterations: of all attacks but Square, for every target.
-        queries: of Square, for every epsilon.
-        full: whether an example is attacked at every epsilon that it is not known to fall to.
+        network: the network under attack.
+        images: clean images.
+        labels: their true classes.
+        examples: each image's position in its data set, which determines its random numbers.
+        epsilons: radii of the ball, in rising order.
+        norm: norm of the ball.
+        seed: seed of the random numbers.
+        iterations: steps for each target, in all attacks except Square.
+        queries: queries of Square at each epsilon.
+        full: attack each example at every epsilon without a known error.
 
     Returns:
-        one result per epsilon; `by` is the place in `STAGES`, or a reason of `ladder.WHY`, and the
-        check `gradient_free` holds of what nothing but Square felled at this epsilon.
+        one result per epsilon; `by` is a position in `STAGES` or a reason of `ladder.WHY`, and the
+        check `gradient_free` marks examples that only Square fooled at this epsilon.
     """
     guarded, images = Guarded(network), images.contiguous()
     ladder = Ladder(network, images, labels, epsilons, norm)
@@ -108,7 +108,7 @@ def autoattack(
             (FAB, _fab(guarded, norm, iterations)),
             *attacks,
         ]
-        if len(epsilons) > 1:  # a single one most images fall to in fewer steps than FMN takes
+        if len(epsilons) > 1:  # with one epsilon, most images fall in fewer steps than FMN needs
             (all_,) = ladder.attackable.nonzero(as_tuple=True)
             sizes = torch.zeros_like(images[all_, 0, 0, 0])
             strike(all_, FMN, _fmn(guarded, norm, iterations), sizes)
@@ -121,19 +121,19 @@ def autoattack(
 
 
 def _at_once(images: Images, rows: int = 1) -> int:
-    """Return how many images of so many rows each are attacked at once."""
+    """Return how many images, with `rows` rows each, are attacked together."""
     return max(1, few(images, ROWS) // rows)
 
 
 class Course:
-    """At which level each example is attacked, and by which attack next.
+    """The level at which each example is attacked, and its next attack.
 
-    Those that are least far run first, so that by the time of the last attack all that meet it are
-    there at once.
+    The examples that are least far run first, so that each later attack gets all its examples
+    together.
 
     Attributes:
-        levels: of the examples; below 0 for those that are done.
-        stage: the place of the attack that is next.
+        levels: current levels of the examples; below 0 if finished.
+        stage: position of the next attack.
     """
 
     def __init__(self, ladder: Ladder, attacks: Sequence[int], full: bool) -> None:
@@ -143,7 +143,7 @@ class Course:
         self._searched = torch.zeros_like(ladder.attackable)
 
     def next(self) -> Places:
-        """Return the examples that the next attack is for; none at the end."""
+        """Return the examples for the next attack; empty at the end."""
         levels = self.levels
         under_way = self._ladder.attackable & (levels >= 0) & (levels < self._ladder.levels)
         if under_way.any():
@@ -151,13 +151,13 @@ class Course:
         return (under_way & (self._stages == self.stage)).nonzero(as_tuple=True)[0]
 
     def advance(self, places: Places) -> None:
-        """Send examples on to the next attack, or to another level."""
+        """Move examples to the next attack, or to another level."""
         fell = self._ladder.levels[places] <= self.levels[places]
         stood, fell = places[~fell], places[fell]
         if not self._full:
             self.levels[fell], self._stages[fell] = self._ladder.levels[fell] - 1, 0
         if self._attacks[self.stage] == FAB:
-            self._searched[stood] = True  # without regard to epsilons: it would find no more
+            self._searched[stood] = True  # FAB ignores epsilons here: it would find nothing new
         self._stages[stood] += 1
         for stage, number in enumerate(self._attacks):
             if number == FAB:
@@ -169,7 +169,7 @@ class Course:
 
 @dataclass(frozen=True)
 class _Climbing:
-    """APGD as AutoAttack runs it, on a network and in balls of one kind."""
+    """APGD as in AutoAttack, for one network and norm."""
 
     guarded: Guarded
     norm: Norm
@@ -188,7 +188,7 @@ class _Climbing:
     def towards(
         self, images: Images, labels: Labels, examples: Examples, epsilons: Sizes
     ) -> Images:
-        """Climb to the likeliest other class first, then to all others at once."""
+        """Climb towards the likeliest other class, then towards all others together."""
         logits = logits_of(self.guarded, images)
         targets = logits.argsort(1, descending=True)[:, 1 : TARGETS + 1]
         loss = "dlr-targeted" if logits.shape[1] > 3 else "ce-targeted"
@@ -211,7 +211,7 @@ class _Climbing:
         epsilons: Sizes,
         targets: Int64[Tensor, "batch targets"],
     ) -> tuple[Images, Bool[Tensor, " batch"]]:
-        """Return for each image a point that fooled the network, and which images have one."""
+        """Return a point for each image that fooled the network, and which images have one."""
         count = targets.shape[1]
         owners = torch.arange(len(images), device=images.device).repeat_interleave(count)
         flat = targets.flatten()
@@ -229,11 +229,11 @@ class _Climbing:
             steps=self.steps,
         )
         fell = climbed.fell.view(-1, count)
-        first = fell.int().argmax(1)  # of an image's rows that fell at once
+        first = fell.int().argmax(1)  # first of an image's rows that fell together
         return climbed.points.unflatten(0, (-1, count))[owners[::count], first], fell.any(1)
 
     def _start(self, images: Images, streams: Examples, epsilons: Sizes, name: str) -> Images:
-        """Draw starts as APGD does: uniform noise, or Gaussian for L2, as large as the ball."""
+        """Draw starts as APGD does: noise of the ball's radius, uniform or, for L2, Gaussian."""
         draws, shape = KeyedDraws(f"{self.key}/{name}", streams), images.shape[1:]
         noise = draws.uniform(-1, 1, *shape) if self.norm.name == "linf" else draws.normal(*shape)
         return images + each(epsilons / self.norm.size(noise)) * noise

@@ -1,7 +1,7 @@
-"""Nearest errors by descent in a ball whose radius follows the boundary: FMN and DDN.
+"""FMN and DDN: nearest errors by descent in a ball whose radius follows the decision boundary.
 
-Each step costs a forward and a backward pass of every image. The radius shrinks where the network
-errs and grows where it does not, so that points cross the boundary again and again, ever nearer to
+Each step costs a forward and a backward pass for every image. The radius shrinks if the network
+errs and grows otherwise, so that points cross the boundary again and again, closer and closer to
 the image.
 """
 
@@ -22,26 +22,26 @@ from selbench.attacks.norms import NORMS, Norm, Perturbations, Sizes
 from selbench.attacks.waiting import either
 
 STEPS = 100
-LONGEST, SHORTEST = 1.0, 0.01  # steps in L2, first and last
-FMN_CHANGE = 0.05, 0.001  # of FMN's radius in a step, first and last
-BEYOND = 1e-3  # FMN's growth at least: on the boundary itself rounding may keep it right for ever
-DDN_CHANGE = 0.05  # of DDN's radius
-DDN_RADIUS = 0.1  # to start from; 100 steps can change it by a factor of 130
+LONGEST, SHORTEST = 1.0, 0.01  # L2 lengths of the first and last step
+FMN_CHANGE = 0.05, 0.001  # first and last relative change of FMN's radius in a step
+BEYOND = 1e-3  # least growth in FMN: on the boundary itself rounding may hide an error forever
+DDN_CHANGE = 0.05  # relative change of DDN's radius
+DDN_RADIUS = 0.1  # first radius; 100 steps can change it by a factor of 130
 
 Radii = Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a descent is: all that a radius may depend on, for each image.
+    """The state of a descent on which radii may depend, for each image.
 
     Attributes:
-        done: share of the steps that have been taken.
-        sizes: of the perturbations now.
-        nearest: sizes of the smallest perturbations that fooled the network; inf for none.
+        done: share of the steps done so far.
+        sizes: sizes of the current perturbations.
+        nearest: sizes of the smallest perturbations that fooled the network; inf if none.
         errs: whether the network errs now.
-        gradients: of the loss.
-        logits: the network's.
+        gradients: gradients of the loss.
+        logits: logits of the network.
     """
 
     done: float
@@ -53,26 +53,26 @@ class Moment:
 
 
 Resize = Callable[[Radii, Moment, Labels], Radii]
-Fit = Callable[[Perturbations, Radii], Perturbations]  # to a ball
+Fit = Callable[[Perturbations, Radii], Perturbations]  # fits perturbations into balls
 
 
 def fmn(
     guarded: Guarded, images: Images, labels: Labels, norm: Norm, *, steps: int = STEPS
 ) -> Images:
-    """Return the nearest errors that Fast Minimum Norm finds.
+    """Return the nearest errors that Fast Minimum Norm (FMN) finds.
 
-    Until an image's first error the radius is where the margin's slope expects the boundary; from
-    then on it changes by 5 % and ever less. Pintor et al., 2021, arXiv:2102.12827.
+    Before an image's first error, the radius is set where the margin's slope predicts the boundary.
+    Later it changes by 5 %, then less and less. Pintor et al., 2021, arXiv:2102.12827.
 
     Args:
         guarded: the network under attack.
-        images: clean ones, in [0, 1].
-        labels: the right ones.
-        norm: to find near errors in.
-        steps: how many.
+        images: clean images, in [0, 1].
+        labels: their true classes.
+        norm: norm of the distances.
+        steps: number of steps.
 
     Returns:
-        the errors; the clean image where there is none, or where it is one itself.
+        the errors; the clean image if there is none, or if it is misclassified itself.
     """
 
     def resize(radii: Radii, now: Moment, labels: Labels) -> Radii:
@@ -87,12 +87,12 @@ def fmn(
 
 
 def ddn(guarded: Guarded, images: Images, labels: Labels, *, steps: int = STEPS) -> Images:
-    """Return the nearest errors in L2 that follow from Decoupled Direction and Norm.
+    """Return the nearest L2 errors that Decoupled Direction and Norm (DDN) finds.
 
-    The cross-entropy's gradient gives the direction alone; every perturbation is as long as the
-    radius, which changes by 5 % in each step. Rony et al., 2019, arXiv:1811.09600.
+    The cross-entropy's gradient gives only the direction. Each perturbation has the length of the
+    radius, which changes by 5 % per step. Rony et al., 2019, arXiv:1811.09600.
 
-    Args and result are those of `fmn`.
+    For arguments and result see `fmn`.
     """
     norm = NORMS["l2"]
 
@@ -116,10 +116,10 @@ def _descend(
     resize: Resize,
     fit: Fit,
 ) -> Images:
-    """Climb `loss`, and keep the nearest errors; a chunk of images takes all steps together.
+    """Climb `loss` and keep the nearest errors, all steps for one chunk of images at a time.
 
-    Errors are shown to the network as it was given once, at the end. The few images whose nearest
-    error it denies descend again, and it is asked about each error.
+    The original network checks all errors once, at the end. The few images whose error it rejects
+    descend again, and it then checks every new error.
     """
 
     @torch.no_grad()
@@ -157,7 +157,7 @@ def _descend(
 
 
 def _directions(gradients: Perturbations, number: int) -> Perturbations:
-    """Return gradients of length 1 in L2; noise, the same for every image, where there is none."""
+    """Return gradients of L2 length 1; for zero gradients, noise that is equal for all images."""
     flat = gradients.flatten(1).abs().amax(1) == 0
 
     def noisy() -> Perturbations:
@@ -170,5 +170,5 @@ def _directions(gradients: Perturbations, number: int) -> Perturbations:
 
 
 def _annealed(first: float, last: float, done: float) -> float:
-    """Return what lies between two values after a share of the steps, along a cosine."""
+    """Return the value between `first` and `last` after a share of the steps, along a cosine."""
     return last + (first - last) * (1 + math.cos(math.pi * done)) / 2

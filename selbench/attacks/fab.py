@@ -1,4 +1,4 @@
-"""FAB: the nearest errors, from one hyperplane to the next, for each of the likeliest classes.
+"""FAB: nearest errors by steps towards linearised boundaries, for each of the likeliest classes.
 
 Croce & Hein, 2020, arXiv:1907.02044, in the targeted version of AutoAttack (arXiv:2003.01690).
 """
@@ -16,11 +16,11 @@ from selbench.attacks.losses import Losses
 from selbench.attacks.norms import Norm, Perturbations, Sizes
 
 STEPS = 100
-TARGETS = 9  # other classes that are tried, the likeliest first
-OVERSHOOT = 1.05  # of the way to a hyperplane
-BIAS = 0.1  # at most, of a step's start towards the clean image
-RETURN = 0.9  # what is kept of the way to an error, from which the search goes on
-SHORTEST = 1e-8  # ways shorter than this count as so long
+TARGETS = 9  # number of other classes to try, likeliest first
+OVERSHOOT = 1.05  # factor of the step to a hyperplane
+BIAS = 0.1  # largest weight of the clean image in a step
+RETURN = 0.9  # share of the perturbation kept after an error, to search on from there
+SHORTEST = 1e-8  # least length of a step, for the weights
 
 Places = Int64[Tensor, " places"]
 Targets = Int64[Tensor, "rows targets"]
@@ -36,18 +36,18 @@ def fab(
     *,
     steps: int = STEPS,
 ) -> Images:
-    """Return the nearest errors that FAB finds; the clean image where there is none.
+    """Return the nearest errors that FAB finds; the clean image if there is none.
 
-    The likeliest other class is tried first, and then all others side by side. An image leaves as
-    soon as an error is at most its epsilon away: what is found does not depend on the batch.
+    The likeliest other class is tried first, then all others side by side. An image leaves when its
+    error is within its epsilon, so the result does not depend on the batch.
 
     Args:
         guarded: the network under attack.
-        images: clean ones, in [0, 1]; those that the network errs on are left alone.
-        labels: the right ones.
-        epsilons: how near an error must be for each image to be done with; 0 for never.
-        norm: to find near errors in.
-        steps: for every target.
+        images: clean images, in [0, 1]; misclassified ones are skipped.
+        labels: their true classes.
+        epsilons: distance of an error at which the search for an image ends; 0 for never.
+        norm: norm of the distances.
+        steps: steps for each target.
     """
     logits = logits_of(guarded, images)
     ranked = logits.argsort(1, descending=True)[:, 1 : TARGETS + 1]
@@ -60,11 +60,11 @@ def fab(
 
 
 class _Search:
-    """The nearest errors so far, and how to look for nearer ones.
+    """The nearest errors so far, and the search for nearer ones.
 
     Attributes:
-        nearest: errors; the clean image where there is none.
-        sizes: how far they are; inf where there is none.
+        nearest: nearest errors; the clean image if there is none.
+        sizes: their distances; inf if there is none.
     """
 
     def __init__(
@@ -76,37 +76,37 @@ class _Search:
 
     @property
     def left(self) -> Bool[Tensor, " batch"]:
-        """Whether each image has no error yet that is near enough."""
+        """Whether each image still lacks an error within its epsilon."""
         return self.sizes > self._epsilons
 
     def run(self, places: Places, targets: Targets, steps: int) -> None:
-        """Let images at `places` take their steps, all targets of an image together.
+        """Run all steps for the images at `places`, all targets of an image together.
 
-        As many images at once as fill a pass: where one is done the next takes its place.
+        Passes are kept full: when an image is finished, the next one takes its place.
         """
         many = targets.shape[1]
         if not many:
             return
         most = max(1, gradient_chunk(self._images) // many)
         waiting, now = places, places[:0]
-        points, taken = self._images[now][:, None].expand(-1, many, -1, -1, -1), now
+        points, steps_done = self._images[now][:, None].expand(-1, many, -1, -1, -1), now
         while len(waiting) or len(now):
             new, waiting = waiting.tensor_split([most - len(now)])
             starts = self._images[new][:, None].expand(-1, many, -1, -1, -1)
             now, points = torch.cat([now, new]), torch.cat([points, starts])
-            taken = torch.cat([taken, torch.zeros_like(new)]) + 1
+            steps_done = torch.cat([steps_done, torch.zeros_like(new)]) + 1
             points = self._step(now, points.flatten(0, 1), targets[now]).view_as(points)
-            stay = self.left[now] & (taken < steps)
-            now, points, taken = now[stay], points[stay], taken[stay]
+            stay = self.left[now] & (steps_done < steps)
+            now, points, steps_done = now[stay], points[stay], steps_done[stay]
 
     def _step(self, places: Places, points: Tensor, targets: Targets) -> Tensor:
-        """Return the points after a step of every row: of each image in turn its targets."""
+        """Return all points after one step; each image's targets are consecutive rows."""
         many = targets.shape[1]
         images = self._images[places].repeat_interleave(many, 0)
         labels = self._labels[places].repeat_interleave(many)
-        wanted = targets.flatten()
-        slopes, logits = gradients_of(self._guarded, points, labels, _lead, wanted)
-        leads = _lead(logits, labels, wanted)
+        target_rows = targets.flatten()
+        slopes, logits = gradients_of(self._guarded, points, labels, _lead, target_rows)
+        leads = _lead(logits, labels, target_rows)
         points = _towards_boundary(images, points, slopes, leads, self._norm)
         logits = logits_of(self._guarded, points)
         errs = logits.argmax(1) != labels
@@ -130,10 +130,10 @@ class _Search:
 def _towards_boundary(
     images: Images, points: Images, slopes: Perturbations, leads: Sizes, norm: Norm
 ) -> Images:
-    """Go beyond where a target's logit would reach the label's if both were linear.
+    """Step beyond the hyperplane where both classes' logits would be equal if they were linear.
 
-    The new point lies between where that is for `points` and for `images`, the nearer to the latter
-    the nearer these are to it.
+    The new point lies between the hyperplane's nearest points to `points` and to `images`, with
+    more weight for the latter the closer `images` are.
     """
     moved = (slopes * (images - points)).flatten(1).sum(1)
     here = onto_hyperplane(points, slopes, leads, norm)
@@ -145,6 +145,8 @@ def _towards_boundary(
 
 
 def _lead(logits: Logits, labels: Labels, targets: Labels) -> Losses:
-    """Return by how much targets' logits lead the labels'."""
-    own, other = (logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets))
-    return other - own
+    """Return the targets' logits minus the labels' logits."""
+    label_logits, target_logits = (
+        logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets)
+    )
+    return target_logits - label_logits

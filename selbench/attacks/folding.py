@@ -1,4 +1,4 @@
-"""Fold batch norms into the convolutions before them: fewer passes over memory, equal logits."""
+"""Folds batch norms into the convolutions before them: faster, with equal logits."""
 
 import copy
 
@@ -9,14 +9,14 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from selbench._kit.types import Images
 
-TOLERANCE = 1e-3  # of logits, relative to the largest: what rounding in another order may do
+TOLERANCE = 1e-3  # relative to the largest logit; covers rounding in another order
 
 
 class Searched(nn.Module):
-    """A network to search for errors with, in place of the one that was given.
+    """A faster network for the search for errors, instead of the original one.
 
     Attributes:
-        given: which decides whether what was found is an error.
+        given: the original network, which decides whether a point is an error.
     """
 
     def __init__(self, search: nn.Module, given: nn.Module) -> None:
@@ -29,24 +29,24 @@ class Searched(nn.Module):
 
 
 def searched(network: nn.Module, images: Images) -> nn.Module:
-    """Return the network to search with; `images` are a few to try it on."""
+    """Return the network to search with, tested on a few `images`."""
     search = folded(network, images)
     return network if search is network else Searched(search, network)
 
 
 def as_given(network: nn.Module) -> nn.Module:
-    """Return the network that was given, of one to search with."""
+    """Return the original network of one that is searched with."""
     return network.given if isinstance(network, Searched) else network
 
 
 def folded(network: nn.Module, images: Images) -> nn.Module:
-    """Return a copy of `network`, in evaluation mode, whose batch norms are folded away.
+    """Return a copy of `network`, in evaluation mode, with its batch norms folded away.
 
-    Where a batch norm follows a convolution is seen by running a few `images`, so that it works
-    for any module. Returns `network` itself where there is nothing to fold, or where the copy's
-    logits are not the same.
+    Running a few `images` shows which batch norms follow a convolution, so this works for any
+    module. `network` itself is returned if there is nothing to fold, or if the copy's logits
+    differ.
     """
-    copied = copy.deepcopy(network)  # others may compute with `network` meanwhile
+    copied = copy.deepcopy(network)  # other threads may use `network` meanwhile
     pairs = _pairs(copied, images)
     if not pairs:
         return network
@@ -63,10 +63,10 @@ def folded(network: nn.Module, images: Images) -> nn.Module:
 
 
 def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
-    """Return which convolution's output goes straight into which batch norm, by their names.
+    """Return the convolutions whose output goes directly into a batch norm, with it, by name.
 
-    A module that is called more than once is in no pair, nor a batch norm that keeps no statistics,
-    or that looks at the batch itself: a network may put its own into training mode.
+    Left out are modules that are called more than once, and batch norms that keep no statistics or
+    use those of the batch: a network may set its own into training mode.
     """
     made: dict[int, tuple[str, Tensor]] = {}
     calls: dict[str, int] = {}
@@ -76,7 +76,7 @@ def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             calls[name] = calls.get(name, 0) + 1
             if isinstance(module, nn.Conv2d) and not is_parametrized(module):
-                made[id(output)] = name, output  # kept alive, so that its id stays its own
+                made[id(output)] = name, output  # kept alive, so that no other tensor gets its id
             elif inputs and id(inputs[0]) in made and _stored(module):
                 pairs[made[id(inputs[0])][0]] = name
 
@@ -94,5 +94,5 @@ def _pairs(network: nn.Module, images: Images) -> dict[str, str]:
 
 
 def _stored(norm: nn.Module) -> bool:
-    """Say whether a batch norm uses the statistics that it has stored."""
+    """Return whether a batch norm uses stored statistics."""
     return norm.running_mean is not None and not norm.training

@@ -1,4 +1,4 @@
-"""What attacks that others wrote need: a network that they cannot upset, and a check."""
+"""For attacks written by others: a network that is safe to attack, and a check of the results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from selbench.attacks.gradient import NEVER, Attacked, check_inputs, logits_of
 from selbench.attacks.losses import tempered
 from selbench.attacks.norms import SLACK, Epsilon, Norm, inside
 
-Foreign = Callable[[Images, Labels, Examples], Images]  # what it makes of a batch, unchecked
+Foreign = Callable[[Images, Labels, Examples], Images]  # maps a batch to its unchecked result
 
 
 class Guarded(nn.Module):
-    """A network as attacks can take it.
+    """A network prepared for attacks.
 
-    Those that others wrote write into its logits, and all go astray where these are not numbers.
-    Where they follow gradients, mostly those of cross-entropy, logits are `tempered`.
+    Attacks by others write into its logits, and fail if these are not finite. For gradient attacks,
+    which mostly use cross-entropy, logits are `tempered`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -31,15 +31,15 @@ class Guarded(nn.Module):
 
     @torch.no_grad()
     def fooled(self, points: Images, labels: Labels, logits: Logits) -> Bool[Tensor, " batch"]:
-        """Say which points fool the network, by `logits` of them and as it was given."""
+        """Return which points fool the original network and, by these `logits`, this one."""
         places = self.fallen(points, labels, logits)
         return torch.zeros_like(labels, dtype=torch.bool).index_fill_(0, places, True)
 
     @torch.no_grad()
     def fallen(self, points: Images, labels: Labels, logits: Logits) -> Int64[Tensor, " fallen"]:
-        """Return the places of points that fool the network.
+        """Return the positions of points that fool the network.
 
-        A GPU is waited for once, and again where it errs and was given as another.
+        Waits for a GPU once, and again if errors must be checked with the original network.
         """
         (errs,) = (logits.argmax(1) != labels).nonzero(as_tuple=True)
         if self.given is self.network or not len(errs):
@@ -48,7 +48,7 @@ class Guarded(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
-        logits = logits.nan_to_num()  # also a copy
+        logits = logits.nan_to_num()  # also makes a copy
         return tempered(logits) if logits.requires_grad else logits
 
 
@@ -61,10 +61,10 @@ def confirmed(
     norm: Norm,
     epsilon: Epsilon,
 ) -> tuple[Images, Logits, Bool[Tensor, " batch"]]:
-    """Bring what was found into [0, 1] and into the ball, and show it to the network.
+    """Project points into [0, 1] and into the ball, and evaluate the network there.
 
     Returns:
-        the images shown, their logits, and which fool the network from inside the ball.
+        the projected images, their logits, and which of them fool the network inside the ball.
     """
     within = torch.where(found.isfinite(), found, clean).clamp(0, 1)
     within = (clean + norm.project(within - clean, epsilon)).clamp(0, 1)
@@ -74,34 +74,34 @@ def confirmed(
 
 @dataclass(frozen=True)
 class Felled(Attacked):
-    """What several attacks made of a batch.
+    """The result of several attacks on a batch.
 
     Attributes:
-        by: the place, in a list of attacks, of the one that an example fell to; below 0 where it
-            fell to none: NEVER, or a reason of `selbench.attacks.ladder.WHY`.
+        by: position of the attack that fooled the network, in a list of attacks; below 0 if none
+            did: NEVER, or a reason of `selbench.attacks.ladder.WHY`.
     """
 
     by: Int64[Tensor, " batch"]
 
 
 class Standing:
-    """Examples under attack, of which those leave that have fallen; budgets must rise.
+    """Examples under attack, which leave when they have fallen; epsilons must rise.
 
-    An example that stands keeps its clean image. Examples whose logits are not finite stand, or
-    have fallen from the start, as their prediction says, and are not attacked.
+    An example that withstands keeps its clean image. Examples whose logits are not finite are not
+    attacked: they count as fallen if misclassified, otherwise as withstanding.
     """
 
     @torch.no_grad()
     def __init__(
         self, network: nn.Module, images: Images, labels: Labels, examples: Examples
     ) -> None:
-        """Look which examples are misclassified from the start; epsilons are checked when used."""
+        """Find the examples misclassified from the start; epsilons are checked when used."""
         check_inputs(images, [])
         network = as_given(network)
         logits = logits_of(network, images)
         wrong = logits.argmax(1) != labels
         self._network, self._labels, self._examples = network, labels, examples
-        self._clean = images.contiguous()  # the others take views that other layouts do not allow
+        self._clean = images.contiguous()  # attacks by others take views that need this layout
         self._images, self._logits = self._clean.clone(), logits
         self._steps = torch.where(wrong, 0, NEVER)
         self._by = torch.full_like(labels, NEVER)
@@ -109,12 +109,12 @@ class Standing:
 
     @property
     def left(self) -> Int64[Tensor, " left"]:
-        """The places of the examples that stand and can be attacked."""
+        """The positions of the examples that can still be attacked."""
         return self._left.nonzero(as_tuple=True)[0]
 
     @torch.no_grad()
     def search(self, attack: Foreign) -> Images:
-        """Return what an attack finds for the examples that are left; the others' clean images."""
+        """Return an attack's results for the remaining examples, and clean images for others."""
         found = self._clean.clone()
         left = self.left
         if len(left):
@@ -127,11 +127,11 @@ class Standing:
         return found
 
     def strike(self, attack: Foreign, norm: Norm, epsilon: float, number: int = 0) -> None:
-        """Let an attack loose on what is left, and keep what it finds within `epsilon`."""
+        """Attack the remaining examples, and keep errors within `epsilon`."""
         self._offer(self.left, self.search(attack), norm, epsilon, number)
 
     def reach(self, errors: Images, norm: Norm, epsilon: float, number: int = 0) -> None:
-        """Keep those of `errors`, as `search` returned them, that are at most `epsilon` away."""
+        """Keep those of `errors` (from `search`) that are within `epsilon`."""
         sizes = norm.size(errors - self._clean)
         near = (sizes > 0) & (sizes <= epsilon + SLACK)
         self._offer(self.left[near[self.left]], errors, norm, epsilon, number)
@@ -140,7 +140,7 @@ class Standing:
     def _offer(
         self, places: Tensor, found: Images, norm: Norm, epsilon: float, number: int
     ) -> None:
-        """Count as fallen the examples at `places` whose images in `found` fool the network."""
+        """Mark the examples at `places` as fallen if their images in `found` fool the network."""
         check_inputs(self._clean[:0], [epsilon])
         if not len(places):
             return
@@ -153,7 +153,7 @@ class Standing:
         self._steps[hit], self._by[hit], self._left[hit] = 1, number, False
 
     def result(self) -> Felled:
-        """Return what there is so far."""
+        """Return the results so far."""
         images, logits, steps, by = (
             t.clone() for t in (self._images, self._logits, self._steps, self._by)
         )

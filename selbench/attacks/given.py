@@ -1,4 +1,4 @@
-"""Adversarials that others made, in files: read, and each put beside the test image it is of."""
+"""Adversarials made by others: read from files and matched with their test images."""
 
 import hashlib
 import io
@@ -19,13 +19,13 @@ from selbench._kit.content import LARGEST, content_of
 from selbench._kit.errors import SelbenchError, in_short
 from selbench._kit.types import Examples, Images
 
-Rows = Int64[Tensor, " rows"]  # of a file: the positions of test images
-Every = Int64[Tensor, " every"]  # of all test images, in their order
+Rows = Int64[Tensor, " rows"]  # positions of test images, for the rows of a file
+Every = Int64[Tensor, " every"]  # for all test images, in order
 Taken = Int64[Tensor, " taken"]
 
 KINDS = ".safetensors, .npy, .npz, or a folder of PNG files named by example, such as 12.png"
-MADE = "adversarial"  # how tensors of adversarials are called, with a level after it
-FACTS = ("example", "label")  # of every row, in files that have several arrays
+MADE = "adversarial"  # first word of the names of adversarials' arrays; a level may follow
+FACTS = ("example", "label")  # arrays with one value per row
 BROKEN = (
     SafetensorError, OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, SyntaxError,
     zipfile.BadZipFile, Picture.DecompressionBombError,
@@ -34,43 +34,43 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class GivenAdversarials:
-    """Adversarials of test images: a set for each array that was read.
+    """Adversarials of test images, one set for each array.
 
     Attributes:
-        sets: images in [0, 1], and the positions in the data set of those they are of.
-        checksum: of the files' content.
+        sets: images in [0, 1], and the positions of their clean images in the data set.
+        checksum: hash of the files' content.
     """
 
     sets: Sequence[tuple[Images, Examples]]
     checksum: str
 
     def of(self, number: int, clean: Images, examples: Examples) -> Images:
-        """Return the adversarials of a set for these examples; clean images where it has none."""
+        """Return a set's adversarials for these examples; the clean image if it has none."""
         images, positions = self.sets[number]
         rows = {position: row for row, position in enumerate(positions.tolist())}
         pairs = [(n, rows[e]) for n, e in enumerate(examples.tolist()) if e in rows]
         found = clean.clone()
         if pairs:
-            places, own = map(list, zip(*pairs, strict=True))
-            found[places] = images[own].to(clean.device)
+            places, rows_found = map(list, zip(*pairs, strict=True))
+            found[places] = images[rows_found].to(clean.device)
         return found
 
 
 def read_adversarials(
     paths: Sequence[Path], labels: Every, taken: Taken, side: Sequence[int]
 ) -> GivenAdversarials:
-    """Read the adversarials of some files.
+    """Read adversarials from files.
 
     Args:
-        paths: of them.
-        labels: of all test images.
-        taken: the positions of the test images that are looked at, which files without `example`
-            may be of; else they are of all.
-        side: height and width.
+        paths: the files.
+        labels: labels of all test images.
+        taken: positions of the test images in use. A file without `example` covers these, or all
+            test images.
+        side: height and width of images.
 
     Raises:
-        SelbenchError: for what cannot be read, has another shape, number or range, or is of others
-            than these test images.
+        SelbenchError: if a file cannot be read, has another shape, number or range, or belongs to
+            other test images.
     """
     digest, sets = hashlib.sha256(), []
     for path in paths:
@@ -91,7 +91,7 @@ def read_adversarials(
 
 
 def _arrays(path: Path) -> tuple[Mapping[str, Tensor], bytes]:
-    """Return a file's arrays by name, and what tells its content."""
+    """Return a file's arrays by name, and a hash of its content."""
     if path.is_dir():
         return _pictures(path)
     content = content_of(path, noun="adversarials")
@@ -131,7 +131,7 @@ def _sets(
     taken: Taken,
     side: tuple[int, ...],
 ) -> list[tuple[Images, Examples]]:
-    """Check arrays, and return those of adversarials with the test images they are of."""
+    """Check arrays, and return the adversarials with the positions of their test images."""
     made = {n: each for n, each in arrays.items() if n.split(" ")[0] == MADE}
     if not made:
         made = {n: each for n, each in arrays.items() if each.ndim == 4 and n != "clean"}
@@ -167,7 +167,7 @@ def _images(path: Path, images: Tensor, side: tuple[int, ...]) -> Images:
 def _examples(
     path: Path, arrays: Mapping[str, Tensor], count: int, labels: Every, taken: Taken
 ) -> Rows:
-    """Return which test images the rows are of; with labels, which must be those."""
+    """Return the positions of the rows' test images, after checking labels if there are any."""
     for name in FACTS:
         if name in arrays and (arrays[name].is_floating_point() or arrays[name].shape != (count,)):
             reason = f"holds {count} images and {name} of another number or kind"
@@ -178,7 +178,7 @@ def _examples(
         examples = taken if count == len(taken) else torch.arange(len(labels))
     else:
         number = f"{len(taken)} test images" if len(taken) == len(labels) else (
-            f"{len(taken)} test images that are taken, nor the {len(labels)} that there are"
+            f"{len(taken)} test images in use, nor all {len(labels)}"
         )  # fmt: skip
         reason = f"holds {count} images, not the {number}"
         raise _wrong(path, reason, "give all, in their order, or an array `example` of positions")
@@ -199,7 +199,7 @@ def _check(path: Path, examples: Rows, told: Tensor | None, labels: Every) -> No
         row = int(unlike[0])
         place = int(examples[row])
         reason = f"says class {int(told[row])} of test image {place}, of class {labels[place]}"
-        raise _wrong(path, reason, "look whether its images are of this data set, in this order")
+        raise _wrong(path, reason, "check that its images are of this data set, in this order")
 
 
 def _wrong(path: Path, reason: str, cure: str) -> SelbenchError:

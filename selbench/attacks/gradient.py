@@ -1,8 +1,8 @@
-"""Attacks that follow a network's gradient: in one step (FGSM), or in many (PGD).
+"""Attacks that follow a network's gradient: in one step (FGSM) or in many (PGD).
 
-A network here is in evaluation mode, takes images in [0, 1], returns logits, and its parameters
-need no gradients. Attacks climb the cross-entropy; an example falls when it is misclassified, into
-whatever class.
+Networks here are in evaluation mode, map images in [0, 1] to logits, and have no gradients for
+their parameters. Attacks climb the cross-entropy; an example falls when it is misclassified as any
+other class.
 """
 
 from collections import deque
@@ -20,22 +20,22 @@ from selbench._kit.types import Examples, Images, Labels, Logits
 from selbench.attacks.losses import Loss, Losses, cross_entropy
 from selbench.attacks.norms import Norm, inside
 
-NEVER = -1  # steps of an example that did not fall
+NEVER = -1  # number of steps of an example that did not fall
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """What an attack made of a batch.
+    """The result of an attack on a batch.
 
     Attributes:
-        images: the adversarials that succeeded, and the last ones tried of the other examples.
-        logits: the network's for `images`.
-        fallen: whether the network errs on them.
-        steps: after how many steps an example fell, 0 for one misclassified from the start, NEVER
-            for one that did not fall.
-        checks: of which examples a check for masked gradients holds, by its name in
+        images: adversarials that succeeded; for other examples, the last images tried.
+        logits: logits of `images`.
+        fallen: whether the network misclassifies `images`.
+        steps: number of steps until an example fell: 0 if it was misclassified from the start,
+            NEVER if it did not fall.
+        checks: examples with signs of masked gradients, by the checks' names in
             `selbench.attacks.masking.FLAGS`.
-        counts: of which examples something else holds, by the metric that is the share of them.
+        counts: further counts of examples, by the metric that reports their share.
     """
 
     images: Images
@@ -47,7 +47,7 @@ class Attacked:
 
 
 def check_inputs(images: Images, epsilons: Sequence[float]) -> None:
-    """Raise ValueError unless images lie in [0, 1] and epsilons rise from 0."""
+    """Raise ValueError unless images lie in [0, 1] and epsilons rise from above 0."""
     if len(images):
         low, high = torch.stack(images.aminmax()).tolist()
         if not (low >= 0 and high <= 1):
@@ -75,10 +75,10 @@ def gradients_of(
     loss: Callable[..., Losses] = cross_entropy,
     *others: Tensor,
 ) -> tuple[Images, Logits]:
-    """Return the gradient of each example's loss with respect to its image, and the logits.
+    """Return each example's gradient of the loss with respect to its image, and the logits.
 
-    A slope that is not a number counts as none: a root has none at 0, where many pixels are. The
-    loss takes logits, labels, and the rows of `others` if there are any.
+    NaN gradients become 0, such as those of a root at 0, where many pixels are. `loss` takes
+    logits, labels, and rows of `others` if there are any.
     """
 
     def backward(images: Images, *given: Tensor) -> tuple[Images, Logits]:
@@ -101,10 +101,10 @@ def fgsm(
     epsilons: Sequence[float],
     norm: Norm,
 ) -> list[Attacked]:
-    """Take one step as long as the ball is wide, for every epsilon along the same gradient.
+    """Take one step to the border of the ball, for each epsilon along the same gradient.
 
-    An example that is misclassified from the start keeps its image: it has fallen, whatever the
-    step would make of it. Goodfellow, Shlens & Szegedy, 2015, arXiv:1412.6572.
+    Examples that are misclassified from the start keep their images and count as fallen.
+    Goodfellow, Shlens & Szegedy, 2015, arXiv:1412.6572.
     """
     check_inputs(images, epsilons)
     gradients, clean = gradients_of(network, images, labels)
@@ -134,22 +134,22 @@ def pgd(
     early: bool = True,
     loss: Loss = cross_entropy,
 ) -> Attacked:
-    """Climb the loss in steps of a fixed length, projected onto the ball and onto [0, 1].
+    """Climb the loss in steps of a fixed length, projected into the ball and into [0, 1].
 
     Kurakin, Goodfellow & Bengio, 2017, arXiv:1607.02533; Madry et al., 2018, arXiv:1706.06083.
 
     Args:
-        network: under attack.
-        images: clean ones.
-        labels: the right ones.
-        epsilon: size of the ball.
-        norm: of the ball.
-        step: length of a step, in the same norm.
-        steps: how many.
-        start: images to start from, inside the ball; None for `images`.
-        early: whether an example leaves as soon as it has fallen; else all take every step and
-            the last point decides, as in foolbox.
-        loss: to climb.
+        network: the network under attack.
+        images: clean images.
+        labels: their true classes.
+        epsilon: radius of the ball.
+        norm: norm of the ball.
+        step: length of a step in this norm.
+        steps: number of steps.
+        start: images inside the ball to start from; None for `images`.
+        early: whether examples leave as soon as they fall; otherwise all take every step and the
+            last point decides, as in foolbox.
+        loss: the loss to climb.
     """
     check_inputs(images, [epsilon])
     start = images if start is None else start
@@ -168,9 +168,9 @@ def pgd_curve(
     step: float,
     steps: int,
 ) -> list[Attacked]:
-    """Run PGD from the images once; return what there is after 1, 2, ..., `steps` steps.
+    """Run PGD once from the images; return the results after 1, 2, ..., `steps` steps.
 
-    All results share their images, which are those of the end.
+    All results share the images of the last step.
     """
     check_inputs(images, [epsilon])
     states = climb(network, images, labels, epsilon, norm, step, steps, images, early=True)
@@ -178,7 +178,7 @@ def pgd_curve(
         Attacked(now.images, now.logits.clone(), now.fallen.clone(), now.steps.clone())
         for now in states
     ]
-    return (kept + kept[-1:] * steps)[1 : steps + 1]  # it ends early where all have fallen
+    return (kept + kept[-1:] * steps)[1 : steps + 1]  # it ends early if all have fallen
 
 
 def climb(
@@ -193,9 +193,9 @@ def climb(
     early: bool,
     loss: Loss = cross_entropy,
 ) -> Iterator[Attacked]:
-    """Yield what there is after every step of PGD, from the start on, in the same tensors.
+    """Yield the state of PGD at the start and after every step, in the same tensors.
 
-    As `pgd` takes them; images are not looked at.
+    Arguments are those of `pgd`; images are not checked.
     """
     alive = torch.arange(len(images), device=images.device)
     state: Attacked | None = None
@@ -210,7 +210,7 @@ def climb(
             state = Attacked(points.clone(), logits.clone(), nobody, torch.full_like(labels, NEVER))
         state.images[alive], state.logits[alive] = points, logits
         fell = (logits.argmax(1) != labels) & inside(images, points, norm, epsilon)
-        # What a GPU is waited for, once a step.
+        # The only wait for a GPU, once per step.
         left = (~fell).nonzero(as_tuple=True)[0] if early and not last else alive
         if last or len(left) < len(fell):
             state.fallen[alive] = fell
@@ -240,22 +240,22 @@ def pgd_grid(
     key: str,
     again: Loss = cross_entropy,
 ) -> list[Attacked]:
-    """Run PGD for epsilons in rising order; what has fallen to one has fallen to all larger ones.
+    """Run PGD for rising epsilons; an example that falls at one falls at all larger ones.
 
-    The first run starts from the image, each restart from a random point of the ball.
+    The first run starts from the images, each restart from random points of the ball.
 
     Args:
-        network: under attack.
-        images: clean ones.
-        labels: the right ones.
-        epsilons: sizes of the ball, rising.
-        norm: of the ball.
-        steps: of every run.
-        relative_step: length of a step, as a fraction of epsilon.
-        restarts: further runs, on what the runs before left.
-        examples: each image's position in its data set, which its random points depend on.
-        key: names the random numbers.
-        again: the loss that restarts climb.
+        network: the network under attack.
+        images: clean images.
+        labels: their true classes.
+        epsilons: radii of the ball, in rising order.
+        norm: norm of the ball.
+        steps: steps of each run.
+        relative_step: length of a step as a fraction of epsilon.
+        restarts: number of further runs on the remaining examples.
+        examples: each image's position in its data set, which determines its random points.
+        key: name of the random numbers.
+        again: loss of the restarts.
     """
     check_inputs(images, epsilons)
     logits = logits_of(network, images)
@@ -288,20 +288,20 @@ def pgd_grid(
     return results
 
 
-def _merged(whole: Attacked, part: Attacked, places: Tensor) -> Attacked:
-    """Return `whole` with the examples at `places` replaced by those of `part`."""
+def _merged(full: Attacked, part: Attacked, places: Tensor) -> Attacked:
+    """Return `full` with the examples at `places` replaced by those of `part`."""
 
     def put(ours: Tensor, theirs: Tensor) -> Tensor:
         return ours.index_copy(0, places, theirs)
 
     return Attacked(
-        put(whole.images, part.images),
-        put(whole.logits, part.logits),
-        put(whole.fallen, part.fallen),
-        put(whole.steps, part.steps),
+        put(full.images, part.images),
+        put(full.logits, part.logits),
+        put(full.fallen, part.fallen),
+        put(full.steps, part.steps),
     )
 
 
 def laid_out(images: Images) -> Images:
-    """Lay images out in memory as networks here have their weights."""
+    """Return images in the memory layout of the networks' weights (channels last)."""
     return images.contiguous(memory_format=torch.channels_last)

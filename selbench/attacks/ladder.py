@@ -1,4 +1,4 @@
-"""Which of several epsilons each example falls to, and what felled it."""
+"""The smallest of several epsilons at which each example falls, and the attack responsible."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ from selbench.attacks.foreign import Felled, confirmed
 from selbench.attacks.gradient import NEVER, check_inputs, logits_of
 from selbench.attacks.norms import SLACK, Norm, Sizes
 
-STAGES = ("fmn", "apgd-ce", "apgd-t", "fab-t", "square")  # an example meets them in turn
+STAGES = ("fmn", "apgd-ce", "apgd-t", "fab-t", "square")  # in the order of an example's attacks
 FMN, APGD, APGD_TARGETED, FAB, SQUARE = range(5)
 
-# Why an example stands, or was not attacked: what `Felled.by` says beside the place of an attack.
+# Reasons why an example stands or was not attacked: values of `Felled.by` other than attacks.
 WITHSTOOD = NEVER  # all attacks at this epsilon
 IMPLIED, WRONG, NOT_FINITE = -2, -3, -4
 WHY = {
@@ -27,23 +27,22 @@ WHY = {
 
 
 def decisions(by: Int64[Tensor, " batch"]) -> list[str]:
-    """Return in words what felled each example, or why it stands."""
+    """Return in words which attack each example fell to, or why it stands."""
     return [STAGES[place] if place >= 0 else WHY[place] for place in by.tolist()]
 
 
 class Decided(Felled):
-    """A `Felled` whose `by` is a place in `STAGES`, or a reason of `WHY`."""
+    """A `Felled` whose `by` is a position in `STAGES`, or a reason of `WHY`."""
 
 
 class Ladder:
-    """Examples under attack at several epsilons, the levels; each keeps the nearest error found.
+    """Examples attacked at several epsilons (levels), with the nearest error found for each.
 
-    Examples that are misclassified, or whose logits are not finite, are not attacked.
+    Examples that are misclassified, or have logits that are not finite, are not attacked.
 
     Attributes:
-        epsilons: of the levels, rising.
-        levels: the smallest that each example is known to fall to, counted from 0; where there
-            is none, their number.
+        epsilons: epsilons of the levels, in rising order.
+        levels: smallest level with a known error, from 0; the number of levels if there is none.
         attackable: which examples can be attacked.
     """
 
@@ -56,7 +55,7 @@ class Ladder:
         epsilons: Sequence[float],
         norm: Norm,
     ) -> None:
-        """Look at what the network, as it was given, makes of clean images."""
+        """Evaluate the original network on clean images."""
         check_inputs(images, epsilons)
         self._network, self._clean, self._labels, self._norm = (
             as_given(network),
@@ -75,10 +74,10 @@ class Ladder:
 
     @torch.no_grad()
     def offer(self, places: Int64[Tensor, " some"], found: Images, number: int) -> None:
-        """Look what an attack found for the examples at `places`.
+        """Record an attack's results for the examples at `places`.
 
-        Each counts at the smallest epsilon that holds it, if the example is not known to fall to
-        that one, and if it then still fools the network.
+        A result counts at the smallest epsilon that contains it, if no error is known there yet and
+        it still fools the network.
         """
         clean = self._clean[places]
         found = torch.where(found.isfinite(), found, clean).clamp(0, 1)
@@ -102,9 +101,9 @@ class Ladder:
 
     @torch.no_grad()
     def results(self, implied: bool) -> list[Decided]:
-        """Return what there is at each epsilon.
+        """Return the results at each epsilon.
 
-        `implied` says whether examples were attacked only at the largest that they withstood.
+        `implied`: whether examples were attacked only at the largest epsilon that they withstood.
         """
         return [self._result(level, implied) for level in range(len(self.epsilons))]
 

@@ -1,4 +1,4 @@
-"""What an attack drives up: losses of each example, higher the nearer it is to an error."""
+"""Losses of each example that attacks raise: the higher, the closer to an error."""
 
 from collections.abc import Callable
 
@@ -14,16 +14,15 @@ Losses = Float[Tensor, " batch"]
 Loss = Callable[[Logits, Labels], Losses]
 
 
-CERTAIN = 14.0  # logits' lead beyond which float32 loses what probability is left to the others
-LEAD = 10.0  # that such logits are brought to
-TINY = 1e-12  # keeps a ratio of equal logits from being divided by zero
+CERTAIN = 14.0  # lead of the largest logit beyond which float32 loses the other probabilities
+LEAD = 10.0  # lead after `tempered`
+TINY = 1e-12  # avoids a division by zero for equal logits
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> Losses:
-    """Cross-entropy of the logits, or of the probabilities, that a network returns.
+    """Return the cross-entropy of a network's outputs, which may be logits or probabilities.
 
-    Where the network is certain, of its logits after `tempered`: otherwise the gradient would
-    vanish by rounding.
+    Logits are `tempered`, because the gradient of a very certain network would vanish by rounding.
     """
     least = torch.finfo(logits.dtype).tiny
     logits = either(are_probabilities(logits), lambda: logits.clamp(min=least).log(), logits)
@@ -31,10 +30,10 @@ def cross_entropy(logits: Logits, labels: Labels) -> Losses:
 
 
 def tempered(logits: Logits) -> Logits:
-    """Divide an example's logits so that the largest leads by `LEAD`, if it does by `CERTAIN`.
+    """Scale an example's logits to a lead of `LEAD` if the largest leads by more than `CERTAIN`.
 
-    Predictions stay, and so does the direction in which two logits differ. Others' logits are not
-    touched, to the bit.
+    Predictions and the direction of differences of logits do not change. Other examples' logits
+    stay the same to the bit.
     """
     if logits.shape[1] < 2:
         return logits
@@ -47,7 +46,7 @@ def tempered(logits: Logits) -> Logits:
 
 
 def are_probabilities(outputs: Logits) -> Bool[Tensor, ""]:
-    """Say whether all of a network's outputs look like probabilities."""
+    """Return whether all of a network's outputs look like probabilities."""
     positive = (outputs >= 0).all()
 
     def summing_to_one() -> Tensor:
@@ -57,7 +56,7 @@ def are_probabilities(outputs: Logits) -> Bool[Tensor, ""]:
 
 
 def margin(logits: Logits, labels: Labels) -> Losses:
-    """Largest other logit minus the label's; above 0 exactly for an error.
+    """Return the largest other logit minus the label's; positive only for an error.
 
     Carlini & Wagner, 2017, arXiv:1608.04644.
     """
@@ -66,26 +65,28 @@ def margin(logits: Logits, labels: Labels) -> Losses:
 
 
 def logits_ratio(logits: Logits, labels: Labels) -> Losses:
-    """Return `margin` divided by how far the largest logit lies above the third: DLR.
+    """Return `margin` divided by the largest logit minus the third largest: DLR.
 
-    It does not change where logits are shifted or multiplied. It takes three classes or more.
-    Croce & Hein, 2020, arXiv:2003.01690.
+    It is invariant to shifting and scaling logits, and needs at least three classes. Croce & Hein,
+    2020, arXiv:2003.01690.
     """
     largest = logits.topk(3, dim=1).values
     return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + TINY)
 
 
 def targeted_ratio(logits: Logits, labels: Labels, targets: Labels) -> Losses:
-    """Return a target's logit minus the label's, divided as `logits_ratio` does: targeted DLR.
+    """Return the target's logit minus the label's, divided by a difference: targeted DLR.
 
-    The divisor is how far the largest logit lies above the mean of the third and the fourth, so
-    that it takes four classes or more. Croce & Hein, 2020, arXiv:2003.01690.
+    The divisor is the largest logit minus the mean of the third and fourth, so it needs at least
+    four classes. Croce & Hein, 2020, arXiv:2003.01690.
     """
     largest = logits.topk(4, dim=1).values
-    own, other = (logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets))
-    return (other - own) / (largest[:, 0] - largest[:, 2:].mean(1) + TINY)
+    label_logits, target_logits = (
+        logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets)
+    )
+    return (target_logits - label_logits) / (largest[:, 0] - largest[:, 2:].mean(1) + TINY)
 
 
 def towards(logits: Logits, labels: Labels, targets: Labels) -> Losses:
-    """Return the target's cross-entropy with its sign changed."""
+    """Return the negative cross-entropy of the target."""
     return -F.cross_entropy(logits, targets, reduction="none")

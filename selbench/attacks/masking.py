@@ -1,7 +1,7 @@
-"""Whether a network only looks robust: what a sound attack must never show.
+"""Checks whether a network only looks robust, by results that a sound attack never shows.
 
 Carlini et al., 2019, arXiv:1902.06705; Croce & Hein, 2020, arXiv:2003.01690. Each check is a
-number, and a flag is raised where it passes its threshold.
+number, which raises a flag above its threshold.
 """
 
 from collections.abc import Mapping
@@ -21,18 +21,18 @@ from selbench.attacks.losses import are_probabilities, margin
 from selbench.attacks.norms import NORMS
 
 LINF = NORMS["linf"]
-HUGE = 64 / 255  # a budget to which no network can stand up
-DIGITS = 9  # of shares of images, beyond which they differ by rounding
+HUGE = 64 / 255  # an epsilon that no network can withstand
+DIGITS = 9  # for shares of images: further digits are rounding
 
 
 @dataclass(frozen=True)
 class Flag:
-    """When a check is a sign of masked gradients, and what to call it.
+    """A sign of masked gradients.
 
     Attributes:
-        words: what to call it.
-        threshold: raised above it.
-        alone: whether one image is enough; else what a single one does is taken for chance.
+        words: its name in tables.
+        threshold: the flag is raised above this value.
+        alone: whether one image suffices; otherwise a single image counts as chance.
     """
 
     words: str
@@ -65,14 +65,15 @@ def examine(
     examples: Examples,
     epsilons: tuple[float, ...],
 ) -> dict[str, float]:
-    """Return the checks that need no other network, by their names in `FLAGS`.
+    """Return the checks that need no other network, by name in `FLAGS`.
 
     `probabilities` and `no_gradients` are 0 or 1; `not_finite`, `random` and `zero_gradients` are
-    fractions of the images. The others are accuracies that PGD leaves as the suite `attacks` makes
-    it (L-inf, 40 steps of epsilon / 4, from the image, then from a random start), less those that
-    another attack leaves, at the epsilon that leaves nearest to half of the images right:
-    `one_step` FGSM, `noise` random corners of the ball, and `more_steps` PGD with twice the steps
-    and another random start. `huge_budget` is the accuracy at 64/255 less chance.
+    fractions of the images. The others are differences of accuracy under two attacks: that under
+    the PGD of the suite `attacks` (L-inf, 40 steps of epsilon / 4, from the image, then from a
+    random start) minus that under another attack, at the epsilon that leaves closest to half of the
+    images correct. The other attack is FGSM for `one_step`, random corners of the ball for `noise`,
+    and PGD with twice the steps and another random start for `more_steps`. `huge_budget` is the
+    accuracy at 64/255 minus chance.
     """
     logits = logits_of(network, images)
     check_inputs(images, epsilons)
@@ -106,7 +107,7 @@ def examine(
     once = [_share(each.fallen) for each in fgsm(network, images, labels, epsilons, LINF)]
     place = min(range(len(epsilons)), key=lambda i: abs(once[i] - 0.5))
     fallen = {place: many_steps((epsilons[place],), 40, 1)[0]}
-    while fallen[place] > 0.5 and place > 0:  # PGD fells more than FGSM: half of them sooner
+    while fallen[place] > 0.5 and place > 0:  # PGD fools more images than FGSM
         place -= 1
         fallen[place] = many_steps((epsilons[place],), 40, 1)[0]
     middle = min(fallen, key=lambda i: abs(fallen[i] - 0.5))
@@ -119,9 +120,9 @@ def examine(
 
 
 def raised(checks: Mapping[str, float], images: float = inf) -> list[str]:
-    """Return the words of the flags that `checks` of so many images raise.
+    """Return the words of the flags that `checks` raise, for this number of images.
 
-    No single image raises a flag, but for those that are `alone`.
+    A single image raises a flag only if the flag is `alone`.
     """
     passed = {name: round(value, DIGITS) for name, value in checks.items()}
     least = round(1 / images, DIGITS) if images else 0.0
@@ -133,10 +134,10 @@ def raised(checks: Mapping[str, float], images: float = inf) -> list[str]:
 
 
 def differentiable(network: nn.Module, images: Images, labels: Labels) -> bool:
-    """Say whether logits depend on images in a way that can be differentiated."""
+    """Return whether logits have gradients with respect to images."""
     try:
         gradients_of(network, images, labels)
-    except RuntimeError as problem:  # what torch raises where nothing requires a gradient
+    except RuntimeError as problem:  # torch's error if nothing requires a gradient
         if is_full(problem):
             raise
         return False
@@ -146,7 +147,7 @@ def differentiable(network: nn.Module, images: Images, labels: Labels) -> bool:
 def _noisy(
     network: nn.Module, images: Images, labels: Labels, examples: Examples, epsilon: float
 ) -> Bool[Tensor, " batch"]:
-    """Say of each example whether one of ten random corners of the ball fools the network."""
+    """Return for each example whether one of ten random corners of the ball fools the network."""
     fallen = logits_of(network, images).argmax(1) != labels
     draws = KeyedDraws("masking/noise", examples)
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""Attacks that look for the nearest error, which is one at every larger budget too."""
+"""Attacks that search for the nearest error, which is an error at every larger epsilon too."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,24 +20,25 @@ from selbench.attacks.gradient import Attacked, logits_of
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import NORMS, Norm
 
-HALVINGS = 10  # of the way from an image to an error, to find where on it errors begin
-STEPS, QUERIES = 8, 2500  # of HopSkipJump: its steps, and a bound that they do not reach
-TRIES = 10  # noise images of each coarseness, when looking for any error to start from
+HALVINGS = 10  # bisections between an image and an error
+STEPS, QUERIES = 8, 2500  # of HopSkipJump: steps, and a limit on queries that they do not reach
+TRIES = 10  # noise images of each coarseness to try as a first error
 
 Minimizer = Any  # foolbox's MinimizationAttack; importing foolbox takes a while
 
 
 class ExhaustedError(Exception):
-    """Raised in an attack that has used up its queries."""
+    """Ends an attack that has used up its queries."""
 
 
 class Oracle(nn.Module):
     """Answers queries about a batch, and keeps the nearest images that fooled the network.
 
-    So the result of an attack is neither what it returns, nor lost where it does not end well.
+    They are the attack's result: its return value is ignored, and an attack that fails loses
+    nothing.
 
     Attributes:
-        nearest: the nearest errors so far; the clean image where there is none.
+        nearest: nearest errors so far; the clean image if there is none.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ def _deepfool(guarded: Guarded, images: Images, labels: Labels) -> Images:
     return oracle.nearest
 
 
-# What finds near errors, in the norm that its name ends with.
+# Searches for near errors, in the norm at the end of the name.
 MINIMUM_NORM: Mapping[str, Callable[[Guarded, Images, Labels], Images]] = MappingProxyType(
     {
         "ddn-l2": ddn,
@@ -92,10 +93,10 @@ def minimum_norm(
     epsilons: Sequence[float],
     name: str,
 ) -> list[Attacked]:
-    """Follow gradients to the nearest errors; say which lie within each of rising epsilons.
+    """Follow gradients to the nearest errors; return which lie within each of rising epsilons.
 
-    `name` is one of `MINIMUM_NORM`. Of the way from an image to the error that an attack stops at,
-    only as much is kept as is needed.
+    `name` is one of `MINIMUM_NORM`. Errors are moved towards their images as far as they stay
+    errors.
     """
     norm, nearest_errors = NORMS[name.rpartition("-")[2]], MINIMUM_NORM[name]
     guarded = Guarded(network)
@@ -119,11 +120,11 @@ def hop_skip_jump(
     steps: int = STEPS,
     seed: int = 0,
 ) -> list[Attacked]:
-    """Walk along the boundary of the label's region, knowing predictions alone.
+    """Walk along the boundary of the label's region, using only predictions.
 
-    Chen, Jordan & Wainwright, 2020, arXiv:1904.02144, for L2. Eight steps ask the network about
-    1,850 times for each image, and never more than 2,500 times; the search for an error to start
-    from comes before them. An example for which none is found stands.
+    Chen, Jordan & Wainwright, 2020, arXiv:1904.02144, for L2. Eight steps need about 1,850 queries
+    for each image, and never more than 2,500; the search for a first error adds further ones. An
+    example without a first error withstands.
     """
     norm, guarded = NORMS["l2"], Guarded(network)
 
@@ -134,8 +135,8 @@ def hop_skip_jump(
             return nearest
         oracle = Oracle(guarded, images[errs], labels[errs], norm, QUERIES)
         walk = _hop_skip_jump(KeyedDraws(f"hopskipjump/{seed}", examples[errs]), steps)
-        # It insists that an image which fooled the network once does so again. Random outputs
-        # break that, or keep it busy until there are no queries left.
+        # foolbox asserts that an image which fooled the network does so again. Random outputs break
+        # this, or use up all queries.
         with suppress(ExhaustedError, AssertionError, ValueError):
             _run(walk, oracle, images[errs], labels[errs], seed, starting_points=start[errs])
         nearest[errs] = oracle.nearest
@@ -148,7 +149,7 @@ def hop_skip_jump(
 def _run(
     attack: Minimizer, oracle: Oracle, images: Images, labels: Labels, seed: int, **options: Tensor
 ) -> None:
-    """Run an attack of foolbox for what it asks the oracle."""
+    """Run an attack of foolbox; its result is what the oracle keeps."""
     from foolbox.criteria import Misclassification
     from foolbox.models.pytorch import PyTorchModel
 
@@ -169,10 +170,10 @@ def _within(
 
 @torch.no_grad()
 def _drawn_in(guarded: Guarded, images: Images, labels: Labels, errors: Images) -> Images:
-    """Return errors as near as bisection finds them on the ways from images to `errors`.
+    """Return errors moved towards the images by bisection.
 
-    They lie 0.1 % of the way beyond, so that rounding otherwise does not undo them; where there is
-    no error either, which a band of errors can be too thin for, `errors` are returned.
+    They lie 0.1 % beyond the boundary, so that rounding cannot undo them. If the network does not
+    err there, as in a thin band of errors, the original error is returned.
     """
     ways = errors - images
     low = torch.zeros_like(images[:, :1, :1, :1])
@@ -190,10 +191,10 @@ def _drawn_in(guarded: Guarded, images: Images, labels: Labels, errors: Images) 
 def _any_errors(
     guarded: Guarded, images: Images, labels: Labels, examples: Examples, seed: int
 ) -> tuple[Images, Bool[Tensor, " batch"]]:
-    """Return noise that the network puts into another class, and where there is such.
+    """Return noise that the network assigns to another class, and for which images it exists.
 
-    Fine noise mostly belongs to a single class, so ever coarser noise is tried: its grains are
-    pixels first, and at last the whole image.
+    Fine noise mostly belongs to one class, so coarser and coarser noise is tried: its grains are
+    single pixels first, and the full image last.
     """
     draws = KeyedDraws(f"hopskipjump/start/{seed}", examples)
     start, errs = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
@@ -210,10 +211,10 @@ def _any_errors(
 
 
 def _hop_skip_jump(draws: KeyedDraws, steps: int) -> Minimizer:
-    """Make foolbox's attack, with directions that belong to the example and not to its batch.
+    """Return foolbox's attack, with directions drawn for each example and not for its batch.
 
-    foolbox also divides a batch's gradients by the length of all of them together, so that steps
-    are the shorter the larger the batch; here each gradient has length 1.
+    foolbox also divides a batch's gradients by their common length, so that steps shrink with
+    larger batches; here each gradient has length 1.
     """
     from eagerpy.tensor.pytorch import PyTorchTensor
     from foolbox.attacks.hop_skip_jump import HopSkipJumpAttack

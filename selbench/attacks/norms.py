@@ -1,4 +1,4 @@
-"""The balls that perturbations must lie in: how far they reach, and how one moves in them."""
+"""Norms of perturbations: sizes, steepest directions, projections and random points."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,23 +13,23 @@ from corruptions.draws import Draws
 from selbench._kit.types import Images
 from selbench.attacks.waiting import either
 
-TINY = 1e-12  # keeps a gradient of zero from being divided by its length
-SLACK = 1e-6  # what rounding may add to a perturbation before it no longer counts
+TINY = 1e-12  # avoids a division by zero for a gradient of zero
+SLACK = 1e-6  # what rounding may add to an allowed perturbation
 
 Sizes = Float[Tensor, " batch"]
 Perturbations = Float[Tensor, "batch 3 height width"]
-Epsilon = float | Float[Tensor, " batch"]  # the size of a ball: of all, or of each
+Epsilon = float | Float[Tensor, " batch"]  # radius of a ball: one for all, or one for each
 
 
 @dataclass(frozen=True)
 class Norm:
-    """One way to measure a perturbation.
+    """A norm to measure perturbations.
 
     Attributes:
-        size: of each perturbation.
-        steepest: the perturbation of size 1 along which a function with this gradient grows most.
+        size: the size of each perturbation.
+        steepest: the perturbation of size 1 in which a function with this gradient grows most.
         project: the nearest perturbation of at most a given size (for L-inf, value by value).
-        random: perturbations drawn uniformly from the ball of a given size.
+        random: perturbations drawn uniformly from the ball of a given radius.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Norm:
 
 
 def each(epsilon: Epsilon) -> float | Float[Tensor, "batch 1 1 1"]:
-    """Return epsilons so that they multiply perturbations."""
+    """Return epsilons in a shape that multiplies perturbations."""
     return epsilon.view(-1, 1, 1, 1) if isinstance(epsilon, Tensor) else epsilon
 
 
@@ -50,7 +50,7 @@ def _project_linf(perturbations: Perturbations, epsilon: Epsilon) -> Perturbatio
 
 
 def _steepest_l2(gradients: Perturbations) -> Perturbations:
-    """Divide by the length, of gradients too small or too large for their squares as well."""
+    """Divide gradients by their length, even if their squares are too small or too large."""
     lengths = gradients.flatten(1).norm(dim=1)
     ordinary = (lengths >= TINY) & lengths.isfinite()
 
@@ -68,7 +68,7 @@ def _l2(perturbations: Perturbations) -> Float[Tensor, "batch 1 1 1"]:
 
 
 def _random_l2(draws: Draws, shape: tuple[int, ...], epsilon: float) -> Perturbations:
-    """Draw a direction, and a radius such that equal volumes are equally likely."""
+    """Draw a direction, and a radius so that the ball is covered uniformly."""
     directions = draws.normal(*shape)
     radius = draws.uniform(0, 1, 1, 1, 1).pow(1 / math.prod(shape))
     return directions / _l2(directions) * radius * epsilon
@@ -97,7 +97,7 @@ NORMS: Mapping[str, Norm] = MappingProxyType(
 
 
 def inside(images: Images, adversarials: Images, norm: Norm, epsilon: Epsilon) -> Tensor:
-    """Say of each adversarial whether it lies in the ball round its image, and in [0, 1]."""
+    """Return for each adversarial whether it lies in the ball around its image, and in [0, 1]."""
     near = norm.size(adversarials - images) <= epsilon + SLACK
     low, high = adversarials.flatten(1).aminmax(dim=1)
     return near & (low >= -SLACK) & (high <= 1 + SLACK)

@@ -1,7 +1,7 @@
-"""Adversarials that a file can hold: images of whole 255ths, looked for with any attack.
+"""Adversarials that an image file can hold: multiples of 1/255, for any attack.
 
-What attacks find is often gone once it is saved as an 8-bit image and read again. Here the network
-under attack sees every image rounded, and what an attack returns counts only as a file has it.
+Many adversarials are lost when saved as 8-bit images. Here the attacked network sees every image
+rounded, and an attack's result counts only after rounding.
 """
 
 import math
@@ -16,13 +16,13 @@ from selbench.attacks.folding import Searched, as_given
 from selbench.attacks.gradient import NEVER, Attacked, logits_of
 from selbench.attacks.norms import Norm, inside
 
-WHITE = 255  # of a pixel in a file, whose values are whole
-HALVINGS = 24  # of the interval in which the largest perturbation that fits is looked for
-HAIR = 1e-4  # 255ths that rounding in float32 may take off an epsilon of whole ones
+WHITE = 255  # the largest pixel value in a file
+HALVINGS = 24  # bisections for the largest perturbation that fits
+HAIR = 1e-4  # 255ths that rounding in float32 may take off a whole epsilon
 
 
 class _Round(torch.autograd.Function):
-    """Round to whole 255ths; slopes pass as they are, since those of rounding are zero.
+    """Round to multiples of 1/255; gradients pass unchanged, since those of rounding are zero.
 
     Bengio, Leonard & Courville, 2013, arXiv:1308.3432 (straight-through estimator).
     """
@@ -37,7 +37,7 @@ class _Round(torch.autograd.Function):
 
 
 class Rounding(nn.Module):
-    """A network that sees images as a file would have them."""
+    """A network that sees images rounded as in a file."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class Rounding(nn.Module):
 
 
 def rounded(images: Images) -> Images:
-    """Return images as they come back from a file: to the bit those of `to_images`."""
+    """Return images as read back from a file, equal to the bit to those of `to_images`."""
     return images.mul(WHITE).round_().clamp_(0, WHITE).div_(WHITE)
 
 
 def rounding(network: nn.Module) -> nn.Module:
-    """Return the network that sees rounded images, to search with and to decide."""
+    """Return the network with rounded inputs, for searching and for deciding."""
     decides = as_given(network)
     if decides is network:
         return Rounding(network)
@@ -63,10 +63,10 @@ def rounding(network: nn.Module) -> nn.Module:
 
 
 def searchable(levels: Sequence[float], norm: str) -> tuple[float, ...]:
-    """Return the budgets, in 255ths, at which attacks have anything to look for, without repeats.
+    """Return the epsilons, in 255ths, at which attacks can find anything, without repeats.
 
-    In L-inf those are whole; below 1/255 there is no image of a file but the clean one. In L2 a
-    budget below 1/255 holds none either.
+    In L-inf they are rounded down to whole numbers. Below 1/255 both norms allow only the clean
+    image.
     """
     budgets = map(math.floor, levels) if norm == "linf" else iter(levels)
     return tuple(dict.fromkeys(float(each) for each in budgets if each >= 1))
@@ -78,18 +78,19 @@ def in_files(
     levels: Sequence[float],
     norm: Norm,
 ) -> Callable[..., list[Attacked]]:
-    """Return the attack that looks for adversarials among images of files alone.
+    """Return an attack that counts only images which a file can hold.
 
     Args:
-        attack: takes networks, images, labels and examples; makes a result for each of `searched`.
-        searched: `whole(levels)`.
-        levels: the budgets of the results, in 255ths.
-        norm: of the ball.
+        attack: takes networks, images, labels and examples; returns a result for each of
+            `searched`.
+        searched: the result of `searchable(levels, norm.name)`.
+        levels: epsilons of the results, in 255ths.
+        norm: norm of the ball.
     """
 
     @torch.no_grad()
-    def run(*taken: Any) -> list[Attacked]:
-        *networks, images, labels, examples = taken
+    def run(*arguments: Any) -> list[Attacked]:
+        *networks, images, labels, examples = arguments
         found = attack(*map(rounding, networks), images, labels, examples) if searched else []
         judge = as_given(networks[0])
         logits = logits_of(judge, images)
@@ -100,7 +101,10 @@ def in_files(
             last = _counted(judge, images, labels, each, before, last, norm, budget / WHITE)
             kept[budget], before = last, each
         return [
-            kept[own[0]] if (own := searchable([level], norm.name)) else clean for level in levels
+            kept[searched_budget[0]]
+            if (searched_budget := searchable([level], norm.name))
+            else clean
+            for level in levels
         ]
 
     return run
@@ -116,7 +120,7 @@ def _counted(
     norm: Norm,
     epsilon: float,
 ) -> Attacked:
-    """Return what is left of `found` in files; what `last` has of unchanged images stays."""
+    """Return what remains of `found` after rounding; `last` stays for unchanged images."""
     stays = last.fallen & (last.steps == 0)
     if before is not None:
         stays = stays | last.fallen & (found.images == before.images).flatten(1).all(1)
@@ -134,13 +138,13 @@ def _counted(
 
 
 def candidates(images: Images, found: Images, norm: Norm, epsilon: float) -> list[Images]:
-    """Return images of whole 255ths inside the ball: the nearest one, and in L2 the farthest.
+    """Return rounded images inside the ball: the nearest one and, in L2, the farthest.
 
-    The nearest is what a file makes of `found`; where that lies outside of the ball, it is the
-    clean image. The farthest is the largest multiple of the perturbation that lies inside once it
-    is rounded: for a linear network and its slopes, the strongest of all images of files.
+    The nearest is `found` after rounding, or the clean image if that lies outside the ball. The
+    farthest is the largest multiple of the perturbation that lies inside after rounding: for a
+    linear network and its gradient, the strongest adversarial that a file can hold.
     """
-    clean, nearest = images * WHITE, rounded(found)  # as the search saw it, ties too
+    clean, nearest = images * WHITE, rounded(found)  # rounded as in the search, including ties
 
     def made(ways: Tensor) -> Images:
         return rounded((clean + ways) / WHITE)

@@ -1,4 +1,4 @@
-"""Square: squares at random places that stay where they help, knowing logits alone.
+"""Square: tries random squares and keeps those that help, using only logits.
 
 Andriushchenko et al., 2020, arXiv:1912.00049.
 """
@@ -19,15 +19,15 @@ from selbench.attacks.losses import margin
 from selbench.attacks.norms import TINY, Norm, Sizes
 from selbench.attacks.waiting import remaining
 
-SHARE = 0.8  # of the pixels, in the first squares
-HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # the queries after which it is halved
-SMALLEST = 3  # side of a square in L2
+SHARE = 0.8  # share of pixels in the first squares
+HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which it is halved
+SMALLEST = 3  # smallest side of a square in L2
 
 Pattern = Float[Tensor, "height width"]
 
 
 class Dice:
-    """Random numbers that are the same for all rows, and for all networks of a seed."""
+    """Random numbers that are the same for all rows, and for all networks with a seed."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -37,23 +37,23 @@ class Dice:
         return torch.rand(1, generator=self._generator, dtype=torch.float32).item()
 
     def place(self, length: int, side: int) -> slice:
-        """Draw where a side lies within a length."""
+        """Draw a position for a side within a length."""
         first = int((length - side) * self.uniform())
         return slice(first, first + side)
 
     def signs(self, like: Tensor) -> Tensor:
-        """Draw from -1 and 1."""
+        """Draw -1 or 1 for each element."""
         drawn = torch.rand(*like.shape, generator=self._generator, dtype=torch.float32)
         return _like((2 * drawn - 1).sign(), like)
 
 
 class _Rows(ABC):
-    """The rows that stand, and what is tried of each.
+    """The remaining rows, and what is tried on each.
 
     Attributes:
-        images: clean ones, laid out in memory as the points are.
-        points: the best so far, or what `propose` made of them and `settle` has not judged yet.
-        reach: epsilons, so that they multiply images.
+        images: clean images, in the points' memory layout.
+        points: the best points so far; between `propose` and `settle`, the proposed ones.
+        reach: epsilons, in a shape that multiplies images.
     """
 
     def __init__(self, images: Images, epsilons: Sizes, dice: Dice) -> None:
@@ -62,34 +62,34 @@ class _Rows(ABC):
 
     @abstractmethod
     def _begun(self) -> Images:
-        """Return the points to start from."""
+        """Return the starting points."""
 
     @abstractmethod
     def propose(self, share: float) -> None:
-        """Put a square that has a share of the pixels into all points."""
+        """Put a square with this share of the pixels into all points."""
 
     @abstractmethod
     def settle(self, better: Bool[Tensor, " rows"]) -> None:
-        """Take it out again of all others."""
+        """Keep the square in the `better` rows, and undo it in the others."""
 
     def only(self, kept: Int64[Tensor, " kept"]) -> None:
-        """Leave out all other rows."""
+        """Drop all rows except those at `kept`."""
         self.images, self.points = (laid_out(part[kept]) for part in (self.images, self.points))
         self.reach = self.reach[kept]
 
     def side(self, share: float, least: int) -> int:
-        """Return the side of a square, at least so long and at most as the image allows."""
+        """Return the side of a square, at least `least` and at most the image's side."""
         height, width = self.images.shape[2:]
         return min(max(round(math.sqrt(share * height * width)), least), height, width)
 
     def window(self, side: int) -> tuple[EllipsisType, slice, slice]:
-        """Draw where a square lies."""
+        """Draw the position of a square."""
         height, width = self.images.shape[2:]
         return ..., self.dice.place(height, side), self.dice.place(width, side)
 
 
 class _Linf(_Rows):
-    """Squares of one colour, as far away as they may be; in the beginning stripes."""
+    """Squares of one colour at the border of the ball; the start has stripes."""
 
     def _begun(self) -> Images:
         self._low, self._high = self._bounds()
@@ -116,7 +116,7 @@ class _Linf(_Rows):
 
 
 class _L2(_Rows):
-    """Pairs of bumps, one up and one down, made of what other squares give away."""
+    """Pairs of bumps, one up and one down, within the budget that other squares give up."""
 
     def _begun(self) -> Images:
         height, width = self.images.shape[2:]
@@ -135,16 +135,16 @@ class _L2(_Rows):
     def propose(self, share: float) -> None:
         side = self.side(share, SMALLEST)
         side = min(side + 1 - side % 2, *self.images.shape[2:])
-        there, taken = self.window(side), self.window(side)
+        there, source = self.window(side), self.window(side)
         delta = self.points - self.images
         union = torch.zeros_like(delta[0, 0])
-        union[there], union[taken] = 1, 1
+        union[there], union[source] = 1, 1
         squares = delta.square()
         inside = (squares * union).sum((2, 3), keepdim=True)
         spare = (self.reach**2 - squares.sum((1, 2, 3), keepdim=True)).clamp_(min=0)
         square = delta[there] / _length(delta[there], (2, 3)) + self._bump(side)
         square *= (spare / delta.shape[1] + inside).sqrt_() / _length(square, (2, 3))
-        delta[taken] = 0
+        delta[source] = 0
         delta[there] = square
         self._before = self.points
         self.points = (delta * (self.reach / _length(delta))).add_(self.images).clamp_(0, 1)
@@ -154,7 +154,7 @@ class _L2(_Rows):
 
 
 def _like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Return a tensor as another is, and do not wait for that."""
+    """Return a tensor with another's device and dtype, without waiting for a GPU."""
     return tensor.to(like.device, like.dtype, non_blocking=True)
 
 
@@ -164,7 +164,7 @@ def _length(perturbations: Tensor, axes: tuple[int, ...] = (1, 2, 3)) -> Tensor:
 
 
 def _tiles(length: int, side: int) -> range:
-    """Return where sides begin that are laid out in the middle of a length."""
+    """Return where the sides of tiles begin that are centred in a length."""
     count = length // side
     first = (length - count * side) // 2
     return range(first, first + count * side, side)
@@ -172,13 +172,13 @@ def _tiles(length: int, side: int) -> range:
 
 @lru_cache
 def bumps(side: int) -> Pattern:
-    """Return a bump of nested rectangles above one turned down, together of length 1."""
+    """Return a bump of nested rectangles above an inverted one, with total length 1."""
     pattern = torch.cat((_bump(side // 2, side), -_bump(side - side // 2, side)))
     return pattern.div(pattern.norm())
 
 
 def _bump(height: int, width: int) -> Pattern:
-    """Return rectangles in one another, the n-th of which adds 1 / n ** 2."""
+    """Return nested rectangles, of which the n-th adds 1 / n ** 2."""
     rows, columns = ((torch.arange(n) - n // 2).abs() for n in (height, width))
     far = torch.maximum(rows[:, None], columns)
     count = max(height // 2, width // 2) + 1
@@ -198,22 +198,22 @@ def square(
     seed: int,
     queries: int = 5000,
 ) -> Images:
-    """Put squares into all images at once, the same for all, and keep those that raise the margin.
+    """Try the same square in all images at once, and keep it where it raises the margin.
 
-    Rows leave as soon as they have fallen. Costs a forward pass for every query, and one more, of
-    the rows that are left.
+    Rows leave as soon as they fall. Costs a forward pass per query, and one more, for the remaining
+    rows.
 
     Args:
         guarded: the network under attack.
-        images: clean ones.
-        labels: the right ones.
-        epsilons: each row's.
-        norm: of the balls.
-        seed: of the squares, whatever the images.
-        queries: how many squares are tried.
+        images: clean images.
+        labels: their true classes.
+        epsilons: one for each row.
+        norm: norm of the balls.
+        seed: seed of the squares, which do not depend on the images.
+        queries: number of squares to try.
 
     Returns:
-        points that fooled the network; the clean image where there is none.
+        points that fooled the network; the clean image if there is none.
     """
     rows = (_Linf if norm.name == "linf" else _L2)(images, epsilons, Dice(seed))
     found, places = images.clone(), torch.arange(len(images), device=images.device)

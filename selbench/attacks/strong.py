@@ -1,4 +1,4 @@
-"""What must be weaker than an attack that follows gradients: noise, and adversarials of others."""
+"""Attacks that must be weaker than gradient attacks: noise, and transferred adversarials."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from selbench.attacks.gradient import Attacked, pgd
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import NORMS, Norm
 
-DRAWS = 10  # of noise, per image and epsilon
+DRAWS = 10  # noise images per image and epsilon
 STEPS = 40  # of PGD on the source
 
 
@@ -25,10 +25,9 @@ def noise(
     *,
     seed: int = 0,
 ) -> list[Attacked]:
-    """Add uniform noise as large as the budget, ten times; one draw that fools the network counts.
+    """Add uniform noise of size epsilon, ten times; one draw that fools the network suffices.
 
-    L2 noise is as large as the budget after it was clipped to [0, 1]: Rauber & Bethge, 2020,
-    arXiv:2007.07677.
+    L2 noise has size epsilon after clipping to [0, 1]: Rauber & Bethge, 2020, arXiv:2007.07677.
     """
     standing = Standing(network, images, labels, examples)
     results: list[Attacked] = []
@@ -49,7 +48,7 @@ def _noise(norm: Norm, epsilon: float, key: str) -> Foreign:
 
 
 def _scale(images: Images, added: Images, norm: Norm, epsilon: float) -> Tensor:
-    """Return what to multiply noise with so that it is as large as the budget."""
+    """Return the factor that scales noise to size epsilon."""
     if norm.name == "linf":
         return epsilon / norm.size(added).view(-1, 1, 1, 1)
     from foolbox.external.clipping_aware_rescaling import l2_clipping_aware_rescaling
@@ -69,11 +68,11 @@ def transferred(
     *,
     seed: int = 0,
 ) -> list[Attacked]:
-    """Attack `source`, and show what comes of it to `network`.
+    """Attack `source`, and test the results on `network`.
 
-    PGD on the cross-entropy, from a random point of the ball and with 40 steps of epsilon / 4; all
-    of them are taken, since an image that the source has just lost may not fool the network yet. A
-    source without gradients fells nothing.
+    PGD on the cross-entropy, from a random point of the ball, with 40 steps of epsilon / 4. All
+    steps are taken, since an image that just fooled the source may not fool the network yet. A
+    source without gradients has no effect.
     """
     standing = Standing(network, images, labels, examples)
     follows = differentiable(source, images[:1], labels[:1])

@@ -1,7 +1,7 @@
-"""Choices that depend on numbers a GPU has, without waiting for them at every step.
+"""Choices that depend on numbers on a GPU, without waiting for them at every step.
 
-A program that reads a number from a GPU waits until all that was asked of it before is done, and
-the GPU then waits for the program.
+A program that reads a number from a GPU waits until the GPU has finished all its work, and the GPU
+then waits for the program.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def either(flag: Bool[Tensor, ""], changed: Callable[[], Tensor], usual: Tensor) -> Tensor:
-    """Return what `changed` makes where `flag` is true, else `usual`.
+    """Return `changed()` if `flag` is true, otherwise `usual`.
 
-    A processor makes it only where it is wanted; elsewhere both are there, and none is waited for.
+    A CPU calls `changed` only if needed. A GPU computes both and does not wait for `flag`.
     """
     if flag.device.type == "cpu":
         return changed() if flag else usual
@@ -22,6 +22,6 @@ def either(flag: Bool[Tensor, ""], changed: Callable[[], Tensor], usual: Tensor)
 
 
 def remaining(places: Int64[Tensor, " some"], count: int) -> Int64[Tensor, " others"]:
-    """Return the places below `count` that are not among some, each of which is there once."""
+    """Return the positions below `count` that are not in `places`, which has no repeats."""
     left = torch.ones(count, dtype=torch.bool, device=places.device).index_fill_(0, places, False)
     return left.nonzero_static(size=count - len(places)).squeeze(1)

@@ -282,7 +282,7 @@ def _of_tables(findings: Findings) -> Iterator[Fault]:
 
 
 def _flaw_of_table(store: StudyStore, table: Path, digest: str | None, comparable: bool) -> str:
-    """Return what is wrong with the measurements; `said` is their digest in the manifest.
+    """Return what is wrong with the measurements; `digest` is the one in the manifest.
 
     `comparable`: compare them with the cells, which are undamaged.
     """

@@ -134,7 +134,7 @@ BAD = {
     ),
     "n.npz": (
         lambda p: write(p, torch.zeros(6, 3, 6, 6), label=torch.full((6,), 9)),
-        "it says class 9 of test image 0, of class 4; look whether",
+        "it says class 9 of test image 0, of class 4; check that",
     ),
     "o.safetensors": (
         lambda p: save_file({"clean": torch.zeros(6, 3, 6, 6)}, p),
