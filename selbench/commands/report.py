@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from selbench.commands.options import Place, Store, expanded, grouped, opened, say
+from selbench.commands.options import Place, Quiet, Store, expanded, grouped, opened, say, shown
 from selbench.commands.picking import PICKS, PickOptions, pick
 
 
@@ -23,10 +23,12 @@ def report(
     data: Annotated[
         Path | None, typer.Option(help="The folder of the test images, to show some of them.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a store's results as a web site that works from disk, offline."""
     from selbench.report.site import write_report
 
+    progress = shown(quiet)
     with opened([place] if place else [], store) as studies:
-        write_report(pick(options, studies), output, limit, expanded(data))
+        write_report(pick(options, studies), output, limit, expanded(data), progress)
         say(f"open {output / 'index.html'} in a browser")

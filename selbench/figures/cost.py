@@ -50,6 +50,7 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
 
     Attacks whose levels are no epsilons are left out, and those whose passes were not counted.
     """
+    rows = rows[rows["metric"].isin(["accuracy", *PASSES])]
     rows = rows.assign(norm=rows["condition"].str.extract("-(linf|l2)(?:-|$)", expand=False))
     clean = rows[rows["suite"].eq("clean") & rows["metric"].eq("accuracy")]
     spent = rows[rows["metric"].isin(PASSES) & rows["norm"].notna()]

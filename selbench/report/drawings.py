@@ -1,5 +1,6 @@
 """The report's figures: wide and narrow, in words, and where a store lacks one, what makes it."""
 
+import gzip
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from selbench._kit.errors import SelbenchError, UnmeasuredError
-from selbench._kit.files import write_text
+from selbench._kit.files import replacing, write_text
+from selbench._kit.progress import Step, quiet
 from selbench.figures import FIGURES
 from selbench.figures.described import described
 from selbench.figures.narrow import narrow
@@ -19,8 +21,10 @@ from selbench.store.tidy import csv_of
 from selbench.suites import METRICS
 
 FOLDER = "figures"
+FONTS = re.compile(r"(font-family: |font: [^;']*)'[^;\"]*sans-serif")
 POINT = 96 / 72  # CSS pixels
 FACTS = ["subject", "alpha", "seed", "suite", "condition", "level", "layer"]
+MOST = 20_000  # rows of a figure's own table; the table of all measurements has more
 COLUMNS = [*FACTS, "metric", "value", "n"]
 
 
@@ -55,11 +59,12 @@ class Drawing:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def drawings(evidence: Evidence, folder: Path) -> dict[str, list[Drawing]]:
+def drawings(evidence: Evidence, folder: Path, step: Step = quiet) -> dict[str, list[Drawing]]:
     """Draw all of `FIGURES` into `folder`/figures; return them by the page they belong to."""
     pages: dict[str, list[Drawing]] = {}
     for name in sorted(FIGURES, key=_order):
         made = _drawing(evidence, name, folder)
+        step(1, f"{evidence.study}: {name}")
         pages.setdefault(made.legend.page, []).append(made)
     return pages
 
@@ -71,25 +76,33 @@ def _order(name: str) -> tuple[int, str]:
 
 def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
     legend = legend_of(name, FIGURES[name].__doc__ or "")
+    rows = _behind(evidence.rows, name, legend)
     try:
-        figure = drawn(name, evidence.rows, evidence.study)
+        figure = drawn(name, _with_every_network(rows, evidence.rows), evidence.study)
     except UnmeasuredError as problem:
         return Drawing(name, legend, evidence.making(words=problem.words), _sentence(problem))
     except SelbenchError as problem:
         return Drawing(name, legend, "", _sentence(problem))
     words = described(figure)
-    own = {"SVG": f"{FOLDER}/{name}.svg", "PNG": f"{FOLDER}/{name}.png"}
-    for path in own.values():
-        save(figure, folder / path)
-    phone = f"{FOLDER}/{name}-narrow.svg"
-    save(narrow(figure), folder / phone)
-    behind = _behind(evidence.rows, name, legend)
-    if behind is not None:
-        own["CSV"] = f"{FOLDER}/{name}.csv"
-        write_text(folder / own["CSV"], csv_of(behind))
+    wide, phone, table = (f"{FOLDER}/{name}{end}" for end in (".svg", "-narrow.svg", ".csv.gz"))
+    save(figure, folder / wide)
+    save(narrow(figure), folder / phone, trim=False)
+    for path in (wide, phone):
+        shorten(folder / path)
+    files = {"SVG": wide}
+    if len(rows) <= MOST:
+        files["CSV"] = table
+        with replacing(folder / table, "--output") as temporary:
+            temporary.write_bytes(gzip.compress(csv_of(rows[COLUMNS]).encode(), 6, mtime=0))
     command = evidence.command("figure", name, evidence.study, "--output", f"{name}.svg")
-    wide, small = (_image(folder, path) for path in (own["SVG"], phone))
-    return Drawing(name, legend, command, words, wide, small, own)
+    pictures = _image(folder, wide), _image(folder, phone)
+    return Drawing(name, legend, command, words, *pictures, files)
+
+
+def _with_every_network(rows: pd.DataFrame, all_rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows and one of each other network: colours are those of all networks."""
+    others = all_rows[~all_rows["subject"].isin(rows["subject"].unique())]
+    return pd.concat([rows, others.drop_duplicates("subject")])
 
 
 def _sentence(problem: SelbenchError) -> str:
@@ -97,20 +110,25 @@ def _sentence(problem: SelbenchError) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _behind(rows: pd.DataFrame, name: str, legend: Legend) -> pd.DataFrame | None:
-    """Return the measurements that a figure is made of; None where that is not known."""
+def _behind(rows: pd.DataFrame, name: str, legend: Legend) -> pd.DataFrame:
+    """Return the measurements that a figure is made of; all where that is not known."""
     drawn_here = METRICS.drawn_in(name)
     nulls = [null for metric in drawn_here if (null := METRICS.null_of(metric))]
     reads = [each.reads for each in (*drawn_here, *nulls)] or [
         RowFilter((s,)) for s in legend.reads
     ]
     if not reads:
-        return None
+        return rows
     suites = {"clean", *(suite for each in reads for suite in each.suites)}
-    own = rows["suite"].str.removesuffix("-maps").isin(suites)
-    kept = own & rows["metric"].isin([each.metric for each in reads])
-    chosen: pd.DataFrame = rows.loc[kept, COLUMNS]
-    return chosen
+    metrics = {"accuracy", *(each.metric for each in reads)}  # that says what was measured
+    read = rows[rows["metric"].isin(metrics)]
+    return read[read["suite"].str.removesuffix("-maps").isin(suites)]
+
+
+def shorten(path: Path) -> None:
+    """Leave out of each text of a picture the fonts that it would have but for the first."""
+    text = path.read_text(encoding="utf-8")
+    write_text(path, FONTS.sub(r"\1sans-serif", text))
 
 
 def _image(folder: Path, path: str) -> Image:

@@ -1,6 +1,5 @@
 """How the numbers of a report came about: runs, versions, data, networks, claims."""
 
-import gzip
 import shlex
 from collections import Counter
 from dataclasses import dataclass
@@ -122,8 +121,3 @@ def _written(made: Made) -> tuple[str, str, str, str]:
     unknown = "not recorded"
     device, began = (str(made.get(name, unknown)) for name in ("device", "began"))
     return command, device, versions or unknown, began
-
-
-def packed(text: str) -> bytes:
-    """Compress text; equal texts give equal bytes."""
-    return gzip.compress(text.encode(), mtime=0)

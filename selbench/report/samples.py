@@ -227,6 +227,7 @@ def _attacked_networks(evidence: Evidence) -> pd.DataFrame:
     At most five: the outermost ones, alpha = 0, and what lies between.
     """
     rows = evidence.rows[evidence.rows["condition"].isin(ATTACKS)]
+    rows = rows.drop_duplicates([*Cell.__dataclass_fields__])
     folder = evidence.store.folder / "adversarials"
     cells = _cells(rows[[*Cell.__dataclass_fields__]])
     paths = [folder / f"{cell.condition}-{cell.key}.safetensors" for cell in cells]

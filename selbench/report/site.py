@@ -13,7 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from selbench import __version__
 from selbench._kit.errors import SelbenchError
 from selbench._kit.files import replacing, write_text
+from selbench._kit.progress import SILENT, Progress, Step
 from selbench.claims import formats as claims
+from selbench.figures import FIGURES
 from selbench.report.assets import write_assets
 from selbench.report.board import Board, to_boards
 from selbench.report.drawings import Drawing, drawings
@@ -21,13 +23,12 @@ from selbench.report.evidence import Evidence, gathered
 from selbench.report.networks_page import is_brought, shown
 from selbench.report.output_folder import replacing_report
 from selbench.report.overview import overview
-from selbench.report.provenance import packed, provenance
+from selbench.report.provenance import provenance
 from selbench.report.samples import adversarial, corrupted
 from selbench.store import StudyStore
-from selbench.store.tidy import csv_of
 from selbench.tables import leaderboard
 from selbench.tables.calibrated import calibration_board
-from selbench.tables.current import data_name
+from selbench.tables.current import data_name, reading_once
 from selbench.tables.formats import FORMATS
 
 DOWNLOADS = "downloads"
@@ -92,6 +93,7 @@ def write_report(
     output: Path,
     limit: int | None = None,
     data: Path | None = None,
+    progress: Progress = SILENT,
 ) -> None:
     """Write the report of some studies as a static site.
 
@@ -102,20 +104,26 @@ def write_report(
         output: a folder: new, empty, or an earlier report, which is replaced as a whole.
         limit: use the cells with so many test images; None takes the most there are.
         data: where the test images lie, where not at the place that the manifest says.
+        progress: says how far it is.
 
     Raises:
         SelbenchError: for a folder that holds anything else, one that cannot be written, and a
             study without results on `limit` images.
     """
-    with replacing_report(output) as folder:
-        found = [gathered(study, limit) for study in studies]
+    pieces = len(studies) * (2 + len(FIGURES))
+    with (
+        replacing_report(output) as folder,
+        reading_once(),
+        progress.track("report", pieces) as step,
+    ):
+        found = [_gathered(study, limit, step) for study in studies]
         write_assets(folder / "assets")
         if len(found) == 1:
-            _write_study(found[0], folder, "", data)
+            _write_study(found[0], folder, "", data, step)
             return
         places = [f"{number}-{_plain(each.study)}" for number, each in enumerate(found, 1)]
         for each, place in zip(found, places, strict=True):
-            _write_study(each, folder / place, "../", data)
+            _write_study(each, folder / place, "../", data, step)
         entries = [(place, each, overview(each)) for place, each in zip(places, found, strict=True)]
         boards, caption = _joined(studies, limit)
         content: dict[str, Any] = {"entries": entries, "boards": boards, "caption": caption}
@@ -123,14 +131,23 @@ def write_report(
         _write(folder / "index.html", "studies.html", {"title": "Studies", **content})
 
 
+def _gathered(store: StudyStore, limit: int | None, step: Step) -> Evidence:
+    step(0, f"{store.study}: read")
+    found = gathered(store, limit)
+    step(1, f"{store.study}: draw")
+    return found
+
+
 def _plain(name: str) -> str:
     """Return what of a name may be part of an address."""
     return sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "study"
 
 
-def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None) -> None:
+def _write_study(
+    evidence: Evidence, folder: Path, base: str, data: Path | None, step: Step
+) -> None:
     """Write a study's pages; `base` leads from them to the site's top."""
-    figures = drawings(evidence, folder)
+    figures = drawings(evidence, folder, step)
     brought = is_brought(evidence)
     pages = (
         _pages_without_alpha(figures)
@@ -162,6 +179,7 @@ def _write_study(evidence: Evidence, folder: Path, base: str, data: Path | None)
     for page in pages:
         about = {"page": page, "title": page.title}
         _write(folder / f"{page.name}.html", page.template, content | about)
+    step(1, f"{evidence.study}: pages")
 
 
 def _pages_without_alpha(figures: Mapping[str, Sequence[Drawing]]) -> list[Page]:
@@ -208,9 +226,9 @@ def _downloads(evidence: Evidence, folder: Path, claimed: bool) -> list[Download
         write_text(folder / path, written([evidence.judgement]))
         command = evidence.command("claims", evidence.study, "--format", kind)
         made.append(Download(path, "the claims, with their tests and hashes", command))
-    path = f"{DOWNLOADS}/measurements.csv.gz"
+    path = f"{DOWNLOADS}/measurements.parquet"
     with replacing(folder / path, "--output") as temporary:
-        temporary.write_bytes(packed(csv_of(evidence.rows)))
+        evidence.rows.to_parquet(temporary, index=False, compression="zstd")
     run = shlex.join(["selbench", *evidence.manifest.get("command", ["run", evidence.study])])
     made.append(Download(path, "every measurement that counts, one a row", run))
     return made

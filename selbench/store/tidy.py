@@ -110,7 +110,12 @@ def _ranks(column: pd.Series) -> np.ndarray:
     """
     codes, values = pd.factorize(column)  # -1 where the value is missing
     ranks = np.full(len(values) + 1, len(values))
-    ranks[sorted(range(len(values)), key=values.__getitem__)] = np.arange(len(values))
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        order = np.argsort(np.asarray(values))
+    else:
+        texts = values.tolist()
+        order = np.array(sorted(range(len(texts)), key=texts.__getitem__), dtype=np.intp)
+    ranks[order] = np.arange(len(values))
     found: np.ndarray = ranks[codes]
     return found
 
@@ -119,10 +124,8 @@ def _parsed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise ValueError(f"it lacks the column {', '.join(missing)}")
-    table = _with_texts(table, from_cell)
-    for name in {**WHOLE, **REAL}:
-        if name in columns:
-            table[name] = _numbers(table[name])
+    numbers = {name: _numbers(table[name]) for name in (*WHOLE, *REAL) if name in columns}
+    table = _with_texts(table.drop(columns=[*numbers]), from_cell).assign(**numbers)
     what = [name for name in columns if name not in RESULT]
     twice = table.duplicated(what)
     if twice.any():
@@ -138,7 +141,8 @@ def _numbers(column: pd.Series) -> pd.Series:
     kind = "Int64" if column.name in WHOLE else "float64"
     read = int if column.name in WHOLE else _finite
     places, texts = pd.factorize(column)
-    found = pd.Series([None if text == "" else read(text) for text in texts], dtype=kind)
+    values = [None if text == "" else read(text) for text in texts.tolist()]
+    found = pd.Series(values, dtype=kind)
     return found.take(places).set_axis(column.index)
 
 

@@ -65,7 +65,8 @@ def masked(rows: pd.DataFrame) -> pd.Series:
 
     NaN where `attacks` did not check for them and nothing else raises one.
     """
-    measured = rows[rows["metric"].str.startswith("masking_")]
+    names = [name for name in rows["metric"].unique() if name.startswith("masking_")]
+    measured = rows[rows["metric"].isin(names)]
     checked = set(measured.loc[measured["condition"] == "masking", "subject"])
     checks: dict[str, dict[str, float]] = {}
     for subject, name, value in zip(

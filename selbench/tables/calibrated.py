@@ -43,6 +43,9 @@ def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboar
     with naming_command(store, limit):
         check_measured(rows, store.study, "accuracy")
     networks = rows[["subject", "alpha"]].drop_duplicates().set_index("subject")
+    rows = rows[
+        rows["metric"].isin(["accuracy", *(each.reads.metric for each in metrics().values())])
+    ]
     names = []
     there = [name for name in metrics() if not _measured(rows, name).empty]
     for part, metric in product(PARTS, there):

@@ -128,7 +128,8 @@ def _not_finite(found: Compared) -> list[str]:
     Stores keep finite numbers alone, and a confidence is NaN where a network's outputs are not
     finite. Accuracies that come from no store may stand alone.
     """
-    measured = found.rows[~found.rows["study"].isin(found.published)]
+    rows = found.rows[found.rows["metric"].isin(["accuracy", "confidence"])]
+    measured = rows[~rows["study"].isin(found.published)]
     counts = Counter(zip(measured["metric"], measured["subject"], strict=True))
     names = [
         name

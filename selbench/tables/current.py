@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,24 @@ from selbench.tables.curves import with_curves
 from selbench.tables.spoilt import meaningful
 
 RUNS = Path("runs")  # where results are, unless --store says otherwise
+_KEPT: ContextVar[dict[tuple[str, int | None], pd.DataFrame] | None] = ContextVar(
+    "what `reading_once` keeps", default=None
+)
 NETWORK = ("subject", "weights", "training", "helper")
 CONDITION = ["suite", "condition", "level", "source", "version", "data"]  # columns that tell it
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Have `current_rows` read each store once while the block runs.
+
+    What is made there is then of one reading, whatever a run writes to the store meanwhile.
+    """
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
@@ -29,6 +45,15 @@ def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
     Raises:
         SelbenchError: where there are no cells with that `limit`.
     """
+    kept, key = _KEPT.get(), (str(store.folder), limit)
+    if kept is None:
+        return _read(store, limit)
+    if key not in kept:
+        kept[key] = _read(store, limit)
+    return kept[key].copy(deep=False)
+
+
+def _read(store: StudyStore, limit: int | None) -> pd.DataFrame:
     manifest = store.manifest()
     rows = _one_limit(_current(store.measurements(), manifest), limit)
     if limit is not None and rows.empty:
@@ -98,24 +123,24 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     }
     helpers = {name: facts.get("helper", "") for name, facts in manifest["subjects"].items()}
 
-    @cache  # few are different, of many rows
-    def same(suite: str, name: str, level: float | None, *how: Any) -> bool:
-        return made.get(condition_id(suite, name, level)) == how
-
     def current(subject: str, weight: str, training: str, helper: str, *condition: Any) -> bool:
         return (
             weights.get(subject) == weight
             and training in (manifest["training"], "")
             and helper in ("", helpers[subject])
-            and same(*condition)
+            and made.get(condition_id(*condition[:3])) == condition[3:]
         )
 
     facts = rows.assign(
         helper=rows["helper"].fillna(""),
         level=rows["level"].astype(object).where(rows["level"].notna(), None),
     )
-    kept = list(map(current, *(facts[name].tolist() for name in (*NETWORK, *CONDITION))))
-    return meaningful(rows[np.array(kept, dtype=bool)], manifest)
+    told = [*NETWORK, *CONDITION]
+    which = facts.groupby(told, sort=False, dropna=False).ngroup().to_numpy()
+    _, first = np.unique(which, return_index=True)  # few are different, of many rows
+    few = facts.iloc[first]
+    kept = list(map(current, *(few[name].tolist() for name in told)))
+    return meaningful(rows[np.array(kept, dtype=bool)[which]], manifest)
 
 
 def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from math import nan
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from selbench.metrics import AMOUNT, METRICS, NUMBER, PERCENT, SHARE, Metric, Panel, RowFilter, Unit
@@ -67,7 +68,8 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
     kept (n = 0), gradients are of the last of them, accuracy, dead units and the index, that of
     each layer too, of the validation images. Networks that were not trained here have none.
     """
-    places = {name: place for place, name in reversed([*enumerate(rows["subject"])])}
+    first = np.flatnonzero(~rows["subject"].duplicated())
+    places = dict(zip(rows["subject"].iloc[first].tolist(), first.tolist(), strict=True))
     epochs = [
         (places[name], epoch)
         for name, facts in manifest["subjects"].items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
 import pandas as pd
 
 from corruptions import CORRUPTIONS
@@ -66,7 +67,10 @@ def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()
     if not representation.any():
         return rows
     chosen = ~representation
-    chosen[representation] = _alike(rows[representation], set(_counted(extra, only)))
+    kinds = rows.loc[representation, ["suite", "source", "condition", "level", "subject"]]
+    which = kinds.groupby([*kinds], sort=False, dropna=False).ngroup().to_numpy()
+    few = kinds.iloc[np.unique(which, return_index=True)[1]]  # few are different, of many rows
+    chosen[representation] = np.array(_alike(few, set(_counted(extra, only))))[which]
     found: pd.DataFrame = rows[chosen]
     return found
 

@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+from contextlib import contextmanager
 
 import pytest
 from pages import everything, pages, read
 
 from selbench.figures import FIGURES
+from selbench.report.drawings import shorten
 from selbench.store import RUNNING, StudyStore
 from selbench.store.findings import GRADIENTS, draw_name
 from selbench.store.manifest import write_manifest
@@ -191,3 +193,38 @@ def test_bad_stores_and_folders_are_one_sentence(written, refused, tmp_path):
         "the folder site holds 'thesis.tex', which no report wrote; empty the folder, or choose "
         "another one with --output"
     )
+
+
+def test_a_store_is_read_once_and_each_figure_is_a_step(written, tmp_path, monkeypatch):
+    from selbench._kit.progress import Progress
+    from selbench.report.site import write_report
+    from selbench.tables.current import current_rows
+
+    steps, reads = [], []
+
+    class Counted(Progress):
+        @contextmanager
+        def track(self, task, pieces, done=0):
+            yield lambda pieces=1, note="": steps.append((pieces, note))
+            assert sum(pieces for pieces, _ in steps) == pieces
+
+    def measurements(store, read=StudyStore.measurements):
+        reads.append(store.study)
+        return read(store)
+
+    monkeypatch.setattr(StudyStore, "measurements", measurements)
+    store = StudyStore(written(), "study")
+    write_report([store], tmp_path / "site", progress=Counted())
+    assert reads == ["study"]
+    assert {f"study: {name}" for name in FIGURES} < {note for _, note in steps}
+    current_rows(store)
+    assert len(reads) == 2
+
+
+def test_texts_of_pictures_keep_their_size_and_lose_their_fonts(tmp_path):
+    path = tmp_path / "a.svg"
+    fonts = "'DejaVu Sans', 'Arial', sans-serif"
+    path.write_text(f'<text style="font-size: 9px; font-family: {fonts}; fill: #262626">a</text>')
+    shorten(path)
+    wanted = '<text style="font-size: 9px; font-family: sans-serif; fill: #262626">a</text>'
+    assert path.read_text() == wanted
