@@ -1,4 +1,4 @@
-"""Decoded images are kept as arrays: decoding is done once, a damaged cache is made anew."""
+"""A cache of decoded images, as arrays; a damaged file is written again."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +22,12 @@ from selbench.datasets.images import decode_image, each_decoded
 
 FORMAT = "1"
 PARTS = ("train", "test")
-UNKNOWN = "0" * 16  # until all images are decoded: as long as a checksum
+UNKNOWN = "0" * 16  # placeholder of a checksum until all images are decoded
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Images and labels just decoded; classes in the order of their numbers."""
+    """Decoded images and labels; classes in the order of their numbers."""
 
     classes: tuple[str, ...]
     train_images: UInt8[Tensor, "train 3 height width"]
@@ -38,11 +38,11 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Files:
-    """Image files to decode, with the numbers of their classes; none to train where there are none.
+    """Image files to decode, with their class numbers; the training files may be empty.
 
     Attributes:
         classes: in the order of their numbers.
-        frame: scales and cuts the images; None to leave them.
+        frame: scales and crops the images; None to keep them.
     """
 
     classes: tuple[str, ...]
@@ -56,9 +56,9 @@ class Files:
 def cached_files(
     name: str, path: Path, stamp: str, files: Callable[[], Files], progress: Progress
 ) -> Dataset:
-    """Return the data set kept at `path`, or decode its files to there; arguments as `cached`.
+    """Return the data set cached at `path`, or decode its files into it; arguments as `cached`.
 
-    Images go from their files to the cache, and are mapped from there: few are in memory at once.
+    Images are written to the cache one by one and mapped from it, so few are in memory at once.
     """
     dataset = _read(name, path, stamp)
     if dataset is None:
@@ -70,7 +70,7 @@ def cached_files(
 
 
 def _decode_to(path: Path, stamp: str, files: Files, progress: Progress) -> None:
-    """Write what `_read` reads, an image at a time."""
+    """Write the file that `_read` reads, one image at a time."""
     parts = (
         ("training", files.train, files.train_labels),
         ("test", files.test, files.test_labels),
@@ -107,7 +107,7 @@ def _header(
     images: Mapping[str, tuple[int, ...]],
     sums: Sequence[str],
 ) -> bytes:
-    """Return how a file in safetensors format begins; as long whatever the checksums are."""
+    """Return the header of a safetensors file; its length does not depend on the checksums."""
     content: dict[str, Any] = {"__metadata__": _about(stamp, classes, sums)}
     start = 0
     for name, kind, shape, size in (
@@ -123,13 +123,13 @@ def _header(
 
 
 def cached(name: str, path: Path, stamp: str, decode: Callable[[], Decoded]) -> Dataset:
-    """Return the data set kept at `path`, or decode it and keep it there.
+    """Return the data set cached at `path`, or decode it and cache it there.
 
     Args:
-        name: of the data set.
-        path: of the cache file, in safetensors format.
-        stamp: what the cache was made from; another stamp makes it anew.
-        decode: makes the arrays.
+        name: the name of the data set.
+        path: the cache file, in safetensors format.
+        stamp: identifies the source files; a cache with another stamp is replaced.
+        decode: returns the arrays.
     """
     dataset = _read(name, path, stamp)
     if dataset is None:
@@ -145,14 +145,14 @@ def _dataset(name: str, arrays: Decoded) -> Dataset:
 
 
 def flaw(path: Path) -> str:
-    """Say what is wrong with a file of the cache, "" for nothing; it may be outdated."""
+    """Return what is wrong with a cache file, "" if nothing; it may still be outdated."""
     return "" if _read("", path, None) is not None else f"it is damaged, or not of format {FORMAT}"
 
 
 def _read(name: str, path: Path, stamp: str | None) -> Dataset | None:
-    """Return what lies at `path`, or None where it is absent, outdated or damaged.
+    """Return the data set at `path`, or None if it is missing, outdated or damaged.
 
-    Without a `stamp` of any.
+    Without a `stamp`, no file is outdated.
     """
     if not path.is_file():
         return None
@@ -172,7 +172,7 @@ def _read(name: str, path: Path, stamp: str | None) -> Dataset | None:
         train, test = (tensor.permute(0, 3, 1, 2) for tensor in images)
         dataset = _dataset(name, Decoded(classes, train, labels[0], test, labels[1]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError):
-        return None  # another's file may hold anything
+        return None  # a file of another program may hold anything
     sums = (dataset.train.checksum, dataset.test.checksum)
     return dataset if _about("", classes, sums)["checksums"] == about.get("checksums") else None
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): torchvision's files, checked, or plain bytes."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): pickles with the published md5, or binary files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +18,16 @@ from selbench.datasets.tree import file_stamp
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
-BINARY = "cifar-100-binary"  # beside torchvision's name for the folder of pickles
+BINARY = "cifar-100-binary"  # folder of the binary version; torchvision names that of the pickles
 PARTS = {"train": 50_000, "test": 10_000}
-ROW = 2 + 3 * 32 * 32  # bytes: the coarse label, the fine one, the three colours' planes
+ROW = 2 + 3 * 32 * 32  # bytes: coarse label, fine label, three colour planes
 
 
 @DATASETS
 def cifar10(root: Path | None, progress: Progress) -> Dataset:
     """60,000 images of 32 x 32 pixels in 10 classes, 10,000 of them for testing.
 
-    `root` holds `cifar-10-batches-py`; without it the folder `selbench download cifar10` fills.
+    `root` holds `cifar-10-batches-py`; the default is the folder of `selbench download cifar10`.
     """
     from torchvision.datasets import CIFAR10
 
@@ -38,8 +38,8 @@ def cifar10(root: Path | None, progress: Progress) -> Dataset:
 def cifar100(root: Path | None, progress: Progress) -> Dataset:
     """60,000 images of 32 x 32 pixels in 100 classes, 10,000 of them for testing.
 
-    Classes are the fine labels. `root` holds `cifar-100-python` or `cifar-100-binary`; without it
-    the folder `selbench download cifar100` fills.
+    Classes are the fine labels. `root` holds `cifar-100-python` or `cifar-100-binary`; the
+    default is the folder of `selbench download cifar100`.
     """
     from torchvision.datasets import CIFAR100
 
@@ -47,14 +47,14 @@ def cifar100(root: Path | None, progress: Progress) -> Dataset:
     if not folder.is_dir() or (folder.parent / CIFAR100.base_folder).is_dir():
         return _checked("cifar100", CIFAR100, root)
     path = home() / "datasets" / "cifar100.safetensors"
-    # Unlike the pickles these have no md5s, so that others may take their place.
+    # Unlike the pickles, these files have no published md5, so their content may differ.
     files = [file_stamp(each, folder) for each in sorted(folder.iterdir())]
     stamp = fingerprint([str(folder.absolute()), files])
     return cached("cifar100", path, stamp, lambda: _decode_binary(folder))
 
 
 def _checked(name: str, kind: "type[CIFAR10]", root: Path | None) -> Dataset:
-    """Return what torchvision reads: it unpickles files that have the published md5s alone."""
+    """Return torchvision's data set, which unpickles only files with the published md5."""
     folder = root or home() / "datasets" / name
     if not (folder / kind.base_folder).is_dir():
         raise _missing(name, folder / kind.base_folder)

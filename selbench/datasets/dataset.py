@@ -1,4 +1,4 @@
-"""What a data set is, and how validation images and subsets are drawn from it."""
+"""Data sets and their splits, and how validation images and subsets are drawn."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -20,18 +20,18 @@ from selbench.datasets.frame import Frame, frame_of
 from selbench.datasets.room import gathered
 from selbench.study import Channels, DatasetSpec
 
-TAKEN = 1000  # images that are copied at once
+TAKEN = 1000  # images copied at once
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels that lie on one device.
+    """Images and labels on one device.
 
     Attributes:
         images: uint8, 0 to 255; channels_last in memory.
         labels: class numbers.
-        examples: each image's position in the split it was taken from.
-        checksum: identifies images, labels and their order.
+        examples: the position of each image in the full split.
+        checksum: of the images, the labels and their order.
     """
 
     images: Pixels
@@ -48,8 +48,8 @@ class Split:
         return Split(images, labels, examples, self.checksum)
 
     def take(self, places: Int64[Tensor, " chosen"]) -> "Split":
-        """Return the examples at some places, in that order."""
-        # Indexing the memory's own order copies whole images and keeps channels_last.
+        """Return the examples at the given indices, in that order."""
+        # Indexing in memory order copies full images and keeps channels_last.
         rows = self.images.permute(0, 2, 3, 1)
         parts = (rows[some].permute(0, 3, 1, 2) for some in places.split(TAKEN))
         images = gathered(parts, len(places)) if len(places) else self.images[:0]
@@ -58,7 +58,7 @@ class Split:
         )
 
     def batches(self, size: int) -> Iterator["Split"]:
-        """Yield the examples in order, so many at once."""
+        """Yield batches of the examples, in order."""
         parts = (tensor.split(size) for tensor in (self.images, self.labels, self.examples))
         for images, labels, examples in zip(*parts, strict=True):
             yield Split(images, labels, examples, self.checksum)
@@ -68,8 +68,8 @@ class Split:
 class Dataset:
     """A data set with its classes in the order of their numbers.
 
-    `framed` if its images were scaled or cut from files of many sizes; `names` of the files of the
-    test images, without their suffixes, where no other images are called so.
+    `framed`: whether images were scaled or cropped from files of many sizes. `names`: names of the
+    test image files without suffix, if they are unique.
     """
 
     name: str
@@ -103,16 +103,16 @@ class Dataset:
         return (r[0], g[0], b[0]), (r[1], g[1], b[1])
 
 
-Decoder = Callable[..., Dataset]  # (root, progress), and `frame` where it takes image files
+Decoder = Callable[..., Dataset]  # (root, progress), and `frame` if it reads image files
 DATASETS = Registry[Decoder]("dataset")
 
 
 def load_dataset(spec: DatasetSpec, progress: Progress = SILENT) -> Dataset:
-    """Load a data set into memory, from its decoded cache where there is one.
+    """Load a data set into memory, from its cache if there is one.
 
     Raises:
-        SelbenchError: for an unknown name, for data that is not there (with where to put it or how
-            to download it), for an image that cannot be used, and for more classes than there are.
+        SelbenchError: for an unknown name, missing data (with where to put it or how to download
+            it), an image that cannot be used, and more classes than the data set has.
     """
     dataset = decoded(spec.name, spec.root, progress, frame_of(spec))
     if spec.classes is not None:
@@ -126,7 +126,7 @@ def load_dataset(spec: DatasetSpec, progress: Progress = SILENT) -> Dataset:
 
 
 def decoded(name: str, root: Path | None, progress: Progress, frame: Frame | None) -> Dataset:
-    """Return a data set as its decoder gives it; `frame` scales and cuts image files."""
+    """Return a data set as its decoder returns it; `frame` scales and crops image files."""
     decoder = DATASETS[name]
     if frame is None:
         return decoder(root, progress)
@@ -141,7 +141,7 @@ def decoded(name: str, root: Path | None, progress: Progress, frame: Frame | Non
 
 
 def _first_classes(dataset: Dataset, number: int) -> Dataset:
-    """Return the data set with its first `number` classes alone."""
+    """Return the data set with only its first `number` classes."""
     if number > len(dataset.classes):
         raise SelbenchError(
             f"dataset.classes = {number}, and {dataset.name} has {len(dataset.classes)}; leave it "
@@ -155,7 +155,7 @@ def _first_classes(dataset: Dataset, number: int) -> Dataset:
 
 
 def make_split(images: Pixels, labels: Labels) -> Split:
-    """Build a whole split; `images` may lie in memory as they like."""
+    """Build a full split; `images` may have any memory format."""
     digest = Checksum(tuple(images.shape))
     digest.update(images.permute(0, 2, 3, 1).contiguous().numpy().data)
     examples = torch.arange(len(labels))
@@ -164,24 +164,24 @@ def make_split(images: Pixels, labels: Labels) -> Split:
 
 
 class Checksum:
-    """What identifies images, labels and their order; images may come one after the other."""
+    """A checksum of images, labels and their order; images may be added in parts."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         """Begin with the shape of all images: (images, 3, height, width)."""
         self._digest = hashlib.sha256(repr(shape).encode())
 
     def update(self, pixels: memoryview) -> None:
-        """Take the next values, in the order (height, width, 3)."""
+        """Add the values of the next images, in the order (height, width, 3)."""
         self._digest.update(pixels)
 
     def of(self, labels: Labels) -> str:
-        """Return the checksum, once all images were taken."""
+        """Return the checksum; all images must have been added."""
         self._digest.update(labels.contiguous().numpy().data)
         return self._digest.hexdigest()[:16]
 
 
 def stratified_order(labels: Labels, generator: torch.Generator) -> Examples:
-    """Return a random order whose every prefix holds the classes in the data set's proportions."""
+    """Return a random order in which every prefix has the class proportions of the data set."""
     shuffled = torch.randperm(len(labels), generator=generator)
     position = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
@@ -191,9 +191,9 @@ def stratified_order(labels: Labels, generator: torch.Generator) -> Examples:
 
 
 def limited(split: Split, limit: int | None) -> Split:
-    """Return `limit` examples of `split`, in the classes' proportions; all for None.
+    """Return `limit` examples of `split`, in its class proportions; all for None.
 
-    A larger limit holds the examples of a smaller one.
+    A larger limit includes the examples of a smaller one.
     """
     if limit is None or limit >= len(split):
         return split
@@ -201,19 +201,19 @@ def limited(split: Split, limit: int | None) -> Split:
 
 
 def chosen(labels: Labels, limit: int) -> Int64[Tensor, " chosen"]:
-    """Return the places, rising, of the examples that a limit leaves."""
+    """Return the rising indices of the examples that `limit` selects."""
     return stratified_order(labels, seeded("limit", 0))[:limit].sort().values
 
 
 def growing(labels: Labels, limit: int | None) -> Int64[Tensor, " chosen"]:
-    """Return the places, in what a limit leaves, in the order in which limits grow."""
+    """Return the indices of the selected examples in the order in which growing limits add them."""
     return stratified_order(labels, seeded("limit", 0))[:limit].argsort().argsort()
 
 
 def split_validation(train: Split, count: int, generator: torch.Generator) -> tuple[Split, Split]:
     """Hold `count` examples out of `train`, in its class proportions; return (rest, held out).
 
-    Leavitt & Morcos, 2020, arXiv:2003.01262, draw them anew for each network.
+    Leavitt & Morcos, 2020, arXiv:2003.01262, draw new ones for each network.
     """
     order = stratified_order(train.labels.cpu(), generator).to(train.labels.device)
     return train.take(order[count:].sort().values), train.take(order[:count].sort().values)

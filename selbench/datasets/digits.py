@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: real images, no download."""
+"""The handwritten digits of scikit-learn: real images without a download."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from selbench._kit.randomness import seeded
 from selbench.datasets.cache import Decoded, cached
 from selbench.datasets.dataset import DATASETS, Dataset, stratified_order
 
-TEST = 597  # of 1,797: a third, and a round 1,200 are left to train and validate
+TEST = 597  # a third of 1,797; a round 1,200 remain for training and validation
 
 
 @DATASETS
 def digits(root: Path | None, progress: Progress) -> Dataset:
     """1,797 handwritten digits (UCI, Alpaydin & Kaynak, 1998): 8 x 8 pixels, up-sampled to 32.
 
-    The 597 test images are drawn once and for all, in the classes' proportions.
+    The 597 test images are fixed, and have the class proportions of the data set.
     """
     if root is not None:
         raise SelbenchError("digits come with scikit-learn; leave out dataset.root and --data")

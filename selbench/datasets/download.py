@@ -1,4 +1,4 @@
-"""Download data sets on request, with md5 checked; a transfer that was cut off goes on."""
+"""Download data sets on request, check their md5, and resume interrupted transfers."""
 
 import shutil
 import tarfile
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 MEGABYTE = 2**20
-TIMEOUT = 60  # seconds without a byte
-RECEIPT = "selbench-download.json"  # in an unpacked folder: what it was unpacked from
+TIMEOUT = 60  # seconds without data
+RECEIPT = "selbench-download.json"  # in an unpacked folder: names its archive
 
 TINY_IMAGENET = (
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
@@ -50,7 +50,7 @@ DOWNLOADS = Registry[Callable[[Path, Progress], Path]]("dataset to download")
 
 @DOWNLOADS
 def cifar10(folder: Path, progress: Progress) -> Path:
-    """Fill `folder`/cifar10 (163 MB); what is there and whole is kept."""
+    """Fill `folder`/cifar10 (163 MB); complete files are kept."""
     from torchvision.datasets import CIFAR10
 
     return _fill_cifar("cifar10", CIFAR10, folder, progress)
@@ -58,7 +58,7 @@ def cifar10(folder: Path, progress: Progress) -> Path:
 
 @DOWNLOADS
 def cifar100(folder: Path, progress: Progress) -> Path:
-    """Fill `folder`/cifar100 (161 MB); what is there and whole is kept."""
+    """Fill `folder`/cifar100 (161 MB); complete files are kept."""
     from torchvision.datasets import CIFAR100
 
     return _fill_cifar("cifar100", CIFAR100, folder, progress)
@@ -69,16 +69,16 @@ def _fill_cifar(name: str, kind: "type[CIFAR10]", folder: Path, progress: Progre
     with _one_at_a_time(name, progress):
         if not (place / kind.base_folder).is_dir():
             fetch(kind.url, place / kind.filename, kind.tgz_md5, progress)
-        kind(str(place), download=True)  # checks, and unpacks the archive it finds
+        kind(str(place), download=True)  # checks and unpacks the archive
     return place
 
 
 @DOWNLOADS
 def tiny_imagenet(folder: Path, progress: Progress) -> Path:
-    """Fill `folder`/tiny-imagenet-200 (248 MB); what is there is kept."""
+    """Fill `folder`/tiny-imagenet-200 (248 MB), unless it is complete."""
     place = folder / "tiny-imagenet-200"
     with _one_at_a_time("tiny-imagenet", progress):
-        # Unpacking moves one entry after the other.
+        # Unpacking may have stopped between two entries.
         if not (place / "val" / "val_annotations.txt").is_file() or not (place / "train").is_dir():
             _fill(place, [TINY_IMAGENET], progress)
     return place
@@ -104,7 +104,7 @@ def cifar100_c(folder: Path, progress: Progress) -> Path:
 
 @DOWNLOADS
 def tiny_imagenet_c(folder: Path, progress: Progress) -> Path:
-    """Fill `folder`/Tiny-ImageNet-C, the four extra corruptions included; Zenodo 8206060."""
+    """Fill `folder`/Tiny-ImageNet-C with all 19 corruptions; Zenodo 8206060."""
     place = folder / "Tiny-ImageNet-C"
     with _one_at_a_time("tiny-imagenet-c", progress):
         _fill(place, [TINY_IMAGENET_C, TINY_IMAGENET_C_EXTRA], progress)
@@ -113,7 +113,7 @@ def tiny_imagenet_c(folder: Path, progress: Progress) -> Path:
 
 @contextmanager
 def _one_at_a_time(name: str, progress: Progress) -> Iterator[None]:
-    """Have one process at a time download a data set, and say in a sentence why it failed."""
+    """Let one process at a time download a data set; raise failures as `SelbenchError`."""
     with ExitStack() as held:
         with progress.track(f"download {name}", 1) as step:
             held.enter_context(
@@ -139,13 +139,13 @@ def _failures_told(name: str) -> Iterator[None]:
         zipfile.BadZipFile,
     ) as problem:
         raise SelbenchError(
-            f"{name} could not be downloaded ({problem}); run the same command again to go on, or "
-            "get it by hand and say where it lies (--data for images, --source for corrupted sets)"
+            f"{name} could not be downloaded ({problem}); run the same command again to resume, or "
+            "get it by hand and name its folder (--data for images, --source for corrupted sets)"
         ) from problem
 
 
 def _fill(place: Path, archives: list[tuple[str, str]], progress: Progress) -> None:
-    """Download archives and unpack them into `place`, where a receipt says that all is done."""
+    """Download archives and unpack them into `place`; a receipt in it marks completion."""
     if (place / RECEIPT).is_file():
         return
     packed = [place.parent / url.rpartition("/")[2] for url, _ in archives]
@@ -160,12 +160,12 @@ def _fill(place: Path, archives: list[tuple[str, str]], progress: Progress) -> N
 
 
 def fetch(url: str, path: Path, md5: str, progress: Progress) -> None:
-    """Download `url` to `path`; what an interrupted transfer left in `path`.part is kept and used.
+    """Download `url` to `path`; resume from `path`.part after an interrupted transfer.
 
     Raises:
         SelbenchError: for a transfer that was cut off, and for content with another md5, which is
             removed.
-        OSError: for what the network has to say.
+        OSError: for errors of the connection.
     """
     part = path.with_name(f"{path.name}.part")
     _receive(url, part, progress)
@@ -180,7 +180,7 @@ def fetch(url: str, path: Path, md5: str, progress: Progress) -> None:
 
 
 def _receive(url: str, part: Path, progress: Progress) -> None:
-    """Append what is missing of `url` to `part`."""
+    """Append the missing bytes of `url` to `part`."""
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         done = part.stat().st_size if part.is_file() else 0
@@ -196,7 +196,7 @@ def _receive(url: str, part: Path, progress: Progress) -> None:
                 return
             raise
         with answer:
-            if done and answer.status != 206:  # sent from the beginning
+            if done and answer.status != 206:  # the server sent it from the beginning
                 file.truncate(done := 0)
             total = done + int(answer.headers.get("Content-Length", 0))
             title = f"download {part.name.removesuffix('.part')} (MB)"
@@ -217,7 +217,7 @@ def _receive(url: str, part: Path, progress: Progress) -> None:
 def unpack(archive: Path, place: Path) -> None:
     """Unpack a .tar or .zip into `place`, without its one outer folder.
 
-    Nothing is written outside `place`'s parent: links and paths that lead out are refused.
+    Nothing is written outside `place`'s parent: links and paths to outside are refused.
     """
     staging = place.with_name(f".{place.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)
@@ -238,7 +238,7 @@ def unpack(archive: Path, place: Path) -> None:
 def _extract(archive: Path, staging: Path) -> None:
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(staging)  # drops drive letters and ".." by itself
+            packed.extractall(staging)  # zipfile itself drops drive letters and ".."
     else:
         with tarfile.open(archive) as packed:
             packed.extractall(staging, filter="data")

@@ -1,4 +1,4 @@
-"""Any data set that lies in folders: `train/<class>/*` and `test/<class>/*`, or `val/`."""
+"""Any data set in folders: `train/<class>/*` and `test/<class>/*`, or `val/`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,12 @@ CACHE = ".selbench.safetensors"
 
 @DATASETS
 def folder(root: Path | None, progress: Progress, frame: Frame | None = None) -> Dataset:
-    """Image files below `root`, in `train/<class>/` and `test/<class>/`, of one size or framed.
+    """Image files in `root`/train/<class>/ and `root`/test/<class>/, of one size or framed.
 
-    The latter may be `val/`; networks that are only evaluated need no training images. Classes are
-    numbered in the alphabetical order of `train`, files taken in that order. The decoded images are
-    kept in `root`, or in the cache folder where `root` cannot be written or there is a frame; a
-    changed, added or removed file has them made again.
+    `test` may be called `val`; evaluation alone needs no training images. Classes and files are in
+    alphabetical order, by the class folders of `train`. Decoded images are cached in `root`, or in
+    the cache folder if `root` is read-only or there is a frame. A changed, added or removed file
+    renews the cache.
     """
     if root is None:
         raise SelbenchError(
@@ -35,7 +35,7 @@ def folder(root: Path | None, progress: Progress, frame: Frame | None = None) ->
     if train and (lonely := set(train.classes) ^ set(test.classes)):
         raise SelbenchError(
             f"the class folder {min(lonely)} is in only one of {places[0]} and {places[1]}; "
-            "give both the same classes"
+            "both need the same classes"
         )
     tell_left_out(root, [*(train.left if train else ()), *test.left])
     labels = test.labels(classes)

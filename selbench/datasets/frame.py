@@ -1,4 +1,4 @@
-"""How photographs of many sizes come to one: scaled and cut as torchvision does it, to the byte."""
+"""Scale and crop photographs to one size, with the same bytes as torchvision."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from selbench._kit.errors import SelbenchError
 from selbench.study import NETWORK, DatasetSpec
 
 MODES = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic")}
-LARGEST = 2**26  # pixels of a photograph, before and after it is scaled
+LARGEST = 2**26  # pixels of a photograph, before and after scaling
 USUAL = 224  # pixels
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What is made of an image: `Resize(resize, interpolation)` and `CenterCrop(crop)`.
+    """A resize and a crop of images: `Resize(resize, interpolation)` and `CenterCrop(crop)`.
 
     Attributes:
-        crop: side of the square cut from the centre, in pixels.
-        resize: what the shorter side is scaled to before; None to leave it.
-        interpolation: one of `MODES`; the last two smooth where they shrink.
+        crop: side of the central square, in pixels.
+        resize: shorter side after the resize that comes first, in pixels; None for no resize.
+        interpolation: one of `MODES`; the last two are antialiased.
     """
 
     crop: int
@@ -31,15 +31,15 @@ class Frame:
         return f"{scaled}centre {self.crop}"
 
     def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size of an image of that size once it is scaled."""
+        """Return the size of an image of that size after scaling."""
         short, long = min(width, height), max(width, height)
         if self.resize in (None, short):
             return width, height
-        other = int(self.resize * long / short)  # in floating point, as torchvision counts
+        other = int(self.resize * long / short)  # in floating point, as in torchvision
         return (self.resize, other) if width <= height else (other, self.resize)
 
     def of(self, image: Image.Image) -> Image.Image:
-        """Scale and cut an image; raises `ValueError` with the reason where that is impossible."""
+        """Scale and crop an image; raise `ValueError` with the reason if that is impossible."""
         size = self.scaled(*image.size)
         if size[0] * size[1] > LARGEST:
             raise ValueError(f"would be {size[0]} x {size[1]} pixels once scaled; remove it")
@@ -55,21 +55,21 @@ class Frame:
 
 
 def frame_of(spec: DatasetSpec) -> Frame | None:
-    """Return what a study makes of images; None where they stay as they are."""
+    """Return the frame of a study's images; None if they keep their size."""
     resize = spec.resize
     if isinstance(resize, str):
         raise SelbenchError(
-            f'--resize {NETWORK} (or dataset.resize = "{NETWORK}") is what a network declares that '
-            "is brought with --model; bring one, or say how many pixels"
+            f'--resize {NETWORK} (or dataset.resize = "{NETWORK}") is the size that a network of '
+            "--model declares; add --model, or give a number of pixels"
         )
     side = spec.crop or resize
     return None if side is None else Frame(side, resize, spec.interpolation or "bilinear")
 
 
 def cure(*sizes: tuple[int, ...]) -> str:
-    """Say how images of many sizes (height, width) come to one."""
+    """Return the advice for images of several sizes (height, width)."""
     side = min(USUAL, *(each for size in sizes for each in size))
     return (
-        f"scale and cut them to one with --resize {side} (in a study: resize = {side} under "
+        f"scale and crop them to one with --resize {side} (in a study: resize = {side} under "
         f"[dataset]), or with --resize {NETWORK} as a --model of timm or torchvision declares"
     )

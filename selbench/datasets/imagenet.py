@@ -24,21 +24,21 @@ WNID = re.compile(r"n\d{8}")
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.(?:JPEG|jpe?g)")
 PLACES = ("", "val", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val")  # of images, below the root
 TRUTHS = (
-    "ILSVRC2012_validation_ground_truth.txt",  # the devkit's: numbers, which meta.mat explains
+    "ILSVRC2012_validation_ground_truth.txt",  # the devkit's numbers, which meta.mat explains
     "LOC_val_solution.csv",  # Kaggle's
-    "imagenet_2012_validation_synset_labels.txt",  # one WordNet id on each line
+    "imagenet_2012_validation_synset_labels.txt",  # one WordNet id per line
 )
-BESIDE = ("", "data", "ILSVRC2012_devkit_t12/data", "val")  # where these lie, below the root
+BESIDE = ("", "data", "ILSVRC2012_devkit_t12/data", "val")  # where these may be, below the root
 LIST = "helper_files/imagenet_test_image_ids.txt"  # in the package robustbench
 
 
 @DATASETS
 def imagenet(root: Path | None, progress: Progress, frame: Frame | None = None) -> Dataset:
-    """The 50,000 validation images in 1,000 classes, numbered by sorted WordNet id; none to train.
+    """The 50,000 validation images in 1,000 classes, sorted by WordNet id; no training images.
 
     `root` holds `val/<WordNet id>/*`, or ILSVRC2012_val_*.JPEG and the ground truth: the devkit's
-    with its meta.mat, or Kaggle's. Or it is a text file that names some of the images below its
-    folder, one on each line.
+    with its meta.mat, or Kaggle's. It may also be a text file in the folder that selects images,
+    one name per line.
     """
     if root is not None and root.is_file():
         return _open("imagenet", root.parent, root, progress, frame)
@@ -49,16 +49,16 @@ def imagenet(root: Path | None, progress: Progress, frame: Frame | None = None) 
 def imagenet_robustbench(
     root: Path | None, progress: Progress, frame: Frame | None = None
 ) -> Dataset:
-    """The 5,000 of these images that RobustBench evaluates on, as the installed package names them.
+    """The 5,000 validation images of RobustBench, by the list in its installed package.
 
-    `root` is as of `imagenet`.
+    `root` is that of `imagenet`.
     """
     package = find_spec("robustbench")
     places = [] if package is None else list(package.submodule_search_locations or ())
     chosen = [Path(place) / LIST for place in places if (Path(place) / LIST).is_file()]
     if not chosen:
         raise SelbenchError(
-            "the package robustbench is not installed, which names the 5,000 images; pip install "
+            "the package robustbench, which lists the 5,000 images, is not installed; pip install "
             "robustbench, or take imagenet and the path of such a list as --data"
         )
     return _open("imagenet-robustbench", root, chosen[0], progress, frame)
@@ -110,7 +110,7 @@ def _labelled(root: Path) -> dict[Path, str]:
 
 
 def _by_truth(root: Path, flat: Sequence[Path]) -> dict[Path, str]:
-    """Label images that are numbered, as the first ground truth says that there is."""
+    """Label numbered images by the first ground truth that exists."""
     found = [root / place / name for name in TRUTHS for place in BESIDE]
     truth = next((path for path in found if path.is_file()), None)
     if truth is None:
@@ -127,7 +127,7 @@ def _by_truth(root: Path, flat: Sequence[Path]) -> dict[Path, str]:
 
 
 def _wnids(truth: Path) -> dict[int, str]:
-    """Return the WordNet ids of images by their numbers, which begin with 1."""
+    """Return the WordNet ids of images by their numbers, from 1."""
     lines = content_of(truth).decode(errors="replace").split("\n")
     if truth.suffix == ".csv":
         pairs = [re.match(r"ILSVRC2012_val_(\d{8}),(n\d{8})\b", line) for line in lines]
@@ -143,7 +143,7 @@ def _wnids(truth: Path) -> dict[int, str]:
 
 
 def _meanings(path: Path) -> Mapping[str, str]:
-    """Return the WordNet ids of the devkit's numbers of classes, which are in no such order."""
+    """Return the WordNet id of each class number of the devkit, which does not sort by id."""
     from scipy.io import loadmat
 
     if not path.is_file():
@@ -158,12 +158,12 @@ def _meanings(path: Path) -> Mapping[str, str]:
             for row in rows
             if int(row["num_children"]) == 0
         }
-    except Exception as problem:  # the reader raises whatever the bytes provoke
+    except Exception as problem:  # the reader raises any exception on damaged bytes
         raise damaged(path, problem) from problem
 
 
 def _chosen(labelled: Mapping[Path, str], chosen: Path) -> dict[Path, str]:
-    """Return the images that a file names, as <WordNet id>/<name> or by name."""
+    """Return the images that a file lists, as <WordNet id>/<name> or <name>."""
     lines = [line.strip() for line in content_of(chosen).decode(errors="replace").split("\n")]
     wanted = [(Path(line).name, Path(line).parent.name) for line in lines if line]
     paths = {path.name: path for path in labelled}

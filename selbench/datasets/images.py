@@ -1,7 +1,8 @@
-"""Decode image files into one array, and name the file that does not fit.
+"""Decode image files into one array; errors name the file.
 
-One rule for every file: upright as its EXIF orientation says, the first frame, transparency blended
-over white, of 16 bits the upper 8, whatever else Pillow converts to RGB; colour profiles are left.
+The same rules for every file: EXIF orientation is applied, the first frame is used, transparency is
+blended over white, 16 bits become the upper 8, and Pillow converts the rest to RGB. Colour profiles
+are ignored.
 """
 
 import os
@@ -26,12 +27,12 @@ from selbench._kit.types import Pixels
 from selbench.datasets.frame import LARGEST, Frame
 
 Picture = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-DECODING = 2  # grows whenever a file may decode to other values
+DECODING = 2  # raised whenever a file may decode to other values
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
-MAX_SIDE = 4096  # a larger header is a decompression bomb or no benchmark image
-# What Pillow knows by name alone, or draws with other programs.
+MAX_SIDE = 4096  # larger images are decompression bombs, or no benchmark images
+# Formats that Pillow cannot read, or reads with other programs.
 NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-# Where broken files lead Pillow's readers.
+# Exceptions of Pillow's readers for broken files.
 BROKEN = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError,
     RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error,
@@ -46,12 +47,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-FRAMES = "some image files have several frames; the first of each is taken"
-DEEP = "some image files have 16 bits per channel; the upper 8 of each value are taken"
+FRAMES = "some image files have several frames; the first of each is used"
+DEEP = "some image files have 16 bits per channel; the upper 8 of each value are used"
 
 
 def suffixes() -> frozenset[str]:
-    """Return the suffixes, in small letters, of the image files that Pillow reads."""
+    """Return the suffixes, in lower case, of the image files that Pillow reads."""
     known, read = Image.registered_extensions(), {*_formats(), "MPO"}
     return frozenset(name for name, kind in known.items() if kind in read)
 
@@ -64,7 +65,7 @@ def _formats() -> list[str]:
 def decode_images(
     paths: Sequence[Path], progress: Progress, task: str, frame: Frame | None = None
 ) -> Pixels:
-    """Decode files of one size to RGB, in order; arguments as `each_decoded`, which raises."""
+    """Decode files of one size to RGB, in order; arguments and errors as `each_decoded`."""
     images = each_decoded(paths, progress, task, frame)
     first = next(images)
     pixels = np.empty((len(paths), *first.shape), np.uint8)
@@ -83,19 +84,19 @@ def each_decoded(
 ) -> Iterator[Picture]:
     """Decode files to RGB of one size, (height, width, 3), in order, in threads.
 
-    Few are held at once. Pillow gives other threads way while it decodes and scales.
+    Few images are in memory at once. Pillow releases the GIL while it decodes and scales.
 
     Args:
-        paths: of the files, at least one.
+        paths: the files, at least one.
         progress: counts every image, as `task`.
-        task: what is done.
-        frame: scales and cuts the images.
-        first: a file whose size all must have; the first of `paths` for None.
-        advise: says of two sizes what to do about them.
+        task: the name of the task.
+        frame: scales and crops the images.
+        first: a file whose size all must have; None for the first of `paths`.
+        advise: returns the advice for two different sizes.
 
     Raises:
-        SelbenchError: naming a file that does not decode.
-        ManySizesError: naming one of another size.
+        SelbenchError: for a file that cannot be decoded.
+        ManySizesError: for a file of another size.
     """
     first = first or paths[0]
     shape = decode_image(first, frame).shape
@@ -119,9 +120,9 @@ def each_decoded(
 
 
 def decode_image(path: Path, frame: Frame | None = None) -> Picture:
-    """Decode a file to RGB of shape (height, width, 3), scaled and cut where there is a frame.
+    """Decode a file to RGB of shape (height, width, 3); scale and crop it by `frame`.
 
-    Raises `SelbenchError` where that fails.
+    Raises `SelbenchError` if it cannot be decoded.
     """
     try:
         check_regular(path)
@@ -156,14 +157,14 @@ def _check_size(path: Path, size: tuple[int, int], frame: Frame | None) -> None:
 
 
 def _find_turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what makes the image upright, None where it is or where damage hides it."""
+    """Return the transposition that makes an image upright; None if it is upright or damaged."""
     with suppress(*BROKEN):
         return TURNS.get(image.getexif().get(ORIENTATION, 1))
     return None
 
 
 def _tell_reduced(image: Image.Image) -> None:
-    """Warn of what is not taken; each sentence comes once."""
+    """Warn about unused frames and bits; once for each kind."""
     if getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
         warnings.warn(FRAMES, UserWarning, stacklevel=2)
     if ";16" in f"{image.mode} {getattr(image, 'tile', '')}" or _is_deep(image):
@@ -177,9 +178,9 @@ def _is_deep(image: Image.Image) -> bool:
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if _is_deep(image):
         values = np.asarray(image)
-        upper = np.rint(values / 257) if image.format == "PPM" else values >> 8  # as it does RGB
+        upper = np.rint(values / 257) if image.format == "PPM" else values >> 8  # as for RGB
         return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
-    if image.mode.startswith(("I", "F")):  # Pillow would clip their values to 255
+    if image.mode.startswith(("I", "F")):  # Pillow would clip these values to 255
         raise SelbenchError(
             f"{path} has more than 16 bits per channel; convert the images to 8 bits"
         )

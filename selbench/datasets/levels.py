@@ -1,4 +1,4 @@
-"""Images as levels from 0 to 255, labels as numbers from 0: converted where it is certain."""
+"""Convert images to levels from 0 to 255 and labels to numbers from 0, if unambiguous."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from selbench._kit.errors import SelbenchError, unknown
 from selbench._kit.types import Labels
 
 TOP = 255
-SLACK = 1e-4  # by which float images may leave [0, 1], as rounding and interpolation do
-MODES = ("1", "L", "P", "RGB")  # of PIL, that become RGB without loss
+SLACK = 1e-4  # tolerance of [0, 1] for float images, for rounding and interpolation
+MODES = ("1", "L", "P", "RGB")  # PIL modes that convert to RGB without loss
 CURE = (
     "take Normalize out of the transforms, and put it into the network, as in "
     "torch.nn.Sequential(torchvision.transforms.Normalize(mean, std), network)"
@@ -21,7 +21,7 @@ CURE = (
 
 
 def tensor_of(values: Any, what: str) -> Tensor:
-    """Return numbers as a tensor on the CPU; `SelbenchError` where they are none."""
+    """Return numbers as a tensor on the CPU; raise `SelbenchError` for anything else."""
     if isinstance(values, Image.Image):
         if values.mode not in MODES:
             raise SelbenchError(
@@ -40,11 +40,11 @@ def tensor_of(values: Any, what: str) -> Tensor:
 
 
 def pixels_first(images: Any, number: int) -> Tensor:
-    """Return images as (batch, 3, height, width), whichever axis has the channels.
+    """Return images as (batch, 3, height, width), from either order of the axes.
 
     Raises:
-        SelbenchError: where it is not certain which axis that is, and where there are not as many
-            images as the `number` of labels.
+        SelbenchError: if the axis of the channels is ambiguous, or the number of images is not
+            the `number` of labels.
     """
     found = tensor_of(images, "images")
     shape = tuple(found.shape)
@@ -81,10 +81,10 @@ def levels(images: Tensor, unit: bool | None) -> tuple[Tensor, bool]:
 
     Args:
         images: in [0, 1], or whole numbers from 0 to 255.
-        unit: what those before were; None for the first.
+        unit: whether the images before were in [0, 1]; None for the first.
 
     Raises:
-        SelbenchError: for other values, and those that could be either.
+        SelbenchError: for other values, and for values that fit both.
     """
     if images.is_complex() or images.is_quantized or images.dtype == torch.bfloat16:
         raise SelbenchError(f"images are uint8 or floats of 16 bits and more, got {images.dtype}")
@@ -109,8 +109,8 @@ def levels(images: Tensor, unit: bool | None) -> tuple[Tensor, bool]:
         return images.to(torch.uint8), False
     raise SelbenchError(
         f"images are floats in [0, 1], or whole numbers from 0 to 255, got values up to {high:.6g}"
-        f"{' after such in [0, 1]' if unit else ''}; divide by their largest value, or undo what "
-        "normalises them"
+        f"{' after images in [0, 1]' if unit else ''}; divide by their largest value, or remove "
+        "the normalisation"
     )
 
 
@@ -131,9 +131,9 @@ def labels_of(labels: Any, number: int, names: Sequence[str]) -> tuple[Labels, b
     """Return labels as whole numbers, and whether they were names of classes.
 
     Args:
-        labels: numbers, one for each image; one-hot rows, or names.
-        number: of images.
-        names: of the classes; () where they are not known.
+        labels: numbers, one for each image; or one-hot rows, or names.
+        number: the number of images.
+        names: the names of the classes; () if unknown.
     """
     values = list(labels) if isinstance(labels, tuple | list) else labels
     if isinstance(values, list) and values and isinstance(values[0], Tensor | np.ndarray):
@@ -179,7 +179,7 @@ def _named(texts: Sequence[str], names: Sequence[str]) -> Labels:
 
 
 def _of_rows(rows: Tensor, names: Sequence[str]) -> Labels:
-    """Return where each one-hot row has its one."""
+    """Return the column of the 1 in each one-hot row."""
     if not bool((((rows == 0) | (rows == 1)).all(1) & (rows.sum(1) == 1)).all()):
         raise SelbenchError(
             f"labels of {tuple(rows.shape)} are no one-hot rows, a single 1 among zeros; give one "
@@ -194,12 +194,12 @@ def _of_rows(rows: Tensor, names: Sequence[str]) -> Labels:
 
 
 def numbered(labels: Sequence[Tensor], classes: Sequence[str], certain: bool) -> list[Tensor]:
-    """Return labels from 0, those of all splits alike; counted from 1 they are lowered.
+    """Return the labels of all splits, numbered from 0; subtract 1 if they start at 1.
 
-    They are from 1 for certain where as many as there are classes is one of them, and 0 is not.
+    They start at 1 if the number of classes is among them and 0 is not.
 
     Raises:
-        SelbenchError: for a label that is no number of a class.
+        SelbenchError: for a label that is not a class number.
     """
     number = len(classes)
     low = min(int(each.min()) for each in labels if len(each))

@@ -1,4 +1,4 @@
-"""Room for many images: in memory where they are few, else in a file that no name leads to."""
+"""Space for many images: in memory if they are few, else in an unnamed temporary file."""
 
 import os
 import sys
@@ -16,10 +16,10 @@ IN_MEMORY = 2**30  # bytes
 
 
 def gathered(parts: Iterable[Pixels], images: int) -> Pixels:
-    """Join batches of images, at least one, on the CPU or not; `images` is how many there will be.
+    """Join at least one batch of images, on any device; `images` is the total number.
 
-    Large ones lie in a file on the disk of the cache, mapped into memory; its room is free again
-    when nobody uses them any more. They are channels_last in memory.
+    If they are large, they are in a memory-mapped file on the disk of the cache, whose space is
+    freed with the tensor. The memory format is channels_last.
     """
     whole: Pixels | None = None
     start = 0
@@ -34,7 +34,7 @@ def gathered(parts: Iterable[Pixels], images: int) -> Pixels:
 
 
 def _room(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Return an array of bytes of any values."""
+    """Return an uninitialised array of bytes."""
     size = prod(shape)
     if device.type != "cpu" or size <= IN_MEMORY:
         return torch.empty(shape, dtype=torch.uint8, device=device)

@@ -1,4 +1,4 @@
-"""Data from Python, in the forms that people have it, as a data set of selbench."""
+"""Convert a user's data in Python (tensors, arrays, loaders) to a data set of selbench."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
@@ -16,24 +16,24 @@ from selbench._kit.types import Pixels
 from selbench.datasets.dataset import Dataset, Split, make_split
 from selbench.datasets.levels import CURE, labels_of, levels, numbered, pixels_first, tensor_of
 
-CHUNK = 256  # images that are converted at once
-TWICE = 8  # images that are taken twice, to see whether their transforms draw
-IMAGES = ("images", "image", "img", "pixel_values", "x", "data")  # what mappings call them
+CHUNK = 256  # images converted at once
+TWICE = 8  # images read twice, to detect random transforms
+IMAGES = ("images", "image", "img", "pixel_values", "x", "data")  # their keys in mappings
 LABELS = ("labels", "label", "targets", "target", "fine_label", "y")
 Outputs = Callable[[Pixels], int | None]
 
 
 def dataset_of(given: object, outputs: Outputs) -> Dataset:
-    """Return the data set that is given: one of selbench's, or images with labels.
+    """Return a data set of selbench from images and labels in one of the usual forms.
 
     Args:
         given: a `Dataset` or `Split`, a pair of arrays or tensors, a mapping of two, a data set or
             loader of torch, or any sequence of pairs.
-        outputs: returns the number of the network's outputs, for data that does not tell its
-            classes; None where that is not known.
+        outputs: returns the number of the network's outputs, for data without known classes; None
+            if unknown.
 
     Raises:
-        SelbenchError: for what is no images with labels for certain, with what to do.
+        SelbenchError: for data that is not certain to be images and labels, with what to do.
     """
     if isinstance(given, Dataset):
         return _of_ours(given, outputs)
@@ -45,7 +45,7 @@ def dataset_of(given: object, outputs: Outputs) -> Dataset:
 
 
 def _of_ours(given: Dataset, outputs: Outputs) -> Dataset:
-    """Return a data set whose images and labels are as every other's; itself where they are."""
+    """Return the data set with uint8 images and labels from 0; unchanged if it has them."""
     names = tuple(str(name) for name in given.classes)
     pairs = [_split(split, names) for split in (given.train, given.test)]
     classes = names or _numbers(pairs[1][0], outputs)
@@ -57,7 +57,7 @@ def _of_ours(given: Dataset, outputs: Outputs) -> Dataset:
 
 
 def _split(given: object, names: Sequence[str]) -> tuple[Split, bool]:
-    """Return images and labels, and whether these were texts, so numbers for certain."""
+    """Return the split, and whether its labels were texts, whose numbers are certain."""
     if isinstance(given, Split) and _is_ours(given):
         return _summed(given), False
     chunks = list(_chunks(given))
@@ -86,20 +86,20 @@ def _is_ours(split: Split) -> bool:
 
 
 def _summed(split: Split) -> Split:
-    """Return a split whose checksum is that of its images and labels: results are found by it."""
+    """Return a split with the checksum of its images and labels, by which results are found."""
     levels(split.images, True)
     checksum = make_split(split.images, split.labels).checksum
     return split if checksum == split.checksum else replace(split, checksum=checksum)
 
 
 def _numbers(split: Split, outputs: Outputs) -> tuple[str, ...]:
-    """Name the classes by their numbers."""
+    """Return the class numbers as names."""
     number = outputs(split.images[:2]) or int(split.labels.max()) + 1
     return tuple(str(each) for each in range(max(number, 2)))
 
 
 def _numbered(splits: list[Split], classes: Sequence[str], texts: bool) -> list[Split]:
-    """Return splits whose labels are numbers of the classes, from 0."""
+    """Return the splits with labels numbered from 0."""
     labels = numbered([split.labels for split in splits], classes, texts)
     return [
         split
@@ -110,7 +110,7 @@ def _numbered(splits: list[Split], classes: Sequence[str], texts: bool) -> list[
 
 
 def _names(given: object) -> tuple[str, ...]:
-    """Return the names of the classes that a data set of torch tells; () where it does not."""
+    """Return the class names of a data set of torch; () if it has none."""
     for _ in range(TWICE):
         names = getattr(given, "classes", None)
         if isinstance(names, list | tuple) and len(names) > 1:
@@ -120,7 +120,7 @@ def _names(given: object) -> tuple[str, ...]:
 
 
 def _chunks(given: object) -> Iterator[tuple[Pixels, Any]]:
-    """Yield images and labels, some at a time."""
+    """Yield images and labels in batches."""
     unit: bool | None = None
     for images, labels in _batches(given):
         converted, unit = levels(pixels_first(images, _length(labels)), unit)
@@ -168,7 +168,7 @@ def _is_sequence(given: object) -> bool:
 
 
 def _of_loader(loader: "DataLoader[Any]") -> Iterator[tuple[Any, Any]]:
-    """Yield what a loader gives, each image once and in the data set's order."""
+    """Yield the batches of a loader, with each image once and in the data set's order."""
     if isinstance(loader.dataset, IterableDataset):
         yield from map(_pair_of, loader)
         return
@@ -184,7 +184,7 @@ def _of_loader(loader: "DataLoader[Any]") -> Iterator[tuple[Any, Any]]:
 
 
 def _check_transforms(given: Any) -> None:
-    """Refuse transforms that normalise, and those that draw."""
+    """Refuse transforms that normalise or are random."""
     if _normalises(given, TWICE):
         raise SelbenchError(
             f"the transforms of the {type(given).__name__} normalise, and selbench corrupts and "
@@ -194,13 +194,13 @@ def _check_transforms(given: Any) -> None:
         one, other = (tensor_of(_pair_of(given[place])[0], "images") for _ in range(2))
         if one.shape != other.shape or not one.equal(other):
             raise SelbenchError(
-                f"the transforms of the {type(given).__name__} are random: image {place} is "
-                "another each time; give those of evaluation"
+                f"the transforms of the {type(given).__name__} are random: image {place} "
+                "differs each time; use the transforms of evaluation"
             )
 
 
 def _normalises(given: object, deep: int) -> bool:
-    """Return whether a Normalize is among the transforms of a data set, or of what it wraps."""
+    """Return whether a data set, or one that it wraps, has a Normalize among its transforms."""
     if given is None or deep == 0:
         return False
     if type(given).__name__ == "Normalize":
@@ -221,7 +221,7 @@ def _of_mapping(given: Mapping[Any, Any]) -> tuple[Any, Any]:
 
 
 def _pair_of(item: Any) -> tuple[Any, Any]:
-    """Return image and label of an item, or images and labels of a batch."""
+    """Return the image and label of an item, or the images and labels of a batch."""
     if isinstance(item, Mapping):
         return _of_mapping(item)
     if not isinstance(item, tuple | list) or len(item) != 2:

@@ -17,9 +17,9 @@ def tiny_imagenet(root: Path | None, progress: Progress) -> Dataset:
     """100,000 training images of 64 x 64 pixels in 200 classes; 10,000 more to test.
 
     The test images are the official validation images, as in Leavitt & Morcos, 2020,
-    arXiv:2003.01262. Class numbers follow the sorted WordNet ids, as Tiny-ImageNet-C's folders do,
-    not `wnids.txt`. `root` is the folder `tiny-imagenet-200`; without it the one that
-    `selbench download tiny-imagenet` fills.
+    arXiv:2003.01262. Classes are sorted by WordNet id, as in the folders of Tiny-ImageNet-C, not as
+    in `wnids.txt`. `root` is the folder `tiny-imagenet-200`; the default is the folder of
+    `selbench download tiny-imagenet`.
     """
     folder = root or home() / "datasets" / "tiny-imagenet-200"
     annotations = folder / "val" / ANNOTATIONS
@@ -29,7 +29,7 @@ def tiny_imagenet(root: Path | None, progress: Progress) -> Dataset:
             "(or --data) to the unpacked folder tiny-imagenet-200"
         )
     path = home() / "datasets" / "tiny-imagenet.safetensors"
-    # Listing 110,000 files takes seconds; the annotations tell which tree it is.
+    # The cache is found by the annotations, since listing 110,000 files takes seconds.
     stamp = f"{folder.absolute()} {annotations.stat().st_size} {annotations.stat().st_mtime_ns}"
     return cached_files("tiny-imagenet", path, stamp, lambda: _list(folder), progress)
 

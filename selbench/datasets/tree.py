@@ -1,4 +1,4 @@
-"""Where image files lie: in a folder for each class, named in annotations, or without classes."""
+"""Find image files: in a folder for each class, listed in annotations, or without classes."""
 
 import unicodedata
 import warnings
@@ -14,9 +14,15 @@ from selbench._kit.types import Labels
 from selbench.datasets.images import suffixes
 
 TESTS = ("test", "val", "valid", "validation")
-ANNOTATIONS = "val_annotations.txt"  # of the official Tiny ImageNet, beside a folder `images`
-LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}  # of other systems
-NAMED = 3  # of what was left out
+ANNOTATIONS = "val_annotations.txt"  # of the official Tiny ImageNet, next to a folder `images`
+LITTER = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "@eadir",
+}  # of other systems
+NAMED = 3  # of the files that were left out
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,10 @@ class Tree:
     """Image files in order.
 
     Attributes:
-        classes: in the order of their numbers; () where there are none.
-        files: all of them.
-        numbers: of each file's class.
-        left: what lies among them and is no image.
+        classes: in the order of their numbers; () if there are none.
+        files: all image files.
+        numbers: the class number of each file.
+        left: the other files, which are no images.
     """
 
     classes: tuple[str, ...]
@@ -36,21 +42,21 @@ class Tree:
     left: tuple[Path, ...]
 
     def labels(self, classes: Sequence[str]) -> Labels:
-        """Return each file's class as its number among `classes`, which hold all of these."""
+        """Return each file's class number in `classes`, which must include the tree's classes."""
         places = [classes.index(name) for name in self.classes] or [0]
         return torch.tensor([places[number] for number in self.numbers], dtype=torch.int64)
 
 
 def composed(name: str) -> str:
-    """Return a name with accents as one character each: systems differ in how they write them."""
+    """Return a name in Unicode form NFC: systems differ in how they store accents."""
     return unicodedata.normalize("NFC", name)
 
 
 def find_parts(root: Path) -> tuple[Path | None, Path]:
-    """Return the folders of the training images, None where there are none, and of the test images.
+    """Return the folder of the training images, or None, and the folder of the test images.
 
-    The latter are in test/, in val/ where test/ has no classes, or in `root` itself. Raises
-    `SelbenchError` where they are missing.
+    Test images are in test/, in val/ if test/ has no classes, or in `root` itself. Raises
+    `SelbenchError` if they are missing.
     """
     if not root.is_dir():
         raise SelbenchError(
@@ -75,13 +81,13 @@ def find_parts(root: Path) -> tuple[Path | None, Path]:
 
 
 def _tell_beside(root: Path, part: Path, folders: Sequence[Path]) -> None:
-    """Warn of folders of images beside the one whose images are taken."""
+    """Warn about folders of images next to the one that is used."""
     known = suffixes()
     full = [f.name for f in folders if any(p.suffix.lower() in known for p in _visible(f))]
     if full:
         more = f" and {len(full) - NAMED} more" if len(full) > NAMED else ""
         warnings.warn(
-            f"the test images are those of {part}; folders of images beside it are left out: "
+            f"the test images are those of {part}; other folders of images are left out: "
             f"{', '.join(full[:NAMED])}{more}",
             stacklevel=3,
         )
@@ -91,8 +97,8 @@ def read_tree(top: Path, labelled: bool = False) -> Tree:
     """List the images of a folder; `labelled` if they must have classes.
 
     Raises:
-        SelbenchError: where there are none, for a class without any, two classes of one name, and
-            for images beside classes unless `labelled`, which leaves them out.
+        SelbenchError: if there are no images, for a class without images, two classes of one name,
+            and, unless `labelled`, for images outside of class folders.
     """
     left: list[Path] = []
     if is_annotated(top):
@@ -107,7 +113,7 @@ def read_tree(top: Path, labelled: bool = False) -> Tree:
         if folders and images:
             raise SelbenchError(
                 f"{top} holds both class folders and images ({next(iter(folders.values())).name}, "
-                f"{images[0].name}); move the one or the other elsewhere"
+                f"{images[0].name}); move one of them elsewhere"
             )
         if not folders and not images:
             raise SelbenchError(f"{top} holds no images that Pillow reads and no folders")
@@ -137,10 +143,10 @@ def class_folders(top: Path) -> dict[str, Path]:
 
 
 def list_images(folder: Path, left: list[Path] | None = None) -> list[Path]:
-    """Return the image files of one class in order, and add what else there is to `left`.
+    """Return the image files of one class in order, and add all other files to `left`.
 
-    Where there are none but a folder `images`, as in Tiny ImageNet, its files are meant. Raises
-    `SelbenchError` where there are none at all.
+    If it holds no images but a folder `images`, as in Tiny ImageNet, those files are returned.
+    Raises `SelbenchError` if there are no images.
     """
     seen, known = list(_visible(folder)), suffixes()
     files = [path for path in seen if path.suffix.lower() in known]
@@ -163,13 +169,13 @@ def file_stamp(path: Path, root: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
     except OSError as problem:
-        reason = f"{path} cannot be read ({problem.strerror}); delete or mend it"
+        reason = f"{path} cannot be read ({problem.strerror}); delete or repair it"
         raise SelbenchError(reason) from problem
     return str(path.relative_to(root)), status.st_size, status.st_mtime_ns
 
 
 def tell_left_out(root: Path, left: Iterable[Path]) -> None:
-    """Warn of what is no image, in one line."""
+    """Warn about files that are no images, in one line."""
     paths = list(left)
     if not paths:
         return
@@ -183,12 +189,12 @@ def tell_left_out(root: Path, left: Iterable[Path]) -> None:
 
 
 def is_annotated(top: Path) -> bool:
-    """Say whether a file names the classes of the images, as in the official Tiny ImageNet."""
+    """Return whether a file lists the classes of the images, as in the official Tiny ImageNet."""
     return (top / ANNOTATIONS).is_file() and (top / "images").is_dir()
 
 
 def read_annotations(top: Path) -> list[tuple[Path, str]]:
-    """Return the validation images of Tiny ImageNet with their classes, in the file's order.
+    """Return the validation images of Tiny ImageNet with their classes, in the order of the file.
 
     Raises `SelbenchError` for a damaged file.
     """
@@ -221,9 +227,9 @@ def _holds_folders(folder: Path) -> bool:
 
 
 def _visible(folder: Path) -> Iterator[Path]:
-    """Return what lies in a folder in order, without hidden files and litter."""
+    """Return the entries of a folder, sorted, without hidden files and files of other systems."""
     try:
-        seen = sorted(folder.iterdir(), key=lambda path: path.name)  # faster than as paths
+        seen = sorted(folder.iterdir(), key=lambda path: path.name)  # faster than sorting paths
     except OSError as problem:
         raise SelbenchError(
             f"cannot read the folder {folder}: {problem.strerror}; give it permissions, or name "

@@ -1,4 +1,4 @@
-"""Figures: pure functions of a study's measurements."""
+"""Figures: pure functions from a study's measurements."""
 
 from selbench._kit.registry import discover
 from selbench.figures.style import FIGURES, check_figure, draw

@@ -17,7 +17,7 @@ LINEAR = 0.1  # up to this share the axis is linear, beyond it logarithmic
 def ablation(rows: pd.DataFrame, study: str) -> Figure:
     """Accuracy as units are removed, the most selective first: clean, corrupted, attacked.
 
-    Dashed: as many units of the same layers, at random. The mean over seeds with its 95 % interval.
+    Dashed: as many random units of the same layers. The mean over seeds with its 95 % interval.
     """
     part = rows[(rows["suite"] == "ablation") & rows["layer"].isna()]
     shown = [(each, each.reads.chosen(part)) for each in METRICS.drawn_in("ablation")]
@@ -46,7 +46,7 @@ def _curves(
     control: pd.DataFrame,
     colours: dict[str, Colour],
 ) -> None:
-    """Draw a line per label, and the control's dashed; shares are denser where more happens."""
+    """Draw a line per label, and a dashed control; the axis has more room for small shares."""
     ordered, random = (
         each.pivot(index="subject", columns="level", values="value") for each in (own, control)
     )

@@ -13,10 +13,10 @@ from selbench.suites import METRICS
 
 @FIGURES
 def attacks(rows: pd.DataFrame, study: str) -> Figure:
-    """Accuracy against the budget of each attack, one line per alpha.
+    """Accuracy against the level of each attack, one line per alpha.
 
-    The mean over seeds with its 95 % interval; with two seeds, which say nothing of an interval,
-    each of them as a thin line. Shaded is what lies between an attack and what bounds certify.
+    The mean over seeds with its 95 % interval; two seeds have no interval and are thin lines.
+    The area between an attack and certified accuracy is shaded.
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]
@@ -42,7 +42,7 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
 
 
 def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str, Colour]) -> None:
-    """Draw a line per label, over evenly spaced levels that begin with the clean images."""
+    """Draw a line per label, over evenly spaced levels after the clean images."""
     levels, curves = sorted(part["level"].unique()), _of_networks(part, clean)
     labels = label_of_each(part)
     places = np.arange(len(levels) + 1)
@@ -55,7 +55,7 @@ def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str,
 
 
 def _of_networks(part: pd.DataFrame, clean: pd.Series) -> pd.DataFrame:
-    """Return accuracies: networks by rising levels, clean images first."""
+    """Return accuracies, networks by rising levels, with clean images first."""
     curves = part.pivot(index="subject", columns="level", values="value").sort_index(axis=1)
     curves.insert(0, 0.0, clean.reindex(curves.index))
     return curves
@@ -68,7 +68,7 @@ def _gaps(
     clean: pd.Series,
     colours: dict[str, Colour],
 ) -> None:
-    """Shade what lies between both means, over the networks and levels that have both."""
+    """Shade the area between both means, over the networks and levels that have both."""
     high, low = _of_networks(attacked, clean), _of_networks(certified, clean)
     labels = label_of_each(attacked)
     for name, colour in colours.items():

@@ -15,7 +15,7 @@ from selbench.tables.calibrated import by_condition, by_network, check_measured
 def calibration(rows: pd.DataFrame, study: str) -> Figure:
     """Calibration error against severity, one line per alpha: as trained, and recalibrated.
 
-    The mean over corruptions, then seeds. Dotted: what a perfectly calibrated network would show.
+    The mean over corruptions, then seeds. Dotted: the error of a perfectly calibrated network.
     """
     check_measured(rows, study, "ece")
     shown = METRICS.drawn_in("calibration")
@@ -39,7 +39,7 @@ def calibration(rows: pd.DataFrame, study: str) -> Figure:
 
 
 def _by_severity(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a metric, networks by severities, 0 for clean images; mean over corruptions."""
+    """Return a metric's mean over corruptions, networks by severities; 0 is clean images."""
     clean = by_network(rows, metric, "clean")
     table = by_condition(rows, metric).groupby(level="level").mean().T
     if table.empty:

@@ -14,9 +14,9 @@ from selbench.figures.style import FIGURES
 
 ACROSS = 5  # panels in a row
 ALL = "mean of all"
-COMMON = "mean of common"  # to all lines of the figure
-REFERENCE = "alpha = 0"  # what others are compared with
-DARK = 0.179  # relative luminance below which white is read better than black (WCAG 2)
+COMMON = "mean of common"  # common to all lines
+REFERENCE = "alpha = 0"  # the reference of differences
+DARK = 0.179  # relative luminance below which white text is more legible than black (WCAG 2)
 
 
 @FIGURES
@@ -60,7 +60,7 @@ def _accuracies(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
 
 
 def _ordered(rows: pd.DataFrame, labels: pd.Series) -> list[str]:
-    """Return the labels: alphas in rising order, then brought networks."""
+    """Return the labels: rising alphas, then users' networks."""
     facts = pd.DataFrame({"label": labels, "alpha": rows["alpha"]}).drop_duplicates("label")
     return facts.sort_values(["alpha", "label"], na_position="last")["label"].tolist()
 
@@ -72,7 +72,7 @@ def _maps(
     limits: tuple[float, float],
     form: str,
 ) -> Figure:
-    """Draw a map for each label, with its numbers in the cells."""
+    """Draw a heat map for each label, with numbers."""
     columns = min(ACROSS, len(maps))
     height = -(-len(maps) // columns)  # rounded up
     first = next(iter(maps.values()))
@@ -114,7 +114,7 @@ def _map(
 
 
 def _borders(names: Sequence[str]) -> list[float]:
-    """Return between which rows the family changes."""
+    """Return the rows after which the family changes."""
     families = [CORRUPTIONS[name].family if name in CORRUPTIONS else "" for name in names]
     pairs = enumerate(pairwise(families))
     return [number + 0.5 for number, (one, other) in pairs if one != other]

@@ -1,4 +1,4 @@
-"""What attacks cost, and what they find."""
+"""The cost of attacks against the errors that they find."""
 
 import pandas as pd
 import seaborn as sns
@@ -15,11 +15,11 @@ NORMS = {"linf": "L-inf", "l2": "L2"}
 
 @FIGURES
 def cost(rows: pd.DataFrame, study: str) -> Figure:
-    """Passes of an image against the errors found, of those by the best attack at each epsilon.
+    """Passes of an image against errors found, as a share of the best attack's at each epsilon.
 
-    As AttackBench (arXiv:2404.19460) counts: a pass forward is one, a gradient another one. Errors
-    are the accuracy that an attack takes away, added up over epsilons. Means over networks; the
-    attacks of a norm from the cheapest to the dearest.
+    Passes are counted as in AttackBench (arXiv:2404.19460): one forward, another for a gradient.
+    Errors are the drop of accuracy, summed over epsilons. Means over networks; the attacks of a
+    norm are sorted by cost.
     """
     table = costs(rows)
     if table.empty:
@@ -46,9 +46,9 @@ def cost(rows: pd.DataFrame, study: str) -> Figure:
 
 
 def costs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return of each attack its norm, passes of an image, and the share of errors it finds.
+    """Return the norm, the passes of an image and the share of errors found of each attack.
 
-    Attacks whose levels are no epsilons are left out, and those whose passes were not counted.
+    Attacks without epsilons or without counted passes are left out.
     """
     rows = rows[rows["metric"].isin(["accuracy", *PASSES])]
     rows = rows.assign(norm=rows["condition"].str.extract("-(linf|l2)(?:-|$)", expand=False))
@@ -72,7 +72,7 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _dots(axes: Axes, names: pd.Series, values: pd.Series, number: str) -> None:
-    """Draw a dot for each name, the first one at the top, with its number beside it."""
+    """Draw a dot for each name, the first at the top, with its number next to it."""
     places = range(len(values))
     axes.hlines(places, 0, 1, "0.92", linewidth=0.8, transform=axes.get_yaxis_transform(), zorder=0)
     axes.plot(values, places, "o", color="#0b4f8a", markersize=4.5)

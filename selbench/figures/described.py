@@ -1,4 +1,4 @@
-"""Figures in words, for those who cannot see them: made from what was drawn."""
+"""Figures in words, for readers who cannot see them, from the drawn elements."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line: where it goes through, by place on the x axis."""
+    """A named line: its y values by x."""
 
     name: str
     values: dict[float, float]
 
 
 def described(figure: Figure) -> str:
-    """Say in words what a figure shows: its title, and for every panel what stands out there."""
+    """Describe a figure in words: its title, and the main facts of every panel."""
     legends = [axes.get_legend() for axes in figure.axes]
     by_alpha = any(each and each.get_title().get_text() == "alpha" for each in legends)
     parts, unit = [f"{'; '.join(figure.get_suptitle().splitlines())}."], ""
     for axes in figure.axes:
-        unit = axes.get_ylabel() or unit  # panels of a row share it
+        unit = axes.get_ylabel() or unit  # the panels of a row share it
         told = _panel(axes, "alpha = " if by_alpha else "")
         if told:
             about = axes.get_title(), f"({unit})" if unit and not axes.images else ""
@@ -35,7 +35,7 @@ def described(figure: Figure) -> str:
 
 
 def _panel(axes: Axes, before: str) -> str:
-    """Describe one pair of axes, with a word `before` every name; "" where nothing is on it."""
+    """Describe one panel, with a word `before` every name; "" if it is empty."""
     if axes.images:
         return _map(axes)
     named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
@@ -46,7 +46,7 @@ def _panel(axes: Axes, before: str) -> str:
 
 
 def _values(line: Line2D) -> dict[float, float]:
-    """Return y by x; of several dots above one place their mean."""
+    """Return y by x; the mean of several dots at the same x."""
     x, y = (np.ravel(np.asarray(data, float)) for data in (line.get_xdata(), line.get_ydata()))
     return {float(place): float(y[x == place].mean()) for place in np.unique(x)}
 
@@ -73,7 +73,7 @@ def _points(axes: Axes, curves: list[Curve]) -> str:
 
 
 def _curves(axes: Axes, curves: list[Curve]) -> str:
-    """Tell the ends of the lines, and where they lie farthest apart."""
+    """Describe the ends of the lines, and where they are farthest apart."""
     starts, stops = ([list(each.values.values())[end] for each in curves] for end in (0, -1))
     told = f"on the left {_range(starts)}, on the right {_range(stops)}"
     places = set.intersection(*(set(each.values) for each in curves))
@@ -89,14 +89,14 @@ def _curves(axes: Axes, curves: list[Curve]) -> str:
 
 
 def _groups(axes: Axes, dots: list[dict[float, float]]) -> str:
-    """Tell the mean of the dots above every label of the axis."""
+    """Describe the mean of the dots at every label of the axis."""
     before = f"{axes.get_xlabel()} = " if axes.get_xlabel() else ""
     means = [next(iter(each.items())) for each in dots]
     return ", ".join(f"{before}{_name(axes.xaxis, at)}: {_short(mean)}" for at, mean in means)
 
 
 def _name(axis: Axis, place: float) -> str:
-    """Return the label at a place of an axis, or its number where there is none."""
+    """Return the label at a position of an axis, or the number if it has none."""
     ticks = [float(tick) for tick in axis.get_ticklocs()]
     labels = axis.get_major_formatter().format_ticks(ticks)
     named = [label for tick, label in zip(ticks, labels, strict=True) if tick == place and label]

@@ -1,4 +1,4 @@
-"""What in networks moves with alpha, layer by layer."""
+"""Measurements that may explain robustness, by layer and alpha."""
 
 from collections.abc import Sequence
 from itertools import groupby, zip_longest
@@ -15,46 +15,46 @@ from selbench.metrics import Metric, Panel
 from selbench.suites import METRICS
 from selbench.tables.explained import comparable
 
-WHOLE = 1.02  # where the axis of a share ends at the latest: intervals may reach further
+WHOLE = 1.02  # the highest end of an axis of shares; intervals may be longer
 
 
 @FIGURES
 def selectivity(rows: pd.DataFrame, study: str) -> Figure:
     """Class selectivity over layers: of units, after random rotations, of the best axes.
 
-    Dotted: what sampling alone gives.
+    Dotted: the chance level.
     """
     return _over_layers(rows, study, "selectivity")
 
 
 @FIGURES
 def dimensionality(rows: pd.DataFrame, study: str) -> Figure:
-    """Dimensionality over layers: of clean images, and of what corruptions and PGD change."""
+    """Dimensionality over layers: on clean images, and of the change by corruptions and PGD."""
     return _over_layers(rows, study, "dimensionality")
 
 
 @FIGURES
 def gradients(rows: pd.DataFrame, study: str) -> Figure:
-    """Input-unit gradients over layers: their size, and how they vary over samples and units."""
+    """Gradients of units by the image over layers: their size, and how they vary."""
     return _over_layers(rows, study, "gradients")
 
 
 @FIGURES
 def jacobian(rows: pd.DataFrame, study: str) -> Figure:
-    """The input-output Jacobian of each alpha: as it is, and with the logits' scale taken out."""
+    """The norm of the Jacobian for each alpha, also divided by the logits' scale."""
     return _over_alphas(rows, study, "jacobian")
 
 
 @FIGURES
 def elasticity(rows: pd.DataFrame, study: str) -> Figure:
-    """Local elasticity of each alpha: does a step on one image move others of its class alone?"""
+    """Local elasticity for each alpha: does a step on one image only move others of its class?"""
     return _over_alphas(rows, study, "elasticity")
 
 
 def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
-    """Draw a grid of panels with the layers' numbers on x, those columns that there is data for.
+    """Draw a grid of panels with layer numbers on x; columns without data are left out.
 
-    A row whose first panel alone says what its axis is shares its scale.
+    A row shares its scale if only its first panel names the axis.
     """
     metrics = METRICS.drawn_in(name)
     shown = rows.assign(suite=rows["suite"].str.removesuffix("-maps"))
@@ -86,7 +86,7 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
             _dress(axes, metric.shown)
             axes.set_xlabel("layer" if of is grid[-1] else "")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axes, metric in zip(across, of, strict=False):  # once all are drawn: they share it
+        for axes, metric in zip(across, of, strict=False):  # after all are drawn: they share it
             top = axes.get_ylim()[1]
             whole = min(top, WHOLE) if metric.bounds[1] == 1 else None
             axes.set_ylim(None if metric.shown.log else 0, whole)
@@ -100,24 +100,24 @@ def _suites(metrics: Sequence[Metric]) -> set[str]:
 
 
 def _nulls(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """Return what chance alone gives of a metric."""
+    """Return the chance level of a metric."""
     null = METRICS.null_of(metric)
     return null.reads.chosen(rows) if null else rows[:0]
 
 
 def _filled(rows: pd.DataFrame, metrics: Sequence[Metric]) -> list[tuple[Metric, ...]]:
-    """Return rows of panels without those columns for which nothing was measured."""
+    """Return rows of panels without columns that have no measurements."""
     grid = [list(part) for _, part in groupby(metrics, key=lambda each: each.shown.row)]
     columns = [
         column
-        for column in zip_longest(*grid)  # a plugin may have a panel in one of the rows alone
+        for column in zip_longest(*grid)  # a plugin may have a panel in only one of the rows
         if any(len(metric.reads.chosen(rows)) for metric in column if metric)
     ]
     return [tuple(filter(None, across)) for across in zip(*columns, strict=True)]
 
 
 def _over_alphas(rows: pd.DataFrame, study: str, name: str) -> Figure:
-    """Draw a row of panels with the labels on x: every network as a dot, their mean as a dash."""
+    """Draw a row of panels with labels on x: each network as a dot, the mean as a dash."""
     metrics = METRICS.drawn_in(name)
     shown = rows[rows["suite"].isin(_suites(metrics))]
     _check(shown, study, name)
@@ -145,7 +145,7 @@ def _check(rows: pd.DataFrame, study: str, suite: str) -> None:
 
 
 def _by_layer(part: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Return a label's networks by layers, averaged over conditions."""
+    """Return a label's values, networks by layers, averaged over conditions."""
     own = part[part["label"] == label]
     table: pd.DataFrame = own.pivot_table("value", "subject", "layer", aggfunc="mean")
     return table

@@ -1,4 +1,4 @@
-"""Figures for phones: the panels of a wide figure below each other."""
+"""Figures for phones: the panels of a wide figure in one column."""
 
 import textwrap
 
@@ -7,17 +7,17 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
-WIDTH = 3.9  # inches: what 390 pixels show without shrinking the text
+WIDTH = 3.9  # inches of 390 pixels with text at full size
 CURVES = 2.5  # height of a panel of lines, in inches
-LETTERS = 44  # of a title in a line
-TITLE = 0.25  # of a panel's title
-ACROSS = 6  # entries of the legend in a line, where they are short
+LETTERS = 44  # characters in a line of the title
+TITLE = 0.25  # characters in a line of a panel's title
+ACROSS = 6  # entries of the legend in a line, if they are short
 
 
 def narrow(figure: Figure) -> Figure:
-    """Stack the panels of a figure, which is changed, with its legend on top.
+    """Stack the panels of a figure in place, with its legend on top.
 
-    A panel takes over the names of axes that it shared with others.
+    Each panel gets the names of axes that it shared with others.
     """
     panels = [axes for axes in figure.axes if axes.axison]
     for axes in set(figure.axes) - set(panels):
@@ -37,13 +37,13 @@ def narrow(figure: Figure) -> Figure:
 
 
 def _height(axes: Axes) -> float:
-    """Return the height that a panel takes, in inches; maps have rows to be read."""
+    """Return the height of a panel in inches; rows of maps must be legible."""
     rows = len(axes.images[0].get_array()) if axes.images else 0  # type: ignore[arg-type]
     return 0.6 + 0.18 * rows if rows else CURVES
 
 
 def _name_axes(panels: list[Axes]) -> None:
-    """Write what axes show beside every panel: that of the nearest named one of its grid."""
+    """Label the axes of every panel like the nearest labelled panel of its grid."""
     below, unit = "", ""
     for axes in panels:
         unit = axes.get_ylabel() or unit
@@ -54,7 +54,7 @@ def _name_axes(panels: list[Axes]) -> None:
 
 
 def _lift_legend(panels: list[Axes]) -> float:
-    """Put the legend over the first panel instead of beside one; return its height in inches."""
+    """Move the legend above the first panel; return its height in inches."""
     for axes in panels:
         beside = axes.get_legend()
         if beside is None:
@@ -74,6 +74,6 @@ def _lift_legend(panels: list[Axes]) -> float:
             columnspacing=1,
         )
         for text in above.get_texts():
-            text.set_parse_math(False)  # names are no formulas
+            text.set_parse_math(False)  # names are not formulas
         return 0.1 + 0.18 * -(-len(labels) // columns)
     return 0.0

@@ -1,4 +1,4 @@
-"""How figures look, and where they are registered: alpha is the colour in all of them."""
+"""The style and the registry of figures: in all figures, colour stands for alpha."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -29,7 +29,7 @@ from selbench.tables.current import current_rows, naming_command
 FIGURES = Registry[Callable[[pd.DataFrame, str], Figure]]("figure")
 SEEDS_FOR_A_BAND = 3
 SUFFIXES = (".svg", ".png", ".pdf")
-# Without dates and random ids, equal stores give equal bytes.
+# No dates and random ids, so that equal stores give equal bytes.
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "selbench",
     "svg.fonttype": "none",
@@ -37,12 +37,15 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
 }
 SHADES = ("#0b4f8a", "#7fb3d5", "#8c8c8c", "#f0a860", "#b34700")  # from alpha < 0 to alpha > 0
-LIGHT = 0.25  # of the way to the other end: the shade of the alpha nearest to 0
-BROUGHT = (  # in turn
+LIGHT = 0.25  # position between grey and the end of the shade of the alpha nearest to 0
+BROUGHT = (  # for users' networks, in turn
     *("#000000", "#1b7837", "#7b3294", "#c51b7d", "#00838f"),
     *("#a6761d", "#66bd63", "#af8dc3", "#d6001c", "#5b6770"),
 )
-SHORT, LETTER = 8, 0.065  # a name that fits beside panels, and inches for each further character
+SHORT, LETTER = (
+    8,
+    0.065,
+)  # characters of a name that fit beside panels, and inches per further character
 Colour = tuple[float, float, float, float]
 
 
@@ -50,7 +53,7 @@ def draw(name: str, store: StudyStore, limit: int | None, path: Path, force: boo
     """Draw a figure of `FIGURES` from a study's store into a file.
 
     Raises:
-        SelbenchError: as `check_figure`, and for a store that lacks what is to be drawn.
+        SelbenchError: as `check_figure`, and if the store lacks the results to draw.
     """
     check_figure(name, path, force)
     with naming_command(store, limit):
@@ -59,9 +62,9 @@ def draw(name: str, store: StudyStore, limit: int | None, path: Path, force: boo
 
 
 def check_figure(name: str, path: Path, force: bool = False) -> None:
-    """Raise `SelbenchError` for an unknown figure, suffix, or a file that it cannot be drawn to.
+    """Raise `SelbenchError` for an unknown figure or suffix, or a file that cannot be written.
 
-    With `force`, it takes the place of a file that is no picture of selbench's.
+    With `force`, a file that is no picture of selbench may be replaced.
     """
     if path.suffix not in SUFFIXES:
         raise unknown("suffix of a figure's file", path.suffix, SUFFIXES)
@@ -70,11 +73,11 @@ def check_figure(name: str, path: Path, force: bool = False) -> None:
 
 
 def drawn(name: str, rows: pd.DataFrame, study: str) -> Figure:
-    """Draw a figure of `FIGURES` in the style of all; raises `SelbenchError` as that figure does.
+    """Draw a figure of `FIGURES` in the common style; raise `SelbenchError` as that figure does.
 
-    `rows` are a study's current measurements. The figure gets them with their `label`, whatever
-    part of them it shows: so names and colours are those of the study's other figures. Names of
-    networks and studies are text, no formulas.
+    `rows` are all current measurements of a study. The figure gets them with their `label`, so that
+    names and colours agree between the study's figures. Names of networks and studies are drawn as
+    text, not as formulas.
     """
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):
         figure = FIGURES[name](rows.assign(label=labels_of(rows)), study)
@@ -84,7 +87,7 @@ def drawn(name: str, rows: pd.DataFrame, study: str) -> Figure:
 
 
 def _words(figure: Figure) -> list[Text]:
-    """Return the texts with names in them; labels that matplotlib makes of numbers are formulas."""
+    """Return the texts with names; matplotlib's labels of numbers are formulas."""
     axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
     made = [axis for axis in axes if not isinstance(axis.get_major_locator(), FixedLocator)]
     numbers = {label for axis in made for label in axis.get_ticklabels(which="both")}
@@ -108,7 +111,7 @@ def save(figure: Figure, path: Path, trim: bool = True) -> None:
 
 
 def labels_of(rows: pd.DataFrame) -> pd.Series:
-    """Name the line that each row belongs to: its alpha, or a brought network's file."""
+    """Return the label of each row: its alpha, or the name of a user's network."""
     alphas = rows.drop_duplicates("subject").set_index("subject")["alpha"]
     files = {subject: Path(subject).name for subject in alphas.index}
     if len(set(files.values())) < len(files):  # files of one name in several folders
@@ -123,10 +126,10 @@ def label_of_each(rows: pd.DataFrame) -> pd.Series:
 
 
 def colours_of(rows: pd.DataFrame) -> dict[str, Colour]:
-    """Give every alpha a colour, blue below 0, grey at 0, orange above; brought ones others.
+    """Return a colour per label: blue for alpha < 0, grey for 0, orange for > 0; others for users'.
 
-    On either side shades are equally far apart, however far apart the alphas are. `rows` are all
-    of the study with their `label`, since shades depend on which alphas there are.
+    Shades on either side have equal steps, whatever the steps of alpha. `rows` are all of the study
+    with their `label`, since shades depend on all alphas.
     """
     shades = sns.blend_palette(SHADES, as_cmap=True)
     alphas = sorted(set(rows["alpha"].dropna()))
@@ -147,10 +150,10 @@ def line(
     marker: str = "o",
     log: bool = False,
 ) -> None:
-    """Draw the mean over networks with its 95 % interval; each of two networks as a thin line.
+    """Draw the mean over networks with its 95 % interval; two networks as two thin lines.
 
     `values` has a row for each network and a column for each of `places`. With `log`, means and
-    intervals are of their logarithms.
+    intervals are computed from logarithms.
     """
     table = np.log(values.to_numpy()) if log else values.to_numpy()
     pairs = [mean_interval(column.tolist()) for column in table.T]
@@ -164,9 +167,9 @@ def line(
 
 
 def legend(axes: Axes, rows: pd.DataFrame) -> None:
-    """Put the legend of a figure's lines beside its last panel; long names widen the figure."""
+    """Put the legend next to the last panel; long names widen the figure."""
     figure = axes.get_figure(root=True)
-    assert figure is not None  # of axes that are drawn on
+    assert figure is not None  # of axes with lines
     drawn = {each.get_label() for panel in figure.axes for each in panel.get_lines()}
     title = "alpha" if rows.loc[rows["label"].isin(drawn), "alpha"].notna().all() else ""
     lines = [

@@ -18,8 +18,8 @@ PLACES = ("adversarial", "corrupted")  # across and up
 def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
     """Corrupted against adversarial accuracy: a dot for each network, a cross for each alpha.
 
-    A cross spans the 95 % intervals of its alpha's means over seeds; a line joins the means in the
-    order of alpha.
+    A cross spans the 95 % intervals of the means over seeds; a line joins the means in the order of
+    alpha.
     """
     figure, axes = _drawn(rows, 100 * measured.positions(rows, study)[list(PLACES)])
     under = measured.attacks(rows)
@@ -31,9 +31,9 @@ def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
 
 @FIGURES
 def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
-    """The trade-off of shares of clean accuracy: what corruptions leave of it, and attacks.
+    """The trade-off in shares of clean accuracy that are left under corruptions and attacks.
 
-    Networks that have no clean image right are left out; `SelbenchError` where none has any.
+    Networks without a correct clean image are left out; `SelbenchError` if all are.
     """
     found = _right(measured.positions(rows, study), study)
     figure, axes = _drawn(rows, found[list(PLACES)].div(found["clean"], axis=0))
@@ -45,9 +45,9 @@ def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
 
 @FIGURES
 def tradeoff_odds(rows: pd.DataFrame, study: str) -> Figure:
-    """The trade-off in log odds beyond those of clean accuracy: effective robustness.
+    """The trade-off in log odds minus those of clean accuracy: effective robustness.
 
-    Networks that have no clean image right are left out; `SelbenchError` where none has any.
+    Networks without a correct clean image are left out; `SelbenchError` if all are.
     """
     found = _right(measured.positions(rows, study), study)
     images = float(rows.loc[rows["suite"] == "clean", "n"].min())
@@ -60,7 +60,7 @@ def tradeoff_odds(rows: pd.DataFrame, study: str) -> Figure:
 
 
 def _right(found: pd.DataFrame, study: str) -> pd.DataFrame:
-    """Return the networks that have a clean image right."""
+    """Return the networks with a correct clean image."""
     kept = found[found["clean"] > 0]
     if kept.empty:
         raise SelbenchError(f"no network of the study {study} has a clean image right")
@@ -68,7 +68,7 @@ def _right(found: pd.DataFrame, study: str) -> pd.DataFrame:
 
 
 def _drawn(rows: pd.DataFrame, points: pd.DataFrame) -> tuple[Figure, Axes]:
-    """Draw networks at their points, a cross for each alpha, and the line that joins these."""
+    """Draw a dot for each network, a cross for each alpha, and the line that joins the crosses."""
     facts = rows.drop_duplicates("subject").set_index("subject").loc[points.index]
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""How the networks were trained."""
+"""Training curves."""
 
 import math
 
@@ -19,9 +19,9 @@ from selbench.tables.curves import SUITE
 def training(rows: pd.DataFrame, study: str) -> Figure:
     """Training curves of each alpha: loss, selectivity and validation accuracy after each epoch.
 
-    Below, where it is known, why units die: how many are dead, and norms of the gradients of
-    cross-entropy and of the regulariser. The mean over seeds with its 95 % interval. Where alpha is
-    0, training does not look at selectivity.
+    If known, a second row explains dead units: their number, and the norms of the gradients of
+    cross-entropy and of the regulariser. The mean over seeds with its 95 % interval. For alpha = 0,
+    training does not compute selectivity.
     """
     curves = _curves(rows, study)
     curves = curves[curves["layer"].isna()]
@@ -43,7 +43,7 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
             own = values.loc[labels.index[labels == name]].dropna(axis="columns")
             if not own.empty:
                 shown = metric.unit.factor * own
-                if metric.shown.log:  # which knows no 0, the gradient of a dead network
+                if metric.shown.log:  # without 0, which is the gradient of a dead network
                     shown = shown.where(shown > 0)
                 line(axes, own.columns, shown, name, colour, "", log=metric.shown.log)
         axes.set_title(metric.shown.title)
@@ -51,7 +51,7 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
         axes.set_yscale("log" if metric.shown.log else "linear")
         if metric.unit is PERCENT:
             axes.set_ylim(0, 100)
-        elif not metric.shown.log:  # intervals may reach beyond what there can be
+        elif not metric.shown.log:  # intervals may exceed the possible range
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, metric.bounds[0]), min(high, metric.bounds[1]))
         sns.despine(ax=axes)
@@ -64,8 +64,8 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
 def training_layers(rows: pd.DataFrame, study: str) -> Figure:
     """The class selectivity index of each layer after each epoch, on validation images.
 
-    A panel for each alpha, a line for each ReLU in calling order, lighter with depth; means over
-    seeds.
+    A panel for each alpha, with a line for each ReLU in order of calls, lighter with depth; means
+    over seeds.
     """
     curves = _curves(rows, study)
     curves = curves[curves["layer"].notna()]
@@ -94,7 +94,7 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
         sns.despine(ax=axes)
     for spare in panels[len(labels) :]:
         spare.set_axis_off()
-    for axes in panels[len(labels) - width : len(labels)]:  # nothing is below them
+    for axes in panels[len(labels) - width : len(labels)]:  # the lowest panel of a column
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
     figure.colorbar(scale, ax=panels, label="layer", aspect=30, pad=0.01)

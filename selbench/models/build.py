@@ -16,7 +16,7 @@ from selbench._kit.registry import Registry
 from selbench._kit.types import Images
 from selbench.study import Channels, ModelSpec
 
-COPIES = 3  # of the weights while training: themselves, gradients, momentum
+COPIES = 3  # copies of the weights while training: weights, gradients, momentum
 MODELS = Registry[Any]("model")
 
 
@@ -37,16 +37,16 @@ class Normalize(nn.Module):
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """Return the options of an architecture with their types; an unknown name is an error."""
+    """Return the options of an architecture and their types; raise for an unknown name."""
     parameters = inspect.signature(MODELS[name]).parameters
     return {name: each.annotation for name, each in parameters.items() if name != "classes"}
 
 
 def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels]) -> nn.Module:
-    """Build an untrained network whose layers are `normalize` and `network`.
+    """Build an untrained network with the layers `normalize` and `network`.
 
     Args:
-        spec: architecture and options; its own `mean` and `std`, if any, replace `moments`.
+        spec: architecture and options; its `mean` and `std`, if any, replace `moments`.
         classes: number of logits.
         moments: per-channel mean and standard deviation of the training images, on [0, 1].
 
@@ -74,23 +74,25 @@ def build_model(spec: ModelSpec, classes: int, moments: tuple[Channels, Channels
 
 def _check_room(spec: ModelSpec, classes: int) -> None:
     """Raise `SelbenchError` for a network whose weights do not fit into memory."""
-    said = ", ".join(f"{name} = {value!r}" for name, value in spec.options.items())
+    options = ", ".join(f"{name} = {value!r}" for name, value in spec.options.items())
     try:
         size = COPIES * _size(MODELS[spec.name], classes, tuple(spec.options.items()))
     except (RuntimeError, OverflowError, TypeError, ZeroDivisionError) as problem:
         reason = in_short(problem)
-        raise SelbenchError(f"model {spec.name} cannot be built with {said}: {reason}") from problem
+        raise SelbenchError(
+            f"model {spec.name} cannot be built with {options}: {reason}"
+        ) from problem
     except ValueError as problem:
         raise SelbenchError(f"model {spec.name}: {problem}") from problem
     if size > available():
         raise SelbenchError(
-            f"model {spec.name} with {said} takes {size / 2**30:.0f} GB to train, and "
+            f"model {spec.name} with {options} takes {size / 2**30:.0f} GB to train, and "
             f"{available() / 2**30:.0f} GB are free; choose a smaller network"
         )
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leave weights as they are: to draw some that are not there, torch loads sympy for seconds."""
+    """Skip drawing weights: on the meta device it makes torch import sympy, which takes seconds."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -102,7 +104,7 @@ class _Undrawn(TorchFunctionMode):
 
 @cache
 def _size(function: Callable[..., nn.Module], classes: int, options: Any) -> int:
-    """Return how many bytes the weights of a network take, which is not made for it."""
+    """Return the bytes of a network's weights, without allocating them."""
     with torch.device("meta"), _Undrawn():
         network = function(classes, **dict(options))
     return sum(each.numel() * each.element_size() for each in network.parameters())

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, or what torch saved; never a pickle that runs code."""
+"""Read files of weights: safetensors or torch checkpoints, never a pickle that runs code."""
 
 import argparse
 import collections
@@ -21,12 +21,12 @@ from selbench._kit.content import check_regular
 from selbench._kit.errors import SelbenchError, in_short
 
 State = dict[str, Tensor]
-DEEPEST = 4  # how far down checkpoints keep weights
-BESIDE = ("optim", "sched", "scaler", "grad", "exp_avg", "momentum")  # not weights, though tensors
-SNIFFED = 400  # bytes that tell what a file is
+DEEPEST = 4  # levels of nesting that are searched for weights
+BESIDE = ("optim", "sched", "scaler", "grad", "exp_avg", "momentum")  # tensors, but not weights
+SNIFFED = 400  # first bytes that identify a file
 
-# What training scripts keep beside weights: numbers of NumPy, arguments, plain containers. None
-# of these runs code of a file's choice; torch itself recommends to allow them where they are met.
+# What training scripts save with weights: numbers of NumPy, arguments, plain containers. None of
+# # these runs code from the file; torch's error message recommends to allow them.
 _multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     np.ndarray,
@@ -41,7 +41,7 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     types.SimpleNamespace,
     collections.defaultdict,
     pathlib.PosixPath,
-    (pathlib.PurePosixPath, "pathlib._local.PosixPath"),  # as Python 3.13 calls it
+    (pathlib.PurePosixPath, "pathlib._local.PosixPath"),  # its name in Python 3.13
     (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
     datetime.datetime,
     datetime.date,
@@ -52,14 +52,14 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def states_in(path: Path) -> dict[str, State]:
-    """Return every mapping from names to tensors in a checkpoint, by where it is kept.
+    """Return every mapping from names to tensors in a checkpoint, by its path in it.
 
-    Weights at the top are called "", those of `{"ema": {"module": ...}}` "ema.module". Numbers and
-    texts beside tensors are left out, and what an optimiser keeps.
+    Weights at the top have the path "", those of `{"ema": {"module": ...}}` "ema.module". Numbers,
+    texts and the state of optimisers are left out.
 
     Raises:
-        SelbenchError: for a missing file, one that holds no tensors by name, and a pickle that
-            would need more than `HARMLESS` types.
+        SelbenchError: for a missing file, a file without named tensors, and a pickle that needs
+            types outside of `HARMLESS`.
     """
     if not path.is_dir():
         check_regular(path)
@@ -73,12 +73,12 @@ def states_in(path: Path) -> dict[str, State]:
 
 
 def _states(content: object, place: tuple[str, ...]) -> Iterator[tuple[str, State]]:
-    """Walk down a checkpoint."""
+    """Collect the mappings of tensors in a checkpoint."""
     if not isinstance(content, Mapping) or len(place) > DEEPEST:
         return
     items = [(name, value) for name, value in content.items() if isinstance(name, str)]
     state = {name: tensor for name, value in items if (tensor := _tensor(value)) is not None}
-    if any(tensor.ndim for tensor in state.values()):  # a lone number is a loss or an accuracy
+    if any(tensor.ndim for tensor in state.values()):  # a single number is a loss or an accuracy
         yield ".".join(place), state
     for name, value in items:
         if not name.lower().startswith(BESIDE):
@@ -104,7 +104,7 @@ def _content(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as problem:
         raise _not_weights(path, in_short(problem)) from problem
-    except Exception as problem:  # torch.load's unpickler raises whatever the bytes provoke
+    except Exception as problem:  # torch.load raises any exception on damaged bytes
         raise _unpickled(path, problem) from problem
 
 
@@ -117,7 +117,7 @@ def _unpickled(path: Path, problem: Exception) -> SelbenchError:
     return SelbenchError(
         f"{path} is no safetensors file and no state dict that torch.load(weights_only=True) "
         f"accepts (it holds a {name[1]}, and loading that may run code); save model.state_dict() "
-        "alone; where you trust the file, it is that of torch.load(FILE, weights_only=False)"
+        "alone; if you trust the file, save that of torch.load(FILE, weights_only=False)"
     )
 
 
@@ -126,7 +126,7 @@ def _is_safetensors(start: bytes) -> bool:
 
 
 def _refuse_others(path: Path, start: bytes) -> None:
-    """Refuse what is known to be no file of weights, by how it begins."""
+    """Refuse files whose first bytes show that they are no weights."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
         raise SelbenchError(
@@ -161,7 +161,7 @@ def _is_text(start: bytes) -> bool:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a zip archive that is cut short, or not a state dict of torch."""
+    """Refuse a zip archive that is cut short or is not a state dict of torch."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]

@@ -10,7 +10,7 @@ class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut.
 
     Shortcut "A" subsamples and pads new channels with zeros, half before and half after; "B" is a
-    1 x 1 convolution. Both keep the input as it is where the shape does not change.
+    1 x 1 convolution. Both return the input if the shape does not change.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str) -> None:
@@ -104,5 +104,5 @@ def resnet110(classes: int, shortcut: str = "A", width: int = 16) -> nn.Module:
 
 @MODELS
 def resnet8(classes: int, shortcut: str = "A", width: int = 8) -> nn.Module:
-    """The shallowest ResNet of the CIFAR family, half as wide: for digits, 7 ReLUs."""
+    """ResNet8: the shallowest ResNet for CIFAR at half the width, for digits; 7 ReLUs."""
     return CifarResNet(classes, blocks=1, width=width, shortcut=shortcut)

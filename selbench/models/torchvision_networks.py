@@ -1,6 +1,6 @@
 """Torchvision's networks, changed for small images as in Leavitt & Morcos, arXiv:2003.01262.
 
-Torchvision is imported where it is used: importing it takes as long as importing torch.
+Torchvision is imported only when needed: this takes as long as importing torch.
 """
 
 from torch import nn
@@ -28,7 +28,7 @@ def resnet50(classes: int) -> nn.Module:
 def vgg16(classes: int) -> nn.Module:
     """VGG16 with batch norm and one hidden linear layer of 512 units; 14 ReLUs.
 
-    The convolutions are torchvision's; the two layers of 4096 units are one of 512.
+    The convolutions are torchvision's; one layer of 512 units replaces the two of 4096.
     """
     from torchvision.models import vgg16_bn
 

@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are a network's weights, and loading them."""
+"""Find a network's weights among the tensors of a checkpoint, and load them."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,28 +10,27 @@ from torch import Tensor, nn
 from selbench._kit.errors import SelbenchError, unknown
 from selbench.models.checkpoints import State, states_in
 
-# Where checkpoints keep the weights to evaluate, the usual places first; what no list has comes
-# later, moving averages last.
+# Where checkpoints keep the weights to evaluate, the usual places first; then places on no list,
+# # moving averages last.
 NESTS = ("", "state_dict", "model_state_dict", "model", "net", "network", "params", "weights",
          "teacher", "backbone", "encoder", "encoder_q", "student")  # fmt: skip
 AVERAGES = ("ema", "swa", "averag", "momentum")
-WRAPPERS = {"module", "_orig_mod"}  # of DataParallel and compile, anywhere in a name
-UNSAID = {"model", "network", "net"}  # prefixes that tell no network from another
-TOP = "top"  # what the place "" is called in messages and options
-# What a training script keeps beside a network and does not touch its logits: first words.
+WRAPPERS = {"module", "_orig_mod"}  # parts of names that DataParallel and compile add
+UNSAID = {"model", "network", "net"}  # prefixes that do not identify a network
+TOP = "top"  # the name of the place "" in messages and options
+# First words of entries that training scripts add and that do not affect the logits.
 EXTRAS = ("criterion", "criteria", "loss", "train_", "val_", "valid_", "test_", "n_averaged",
           "queue", "projector", "predictor", "metrics.")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class WeightsFound:
-    """What may be a network's weights.
+    """A candidate for a network's weights.
 
     Attributes:
-        name: where a checkpoint keeps them, such as "model_ema" or "teacher.backbone"; "" at the
-            top.
-        state: they, by the names of the network's own entries.
-        misfit: why they do not fit the network; "" where they do.
+        name: the path in the checkpoint, such as "model_ema" or "teacher.backbone"; "" at the top.
+        state: the weights, by the network's names.
+        misfit: why they do not fit the network; "" if they do.
     """
 
     name: str
@@ -40,22 +39,22 @@ class WeightsFound:
 
 
 def read_state(path: Path) -> State:
-    """Read a checkpoint's weights as they are named there; of several the largest, or usual."""
+    """Read a checkpoint's weights by their names in the file; of several, the largest or usual."""
     states = states_in(path)
     return states[min(states, key=lambda name: (-len(states[name]), _rank(name)))]
 
 
 def load_weights(model: nn.Module, path: Path, entry: str | None = None) -> None:
-    """Fill a network from a checkpoint of it; what `build_model` returns, from its `network` too.
+    """Load a checkpoint into a network of `build_model`, or into its layer `network`.
 
     Args:
-        model: it.
+        model: the network.
         path: the checkpoint.
-        entry: which weights to take, where there are several; None for the usual.
+        entry: which of several weights to load; None for the usual.
 
     Raises:
-        SelbenchError: naming the first missing and the first unexpected entry, or a shape that
-            does not fit; for an `entry` that is not there.
+        SelbenchError: for missing or unexpected entries or another shape (names the first), and
+            for an unknown `entry`.
     """
     target, found = _candidates(model, path, entry)[0]
     if found.misfit:
@@ -67,7 +66,7 @@ def load_weights(model: nn.Module, path: Path, entry: str | None = None) -> None
 
 
 def fitting(model: nn.Module, path: Path, entry: str | None = None) -> list[str]:
-    """Return where a checkpoint keeps weights that fit a network; first what is taken."""
+    """Return the paths in a checkpoint of weights that fit a network; the first is loaded."""
     found = [each for _, each in [*_candidates(model, path, entry), *_candidates(model, path)]]
     return list(dict.fromkeys(each.name or TOP for each in found if not each.misfit))
 
@@ -75,7 +74,7 @@ def fitting(model: nn.Module, path: Path, entry: str | None = None) -> list[str]
 def _candidates(
     model: nn.Module, path: Path, entry: str | None = None
 ) -> list[tuple[nn.Module, WeightsFound]]:
-    """Return what may be the weights, and which part of the network they fill; the best first."""
+    """Return the candidates, with the part of the network that each fills; the best first."""
     states, inner = states_in(path), getattr(model, "network", None)
     targets = [model, inner] if isinstance(inner, nn.Module) else [model]
     pairs = [
@@ -96,7 +95,7 @@ def _candidates(
 
 
 def _rank(name: str) -> tuple[bool, list[int], str]:
-    """Order places by how usual it is to keep the weights to evaluate there."""
+    """Return the sort key of a path: how usual it is for the weights to evaluate."""
     words = [NESTS.index(w) if w in NESTS else len(NESTS) for w in name.split(".")]
     return any(word in name.lower() for word in AVERAGES), words, name
 
@@ -104,7 +103,7 @@ def _rank(name: str) -> tuple[bool, list[int], str]:
 def _weights_below(
     own: Mapping[str, Tensor], states: Mapping[str, State]
 ) -> Iterator[WeightsFound]:
-    """Yield what may be weights by the names `own`, below each prefix that names have."""
+    """Yield candidates for the names `own`, one for each prefix of the names in the file."""
     expected = _plain(own)
     for place, named in states.items():
         state = _plain(named)
@@ -119,13 +118,13 @@ def _weights_below(
 
 
 def _plain(names: Iterable[str]) -> dict[str, str]:
-    """Return names by what they are without wrappers, unless two would be one."""
+    """Return names without the parts of wrappers as keys, unless two would be equal."""
     plain = {".".join(w for w in n.split(".") if w not in WRAPPERS): n for n in names}
     return plain if len(plain) == len([*names]) else {name: name for name in names}
 
 
 def _prefixes(state: Iterable[str], expected: Mapping[str, str]) -> set[str]:
-    """Return what is before the expected names, such as "backbone."; "" where nothing is."""
+    """Return the prefixes of the expected names, such as "backbone."; "" for none."""
     found = set()
     for name in state:
         words = name.split(".")
@@ -139,7 +138,7 @@ def _below(prefix: str, state: Mapping[str, str]) -> dict[str, str]:
 
 
 def _missing(within: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    # Batch norm's counters do not touch evaluation; checkpoints of before torch 0.4.1 lack them.
+    # Batch norm's counters do not affect evaluation; checkpoints before torch 0.4.1 lack them.
     return [n for n in expected if n not in within and not n.endswith("num_batches_tracked")]
 
 
@@ -150,7 +149,7 @@ def _misfit(
     expected: Mapping[str, str],
     named: State,
 ) -> str:
-    """Say why weights do not fit; "" where they do."""
+    """Return why weights do not fit; "" if they do."""
     missing = [expected[name] for name in _missing(within, expected)]
     unexpected = [n for n in (*within, *others) if n not in expected and not n.startswith(EXTRAS)]
     if missing or unexpected:
@@ -179,15 +178,15 @@ def recognised_options(path: Path) -> dict[str, str | int]:
 
 
 def recognised_blocks(path: Path) -> int:
-    """Return how many blocks each stage has of the ResNet in a checkpoint; 0 for no ResNet."""
+    """Return the blocks per stage of the ResNet in a checkpoint; 0 if it is no ResNet."""
     found = (re.search(r"(?:^|\.)layer1\.(\d+)\.", name) for name in _plain(read_state(path)))
     return max((int(each[1]) + 1 for each in found if each), default=0)
 
 
 def outputs_in(path: Path, model: nn.Module) -> int | None:
-    """Return how many outputs the network of a checkpoint has; None where that is not seen.
+    """Return the number of outputs of a checkpoint's network; None if unknown.
 
-    It is the size of the last linear layer; `model` is the architecture, with any number.
+    It is the size of the last linear layer; `model` is the architecture with any number of outputs.
     """
     inner = getattr(model, "network", model)
     heads = [name for name, each in inner.named_modules() if isinstance(each, nn.Linear)]

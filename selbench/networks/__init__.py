@@ -1,1 +1,1 @@
-"""Networks under test: those of a study, and those that users bring."""
+"""Networks under test: those that a study trains, and those of users."""

@@ -1,4 +1,4 @@
-"""A study for networks that are only evaluated: it has images, and nothing to train."""
+"""A study for networks that are only evaluated: it has a data set but trains nothing."""
 
 import re
 from pathlib import Path
@@ -11,11 +11,11 @@ NONE = "brought"  # the architecture of a study that trains nothing
 
 
 def adhoc_study(name: str, root: Path | None = None) -> Study:
-    """Return a study of a data set: the shipped one of its name, or one that trains nothing.
+    """Return the shipped study of a data set's name, or a study of it that trains nothing.
 
     Args:
-        name: of a registered data set; an unknown one raises `SelbenchError`.
-        root: where its images lie; the study of a `folder` is named after it.
+        name: of a registered data set; an unknown name raises `SelbenchError`.
+        root: the folder of its images; the study of a `folder` is named after it.
     """
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS)
@@ -25,7 +25,7 @@ def adhoc_study(name: str, root: Path | None = None) -> Study:
 
 
 def sized(study: Study, dataset: Dataset) -> Study:
-    """Have a study that trains nothing hold a tenth of the training images out."""
+    """Set the held-out images of a study that trains nothing to a tenth of the training images."""
     if study.model.name != NONE:
         return study
     spec = study.dataset.model_copy(update={"validation": max(1, len(dataset.train) // 10)})
@@ -33,10 +33,10 @@ def sized(study: Study, dataset: Dataset) -> Study:
 
 
 def untrained_study(title: str, dataset: str) -> Study:
-    """Return a study called like `title`, for networks that are brought."""
+    """Return a study named after `title` for users' networks."""
     return Study(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip("-._") or "images",
-        description=f"Networks that were brought, on {title}",
+        description=f"Users' networks on {title}",
         alphas=(0.0,),
         seeds=(0,),
         dataset=DatasetSpec(name=dataset, validation=1),

@@ -1,4 +1,4 @@
-"""Which outputs of a network are which classes of a data set."""
+"""Class maps: from a network's outputs to the classes of a data set."""
 
 import csv
 import json
@@ -14,13 +14,13 @@ from selbench._kit.types import Images, Logits
 
 Outputs = tuple[tuple[int, ...], ...]  # of each class, from 0
 MAP = 2**26  # bytes of a class map, at most
-DIGITS = 9  # of an output's number
+DIGITS = 9  # digits of an output's number
 
 
 class MappedClasses(nn.Module):
     """Turn a network's outputs into the logits of a data set's classes.
 
-    A class of several outputs has their joint probability; outputs of no class are left out.
+    A class with several outputs has the sum of their probabilities; other outputs are left out.
     """
 
     def __init__(self, network: nn.Module, outputs: Outputs) -> None:
@@ -34,16 +34,16 @@ class MappedClasses(nn.Module):
 
 
 def read_class_map(path: Path, classes: Sequence[str]) -> Outputs:
-    """Read which outputs are which of `classes`.
+    """Read a class map: for each output, its class among `classes`.
 
     Args:
         path: a JSON object from output to class, or a CSV file with the columns `output` and
-            `class`; outputs are counted from 0, classes named as in the data set.
-        classes: of the data set.
+            `class`; outputs are numbered from 0, classes have the data set's names.
+        classes: the classes of the data set.
 
     Raises:
-        SelbenchError: for a file that is none, a class that the data set does not have, one that
-            has no output, an output that is no number, or is there twice.
+        SelbenchError: for a damaged file, an unknown class, a class without an output, and an
+            output that is no number or is there twice.
     """
     found: dict[str, list[int]] = {name: [] for name in classes}
     seen: set[int] = set()
@@ -74,7 +74,7 @@ def _number(path: Path, output: str) -> int:
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
-    """Return (output, class) as written."""
+    """Return the pairs (output, class) as written."""
     try:
         text = content_of(path, MAP, "class map").decode(
             "utf-8-sig"
@@ -98,14 +98,14 @@ def _pairs_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
 def _pairs_of_json(path: Path, text: str) -> list[tuple[str, str]]:
     try:
         content = json.loads(text, object_pairs_hook=list)
-    except (ValueError, RecursionError) as problem:  # no JSON, endless numbers or nests
+    except (ValueError, RecursionError) as problem:  # not JSON, or numbers or nesting too long
         raise SelbenchError(f"{path} is not valid JSON: {in_short(problem)}") from problem
     if not isinstance(content, list) or not all(isinstance(each, tuple) for each in content):
         raise SelbenchError(
             f'{path} is no JSON object from output to class, such as {{"0": "cat", "1": "dog"}}'
         )
     for output, name in content:
-        if isinstance(name, list):  # str() would follow its nests without end
+        if isinstance(name, list):  # str() would recurse without end
             raise SelbenchError(
                 f"{path}: the output {output!r:.40} has a list for a class; name one class"
             )

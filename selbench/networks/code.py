@@ -1,4 +1,4 @@
-"""Networks that a function of the user's makes: this runs the user's code."""
+"""Networks that a function of the user builds; this runs the user's code."""
 
 import importlib
 import importlib.util
@@ -23,17 +23,17 @@ from selbench.networks.modules import module_of
 from selbench.networks.zoo import ZOOS, Resolved, careful_loading, filled, reason_of, refuse
 
 INSTALLED = [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib", "platlib")]
-NUMBER = ("classes", "num_classes")  # parameters of a factory that are told the number of outputs
+NUMBER = ("classes", "num_classes")  # parameters of a factory for the number of outputs
 
 
 def from_code(brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
     """Call `path/to/file.py:factory` or `package.module:factory`; it must return a module.
 
-    A factory with a parameter `classes` or `num_classes` is given their number. It is called with
-    torch's generator seeded, so that random weights are the same each time.
+    A factory with a parameter `classes` or `num_classes` gets the number of classes. Torch is
+    seeded before the call, so that random weights are the same each time.
 
     Raises:
-        SelbenchError: where there is no such file, module or factory, or they raise.
+        SelbenchError: if the file, module or factory is missing or raises.
     """
     refuse(brought.spec, pretrained=brought.pretrained, threat_model=brought.threat_model)
     where, _, name = brought.spec.rpartition(":")
@@ -49,7 +49,7 @@ def from_code(brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Re
 
 
 def _source(module: ModuleType, network: nn.Module) -> str:
-    """Return a hash of the files that the factory and the network's own modules are written in."""
+    """Return a hash of the user's files that define the factory and the network's modules."""
     names = {type(each).__module__ for each in network.modules()}
     modules = [module, *(sys.modules[name] for name in names if name in sys.modules)]
     files = {
@@ -61,7 +61,7 @@ def _source(module: ModuleType, network: nn.Module) -> str:
 
 
 def is_installed(module: ModuleType) -> bool:
-    """Say whether a module is part of Python, selbench or a package, not a file of the user's."""
+    """Return whether a module belongs to Python, selbench or a package, not to the user."""
     file = getattr(module, "__file__", None)
     if file is None or module.__name__.partition(".")[0] in ("selbench", "corruptions"):
         return module.__name__ != "__main__"
@@ -71,7 +71,7 @@ def is_installed(module: ModuleType) -> bool:
 def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Module:
     try:
         parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # of a function in C
+    except (TypeError, ValueError):  # for a function in C
         parameters = {}  # type: ignore[assignment]
     told = {} if classes is None else {name: classes for name in NUMBER if name in parameters}
     try:
@@ -95,11 +95,11 @@ def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Mod
 
 
 def _module(where: str, spec: str) -> ModuleType:
-    """Import a file or a module; what lies beside the file, or in this folder, can be imported."""
+    """Import a file or a module; it can import from its folder or the current one."""
     path = Path(where).expanduser()
     is_file = path.suffix == ".py"
     if is_file and not path.is_file():
-        raise SelbenchError(f"there is no file {path} to take {spec} from")
+        raise SelbenchError(f"there is no file {path} for {spec}")
     if not is_file and not all(part.isidentifier() for part in where.split(".")):
         raise _unresolved(spec, where)
     try:
@@ -113,7 +113,7 @@ def _module(where: str, spec: str) -> ModuleType:
         raise _ended(where, problem) from problem
     except Exception as problem:  # it is the user's code
         raise SelbenchError(
-            f"{where} cannot be imported ({_reason(problem)}); mend it, or choose another --model"
+            f"{where} cannot be imported ({_reason(problem)}); fix it, or choose another --model"
         ) from problem
 
 
@@ -129,7 +129,7 @@ def _import_file(path: Path) -> ModuleType:
     assert description is not None
     assert description.loader is not None
     module = importlib.util.module_from_spec(description)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     try:
         description.loader.exec_module(module)
     except BaseException:
@@ -155,7 +155,7 @@ def _ended(what: str, problem: SystemExit) -> SelbenchError:
 
 
 def _reason(problem: BaseException) -> str:
-    """Say what went wrong, and in which line."""
+    """Return the reason of an error, and its line."""
     trace = problem.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""What a user says of a network of theirs."""
+"""A user's description of a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from selbench.study import Channels
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network that a user brings, in their words.
+    """A user's description of a network.
 
     Attributes:
-        weights: file with its weights; None where `spec` has some.
-        mean, std: per channel on [0, 1], instead of what the network's origin declares.
-        spec: where it comes from, such as "torchvision:resnet18"; "" for the study's architecture.
-        pretrained: whether to take the weights that its origin publishes.
-        threat_model: what RobustBench's network was made robust against; None for Linf.
-        input_size: side in pixels of the images that it takes; None for what its origin declares.
-        entry: which weights of the file to take, where it holds several; None for the usual.
-        class_map: file that says which outputs are which classes of the data set.
-        logits: which of its outputs to take, where it returns several: a key, or a number from 0.
-        time_limit: seconds that it may take for an answer; None for no end.
+        weights: the file of its weights; None if `spec` has weights.
+        mean, std: normalisation per channel on [0, 1]; None for that of the source.
+        spec: its source, such as "torchvision:resnet18"; "" for the study's architecture.
+        pretrained: whether to use the published weights of the source.
+        threat_model: that of a RobustBench network; None for Linf.
+        input_size: side of its input images in pixels; None for that of the source.
+        entry: which of several weights in the file to load; None for the usual.
+        class_map: a file that maps outputs to classes of the data set.
+        logits: which of several outputs are the logits: a key, or a number from 0.
+        time_limit: seconds until it must answer; None for no limit.
     """
 
     weights: Path | None = None
@@ -39,12 +39,12 @@ class NetworkSpec:
 
 
 def pair(specs: Sequence[str], weights: Sequence[Path], common: NetworkSpec) -> list[NetworkSpec]:
-    """Return the networks that a command names; all else they have in common.
+    """Return one description for each network of a command; other options are shared.
 
-    Several files of weights belong to one spec, or each to the spec in its place.
+    Several files of weights belong to one spec, or each to the spec of the same position.
 
     Raises:
-        SelbenchError: for an empty spec, and where it is not clear which weights belong to which.
+        SelbenchError: for an empty spec, and if the numbers of specs and files do not match.
     """
     if "" in specs:
         raise SelbenchError(
@@ -56,7 +56,7 @@ def pair(specs: Sequence[str], weights: Sequence[Path], common: NetworkSpec) -> 
     if len(specs) != len(files):
         raise SelbenchError(
             f"there are {len(specs)} --model and {len(files)} --weights; give one --weights for "
-            "each, in their order, or say the networks in commands of their own: one store takes "
+            "each, in the same order, or use one command per network: one store can hold "
             "them all"
         )
     return [

@@ -1,4 +1,4 @@
-"""To what size image files are scaled and cut, where the network that is brought declares it."""
+"""The size to which image files are scaled and cropped, if a user's network declares it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,16 +25,16 @@ DECLARE: dict[str, Callable[[str, NetworkSpec], Inputs]] = {
 def framed(
     spec: DatasetSpec, given: Mapping[str, Any], networks: Sequence[NetworkSpec]
 ) -> DatasetSpec:
-    """Return which images are meant, with what is given of their size instead of what a study says.
+    """Return the description of a data set with the given options of size instead of the study's.
 
     Args:
-        spec: what the study says.
-        given: some of `OPTIONS`; whoever gives one of them means only these.
-        networks: which declare the size where that is asked for.
+        spec: the data set of the study.
+        given: some of `OPTIONS`; if there are any, they replace all of the study.
+        networks: the networks that declare the size, if it is "network".
 
     Raises:
-        SelbenchError: for values that do not go together, and where nothing or nothing common is
-            declared.
+        SelbenchError: for inconsistent values, and if the networks declare no size or different
+            ones.
     """
     known = spec.model_dump(exclude=set(OPTIONS) if given else set())
     try:
@@ -51,15 +51,15 @@ def framed(
         )
         raise SelbenchError(
             f"--resize {NETWORK} needs networks that declare one size, and these differ ({words}); "
-            f"say one for all, such as {EXAMPLE}, or evaluate them in commands of their own"
+            f"give one for all, such as {EXAMPLE}, or use one command per network"
         )
     resize, crop, interpolation = _size(inputs[0])
-    said = {"resize": resize, "crop": crop, "interpolation": interpolation if resize else None}
-    return spec.model_copy(update=said)
+    values = {"resize": resize, "crop": crop, "interpolation": interpolation if resize else None}
+    return spec.model_copy(update=values)
 
 
 def given_frame(given: Mapping[str, Any]) -> Frame | None:
-    """Return what some of `OPTIONS` make of images, without a study; None for none of them."""
+    """Return the frame of some of `OPTIONS`, without a study; None without options."""
     return frame_of(framed(DatasetSpec(name="folder", validation=1), given, ()))
 
 

@@ -1,4 +1,4 @@
-"""Habits of networks that falsify numbers: each check is a function from a look to findings."""
+"""Habits of networks that make results wrong; each check maps a `Look` to findings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,13 +13,14 @@ from selbench.networks.look import TOLERANCE, Look
 from selbench.networks.misfits import near_chance
 from selbench.store.findings import ATTACKS, GRADIENTS, NOTHING, RANDOM, Finding
 
-ALONE, STEEP = 4, 8  # images taken one at a time, and for slopes
-FLIPPED, MOVED = 0.05, 0.03  # shares of predictions and of logits that spoil attacks
-CERTAIN = 40.0  # margin of the surest quarter; float32's softmax has no slope at about twice that
-STEPS = (1 / 255, 1 / 1020, 1 / 4080, 1e-4, 8 / 255)  # along random directions, until one agrees
+ALONE, STEEP = 4, 8  # images tested one at a time, and for slopes
+# Shares of changed predictions, and relative changes of logits, that make attacks unreliable.
+FLIPPED, MOVED = 0.05, 0.03
+CERTAIN = 40.0  # margin of the surest quarter; softmax in float32 has no slope at twice
+STEPS = (1 / 255, 1 / 1020, 1 / 4080, 1e-4, 8 / 255)  # random directions, until one agrees
 DIRECTIONS = 4
-AGREEMENT = 0.5  # correlation of slopes with quotients; 0.1 by chance
-SHARE = 0.1  # of images without a gradient
+AGREEMENT = 0.5  # correlation of slopes with difference quotients; 0.1 by chance
+SHARE = 0.1  # share of images without a gradient
 
 Check = Callable[[Look], Iterator[Finding]]
 
@@ -60,7 +61,7 @@ def random(look: Look) -> Iterator[Finding]:
 
 
 def of_the_batch(look: Look) -> Iterator[Finding]:
-    """Find logits that depend on the other images of a batch, or on an image's place in it."""
+    """Find logits that depend on the other images of a batch, or on the position in it."""
     few, first = look.few, look.first
     if len(few) < 2 or not first.isfinite().all() or look.redraw_difference > TOLERANCE:
         return
@@ -79,7 +80,7 @@ def of_the_batch(look: Look) -> Iterator[Finding]:
 
 
 def _otherwise(look: Look) -> tuple[Logits, Logits]:
-    """Return logits of the few images alone or in small batches, and in another order."""
+    """Return the logits of the few images one by one or in small batches, and in reverse order."""
     few = look.few
     sizes = [1] * min(ALONE, len(few))
     parts = [*few[:ALONE].split(sizes), *few[ALONE:].split(max(1, len(few) // 3))]
@@ -87,12 +88,12 @@ def _otherwise(look: Look) -> tuple[Logits, Logits]:
 
 
 def _rounds(look: Look, other: Callable[[Look], Logits]) -> bool:
-    """Return whether in float64 the logits are the first, however they are asked for."""
+    """Return whether the logits agree in float64, so that only rounding differs."""
     try:
         logits = other(look.precise)
         first = look.precise.first.repeat(len(logits) // len(look.few), 1)
         return look.precise.apart(first, logits) <= TOLERANCE
-    except Exception:  # it has an operation that float64 lacks
+    except Exception:  # an operation does not support float64
         return False
 
 
@@ -101,12 +102,12 @@ def _flips(one: Logits, other: Logits) -> float:
 
 
 def of_the_mode(look: Look) -> Iterator[Finding]:
-    """Find logits that differ where gradients are asked for."""
+    """Find logits that differ while gradients are recorded."""
     if not look.first.isfinite().all() or look.redraw_difference > TOLERANCE:
         return
     try:
         apart = look.apart(look.first, _followed(look))
-    except Exception:  # what has no gradient says so in another check
+    except Exception:  # another check reports networks without a gradient
         return
     if apart > TOLERANCE and not _rounds(look, _followed):
         yield Finding(
@@ -118,17 +119,17 @@ def of_the_mode(look: Look) -> Iterator[Finding]:
 
 
 def _followed(look: Look) -> Logits:
-    """Return logits of the few images while gradients are recorded."""
+    """Return the logits of the few images while gradients are recorded."""
     with torch.enable_grad():
         logits: Logits = look.network(look.few.clone().requires_grad_())
     return logits.detach().to(look.dtype)
 
 
 def without_gradient(look: Look) -> Iterator[Finding]:
-    """Find a network that cannot be differentiated, or whose gradient says nothing."""
+    """Find a network that cannot be differentiated, or whose gradient is zero or not finite."""
     try:
         slopes = look.slopes
-    except Exception as problem:  # others' code raises whatever it likes
+    except Exception as problem:  # a user's code may raise anything
         if is_full(problem):
             raise
         yield Finding("no_gradients", _why_none(problem), GRADIENTS)
@@ -166,16 +167,16 @@ def _why_none(problem: Exception) -> str:
 
 
 def shattered(look: Look) -> Iterator[Finding]:
-    """Find a gradient that does not say where logits go: compare it with difference quotients."""
+    """Find gradients that disagree with difference quotients of the logits."""
     if not look.answers or look.redraw_difference > TOLERANCE:
         return
     try:
         agreement = _agreement(look.network, look.few[:STEEP])
-        if agreement < AGREEMENT:  # float32 may not hold what changes
-            with suppress(Exception):  # it has an operation that float64 lacks
+        if agreement < AGREEMENT:  # changes may be too small for float32
+            with suppress(Exception):  # an operation does not support float64
                 exact = look.precise
                 agreement = max(agreement, _agreement(exact.network, exact.few[:STEEP]))
-    except Exception:  # what has no gradient says so in another check
+    except Exception:  # another check reports networks without a gradient
         return
     if agreement < AGREEMENT:
         yield Finding(
@@ -188,9 +189,9 @@ def shattered(look: Look) -> Iterator[Finding]:
 
 
 def _agreement(network: nn.Module, images: Images) -> float:
-    """Return the highest correlation of slopes with quotients, 1 where nothing can be said."""
+    """Return the highest correlation of slopes with difference quotients; 1 if it is undefined."""
     generator, dtype = seeded("probe", 0), images.dtype
-    # Away from 0 and 1, where images are clamped, and from the few values that drawings have.
+    # Away from 0 and 1, where images are clamped, and from the few values of drawings.
     dither = 0.05 * torch.rand(images.shape, generator=generator).to(dtype)
     points = (0.1 + 0.8 * images + dither).requires_grad_()
     ways = torch.rand(DIRECTIONS, *images.shape, generator=generator).to(dtype) * 2 - 1
@@ -200,7 +201,7 @@ def _agreement(network: nn.Module, images: Images) -> float:
         (gradient,) = torch.autograd.grad((logits * weights).sum(), points)
     slopes = (gradient * ways).flatten(2).sum(2).flatten()
     if not slopes.isfinite().all() or not slopes.any():
-        return 1.0  # told by another check
+        return 1.0  # another check reports it
     rounding = 100 * torch.finfo(logits.dtype).eps * (logits * weights).abs().max().item()
     found = []
     for step in STEPS:
@@ -217,12 +218,12 @@ def _agreement(network: nn.Module, images: Images) -> float:
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:
-    """Return the cosine of two vectors, however short: torch's own takes short ones for zero."""
+    """Return the cosine of two vectors; torch's function treats short vectors as zero."""
     return float((one / one.norm()) @ (other / other.norm()))
 
 
 def certain(look: Look) -> Iterator[Finding]:
-    """Find logits so far apart that cross-entropy has no slope."""
+    """Find logits so far apart that the cross-entropy has no gradient."""
     best = look.first.topk(2, 1).values
     margin = (best[:, 0] - best[:, 1]).quantile(0.75).item()
     if margin > CERTAIN:
@@ -234,7 +235,7 @@ def certain(look: Look) -> Iterator[Finding]:
 
 
 def probabilities(look: Look) -> Iterator[Finding]:
-    """Find outputs that are probabilities, or lie between 0 and 1 as such."""
+    """Find outputs that are probabilities, or between 0 and 1 like probabilities."""
     first = look.first
     sums = first.sum(1)
     shares = (first >= 0).all() and (sums - sums[0]).abs().max() <= 1e-3 * sums[0].abs()

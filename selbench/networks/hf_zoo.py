@@ -15,8 +15,8 @@ from selbench.networks.inputs import INTERPOLATIONS, Inputs
 from selbench.networks.timm_zoo import inputs_of
 from selbench.networks.zoo import ZOOS, Resolved, careful_loading, reason_of, refuse
 
-PILLOW = ("nearest", "", "bilinear", "bicubic")  # by the numbers that transformers writes down
-HALF = 0.5  # mean and deviation of processors that say none
+PILLOW = ("nearest", "", "bilinear", "bicubic")  # by the numbers in a transformers config
+HALF = 0.5  # default mean and deviation of processors
 
 
 @ZOOS
@@ -32,12 +32,12 @@ def hf(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -
             return _of_timm(name, config) if known else _of_transformers(name)
     except SelbenchError:
         raise
-    except Exception as problem:  # of the network, the disk, or the file's contents
+    except Exception as problem:  # of the connection, the disk, or the file
         raise _unavailable(brought.spec, problem) from problem
 
 
 def _config(name: str, spec: str) -> dict[str, Any]:
-    """Return what the repository says of its network; it is in the cache afterwards."""
+    """Return the config of a repository's network, and cache it."""
     hub = _library("huggingface_hub")
     try:
         with careful_loading():
@@ -50,13 +50,13 @@ def _config(name: str, spec: str) -> dict[str, Any]:
 
 def _unavailable(spec: str, problem: Exception) -> SelbenchError:
     return SelbenchError(
-        f"{spec} cannot be taken from the Hugging Face Hub ({reason_of(problem)}); look at its "
+        f"{spec} cannot be loaded from the Hugging Face Hub ({reason_of(problem)}); look at its "
         "name and at the connection, or set HF_HOME to a cache that holds it"
     )
 
 
 def _of_timm(name: str, config: dict[str, Any]) -> Resolved:
-    """Build the network by timm; its own download asks for an older huggingface_hub."""
+    """Build the network with timm, whose download needs an older huggingface_hub."""
     timm, hub = _library("timm"), _library("huggingface_hub")
     arguments = {"num_classes": config["num_classes"], **config.get("model_args", {})}
     network = timm.create_model(config["architecture"], **arguments)
@@ -67,7 +67,7 @@ def _of_timm(name: str, config: dict[str, Any]) -> Resolved:
 
 
 class _Logits(nn.Module):
-    """A network of transformers that returns its logits alone."""
+    """A network of transformers that returns only its logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def _of_transformers(name: str) -> Resolved:
 
 
 def _processed(processor: dict[str, Any]) -> Inputs:
-    """Return the preprocessing that a processor of transformers does."""
+    """Return the preprocessing of a transformers processor."""
     size = processor.get("size") or {}
     resize = size.get("shortest_edge") or size.get("height")
     cut = processor.get("crop_size") if processor.get("do_center_crop") else None

@@ -1,6 +1,6 @@
-"""What a network's logits depend on beside its weights: code, settings, other tensors.
+"""All that a network's logits depend on besides its weights: code, settings, other tensors.
 
-Numbers of a store are found again by it, so what it leaves out would be another network's.
+Stored results are found by it: a difference that it misses would give results of another network.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from selbench._kit.files import fingerprint
 from selbench.networks.code import is_installed
 from selbench.training import weights_hash
 
-OF_TORCH = vars(nn.Module()).keys()  # attributes that every module has: its mode, hooks, ...
+OF_TORCH = vars(nn.Module()).keys()  # attributes of every module: mode, hooks, ...
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-# What functions may name of their module that is theirs, not a package's.
+# Kinds of globals that belong to the user's module, not to a package.
 NAMED = (int, float, str, list, tuple, dict, Tensor, np.ndarray, types.FunctionType)
-DEEPEST = 4  # levels of containers and objects within attributes
+DEEPEST = 4  # levels of nesting within attributes
 
 
 def code_and_settings(model: nn.Module) -> Iterator[str]:
-    """Yield the code of a network's own classes, and the settings of its modules."""
+    """Yield the code of the user's classes in a network, and the settings of its modules."""
     modules = list(model.modules())
     for kind in dict.fromkeys(kind for each in modules for kind in type(each).__mro__):
         if kind is type(model) or not _is_installed(kind):
             try:
                 yield inspect.getsource(kind)
-            except (OSError, TypeError):  # typed at a prompt
+            except (OSError, TypeError):  # defined at a prompt
                 yield from _texts(_functions(kind))
     for each in modules:
         every = {n: v for n, v in vars(each).items() if n not in OF_TORCH and _is_plain(v)}
@@ -44,10 +44,10 @@ def code_and_settings(model: nn.Module) -> Iterator[str]:
 
 
 def hidden(model: nn.Module) -> Iterator[str]:
-    """Yield what is no weight, code or setting of a network, and its logits depend on all the same.
+    """Yield all else that a network's logits depend on; most networks have nothing here.
 
-    Tensors and functions among the attributes of its own modules, buffers that are not saved,
-    hooks, numbers in the modules of its code, programs. Most networks have none.
+    These are tensors and functions in attributes of the user's modules, buffers that are not saved,
+    hooks, global numbers in the modules of its code, and exported programs.
     """
     for name, each in model.named_modules():
         if isinstance(each, torch.jit.ScriptModule):
@@ -72,7 +72,7 @@ def hidden(model: nn.Module) -> Iterator[str]:
 
 
 def settings(model: nn.Module) -> list[str]:
-    """Return what tells a network from another that is only trained otherwise."""
+    """Return all that identifies a network, except its trained weights."""
     kept = [
         f"{name}.{buffer} {_text(tensor)}"
         for name, each in model.named_modules()
@@ -98,7 +98,7 @@ def _functions(kind: type) -> dict[str, Any]:
 
 
 def _globals(kind: type) -> dict[str, Any]:
-    """Return the numbers, tensors and functions that a class's own functions name."""
+    """Return the global numbers, tensors and functions that the methods of a class use."""
     found: dict[str, Any] = {}
     for function in _functions(kind).values():
         for name in function.__code__.co_names:
@@ -109,7 +109,7 @@ def _globals(kind: type) -> dict[str, Any]:
 
 
 def _of_package(value: object) -> bool:
-    """Return whether a value is a function that is no user's."""
+    """Return whether a value is a function of a package, not of a user."""
     if not isinstance(value, types.FunctionType):
         return False
     module = sys.modules.get(value.__module__ or "")
@@ -121,11 +121,11 @@ def _texts(named: Mapping[str, object]) -> Iterator[str]:
 
 
 def _text(value: object, depth: int = 0) -> str:
-    """Return what a value is, the same in every process; "" where that is not known."""
+    """Return a text for a value that is the same in every process; "" if there is none."""
     if _is_plain(value):
         return repr(value)
     if isinstance(value, Tensor):
-        with suppress(RuntimeError, TypeError):  # on the meta device, or sparse
+        with suppress(RuntimeError, TypeError):  # on the meta device or sparse
             return weights_hash({"": value.detach()})
         return ""
     if isinstance(value, np.ndarray) and value.dtype != object:
@@ -179,7 +179,7 @@ def _scripts(model: nn.Module) -> list[str]:
 
 
 def _script(module: torch.jit.ScriptModule) -> str:
-    """Hash a script: its code, and numbers that freezing makes constants."""
+    """Hash a script: its code, and the constants of a frozen one."""
     graph: Any = module.inlined_graph
     lines = [line.partition(" # ")[0].rstrip() for line in str(graph).splitlines()]
     parts = [re.sub(r"___torch_mangle_\d+\.", "", line) for line in lines]

@@ -1,4 +1,4 @@
-"""What happens to images in [0, 1] before a brought network takes them."""
+"""Preprocessing of images in [0, 1] for a user's network."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 @dataclass(frozen=True)
 class Inputs:
-    """How images become a network's input, in this order.
+    """The preprocessing of a network, in this order.
 
     Attributes:
-        resize: what the shorter side is scaled to, in pixels; None to leave it.
-        crop: side of the square cut from the centre; None for all.
-        interpolation: one of `INTERPOLATIONS`; the last two smooth where they shrink.
-        mean, std: per channel on [0, 1]; None where the network normalises.
+        resize: the shorter side after resizing, in pixels; None for no resize.
+        crop: side of the central square, in pixels; None for the full image.
+        interpolation: one of `INTERPOLATIONS`; the last two are antialiased.
+        mean, std: per channel on [0, 1]; None if the network itself normalises.
     """
 
     resize: int | None = None
@@ -38,7 +38,7 @@ class Inputs:
 
 
 class Preprocess(nn.Module):
-    """Make of images in [0, 1] what `inputs` says, differentiably."""
+    """Preprocess images in [0, 1] as `inputs` says; differentiable."""
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Preprocess(nn.Module):
             self.normalize = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (batch, 3, height, width), in any order in memory, to what a network relies on."""
+        """Map (batch, 3, height, width) in any memory format to contiguous network input."""
         crop = self.inputs.crop
         if self.inputs.resize:
             images = resized(images, self.inputs.resize, self.inputs.interpolation)
@@ -72,4 +72,4 @@ def resized(images: Tensor, side: int, interpolation: str) -> Tensor:
     if interpolation == "nearest":
         return F.interpolate(images, size, mode="nearest-exact")
     scaled = F.interpolate(images, size, mode=interpolation, align_corners=False, antialias=True)
-    return scaled.clamp(0, 1)  # bicubic interpolation overshoots, image files cannot
+    return scaled.clamp(0, 1)  # bicubic interpolation overshoots; image files cannot hold that

@@ -1,4 +1,4 @@
-"""Make a subject of a brought network, after looking whether it can be one."""
+"""Load a user's network, and check that it can be evaluated."""
 
 import os
 from collections.abc import Callable
@@ -28,20 +28,20 @@ from selbench.networks.zoo import ZOOS, Resolved
 from selbench.study import ModelSpec
 from selbench.training import weights_hash
 
-USUAL = ("state_dict", "model_state_dict", "model", "net")  # where a file keeps its weights
+USUAL = ("state_dict", "model_state_dict", "model", "net")  # where a file usually has its weights
 
 
 def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
-    """Take a user's network, checked on two test images.
+    """Load a user's network, and check it on two test images.
 
     Args:
-        brought: what the user says of it.
-        model: the study's architecture, for a checkpoint that names none.
-        dataset: whose classes it must tell apart, and whose images it must take.
+        brought: the user's description.
+        model: the study's architecture, for a checkpoint without a spec.
+        dataset: the data set, whose images it must accept and whose classes it must have.
 
     Raises:
         SelbenchError: for a spec that cannot be resolved, weights that do not fit, and a network
-            that does not give one finite logit for every class.
+            without one finite logit for every class.
     """
     checked = _checked(brought)
     outputs = _outputs(brought, dataset)
@@ -58,15 +58,15 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
 
 
 def network_of(
-    model: nn.Module, name: str, dataset: Dataset, said: NetworkSpec | None = None
+    model: nn.Module, name: str, dataset: Dataset, spec: NetworkSpec | None = None
 ) -> Network:
-    """Take a network from Python: images in [0, 1] in, logits out; it is used as it is.
+    """Return the network of a Python module, which maps images in [0, 1] to logits.
 
-    Of what is `said` of it, its normalisation, size of images, outputs and classes count.
+    Of the user's description `spec`, only normalisation, size of images, outputs and classes count.
     """
-    said = _checked(said or NetworkSpec())
-    outputs, size = _outputs(said, dataset), said.input_size
-    inputs = Inputs(mean=said.mean, std=said.std, resize=size, crop=size)
+    spec = _checked(spec or NetworkSpec())
+    outputs, size = _outputs(spec, dataset), spec.input_size
+    inputs = Inputs(mean=spec.mean, std=spec.std, resize=size, crop=size)
 
     def identity(whole: nn.Module, key: str | None) -> str:
         own = [
@@ -79,32 +79,32 @@ def network_of(
         return fingerprint([*own, *(more if any([inputs != Inputs(), outputs, key]) else [])])
 
     kind = type(model).__name__
-    network = _subject(model, name, said, inputs, dataset, kind, identity)
+    network = _subject(model, name, spec, inputs, dataset, kind, identity)
     return replace(network, about=f"{network.about}; made of {fingerprint(settings(model))}")
 
 
-def _outputs(said: NetworkSpec, dataset: Dataset) -> Outputs | None:
-    return read_class_map(said.class_map, dataset.classes) if said.class_map else None
+def _outputs(spec: NetworkSpec, dataset: Dataset) -> Outputs | None:
+    return read_class_map(spec.class_map, dataset.classes) if spec.class_map else None
 
 
 def _subject(
     model: nn.Module,
     name: str,
-    said: NetworkSpec,
+    spec: NetworkSpec,
     inputs: Inputs,
     dataset: Dataset,
     architecture: str,
     identity: Callable[[nn.Module, str | None], str],
 ) -> Network:
-    """Assemble a network, and look whether it gives logits of images.
+    """Assemble a network, and check that it returns logits for images.
 
-    One that does not answer in time fails in every cell, at once.
+    A network that does not answer in time fails in every cell at once.
     """
-    network, outputs, key = _assembled(model, inputs).eval(), _outputs(said, dataset), None
+    network, outputs, key = _assembled(model, inputs).eval(), _outputs(spec, dataset), None
     late: OutOfTimeError | None = None
     try:
-        with Clock(None if said.time_limit is None else said.time_limit + WARM).running():
-            key = key_of(network, dataset, name, said.logits, mapped=bool(outputs))
+        with Clock(None if spec.time_limit is None else spec.time_limit + WARM).running():
+            key = key_of(network, dataset, name, spec.logits, mapped=bool(outputs))
             network = chosen(network, key)
             check_logits(probe(network, dataset, name), outputs, dataset, name)
     except OutOfTimeError as problem:
@@ -117,15 +117,15 @@ def _subject(
         training="",
         architecture=architecture,
         weights=identity(whole, key),
-        load=whole.cpu,  # where it was evaluated last, a GPU may hold it
+        load=whole.cpu,  # after an earlier evaluation it may be on a GPU
         about=_about(network, inputs, outputs, dataset)
-        + (f"; of its outputs {key} is taken as logits" if key else ""),
+        + (f"; its output {key} is used as logits" if key else ""),
     )
     return made.unanswering(late) if late else made
 
 
 def _checked(brought: NetworkSpec) -> NetworkSpec:
-    """Return `brought`, its normalisation checked."""
+    """Return `brought` after a check of its normalisation."""
     try:
         ModelSpec(name="brought", mean=brought.mean, std=brought.std)
     except ValidationError as problem:
@@ -143,12 +143,12 @@ def _checked(brought: NetworkSpec) -> NetworkSpec:
 def _resolved(
     brought: NetworkSpec, model: ModelSpec, dataset: Dataset, classes: int | None
 ) -> Resolved:
-    """Look where the spec says."""
+    """Return the network that the spec names."""
     kind, _, name = brought.spec.partition(":")
     if not brought.spec and model.name == NONE:
         raise SelbenchError(
-            f"--checkpoint {brought.weights} is of the model of a study, and there is none; say "
-            f"which it is: --model selbench:resnet20 --weights {brought.weights}, for example"
+            f"--checkpoint {brought.weights} needs the model of a study, and there is none; "
+            f"name it: --model selbench:resnet20 --weights {brought.weights}, for example"
         )
     if not brought.spec:
         given = {"mean": brought.mean or model.mean, "std": brought.std or model.std}
@@ -168,7 +168,7 @@ def _resolved(
 
 
 def _name(brought: NetworkSpec, found: Resolved) -> str:
-    """Name it after what the user said."""
+    """Return a name from the user's description."""
     notes = [found.note] if found.note else []
     notes += [brought.entry] if brought.entry else []
     notes += [f"input size {brought.input_size}"] if brought.input_size else []
@@ -176,13 +176,13 @@ def _name(brought: NetworkSpec, found: Resolved) -> str:
     notes += [f"classes of {brought.class_map.name}"] if brought.class_map else []
     parts = [brought.spec, str(brought.weights or ""), f"({', '.join(notes)})" if notes else ""]
     name = " ".join(part for part in parts if part)
-    # A path may be any bytes, the tables are UTF-8.
+    # A path may have any bytes; tables are UTF-8.
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _overridden(declared: Inputs, brought: NetworkSpec) -> Inputs:
-    """Return what an origin declares, with what the user says instead."""
-    if brought.spec.partition(":")[0] != "selbench" and brought.spec:  # its own layer normalises
+    """Return the declared preprocessing, with the user's options instead of its values."""
+    if brought.spec.partition(":")[0] != "selbench" and brought.spec:  # its first layer normalises
         declared = replace(
             declared, mean=brought.mean or declared.mean, std=brought.std or declared.std
         )
@@ -192,7 +192,7 @@ def _overridden(declared: Inputs, brought: NetworkSpec) -> Inputs:
 
 
 def _fitting(inputs: Inputs, dataset: Dataset) -> Inputs:
-    """Return what is left to do of images that were scaled and cut from their files already."""
+    """Return the preprocessing that remains for images scaled and cropped on loading."""
     side = inputs.crop or inputs.resize
     done = dataset.framed and set(dataset.test.images.shape[-2:]) == {side}
     return replace(inputs, resize=None, crop=None) if done else inputs
@@ -200,12 +200,12 @@ def _fitting(inputs: Inputs, dataset: Dataset) -> Inputs:
 
 def _assembled(network: nn.Module, inputs: Inputs) -> nn.Module:
     if inputs == Inputs() and isinstance(getattr(network, "normalize", None), Normalize):
-        return network  # one of ours, which takes images as they come
+        return network  # a network of selbench, which has no preprocessing
     return nn.Sequential(Preprocess(inputs), network)
 
 
 def _about(network: nn.Module, inputs: Inputs, outputs: Outputs | None, dataset: Dataset) -> str:
-    """Say what was found, in one line."""
+    """Return the inputs and outputs of a network in one line."""
     for each in network.modules():
         if isinstance(each, Normalize):
             mean, std = each.mean.flatten().tolist(), each.std.flatten().tolist()
@@ -215,19 +215,19 @@ def _about(network: nn.Module, inputs: Inputs, outputs: Outputs | None, dataset:
 
 
 def _origin(brought: NetworkSpec, found: Resolved) -> str:
-    """Say which weights of a file were taken, where another choice was there, or an unusual one."""
+    """Return which weights of a file were loaded, if others exist or the choice is unusual."""
     if brought.weights is None or brought.spec.startswith("robustbench:"):
         return ""
-    taken, *others = fitting(found.network, brought.weights, brought.entry)
+    chosen, *others = fitting(found.network, brought.weights, brought.entry)
     if not others:
-        return "" if taken in (TOP, *USUAL) else f"; weights of {taken}"
-    return f"; weights of {taken} (there are also {', '.join(others)}: --entry chooses)"
+        return "" if chosen in (TOP, *USUAL) else f"; weights of {chosen}"
+    return f"; weights of {chosen} (there are also {', '.join(others)}: --entry chooses)"
 
 
 def _identity(
     network: nn.Module, found: Resolved, inputs: Inputs, outputs: Outputs | None, key: str | None
 ) -> str:
-    """Hash what the logits depend on: weights, what is done before and after, the user's code."""
+    """Hash all that the logits depend on: weights, pre- and postprocessing, the user's code."""
     weights = weights_hash(network.state_dict())
     if inputs == Inputs() and outputs is None and not found.source and key is None:
         return weights
@@ -236,4 +236,4 @@ def _identity(
     return fingerprint([weights, str(inputs), outputs, found.architecture, found.source, *more])
 
 
-discover("selbench.networks")  # which the zoos enter themselves into
+discover("selbench.networks")  # registers the zoos

@@ -1,6 +1,6 @@
-"""Which of a network's outputs are the logits, where it returns several: a dict, a tuple, a record.
+"""Find the logits of a network that returns several outputs: a dict, a tuple or a record.
 
-A record is what Hugging Face calls ModelOutput, or a dataclass.
+A record is a dataclass, or a ModelOutput of Hugging Face.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from selbench._kit.errors import SelbenchError, unknown
 from selbench._kit.types import Images, Logits, to_images
 from selbench.datasets import Dataset
 
-USUAL = "logits"  # what most networks call them
+USUAL = "logits"  # their usual name
 
 
 class Chosen(nn.Module):
-    """A network that returns several outputs, and which of them are taken."""
+    """Wraps a network with several outputs, and returns the output `key`."""
 
     def __init__(self, network: nn.Module, key: str) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class Chosen(nn.Module):
         return logits
 
     def extra_repr(self) -> str:
-        """Name the output, which tells networks apart."""
+        """Return the key of the output, which is part of the network's identity."""
         return f"key={self.key!r}"
 
 
 def chosen(network: nn.Module, key: str | None) -> nn.Module:
-    """Return a network that returns one of its outputs; as it is where no key is given."""
+    """Return a network that returns one of its outputs; unchanged without a key."""
     return network if key is None else Chosen(network, key).eval()
 
 
 def named(outputs: Any) -> dict[str, Any]:
-    """Return what a network returned by names, or by numbers from 0; {} for what has no parts."""
+    """Return the outputs by name, or by number from 0; {} for a single output."""
     if isinstance(outputs, Mapping):
         return {str(name): value for name, value in outputs.items()}
     if isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
@@ -55,23 +55,23 @@ def named(outputs: Any) -> dict[str, Any]:
 def key_of(
     network: nn.Module, dataset: Dataset, name: str, key: str | None, mapped: bool = False
 ) -> str | None:
-    """Return which output of a network to take; None where it returns a tensor, or fails.
+    """Return the key of a network's logits; None if it returns one tensor, or fails.
 
     Args:
-        network: images in.
-        dataset: two of whose test images it is given.
-        name: of the network, for messages.
-        key: that the user named.
-        mapped: whether a class map says which outputs are classes, so that there may be more.
+        network: the network.
+        dataset: the data set, of which two test images are used.
+        name: the name of the network, for messages.
+        key: the user's choice.
+        mapped: whether there is a class map, so that there may be more outputs than classes.
 
     Raises:
-        SelbenchError: for a key that it lacks, and where several outputs may be the logits.
+        SelbenchError: for an unknown key, and if several outputs may be the logits.
     """
     images = to_images(dataset.test.images[:2].cpu())
     try:
         with torch.no_grad():
             outputs = network(images)
-    except (Exception, SystemExit):  # the probe says what is wrong with it
+    except (Exception, SystemExit):  # the probe reports the error
         return None
     found = {} if isinstance(outputs, Tensor) else named(outputs)
     if key is not None:
@@ -85,7 +85,7 @@ def key_of(
 
 
 def _obvious(found: Mapping[str, Any], name: str, count: int, classes: int | None) -> str | None:
-    """Return the only output that may be logits of so many images; None where none may."""
+    """Return the only output that may be logits; None if there is none."""
     rows = {key: value for key, value in found.items() if _is_rows(value, count)}
     fitting = {key: value for key, value in rows.items() if value.shape[1] == classes} or rows
     if len(fitting) < 2:
@@ -94,8 +94,8 @@ def _obvious(found: Mapping[str, Any], name: str, count: int, classes: int | Non
         return USUAL
     keys = list(fitting)
     raise SelbenchError(
-        f"{name} returns several outputs that may be logits ({', '.join(keys)}); say which with "
-        f"--logits, such as --logits {keys[0]}, or have it return these alone"
+        f"{name} returns several outputs that may be logits ({', '.join(keys)}); choose one with "
+        f"--logits, such as --logits {keys[0]}, or return only the logits"
     )
 
 

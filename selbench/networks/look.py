@@ -1,4 +1,4 @@
-"""A network, and images of the data set that the probe looks at it with."""
+"""What the probe checks: a network and some images of the data set."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -11,15 +11,15 @@ from selbench._kit.types import Images, Labels, Logits, to_images
 from selbench.datasets import Dataset, limited
 from selbench.networks.network import Network
 
-FEW, MANY = 64, 250  # images for the checks of outputs, and for those of accuracy
-SMALL = 64  # pixels of a side up to which MANY images are taken
-REPEATS, QUICK = 3, 8  # of the same images, and of four of them
-TOLERANCE = 1e-4  # of logits, relative to how far they are apart
+FEW, MANY = 64, 250  # images for the checks of outputs, and for the checks of accuracy
+SMALL = 64  # pixels of a side up to which MANY images are used
+REPEATS, QUICK = 3, 8  # repetitions with all few images, and with four of them
+TOLERANCE = 1e-4  # difference of logits, relative to their spread
 
 
 @dataclass(frozen=True)
 class Look:
-    """A network, and images of the data set that it is looked at with."""
+    """A network and the images that the probe checks it with; outputs are computed once."""
 
     subject: Network
     dataset: Dataset
@@ -33,17 +33,17 @@ class Look:
 
     @cached_property
     def precise(self) -> "Look":
-        """The same in float64, which tells rounding from habits; not every network can do it."""
+        """The same look in float64, to rule out rounding; some networks do not support it."""
         return replace(self, dtype=torch.float64)
 
     @cached_property
     def few(self) -> Images:
-        """Some images, in the classes' proportions."""
+        """A few images, in the class proportions of the data set."""
         return self._images(FEW)[0].to(self.dtype)
 
     @cached_property
     def many(self) -> tuple[Images, Labels]:
-        """More images with their labels, unless they are large."""
+        """More images with their labels; fewer if they are large."""
         small = max(self.dataset.test.images.shape[-2:]) <= SMALL
         return self._images(MANY if small else FEW)
 
@@ -53,7 +53,7 @@ class Look:
 
     @torch.no_grad()
     def logits(self, images: Images) -> Logits:
-        """Return the logits of images that go through the network together."""
+        """Return the logits of images in one batch."""
         found: Logits = self.network(images.clone()).to(self.dtype)
         if len(found) != len(images):
             raise ValueError(f"it makes {tuple(found.shape)} of {len(images)} images")
@@ -61,12 +61,12 @@ class Look:
 
     @cached_property
     def first(self) -> Logits:
-        """The logits of the few images, the first time."""
+        """The logits of the few images, in the first call."""
         return self.logits(self.few)
 
     @cached_property
     def unit(self) -> float:
-        """How far logits of one image are apart, which differences are compared with."""
+        """The spread of the logits of an image, the unit of differences."""
         centred = self.first - self.first.mean(1, keepdim=True)
         return max(centred.abs().max().item(), 1e-30)
 
@@ -76,12 +76,12 @@ class Look:
 
     @cached_property
     def answers(self) -> bool:
-        """Whether logits are finite and depend on the image."""
+        """Whether the logits are finite and depend on the image."""
         return bool(self.first.isfinite().all()) and not self.blind
 
     @cached_property
     def ignored(self) -> Tensor:
-        """Of each of the few images, whether it shares its logits with most, of most classes."""
+        """For each of the few images, whether its logits equal those of most images and classes."""
         logits, labels = self.first.nan_to_num(), self._images(FEW)[1]
         equal = (logits[:, None] - logits).abs().amax(2) <= TOLERANCE * self.unit
         most = equal[equal.sum(1).argmax()]
@@ -95,7 +95,7 @@ class Look:
 
     @cached_property
     def redraw_difference(self) -> float:
-        """How far logits of the same images are apart, asked again and again."""
+        """The largest difference of logits between repeated calls with the same images."""
         four = self.few[:4]
         before = self.logits(four)
         return max(
@@ -105,7 +105,7 @@ class Look:
 
     @cached_property
     def slopes(self) -> Tensor:
-        """The gradient of each image's margin; raises what the network raises."""
+        """The gradient of each image's margin; errors of the network are raised."""
         points = self.few.clone().requires_grad_()
         with torch.enable_grad():
             best, second = self.network(points).float().topk(2, 1).values.unbind(1)

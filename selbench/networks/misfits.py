@@ -1,4 +1,4 @@
-"""Whether other preprocessing, or another order of classes, suits a network better."""
+"""Find networks that are more accurate with other preprocessing or another order of classes."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,11 +10,11 @@ from selbench.networks.inputs import Preprocess
 from selbench.networks.look import Look
 from selbench.store.findings import Finding
 
-GAIN = 0.15  # of accuracy, by other preprocessing or another order of classes
+GAIN = 0.15  # of accuracy, with other preprocessing or another order of classes
 
 
 def near_chance(look: Look) -> Iterator[Finding]:
-    """Find accuracy at chance, below what another order of classes or preprocessing gives."""
+    """Find accuracy at chance, or far below that with another order of classes or preprocessing."""
     images, labels = look.many
     logits, classes = look.logits(images), len(look.dataset.classes) or look.first.shape[1]
     predictions, count = logits.argmax(1), len(labels)
@@ -33,7 +33,7 @@ def near_chance(look: Look) -> Iterator[Finding]:
 
 
 def _other_order(predictions: Labels, labels: Labels, right: float) -> Iterator[Finding]:
-    """Find that outputs are the classes in another order."""
+    """Find outputs that are the classes in another order."""
     size = int(max(predictions.max(), labels.max())) + 1
     if len(labels) < 5 * size:
         return
@@ -46,7 +46,7 @@ def _other_order(predictions: Labels, labels: Labels, right: float) -> Iterator[
         yield Finding(
             "order_of_classes",
             f"recognises {100 * right:.1f} % of {len(labels)} clean images, and {100 * best:.1f} % "
-            "if its outputs were the classes in another order; say with --class-map which they are",
+            "if its outputs were the classes in another order; map them with --class-map",
         )
 
 
@@ -55,7 +55,7 @@ HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
-    """Find that another normalisation, or another order of channels, suits the network far more."""
+    """Find a normalisation or an order of channels with which the network is far more accurate."""
     images, labels = look.many
     given = next((m for m in look.network.modules() if isinstance(m, Preprocess)), None)
     if given is None or right > 0.85:
@@ -66,8 +66,8 @@ def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
     s = ones if std is None else torch.tensor(std).view(1, 3, 1, 1)
 
     def under(change: Callable[[Images], Images]) -> float:
-        """Return accuracy where `change` replaces the normalisation."""
-        whole = change(images) * s + m  # which the given normalisation undoes
+        """Return the accuracy with `change` instead of the normalisation."""
+        whole = change(images) * s + m  # to undo the given normalisation
         return (look.logits(whole).argmax(1) == labels).double().mean().item()
 
     moments = [IMAGENET, HALVES, *([look.dataset.moments] if len(look.dataset.train) else [])]

@@ -1,4 +1,4 @@
-"""What is given where a network belongs: modules as they are, wrapped ones, and what is none."""
+"""Accept a module as a network: unwrap it, or raise with advice."""
 
 import copy
 import inspect
@@ -16,15 +16,15 @@ from selbench.networks.logits import USUAL, named
 
 
 def module_of(model: object) -> nn.Module:
-    """Return the module that is meant; what DataParallel and `torch.compile` wrap, unwrapped.
+    """Return a module, without the wrappers of DataParallel and `torch.compile`.
 
     Raises:
-        SelbenchError: for what is no network, with what to do.
+        SelbenchError: for anything but a network, with what to do.
     """
     if isinstance(model, ExportedProgram):
         return module_of(model.module())
     if isinstance(model, fx.GraphModule):
-        return copy.deepcopy(model)  # without what has exported ones refuse eval()
+        return copy.deepcopy(model)  # without the function by which exported programs refuse eval()
     inner = getattr(model, "_orig_mod", None)
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         inner = model.module
@@ -36,7 +36,7 @@ def module_of(model: object) -> nn.Module:
 
 
 def _advice(model: object) -> str:
-    """Say what was given instead of a network, and what to do."""
+    """Return what was given instead of a network, and what to do."""
     if isinstance(model, type):
         return f"the class {model.__name__}; make one of it: {model.__name__}(...)"
     if inspect.isroutine(model):
@@ -47,16 +47,16 @@ def _advice(model: object) -> str:
     if isinstance(model, os.PathLike):
         return f"the path {model}; build the network, and load the file into it"
     if isinstance(model, Mapping):
-        return "a mapping, such as a state dict; load it into the network that it is of"
+        return "a mapping, such as a state dict; load it into its network"
     if isinstance(model, list | tuple):
         return f"{len(model)} of them in a {type(model).__name__}; give one at a time"
-    return f"a {type(model).__name__}; wrap what makes logits of images in a torch.nn.Module"
+    return f"a {type(model).__name__}; wrap the function from images to logits in a torch.nn.Module"
 
 
 def evaluation_copy(model: nn.Module, name: str) -> nn.Module:
-    """Return a copy on the CPU in evaluation mode, so that the user's stays as it is and where."""
+    """Return a copy on the CPU in evaluation mode; the user's network does not change."""
     try:
-        with torch.no_grad():  # or a script's copies were results of its weights
+        with torch.no_grad():  # else copies would share the weights of a script
             copied: Any = copy.deepcopy(model).cpu()
     except (RuntimeError, TypeError) as problem:
         reason = in_short(problem)
@@ -67,7 +67,7 @@ def evaluation_copy(model: nn.Module, name: str) -> nn.Module:
 
 
 def outputs_of(model: nn.Module | None, pixels: Pixels) -> int | None:
-    """Return how many outputs a network has for images; None where it does not take them."""
+    """Return the number of a network's outputs for images; None if it rejects them."""
     if model is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Networks under test: trained by a study, or brought by the user."""
+"""Networks under test: trained by a study, or provided by the user."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,9 @@ from selbench.store.findings import Finding
 from selbench.study import ModelSpec, Study, exactly
 from selbench.training import train_or_find, training_key, weights_hash
 
-ABOUT = "selbench"  # the name, among a file's metadata, of what network it holds
-HELD = "weights"  # the hash of what a file holds
-KEPT = ("alpha", "seed", "training", "diverged", "curves")  # attributes that are said there
+ABOUT = "selbench"  # key of the network's facts in a file's metadata
+HELD = "weights"  # key of the hash of a file's tensors
+KEPT = ("alpha", "seed", "training", "diverged", "curves")  # attributes among these facts
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Network:
     """One network under test; images in [0, 1] in, logits out.
 
     Attributes:
-        name: "alpha=-1 seed=0", or what the user said of theirs: the path of a file, a spec.
-        alpha: regulariser strength; None for a brought network.
-        seed: None for a brought network.
-        training: fingerprint of how it was trained; "" for a brought network.
+        name: "alpha=-1 seed=0"; for a user's network the path of its file or its spec.
+        alpha: regulariser strength; None for a user's network.
+        seed: seed of the training; None for a user's network.
+        training: fingerprint of the training; "" for a user's network.
         architecture: name of the model.
         weights: hash of its parameters and buffers, which identifies it.
         load: builds the network in evaluation mode, on the CPU.
         diverged: whether its training ended early because the loss was not finite.
-        about: what a brought network was found to take and to give; "" for a trained one.
-        curves: what `selbench.training.loop.Epoch` says of each epoch; () where not known.
-        findings: what the probe found, before anything was measured.
+        about: inputs and outputs of a user's network; "" for a trained one.
+        curves: a `selbench.training.loop.Epoch` for each epoch; () if unknown.
+        findings: the findings of the probe.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Network:
     findings: Sequence[Finding] = ()
 
     def unanswering(self, problem: Exception) -> "Network":
-        """Return the network as one whose every cell fails, for want of an answer in time."""
+        """Return a network that fails in every cell, since it did not answer in time."""
 
         def load() -> nn.Module:
             raise problem
@@ -64,7 +64,7 @@ class Network:
         return replace(self, load=load, about=f"{self.about}; no answer to a few images in time")
 
     def most_alike(self, networks: "Sequence[Network]") -> "Network | None":
-        """Return the other network most like this: of the nearest alpha, then the nearest seed."""
+        """Return the most similar other network: of the nearest alpha, then the nearest seed."""
 
         def distance(other: Network) -> tuple[float, int, str]:
             apart = abs((other.alpha or 0.0) - (self.alpha or 0.0))
@@ -84,10 +84,10 @@ def trained_network(
     step: Step = quiet,
     wait: bool = True,
 ) -> Network:
-    """Train the study's network for `alpha` and `seed` on `device`, or find it trained.
+    """Return the study's network for `alpha` and `seed`; train it on `device` unless it is cached.
 
-    `step` is called with the number of epochs done, `recipe.epochs` in all. With `wait` false,
-    `BusyError` is raised while another process trains it.
+    `step` is called with the number of finished epochs, `recipe.epochs` in total. If `wait` is
+    false, `BusyError` is raised while another process trains it.
     """
     network = train_or_find(study, dataset, alpha, seed, device, step, wait)
     facts = network.manifest
@@ -119,7 +119,7 @@ def _name(alpha: float, seed: int) -> str:
 
 
 def seed_of(name: str) -> int | None:
-    """Return the seed of a study's network by its name; None of another's."""
+    """Return the seed in the name of a study's network; None for other names."""
     _, _, seed = name.rpartition(" seed=")
     return int(seed) if name.startswith("alpha=") and seed.isdecimal() else None
 
@@ -131,7 +131,7 @@ def _load(spec: ModelSpec, dataset: Dataset, weights: Path) -> nn.Module:
 
 
 def copies(study: Study, folder: Path) -> dict[str, Path]:
-    """Return where in a folder the weights of a study's networks are exported to, by name."""
+    """Return the paths in a folder of the exported weights of a study's networks, by name."""
     names = [_name(alpha, seed) for seed in study.seeds for alpha in study.alphas]
     return {n: folder / f"{'-'.join([study.name, *n.split()])}.safetensors" for n in names}
 
@@ -148,17 +148,17 @@ def export(subject: Network, path: Path, half: bool = False) -> None:
     }
     with replacing(path, "--output") as temporary:
         facts = {name: getattr(subject, name) for name in KEPT} | {HELD: weights_hash(state)}
-        # One text: several would be written in an order that changes from time to time.
+        # One text: the order of several entries varies between writes.
         safetensors.torch.save_file(state, temporary, {ABOUT: json.dumps(sealed(facts))})
 
 
 def exported(folder: Path, study: Study, dataset: Dataset) -> list[Network]:
     """Return the networks of a study that `export` wrote into a folder, by seed and alpha.
 
-    Those of other alphas and seeds than the study's are left out.
+    Networks of other alphas and seeds are left out.
 
     Raises:
-        SelbenchError: where there are none, or one was trained otherwise or not by selbench.
+        SelbenchError: if there are none, or one was trained differently or not by selbench.
     """
     every = [_exported(path, study, dataset) for path in sorted(folder.glob("*.safetensors"))]
     found = {(each.seed, each.alpha): each for each in every}
@@ -183,15 +183,15 @@ def _exported(path: Path, study: Study, dataset: Dataset) -> Network:
         check_curves(curves)
     except (KeyError, TypeError, ValueError) as problem:
         raise SelbenchError(
-            f"{path} does not tell its alpha, seed and training as selbench train --output writes "
-            "them; take --checkpoint for other networks"
+            f"{path} lacks the alpha, seed and training that selbench train --output writes; "
+            "use --checkpoint for other networks"
         ) from problem
     if about.get(HELD) not in (None, weights_hash(state)):
         raise damaged(path, UNLIKE, "export them again")
     if training != training_key(study, dataset):
         raise SelbenchError(
             f"{path} was trained by another recipe, architecture or data set than "
-            f"{study.name}'s; take --checkpoint to evaluate it all the same"
+            f"{study.name}'s; use --checkpoint to evaluate it anyway"
         )
     subject = _subject(study, dataset, alpha, seed, weights_hash(state), path)
     return replace(subject, diverged=diverged, curves=curves)

@@ -1,4 +1,4 @@
-"""Images through a network before anything is measured: whether it fits, and its habits."""
+"""Probe networks with a few images before the run: whether they fit, and their habits."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ from selbench.networks.refusals import refusal
 from selbench.networks.zoo import reason_of
 from selbench.store.findings import DRAWS, RANDOM, Finding, draw_name, finding_sentences
 
-RAISED = (Exception, SystemExit)  # by networks, whose code may do anything
-WARM = 10  # seconds that a probe may take beside those of a cell
+RAISED = (Exception, SystemExit)  # by a network, whose code may do anything
+WARM = 10  # seconds that a probe may take in addition to those of a cell
 
 
 def probed(
@@ -32,15 +32,15 @@ def probed(
     progress: Progress = SILENT,
     time_limit: float | None = None,
 ) -> list[Network]:
-    """Return networks with their findings; one whose outputs are random is several draws.
+    """Return networks with their findings; one with random outputs becomes several draws.
 
     Args:
-        networks: under test.
-        dataset: whose test images they are looked at with.
-        known: what was found before, by the hash of the weights.
+        networks: the networks under test.
+        dataset: the data set, whose test images are used.
+        known: earlier findings, by the hash of the weights.
         progress: called after every network.
-        time_limit: seconds that a network may compute for a cell; one that does not answer to the
-            probe fails in every cell.
+        time_limit: seconds that a network may compute for a cell; a network that does not answer
+            the probe in time fails in every cell.
     """
     late: dict[str, OutOfTimeError] = {}
     found = {weights: tuple(findings) for weights, findings in (known or {}).items()}
@@ -79,7 +79,7 @@ def _draws(network: Network) -> list[Network]:
 
 @measuring()
 def habits_of(network: Network, dataset: Dataset) -> tuple[Finding, ...]:
-    """Look at a network on the CPU; what raises an error is a finding too."""
+    """Return the findings of all checks of a network, on the CPU; an error is a finding too."""
     look = Look(network, dataset)
     try:
         return tuple(each for check in CHECKS for each in check(look))
@@ -95,16 +95,16 @@ def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
     """Return the logits of the first two test images, computed on the CPU.
 
     Raises:
-        SelbenchError: where the network cannot take such images, alone and together, writes into
-            them, or does not return (images, outputs) of finite numbers.
+        SelbenchError: if the network fails on such images, one by one or together, writes into
+            them, or does not return finite numbers of shape (images, outputs).
     """
     images = to_images(dataset.test.images[:2].cpu())
     given = images.clone()
     logits = _checked(_output(network, given, name), images, name)
     if not torch.equal(given, images):
         raise SelbenchError(
-            f"{name} writes into the images that it is given, which other networks take too; have "
-            "its forward pass begin with a copy, or use no in-place operations on images"
+            f"{name} writes into its input images, which other networks share; begin "
+            "its forward pass with a copy, or use no in-place operations on images"
         )
     alone = _output(network, images[:1], name)
     if alone.ndim != logits.ndim:
@@ -116,7 +116,7 @@ def probe(network: nn.Module, dataset: Dataset, name: str) -> Logits:
 
 
 def _output(network: nn.Module, images: Images, name: str) -> Tensor:
-    """Return what a network makes of images: a tensor, or it is refused."""
+    """Return a network's output for images; raise `SelbenchError` unless it is a tensor."""
     try:
         with torch.no_grad():
             logits = network(images)
@@ -147,16 +147,16 @@ def _checked(logits: Tensor, images: Images, name: str) -> Logits:
 
 
 def check_logits(logits: Logits, outputs: Outputs | None, dataset: Dataset, name: str) -> None:
-    """Refuse a wrong number of outputs; warn of what looks like probabilities.
+    """Refuse a wrong number of outputs; warn about outputs that look like probabilities.
 
     Raises:
-        SelbenchError: where outputs and classes do not go together.
+        SelbenchError: if the number of outputs does not fit the classes.
     """
     number, classes = logits.shape[1], len(dataset.classes)
     if outputs is None and number != classes:
         raise SelbenchError(
-            f"{name} has {number} outputs, the data set {dataset.name} {classes} classes; bring a "
-            "network for these classes, or say with --class-map which outputs they are"
+            f"{name} has {number} outputs, the data set {dataset.name} {classes} classes; use a "
+            "network for these classes, or map outputs to classes with --class-map"
         )
     last = max(max(own) for own in outputs) if outputs else 0
     if last >= number:

@@ -1,4 +1,4 @@
-"""Why a network cannot take images: tried out, so that the advice is about what is wrong."""
+"""Find why a network rejects images, by trying other inputs, to give the right advice."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ from selbench.networks.zoo import reason_of
 SIDES = (224, 32, 28, 64, 299, 256, 96, 84, 112, 128, 160, 192, 227, 240, 288, 384, 48, 16, 8)
 CHANNELS = (1, 4)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-# What else a network may take: in words, with the advice, and how to make it of images.
+# Other inputs that a network may need: description, advice, and the conversion of images.
 KINDS: tuple[tuple[str, str, Callable[[Images], Tensor]], ...] = (
     (
         "images of float32: it takes float64",
@@ -40,7 +40,7 @@ SHAPES = re.compile(r"shape|size|dimension|channel|height|width|kernel|pixel|bro
 
 
 def refusal(network: nn.Module, images: Images, name: str, problem: BaseException) -> SelbenchError:
-    """Return the error for a network that raised `problem` for images, and what to do."""
+    """Return the error for a network that raised `problem` for images, with what to do."""
     if isinstance(network, nn.Sequential) and isinstance(network[0], Preprocess):
         inner: nn.Module = network[1]
     else:
@@ -75,26 +75,26 @@ def refusal(network: nn.Module, images: Images, name: str, problem: BaseExceptio
         advice = "say with --input-size which side it takes, or bring a network for such images"
     else:
         return SelbenchError(
-            f"{name} fails in its own code ({reason}{_place(problem)}); mend that: it was given "
+            f"{name} fails in its own code ({reason}{_place(problem)}); fix it: the input was "
             f"float32 images in [0, 1] of shape {tuple(images.shape)}"
         )
     return SelbenchError(f"{name} cannot take {what} ({reason}); {advice}")
 
 
 def _channels(network: nn.Module, images: Images) -> int | None:
-    """Return the number of channels that a network takes, where it is not three."""
+    """Return the number of channels that a network needs, if it is not three."""
     grey = images.mean(1, keepdim=True)
     return _first(CHANNELS, lambda number: _takes(network, grey.expand(-1, number, -1, -1)))
 
 
 def _batch(network: nn.Module, images: Images) -> int | None:
-    """Return how many images a network takes together, though not these."""
+    """Return a batch size that a network accepts, if it rejects that of the images."""
     others = tuple(count for count in BATCHES if count != len(images))
     return _first(others, lambda count: _takes(network, images[:1].expand(count, -1, -1, -1)))
 
 
 def _side(network: nn.Module, images: Images) -> int | None:
-    """Return a side of images that a network takes, though not these."""
+    """Return a side of images that a network accepts, if it rejects that of these."""
     return _first(SIDES, lambda side: _takes(network, F.interpolate(images, (side, side))))
 
 
@@ -105,14 +105,14 @@ def _first(choices: tuple[int, ...], holds: Callable[[int], bool]) -> int | None
 def _takes(network: nn.Module, images: Tensor) -> bool:
     try:
         with torch.no_grad():
-            network(images.contiguous())  # as `Preprocess` lays them out
+            network(images.contiguous())  # the memory format of `Preprocess`
     except (Exception, SystemExit):  # others' code raises whatever it likes
         return False
     return True
 
 
 def _place(problem: BaseException) -> str:
-    """Return the last line of the user's own files that the problem came through."""
+    """Return the last line of the user's files in the traceback."""
     place, trace = "", problem.__traceback__
     while trace is not None:
         module = sys.modules.get(trace.tb_frame.f_globals.get("__name__", ""))

@@ -28,7 +28,7 @@ PREPROCESSINGS = {
 
 @ZOOS
 def robustbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
-    """RobustBench's zoo: NAME, or ZOO/NAME for another than the data set's, and --threat-model."""
+    """RobustBench's zoo: NAME, or ZOO/NAME for a zoo of another data set, and --threat-model."""
     refuse(brought.spec, mean=brought.mean, std=brought.std, entry=brought.entry)
     zoo, threat, model = _place(name, brought, SIZES.get(len(dataset.classes), ""))
     entry = _entry(zoo, threat, model)
@@ -40,12 +40,12 @@ def robustbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int 
 
 
 def declared(name: str, brought: NetworkSpec) -> Inputs:
-    """Return the preprocessing that the zoo evaluates a network with, one for ImageNet if any."""
+    """Return the preprocessing of a network's evaluation in the zoo, by default ImageNet's."""
     return _inputs(_entry(*_place(name, brought, "imagenet")))
 
 
 def _place(name: str, brought: NetworkSpec, usual: str) -> tuple[str, str, str]:
-    """Return zoo, threat model and name of a network; the zoo is `usual` where none is named."""
+    """Return the zoo, threat model and name of a network; the default zoo is `usual`."""
     zoo, _, model = name.rpartition("/")
     zoo = zoo or usual
     if zoo not in SIZES.values():
@@ -62,7 +62,7 @@ def _inputs(entry: dict[str, Any]) -> Inputs:
 
 @cache
 def _library() -> Any:
-    """Import robustbench 1.1.1, which asks for AutoAttack under a name that it no longer has."""
+    """Import robustbench 1.1.1, which imports AutoAttack by an old name."""
     try:
         with careful_loading():
             attacks = import_module("pyautoattack")
@@ -77,7 +77,7 @@ def _library() -> Any:
 
 
 def _entry(zoo: str, threat: str, model: str) -> dict[str, Any]:
-    """Return the zoo's own description of a network."""
+    """Return the zoo's description of a network."""
     threats = {
         each.value: networks
         for data, kinds in _library().all_models.items()
@@ -103,7 +103,7 @@ def _load(zoo: str, threat: str, model: str, entry: dict[str, Any], folder: Path
     try:
         with careful_loading():
             return _library().load_model(model, str(folder), zoo, threat)
-    except Exception as problem:  # of the network, the disk, or the file's contents
+    except Exception as problem:  # of the connection, the disk, or the file
         absent = [file for file in files if not file.is_file()]
         if absent and entry["gdrive_id"]:
             where = "Google Drive, file " + ", ".join(map(str, [entry["gdrive_id"]]))

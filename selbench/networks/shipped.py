@@ -17,7 +17,7 @@ from selbench.study import ModelSpec
 
 @ZOOS
 def selbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Resolved:
-    """Architectures of `selbench list`, with --weights, which tell shortcuts, width and depth."""
+    """Architectures of `selbench list`, with --weights, which set shortcuts, width and depth."""
     known = options_of(name)
     if brought.weights is None:
         raise SelbenchError(
@@ -33,7 +33,7 @@ def selbench(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | N
 
 
 def _as_deep(name: str, weights: Path) -> str:
-    """Return which of CIFAR's ResNets weights are of; `name` where they do not tell."""
+    """Return the CIFAR ResNet that weights belong to; `name` if unknown."""
     deep = f"resnet{6 * recognised_blocks(weights) + 2}"
     return deep if deep in MODELS and "shortcut" in options_of(deep) else name
 
@@ -41,7 +41,7 @@ def _as_deep(name: str, weights: Path) -> str:
 def of_study(
     spec: ModelSpec, brought: NetworkSpec, dataset: Dataset, classes: int | None
 ) -> Resolved:
-    """Build what a study describes, and fill it with the user's weights."""
+    """Build the model of a study, and load the user's weights."""
     assert brought.weights is not None
     what = brought.spec or str(brought.weights)
     refuse(what, pretrained=brought.pretrained, threat_model=brought.threat_model)
@@ -56,6 +56,6 @@ def of_study(
         if given is not None and not carried.allclose(carried.new_tensor(given), atol=1e-4):
             raise SelbenchError(
                 f"{brought.weights} carries the {name} {carried.tolist()}, not {list(given)}; "
-                "leave the normalisation to it"
+                "leave out --mean and --std"
             )
     return Resolved(model, Inputs(), "", spec.name)

@@ -32,7 +32,7 @@ def timm(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None)
 
 
 def declared(name: str, brought: NetworkSpec) -> Inputs:
-    """Return the preprocessing that timm evaluates a network with."""
+    """Return the preprocessing of timm's evaluation of a network."""
     library = _named(name)
     known = library.get_pretrained_cfg(name)
     config = library.data.resolve_data_config(
@@ -41,14 +41,14 @@ def declared(name: str, brought: NetworkSpec) -> Inputs:
     if config["crop_mode"] != "center":
         raise SelbenchError(
             f"{brought.spec} declares that images are squeezed to a square ({config['crop_mode']}),"
-            " which is not done here; scale and cut them: --resize "
+            " which selbench does not do; scale and crop them: --resize "
             f"{inputs_of(config).resize} --crop {inputs_of(config).crop}"
         )
     return inputs_of(config)
 
 
 def _named(name: str) -> Any:
-    """Return timm, which has a network of that name."""
+    """Return the module timm, if it has a network of that name."""
     library = _library()
     if not library.is_model(name):
         raise unknown("timm network", name, library.list_models())
@@ -69,19 +69,19 @@ def _pretrained(library: Any, name: str, spec: str) -> Any:
     try:
         with careful_loading():
             return library.create_model(name, pretrained=True)
-    except Exception as problem:  # of the network, the disk, or the file's contents
+    except Exception as problem:  # of the connection, the disk, or the file
         config = library.get_pretrained_cfg(name)
         where = getattr(config, "hf_hub_id", None) or getattr(config, "url", None) or "timm's hub"
         missing = "huggingface_hub" if "huggingface_hub" in str(problem) else ""
         cure = f"pip install {missing}, or " if missing else ""
         raise SelbenchError(
-            f"the weights of {spec} cannot be taken from {where} ({reason_of(problem)}); {cure}"
+            f"the weights of {spec} cannot be loaded from {where} ({reason_of(problem)}); {cure}"
             "fetch the file by hand and give it with --weights instead of --pretrained"
         ) from problem
 
 
 def inputs_of(config: dict[str, Any]) -> Inputs:
-    """Return the preprocessing of timm's evaluation: scale up, and cut a share from the centre."""
+    """Return the preprocessing of timm's evaluation: a resize, and a central crop of a share."""
     side = int(config["input_size"][-1])
     interpolation = config["interpolation"]
     return Inputs(

@@ -12,8 +12,8 @@ from selbench.networks.described import NetworkSpec
 from selbench.networks.inputs import INTERPOLATIONS, Inputs
 from selbench.networks.zoo import ZOOS, Resolved, built, careful_loading, reason_of, refuse
 
-# Trained on images of another normalisation; they turn that of the preset into it when told to, as
-# torchvision tells them with its published weights.
+# Trained with another normalisation than that of the preset; `transform_input` converts it, which
+# # torchvision sets with its published weights.
 OTHERWISE = ("googlenet", "inception_v3")
 
 
@@ -29,7 +29,7 @@ def torchvision(name: str, brought: NetworkSpec, dataset: Dataset, classes: int 
         try:
             with careful_loading():
                 network = models.get_model(name, weights=published)
-        except Exception as problem:  # of the network, the disk, or the file's contents
+        except Exception as problem:  # of the connection, the disk, or the file
             raise _unavailable(brought.spec, published.url, place, problem) from problem
         return Resolved(network, inputs, "pretrained", name)
 
@@ -43,7 +43,7 @@ def torchvision(name: str, brought: NetworkSpec, dataset: Dataset, classes: int 
 
 
 def _published(name: str) -> Any:
-    """Return the weights that torchvision publishes of a network."""
+    """Return the weights that torchvision publishes for a network."""
     from torchvision import models
 
     names = models.list_models(module=models)
@@ -53,7 +53,7 @@ def _published(name: str) -> Any:
 
 
 def declared(name: str, brought: NetworkSpec) -> Inputs:
-    """Return the preprocessing that published weights were evaluated with."""
+    """Return the preprocessing of the evaluation of published weights."""
     preset = _published(name).transforms()
     return Inputs(
         resize=preset.resize_size[0],

@@ -1,4 +1,4 @@
-"""Where brought networks come from: a kind of spec is one function under one decorator."""
+"""Sources of users' networks; each kind of spec is one function under one decorator."""
 
 import os
 import sys
@@ -23,14 +23,14 @@ SAFE, UNSAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOA
 
 @dataclass(frozen=True)
 class Resolved:
-    """A network as a zoo gives it.
+    """A network from a zoo.
 
     Attributes:
-        network: takes what `inputs` makes of images in [0, 1].
-        inputs: what its origin declares.
-        note: what tells it from others of the same spec, such as "random" or "L2"; "" for nothing.
-        architecture: name for tables.
-        source: what else its outputs depend on: a hash of the user's code that made it, an option.
+        network: the network, for images that `inputs` preprocessed.
+        inputs: the declared preprocessing.
+        note: distinguishes networks of the same spec, such as "random" or "L2"; may be "".
+        architecture: the name for tables.
+        source: what else its outputs depend on: a hash of the user's code, or an option.
     """
 
     network: nn.Module
@@ -40,18 +40,18 @@ class Resolved:
     source: str = ""
 
 
-# From what follows the colon, what the user says, the data set and the number of outputs; None
-# stands for the zoo's own number, where a class map chooses among them.
+# Arguments: the text after the colon, the user's description, the data set and the number of
+# # outputs; None for the zoo's number, if a class map chooses among the outputs.
 Zoo = Callable[[str, NetworkSpec, Dataset, int | None], Resolved]
 ZOOS = Registry[Zoo]("kind of model")
 
 
 @contextmanager
 def careful_loading() -> Iterator[None]:
-    """Have foreign code load no pickles, draw the same random weights each time, print nothing.
+    """Run foreign code without pickles, with seeded random weights, and printing to stderr.
 
-    Some libraries ask torch for whole pickles, which run code; here they get weights only. What
-    they print goes to the standard error: the standard output is the command's result.
+    Some libraries load full pickles with torch, which can run code; here they get weights only.
+    Standard output is reserved for the command's result.
     """
     before = {name: os.environ.pop(name, None) for name in (SAFE, UNSAFE)}
     os.environ[SAFE] = "1"
@@ -61,7 +61,7 @@ def careful_loading() -> Iterator[None]:
             redirect_stdout(sys.stderr),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore")  # of deprecations among libraries
+            warnings.simplefilter("ignore")  # about deprecations among libraries
             yield
     finally:
         del os.environ[SAFE]
@@ -71,12 +71,12 @@ def careful_loading() -> Iterator[None]:
 def built(
     make: Callable[[int | None], nn.Module], brought: NetworkSpec, classes: int | None
 ) -> nn.Module:
-    """Build a network, and fill it from the user's file if there is one.
+    """Build a network, and load the user's file if there is one.
 
     Args:
-        make: builds it with so many outputs; with the zoo's own number for None.
-        brought: what the user says of it.
-        classes: number of outputs; None for as many as the file has.
+        make: builds it with a number of outputs; None for the zoo's number.
+        brought: the user's description.
+        classes: the number of outputs; None for that of the file.
     """
     weights = brought.weights
     with careful_loading():
@@ -88,31 +88,31 @@ def built(
 
 
 def filled(network: nn.Module, brought: NetworkSpec) -> None:
-    """Fill a network from the user's file, if there is one."""
+    """Load the user's file into a network, if there is one."""
     if brought.weights:
         load_weights(network, brought.weights, *([brought.entry] if brought.entry else []))
 
 
 def refuse(spec: str, **given: object) -> None:
-    """Refuse what the user says of a network but its origin has no use for."""
+    """Refuse options that do not apply to the source of a network."""
     options = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
     if options:
         raise SelbenchError(
-            f"{' and '.join(options)} means nothing to {spec}; leave it out, or give the networks "
-            "that it does belong to in a command of their own"
+            f"{' and '.join(options)} does not apply to {spec}; leave it out, or evaluate "
+            "this network in another command"
         )
 
 
 def reason_of(problem: BaseException) -> str:
-    """Say in one line what foreign code had to complain about; of a connection, the root cause."""
+    """Return the error of foreign code in one line; for a connection, the root cause."""
     chain = [problem]
     while before := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(before)
     if isinstance(problem, OSError):
         problem = [each for each in chain if isinstance(each, OSError)][-1]
-    if isinstance(problem, UnpicklingError):  # torch's advice is to let it run code
+    if isinstance(problem, UnpicklingError):  # torch advises to let it run code
         return "UnpicklingError: it holds more than weights, or is damaged"
     lines = str(problem).strip().splitlines()
-    if lines and "TorchScript interpreter" in lines[0]:  # the reason is below its traceback
+    if lines and "TorchScript interpreter" in lines[0]:  # the reason follows its traceback
         return in_short(lines[-1])
     return in_short(f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__)

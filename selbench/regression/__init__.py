@@ -1,1 +1,1 @@
-"""The regression check: is today's model as robust as the one that a baseline file records?"""
+"""The regression check: is a model still as robust as the one in a baseline file?"""

@@ -1,4 +1,4 @@
-"""The check from inside a test: any network, any images."""
+"""The regression check within a test, for any network and any images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -26,7 +26,7 @@ from selbench.suites import Setting
 from selbench.training import weights_hash
 
 REMEDY = "`pytest --selbench-update`, or with update=True"
-Data = Any  # what `selbench.datasets.dataset_of` takes
+Data = Any  # what `selbench.datasets.dataset_of` accepts
 
 
 @usual_settings()
@@ -48,7 +48,7 @@ def assert_robust(
 ) -> Report | None:
     """Compare a model with a baseline; see `selbench.pytest_plugin.assert_robust`.
 
-    What is `Any` here is looked at before it is used.
+    Arguments of type `Any` are checked before use.
     """
     check.check_tolerance(tolerance)
     check.check_detect(detect, tolerance)
@@ -89,10 +89,10 @@ def _check_limit(limit: object) -> None:
 
 
 def _dataset(data: object, module: nn.Module) -> Dataset:
-    """Return the data set that is given, or one whose classes are the network's outputs."""
+    """Return the given data set; without known classes, they are the network's outputs."""
     dataset = dataset_of(data, partial(outputs_of, module))
     if len(dataset.test) < 2:
-        raise SelbenchError(f"a comparison takes at least 2 test images, got {len(dataset.test)}")
+        raise SelbenchError(f"a comparison needs at least 2 test images, got {len(dataset.test)}")
     return dataset
 
 
@@ -134,10 +134,10 @@ def _networks(model: object) -> list[nn.Module]:
 
 
 def _check_outputs(network: nn.Module, name: str, dataset: Dataset) -> None:
-    """Refuse a network that does not return a finite logit for every class that labels name."""
+    """Refuse a network without a finite logit for every label."""
     outputs, last = probe(network, dataset, name).shape[1], int(dataset.test.labels.max())
     if outputs <= last:
         raise SelbenchError(
             f"{name} has {outputs} outputs, for the classes 0 to {outputs - 1}, but there is the "
-            f"label {last}; bring a network for these classes"
+            f"label {last}; use a network for these classes"
         )

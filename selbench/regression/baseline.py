@@ -1,4 +1,4 @@
-"""The baseline file: who was right on which example, when, and on what."""
+"""The baseline file: which networks were right on which examples, and under which conditions."""
 
 import base64
 import binascii
@@ -22,44 +22,44 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class RecordedNetwork(Frozen):
-    """One network of the model: its name, and the hash of its weights."""
+    """One network of the recorded model: its name, and the hash of its weights."""
 
     name: str
     weights: str
 
 
 class Recorded(Frozen):
-    """One condition: how its images were made, and every network's bits.
+    """One recorded condition: how its images were made, and which examples were right.
 
     Attributes:
         source, version, data: as in `selbench.store.Cell`; `data` is "" for the data set's images.
-        correct: of each network, base64 of one bit per example, the first in the highest place.
-        examples: how many they are, where that is not the baseline's number.
+        correct: for each network, base64 of one bit per example, the highest bit first.
+        examples: the number of examples, if it differs from the baseline's.
     """
 
     source: str
     version: int
     data: str
     correct: tuple[str, ...]
-    # Left out where it says nothing: baselines stay as they were.
+    # Left out by default, so that old baselines do not change.
     examples: Count | None = Field(default=None, exclude_if=lambda number: number is None)
 
 
 class Baseline(Frozen):
-    """What a model could do.
+    """The recorded outcomes of a model.
 
     Attributes:
         selbench, torch: versions.
-        study: name of the study, or "" where there was none.
-        subject: the model's name, such as "alpha=0"; `networks` are it with several seeds.
+        study: name of the study, or "".
+        subject: the model's name, such as "alpha=0"; `networks` are its networks, one per seed.
         model: architecture and options.
-        training: fingerprint of how it was trained; "" for a brought model.
+        training: fingerprint of the training; "" for a user's model.
         dataset: name of the data set.
-        data: checksum of its whole test split, which holds `test` images.
-        examples: how many of them were taken, in the order of `selbench.datasets.limited`.
-        suites: that were asked for.
-        corruptions, attacks: the names that were taken of those in the suites; () for all.
-        conditions: by their ids, such as "corruptions/fog/3".
+        data: checksum of the full test split, which has `test` images.
+        examples: the number of images used, in the order of `selbench.datasets.limited`.
+        suites: the requested suites.
+        corruptions, attacks: the names selected from the suites; () for all.
+        conditions: by id, such as "corruptions/fog/3".
     """
 
     selbench: str
@@ -73,7 +73,7 @@ class Baseline(Frozen):
     test: Count
     examples: Count
     suites: Annotated[tuple[str, ...], Field(min_length=1)]
-    # Left out where they say nothing, too.
+    # Left out by default, too.
     corruptions: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
     attacks: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
     networks: Annotated[tuple[RecordedNetwork, ...], Field(min_length=1)]
@@ -95,12 +95,12 @@ class Baseline(Frozen):
 
 
 def packed(correct: Correct) -> tuple[str, ...]:
-    """Pack every network's row to base64."""
+    """Pack each network's row to base64."""
     return tuple(base64.b64encode(row.tobytes()).decode() for row in np.packbits(correct, axis=1))
 
 
 def unpacked(text: str, examples: int) -> np.ndarray:
-    """Return the bits of one network; raises `ValueError` where they are not `examples` many."""
+    """Return the bits of one network; raise `ValueError` if their number is not `examples`."""
     raw = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
     bits = np.unpackbits(raw)
     if len(raw) != (examples + 7) // 8 or bits[examples:].any():
@@ -109,9 +109,9 @@ def unpacked(text: str, examples: int) -> np.ndarray:
 
 
 def write_baseline(baseline: Baseline, path: Path, force: bool = False) -> None:
-    """Write a baseline; equal baselines are equal bytes.
+    """Write a baseline; equal baselines have equal bytes.
 
-    It takes the place of a file that is none with `force` alone.
+    A file that is no baseline is only replaced with `force`.
     """
     check_file(path, BASELINE, "--output", force)
     content = _content(baseline)
@@ -123,11 +123,11 @@ def read_baseline(path: Path, remedy: str = "") -> Baseline:
     """Read a baseline.
 
     Args:
-        path: of the file.
-        remedy: what writes it, for messages; "" for the command line's `selbench baseline`.
+        path: the file.
+        remedy: how to write it, for messages; "" for the command `selbench baseline`.
 
     Raises:
-        SelbenchError: where there is none, where it is damaged, or where a newer version wrote it.
+        SelbenchError: if the file is missing, damaged or written by a newer version.
     """
     remedy = remedy or f"`selbench baseline -o {path}`"
     content = _read(path, remedy)
@@ -135,7 +135,7 @@ def read_baseline(path: Path, remedy: str = "") -> Baseline:
     if isinstance(written, int) and written > FORMAT:
         raise SelbenchError(
             f"{path} has format {written} (written by selbench {content.get('selbench')}), this "
-            f"version reads up to {FORMAT}; install a newer selbench or make the baseline anew"
+            f"version reads up to {FORMAT}; install a newer selbench or make a new baseline"
         )
     if written != FORMAT:
         raise SelbenchError(f"{path} is no baseline of selbench; make one with {remedy}")
@@ -171,12 +171,12 @@ def _checked(content: dict[str, Any], path: Path, remedy: str) -> Baseline:
     names, weights = zip(*((each.name, each.weights) for each in baseline.networks), strict=True)
     twice = repeated(names, weights)
     if twice:
-        raise SelbenchError(f"{path}: {twice}; make it anew of each network once")
+        raise SelbenchError(f"{path}: {twice}; make a new one with each network once")
     return baseline
 
 
 def repeated(names: Sequence[str], weights: Sequence[str]) -> str:
-    """Say which network is there twice, by the hash of its weights; "" where none is."""
+    """Return which network is there twice, by the hash of its weights; "" for none."""
     first: dict[str, str] = {}
     for name, each in zip(names, weights, strict=True):
         if each in first:
@@ -203,7 +203,7 @@ def _content(baseline: Baseline) -> dict[str, Any]:
 
 def _damaged(path: Path, reason: str, remedy: str) -> SelbenchError:
     return SelbenchError(
-        f"{path} is damaged ({reason}); take it from version control again, or make it anew with "
+        f"{path} is damaged ({reason}); restore it from version control, or make a new one with "
         f"{remedy}"
     )
 
@@ -211,9 +211,9 @@ def _damaged(path: Path, reason: str, remedy: str) -> SelbenchError:
 def facts(
     made: Mapping[str, Correct], known: Mapping[str, tuple[str, int, str]], examples: int
 ) -> dict[str, Recorded]:
-    """Return conditions with their bits, and with source, version and data of each.
+    """Return recorded conditions from their bits, sources, versions and checksums of data.
 
-    Most have `examples`.
+    Their number of examples is left out if it is `examples`.
     """
     return {
         name: Recorded(

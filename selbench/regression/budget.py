@@ -1,8 +1,9 @@
-"""What to compare in a given time, chosen the same way on every machine.
+"""Choose what to compare in a given time, with the same choice on every machine.
 
-The clock is not looked at: two machines would compare different examples, and one machine from day
-to day. The cost is counted instead - multiplications of the networks, pixels to corrupt - and
-divided by the nominal speed of one core of a continuous-integration machine.
+No clock is used, since the choice would then differ between machines and between days. Instead the
+cost (multiplications of the networks, pixels to corrupt) is counted and divided by the nominal
+speed
+of one core of a continuous-integration machine.
 """
 
 import math
@@ -18,12 +19,12 @@ from selbench.suites import Work
 
 SPEED = 2e10  # floating-point operations of a network's forward pass, per second
 PIXEL = 2e-7  # seconds to corrupt one pixel, mean over the 19 corruptions
-LEAST, ENOUGH = 50, 500  # examples: fewer say nothing, so many before further severities
+LEAST, ENOUGH = 50, 500  # examples: the fewest, and how many before severities are added
 SEVERITIES: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4, 5), (1, 3, 5), (3, 5), (3,))
 
 
 def seconds_of(text: object) -> float:
-    """Read "60s", "2m", "1h" or "60"; anything else is a `SelbenchError`."""
+    """Read "60s", "2m", "1h" or "60"; raise `SelbenchError` for anything else."""
     form = r"(\d{1,6}(?:\.\d{1,6})?)(s|m|h)?"
     found = re.fullmatch(form, text) if isinstance(text, str) else None
     seconds = float(found[1]) * {"m": 60, "h": 3600}.get(found[2], 1) if found else 0.0
@@ -50,19 +51,19 @@ def choose(
 ) -> tuple[list[Work], int]:
     """Return the conditions to compare and the number of examples.
 
-    Clean images and all corruptions are kept. As long as each has `ENOUGH` examples there are more
-    severities: 3, then 3 and 5, then 1, 3 and 5, then all. Attacks are left out: one costs as much
-    as hundreds of conditions.
+    Clean images and all corruptions are kept. Severities are added while `ENOUGH` examples fit: 3,
+    then 3 and 5, then 1, 3 and 5, then all. Attacks are left out: one costs as much as hundreds of
+    conditions.
 
     Args:
-        pieces: of the baseline.
-        examples: of the baseline; not more are taken.
-        seconds: nominal time.
-        forward: nominal time of one image in all networks, in seconds.
-        pixels: of an image.
+        pieces: the work in the baseline.
+        examples: the number of examples in the baseline, the most to compare.
+        seconds: the nominal time.
+        forward: the nominal time of one image in all networks, in seconds.
+        pixels: the number of pixels of an image.
 
     Raises:
-        SelbenchError: where there are attacks only, or the time is too short.
+        SelbenchError: if there are only attacks, or the time is too short.
     """
     conditions = [piece for piece in pieces if not piece.is_attack]
     if not conditions:
@@ -83,6 +84,6 @@ def choose(
 
 
 def _rounded_up(seconds: float) -> str:
-    """Write a time with two significant digits that is not shorter, as `seconds_of` reads it."""
+    """Round a time up to two significant digits, in the format of `seconds_of`."""
     step = 10.0 ** max(math.floor(math.log10(seconds)) - 1, -6)
     return f"{math.ceil(round(seconds / step, 6)) * step:.6f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Record a model in a baseline, and compare another with it."""
+"""Record a model in a baseline, and compare a model with a baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ from selbench.suites import Setting, Work
 
 @dataclass(frozen=True)
 class Plan:
-    """What is recorded, or compared with a baseline: conditions, and how many examples.
+    """The conditions and the number of examples to record, or to compare with a baseline.
 
-    `suites` are those that were asked for, each once; `setting` says what of them.
+    `suites` are the requested suites, without repeats; `setting` selects conditions from them.
     """
 
     suites: tuple[str, ...]
@@ -39,13 +39,13 @@ class Plan:
 
 
 def plan_baseline(suites: Sequence[str], setting: Setting, test: Split, limit: int | None) -> Plan:
-    """Return what to record; `SelbenchError` where that could not be compared."""
+    """Return the plan of a baseline; raise `SelbenchError` if a check could not compare it."""
     names = tuple(dict.fromkeys(suites))
     return Plan(names, setting, comparable(names, setting), _examples_compared(limit, len(test)))
 
 
 def record(candidate: Candidate, chosen: Plan, place: Place) -> Baseline:
-    """Evaluate a model, and return the baseline that says what it could do."""
+    """Evaluate a model, and return its baseline."""
     made, test = correctness(candidate, chosen.pieces, chosen.examples, place), place.dataset.test
     networks = candidate.networks
     return Baseline(
@@ -68,7 +68,7 @@ def record(candidate: Candidate, chosen: Plan, place: Place) -> Baseline:
 
 
 def check_tolerance(tolerance: object) -> None:
-    """Refuse a tolerance that is no part of 1."""
+    """Refuse a tolerance that is not a fraction of 1."""
     if not isinstance(tolerance, float | int | np.floating) or not 0 <= tolerance < 1:
         raise SelbenchError(
             f"--tolerance is a fraction of 1 such as 0.01 for one point, got {tolerance!r}"
@@ -76,7 +76,7 @@ def check_tolerance(tolerance: object) -> None:
 
 
 def check_detect(detect: object, tolerance: float) -> None:
-    """Refuse a drop to detect that is no number of points, or that the tolerance accepts."""
+    """Refuse a drop to detect that is not a number of points, or that the tolerance accepts."""
     if detect is None:
         return
     if isinstance(detect, bool) or not isinstance(detect, float | int) or not 0 < detect < 100:
@@ -89,7 +89,7 @@ def check_detect(detect: object, tolerance: float) -> None:
 
 
 def check_data(baseline: Baseline, dataset: str, test: Split, limit: int | None) -> None:
-    """Refuse a baseline of other images, or of fewer examples than are asked for."""
+    """Refuse a baseline of other images, or with fewer examples than requested."""
     if baseline.data != test.checksum:
         raise SelbenchError(
             f"the baseline is of {baseline.dataset} (checksum {baseline.data}, {baseline.test} "
@@ -104,11 +104,11 @@ def check_data(baseline: Baseline, dataset: str, test: Split, limit: int | None)
 
 
 def plan(baseline: Baseline, suites: Sequence[str], setting: Setting, limit: int | None) -> Plan:
-    """Return what to compare.
+    """Return the plan of a check.
 
     Raises:
         SelbenchError: for a suite that the baseline lacks or that has no outcomes, and for a
-            condition that this version makes otherwise, or not at all.
+            condition that differs in this version, or is missing.
     """
     names = tuple(dict.fromkeys(suites))
     chosen, some = comparable(names, setting), setting.corruptions or setting.attacks
@@ -124,13 +124,13 @@ def plan(baseline: Baseline, suites: Sequence[str], setting: Setting, limit: int
 
 
 def _check_held(baseline: Baseline, chosen: Sequence[Work]) -> None:
-    """Refuse corruptions and attacks that were left out of the baseline."""
+    """Refuse corruptions and attacks that the baseline leaves out."""
     for each in chosen:
         if baseline.partial and not facts_of([each]).keys() <= baseline.conditions.keys():
             held = ", ".join([*baseline.corruptions, *baseline.attacks])
             raise SelbenchError(
-                f"the baseline holds {held} alone, not {each.name}; make it with all that checks "
-                "are to compare"
+                f"the baseline holds only {held}, not {each.name}; make it with all that checks "
+                "should compare"
             )
 
 
@@ -146,15 +146,15 @@ def _check_recorded(baseline: Baseline, suite: str, setting: Setting) -> None:
 
 
 def _examples_compared(limit: int | None, held: int) -> int:
-    """Return how many of the examples that are held a limit leaves."""
+    """Return the number of the baseline's examples that a limit leaves."""
     examples = held if limit is None else min(limit, held)
     if examples < 2:
-        raise SelbenchError("a comparison takes at least 2 test images; give --limit 2 or more")
+        raise SelbenchError("a comparison needs at least 2 test images; give --limit 2 or more")
     return examples
 
 
 def _check_conditions(baseline: Baseline, today: dict[str, Facts], whole: bool) -> None:
-    """Refuse conditions that are made otherwise; `whole` where there should be no others."""
+    """Refuse conditions that differ from the baseline's; if `whole`, also missing ones."""
     for name in sorted({*today, *baseline.conditions} if whole else today):
         old, new = baseline.conditions.get(name), today.get(name)
         then = "none" if old is None else _source_text((old.source, old.version, old.data))
@@ -162,7 +162,7 @@ def _check_conditions(baseline: Baseline, today: dict[str, Facts], whole: bool) 
         if then != now:
             raise SelbenchError(
                 f"{name} is {then} in the baseline (selbench {baseline.selbench}) and {now} in "
-                "this version or setting; make the baseline anew, or use the version that wrote it"
+                "this version or setting; make a new baseline, or use the version that wrote it"
             )
 
 
@@ -172,7 +172,7 @@ def _source_text(made: Facts) -> str:
 
 
 def within(seconds: float, chosen: Plan, candidate: Candidate, test: Split) -> Plan:
-    """Return as much of a plan as fits in so many nominal seconds."""
+    """Return the part of a plan that fits into a number of nominal seconds."""
     height, width = test.images.shape[-2:]
     forward = sum(forward_seconds(network.load(), height, width) for network in candidate.networks)
     kept, examples = choose(chosen.pieces, chosen.examples, seconds, forward, height * width)
@@ -186,14 +186,14 @@ def run(
     place: Place,
     tolerance: float = TOLERANCE,
 ) -> Comparison:
-    """Evaluate a model as a plan says, and compare it with the baseline."""
+    """Evaluate a model by a plan, and compare it with the baseline."""
     after = correctness(candidate, chosen.pieces, chosen.examples, place)
     before = _recorded(baseline, chosen, place.dataset.test)
     return compare({name: before[name] for name in after}, after, tolerance)
 
 
 def _recorded(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correct]:
-    """Return what the baseline knows of a plan's conditions and examples."""
+    """Return the baseline's outcomes for the conditions and examples of a plan."""
     limits, correct, found = (baseline.examples, chosen.examples), baseline.correct(), {}
     limits_of_others = [None if limit >= len(test) else limit for limit in limits]
     tests = [limited(test, limit) for limit in limits]
@@ -202,7 +202,8 @@ def _recorded(baseline: Baseline, chosen: Plan, test: Split) -> dict[str, Correc
         if piece.images_elsewhere is not None:
             pairs = [piece.images_elsewhere.limited(limit) for limit in limits_of_others]
         held, wanted = (each.examples.numpy() for each in pairs)
-        places = np.searchsorted(held, wanted)  # a larger limit holds those of a smaller one
+        # A larger limit includes the examples of a smaller one.
+        places = np.searchsorted(held, wanted)
         for level in piece.levels:
             name = condition_id(piece.suite, piece.name, level)
             found[name] = correct[name][:, places]

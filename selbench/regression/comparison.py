@@ -1,10 +1,10 @@
-"""Decide, from who is right on which example, whether a model got worse.
+"""Decide whether a model got worse, from which examples its networks classify correctly.
 
-A model is one network or several that differ by their seed. A drop counts where it is larger than
-a tolerance, larger than other examples would explain, and larger than other seeds would explain.
-The mean over perturbed conditions may err in `MEAN_SHARE` of comparisons of equal models, all
-conditions together in `CONDITION_SHARE`. Their sum stays below 5 %, because the spread between
-seeds is estimated from few networks; `selbench.regression.simulation` shows what comes of it.
+A model is one network or several with different seeds. A drop counts if it is larger than the
+tolerance, and significant both over examples and over seeds. For equal models, the mean over
+perturbed conditions has an error rate of `MEAN_SHARE`, all conditions together of
+`CONDITION_SHARE`. Their sum is below 5 %, because the spread between seeds is estimated from few
+networks; `selbench.regression.simulation` measures the error rates.
 """
 
 import math
@@ -19,17 +19,18 @@ from selbench.statistics.intervals import Spread, holm, mcnemar, paired_differen
 from selbench.statistics.spread import PRIOR, moderated
 
 Correct = Bool[np.ndarray, "_networks _examples"]
-Shares = Float64[np.ndarray, "_networks _examples"]  # of conditions in which it is right
+# The share of conditions in which an example is right.
+Shares = Float64[np.ndarray, "_networks _examples"]
 Vector = Float64[np.ndarray, " _"]
-Groups = tuple[Vector, Vector]  # one value per network, of the model then and now
+Groups = tuple[Vector, Vector]  # one value per network, for the model before and after
 
 TOLERANCE = 0.01
 MEAN_SHARE, CONDITION_SHARE = 0.03, 0.01
 LEVEL = MEAN_SHARE + CONDITION_SHARE
-POWER = 0.9  # share of runs that find the drop that a verdict states
-NEVER = 0.98  # a drop by so much of the accuracy is none that can be found
-# A lone network may be an outlier among seeds, which its fellows cannot show: its p-values are
-# multiplied, and seeds are taken to scatter as Student's t with few degrees of freedom.
+POWER = 0.9  # share of runs that find the stated detectable drop
+NEVER = 0.98  # share of the accuracy; larger drops count as undetectable
+# A single network may be an outlier among seeds, which cannot be seen: its p-values are multiplied,
+# # and Student's t with few degrees of freedom models the spread of seeds.
 LONE, LONE_FREEDOM = 5.0, 2.0
 CLEAN = "clean/clean"
 SHIFTED = "shifted/"
@@ -38,10 +39,10 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one condition; accuracies and differences are fractions of 1.
+    """The change under one condition; accuracies and differences are fractions of 1.
 
     Attributes:
-        name: of the condition, or `MEAN`.
+        name: the condition, or `MEAN`.
         before, after: accuracy, mean over networks.
         low, high: 95 % interval of after - before, before correction for many conditions.
         worse, better: p-values of no drop and of no gain, corrected; significant up to `LEVEL`.
@@ -65,17 +66,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What became of a model.
+    """The comparison of a model with its baseline.
 
     Attributes:
-        changes: of the mean over perturbed conditions first, if there are any; then of conditions.
-        tolerance: drops up to it are accepted.
-        networks: how many the model was then, and is now.
-        examples: on which both were compared.
-        conditions: how many the mean is over.
-        detectable: the true drop of the mean, or of clean accuracy where there is none, that a
-            check such as this one finds in 90 % of runs, about; 1 where it would find none.
-        limited_by: "seeds" or "examples": of which there would have to be more to find less.
+        changes: the change of the mean over perturbed conditions, if any; then of each condition.
+        tolerance: larger drops count.
+        networks: the number of networks before and after.
+        examples: the number of examples compared.
+        conditions: the number of conditions in the mean.
+        detectable: the true drop of the mean (or of clean accuracy, without a mean) that this
+            check finds in about 90 % of runs; 1 if it finds none.
+        limited_by: "seeds" or "examples": more of these would make smaller drops detectable.
     """
 
     changes: tuple[Change, ...]
@@ -88,17 +89,17 @@ class Comparison:
 
     @property
     def worse(self) -> list[Change]:
-        """What got worse; the check fails where there is any."""
+        """The changes for the worse; the check fails if there are any."""
         return [change for change in self.changes if change.verdict == "worse"]
 
     @property
     def better(self) -> list[Change]:
-        """What got better."""
+        """The changes for the better."""
         return [change for change in self.changes if change.verdict == "better"]
 
     @property
     def knows_seeds(self) -> bool:
-        """Whether the spread between seeds is known, from several networks of a model."""
+        """Whether the spread between seeds is known: some model has several networks."""
         return max(self.networks) > 1
 
 
@@ -106,8 +107,8 @@ class Comparison:
 class _Row:
     """A difference with its two-sided 95 % interval, and p-values of no drop and of no gain.
 
-    `spreads` are the standard errors behind it, with their degrees of freedom: over examples, and
-    over networks of log odds.
+    `spreads` are its standard errors with degrees of freedom: over examples, and, for log odds,
+    over networks.
     """
 
     low: float
@@ -120,7 +121,7 @@ class _Row:
 def compare(
     before: Mapping[str, Correct], after: Mapping[str, Correct], tolerance: float = TOLERANCE
 ) -> Comparison:
-    """Compare a model with what it was, condition by condition and example by example.
+    """Compare a model before and after, on the same conditions and examples.
 
     Args:
         before: networks x examples for every condition, whether the network is right.
@@ -159,9 +160,9 @@ def _mean(tables: Mapping[str, Correct], names: Sequence[str]) -> Shares:
 
 
 def _perturbed(names: Sequence[str]) -> list[str]:
-    """Return the conditions that the mean is over: corruptions, or else whatever is not clean.
+    """Return the conditions of the mean: corruptions, or else all that are not clean.
 
-    Folders of shifted images have images of their own, so they are not averaged with others.
+    Folders of shifted images have other images, so they are not averaged with other conditions.
     """
     others = [name for name in names if name != CLEAN]
     made = [name for name in others if not name.startswith(SHIFTED)]
@@ -171,10 +172,10 @@ def _perturbed(names: Sequence[str]) -> list[str]:
 def _detectable(
     row: _Row, share: float, tolerance: float, before: Correct | Shares
 ) -> dict[str, float]:
-    """Return the true drops that fail 90 % of runs of each test: significant, and not tolerated.
+    """Return the true drops that each test finds, above the tolerance, in 90 % of runs.
 
-    Examples are lost in a drop, which adds to what chance makes of it: equal networks do not
-    promise what few examples cannot show.
+    A drop adds variance over examples, so drops are not underestimated for equal networks on few
+    examples.
     """
     drops = {"examples": _detectable_drop(row.spreads[0], share, tolerance, before.shape[1])}
     for spread in row.spreads[1:]:
@@ -183,17 +184,17 @@ def _detectable(
 
 
 def _detectable_drop(spread: Spread, share: float, tolerance: float, examples: int) -> float:
-    """Return the drop that the test over examples finds."""
+    """Return the drop that the test over examples detects."""
     least, power = _reach(spread[1], share)
     drop = 0.0
-    for _ in range(40):  # converges: what is found grows with the root of what is lost
+    for _ in range(40):  # converges: the detectable drop grows with the root of the drop
         error = math.sqrt(spread[0] ** 2 + drop / examples)
         drop = min(max(least * error, tolerance) + power * error, 1.0)
     return drop
 
 
 def _found_over_seeds(spread: Spread, share: float, tolerance: float, start: float) -> float:
-    """Return the drop that the test over networks finds, from log odds `start`; 1 for none."""
+    """Return the drop from log odds `start` that the test over networks detects; 1 for none."""
     (error, freedom), accuracy = spread, float(expit(start))
     least, power = _reach(freedom, share)
     significant = accuracy - float(expit(start - (least + power) * error))
@@ -204,17 +205,17 @@ def _found_over_seeds(spread: Spread, share: float, tolerance: float, start: flo
 
 
 def _reach(freedom: float, share: float) -> tuple[float, float]:
-    """Return how many standard errors are significant, and how many more `POWER` takes.
+    """Return how many standard errors are significant, and how many more `POWER` needs.
 
-    Of few networks the spread is as uncertain as the drop: the second is of Student's t about a
-    true difference.
+    The second comes from the noncentral t distribution, since few networks also leave the spread
+    uncertain.
     """
     least = float(stdtrit(freedom, 1 - share))
     return least, float(nctdtrinc(freedom, 1 - POWER, least)) - least
 
 
 def _mean_change(before: Shares, after: Shares, row: _Row, tolerance: float) -> Change:
-    """Return what became of the mean over conditions, from each example's share of them."""
+    """Return the change of the mean over conditions, from each example's share of them."""
     scale = LEVEL / MEAN_SHARE
     worse, better = min(row.drop * scale, 1.0), min(row.gain * scale, 1.0)
     return _change(MEAN, before, after, row, worse, better, tolerance)
@@ -228,7 +229,7 @@ def _changes(
     tolerance: float,
     shared: bool,
 ) -> list[Change]:
-    """Return what became of conditions; `shared` leaves a part of the level to their mean."""
+    """Return the changes of conditions; if `shared`, their mean has a part of the level."""
     scale = LEVEL / CONDITION_SHARE if shared else 1.0
     drops, gains = (
         [min(p * scale, 1.0) for p in holm(values)]
@@ -259,7 +260,7 @@ def _change(
 
 
 def _rows(before: Sequence[Correct | Shares], after: Sequence[Correct | Shares]) -> list[_Row]:
-    """Test every condition over examples and over networks; the weaker evidence counts."""
+    """Test every condition over examples and over networks; use the weaker evidence."""
     over_examples = [_over_examples(*pair) for pair in zip(before, after, strict=True)]
     if len(before[0]) + len(after[0]) == 2:
         return over_examples
@@ -277,7 +278,7 @@ def _rows(before: Sequence[Correct | Shares], after: Sequence[Correct | Shares])
 
 
 def _over_examples(before: Correct | Shares, after: Correct | Shares) -> _Row:
-    """Compare these networks, on further examples: McNemar's mid-p, or a paired t test."""
+    """Test whether the change holds for other examples: McNemar's mid-p, or a paired t test."""
     old, new = (table.mean(0, keepdims=True) for table in (before, after))
     found = paired_difference(new, old)
     p = found.p
@@ -291,16 +292,17 @@ def _over_examples(before: Correct | Shares, after: Correct | Shares) -> _Row:
 def _over_networks(
     before: Sequence[Correct | Shares], after: Sequence[Correct | Shares]
 ) -> list[_Row]:
-    """Compare further networks, on these examples: Student's t with moderated variances.
+    """Test whether the change holds for other networks: Student's t with moderated variances.
 
-    Intervals are of accuracies, p-values of their logits: near 100 %, some seeds fall far below
-    the others, and none rises far above.
+    Intervals are for accuracies, p-values for their logits: near 100 %, accuracies of seeds are
+    skewed downwards.
     """
     pairs = [*zip(before, after, strict=True)]
     plain = [(old.mean(1), new.mean(1)) for old, new in pairs]
     logits = [(_logits(old), _logits(new)) for old, new in pairs]
     lone = min(map(len, plain[0])) == 1
-    prior = min(PRIOR, max(len(pairs) - 2, 0) / 2) if lone else PRIOR  # few cannot vouch for much
+    # Few conditions are weak evidence.
+    prior = min(PRIOR, max(len(pairs) - 2, 0) / 2) if lone else PRIOR
     spreads = (_spreads(plain, prior), _spreads(logits, prior), _spreads(logits, 0.0))
     return [_over_seeds(*row, lone) for row in zip(plain, logits, *spreads, strict=True)]
 
@@ -318,14 +320,14 @@ def _over_seeds(
 
 
 def _lone(difference: float, scale: Spread, own: Spread) -> float:
-    """Return the p-value of a lone network: that of its condition alone, unless that is small."""
+    """Return the p-value of a single network: its condition's own if large, else pooled."""
     alone = LONE * _tail(difference, (own[0], min(own[1], LONE_FREEDOM)))
     p = LONE * _tail(difference, scale)
     return min(max(p, alone) if alone > MEAN_SHARE else p, 1.0)
 
 
 def _logits(table: Correct | Shares) -> Vector:
-    """Return every network's log odds of being right."""
+    """Return the log odds of each network's accuracy."""
     right = table.sum(1)
     odds: Vector = np.log((right + 0.5) / (table.shape[1] - right + 0.5))
     return odds
@@ -341,13 +343,13 @@ def _spreads(groups: Sequence[Groups], prior: float) -> list[Spread]:
 
 
 def _pooled(before: Vector, after: Vector) -> float:
-    """Return the variance of networks' values about the mean of their own model."""
+    """Return the pooled variance of networks within each model."""
     squares = sum(float(((each - each.mean()) ** 2).sum()) for each in (before, after))
     return squares / (len(before) + len(after) - 2)
 
 
 def _tail(difference: float, spread: Spread) -> float:
-    """Return the probability that chance alone gives this difference or a larger one."""
+    """Return the one-sided p-value of a difference."""
     error, freedom = spread
     if error == 0:
         return 0.0 if difference > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Which examples networks classify correctly: what a run of them keeps, read from its store."""
+"""Find which examples networks classify correctly, by a run and its store."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,16 +33,14 @@ Facts = tuple[str, int, str]  # source, version and data of a condition
 
 @dataclass(frozen=True)
 class Candidate:
-    """The model under test: one network, or several that differ by their seed.
+    """The model under test: one network, or several with different seeds.
 
     Attributes:
         subject: its name, such as "alpha=0".
-        networks: each with another seed.
+        networks: its networks, with the findings of the probe (see `looked_at`).
         architecture: name and options.
-        study: name of the study, "" where there is none.
+        study: name of the study, or "".
         dataset: name of the data set.
-
-    Its networks have findings of the probe; see `looked_at`.
     """
 
     subject: str
@@ -52,7 +50,7 @@ class Candidate:
     dataset: str
 
     def __post_init__(self) -> None:
-        """Refuse a network that is there twice: it would hide the spread between seeds."""
+        """Refuse a repeated network: it would hide the spread between seeds."""
         names, weights = zip(*((each.name, each.weights) for each in self.networks), strict=True)
         twice = repeated(names, weights)
         if twice:
@@ -60,20 +58,20 @@ class Candidate:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What the probe found, in sentences."""
+        """The findings of the probe, as sentences."""
         return tuple(finding_sentences({each.name: each.findings for each in self.networks}))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a candidate is evaluated.
+    """The images, the device and the store of an evaluation.
 
     Attributes:
-        dataset: whose test images are used.
-        device: where networks and images are put.
+        dataset: the data set, whose test images are used.
+        device: for networks and images.
         progress: called after every batch.
-        store: a folder that keeps outcomes, so that an interrupted check resumes; None keeps none.
-        study: whose results the store keeps.
+        store: a folder for outcomes, so that an interrupted check resumes; None for no store.
+        study: the study of the store.
     """
 
     dataset: Dataset
@@ -84,12 +82,12 @@ class Place:
 
 
 def looked_at(candidate: Candidate, dataset: Dataset) -> Candidate:
-    """Return a candidate after the probe; draws of a random network count as networks."""
+    """Return a candidate with findings of the probe; draws of a random network become networks."""
     return replace(candidate, networks=probed(candidate.networks, dataset))
 
 
 def check_meaningful(candidate: Candidate, pieces: Sequence[Work]) -> None:
-    """Refuse to compare accuracies that a finding makes meaningless."""
+    """Refuse a comparison of accuracies that a finding makes meaningless."""
     for each in candidate.networks:
         for piece in pieces:
             finding = spoiling(each.findings, piece.name) if piece.is_attack else None
@@ -101,10 +99,10 @@ def check_meaningful(candidate: Candidate, pieces: Sequence[Work]) -> None:
 
 
 def comparable(suites: Sequence[str], setting: Setting) -> list[Work]:
-    """Return what has an outcome per example that depends on one network alone, each piece once.
+    """Return the pieces of work with an outcome per example that depends on one network only.
 
     Raises:
-        SelbenchError: for a suite that has no such piece, and where no suite is named.
+        SelbenchError: for a suite without such pieces, and without any suite.
     """
     if not suites:
         raise SelbenchError("there is no suite to compare; name one, such as corruptions")
@@ -119,14 +117,14 @@ def _comparable(suite: str, setting: Setting) -> list[Work]:
     kept = [piece for piece in collect((suite,), setting) if piece.comparable]
     if not kept:
         raise SelbenchError(
-            f"the suite {suite} tells of no example whether it is recognised; compare "
+            f"the suite {suite} has no outcomes per example; compare "
             "--suite corruptions, attacks or clean"
         )
     return kept
 
 
 def facts_of(pieces: Sequence[Work]) -> dict[str, Facts]:
-    """Return how every condition is made, by its id."""
+    """Return the source, version and data of every condition, by its id."""
     return {
         condition_id(piece.suite, piece.name, level): (piece.source, piece.version, piece.data)
         for piece in pieces
@@ -137,12 +135,12 @@ def facts_of(pieces: Sequence[Work]) -> dict[str, Facts]:
 def correctness(
     candidate: Candidate, pieces: Sequence[Work], limit: int, place: Place
 ) -> dict[str, Correct]:
-    """Evaluate a candidate as `selbench run` does, and return what it has right.
+    """Evaluate a candidate as `selbench run` does, and return which examples are right.
 
     Args:
         candidate: the model.
         pieces: as `comparable` returns them.
-        limit: take so many of the test images.
+        limit: the number of test images to use.
         place: the images, the device and the store.
 
     Returns:
@@ -161,7 +159,7 @@ def correctness(
         with _at_work(store, candidate, pieces, place, request):
             networks, device, progress = candidate.networks, place.device, place.progress
             evaluate(networks, pieces, place.dataset, store, device, request, progress)
-        # Only the checksum of the whole test split is in a cell: no image is taken for its key.
+        # A cell's key needs the checksum of the full test split, but no images.
         tasks = [t for p in pieces for t in p.tasks(candidate.networks, test, request.limit)]
         _refuse_failures(store, tasks)
         outcomes = from_table(store.outcomes({cell.key for task in tasks for cell in task.cells}))
@@ -176,9 +174,9 @@ def _at_work(
     place: Place,
     request: Request,
 ) -> Iterator[None]:
-    """Say in the manifest of a store that lasts how things stand.
+    """Write the state of the check to the manifest of a permanent store.
 
-    What counts in tables stays where a run has said it; a check adds to what checks said.
+    Facts that a run wrote for tables are kept; a check only adds to those of checks.
     """
 
     def done() -> bool:
@@ -216,7 +214,7 @@ def _refuse_failures(store: StudyStore, tasks: Sequence[Task]) -> None:
         cell = failures[0].cell
         name = condition_id(cell.suite, cell.condition, cell.level)
         raise SelbenchError(
-            f"{cell.subject} failed under {name} ({failures[0].reason.rstrip('.')}); mend the "
+            f"{cell.subject} failed under {name} ({failures[0].reason.rstrip('.')}); fix the "
             "network, or leave the suite out"
         )
 
@@ -235,8 +233,8 @@ def _bits(
                 _check_finite(cell.subject, columns)
             if len(columns["label"]) != examples:
                 raise SelbenchError(
-                    f"{name} has {len(columns['label'])} images on disk, not {examples} as the "
-                    "data set; take --limit, or a whole set"
+                    f"{name} has {len(columns['label'])} images on disk, not "
+                    f"{examples} as the data set; use --limit, or a complete set"
                 )
             rows.setdefault(name, []).append(_right(columns))
     return {name: np.stack(bits) for name, bits in rows.items()}
@@ -252,6 +250,6 @@ def _check_finite(name: str, columns: Columns) -> None:
 
 
 def _right(columns: Columns) -> np.ndarray:
-    """Return where the label is predicted; logits that are not finite predict nothing."""
+    """Return where the prediction is the label; logits that are not finite are wrong."""
     right = columns["prediction"] == columns["label"]
     return (right & columns["confidence"].isfinite()).numpy()

@@ -1,4 +1,4 @@
-"""A comparison for GitHub: annotations in the log, and the summary of a job."""
+"""Report a comparison on GitHub: annotations in the log, and the summary of a job."""
 
 import os
 from pathlib import Path
@@ -15,16 +15,16 @@ from selbench.regression.summary import (
     xml_text,
 )
 
-ALSO = "{}#@:"  # signs of people, issues and pictures on GitHub
+ALSO = "{}#@:"  # characters of mentions, issues and images on GitHub
 
 
 def on_github() -> bool:
-    """Say whether this process is a job of GitHub Actions."""
+    """Return whether this process is a job of GitHub Actions."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def annotations(report: Report) -> str:
-    """Return workflow commands, one a line: an error for what got worse, else a notice."""
+    """Return workflow commands, one per line: errors for what got worse, else a notice."""
     if not report.failed:
         return f"::notice title=selbench check::{_message(headline(report))}\n"
     worse = [change for change in chosen(report.comparison) if change.verdict == "worse"]
@@ -50,7 +50,7 @@ def summary(report: Report) -> str:
 
 
 def append_summary(report: Report) -> None:
-    """Append to the job's summary, where there is one."""
+    """Append to the job's summary, if there is one."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
@@ -59,7 +59,7 @@ def append_summary(report: Report) -> None:
             file.write(summary(report))
     except OSError as problem:
         raise SelbenchError(
-            f"cannot write GITHUB_STEP_SUMMARY {path}: {problem.strerror}; unset it, or make room"
+            f"cannot write GITHUB_STEP_SUMMARY {path}: {problem.strerror}; unset it, or free space"
         ) from problem
 
 

@@ -1,7 +1,8 @@
-"""How often the check fails for equal models, and how often it finds a drop: by simulation.
+"""Simulate how often the check fails for equal models, and how often it finds a drop.
 
-Run `python -m selbench.regression.simulation` for the table of docs/regression.md; with the path
-of a baseline of many networks it draws from them instead.
+`python -m selbench.regression.simulation` prints the table of docs/regression.md; with the path of
+a
+baseline of many networks it draws from these networks instead.
 """
 
 import sys
@@ -19,22 +20,22 @@ from selbench.regression.comparison import CLEAN, Correct, compare
 NETWORKS = ((1, 1), (1, 3), (3, 1), (3, 3), (5, 3), (5, 5))
 SPREADS = (0.003, 0.006, 0.01)
 RUNS = 300
-LUCK = 0.5  # standard deviation of what one network finds hard and another does not
+LUCK = 0.5  # standard deviation of an example's difficulty between networks
 Difficulty = Float64[np.ndarray, "_conditions _examples"]
 
 
 @dataclass(frozen=True)
 class World:
-    """What models are compared in.
+    """The setting of a simulation.
 
     Attributes:
         spread: standard deviation between seeds of the mean accuracy over conditions.
-        networks: how many the baseline holds, and how many are compared with it.
+        networks: the number of networks in the baseline, and in the check.
         drop: true loss of mean accuracy over conditions.
-        examples, conditions: how many.
-        own: standard deviation between seeds of a condition's own accuracy, in units of `spread`.
-        outliers: the share of seeds that lie far off, in all conditions.
-        off: how far: so many spreads lower, or higher where it is negative.
+        examples, conditions: their numbers.
+        own: additional standard deviation between seeds for each condition, in units of `spread`.
+        outliers: the share of seeds that are outliers, in all conditions.
+        off: how many spreads outliers are lower (if negative, higher).
     """
 
     spread: float
@@ -61,7 +62,7 @@ def _fails(world: World, generator: np.random.Generator) -> bool:
 
 
 def _difficulty(world: World, generator: np.random.Generator) -> Difficulty:
-    """Return how hard examples are, in deviations: alike in all conditions, for the most part."""
+    """Return the difficulty of examples, in standard deviations, similar in all conditions."""
     example = generator.normal(size=(1, world.examples))
     own = generator.normal(size=(world.conditions + 1, world.examples))
     level = np.linspace(-1.2, 0.4, world.conditions + 1)[:, None]  # accuracy 88 to 34 %
@@ -76,7 +77,7 @@ def _model(
     drop: float,
     generator: np.random.Generator,
 ) -> dict[str, Correct]:
-    """Draw networks that err on hard examples, each with its own luck."""
+    """Draw networks that are wrong on hard examples, with independent luck."""
     rows = [_network(world, difficulty, drop, generator) for _ in range(networks)]
     table = np.stack(rows, axis=1)
     names = [CLEAN, *(f"corruptions/made/{number}" for number in range(world.conditions))]
@@ -106,8 +107,8 @@ def drawn_failures(
 ) -> float:
     """Return the share of `runs` in which the check fails for networks drawn from recorded ones.
 
-    Equal models trained with other seeds are drawn without replacement; from the second, each
-    right answer is taken at random, so that accuracy falls by `drop` wherever it is as high.
+    Two models of equal networks are drawn without replacement. Right answers of the second are
+    made wrong at random, so that accuracy falls by `drop`, if it is that high.
     """
     generator = np.random.default_rng(seed)
     count = len(next(iter(recorded.values())))
@@ -122,16 +123,16 @@ def drawn_failures(
 
 
 def _worse(table: Correct, drop: float, generator: np.random.Generator) -> Correct:
-    taken = generator.random(table.shape) < drop / max(float(table.mean()), drop, 1e-9)
-    worse: Correct = table & ~taken
+    lost = generator.random(table.shape) < drop / max(float(table.mean()), drop, 1e-9)
+    worse: Correct = table & ~lost
     return worse
 
 
 def main(path: str | None = None) -> None:
-    """Print, as Markdown, how often the check fails: in simulation, or for a baseline's networks.
+    """Print how often the check fails, as Markdown: in simulation, or for a baseline's networks.
 
     Args:
-        path: of a baseline with many networks to draw from; rows that take more are left out.
+        path: a baseline with many networks to draw from; rows that need more are left out.
 
     Raises:
         SelbenchError: for a file that is no baseline, or one of a single network.
@@ -149,7 +150,7 @@ def _recorded(path: Path) -> dict[str, Correct]:
     least = min(map(sum, NETWORKS))
     if len(baseline.networks) < least:
         raise SelbenchError(
-            f"{path} holds one network, and at least {least} are drawn; make it of more with "
+            f"{path} holds one network, and at least {least} are needed; make it with more by "
             "`selbench baseline --seed`"
         )
     return baseline.correct()
@@ -163,7 +164,7 @@ def _simulated(networks: tuple[int, int]) -> Iterator[str]:
 
 
 def _drawn(recorded: Mapping[str, Correct], networks: tuple[int, int]) -> Iterator[str]:
-    """Yield a row, or none where there are fewer networks than it takes."""
+    """Yield a row, or nothing if there are too few networks."""
     perturbed = [table.mean(1) for name, table in recorded.items() if name != CLEAN]
     accuracies = np.mean(perturbed or [recorded[CLEAN].mean(1)], axis=0)
     if sum(networks) <= len(accuracies):

@@ -1,4 +1,4 @@
-"""A comparison in words, as a table, as JSON, and as JUnit XML."""
+"""Reports of a comparison: as sentences, a table, JSON, and JUnit XML."""
 
 import json
 import re
@@ -14,33 +14,34 @@ from selbench.regression.baseline import Baseline
 from selbench.regression.comparison import LEVEL, MEAN, Change, Comparison, compare
 from selbench.study import count_of
 
-SHOWN = 12  # conditions in a table for people; the other formats have all
-UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML has none
+SHOWN = 12  # conditions in the printed table; other formats have all
+# Characters that XML does not allow.
+UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
 class Report:
-    """A check's comparison, the models compared, and what the probe found."""
+    """A check's comparison, the names of the models, and the findings of the probe."""
 
     comparison: Comparison
     baseline: Baseline
     subject: str
     findings: tuple[str, ...] = ()
-    detect: float | None = None  # points of a drop that the check is to find
+    detect: float | None = None  # drop in points that the check must find
 
     @property
     def failed(self) -> bool:
-        """Whether anything got worse, or a drop of `detect` points would not have been found."""
+        """Whether anything got worse, or the check could not find a drop of `detect` points."""
         return bool(self.comparison.worse) or self.blind
 
     @property
     def blind(self) -> bool:
-        """Whether a drop of `detect` points would not have been found."""
+        """Whether the check could not find a drop of `detect` points."""
         return self.detect is not None and 100 * self.comparison.detectable > self.detect
 
 
 def summary(baseline: Baseline) -> str:
-    """Say what a baseline records, and what can be found with it."""
+    """Describe a baseline, and the drop that can be found with it."""
     correct, count = baseline.correct(), len(baseline.networks)
     networks = f"{count} networks" if count > 1 else "one network"
     text = (
@@ -53,7 +54,7 @@ def summary(baseline: Baseline) -> str:
 
 
 def power(found: Comparison) -> str:
-    """Say which drop a check finds."""
+    """Return a phrase on the drop that a check finds."""
     what = "the mean" if found.conditions else "clean accuracy"
     if found.detectable >= 1:
         return f"no drop of {what} is found in 9 of 10 checks"
@@ -64,14 +65,14 @@ def power(found: Comparison) -> str:
 
 
 def label(report: Report, change: Change) -> str:
-    """Name a condition, or the mean over them."""
+    """Return the label of a condition, or of the mean over them."""
     if change.name != MEAN:
         return change.name
     return f"mean of {report.comparison.conditions} conditions"
 
 
 def sentence(report: Report, change: Change) -> str:
-    """Say what became of a condition, by how much and how surely."""
+    """Describe the change of a condition, with interval and p-value."""
     p = change.better if change.verdict == "better" else change.worse
     return (
         f"{label(report, change)}: {percent(change.before)} -> {percent(change.after)} %, "
@@ -80,7 +81,7 @@ def sentence(report: Report, change: Change) -> str:
 
 
 def headline(report: Report) -> str:
-    """Say in one sentence how the check ended."""
+    """Return the result of the check in one sentence."""
     found, worse = report.comparison, report.comparison.worse
     compared = f"{count_of(len(_conditions(found)), 'condition')} on {found.examples} examples"
     if worse:
@@ -101,30 +102,30 @@ def headline(report: Report) -> str:
 
 
 def _cure(found: Comparison) -> str:
-    """Say what lets a check find smaller drops."""
+    """Return what would make smaller drops detectable."""
     if found.limited_by == "seeds":
-        return "take more seeds in the baseline and in the check"
-    return "take more test images, in the baseline too"
+        return "use more seeds in the baseline and in the check"
+    return "use more test images, in the baseline too"
 
 
 def basis(report: Report) -> str:
-    """Say what the intervals and p-values are about."""
+    """Return a sentence on the intervals and p-values."""
     old, new = report.comparison.networks
-    said = [
+    parts = [
         f"p is corrected for all conditions and significant up to {LEVEL:g}; intervals are 95 %"
     ]
     if report.comparison.knows_seeds:
-        said.append(f"both hold over examples and seeds ({old} networks then, {new} now)")
+        parts.append(f"both hold over examples and seeds ({old} networks then, {new} now)")
     else:
-        said.append(
-            "both are over examples alone: one network then and one now do not show how much "
+        parts.append(
+            "both are over examples only: one network then and one now do not show how much "
             "networks of other seeds differ"
         )
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def to_table(report: Report) -> Table:
-    """Lay a comparison out for people: the mean, clean images, and what changed most."""
+    """Return the printed table: the mean, clean images, and the largest changes."""
     title = Text(printable(f"{report.subject} and the baseline, accuracy in %"))
     table = Table(box=box.SIMPLE, title=title, pad_edge=False)
     table.add_column("condition", no_wrap=True)
@@ -156,7 +157,7 @@ def _short(name: str) -> str:
 
 
 def chosen(found: Comparison) -> list[Change]:
-    """Return the mean, clean images and the largest changes; what got worse comes first."""
+    """Return the mean, clean images and the largest changes, changes for the worse first."""
     first = [change for change in found.changes if change.name in (MEAN, "clean/clean")]
     order = ["worse", "better", "same"]
     rest = sorted(
@@ -168,7 +169,7 @@ def chosen(found: Comparison) -> list[Change]:
 
 
 def to_json(report: Report) -> str:
-    """Write everything, numbers as fractions of 1."""
+    """Return the comparison as JSON, with numbers as fractions of 1."""
     found, baseline = report.comparison, report.baseline
     value = {
         "failed": report.failed,
@@ -195,7 +196,7 @@ def to_json(report: Report) -> str:
 
 
 def to_junit(report: Report) -> str:
-    """Write a test case for every condition, as JUnit's XML; who got worse failed."""
+    """Return JUnit XML with a test case per condition; a case fails if it got worse."""
     found = report.comparison
     tests, failures = len(found.changes), len(found.worse)
     if report.detect is not None:
@@ -222,17 +223,17 @@ def to_junit(report: Report) -> str:
 
 
 def xml_text(text: str) -> str:
-    """Replace what XML has no sign for."""
+    """Replace characters that XML does not allow."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def percent(value: float) -> str:
-    """Write a fraction as a percentage."""
+    """Return a fraction as a percentage."""
     return f"{100 * value:.1f}"
 
 
 def interval(change: Change) -> str:
-    """Write a difference with its interval, in points."""
+    """Return a difference with its interval, in points."""
     value, low, high = (100 * x for x in (change.difference, change.low, change.high))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
@@ -246,7 +247,7 @@ def _conditions(found: Comparison) -> list[Change]:
 
 
 def _largest_of(report: Report, changes: list[Change]) -> str:
-    """Name what changed most, and count the rest."""
+    """Name the largest change, and count the others."""
     first = max(changes, key=lambda change: (change.name == MEAN, abs(change.difference)))
     rest = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
     return f"{label(report, first)} by {interval(first)} points{rest}"

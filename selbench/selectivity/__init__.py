@@ -1,4 +1,4 @@
-"""Class selectivity of units: what they respond with, on which axes, and their index."""
+"""Class selectivity of units: their activations, their axes in tensors, and the index."""
 
 from selbench.selectivity.index import (
     EPSILON,

@@ -1,4 +1,4 @@
-"""Which functions are activations, and which of these are never negative."""
+"""Activation functions, and which of them are never negative."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ def activation(
 ) -> tuple[str, bool] | None:
     """Return an activation's name and whether it is never negative; None for other functions.
 
-    A clamp, a threshold and a maximum are activations where they cut at 0.
+    A clamp, a threshold and a maximum are activations if they cut at 0.
     """
     name = getattr(function, "__name__", "").strip("_").removeprefix("special_")
     if name in _NEVER_NEGATIVE or name in _SIGNED:

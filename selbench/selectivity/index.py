@@ -1,7 +1,7 @@
 """Class selectivity: how differently a unit responds to different classes.
 
-The index is that of Morcos et al., 2018, arXiv:1803.06959; alpha times its mean over layers is
-what the regulariser of Leavitt & Morcos, 2020, arXiv:2003.01262, takes from the loss.
+The index is that of Morcos et al., 2018, arXiv:1803.06959. The regulariser of Leavitt & Morcos,
+2020, arXiv:2003.01262, subtracts alpha times its mean over layers from the loss.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from torch import Tensor
 from selbench._kit.errors import NegativeActivityError
 from selbench._kit.types import Labels
 
-EPSILON = 1e-7  # in the index's denominator; the papers' value is not known, this one is ours
+EPSILON = 1e-7  # in the index's denominator; the papers give no value
 
 
 def class_means(
     units: Float[Tensor, "batch units"], labels: Labels, classes: int
 ) -> tuple[Float[Tensor, "classes units"], Bool[Tensor, " classes"]]:
-    """Average the units of each class; also say which classes are present (the others are zero)."""
+    """Average the units over each class; also return which classes are present (others are 0)."""
     members = F.one_hot(labels, classes).to(units.dtype)
     counts = members.sum(0)
     return (members.T @ units) / counts.clamp(min=1)[:, None], counts > 0
@@ -34,12 +34,12 @@ def selectivity_index(
     """Compute (mu_max - mu_rest) / (mu_max + mu_rest + epsilon) of each unit.
 
     mu_max is the largest class mean and mu_rest the mean of the other classes' means. The index is
-    0 for a unit with the same mean for all classes, for a dead one, and where one class alone is
-    present; and 1 for a unit that responds to one class of several alone.
+    0 for a unit with equal means for all classes, for a dead unit, and if only one class is
+    present; it is 1 for a unit that responds to only one of several classes.
 
     Args:
         means: class means of the units, not negative.
-        present: the classes that count; the others' rows are left out.
+        present: the classes to use; rows of others are left out.
         epsilon: keeps a dead unit's index finite.
 
     Raises:
@@ -50,7 +50,7 @@ def selectivity_index(
         unit = int(low.argmin())
         raise NegativeActivityError(
             f"unit {unit + 1} responds with {low[unit]:.3g} on average to a class, and the class "
-            "selectivity index needs activity that is not negative; take the outputs of ReLUs"
+            "selectivity index needs activity that is not negative; use the outputs of ReLUs"
         )
     return index_of(means, present, epsilon)
 
@@ -77,13 +77,13 @@ def mean_selectivity(
 ) -> Float[Tensor, ""]:
     """Average the index over the units of each layer, then over the layers; differentiable.
 
-    The class means are those of the batch, over the classes present in it. Averaging within layers
-    first keeps wide layers from dominating. The training loss is cross-entropy minus alpha times
-    this (Leavitt & Morcos, 2020, arXiv:2003.01262). The smaller the batch, the more of the index is
-    sampling noise: a unit that knows nothing of the classes still scores above zero.
+    Class means are over the classes in the batch. Averaging within layers first keeps wide layers
+    from dominating. The training loss is cross-entropy minus alpha times this (Leavitt & Morcos,
+    2020, arXiv:2003.01262). In small batches the index has more sampling noise: a unit that is
+    independent of the classes still scores above 0.
 
-    With `relative` the denominator's epsilon is that share of the layer's mean activity, at least
-    `EPSILON`, and no gradient runs through it.
+    With `relative`, the denominator's epsilon is this share of the layer's mean activity, at least
+    `EPSILON`, and has no gradient.
     """
     widths = [units.shape[1] for units in layers]
     means, present = class_means(torch.cat(list(layers), 1), labels, classes)

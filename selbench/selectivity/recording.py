@@ -1,8 +1,8 @@
-"""What units respond with: the spatial means of every layer's maps, as a network computes them.
+"""Record the activity of units: the spatial means of every layer's maps in a forward pass.
 
-A unit is one map of an activation's output, its activity the map's spatial mean. Every call of an
-activation that is never negative, such as a ReLU, is a layer, so a module called twice makes two;
-logits are none.
+A unit is one map of an activation's output; its activity is the map's spatial mean. Every call of
+an activation that is never negative, such as a ReLU, is a layer, so a module that is called twice
+makes two layers. Logits are no layer.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,42 +19,41 @@ from selbench._kit.types import Units
 from selbench.selectivity.activations import activation
 from selbench.selectivity.unit_axes import Followed, Usual
 
-CACHED = 1 << 20  # bytes of maps that stay in the processor's cache from one operation to the next
+CACHED = 1 << 20  # bytes of maps that stay in the processor's cache between operations
 
-Keep = Callable[[Tensor], Any]  # what is kept of a layer's output
-Change = Callable[[Tensor], Tensor]  # what a network goes on with in place of a layer's output
+Keep = Callable[[Tensor], Any]  # returns what is collected of a layer's output
+Change = Callable[[Tensor], Tensor]  # returns the replacement of a layer's output
 
-# Of these alone all calls are layers; other activations are where weights made their input.
+# Every call of these is a layer; of other activations, only those on the output of weights.
 _RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
 class RecordedUnits(TorchFunctionMode):
     """Collect, inside a `with` block, the units of every activation that is never negative.
 
-    Modules and functional calls are seen alike, in calling order, so that any network can be
-    recorded as it is:
+    Calls of modules and of functions are recorded in order, in any network:
 
         with RecordedUnits() as recorded:
             logits = model(images)
         recorded.layers  # one (batch, units) float32 tensor for each call, differentiable
 
-    Left out is what is computed of parameters alone, without the images.
+    Calls that depend on parameters only, not on the images, are left out.
 
     Attributes:
-        layers: what was collected.
-        usual: whether only ReLUs were layers so far, all of them, on maps or vectors as a network
-            of convolutions has them.
+        layers: the collected units.
+        usual: whether all layers so far were ReLUs on maps or vectors, as in a convolutional
+            network, and no ReLU was left out.
 
     Args:
-        keep: makes of an activation's output what is collected, if it is not to be its units. It
-            is laid out as (batch, units), (batch, tokens, units) or (batch, units, height, width).
-        wanted: collect only so many calls, those of these places, from 0.
+        keep: returns what to collect of an activation's output instead of its units. The output
+            has the shape (batch, units), (batch, tokens, units) or (batch, units, height, width).
+        wanted: collect only the calls with these numbers, from 0.
         constants: a network's buffers, which are no images.
-        missed: is called with the name of each activation that can be negative.
-        follow: whether to find units; else it is taken for granted that a network is `usual`,
+        missed: called with the name of each activation that can be negative.
+        follow: whether to find the axes of units; else the network is assumed to be `usual`,
             which saves some milliseconds.
-        change: makes of an activation's output, laid out as for `keep`, what takes its place in the
-            network; called in calling order.
+        change: returns the replacement of an activation's output, in the shape of `keep`; called
+            in order.
     """
 
     def __init__(
@@ -76,15 +75,15 @@ class RecordedUnits(TorchFunctionMode):
         self._calls = 0
 
     def of_images(self, output: Tensor) -> bool:
-        """Say whether what a function made has a row for each image."""
+        """Return whether a function's output has a row for each image."""
         return self._followed.of_images(output)
 
     def maps(self, output: Tensor) -> Tensor:
-        """Return what any function made of the images as (batch, units, height, width) or so."""
+        """Return a function's output in the shape (batch, units, height, width) or similar."""
         return self._followed.maps(output)
 
     def changed(self, output: Tensor, change: Change) -> Tensor:
-        """Return what is made of what any function made of the images, laid out as it was."""
+        """Return the output of `change` for a function's `maps`, in their original shape."""
         return self._followed.changed(output, change)
 
     def __torch_function__(
@@ -94,7 +93,7 @@ class RecordedUnits(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call `function` as it would have been, and keep its units if it is such an activation."""
+        """Call `function`, and keep the units of its output if it is a layer."""
         kwargs = kwargs or {}
         found = activation(function, args, kwargs)
         if found and self._is_layer(function, args, kwargs):
@@ -132,7 +131,7 @@ class RecordedUnits(TorchFunctionMode):
             return output
         given = args
         if self._change is not None and _in_place(function, args, kwargs):
-            args = (args[0].clone(), *args[1:])  # a way back may need what it makes, unchanged
+            args = (args[0].clone(), *args[1:])  # a backward pass may need its output unchanged
         output = function(*args, **kwargs)
         self._followed.follow(function, given, kwargs, output)
         maps = self._followed.maps(output)
@@ -142,13 +141,13 @@ class RecordedUnits(TorchFunctionMode):
         if self._change is None:
             return output
         changed = self.changed(output, self._change)
-        # Who works in place may look at the argument afterwards, instead of the result.
+        # After an in-place call, the network may use the argument instead of the result.
         return changed if args is given else given[0].copy_(changed)
 
 
 @contextmanager
 def running(model: nn.Module) -> Iterator[list[str]]:
-    """Yield the names of the modules that are running, the innermost last, whenever `model` runs.
+    """Yield a list of the modules that are running in `model`, by name, the innermost last.
 
     The network itself is called "(network)".
     """
@@ -171,8 +170,8 @@ def running(model: nn.Module) -> Iterator[list[str]]:
 class _RowwiseMean(torch.autograd.Function):
     """Spatial mean of maps in channels_last memory, three times as fast there as `Tensor.mean`.
 
-    Reducing and broadcasting run over whole rows (width x units values that lie side by side)
-    instead of over the few units of one pixel; in bfloat16 that is most of the regulariser's cost.
+    Reduction and broadcasting run over contiguous rows (width x units values) instead of over the
+    few units of one pixel; in bfloat16 this is most of the regulariser's cost.
     """
 
     @staticmethod
@@ -188,9 +187,9 @@ class _RowwiseMean(torch.autograd.Function):
 class _ReluAndMean(torch.autograd.Function):
     """A ReLU of maps in channels_last memory, and the spatial mean of what it returns.
 
-    A few images at a time, so that what one operation writes is in the processor's cache when the
-    next one reads it: maps pass through memory once forward and once back. The bits are those of
-    the operations one after the other.
+    It runs over a few images at a time, so that each operation reads the output of the last from
+    the processor's cache: maps pass through memory once forward and once back. The result has the
+    bits of the separate operations.
     """
 
     @staticmethod
@@ -221,7 +220,7 @@ class _ReluAndMean(torch.autograd.Function):
 def _in_one_pass(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
-    """Say whether `_ReluAndMean` takes the place of a ReLU: one of a CPU, and not in place."""
+    """Return whether `_ReluAndMean` replaces a ReLU: on a CPU, and not in place."""
     return (
         function in (F.relu, torch.relu, Tensor.relu)
         and len(args) == 1
@@ -235,13 +234,13 @@ def _in_one_pass(
 
 
 def _in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Say whether an activation writes over its argument."""
+    """Return whether an activation overwrites its argument."""
     named = getattr(function, "__name__", "").rstrip("_") != getattr(function, "__name__", "")
     return bool(args) and (named or any(each is True for each in (*args[1:], *kwargs.values())))
 
 
 def _rowwise(maps: Tensor) -> bool:
-    """Say whether rows lie side by side, and their sum stays in the range of their precision."""
+    """Return whether rows are contiguous, and their sums within the range of their precision."""
     channels_last = maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last)
     return channels_last and maps.dtype != torch.float16
 
@@ -254,15 +253,15 @@ def _parts(maps: Tensor) -> list[slice]:
 def _rowwise_mean(maps: Tensor) -> Tensor:
     batch, units, height, width = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(batch, height, width * units)
-    # Asking this large sum for float32 would copy bfloat16 maps first. Rounding its results
-    # to their precision, as the maps were, costs the mean of `width` of them next to nothing.
+    # A sum in float32 would copy bfloat16 maps first. The rounding of `width` sums to the
+    # # precision of the maps hardly affects their mean.
     columns = rows.sum(1).view(batch, width, units)
     mean: Tensor = columns.sum(1, dtype=_at_least_float32(maps)) / (height * width)
     return mean
 
 
 def _spread(means: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return the gradient of maps of which the gradient of their spatial means is known."""
+    """Return the gradient of maps from the gradient of their spatial means."""
     batch, units, height, width = shape
     pixel = (means / (height * width)).to(dtype)
     row = pixel[:, None].expand(batch, width, units).contiguous()
@@ -271,13 +270,13 @@ def _spread(means: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
 
 
 def spatial_mean(maps: Tensor) -> Units:
-    """Average a layer's output over space, in float32 or, where the maps are, in float64.
+    """Average a layer's output over space, in float32; in float64 for maps in float64.
 
     Args:
         maps: (batch, units), (batch, tokens, units) or (batch, units, height, width).
     """
     if maps.ndim == 2:
-        return maps.to(_at_least_float32(maps)).clone()  # what comes next may work in place
+        return maps.to(_at_least_float32(maps)).clone()  # the next operation may be in place
     if maps.ndim == 3:
         return maps.mean(1, dtype=_at_least_float32(maps))
     with torch.autocast(maps.device.type, enabled=False):  # it would copy the maps to float32 first

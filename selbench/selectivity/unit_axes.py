@@ -1,10 +1,9 @@
-"""Which axes of a tensor are units: followed from the images through every function called.
+"""Find which axes of a tensor are units, by following axes from the images through every function.
 
-What a layer with weights makes is units: the last axis of a Linear, the axis of channels of a
-convolution, the new letters of an einsum. They keep their names through permute, reshape, pooling,
-normalisation and all that works element by element, until the next weights. So units are found
-where they are, in (batch, units, height, width), (batch, height, width, units), tokens, and where
-images are merged with tokens or windows.
+A layer with weights makes units: the last axis of a Linear, the channels of a convolution, the new
+letters of an einsum. Axes keep their names through permute, reshape, pooling, normalisation and
+elementwise functions, until the next weights. So units are found in any layout: (batch, units,
+height, width), (batch, height, width, units), tokens, or images merged with tokens or windows.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 
 IMAGES, UNITS, PLACES = "images", "units", "places"
 
-Factor = tuple[str, int]  # one of the names above, and how many
-Axis = tuple[Factor, ...]  # more than one where axes were merged, the outermost first
+Factor = tuple[str, int]  # one of the names above, and its size
+Axis = tuple[Factor, ...]  # several for merged axes, the outermost first
 Axes = tuple[Axis, ...]
 
-NOTE = "_selbench_axes"  # the attribute of a tensor that has them
-CONSTANT: Axes = ()  # of what is computed of parameters and buffers alone
+NOTE = "_selbench_axes"  # the attribute of tensors that holds them
+CONSTANT: Axes = ()  # of tensors that depend on parameters and buffers only
 
 _CONVOLUTIONS = {f"conv{kind}{n}d": n for kind in ("", "_transpose") for n in (1, 2, 3)}
 _PRODUCTS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "mv"}
@@ -40,17 +39,17 @@ _REDUCTIONS = {
 
 
 class Followed:
-    """The axes of every tensor that functions made of images.
+    """The axes of every tensor that depends on the images.
 
-    The images are the first tensor of four axes that a function takes and that is no constant.
+    The images are the first argument with four axes that is no constant.
 
     Args:
-        constants: tensors that are no images, beside parameters: a network's buffers.
+        constants: tensors besides parameters that are no images: a network's buffers.
     """
 
     def __init__(self, constants: Collection[Tensor] = ()) -> None:
         self._constants = {id(each): each for each in constants}
-        self._mark = object()  # tells its notes on a tensor from those of others
+        self._mark = object()  # distinguishes its notes on a tensor from those of others
         self._batch: int | None = None
 
     def follow(
@@ -60,7 +59,7 @@ class Followed:
         kwargs: Mapping[str, Any],
         output: Any,
     ) -> None:
-        """Note the axes of what a function made of its arguments."""
+        """Note the axes of a function's outputs."""
         made = [output] if isinstance(output, Tensor) else output
         if not isinstance(made, tuple | list) or not any(isinstance(m, Tensor) for m in made):
             return
@@ -76,21 +75,22 @@ class Followed:
                 self._note(each, own if known else None)
 
     def of_images(self, tensor: Tensor) -> bool:
-        """Say whether a tensor has a row for each image, as far as that can be seen."""
+        """Return whether a tensor has a row for each image, as far as known."""
         axes = self._of(tensor)
         if axes is None:
             return self._batch is None or (tensor.ndim > 1 and len(tensor) == self._batch)
         return axes is not CONSTANT
 
     def has_units(self, tensor: Tensor) -> bool:
-        """Say whether a layer with weights made the tensor."""
+        """Return whether a layer with weights made the tensor."""
         return any(name == UNITS for axis in self._of(tensor) or () for name, _ in axis)
 
     def maps(self, tensor: Tensor) -> Tensor:
         """Return a tensor as (batch, units), (batch, tokens, units) or (batch, units, height, ...).
 
-        One whose axes are not known is taken to be so. Where units and places were merged into one
-        axis, each of its columns is a unit.
+        A tensor with unknown axes is assumed to have this layout. If units and places are merged
+        into
+        one axis, each of its entries is a unit.
         """
         axes = self._of(tensor)
         if not axes or not self.has_units(tensor):
@@ -114,7 +114,7 @@ class Followed:
         return moved.reshape(shape)
 
     def changed(self, tensor: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what `change` makes of a tensor's `maps`, laid out as the tensor is."""
+        """Return the output of `change` for a tensor's `maps`, in the layout of the tensor."""
         maps = self.maps(tensor)
         made = change(maps)
         if maps is not tensor:
@@ -132,7 +132,7 @@ class Followed:
         return axes if mark is self._mark else None
 
     def _note(self, tensor: Tensor, axes: Axes | None) -> None:
-        """Write axes on a tensor; a dictionary of tensors that does not keep them is slow."""
+        """Store axes as an attribute of a tensor; a weak dictionary would be slow."""
         setattr(tensor, NOTE, (self._mark, axes))
 
     def _look_for_images(self, given: Sequence[Tensor]) -> None:
@@ -152,7 +152,7 @@ class Followed:
         given: Sequence[Tensor],
         made: Sequence[Any],
     ) -> list[Axes | None]:
-        """Return the axes of each thing that a function made; None where they are not known."""
+        """Return the axes of each output of a function; None if unknown."""
         name = getattr(function, "__name__", "")
         name = name.rstrip("_") if name[:1] != "_" else name
         if name == "einsum":
@@ -176,7 +176,7 @@ class Followed:
         return [self._kept(name, args, kwargs, known, each) for each in made]
 
     def _axes_of(self, tensor: Tensor) -> Axes | None:
-        """Return a tensor's axes; where a row for each image is all that is known, that."""
+        """Return a tensor's axes; if they are unknown, at most a first axis of images."""
         axes = self._of(tensor)
         if axes is None and tensor.ndim > 1 and len(tensor) == self._batch:
             return _plain(tensor)
@@ -190,12 +190,12 @@ class Followed:
         known: Sequence[tuple[Tensor, Axes]],
         made: Any,
     ) -> Axes | None:
-        """Return the axes of what has those of an argument, or lacks some of them."""
+        """Return the axes of an output that keeps those of an argument, or drops some."""
         if not isinstance(made, Tensor):
             return None
         alike = [(each, axes) for each, axes in known if each.ndim == made.ndim]
         if alike:
-            # Of several the largest: a gate of one place for each unit is spread over the maps.
+            # Of several, the largest: a gate with one place per unit is broadcast over the maps.
             _, axes = max(alike, key=lambda pair: (self.has_units(pair[0]), pair[0].numel()))
             return _resized(axes, made.shape)
         first, axes = known[0]
@@ -206,7 +206,7 @@ class Followed:
         return tuple(axis for place, axis in enumerate(axes) if place not in gone)
 
     def _multiplied(self, given: Sequence[Tensor], made: Tensor) -> Axes | None:
-        """Return the axes of a product of matrices; those of weights are units."""
+        """Return the axes of a matrix product; axes from weights are units."""
         left, right = given
         rows, columns = self._axes_of(left), self._axes_of(right)
         if columns and not rows and right.ndim == made.ndim:  # weights @ x
@@ -218,7 +218,7 @@ class Followed:
         return (*rows[:-1], columns[-1])
 
     def _summed(self, args: tuple[Any, ...], made: Tensor) -> Axes | None:
-        """Return the axes of an einsum; letters of weights alone are units."""
+        """Return the axes of an einsum; letters that only weights have are units."""
         equation, *operands = args
         if isinstance(operands[0], tuple | list):
             operands = [*operands[0]]
@@ -237,17 +237,17 @@ class Followed:
 
 
 class Usual(Followed):
-    """Takes it for granted that units are where `Followed.maps` puts them."""
+    """Assumes that units are where `Followed.maps` puts them."""
 
     def follow(self, *_: Any) -> None:
-        """Note nothing."""
+        """Do nothing."""
 
     def of_images(self, tensor: Tensor) -> bool:
-        """Say that it is."""
+        """Return True."""
         return True
 
     def has_units(self, tensor: Tensor) -> bool:
-        """Say that nobody knows."""
+        """Return False: unknown."""
         return False
 
 
@@ -262,13 +262,13 @@ def _tensors(given: Sequence[Any]) -> list[Tensor]:
 
 
 def _plain(tensor: Tensor) -> Axes:
-    """Return the axes of a row for each image, without units so far."""
+    """Return the axes of a tensor with a row for each image and no units."""
     batch, *sizes = tensor.shape
     return (((IMAGES, batch),), *(((PLACES, size),) for size in sizes))
 
 
 def _with_units(axes: Axes, made: Tensor, place: int) -> Axes | None:
-    """Return axes of which that at `place` is units, and what were units are places."""
+    """Return axes with units at `place`; former units become places."""
     if len(axes) != made.ndim:
         return None
     renamed = [
@@ -279,7 +279,7 @@ def _with_units(axes: Axes, made: Tensor, place: int) -> Axes | None:
 
 
 def _resized(axes: Axes, shape: torch.Size) -> Axes:
-    """Return axes that have this shape: pooled, padded, repeated, joined."""
+    """Return axes resized to this shape: after pooling, padding, repeating or joining."""
     return tuple(_fitted(axis, size) for axis, size in zip(axes, shape, strict=True))
 
 
@@ -294,7 +294,7 @@ def _fitted(axis: Axis, size: int) -> Axis:
 
 
 def _columns(axis: Axis) -> Axis:
-    """Return an axis with its tokens as one factor, or its units, of whatever they were merged."""
+    """Return an axis without images as a single factor: units if it has any, else places."""
     names, size = {name for name, _ in axis}, prod(n for _, n in axis)
     if IMAGES in names:
         return axis
@@ -311,8 +311,8 @@ def _views(
     kwargs: Mapping[str, Any],
     first: Tensor,
 ) -> list[Tensor] | None:
-    """Return what a function that moves axes makes of a tensor laid out row by row."""
-    with torch.inference_mode(False):  # under which torch does not say what is a view
+    """Return the views that a function which moves axes makes of a contiguous tensor."""
+    with torch.inference_mode(False):  # in which torch does not report views
         model = torch.empty(first.shape, device="meta")
         moved = [model if each is first else each for each in args]
         try:
@@ -324,14 +324,14 @@ def _views(
 
 
 def _viewed(axes: Axes, shape: Sequence[int], strides: Sequence[int]) -> Axes:
-    """Return the axes of a view of what has `axes`, laid out row by row, by the view's strides."""
+    """Return the axes of a view of a contiguous tensor with `axes`, from the view's strides."""
     factors = [factor for axis in axes for factor in axis]
     steps = _strides([size for _, size in factors])
     known = list(zip(factors, steps, strict=True))
     found = [_covered(known, size, stride) for size, stride in zip(shape, strides, strict=True)]
     if any(name == IMAGES for axis in found for name, _ in axis):
         return tuple(found)
-    # A batch of one image has no extent by which to find it.
+    # A batch of one image has no stride by which to find it.
     step = next((step for (name, size), step in known if name == IMAGES and size == 1), None)
     for place, (size, stride) in product(range(len(found)), [(1, step)]):
         if (shape[place], strides[place]) == (size, stride):
@@ -346,7 +346,7 @@ def _viewed(axes: Axes, shape: Sequence[int], strides: Sequence[int]) -> Axes:
 
 
 def _covered(known: Sequence[tuple[Factor, int]], size: int, stride: int) -> Axis:
-    """Return the factors that so many values, so far from one another, run through."""
+    """Return the factors that an axis of this size and stride covers."""
     parts = []
     for (name, own), step in known:
         low, high = max(stride, step), min(stride * size, step * own)
@@ -358,7 +358,7 @@ def _covered(known: Sequence[tuple[Factor, int]], size: int, stride: int) -> Axi
 
 
 def _well_formed(axes: Axes, tensor: Tensor) -> bool:
-    """Say whether axes are those of a tensor, and images stand in one of them."""
+    """Return whether axes have the sizes of a tensor, with images in exactly one of them."""
     sizes = tuple(prod(n for _, n in axis) for axis in axes)
     images = [name for axis in axes for name, _ in axis if name == IMAGES]
     return sizes == tuple(tensor.shape) and len(images) == 1

@@ -1,4 +1,4 @@
-"""Check the corruptions that draw nothing at random against published or other files."""
+"""Check the corruptions without randomness against published or other files."""
 
 import hashlib
 import math
@@ -21,7 +21,7 @@ from selbench.sets.releases import OFFICIAL, PUBLISHED
 from selbench.sets.source import Source
 from selbench.sets.treatment import Treatment
 
-AHEAD = 8  # batches that are corrupted before the first of them is compared
+AHEAD = 8  # batches that are corrupted ahead of the comparison
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Comparison:
     largest: int = 0
 
     def add(self, ours: Array, theirs: Array) -> None:
-        """Count in some values."""
+        """Count more values."""
         self.values += ours.size
         self.equal += int((ours == theirs).sum())
         difference = np.abs(ours.astype(np.int64) - theirs.astype(np.int64))
@@ -46,9 +46,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of a corruption, or of the labels.
+    """The result for a corruption, or for the labels.
 
-    `published` tells whether the md5 is the published one, None where none is.
+    `published`: whether the md5 is the published one; None if none was published.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Finding:
 
 
 class FileDigest:
-    """The md5 of a .npy file of uint8 while it is made, as numpy writes it and as it once did."""
+    """The md5 of a .npy file of uint8, built up in parts, with numpy's new and old header."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._digests = [
@@ -71,7 +71,7 @@ class FileDigest:
             digest.update(values.data)
 
     def matches(self, md5: str) -> bool:
-        """Say whether either file has this md5."""
+        """Return whether the file has this md5 with either header."""
         return md5 in {digest.hexdigest() for digest in self._digests}
 
 
@@ -84,14 +84,14 @@ def old_npy_header(shape: tuple[int, ...]) -> bytes:
 
 @dataclass(frozen=True)
 class OtherFiles:
-    """Files in the layout "npy" to compare with; none in the beginning.
+    """Files in the layout "npy" to compare with.
 
     Attributes:
-        folder: where they lie.
-        severities: of every file.
-        scale: size whose constants were used, None where that is not known.
-        files: corruption -> its values.
-        labels: None where the folder has none.
+        folder: their folder.
+        severities: the severities in every file.
+        scale: the size whose constants were used, None if unknown.
+        files: the values of each corruption.
+        labels: None if the folder has none.
     """
 
     folder: Path | None = None
@@ -102,11 +102,11 @@ class OtherFiles:
 
 
 def open_others(folder: Path, names: Sequence[str], source: Source) -> OtherFiles:
-    """Map those files of `folder` that can be compared with corruptions of `source`.
+    """Map the files of `folder` that can be compared with corruptions of `source` into memory.
 
     Raises:
-        SelbenchError: where there are none, for one that is cut off, and for one whose shape is not
-            that of a set made of `source`.
+        SelbenchError: if there are none, one is cut off, or one does not have the shape of a set
+            made from `source`.
     """
     about = read_about(folder)
     severities = tuple(SEVERITIES) if about is None else about.severities
@@ -131,13 +131,13 @@ def _open(path: Path, shape: tuple[int, ...]) -> Array:
 
 
 def fixed_corruptions(chosen: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `chosen` that draw nothing at random; `SelbenchError` where none does."""
+    """Return the corruptions of `chosen` without randomness; raise `SelbenchError` for none."""
     able = [name for name, each in CORRUPTIONS.items() if not (each.random or each.bar)]
     fixed = tuple(name for name in chosen if name in able)
     if not fixed:
         known = ", ".join(able)
         raise SelbenchError(
-            f"what {' and '.join(chosen)} gives is random, or of C-bar; --self-check compares "
+            f"{' and '.join(chosen)} draw random numbers or are of C-bar; --self-check compares "
             f"{known}"
         )
     return fixed
@@ -153,12 +153,12 @@ def check(
 ) -> list[Finding]:
     """Make corruptions in the layout "npy", in memory, and compare them with existing files.
 
-    Those of CIFAR are compared with the md5 of the published files; those of which `against` holds
-    a file, with that value by value.
+    Corruptions of CIFAR are compared with the md5 of the published files, and those with a file in
+    `against` value by value with this file.
 
     Raises:
-        SelbenchError: where there is nothing to compare with or it does not fit, and for labels
-            that are not CIFAR's.
+        SelbenchError: if there is nothing to compare with or it does not fit, and for labels that
+            are not CIFAR's.
     """
     names = fixed_corruptions(chosen)
     published = PUBLISHED.get(source.name, {})
@@ -195,8 +195,8 @@ def _check_labels(source: Source, published: str | None, others: OtherFiles) -> 
         if not digest.matches(published):
             raise SelbenchError(
                 f"the labels are not those of {OFFICIAL[source.name]}, so these are not its test "
-                f"images in their order; run `selbench download {source.name}`, or say with --data "
-                "where they lie"
+                f"images in their order; run `selbench download {source.name}`, or give "
+                "their folder with --data"
             )
     beside = []
     if others.labels is not None:
@@ -250,7 +250,7 @@ def _check(maker: _Maker, name: str, published: str | None, others: OtherFiles) 
 
 
 def to_table(findings: Sequence[Finding]) -> Table:
-    """Lay findings out: a row for each, with values compared for each of its severities."""
+    """Return the table of findings: one row each, with the values compared per severity."""
     table = Table("corruption", box=None, header_style="bold")
     compared = any(finding.beside for finding in findings)
     published = any(finding.published is not None for finding in findings)
@@ -277,12 +277,12 @@ def _shown(comparison: Comparison) -> list[str]:
 
 
 def _percent(equal: int, values: int) -> str:
-    """Write a share so that only all values are 100."""
+    """Return a share in percent, which is 100 only if all values are equal."""
     return "100" if equal == values else f"{math.floor(equal / values * 1e6) / 1e4:.4f}"
 
 
 def summary(findings: Sequence[Finding], against: Path | None) -> str:
-    """Say in a sentence or two what was found of the corruptions."""
+    """Return the result in a sentence or two."""
     made = [finding for finding in findings if finding.name != "labels"]
     sentences = []
     known = [finding for finding in made if finding.published is not None]

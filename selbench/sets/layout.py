@@ -1,11 +1,11 @@
-"""How corrupted sets lie on disk: the layouts of CIFAR-10-C and Tiny-ImageNet-C.
+"""The layouts of corrupted sets on disk: those of CIFAR-10-C and Tiny-ImageNet-C.
 
     npy      <corruption>.npy   uint8 (severities x images, height, width, 3), one block a severity
              labels.npy         the label of every row, the same block after block
     folder   <corruption>/<severity>/<class>/*.JPEG
 
-Hendrycks & Dietterich, 2019, arXiv:1903.12261. A set that selbench wrote says in a file of its own
-how it was made; the published ones have none.
+Hendrycks & Dietterich, 2019, arXiv:1903.12261. selbench adds a file that describes how it made the
+set; published sets have none.
 """
 
 import io
@@ -23,7 +23,7 @@ from selbench._kit.types import Labels
 
 ABOUT = "selbench-set.json"
 LABELS = "labels.npy"
-ELSEWHERE = "OUTPUT"  # how the folder of a set is chosen
+ELSEWHERE = "OUTPUT"  # the option for the folder of a set
 SEVERITIES = range(1, 6)
 
 Severity = Annotated[int, Field(ge=1, le=5)]
@@ -33,9 +33,10 @@ class Part(Frozen):
     """One corruption of a set.
 
     Attributes:
-        version, variant: of the code that made it.
-        finished: its severities that are.
-        md5: of its file once that is whole; "" where an earlier version wrote it, or several files.
+        version, variant: those of the code that made it.
+        finished: the finished severities.
+        md5: of its complete file; "" if it is unfinished, has several files, or an earlier version
+            of selbench wrote it.
     """
 
     version: int
@@ -45,19 +46,19 @@ class Part(Frozen):
 
 
 class About(Frozen):
-    """What a set says of itself.
+    """The description that selbench writes into a set.
 
     Attributes:
         layout: "npy" or "folder".
         data: checksum of the images that were corrupted.
-        images: how many they are.
-        classes: their classes in the order of their numbers; () where there are none.
-        seed: of the random numbers.
-        scale: image size whose constants were used.
-        severities: of every corruption, in rising order.
-        parts: corruption -> what was made of it.
-        versions: of the libraries.
-        labels: md5 of `labels.npy`; "" where there is none, or an earlier version wrote the set.
+        images: their number.
+        classes: their classes in the order of their numbers; () for none.
+        seed: the seed of the random numbers.
+        scale: the image size whose constants were used.
+        severities: the severities of every corruption, rising.
+        parts: the state of each corruption.
+        versions: the versions of libraries.
+        labels: md5 of `labels.npy`; "" if there is none, or an earlier version wrote the set.
     """
 
     format: Literal[1] = 1
@@ -73,13 +74,13 @@ class About(Frozen):
     labels: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write it into the set's folder, whole or not at all."""
+        """Write it into the set's folder, atomically."""
         text = json.dumps(sealed(self.model_dump(mode="json")), indent=1)
         write_text(folder / ABOUT, text + "\n", ELSEWHERE)
 
 
 def read_about(folder: Path) -> About | None:
-    """Return what the set in `folder` says of itself; None where it says nothing.
+    """Return the description of the set in `folder`; None if there is none.
 
     Raises `SelbenchError` for a damaged file.
     """

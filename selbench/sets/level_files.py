@@ -1,4 +1,4 @@
-"""How the levels of a corrupted set become files, and get their names once they are whole."""
+"""Write the levels of a corrupted set to files, which get their names once they are complete."""
 
 import io
 import shutil
@@ -16,7 +16,7 @@ QUALITY = 85  # of JPEG files, as in the published Tiny-ImageNet-C
 
 
 class Arrays:
-    """One `<corruption>.npy` for all severities, written under a hidden name until it is whole."""
+    """One `<corruption>.npy` for all severities; it has a hidden name until it is complete."""
 
     def __init__(
         self, folder: Path, source: Source, severities: tuple[int, ...], size: tuple[int, int]
@@ -33,18 +33,18 @@ class Arrays:
         return self._folder / f".{name}.npy.part"
 
     def present(self, name: str) -> Path | None:
-        """Return a path that readers would look at, None where there is none."""
+        """Return the path that readers look for, None if it does not exist."""
         path = self._folder / f"{name}.npy"
         return path if path.exists() else None
 
     def kept(self, name: str, finished: tuple[int, ...]) -> tuple[int, ...]:
-        """Return those severities of `finished` that are still there."""
+        """Return the severities of `finished` that still exist."""
         whole = self.present(name) if finished == self._severities else None
         path = whole or self._part(name)
         return finished if path.is_file() and path.stat().st_size == self._size else ()
 
     def begin(self, name: str, kept: tuple[int, ...]) -> None:
-        """Make room for a corruption, removing what there is of it except the severities `kept`."""
+        """Prepare files for a corruption; remove its files except of the severities `kept`."""
         if kept:
             return
         (self._folder / f"{name}.npy").unlink(missing_ok=True)
@@ -53,29 +53,29 @@ class Arrays:
             file.truncate(self._size)
 
     def drop(self, name: str) -> None:
-        """Remove a corruption of which nothing is finished."""
+        """Remove a corruption without finished severities."""
         self._part(name).unlink(missing_ok=True)
 
     def place(self, name: str, severity: int, rows: range, images: Pixels) -> None:
-        """Write the images at the positions `rows` of a level under way."""
-        # Not through a memory map: on a full disk that ends the process instead of raising.
+        """Write images at the positions `rows` of an unfinished level."""
+        # No memory map: on a full disk it would end the process instead of raising.
         first = self._severities.index(severity) * self._images + rows.start
         with self._part(name).open("r+b") as file:
             file.seek(len(self._header) + first * self._row)
             file.write(images.permute(0, 2, 3, 1).contiguous().numpy().data)
 
     def md5(self, name: str, finished: tuple[int, ...]) -> str:
-        """Return that of the file under way if it is whole, with the severities `finished`."""
+        """Return the md5 of the unfinished file if the severities `finished` make it complete."""
         return md5_of(self._part(name)) if len(finished) == len(self._severities) else ""
 
     def publish(self, name: str, finished: tuple[int, ...]) -> None:
-        """Give what is whole, of the severities `finished`, the name that readers look for."""
+        """Rename complete files of the severities `finished` to the name that readers look for."""
         if finished == self._severities and self._part(name).is_file():
             self._part(name).replace(self._folder / f"{name}.npy")
 
 
 class Tree:
-    """`<corruption>/<severity>/<class>/<name>.JPEG`; a severity is hidden until it is whole.
+    """`<corruption>/<severity>/<class>/<name>.JPEG`; a severity is hidden until it is complete.
 
     The methods are those of `Arrays`.
     """
@@ -121,13 +121,13 @@ class Tree:
             (self._part(name, severity) / folder).mkdir(parents=True, exist_ok=True)
         pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
         for position, image in zip(rows, pixels, strict=True):
-            # Not saved to a path: Pillow does not notice when a full disk takes only a part.
+            # Not saved to a path: Pillow does not notice partial writes on a full disk.
             content = io.BytesIO()
             Image.fromarray(image).save(content, "JPEG", quality=QUALITY, optimize=True)
             (self._part(name, severity) / self._paths[position]).write_bytes(content.getvalue())
 
     def md5(self, name: str, finished: tuple[int, ...]) -> str:
-        return ""  # of many files
+        return ""  # there are many files
 
     def publish(self, name: str, finished: tuple[int, ...]) -> None:
         for severity in finished:

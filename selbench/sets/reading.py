@@ -1,4 +1,4 @@
-"""Read corrupted sets from disk, in either layout, and tell where they come from."""
+"""Read corrupted sets from disk, in either layout, and find their source."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,9 +26,9 @@ from selbench.sets.stored import Stored, check_size, content_of_all, reader_of
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
-# The published Tiny-ImageNet-C was made from other pictures than Tiny ImageNet's own.
+# The published Tiny-ImageNet-C was made from pictures that differ from Tiny ImageNet's.
 UNPAIRED = "other pictures than the clean ones"
-# Official trees without published md5s, told by their classes and the images of each.
+# Official trees have no published md5s: they are recognised by classes and numbers of images.
 TREES = {200: f"not checked, {UNPAIRED}", 1000: "not checked"}
 EACH = 50
 
@@ -38,10 +38,10 @@ class CorruptedSet:
     """A corrupted set in `folder`.
 
     Attributes:
-        classes: of the data set it belongs to, in the order of their numbers.
-        test: the data set's test images, of which the set should be made.
-        strict: whether only the published files will do.
-        names: what the files of the test images are called, without suffixes; () if not known.
+        classes: the classes of its data set, in the order of their numbers.
+        test: the data set's test images, from which the set should be made.
+        strict: whether only the published files are accepted.
+        names: the names of the test images' files without suffix; () if unknown.
     """
 
     folder: Path
@@ -52,12 +52,12 @@ class CorruptedSet:
 
     @cached_property
     def about(self) -> About | None:
-        """What the set says of itself."""
+        """The description in the set."""
         return read_about(self.folder)
 
     @property
     def _named(self) -> tuple[str, ...]:
-        """The classes, whatever way of writing accents they came with."""
+        """The classes, with accents in Unicode form NFC."""
         return tuple(map(composed, self.classes))
 
     @property
@@ -67,17 +67,17 @@ class CorruptedSet:
 
     @property
     def severities(self) -> Sequence[int]:
-        """Those that the set should have, in rising order."""
+        """The severities that the set should have, rising."""
         return SEVERITIES if self.about is None else self.about.severities
 
     @cached_property
     def places(self) -> dict[str, Path]:
-        """Where the images of each corruption lie: a file, or a folder with severities.
+        """The path of each corruption: a file, or a folder with severities.
 
-        Raises `SelbenchError` for one that lies in two places, and where there is no folder.
+        Raises `SelbenchError` for a corruption with two paths, and if there is no folder.
         """
         if not self.folder.is_dir():
-            raise SelbenchError(f"there is no folder {self.folder} to take corrupted images from")
+            raise SelbenchError(f"there is no folder {self.folder} of corrupted images")
         found: dict[str, Path] = {}
         for name, path in _places(self.folder):
             if name in found:
@@ -86,15 +86,16 @@ class CorruptedSet:
         return found
 
     def holds(self, name: str) -> bool:
-        """Say whether there are images of a corruption, or should be."""
+        """Return whether the set has images of a corruption, or should have."""
         return name in self.places or (self.about is not None and name in self.about.parts)
 
     def find(self, name: str) -> dict[int, Stored]:
-        """Return the images of a corruption by severity; warn of severities that are missing.
+        """Return the images of a corruption by severity; warn about missing severities.
 
         Raises:
-            SelbenchError: for what is missing, cut off, of another shape or size, labelled with
-                classes the data set does not have, or, if `strict`, not what was published.
+            SelbenchError: for files that are missing, cut off, of another shape or size, with
+                labels
+                outside of the data set's classes, or, if `strict`, not the published ones.
         """
         places = self.places
         if self.about is not None:
@@ -102,7 +103,7 @@ class CorruptedSet:
         if name not in places:
             raise SelbenchError(
                 f"{self.folder} holds neither {name}.npy nor a folder {name} with severities; "
-                "choose among its corruptions with --corruption, or take --source generated"
+                "choose among its corruptions with --corruption, or use --source generated"
             )
         place = places[name]
         return self._in_arrays(place) if place.suffix == ".npy" else self._in_folders(place)
@@ -166,8 +167,8 @@ class CorruptedSet:
         check_size(path, images.shape[1:3], self._size)
         sums = [md5_of(path), md5_of(labels_path)]
         if self.about is not None:
-            said = (self.about.parts[path.stem].md5, self.about.labels)
-            for each, own, known in zip((path, labels_path), sums, said, strict=True):
+            md5s = (self.about.parts[path.stem].md5, self.about.labels)
+            for each, own, known in zip((path, labels_path), sums, md5s, strict=True):
                 if known not in ("", own):
                     raise damaged(each, UNLIKE, "run the same `selbench corrupt` again")
         source = self._source_of_array(path, sums)
@@ -218,7 +219,7 @@ class CorruptedSet:
         files = [list_images(found[each]) for each in self._named]
         flat = [path for paths in files for path in paths]
         labels = torch.tensor([label for label, paths in enumerate(files) for _ in paths])
-        # The files lie class by class, and within a class in the order of the test images.
+        # Files are sorted by class, and within a class in the order of the test images.
         order = self.test.labels.argsort(stable=True)
         own = self.about is not None and torch.equal(self.test.labels[order], labels)
         own, paired = own and self._same_images, False
@@ -234,7 +235,7 @@ class CorruptedSet:
     def _by_name(
         self, files: list[Path], labels: Int64[Tensor, " files"]
     ) -> tuple[list[Path], Int64[Tensor, " images"], bool]:
-        """Return the images called like test images, in the order of these; all if one is not."""
+        """Return the images named like test images, in their order; all if a name is missing."""
         places = {path.stem: place for place, path in enumerate(files)}
         order = [places[name] for name in self.names if name in places]
         if len(order) < len(self.names) or not torch.equal(labels[order], self.test.labels):
@@ -242,7 +243,7 @@ class CorruptedSet:
         return [files[place] for place in order], labels[order], True
 
     def _tell_counts(self, labels: Labels) -> None:
-        """Warn where the set cannot be of the test images, from how many each class has."""
+        """Warn if the number of images per class shows that they are not the test images."""
         counts = [each.bincount(minlength=len(self.classes)) for each in (labels, self.test.labels)]
         if not torch.equal(*counts):
             number = len(labels)
@@ -286,7 +287,7 @@ class _Block:
 
 
 def _places(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield corruptions and where they lie: in a folder, or in those that archives unpack to."""
+    """Yield corruptions and their paths, in the folder or in the folders of the archives."""
     for top in (folder, *(folder / name for name in GROUPS)):
         for path in sorted(top.iterdir()) if top.is_dir() else ():
             if path.suffix == ".npy" and path.name != LABELS:
@@ -296,16 +297,16 @@ def _places(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def open_array(path: Path, axes: int) -> Array:
-    """Map a .npy file of integers into memory; `axes` is how many it must have.
+    """Map a .npy file of integers with `axes` axes into memory.
 
     Raises `SelbenchError` for a file that is missing, cut off, or holds something else.
     """
     check_regular(path)
     try:
-        array: Array = open_memmap(path, mode="r")  # not np.load, which opens archives too
+        array: Array = open_memmap(path, mode="r")  # not np.load, which also opens archives
     except FileNotFoundError as problem:
         raise SelbenchError(f"{path} is missing; get the whole set") from problem
-    except Exception as problem:  # NumPy's parser of headers raises whatever the bytes provoke
+    except Exception as problem:  # NumPy's parser of headers raises any exception on damaged bytes
         raise SelbenchError(
             f"{path} is cut off or damaged ({in_short(problem)}); get or make it again"
         ) from problem
@@ -317,7 +318,7 @@ def open_array(path: Path, axes: int) -> Array:
 
 
 def _described(name: str, about: About | None, *marks: str) -> str:
-    """Say what is known of files that are not the published ones."""
+    """Return the source of files that are not the published ones."""
     if about is None:
         return "files"
     variant = about.parts[name].variant

@@ -1,4 +1,4 @@
-"""The published corrupted sets: where they are looked for, and the md5 of their files."""
+"""The published corrupted sets: their folders, and the md5 of their files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ OFFICIAL = {  # by data set
     "cifar100": "CIFAR-100-C",
     "tiny-imagenet": "Tiny-ImageNet-C",
 }
-# The archives of ImageNet-C, which unpack to folders of these names.
+# The folders of ImageNet-C's archives.
 GROUPS = ("blur", "digital", "extra", "noise", "weather")
 
 # By data set; Zenodo 2535967 and 3555552.
@@ -63,14 +63,14 @@ PUBLISHED = {
 
 
 def official_folder(dataset: str) -> Path:
-    """Return where the official corrupted set of a data set lies, or is to be downloaded to.
+    """Return the folder of a data set's official corrupted set.
 
-    Raises `SelbenchError` for a data set without one, and where it is not there.
+    Raises `SelbenchError` for a data set without one, and if it was not downloaded.
     """
     if dataset not in OFFICIAL:
         raise SelbenchError(
             f"no official corrupted set of the data set {dataset} can be downloaded, only of "
-            f"{', '.join(OFFICIAL)}; name the folder of a set with --source, or take --source "
+            f"{', '.join(OFFICIAL)}; name the folder of a set with --source, or use --source "
             "generated"
         )
     folder = home() / "datasets" / OFFICIAL[dataset]

@@ -1,4 +1,4 @@
-"""A contact sheet of a set on disk: what it holds, beside the clean images."""
+"""A contact sheet of a set on disk, next to the clean images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from selbench.sets.shifted import ShiftedSet
 from selbench.sets.source import source_of
 from selbench.sets.stored import Stored
 
-SHOWN = 5  # classes of shifted images, and images of each
+SHOWN = 5  # classes of shifted images, and images per class
 
 
 def write_set_sheet(
@@ -28,18 +28,18 @@ def write_set_sheet(
     path: Path,
     answers: Answers | None = None,
 ) -> str:
-    """Draw what a set holds into a PNG file at `path`, and say what that is.
+    """Draw images of a set into a PNG file at `path`, and return a sentence on it.
 
     Args:
         found: the set.
-        dataset: whose clean images are shown first.
-        names: of corruptions, of which those that the set holds are shown.
-        severities: of them.
-        path: of the file.
-        answers: of a network, which frames then say.
+        dataset: the data set of the clean images.
+        names: the corruptions to show, if the set holds them.
+        severities: the severities to show.
+        path: the file.
+        answers: a network's answers, which colour the frames.
 
     Raises:
-        SelbenchError: for a set that holds none of them.
+        SelbenchError: if the set holds none of the corruptions.
     """
     if isinstance(found, ShiftedSet):
         families, severities = [_of_classes(found, dataset, answers)], SEVERITIES
@@ -82,14 +82,14 @@ def _of_corruptions(
 
 
 def _alike(stored: Stored, dataset: Dataset, place: int) -> torch.Tensor:
-    """Return the corrupted image at a place, or the first of its class where order is unknown."""
+    """Return the corrupted image of a clean one, or one of its class if the order is unknown."""
     if not stored.paired:
         place = int((stored.labels == dataset.test.labels[place]).nonzero()[0])
     return stored.read(torch.tensor([place]))
 
 
 def _of_classes(found: ShiftedSet, dataset: Dataset, answers: Answers | None) -> Family:
-    """Return shifted images of the first classes, each row beside a clean image of its class."""
+    """Return shifted images of the first classes, in rows next to a clean image of the class."""
     stored, test, rows = found.find(), dataset.test, []
     for number in stored.labels.unique()[:SHOWN].tolist():
         places = (stored.labels == number).nonzero().flatten()[:SHOWN]

@@ -1,4 +1,4 @@
-"""A contact sheet: every corruption at every severity beside the clean images."""
+"""A contact sheet: every corruption at every severity, next to the clean images."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -20,25 +20,25 @@ from selbench._kit.types import Labels, Pixels
 from selbench.sets.source import Source
 from selbench.sets.treatment import Treatment, find_variants
 
-SMALL = 64  # a side up to which images are enlarged, and two of them shown in a cell
-ENLARGED, LARGEST = 96, 160  # pixels that a small side is enlarged to, a large one shrunk to
+SMALL = 64  # pixels of a side; smaller images are enlarged, two per cell
+ENLARGED, LARGEST = 96, 160  # pixels of a side after enlarging or shrinking
 TALL = 10  # rows beyond which the sheet has two panels
 MARGIN, SPINE, HEADING = 32, 72, 46  # pixels: around the sheet, between panels, above a family
 GAP, GUTTER = 3, 11  # pixels: between the images of a cell, between cells
 TEXT = 20  # pixels
 INK, FAINT, FRAME = "#1a1a1a", "#6b6b6b", "#c8c8c8"
-RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and orange, which colour-blind readers tell apart
-THICK = 3  # pixels of a frame that says something
+RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and orange, which colour-blind readers can distinguish
+THICK = 3  # pixels of a coloured frame
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network says of the images on a sheet.
+    """A network's answers to the images on a sheet.
 
     Attributes:
-        name: of the network.
-        predict: returns the class numbers that it gives images.
-        right: of each image shown, whether it was the image's own.
+        name: the network's name.
+        predict: returns the predicted class numbers of images.
+        right: for each image on the sheet, whether the prediction was right.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Answers:
     right: list[bool] = field(default_factory=list)
 
     def colour(self, image: Pixels, label: int) -> str:
-        """Ask about one image, and return the colour of its frame."""
+        """Predict one image, and return the colour of its frame."""
         self.right.append(bool(self.predict(image) == label))
         return RIGHT if self.right[-1] else WRONG
 
     @property
     def count(self) -> str:
-        """On how many images the network was right."""
+        """How many images were right, as a phrase."""
         return f"right on {sum(self.right)} of {len(self.right)} images"
 
 
@@ -73,9 +73,9 @@ class Family:
 
 
 def check_place(path: Path, force: bool = False) -> None:
-    """Raise `SelbenchError` unless `path` is that of a PNG file, and can be written.
+    """Raise `SelbenchError` unless `path` is a PNG file that can be written.
 
-    With `force`, it takes the place of a file of any kind.
+    With `force`, any file may be replaced.
     """
     if path.suffix.lower() != ".png":
         raise SelbenchError(f"--preview writes a PNG file; call {path} {path.stem}.png")
@@ -92,18 +92,18 @@ def write_sheet(
 ) -> None:
     """Draw a few of the images under every corruption and write them to `path`, a PNG file.
 
-    It takes the place of a file that is no picture of selbench's with `force` alone. With `answers`
-    the frame of each image says whether the network is right about it.
+    A file that selbench did not write is only replaced with `force`. With `answers`, the frame of
+    each image shows whether the network is right.
     """
     check_place(path, force)
-    find_variants(treatment.corruptions)  # which tells what is missing
+    find_variants(treatment.corruptions)  # raises for missing files
     families = _families(source, treatment, device, answers)
     save_sheet(draw_sheet(families, treatment.severities, answers), path)
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a sheet to `path` as a picture of selbench's, whole or not at all."""
-    content = io.BytesIO()  # Pillow does not notice when a full disk takes only a part
+    """Write a sheet to `path`, atomically and marked as selbench's."""
+    content = io.BytesIO()  # Pillow does not notice partial writes on a full disk
     facts = PngInfo()
     facts.add_text("Software", "selbench")
     sheet.save(content, "PNG", optimize=True, pnginfo=facts)
@@ -135,7 +135,7 @@ def _families(
 
 
 def choose(source: Source) -> list[range]:
-    """Return the first image, and where images are small, the first of the next class too."""
+    """Return the first image and, for small images, also the first of the next class."""
     first = range(1)
     if len(source) == 1 or max(source.read(first).shape[2:]) > SMALL:
         return [first]
@@ -151,9 +151,9 @@ def side_by_side(
     labels: Sequence[int] | None = None,
     answers: Answers | None = None,
 ) -> Image.Image:
-    """Put images side by side, at the size at which they are shown.
+    """Put images side by side, at their size on the sheet.
 
-    With `answers` of a network, the colour of a frame says whether its answer is the label.
+    With `answers` of a network, frames show which predictions are right.
     """
     pictures = [_scaled(Image.fromarray(_array(each))) for each in images]
     total = sum(each.width for each in pictures) + GAP * (len(pictures) - 1)
@@ -190,9 +190,9 @@ def _scaled(picture: Image.Image) -> Image.Image:
 def draw_sheet(
     families: Sequence[Family], severities: Sequence[int], answers: Answers | None = None
 ) -> Image.Image:
-    """Lay families out, in two panels side by side where one would be a tower.
+    """Draw the families, in two panels side by side if one would be too high.
 
-    Below them stands what the frames say where a network answered.
+    If a network answered, a line below explains the frames.
     """
     panels = [_Panel(part, severities) for part in _parted(families)]
     width = 2 * MARGIN + sum(panel.width for panel in panels) + SPINE * (len(panels) - 1)
@@ -206,7 +206,7 @@ def draw_sheet(
 
 
 def _explained(sheet: Image.Image, answers: Answers) -> Image.Image:
-    """Return the sheet with a line below it that says what the colours of frames mean."""
+    """Return the sheet with a line below that explains the colours of frames."""
     taller = Image.new("RGB", (sheet.width, sheet.height + MARGIN), "white")
     taller.paste(sheet)
     pen, font = ImageDraw.Draw(taller), ImageFont.load_default(TEXT)
@@ -219,7 +219,7 @@ def _explained(sheet: Image.Image, answers: Answers) -> Image.Image:
 
 
 def _parted(families: Sequence[Family]) -> list[Sequence[Family]]:
-    """Part families in two where they have too many rows, as evenly as their borders let."""
+    """Split families with too many rows into two panels, as evenly as possible."""
     counts = [len(family.rows) for family in families]
     if sum(counts) <= TALL or len(families) == 1:
         return [families]
@@ -229,7 +229,7 @@ def _parted(families: Sequence[Family]) -> list[Sequence[Family]]:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Families below each other: columns for names, the clean images, and each severity."""
+    """Families in a column, with columns for names, clean images and severities."""
 
     families: Sequence[Family]
     severities: Sequence[int]
@@ -262,7 +262,7 @@ class _Panel:
         return len(self.families) * HEADING + rows * (self._cell[1] + GUTTER)
 
     def draw(self, sheet: Image.Image, left: int, top: int) -> None:
-        """Draw the panel with its upper left corner there."""
+        """Draw the panel with its upper left corner at this place."""
         pen = ImageDraw.Draw(sheet)
         for family in self.families:
             self._head(pen, family.name, left, top)

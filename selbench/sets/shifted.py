@@ -1,7 +1,7 @@
-"""A folder of shifted images, in classes: one condition, called like the folder.
+"""A folder of shifted images in classes: one condition, named after the folder.
 
-As ImageNet-V2, -R, -A and -Sketch are: <class>/* of some of the data set's classes, any number of
-images in each.
+Examples are ImageNet-V2, -R, -A and -Sketch: <class>/* for some of the data set's classes, with any
+number of images each.
 """
 
 import json
@@ -30,8 +30,8 @@ from selbench.sets.reading import CorruptedSet
 from selbench.sets.releases import official_folder
 from selbench.sets.stored import Stored, content_of_all, reader_of
 
-MAP = "classes.json"  # in the folder: its own folders, and the classes that they are of
-LARGEST = 2**24  # bytes of it
+MAP = "classes.json"  # a file in the folder that maps its folders to classes
+LARGEST = 2**24  # bytes of this file
 NAMED = 3  # folders in a sentence
 
 
@@ -39,13 +39,12 @@ NAMED = 3  # folders in a sentence
 class ShiftedSet:
     """Images of a data set's classes in a folder.
 
-    Predictions are chosen among the classes that have images, as the published numbers on such
-    folders are.
+    Predictions are among the classes that have images, as in published results.
 
     Attributes:
-        folder: of the images.
-        dataset: whose classes and size they have.
-        frame: scales and cuts them, as it did the data set's; None to leave them.
+        folder: the folder of the images.
+        dataset: the data set, with the same classes and size.
+        frame: scales and crops them as those of the data set; None to keep them.
     """
 
     folder: Path
@@ -54,16 +53,16 @@ class ShiftedSet:
 
     @property
     def name(self) -> str:
-        """What the condition is called: like the folder, in the letters that columns may have."""
+        """The name of the condition: the folder's, in the characters that columns allow."""
         whole = self.folder.resolve()
         name = whole.parent.name if whole.name in TESTS else whole.name
         return re.sub(r"[^A-Za-z0-9]+", "_", composed(name)).strip("_") or "images"
 
     def find(self) -> Stored:
-        """Return the images, file by file.
+        """Return the images, which are read from their files later.
 
         Raises:
-            SelbenchError: for a folder whose class is not known, and for images of another size.
+            SelbenchError: for a folder of an unknown class, and for images of another size.
         """
         top = find_parts(self.folder)[1]
         folders, classes = class_folders(top), self.dataset.classes
@@ -79,7 +78,7 @@ class ShiftedSet:
         among = labels.unique()
         if len(among) < 2:
             raise SelbenchError(
-                f"{self.folder} holds images of one class alone, among which any network is right; "
+                f"{self.folder} holds images of only one class, so any network is right; "
                 "add the folders of others"
             )
         marks = [*how, *([f"{len(among)} of {len(classes)} classes"] * (len(among) < len(classes)))]
@@ -93,7 +92,7 @@ class ShiftedSet:
         )
 
     def _numbers(self, names: list[str]) -> tuple[dict[str, int], list[str]]:
-        """Return the class number of each folder that has one, and how that was found."""
+        """Return the class number of each folder that has one, and how it was found."""
         places = {composed(name): number for number, name in enumerate(self.dataset.classes)}
         path = self.folder / MAP
         if path.is_file():
@@ -106,7 +105,7 @@ class ShiftedSet:
         hint = str(unknown("class", odd, self.dataset.classes)).partition("; ")[2]
         raise SelbenchError(
             f"the folder {odd} in {self.folder} is no class of {self.dataset.name} ({hint}); "
-            f"rename it, or say in {path} which classes folders are of, null for none: "
+            f"rename it, or map folders to classes in {path}, null for none: "
             f"{json.dumps({odd: self.dataset.classes[0]})}"
         )
 
@@ -151,16 +150,16 @@ def _read_map(path: Path) -> dict[str, str | None]:
 def open_set(
     folder: Path, dataset: Dataset, frame: Frame | None = None, strict: bool = False
 ) -> CorruptedSet | ShiftedSet:
-    """Return what a folder holds of a data set: corruptions at severities, or shifted images.
+    """Return the set in a folder: corruptions at severities, or shifted images.
 
     Args:
-        folder: of the images.
-        dataset: whose classes they have.
-        frame: made of shifted images what it made of the data set's; corrupted ones are done.
-        strict: whether only published files of a corrupted set will do.
+        folder: the folder of the images.
+        dataset: the data set with the same classes.
+        frame: scales and crops shifted images; corrupted sets already have the right size.
+        strict: whether only published files of a corrupted set are accepted.
 
     Raises:
-        SelbenchError: where there is no folder.
+        SelbenchError: if there is no folder.
     """
     corrupted = CorruptedSet(folder, dataset.classes, dataset.test, strict, dataset.names)
     places, known = corrupted.places, {composed(name) for name in dataset.classes}
@@ -174,7 +173,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def named_set(source: str, dataset: Dataset, frame: Frame | None) -> CorruptedSet | ShiftedSet:
-    """Return the set that --source names, "official" or a folder; arguments as `open_set`."""
+    """Return the set of --source, "official" or a folder; arguments as `open_set`."""
     official = source == "official"
     folder = official_folder(dataset.name) if official else Path(source).expanduser()
     return open_set(folder, dataset, frame, official)

@@ -1,4 +1,4 @@
-"""What is corrupted: a data set's test images, or the images of a folder, read a part at a time."""
+"""The images to corrupt: a data set's test images or those of a folder, read in parts."""
 
 import hashlib
 from collections import defaultdict
@@ -23,16 +23,16 @@ from selbench.datasets.frame import Frame
 from selbench.datasets.images import DECODING, Picture, decode_image, decode_images
 from selbench.datasets.tree import Tree, find_parts, read_tree, tell_left_out
 
-VALUES = {"cpu": 2**21, "cuda": 2**24}  # read at once: what bounds the memory
-SURVEYED = 32  # files decoded at once, of sizes not known yet
-KEPT = 2**28  # values of a folder's images kept after decoding, as each is read for every level
+VALUES = {"cpu": 2**21, "cuda": 2**24}  # values that are read at once; bounds the memory
+SURVEYED = 32  # files of unknown size that are decoded at once
+KEPT = 2**28  # values of decoded images that are kept, since each is read for every level
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What only reading all images tells: their sizes (height, width), and their checksum.
+    """Facts that need all images to be read: their sizes (height, width) and their checksum.
 
-    The checksum is that of `selbench.datasets.Split` where all images have one size.
+    If all images have one size, the checksum is that of `selbench.datasets.Split`.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -44,13 +44,13 @@ class Source:
     """Images in order.
 
     Attributes:
-        name: of the data set, or the folder's path.
-        root: the folder the images were found in; None where they came with a library.
-        classes: in the order of their numbers; () where there are none.
-        labels: class number of every image; None where there are no classes.
-        names: what to call every image; none is twice in a class.
-        read: returns the images at positions that follow each other, which must be of one size.
-        survey: reads all of them, unless it is known from before how they are.
+        name: the name of the data set, or the folder's path.
+        root: the folder of the images; None if they come with a library.
+        classes: in the order of their numbers; () for none.
+        labels: the class number of every image; None without classes.
+        names: the file name of every image, unique in its class.
+        read: returns the images at consecutive positions, which must have one size.
+        survey: returns the facts on all images; reads them unless the facts are cached.
     """
 
     name: str
@@ -65,20 +65,20 @@ class Source:
         return len(self.names)
 
     def size(self) -> tuple[int, int]:
-        """Return height and width of all images; raises `SelbenchError` where they differ."""
+        """Return the height and width of all images; raise `SelbenchError` if they differ."""
         sizes = self.survey().sizes
         height, width = sizes[0]
         for name, size in zip(self.names, sizes, strict=True):
             if size != sizes[0]:
                 raise SelbenchError(
                     f"the image {name} is {size[1]} x {size[0]} pixels, {self.names[0]} is "
-                    f"{width} x {height}; a .npy file holds images of one size, --format folder "
-                    "takes any"
+                    f"{width} x {height}; a .npy file holds images of one size; use --format "
+                    "folder for any sizes"
                 )
         return height, width
 
     def batches(self, device: torch.device) -> list[range]:
-        """Part the positions into neighbours of one size, few enough to be read at once."""
+        """Split the positions into ranges of one image size, small enough to be read at once."""
         parts, start = [], 0
         for (height, width), run in groupby(self.survey().sizes):
             stop = start + sum(1 for _ in run)
@@ -91,13 +91,13 @@ class Source:
 def open_source(
     name: str, data: Path | None, progress: Progress, frame: Frame | None = None
 ) -> Source:
-    """Return the images called `name`: a data set, whose images lie in `data`, or a folder.
+    """Return the images of `name`: a data set, with its folder `data`, or a folder.
 
-    A folder of a data set's name is meant only where `name` contains a slash. A `frame` scales and
-    cuts image files.
+    A name of a data set means its folder of that name only with a slash. A `frame` scales and crops
+    image files.
 
     Raises:
-        SelbenchError: for what is neither, and for images that are not there.
+        SelbenchError: if `name` is neither, and for missing images.
     """
     if name in DATASETS:
         return _open_dataset(name, data, progress, frame)
@@ -111,7 +111,7 @@ def open_source(
 
 
 def a_folder(name: str) -> SelbenchError:
-    """Return what is wrong with a folder in which --data names another."""
+    """Return the error for a folder that is given together with --data."""
     return SelbenchError(f"--data belongs to a data set's name; leave it out, {name} is a folder")
 
 
@@ -121,7 +121,7 @@ def _open_dataset(name: str, data: Path | None, progress: Progress, frame: Frame
 
 
 def source_of(name: str, dataset: Dataset, root: Path | None) -> Source:
-    """Return the test images of a data set called `name`, which was found in `root`."""
+    """Return the test images of the data set `name`, which is in `root`."""
     split = dataset.test
     height, width = split.images.shape[2:]
     return Source(
@@ -181,7 +181,7 @@ def _reading() -> Iterator[None]:
 
 
 def _check_name(folder: Path, name: str) -> None:
-    """Raise `SelbenchError` where a set's description could not hold the name of a class."""
+    """Raise `SelbenchError` for a class name that a set's description cannot hold."""
     try:
         name.encode()
     except UnicodeEncodeError as problem:
@@ -191,7 +191,7 @@ def _check_name(folder: Path, name: str) -> None:
 
 
 def _names(tree: Tree) -> tuple[str, ...]:
-    """Name the files, those of each class so that their copies sort as they do."""
+    """Return unique names of files such that, within each class, their copies sort like them."""
     names = [""] * len(tree.files)
     members = defaultdict[int, list[int]](list)
     for place, number in enumerate(tree.numbers):
@@ -204,9 +204,9 @@ def _names(tree: Tree) -> tuple[str, ...]:
 
 
 def _distinct(files: list[Path]) -> list[str]:
-    """Name files, so that a copy NAME.JPEG of each is another one and they sort as `files` do.
+    """Return names of files such that the copies NAME.JPEG are distinct and sort like `files`.
 
-    Without their suffixes where that serves, on any file system; else with them, or numbered.
+    Names have no suffix if that is enough on any file system; else a suffix, or a number.
     """
     width = len(str(len(files)))
     numbered = [f"{number:0{width}}-{path.name}" for number, path in enumerate(files)]
@@ -220,7 +220,7 @@ def _distinct(files: list[Path]) -> list[str]:
 def _survey(
     paths: Sequence[Path], labels: Labels | None, progress: Progress, frame: Frame | None
 ) -> Survey:
-    """Look at every file once; what was seen is kept until a file changes."""
+    """Read every file once, and cache the facts until a file changes."""
     with _reading():
         status = [(str(path.absolute()), path.stat()) for path in paths]
     files = [(name, each.st_size, each.st_mtime_ns) for name, each in status]
@@ -228,7 +228,7 @@ def _survey(
     stamp = fingerprint([DECODING, numbers, files, *([str(frame)] if frame else [])])
     kept = home() / "surveys" / f"{stamp}.json"
     if kept.is_file():
-        with suppress(ValueError, DamagedError):  # a damaged one is made again
+        with suppress(ValueError, DamagedError):  # a damaged survey is repeated
             return survey_in(kept)
     survey = _look(paths, labels, progress, frame)
     write_json(kept, sealed({"sizes": survey.sizes, "checksum": survey.checksum}))
@@ -236,7 +236,7 @@ def _survey(
 
 
 def survey_in(path: Path) -> Survey:
-    """Read what a survey saw; ValueError or DamagedError where it is not what was written."""
+    """Read a cached survey; raise ValueError or DamagedError if it is damaged."""
     content = read_json(path)
     survey = TypeAdapter(Survey).validate_python(unsealed(content))
     if DIGEST not in content:

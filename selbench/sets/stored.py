@@ -1,4 +1,4 @@
-"""Images of one condition that lie on disk, read as they are needed."""
+"""Images of one condition on disk, read when they are needed."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from selbench.datasets.dataset import Split, chosen
 from selbench.datasets.frame import Frame
 from selbench.datasets.images import decode_images
 
-Reader = Callable[[Examples], Pixels]  # from places among the images
+Reader = Callable[[Examples], Pixels]  # from indices of images
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,13 @@ class Stored:
     """Images of one condition, on disk.
 
     Attributes:
-        source: "official" where the files are the published ones, else what is known of them.
-        checksum: identifies images, labels and their order.
+        source: "official" for the published files, else what is known of them.
+        checksum: of images, labels and their order.
         labels: class numbers.
-        read: brings images, in channels_last memory.
-        paired: whether they are known to be the test images, in the order of these.
-        among: the classes that predictions are chosen among; None for all.
-        places: of these among all images of the condition; None for all of them.
+        read: returns images at indices, in channels_last memory.
+        paired: whether they are known to be the test images in the same order.
+        among: the classes among which to predict; None for all.
+        places: the indices of these images in the condition; None for all.
     """
 
     source: str
@@ -49,11 +49,11 @@ class Stored:
 
     @property
     def examples(self) -> Examples:
-        """Places among all images of the condition."""
+        """The indices among all images of the condition."""
         return torch.arange(len(self)) if self.places is None else self.places
 
     def limited(self, limit: int | None) -> "Stored":
-        """Return `limit` of the images, those that `selbench.datasets.limited` takes."""
+        """Return `limit` of the images, chosen as by `selbench.datasets.limited`."""
         if limit is None or limit >= len(self):
             return self
         kept = chosen(self.labels, limit)
@@ -61,18 +61,18 @@ class Stored:
         return replace(self, labels=self.labels[kept], read=read, places=kept)
 
     def to(self, device: torch.device) -> "Stored":
-        """Return the same, whose images come to `device`."""
+        """Return a copy with images on `device`."""
         among = None if self.among is None else self.among.to(device)
         return replace(self, labels=self.labels.to(device), among=among)
 
     def split(self, rows: slice = slice(None)) -> Split:
-        """Return the images at some places, all at once."""
+        """Return the images at some indices, or all, in memory."""
         images = self.read(torch.arange(len(self))[rows])
         split = Split(images, self.labels[rows], self.examples[rows], self.checksum)
         return split.to(self.labels.device)
 
     def batches(self, size: int) -> Iterator[Split]:
-        """Yield the images in order, so many at once; the next are read while these are in use."""
+        """Yield the images in batches; the next batch is read while one is in use."""
         rows = [slice(start, start + size) for start in range(0, len(self), size)]
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self.split, rows[0])
@@ -90,13 +90,13 @@ def _read_some(read: Reader, kept: Int64[Tensor, " kept"], places: Examples) -> 
 def reader_of(
     files: Sequence[Path], top: Path, size: tuple[int, int], frame: Frame | None = None
 ) -> Reader:
-    """Return what decodes image files below `top`, all of a `size` (height, width) once framed.
+    """Return a function that decodes image files below `top`, which must have `size` after framing.
 
     Raises:
-        SelbenchError: for a first file of another size than the data set's images; reading does so
-            for any other.
+        SelbenchError: if the first file has another size (height, width); later files are checked
+            when they are read.
     """
-    # Millions of files: those of other severities are mostly called alike, and share their names.
+    # For millions of files: equal names at several severities share memory.
     start = len(str(top)) + 1
     names = [sys.intern(str(path)[start:]) for path in files]
 

@@ -1,4 +1,4 @@
-"""What is done to images: which corruptions, how strong, with whose constants and which seed."""
+"""The treatment of images: corruptions, severities, constants and seed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +21,8 @@ from selbench._kit.types import Pixels
 from selbench.sets.layout import SEVERITIES
 from selbench.sets.source import Source
 
-SCALES = (32, 64, 224)  # sizes of images that have constants: CIFAR, Tiny ImageNet, ImageNet
-BAR = "corruptions-bar"  # whose corruptions are other ones for other sizes
+SCALES = (32, 64, 224)  # image sizes with constants: CIFAR, Tiny ImageNet, ImageNet
+BAR = "corruptions-bar"  # suites whose corruptions depend on the image size
 SUITES: dict[str, Callable[[Corruption], bool]] = {
     "corruptions": lambda each: not each.extra,
     "corruptions-extra": lambda each: each.extra and not each.bar,
@@ -38,8 +38,8 @@ class Treatment:
     Attributes:
         corruptions: names, in the benchmark's order.
         severities: in rising order.
-        seed: of the random numbers; 0 is what `selbench run` takes.
-        scale: size whose constants are used; None for the images' own.
+        seed: the seed of the random numbers; `selbench run` uses 0.
+        scale: the size whose constants are used; None for the images' size.
     """
 
     corruptions: tuple[str, ...] = field(default_factory=lambda: choose_corruptions(None))
@@ -48,11 +48,12 @@ class Treatment:
     scale: int | None = None
 
     def fitted(self, sizes: set[tuple[int, int]]) -> "Treatment":
-        """Return it with the scale that images of these sizes (height, width) get.
+        """Return it with the scale for images of these sizes (height, width).
 
         Raises:
-            SelbenchError: for a size that has no constants where no scale is chosen, and for images
-                too small for any.
+            SelbenchError: for a size without constants if no scale is given, and for images that
+                are
+                too small.
         """
         height, width = min(sizes, key=min)
         if min(height, width) < SMALLEST_SIDE:
@@ -73,7 +74,7 @@ class Treatment:
     def apply(
         self, source: Source, rows: range, name: str, severity: int, device: torch.device
     ) -> Pixels:
-        """Return the images at the positions `rows`, all of one size, corrupted, on the CPU."""
+        """Return the corrupted images at the positions `rows`, of one size, on the CPU."""
         images, examples = source.read(rows), torch.arange(rows.start, rows.stop)
         images, examples = images.to(device), examples.to(device)
         with _frost_errors():
@@ -85,12 +86,12 @@ class Treatment:
 def choose_corruptions(
     words: Sequence[str] | None, suite: str = "corruptions-all", size: int = 32
 ) -> tuple[str, ...]:
-    """Return the corruptions called so, in the benchmark's order; None chooses those of a suite.
+    """Return the named corruptions in the benchmark's order; None for those of a suite.
 
     Args:
-        words: names.
+        words: the names.
         suite: a key of `SUITES`.
-        size: of the images in pixels, which says which ten of C-bar a suite has.
+        size: of the images in pixels, which selects the ten corruptions of C-bar.
     """
     for word in words or ():
         if word not in CORRUPTIONS:
@@ -105,7 +106,7 @@ def choose_corruptions(
 
 
 def choose_severities(words: Sequence[str] | None) -> tuple[int, ...]:
-    """Return severities in rising order, each once; None chooses all five."""
+    """Return severities in rising order, without repeats; None for all five."""
     known = {str(severity): severity for severity in SEVERITIES}
     for word in words or ():
         if word not in known:
@@ -121,7 +122,7 @@ def choose_scale(scale: int | None) -> int | None:
 
 
 def find_variants(names: Sequence[str]) -> dict[str, str]:
-    """Return the variant of each corruption, with SELBENCH_HOME/frost as a place of photographs.
+    """Return the variant of each corruption; SELBENCH_HOME/frost may hold the photographs of frost.
 
     Raises:
         SelbenchError: for photographs that are incomplete or damaged.

@@ -45,15 +45,15 @@ def write_set(
     device: torch.device,
     progress: Progress = SILENT,
 ) -> About:
-    """Write the corrupted images of `source` into the folder `output`, or go on doing so.
+    """Write the corrupted images of `source` into the folder `output`, or resume writing.
 
-    What is there of the same set is kept, except what another version or variant of a corruption
-    made. The noise of a set in the layout "folder" is compressed with the images, as that of the
-    published Tiny-ImageNet-C is. `layout` is "npy" or "folder".
+    Finished levels of the same set are kept, unless another version or variant of a corruption made
+    them. In the layout "folder", images are compressed after the noise was added, as in the
+    published Tiny-ImageNet-C. `layout` is "npy" or "folder".
 
     Raises:
-        SelbenchError: for a folder that holds something else or a set made otherwise, or into which
-            another command writes, for images whose sizes do not fit, and for what stops a write.
+        SelbenchError: for a folder with other files or a different set, or into which another
+            command writes, for images whose sizes do not fit, and for errors of writing.
     """
     with _write_errors(output):
         _check_place(output, source)
@@ -92,7 +92,7 @@ def _wanted(source: Source, treatment: Treatment, layout: str, labels: bytes) ->
 
 
 def describe(about: About) -> str:
-    """Say what a set holds, and which of its corruptions are not the published ones."""
+    """Describe a set, and which of its corruptions are not the published ones."""
     unlike = [f"{name} is {part.variant}" for name, part in about.parts.items() if part.variant]
     parts = count_of(len(about.parts), "corruption")
     text = f"{parts} at {len(about.severities)} severities of {about.images} images"
@@ -117,8 +117,8 @@ def _check_place(output: Path, source: Source) -> None:
 
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    """Hold a folder, so that no other command writes into it; the system lets go of it with us."""
-    # `Locks` need a minute to know that a holder elsewhere is dead; this refuses or goes on now.
+    """Lock a folder against other commands; the system releases the lock when the process ends."""
+    # `Locks` need a minute to notice a dead holder on another machine; this decides at once.
     output.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         yield
@@ -135,24 +135,24 @@ def _locked(output: Path) -> Iterator[None]:
                 "folder"
             ) from problem
         except OSError:
-            pass  # a file system without locks
+            pass  # the file system has no locks
         yield
     finally:
         os.close(folder)
 
 
 def _opened(output: Path, wanted: About) -> About:
-    """Return what the set in `output` says of itself, writing `wanted` there if it is empty."""
+    """Return the description of the set in `output`; write `wanted` if the folder is empty."""
     about = read_about(output)
     if about is not None:
         _compare(output, about, wanted)
-        for leftover in output.glob(".*.tmp"):  # of a killed command
+        for leftover in output.glob(".*.tmp"):  # left by a killed command
             leftover.unlink()
         return about
     strangers = [path for path in output.glob("*") if not path.name.startswith(f".{ABOUT}.")]
     if strangers:
         raise SelbenchError(
-            f"{output} holds {min(strangers).name} and is no set that selbench wrote; choose "
+            f"{output} holds {min(strangers).name} and is not a set that selbench wrote; choose "
             "another folder"
         )
     wanted.write(output)
@@ -160,7 +160,7 @@ def _opened(output: Path, wanted: About) -> About:
 
 
 def _compare(output: Path, about: About, wanted: About) -> None:
-    """Raise `SelbenchError` if the set is not the one that is wanted."""
+    """Raise `SelbenchError` if the set differs from the requested one."""
 
     def shown(value: int | str | tuple[int, ...]) -> str:
         return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -189,7 +189,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 @dataclass
 class _Making:
-    """A set under way; `about` is what its description says now."""
+    """A set that is being written; `about` is its current description."""
 
     source: Source
     treatment: Treatment
@@ -199,7 +199,7 @@ class _Making:
     device: torch.device
 
     def find(self, name: str, variant: str) -> Part:
-        """Return what there is of a corruption and may be kept."""
+        """Return the part of a corruption that can be kept."""
         new = Part(version=CORRUPTIONS[name].version, variant=variant)
         old = self.about.parts.get(name)
         stranger = self.files.present(name)
@@ -216,7 +216,7 @@ class _Making:
         return self._with(new, kept, old.md5 if kept == old.finished else "")
 
     def run(self, parts: dict[str, Part], progress: Progress) -> None:
-        """Make the levels that `parts` lack."""
+        """Make the missing levels of `parts`."""
         levels = len(parts) * len(self.treatment.severities)
         there = sum(len(part.finished) for part in parts.values())
         count = len(self.source)
@@ -237,7 +237,7 @@ class _Making:
 
     @contextmanager
     def _tidy(self, name: str) -> Iterator[None]:
-        """Leave nothing of a corruption that could not be written, unless a part can be kept."""
+        """Remove a corruption that could not be written, unless a part of it can be kept."""
         try:
             yield
         except (OSError, SelbenchError):

@@ -1,4 +1,4 @@
-"""How far a network's confidence is from how often it is right, and what mends it.
+"""Calibration errors (the gap between confidence and accuracy), and recalibration.
 
 Confidences are probabilities of the predicted class; numpy arrays, or tensors on the CPU.
 """
@@ -17,15 +17,15 @@ from selbench._kit.randomness import seeded
 from selbench._kit.types import Labels, Logits
 
 Confidences = Float[np.ndarray, " _examples"] | Float[Tensor, " _examples"]  # in [0, 1]
-Correct = Bool[np.ndarray, " _examples"] | Bool[Tensor, " _examples"]  # who is right
+Correct = Bool[np.ndarray, " _examples"] | Bool[Tensor, " _examples"]
 Checked = tuple[Float64[np.ndarray, " examples"], Float64[np.ndarray, " examples"]]
 Excess = Float64[np.ndarray, "*draws examples+1"]
 
 BINS = 15
 KNOTS = 6
-FEWEST = 10  # examples that a spline is fitted to
-DRAWS = 20  # of labels, for what chance gives
-ROUNDING = 1e-5  # by which a softmax in single precision may pass 1
+FEWEST = 10  # examples to fit a spline to
+DRAWS = 20  # draws of labels, for errors by chance
+ROUNDING = 1e-5  # rounding by which a softmax in single precision may exceed 1
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,20 @@ def expected_calibration_error(
 def ks_error(confidences: Confidences, correct: Correct) -> float:
     """Return the largest gap between cumulated confidence and cumulated accuracy.
 
-    Cumulated over examples of rising confidence and divided by their number: a Kolmogorov-Smirnov
-    statistic, without bins. Examples of one confidence are counted together, so that their order
-    does not matter. Gupta et al., 2021, arXiv:2006.12800.
+    Both are cumulated over examples of rising confidence and divided by their number: a
+    Kolmogorov-Smirnov statistic, without bins. Examples of equal confidence are counted together,
+    so that their order does not matter. Gupta et al., 2021, arXiv:2006.12800.
     """
     scores, hits = _checked(confidences, correct)
     return float(_ks(scores, _excess(scores, hits)))
 
 
 def by_chance(confidences: Confidences, draws: int = DRAWS) -> Errors:
-    """Return the errors that a perfectly calibrated network with these confidences would show.
+    """Return the errors of a perfectly calibrated network with these confidences.
 
-    A finite sample never has none. The mean over `draws` labelings in which every prediction is
-    right with the probability of its confidence; the same ones every time.
+    They are above 0 in a finite sample: the mean over `draws` labelings in which every prediction
+    is
+    right with the probability of its confidence. The draws are the same in every call.
     """
     scores, _ = _checked(confidences, np.ones(len(confidences), bool))
     generator = seeded("calibration by chance", 0)
@@ -81,7 +82,7 @@ def brier_score(logits: Logits, labels: Labels) -> Float[Tensor, " batch"]:
 
 
 def negative_log_likelihood(logits: Logits, labels: Labels) -> Float[Tensor, " batch"]:
-    """Return minus the logarithm of the probability that each label was given: cross-entropy."""
+    """Return minus the logarithm of each label's probability: the cross-entropy."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
@@ -89,8 +90,8 @@ def negative_log_likelihood(logits: Logits, labels: Labels) -> Float[Tensor, " b
 class Spline:
     """A monotone map from confidences to recalibrated ones; call it with an array of confidences.
 
-    Linear between `scores`; a confidence above all of them becomes the value of the highest, one
-    below all of them is scaled as the lowest.
+    It is linear between `scores`; confidences above all of them get the value of the highest, those
+    below all of them are scaled like the lowest.
     """
 
     scores: Float64[np.ndarray, " _"]
@@ -100,15 +101,15 @@ class Spline:
     def fit(cls, confidences: Confidences, correct: Correct, knots: int = KNOTS) -> "Spline":
         """Fit to examples that the network was not trained on.
 
-        A natural cubic spline with few knots goes, by least squares, through the share of right
-        predictions cumulated over examples of rising confidence; its slope at an example is the
-        recalibrated confidence. Gupta et al., 2021, arXiv:2006.12800. Beyond that paper, the spline
-        ends in the accuracy itself, so that the mean of the recalibrated confidences is the
-        accuracy, and slopes are made to rise by isotonic regression, so that no order of two
-        examples is reversed.
+        A natural cubic spline with few knots is fitted by least squares to the share of right
+        predictions, cumulated over examples of rising confidence; its slope at an example is the
+        recalibrated confidence. Gupta et al., 2021, arXiv:2006.12800. Two additions: the spline
+        ends
+        at the accuracy, so that recalibrated confidences have the accuracy as mean; and isotonic
+        regression makes slopes rise, so that the order of examples is kept.
 
         Raises:
-            SelbenchError: for fewer than `FEWEST` examples, and confidences that are none.
+            SelbenchError: for fewer than `FEWEST` examples, and values that are no confidences.
         """
         from scipy.optimize import isotonic_regression
 
@@ -118,7 +119,7 @@ class Spline:
                 f"recalibration needs at least {FEWEST} examples, got {len(scores)}; hold more out"
             )
         levels, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-        shares = np.bincount(place, hits) / counts  # examples of one confidence are alike
+        shares = np.bincount(place, hits) / counts  # examples of equal confidence get equal values
         cumulated = np.append(0, np.cumsum(shares[place])) / len(scores)
         fractions = np.linspace(0, 1, len(scores) + 1)
         smooth = _least_squares(fractions, cumulated, knots)
@@ -140,7 +141,7 @@ class Spline:
 def _least_squares(
     x: Float64[np.ndarray, " points"], y: Float64[np.ndarray, " points"], knots: int
 ) -> Float64[np.ndarray, " points"]:
-    """Return at `x` the natural cubic spline nearest to `y`, through its first and last point."""
+    """Return the natural cubic spline nearest to `y` at `x`, through the first and last point."""
     from scipy.interpolate import CubicSpline
 
     places = np.linspace(0, 1, knots)
@@ -172,7 +173,7 @@ def _ks(scores: Float64[np.ndarray, " examples"], excess: Excess) -> Any:
 
 
 def _checked(confidences: Confidences, correct: Correct) -> Checked:
-    """Return confidences in rising order, and who is right as 0 and 1."""
+    """Return confidences in rising order, and whether each is right as 0 or 1."""
     scores, hits = _probabilities(confidences), np.asarray(correct, np.float64)
     if len(scores) != len(hits):
         raise SelbenchError(
@@ -186,7 +187,7 @@ def _checked(confidences: Confidences, correct: Correct) -> Checked:
 
 def _probabilities(confidences: Shaped[Any, " examples"]) -> Float64[np.ndarray, " examples"]:
     scores = np.asarray(confidences, np.float64)
-    if not ((scores >= 0) & (scores <= 1 + ROUNDING)).all():  # NaN too
+    if not ((scores >= 0) & (scores <= 1 + ROUNDING)).all():  # also for NaN
         wrong = scores[~((scores >= 0) & (scores <= 1 + ROUNDING))][0]
         raise SelbenchError(
             f"a confidence is a probability from 0 to 1, got {wrong:g}; give the softmax of logits"

@@ -1,10 +1,12 @@
-"""Statistics of measurements.
+"""Confidence intervals and tests of measurements.
 
-Networks (seeds) and examples are both drawn from what a claim is about, so an interval holds for
-further networks on further examples only if it counts both. Three to five seeds are too few to
-resample: the percentile bootstrap over seeds covers 44 to 78 % instead of 95 %, and 87 to 97 % over
-seeds and examples. Student's t with variance components stands here instead; it needs no random
-numbers, and tests/statistics/test_stats_coverage.py simulates what it covers.
+Networks (seeds) and examples are both samples: an interval holds for other networks on other
+examples only if it includes the variance of both. Three to five seeds are too few for the
+bootstrap:
+percentile intervals over seeds cover 44 to 78 % instead of 95 %, over seeds and examples 87 to 97
+%.
+Therefore intervals use Student's t with variance components, which also needs no random numbers;
+tests/statistics/test_stats_coverage.py simulates their coverage.
 """
 
 import math
@@ -16,7 +18,7 @@ import scipy
 from jaxtyping import Float64, Shaped
 
 Outcomes = Shaped[np.ndarray, "_seeds _examples ..."]  # bool or numbers; further axes: conditions
-Correct = Shaped[np.ndarray, " _examples"]  # bool, of one network
+Correct = Shaped[np.ndarray, " _examples"]  # whether one network is right, bool
 Table = Float64[np.ndarray, "_seeds _examples"]  # outcomes averaged over conditions
 Vector = Float64[np.ndarray, " _"]
 Variance = tuple[float, float]  # of a mean, with its degrees of freedom
@@ -29,10 +31,10 @@ class Interval:
     """An estimate with its confidence interval.
 
     Attributes:
-        level: how often such intervals hold the truth, such as 0.95.
-        networks: how many networks (seeds, of each subject) it generalises from; None where it is
-            of these networks alone, as with one seed.
-        examples: how many examples it generalises from; None where it is of these examples alone.
+        level: the confidence level, such as 0.95.
+        networks: the number of networks (seeds per subject) that it generalises from; None if it
+            only holds for these networks, as with one seed.
+        examples: the number of examples that it generalises from; None if it only holds for these.
     """
 
     value: float
@@ -45,7 +47,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """The first subject's mean minus the second's; p is two-sided, of no difference."""
+    """The first subject's mean minus the second's, with the two-sided p-value of no difference."""
 
     error: float  # standard error
     freedom: float  # its degrees of freedom
@@ -54,7 +56,7 @@ class Difference(Interval):
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether a difference's interval of level 1 - 2 alpha is inside the margin; p else."""
+    """Whether the interval of level 1 - 2 alpha is within the margin, with the p-value."""
 
     equivalent: bool
     p: float
@@ -64,7 +66,7 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class McNemar:
-    """How many examples only the first or only the second network has right; p of no difference."""
+    """Numbers of examples that only the first or only the second has right, with the p-value."""
 
     first: int
     second: int
@@ -73,10 +75,10 @@ class McNemar:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return the mean and the half width of Student's t interval for it.
+    """Return the mean and the half width of its Student's t interval.
 
-    Missing values (NaN) are left out. The half width is NaN for fewer than two values: a lone
-    value tells nothing of the spread between seeds.
+    Missing values (NaN) are left out. The half width is NaN for fewer than two values: a single
+    value has no spread between seeds.
     """
     kept = np.asarray(values, dtype=np.float64)
     kept = kept[~np.isnan(kept)]
@@ -89,10 +91,10 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 
 def prediction_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return where a further value lies with this probability, if values are normal.
+    """Return the interval that holds a new value with this probability, for normal values.
 
-    Student's t interval, wider than that of the mean by the spread of the further value itself;
-    NaN for fewer than two values. Missing values (NaN) are left out.
+    Student's t interval, which is wider than that of the mean, since it includes the spread of one
+    value; NaN for fewer than two values. Missing values (NaN) are left out.
     """
     mean, half = mean_interval(values, level)
     reach = half * math.sqrt(np.count_nonzero(~np.isnan(values)) + 1)
@@ -100,19 +102,21 @@ def prediction_interval(values: Sequence[float], level: float = 0.95) -> tuple[f
 
 
 def crossed_interval(values: Outcomes, *, level: float = 0.95, bounded: bool = True) -> Interval:
-    """Estimate the mean over networks and examples, both drawn at random and crossed.
+    """Estimate the mean over networks and examples, which are crossed random effects.
 
-    Conditions are averaged and stay as they are. The variance is of an analysis of variance,
-    networks x examples, with Satterthwaite's degrees of freedom, as where readers judge cases. That
-    alone covers 92 % where three networks' spread outweighs the examples', so the interval is never
-    narrower than Student's t on the networks' means. With one network it is of that one alone.
+    Conditions are averaged, as fixed effects. The variance comes from an analysis of variance,
+    networks x examples, with Satterthwaite's degrees of freedom, as for readers who judge cases.
+    Because it covers only 92 % if the spread of three networks dominates, the interval is never
+    narrower than Student's t on the networks' means. With one network it holds for this one only.
 
     Args:
         values: seeds x examples (x conditions), bool or numbers.
-        level: of confidence.
-        bounded: values lie in [0, 1], as correctness does. Two examples that all networks have
-            right and two that all have wrong then count into the interval (not into its `value`),
-            so that 200 errors of 200 do not promise 0.
+        level: the confidence level.
+        bounded: values are in [0, 1], like correctness. The interval (not its `value`) then adds
+            two
+            examples that all networks have right and two that all have wrong, so that it has a
+            width
+            even for 200 errors of 200.
 
     Raises:
         ValueError: for other shapes, NaN, or values outside [0, 1].
@@ -136,20 +140,20 @@ def paired_difference(
     level: float = 0.95,
     bounded: bool = True,
 ) -> Difference:
-    """Estimate by how much two subjects differ on the same examples, under the same conditions.
+    """Estimate the difference of two subjects on the same examples and conditions.
 
-    As `crossed_interval`, of each example's difference; where either subject has one seed, it is of
-    these networks alone.
+    As `crossed_interval`, for the difference of each example; if either subject has one seed, it
+    only holds for these networks.
 
     Args:
         first: seeds x examples (x conditions), bool or numbers.
-        second: the same, of any number of seeds.
-        pair_seeds: take the n-th networks of both as a pair. Networks that share a seed are hardly
-            alike once trained differently, and pairing halves the degrees of freedom; unpaired,
-            Welch's variances err on the safe side where pairs are alike.
-        level: of confidence.
-        bounded: values lie in [0, 1]. One more example in favour of each subject, as far as any is,
-            then counts into interval and p, so that none discordant does not promise none.
+        second: the same, with any number of seeds.
+        pair_seeds: whether the n-th networks of both are pairs. Networks of one seed are hardly
+            similar after different training, and pairing halves the degrees of freedom; if pairs
+            are similar, the unpaired variances of Welch are conservative.
+        level: the confidence level.
+        bounded: values are in [0, 1]. Interval and p-value then add one example in favour of each
+            subject, as large as the largest, so that there is a width without discordant examples.
 
     Raises:
         ValueError: as `crossed_interval`; for other examples; for unequal seeds in pairs.
@@ -174,11 +178,11 @@ def paired_difference(
 def seed_difference(
     first: Sequence[float], second: Sequence[float], *, paired: bool = False, level: float = 0.95
 ) -> Difference:
-    """Estimate by how much the means of two subjects differ, from one value per seed.
+    """Estimate the difference of the means of two subjects, from one value per seed.
 
-    Welch's t, or Student's t of the differences where `paired`; see `paired_difference` for why
-    that is not the default. Where values do not vary at all, the interval has no width. Fewer than
-    two seeds, NaN, or unequal numbers in pairs are a ValueError.
+    Welch's t, or, if `paired`, Student's t of the differences; `paired_difference` says why that is
+    not the default. If values do not vary, the interval has no width. Raises ValueError for fewer
+    than two seeds, NaN, or unequal numbers in pairs.
 
     Welch, 1947, doi:10.1093/biomet/34.1-2.28.
     """
@@ -194,18 +198,18 @@ def seed_difference(
 def tost(difference: Difference, margin: float, *, alpha: float = 0.05) -> Equivalence:
     """Test whether two subjects differ by less than `margin`: two one-sided t tests.
 
-    No difference found is not no difference; this shows one to be small.
+    A difference that is not significant may still be large; this shows that it is small.
 
     Args:
-        difference: of `paired_difference` or `seed_difference`.
+        difference: from `paired_difference` or `seed_difference`.
         margin: the smallest difference that matters, above 0, in units of the difference.
-        alpha: how often a difference of the margin may pass for none; below 0.5.
+        alpha: the error rate for a true difference of the margin, below 0.5.
 
     Schuirmann, 1987, doi:10.1007/BF01068419.
     """
     if not (0 < margin < math.inf and 0 < alpha < 0.5):
         raise ValueError(f"margin is above 0 and alpha in (0, 0.5), got {margin} and {alpha}")
-    middle = (difference.low + difference.high) / 2  # `value` is off it, where bounded
+    middle = (difference.low + difference.high) / 2  # differs from `value` if bounded
     spread = difference.error, difference.freedom
     p = _tail(margin - abs(middle), spread)
     low, high = _reach(middle, spread, 1 - 2 * alpha)
@@ -215,9 +219,9 @@ def tost(difference: Difference, margin: float, *, alpha: float = 0.05) -> Equiv
 def mcnemar(first: Correct, second: Correct, *, mid: bool = True) -> McNemar:
     """Test whether two networks are right equally often on the same examples.
 
-    Only examples that one has right and the other wrong tell. The exact p-value errs on the safe
-    side; mid-p is nearer to what it says. Other shapes, no examples, or values that are not bool
-    are a ValueError.
+    Only examples that one network has right and the other wrong count. The exact p-value is
+    conservative; mid-p is closer to its nominal level. Raises ValueError for other shapes, no
+    examples, or values that are not bool.
 
     Fagerland, Lydersen & Laake, 2013, doi:10.1186/1471-2288-13-91.
     """
@@ -234,15 +238,15 @@ def mcnemar(first: Correct, second: Correct, *, mid: bool = True) -> McNemar:
         scipy.special.bdtr(fewer, b + c, 0.5),
     )
     p = min(2 * to, 1.0)
-    if mid:  # half of what is as likely as what was seen; once where both tails are that
+    if mid:  # half of the observed outcome's probability; subtracted once if both tails include it
         p -= (to - below) * (0.5 if b == c else 1)
     return McNemar(b, c, b + c, float(p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values of one family: at most alpha of families then have a false one below alpha.
+    """Adjust the p-values of a family, to bound the chance of any false one below alpha by alpha.
 
-    They keep their order. None, or one outside [0, 1], is a ValueError.
+    They keep their order. Raises ValueError for no values, or values outside [0, 1].
 
     Holm, 1979, Scandinavian Journal of Statistics 6:65-70.
     """
@@ -260,7 +264,7 @@ def _table(values: Outcomes, bounded: bool) -> Table:
     if values.ndim < 2 or values.size == 0 or values.shape[1] < 2:
         rule = "outcomes are seeds x examples (x conditions) of two examples or more"
         raise ValueError(f"{rule}, got shape {values.shape}")
-    low, high = float(values.min()), float(values.max())  # NaN where any is
+    low, high = float(values.min()), float(values.max())  # NaN if any value is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("outcomes must be finite, got NaN or infinity")
     if bounded and not 0 <= low <= high <= 1:
@@ -270,7 +274,7 @@ def _table(values: Outcomes, bounded: bool) -> Table:
 
 
 def finite(noun: str, values: Sequence[float], least: int) -> Vector:
-    """Return numbers as a vector; too few, or NaN or infinity among them: ValueError."""
+    """Return numbers as a vector; raise ValueError for too few, NaN or infinity."""
     vector = np.asarray(values, dtype=np.float64)
     if len(vector) < least:
         raise ValueError(f"{noun} must be at least {least}, got {len(vector)}")
@@ -280,13 +284,13 @@ def finite(noun: str, values: Sequence[float], least: int) -> Vector:
 
 
 def check_level(level: float) -> None:
-    """Raise ValueError where a level of confidence is none."""
+    """Raise ValueError unless a confidence level is between 0 and 1."""
     if not 0 < level < 1:
         raise ValueError(f"level lies between 0 and 1, got {level}")
 
 
 def check_pairs(first: int, second: int) -> None:
-    """Raise ValueError where numbers of two sides of pairs are not equal."""
+    """Raise ValueError if the two sides of pairs have unequal numbers."""
     if first != second:
         raise ValueError(f"pairs need equal numbers, got {first} and {second}")
 
@@ -302,15 +306,15 @@ def _several(*tables: Table) -> int | None:
 
 
 def _crossed(groups: Sequence[Table], contrast: Vector, level: float) -> Spread:
-    """Return the spread of the contrast's mean, where networks and examples are crossed.
+    """Return the spread of the contrast's mean for crossed networks and examples.
 
-    `contrast` holds each example's value: sums and differences of the groups' means over networks.
+    `contrast` has a value for each example: a sum or difference of the groups' means over networks.
     """
     examples, freedom = _variance(contrast)
     if any(len(group) == 1 for group in groups):
         return welch([(examples, freedom)])
     networks = [_variance(group.mean(1)) for group in groups]
-    # What networks and examples do together is in both variances: count it once.
+    # Both variances include the interaction of networks and examples: count it once.
     shared = sum(_interaction(group) for group in groups)
     both = welch([*networks, (max(examples - shared, 0.0), freedom)])
     return max(welch(networks), both, key=lambda spread: _half(spread, level))
@@ -322,14 +326,14 @@ def _variance(values: Vector) -> Variance:
 
 
 def _interaction(table: Table) -> float:
-    """Return what networks x examples, beyond the sum of both, adds to the variance of the mean."""
+    """Return the part of the mean's variance from the interaction of networks and examples."""
     rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
     seeds, examples = table.shape
     return float(np.square(rest).sum() / ((seeds - 1) * (examples - 1) * table.size))
 
 
 def welch(variances: Sequence[Variance]) -> Spread:
-    """Add variances up, with Satterthwaite's degrees of freedom."""
+    """Add variances, with Satterthwaite's degrees of freedom."""
     total = sum(variance for variance, _ in variances)
     if total == 0:
         return 0.0, float(sum(freedom for _, freedom in variances))
@@ -347,7 +351,7 @@ def _reach(middle: float, spread: Spread, level: float) -> tuple[float, float]:
 
 
 def _tail(distance: float, spread: Spread) -> float:
-    """Return the probability that chance alone goes this far, or farther, to one side."""
+    """Return the one-sided p-value of a distance."""
     error, freedom = spread
     if error == 0:
         return 0.0 if distance > 0 else 1.0

@@ -1,11 +1,11 @@
-"""Intervals that hold at every number of images at once, so that one may stop when one likes.
+"""Confidence sequences: intervals that hold at every number of images, so one may stop anytime.
 
-A fixed-sample interval holds at one number of images, chosen before. Who looks after every chunk
-and stops at the first that decides errs far more often than 5 %. Here a gambler bets against each
-possible mean of all images: were it the mean, his capital would hardly ever come to 1 / alpha,
-however long he plays (Ville), so means against which it does are ruled out. The images are a
-finite set in random order: what was seen says what is left, and after the last one the mean is
-known.
+A usual interval holds at one number of images, chosen in advance. Who checks it after every chunk
+and stops at the first decision has an error rate far above 5 %. Here a gambler bets against each
+possible mean of all images. If it is the true mean, his capital reaches 1 / alpha with a
+probability of at most alpha, however long he plays (Ville's inequality); so a mean is ruled out
+once the capital against it reaches 1 / alpha. The images are a finite set in random order: seen
+images narrow the mean of the rest, and after the last one the mean is known.
 
 Waudby-Smith & Ramdas, 2024, arXiv:2010.09686, without replacement.
 """
@@ -17,32 +17,34 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 Draws = Float64[np.ndarray, " drawn"]  # in [0, 1], in random order
-Runs = Float64[np.ndarray, "*runs drawn"]  # the same, of one run or of several
+Runs = Float64[np.ndarray, "*runs drawn"]  # the same, for one or several runs
 Capital = Float64[np.ndarray, "*runs drawn"]  # its logarithm after every draw
-# Fractions of the largest bet, which each have a part of the capital. The best one is about the
-# difference that is sought over the share of images on which two networks differ; between two of
-# these it is missed by a factor of 1.4 at most.
+# Fractions of the largest bet, which share the capital. The best fraction is about the true
+# # difference divided by the share of images on which two networks differ; these powers of 2 miss
+# it
+# # by a factor of at most 1.4.
 STAKES = 2.0 ** -np.arange(5)
-HALVINGS = 24  # of the way to a bound: to 6e-8
-TINY = 1e-9  # what rounding may do to sums
+HALVINGS = 24  # bisections for a bound: to 6e-8
+TINY = 1e-9  # tolerance for rounding of sums
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """An interval for the mean of all draws, from the first of them."""
+    """An interval for the mean of all values, from the first draws."""
 
     low: float
     high: float
 
 
 def bounds(draws: Draws, size: int, alpha: float) -> Bounds:
-    """Return an interval for the mean of `size` values of which `draws` are the first.
+    """Return an interval for the mean of `size` values, of which `draws` are the first.
 
-    The chance that any of those after 1, 2, ..., `size` draws misses the mean is at most alpha.
+    The probability that any interval after 1, 2, ..., `size` draws misses the mean is at most
+    alpha.
 
     Args:
         draws: in [0, 1], without replacement, in random order.
-        size: how many values there are in all.
+        size: the number of all values.
         alpha: above 0 and below 1.
 
     Raises:
@@ -53,16 +55,16 @@ def bounds(draws: Draws, size: int, alpha: float) -> Bounds:
 
 
 def within(draws: Draws, size: int, alpha: float, low: float, high: float) -> bool:
-    """Say whether `bounds` lie between `low` and `high`; ends that are no bound in time."""
+    """Return whether `bounds` are within `low` and `high`, at once if not."""
     need = math.log(2 / alpha)
     above = low < 0 or _reached(draws, low, size) >= need
     return bool(above and (high > 1 or _reached(1 - draws, 1 - high, size) >= need))
 
 
 def fewest(size: int, alpha: float, margin: float) -> int:
-    """Return after how many of `size` draws two alike are shown to differ by less than `margin`.
+    """Return the fewest of `size` draws that can show a difference below `margin`.
 
-    Two that never differ take that long; others take longer.
+    Two networks that never differ need so many draws; others need more.
     """
     halves = np.full(size, 0.5)
     reached = capital(halves, 0.5 - margin / 2, size) >= math.log(2 / alpha)
@@ -70,10 +72,11 @@ def fewest(size: int, alpha: float, margin: float) -> int:
 
 
 def displaced(labels: Shaped[np.ndarray, " all"], chunk: int) -> float:
-    """Return which share of the first images are not of the classes that a random draw would have.
+    """Return how far the class shares of the first images differ from those of a random draw.
 
-    At the end of the chunk for which it is largest, when images come in `stratified_order`. That
-    comes to 0 where all classes have one size. In unequal ones the larger come a little earlier.
+    It is the largest total variation distance at the end of any chunk, for images in
+    `stratified_order`. It is near 0 for classes of equal size; among unequal ones, larger classes
+    come slightly earlier.
     """
     sizes = np.bincount(labels)
     sizes = sizes[sizes > 0]
@@ -92,14 +95,14 @@ def displaced(labels: Shaped[np.ndarray, " all"], chunk: int) -> float:
 def capital(draws: Runs, mean: float, size: int) -> Capital:
     """Return the logarithm of the capital of bets that the mean of all values is above `mean`.
 
-    After each draw; infinite once the mean cannot be as small as that.
+    One value after each draw; infinite once the true mean must be above `mean`.
     """
     seen = np.cumsum(draws, axis=-1)
     left = size - np.arange(draws.shape[-1])
-    rest = np.minimum((size * mean - (seen - draws)) / left, 1.0)  # the mean of what is left
-    none = rest < TINY  # then every draw must be 0, on which nothing can be won
+    rest = np.minimum((size * mean - (seen - draws)) / left, 1.0)  # mean of the remaining values
+    none = rest < TINY  # every remaining draw is 0, so nothing can be won
     gain = np.where(none, 1.0, draws / np.where(none, 1.0, rest))
-    with np.errstate(divide="ignore"):  # all of it may be lost
+    with np.errstate(divide="ignore"):  # the capital may fall to 0
         each = np.log1p(STAKES[:, None] * (gain[..., None, :] - 1)).cumsum(-1)
     best = each.max(-2, keepdims=True)
     mixed = np.log(np.exp(each - best).mean(-2)) + best[..., 0, :]
@@ -112,7 +115,7 @@ def _reached(draws: Draws, mean: float, size: int) -> float:
 
 
 def _lowest(draws: Draws, size: int, alpha: float) -> float:
-    """Return the largest mean that is ruled out as too small, 0 where none is."""
+    """Return the largest mean that is ruled out as too small; 0 for none."""
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""The spread between seeds, pooled over groups of networks, and contrasts of the groups' means."""
+"""The spread between seeds, pooled over groups of networks, and contrasts of group means."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from selbench.statistics.intervals import Difference, Variance, finite, welch
 Vector = Float64[np.ndarray, " _"]
 Key = TypeVar("Key")
 
-PRIOR = 4.0  # at most so many degrees of freedom are lent
-OUTLYING = 0.1  # the share of equal spreads that are as large as one that nothing is lent to
+PRIOR = 4.0  # the most degrees of freedom that the pooled variance adds
+OUTLYING = 0.1  # p-value of a variance below which it is not pooled
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Mean:
     """The mean of a group of networks.
 
     Attributes:
-        variance: of one network, moderated; NaN where no group has a second network.
+        variance: the moderated variance of one network; NaN if every group has only one network.
         freedom: its degrees of freedom.
-        count: how many networks.
+        count: the number of networks.
     """
 
     value: float
@@ -35,10 +35,10 @@ class Mean:
 
 
 def means_of(groups: Mapping[Key, Sequence[float]]) -> dict[Key, Mean]:
-    """Return groups' means, with variances that are drawn towards their common size.
+    """Return the groups' means, with variances shrunk towards their common value.
 
-    Three networks say little of their spread; those of other alphas say more. A spread that is far
-    larger than the common one stays as it is: networks at the edge of learning do scatter more.
+    Three networks estimate their spread badly, so that of other alphas is used too. A variance far
+    above the common value is kept: networks that hardly learn do vary more.
 
     Phipson et al., 2016, doi:10.1214/16-AOAS920, on outlying variances.
     """
@@ -59,13 +59,13 @@ def _variance(values: Vector) -> Variance:
 def contrast(
     means: Mapping[Key, Mean], weights: Mapping[Key, float], wobble: float = 0.0
 ) -> Difference:
-    """Estimate the weighted sum of groups' means, over further networks.
+    """Estimate the weighted sum of groups' means, for other networks.
 
     Args:
-        means: of `means_of`.
-        weights: of groups by their names; those of others are 0.
-        wobble: how far each mean may lie off whatever line the contrast is to find, in the median
-            standard deviation of one network.
+        means: from `means_of`.
+        weights: by group; 0 for others.
+        wobble: how far each mean may deviate from the line that the contrast tests, in median
+            standard deviations of one network.
 
     Welch, 1947, doi:10.1093/biomet/34.1-2.28.
     """
@@ -80,7 +80,7 @@ def contrast(
 
 
 def estimated(value: float, error: float, freedom: float, networks: int | None) -> Difference:
-    """Return an estimate with its 95 % interval and the p-value of 0; NaN without an error."""
+    """Return an estimate with its 95 % interval and the p-value of 0; NaN if the error is NaN."""
     half = float(stdtrit(freedom, 0.975)) * error
     found = Difference(value, value - half, value + half, 0.95, networks, None, error, freedom, 1.0)
     return replace(found, p=p_of(found, 0.0))
@@ -94,10 +94,10 @@ def p_of(found: Difference, value: float) -> float:
 
 
 def moderated(variances: Vector, freedom: float, prior: float = PRIOR) -> tuple[Vector, float]:
-    """Draw variances of many conditions towards their common size; return degrees of freedom too.
+    """Shrink variances of conditions towards their common value; also return degrees of freedom.
 
-    With three networks a condition's own variance says so little that no drop could be
-    significant after correction. What is lent is at most `prior` degrees of freedom.
+    With three networks, the variance of one condition is so uncertain that no drop could be
+    significant after correction. The common value adds at most `prior` degrees of freedom.
 
     Smyth, 2004, doi:10.2202/1544-6115.1027.
     """
@@ -110,7 +110,7 @@ def moderated(variances: Vector, freedom: float, prior: float = PRIOR) -> tuple[
 
 
 def _lent(own: Variance, others: Sequence[Variance]) -> Variance:
-    """Draw a group's variance towards that of the others, unless it is far larger."""
+    """Shrink a group's variance towards that of the others, unless it is far larger."""
     variance, freedom = own
     known = [(v, d) for v, d in others if d > 0 and v > 0]
     if len(known) < 3:
@@ -124,14 +124,14 @@ def _lent(own: Variance, others: Sequence[Variance]) -> Variance:
 
 
 def _common(variances: Vector, freedom: Vector) -> tuple[float, float]:
-    """Return the degrees of freedom that equal variances would lend, and their common size."""
+    """Return the degrees of freedom of the prior on variances, and its scale."""
     logs = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
     lent = _prior(float(logs.var(ddof=1) - zeta(2, freedom / 2).mean()))
     return lent, math.exp(logs.mean() + float(digamma(lent / 2)) - math.log(lent / 2))
 
 
 def _prior(excess: float) -> float:
-    """Return the prior's degrees of freedom: trigamma of half of them is `excess`, by Newton."""
+    """Solve trigamma(freedom / 2) = `excess` for the prior's degrees of freedom, by Newton."""
     smallest, largest = 1e-2, 1e4
     if excess <= float(zeta(2, largest)):
         return 2 * largest

@@ -1,21 +1,22 @@
-"""Results on disk: what was measured, of whom, under what; written whole or not at all.
+"""Results on disk; every file is written atomically.
 
-A store is a folder, here or at a URL, with one folder per study:
+A store is a folder, local or at a URL, with one folder per study:
 
     runs/selbench.json                    the store's format
     runs/<study>/cells/<key>.json         cells that were evaluated together: facts, measurements
     runs/<study>/cells/<key>.parquet      their outcomes, one row per subject and example
-    runs/<study>/cells/pack-<key>.*       the same of many such files, packed at the end of a run
+    runs/<study>/cells/pack-<key>.*       many such files, packed at the end of a run
     runs/<study>/failed/<key>.json        a cell that could not be evaluated, and why
-    runs/<study>/locks/                   what runs are working on at the moment
-    runs/<study>/parts/                   finished chunks of images of attacks under way
-    runs/<study>/adversarials/            images that networks err on, where they are asked for
+    runs/<study>/locks/                   the work that runs are doing now
+    runs/<study>/parts/                   finished chunks of images of unfinished attacks
+    runs/<study>/adversarials/            adversarials, if requested
     runs/<study>/measurements.csv         every measurement, tidy; made from the cells
-    runs/<study>/manifest.json            what was asked for, how it was made, whether all is there
+    runs/<study>/manifest.json            what was requested, how it was made, whether it is
+    complete
 
 A cell is one subject under one condition. Its key is a content hash of everything that its numbers
-depend on, so a cell is evaluated once, and an interrupted run goes on where it stopped. Files of
-cells and the manifest say of themselves what they must be, which whoever reads them checks.
+depend on, so a cell is evaluated once, and an interrupted run resumes. Files of cells and the
+manifest hold checksums, which every reader checks.
 """
 
 from selbench.store.cells import (

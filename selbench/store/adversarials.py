@@ -1,4 +1,4 @@
-"""Files of adversarials: images that networks err on, one file for a network and an attack."""
+"""Files of adversarials, one for each network and attack."""
 
 import hashlib
 from pathlib import Path
@@ -14,18 +14,18 @@ from selbench._kit.files import at_hand, replacing
 from selbench.store.cells import Cell
 
 FOLDER = "adversarials"
-IN_FILES = "-uint8"  # how conditions end whose adversarials a file of 8-bit pixels can hold
-DIGEST = "digest"  # of the tensors, beside what the file says of itself
+IN_FILES = "-uint8"  # suffix of conditions with adversarials of 8-bit pixels
+DIGEST = "digest"  # key in the file's metadata of the tensors' digest
 
 
 def path_of(folder: Path, cell: Cell) -> Path:
-    """Return where the adversarials of an attack lie in a study, told by its first cell."""
-    # Other images, another helper or version are another key.
+    """Return the path of an attack's adversarials in a study, by its first cell."""
+    # Other images, another helper or another version give another key.
     return folder / FOLDER / f"{cell.condition}-{cell.key}.safetensors"
 
 
 def write_adversarials(folder: Path, cell: Cell, tensors: dict[str, Tensor]) -> None:
-    """Write adversarials with what they are of; as pictures too where files can hold them."""
+    """Write adversarials with their facts; also as pictures if they have 8-bit pixels."""
     path = path_of(folder, cell)
     if cell.condition.endswith(IN_FILES):
         _write_pictures(path.with_suffix(""), tensors)
@@ -35,7 +35,7 @@ def write_adversarials(folder: Path, cell: Cell, tensors: dict[str, Tensor]) -> 
 
 
 def _write_pictures(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Write what fools the network as `folder`/level/example.png, which loses nothing."""
+    """Write the images that fool the network as `folder`/level/example.png, without loss."""
     for name, images in tensors.items():
         kind, _, level = name.partition(" ")
         if kind != "adversarial":
@@ -49,7 +49,7 @@ def _write_pictures(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def count(path: Path) -> int:
-    """Return of how many images adversarials are kept; 0 for half a file, or another one."""
+    """Return the number of images with stored adversarials; 0 for a damaged or foreign file."""
     if not path.is_file():
         return 0
     try:
@@ -60,18 +60,17 @@ def count(path: Path) -> int:
 
 
 def flaw(path: Path) -> str:
-    """Say what is wrong with a file of adversarials, "" for nothing.
+    """Return what is wrong with a file of adversarials, "" for nothing.
 
-    Files of earlier versions do not say what their tensors must be; they are whole if they can be
-    read.
+    Files of earlier versions have no digest; they are right if they can be read.
     """
     try:
         with at_hand(path) as near, safe_open(near, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said = (file.metadata() or {}).get(DIGEST)
+            digest = (file.metadata() or {}).get(DIGEST)
     except (SafetensorError, OSError) as problem:
         return f"it is damaged ({in_short(problem)})"
-    if said not in (None, digest_of(tensors)):
+    if digest not in (None, digest_of(tensors)):
         return "its content is not what was written"
     return "" if "label" in tensors else "it holds no adversarials"
 

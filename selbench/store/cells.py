@@ -1,4 +1,4 @@
-"""What results are: cells, what was measured in them, and why one failed."""
+"""The types of results: cells, their measurements, and failures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +14,9 @@ class Measurement:
     """One number: `metric` of a cell, over `n` examples.
 
     Attributes:
-        layer: the layer's place in the network, from 1; None for the whole network.
-        layer_name: what the layer is called there.
-        error: standard error of `value`, where it is an estimate of what could be computed exactly.
+        layer: the number of the layer in the network, from 1; None for the full network.
+        layer_name: the name of the layer in the network.
+        error: standard error of `value`, if it estimates a quantity that could be computed exactly.
     """
 
     metric: Text
@@ -32,20 +32,19 @@ class Cell:
     """One subject under one condition; every attribute is a column of `measurements.csv`.
 
     Attributes:
-        suite: what kind of condition it is: "clean", "corruptions", "corruptions-extra", "attacks".
-        condition: such as "gaussian_noise", or "clean".
-        level: severity, epsilon in 255ths or number of steps; None where there is none.
+        suite: the kind of condition: "clean", "corruptions", "corruptions-extra", "attacks".
+        condition: such as "gaussian_noise" or "clean".
+        level: severity, epsilon in 255ths or number of steps; None for no level.
         group: the corruption's family, the attack's norm, or "".
-        source: where perturbed images come from: "original", "generated", a variant, "official",
-            "files" on disk.
-        version: of the condition's code.
+        source: of the images: "original", "generated", a variant, "official", or "files" on disk.
+        version: the version of the condition's code.
         data: checksum of the test images and labels, or of those on disk that replace them.
-        limit: how many of them were taken; None for all.
+        limit: the number of images used; None for all.
         subject: the network's name, such as "alpha=-1 seed=0" or a file's path.
-        alpha: its regulariser strength; None for a brought network.
-        seed: its seed; None for a brought network.
-        training: fingerprint of its training; "" for a brought network.
-        architecture: of the network.
+        alpha: its regulariser strength; None for a user's network.
+        seed: its seed; None for a user's network.
+        training: fingerprint of its training; "" for a user's network.
+        architecture: the network's architecture.
         weights: hash of the network's weights.
         helper: hash of the weights of the network that an attack was transferred from, or "".
     """
@@ -73,20 +72,20 @@ class Cell:
 
 
 EVERY_EPSILON = "attack; every epsilon"
-BOUND = "bound"  # the source of what bounds prove
-ATTACKS = ("attack", EVERY_EPSILON)  # the sources of what attacks make
+BOUND = "bound"  # the source of bounds
+ATTACKS = ("attack", EVERY_EPSILON)  # the sources of attacks
 
 CELL = tuple(Cell.__dataclass_fields__)
 
 
 def condition_id(suite: str, condition: str, level: float | None) -> str:
-    """Name a condition in one word, such as "corruptions/fog/3"."""
+    """Return the id of a condition, such as "corruptions/fog/3"."""
     return f"{suite}/{condition}" if level is None else f"{suite}/{condition}/{level:g}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A cell with what was measured in it."""
+    """A cell with its measurements."""
 
     cell: Cell
     measurements: Sequence[Measurement]
@@ -97,8 +96,8 @@ class Failure:
     """A cell that could not be evaluated, and why.
 
     Attributes:
-        reason: what was raised, in one line: "OutOfMemoryError: CUDA out of memory. ...".
-        place: the line of code that raised it, "" where that is not known.
+        reason: the exception in one line: "OutOfMemoryError: CUDA out of memory. ...".
+        place: the line of code that raised it, "" if unknown.
     """
 
     cell: Cell

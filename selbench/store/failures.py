@@ -1,4 +1,4 @@
-"""Cells that failed: one small file each, named by the cell's key, until they are evaluated."""
+"""Failed cells: one small file each, named by the cell's key, until the cell is evaluated."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -19,26 +19,26 @@ FAILURE = TypeAdapter(Failure)
 
 
 def failed_keys(folder: Path) -> set[str]:
-    """Return the keys of the cells that failed; `folder` is that of the failures."""
+    """Return the keys of failed cells; `folder` holds the failures."""
     stems = (path.stem for path in folder.glob("*.json"))
     return {stem for stem in stems if re.fullmatch("[0-9a-f]{16}", stem)}
 
 
 def write_failures(folder: Path, failures: Iterable[Failure], made: Mapping[str, Any]) -> None:
-    """Keep why cells failed, and how they were made."""
+    """Store why cells failed, and how they were made."""
     for each in failures:
         write_json(folder / f"{each.cell.key}.json", asdict(each) | {"made": made})
 
 
 def read_failures(folder: Path, keys: Collection[str]) -> list[Failure]:
-    """Return what is known of the cells with these keys that failed, network by network."""
+    """Return the failures of the cells with these keys, sorted by network."""
     paths = [folder / f"{key}.json" for key in sorted(failed_keys(folder).intersection(keys))]
     found = zip(paths, read_all(paths), strict=True)
     return sorted((parse_failure(path, text) for path, text in found), key=_order)
 
 
 def parse_failure(path: Path, text: bytes) -> Failure:
-    """Return what a file says of a cell that failed; one that does not raises `DamagedError`."""
+    """Return the failure in a file; raise `DamagedError` if it holds none."""
     content = parse_json(path, text)
     try:
         failure = checked(FAILURE.validate_python, content)
@@ -55,7 +55,7 @@ def _order(failure: Failure) -> tuple[str, str, str, float]:
 
 
 def forget(folder: Path, keys: Iterable[str]) -> None:
-    """Drop what is known of cells that failed, so that they are evaluated again."""
+    """Remove the failures of cells, so that they are evaluated again."""
     for key in failed_keys(folder).intersection(keys):
         path = folder / f"{key}.json"
         try:

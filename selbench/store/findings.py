@@ -1,4 +1,4 @@
-"""What the probe finds of a network before anything is measured, and which numbers that spoils."""
+"""Findings of the probe: habits of a network, and which numbers they make meaningless."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,20 +9,20 @@ from pydantic import ConfigDict, TypeAdapter
 
 from selbench.store.schema import Text, checked
 
-GRADIENTS: Final = "attacks that follow gradients"  # what a finding may spoil
+GRADIENTS: Final = "attacks that follow gradients"  # numbers that a finding may make meaningless
 ATTACKS: Final = "attacks"
 NOTHING: Final = ""
 RANDOM = "random"  # the code of outputs that differ from call to call
-# How the names of attacks begin that need no gradient of the network under attack.
+# Prefixes of the names of attacks that need no gradient of the network under attack.
 GRADIENT_FREE = ("hopskipjump-", "noise-", "transfer-", "given-")
 CHECKS = "masking"  # the condition that checks for masked gradients: no robust accuracy
-DRAWS = 5  # of a network whose outputs are random
+DRAWS = 5  # of a network with random outputs
 _DRAW = re.compile(r" \(draw \d+ of \d+\)$")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A habit of a network that its numbers do not show.
+    """A habit of a network that affects its results without being visible in them.
 
     Attributes:
         code: its kind, such as "no_gradients".
@@ -52,17 +52,17 @@ def spoiling(findings: Iterable[Finding], attack: str) -> Finding | None:
 
 
 def to_records(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """Return findings as JSON has them."""
+    """Return findings as values for JSON."""
     return [asdict(each) for each in findings]
 
 
 def from_records(records: Any) -> tuple[Finding, ...]:
-    """Return findings that JSON had; raises ValueError where it had none."""
+    """Return findings from values of JSON; raise ValueError for anything else."""
     return checked(FINDINGS.validate_python, records)
 
 
 def findings_in(manifest: Mapping[str, Any]) -> dict[str, tuple[Finding, ...]]:
-    """Return a manifest's findings, by the names of the networks that have some."""
+    """Return a manifest's findings, by the names of networks with findings."""
     known = manifest.get("findings", {})
     every = {
         name: from_records(known.get(facts["weights"], []))
@@ -72,17 +72,17 @@ def findings_in(manifest: Mapping[str, Any]) -> dict[str, tuple[Finding, ...]]:
 
 
 def draw_name(network: str, number: int) -> str:
-    """Name one of the draws of a network whose outputs are random, from 1."""
+    """Return the name of a draw, counted from 1, of a network with random outputs."""
     return f"{network} (draw {number} of {DRAWS})"
 
 
 def whole_name(network: str) -> str:
-    """Return the name of the network that a draw is of, or the name itself."""
+    """Return the network's name from that of a draw; other names unchanged."""
     return _DRAW.sub("", network)
 
 
 def finding_sentences(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
-    """Say of every network what was found, each thing once for all its draws."""
+    """Return a sentence per finding of each network, once for all its draws."""
     return list(
         dict.fromkeys(
             f"{whole_name(name)} {each.sentence}{_effect(each)}"
@@ -93,7 +93,7 @@ def finding_sentences(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
 
 
 def _effect(finding: Finding) -> str:
-    """Say which numbers a finding changes."""
+    """Return a phrase on the numbers that a finding changes."""
     if finding.code == RANDOM:
         return f" (means over {DRAWS} draws, ± over draws and images; under attacks no number: -)"
     return f" (under {finding.spoils} no number: -)" if finding.spoils else ""

@@ -1,8 +1,8 @@
 """The manifest of a study's results: how they were made, and which of them count.
 
-Since format 3 it also says what the latest run was asked for (`request`), whether that is there
-(`state`), and what itself must be (`digest`). One without a state is of an earlier version, which
-wrote manifests at the end of runs alone.
+Since format 3 it also has the request of the latest run (`request`), whether it is complete
+(`state`), and a digest of the manifest (`digest`). A manifest without a state is of an earlier
+version, which wrote manifests only at the end of runs.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ class Epoch(TypedDict, total=False):
 
 
 class Subject(TypedDict, total=False):
-    """What a manifest says of a network."""
+    """The facts on a network in a manifest."""
 
     weights: Required[Text]
     training: Text | None
@@ -57,7 +57,7 @@ class Tables(TypedDict, total=False):
 
 
 class Manifest(Made, total=False):
-    """What tables are made of; of a condition its source, version and data."""
+    """The facts that tables need; for each condition its source, version and data."""
 
     data: Required[Text]
     training: Required[Text]
@@ -78,7 +78,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest.
 
     Raises:
-        DamagedError: where it lacks what tables are made of, or is not what was written.
+        DamagedError: if it lacks facts for tables, or was changed after it was written.
     """
     content = read_json(path)
     try:
@@ -88,7 +88,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as problem:
         raise damaged(path, problem, "delete it and run the study again") from problem
     manifest: dict[str, Any] = content
-    if "request" not in manifest:  # an earlier version wrote it
+    if "request" not in manifest:  # of an earlier version
         manifest["request"] = request_of(manifest.get("command", [])).model_dump(mode="json")
     return manifest
 

@@ -1,4 +1,4 @@
-"""What a run could not evaluate, told to the one who waits for it."""
+"""Messages on the cells that a run could not evaluate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from selbench._kit.printable import printable
 from selbench.store import INCOMPLETE, RUNNING, Cell, Failure, StudyStore, condition_id
 
-LINES = 10  # reasons that are told; the rest lie in the store
-NAMES = 4  # conditions that are named of each
+LINES = 10  # reasons that are printed; the store has all
+NAMES = 4  # conditions that are printed for each
 
 
 def missing(failures: Sequence[Failure], earlier: int, folder: Path, command: str) -> str:
-    """Say which cells failed, why, and what tries them again.
+    """Return a message on which cells failed, why, and how to try them again.
 
     Args:
         failures: at least one.
-        earlier: how many of them failed in an earlier run, and were not tried in this one.
-        folder: of the study in the store.
-        command: that was given.
+        earlier: how many of them failed in an earlier run and were not tried again.
+        folder: the folder of the study in the store.
+        command: the user's command.
     """
     count = len(failures)
     head = f"{_cells(count, 'failed and')} missing"
@@ -30,7 +30,7 @@ def missing(failures: Sequence[Failure], earlier: int, folder: Path, command: st
 
 
 def lost(cells: Sequence[Cell], folder: Path, command: str) -> str:
-    """Say which cells of `folder` another has removed, and what evaluates them again."""
+    """Return a message on cells that another process removed, and how to evaluate them again."""
     head = f"{_cells(len(cells))} not in {folder} any more, removed while this run was at work:"
     lines = [head, *_lines([(each, "") for each in cells]), f"run `{command}` again"]
     return "\n".join(map(printable, lines))
@@ -42,7 +42,7 @@ def _cells(count: int, what: str = "") -> str:
 
 
 def _lines(cells: Sequence[tuple[Cell, str]]) -> list[str]:
-    """Name cells by their network, those with one remark together."""
+    """Return lines that name cells by network; cells with the same remark share a line."""
     together: dict[tuple[str, str], list[str]] = {}
     for cell, remark in cells:
         names = together.setdefault((cell.subject, remark), [])
@@ -54,13 +54,13 @@ def _lines(cells: Sequence[tuple[Cell, str]]) -> list[str]:
 
 
 def unfinished(stores: Sequence[StudyStore]) -> list[str]:
-    """Return a sentence for each study whose latest run did not evaluate all it was asked for."""
-    said = {
+    """Return a sentence for each study whose latest run is incomplete."""
+    sentences = {
         RUNNING: "a run is still at work or was cut off; these are the results so far",
         INCOMPLETE: "its latest run lacks cells; these are the results without them",
     }
     states = [(store, store.manifest().get("state")) for store in stores]
-    return [f"{store.folder}: {said[state]}" for store, state in states if state in said]
+    return [f"{store.folder}: {sentences[state]}" for store, state in states if state in sentences]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where studies are: in a store, by name, or at any place."""
+"""Open studies: in a store by name, or by their folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ def open_studies(root: Path, name: str | None = None) -> list[StudyStore]:
     """Return the studies of a store that have a manifest; `name` chooses one.
 
     Raises:
-        SelbenchError: where there is no such store or study, or another version wrote it.
+        SelbenchError: if the store or the study does not exist, or has another version's format.
     """
     check_format(root)
     names = sorted(path.parent.name for path in root.glob(f"*/{MARK}"))
     if not names:
         raise SelbenchError(
-            f"there are no results in {root}; make some with `selbench run`, or say --store"
+            f"there are no results in {root}; make some with `selbench run`, or give --store"
         )
     if name is not None and name not in names:
         raise unknown(f"study in the store {root}", name, names)
@@ -26,14 +26,13 @@ def open_studies(root: Path, name: str | None = None) -> list[StudyStore]:
 
 
 def open_places(places: Sequence[str], root: Path) -> list[StudyStore]:
-    """Return the studies of places, each once; without places those of the store `root`.
+    """Return the studies at places, without repeats; without places, those of the store `root`.
 
-    A place is the name of a study in `root`; or the folder of a study, which holds a manifest.json,
-    even where it is no part of a store; or the folder of a store, which stands for all its studies.
-    Folders may be URLs.
+    A place is the name of a study in `root`; the folder of a study (with a manifest.json), also
+    outside of a store; or the folder of a store, for all its studies. Folders may be URLs.
 
     Raises:
-        SelbenchError: where a place is none of them, and as `open_studies`.
+        SelbenchError: if a place is none of these, and as `open_studies`.
     """
     if not places:
         return open_studies(root)
@@ -45,7 +44,7 @@ def open_places(places: Sequence[str], root: Path) -> list[StudyStore]:
 
 
 def _at(place: str, root: Path) -> list[StudyStore]:
-    """Return the studies of one place."""
+    """Return the studies at one place."""
     plain, folder = Path(place).name == place, path_of(place).expanduser()
     if not plain or (folder.is_dir() and not (root / place / MARK).is_file()):
         if (folder / MARK).is_file():

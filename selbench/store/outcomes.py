@@ -1,4 +1,4 @@
-"""Outcomes: what a network makes of each example, and what cells of them come to."""
+"""Outcomes: a network's results for each example, and the measurements of cells from them."""
 
 from collections.abc import Sequence
 
@@ -28,10 +28,10 @@ Columns = dict[str, Tensor]  # one row per example, on the CPU
 def outcome(
     logits: Logits, labels: Labels, among: Int64[Tensor, " among"] | None = None
 ) -> Columns:
-    """Return what there is to say of each example; on the device of the logits.
+    """Return the outcome of each example, on the device of the logits.
 
-    The prediction, its probability, the logit margin of the label, cross-entropy, Brier score.
-    With `among`, classes in rising order, other logits are left out.
+    It has the prediction, its probability, the logit margin of the label, the cross-entropy and the
+    Brier score. With `among`, rising class numbers, other logits are left out.
     """
     if among is not None:
         part = outcome(logits[:, among], torch.searchsorted(among, labels))
@@ -49,10 +49,10 @@ def outcome(
 
 
 def summary(cell: Cell, columns: Columns) -> Result:
-    """Return a cell with what its outcomes come to.
+    """Return a cell with the measurements of its outcomes.
 
-    Attacks have no calibration errors: they stop where a network errs, so that confidences tell of
-    the attack. Nor have bounds, whose confidences are of the worst that is possible.
+    Attacks have no calibration errors, since they stop at an error, so that confidences depend on
+    the attack; nor have bounds, whose confidences are those of the worst case.
     """
     values = {
         "accuracy": _mean(_correct(columns)),
@@ -68,9 +68,9 @@ def summary(cell: Cell, columns: Columns) -> Result:
 
 
 def recalibrated(cell: Cell, columns: Columns, held_out: Columns) -> Result:
-    """Return a cell with the calibration errors after a spline was fitted to `held_out`.
+    """Return a cell with the calibration errors after a spline fit to `held_out`.
 
-    Without measurements where a network's outputs are not finite.
+    It has no measurements if a network's outputs are not finite.
     """
     if not (_finite(columns) and _finite(held_out)):
         return Result(cell, [])
@@ -98,7 +98,7 @@ def to_table(cells: Sequence[Cell], outcomes: Sequence[Columns]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> dict[str, Columns]:
-    """Return what calibration needs of outcomes (label, prediction, confidence), by cell's key."""
+    """Return the columns for calibration (label, prediction, confidence), by cell's key."""
     frame = table.select(["key", "label", "prediction", "confidence"]).to_pandas()
     return {
         str(key): {name: torch.tensor(part[name].to_numpy()) for name in part if name != "key"}
@@ -111,7 +111,7 @@ def _correct(columns: Columns) -> Tensor:
 
 
 def _errors(confidences: Confidences, correct: Tensor, suffix: str = "") -> dict[str, float]:
-    """Return calibration errors, and what chance gives, by metric."""
+    """Return calibration errors and their chance levels, by metric."""
     chance = by_chance(confidences)
     return {
         f"ece{suffix}": expected_calibration_error(confidences, correct),

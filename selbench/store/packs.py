@@ -1,8 +1,8 @@
-"""Finished cells are packed: of many small files of cells a few large ones are made.
+"""Pack finished cells: replace many small files of cells by a few large ones.
 
-A pack is a file of cells like any other, whose outcomes lie beside it. It is written before the
-files that it is made of are removed, so that at no moment a cell is lost. Between the two its cells
-are there twice, which readers count once; whoever packs next removes the rest.
+A pack is a file of cells like any other, with its outcomes next to it. It is written before the
+packed files are removed, so that no cell is ever lost. In between, cells exist twice, and readers
+count them once; the next packing removes repeated files.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,14 +35,14 @@ from selbench.store.records import (
 )
 
 PREFIX = "pack-"
-SMALL = 2**20  # bytes up to which files are packed again at any time
+SMALL = 2**20  # bytes of files that are packed again in any case
 ROWS = 2**17  # outcomes that are written together
 
 
 def needless(keys: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the names of files all of whose cells are in the others, given the keys in each.
+    """Return the names of files whose cells are all in other files, given the keys in each.
 
-    Larger ones are kept: the small ones are what a pack was made of.
+    Larger files are kept: the small ones are those that a pack replaced.
     """
     seen: set[str] = set()
     found = []
@@ -54,10 +54,11 @@ def needless(keys: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def due(weights: Mapping[str, int], chosen: Collection[str] = ()) -> list[list[str]]:
-    """Return the names of files that are to make one pack each, given the bytes of all.
+    """Return groups of files to pack, given the bytes of all files.
 
-    A file is written again together with others that come to as much as it does, so that what a
-    store holds is written a few times, however many runs add to it. Those `chosen` always are.
+    A file is packed again once other files together are as large, so that results are rewritten
+    only
+    a few times, however many runs add to them. Files in `chosen` are always packed.
     """
     names = [name for name in chosen if name in weights]
     total = 0
@@ -72,7 +73,7 @@ def due(weights: Mapping[str, int], chosen: Collection[str] = ()) -> list[list[s
 
 
 def weights_of(paths: Sequence[Path]) -> dict[str, int]:
-    """Return the bytes of files of cells and of the outcomes beside them, by the files' names."""
+    """Return the bytes of files of cells, with their outcomes, by name."""
     both = zip(sizes(paths), sizes([path.with_suffix(".parquet") for path in paths]), strict=True)
     found = [sum(size or 0 for size in pair) for pair in both]
     return {path.name: size for path, size in zip(paths, found, strict=True)}
@@ -84,7 +85,7 @@ def packs_in(paths: Sequence[Path]) -> set[str]:
 
 
 def remove_lone_outcomes(folder: Path) -> None:
-    """Remove outcomes without cells, which runs that were cut off left, where none is at work."""
+    """Remove outcomes without cells, left by interrupted runs, unless a run is working."""
     names = {*file_names(folder)}
     lone = [name for name in names if name.endswith(".parquet")]
     remove_all(
@@ -93,9 +94,9 @@ def remove_lone_outcomes(folder: Path) -> None:
 
 
 def write_pack(folder: Path, files: Sequence[CellFile]) -> list[Path]:
-    """Write one pack of files of cells, and return those that it holds all of.
+    """Write one pack of files of cells, and return the files that it includes.
 
-    Files whose outcomes are not what was written are left out, for `selbench verify` to find.
+    Files with damaged outcomes are left out, for `selbench verify` to find.
     """
     contents = _outcomes_of(files)
     files = [kept for kept in files if kept in contents or not kept.has_outcomes]
@@ -115,12 +116,12 @@ def write_pack(folder: Path, files: Sequence[CellFile]) -> list[Path]:
 
 
 def _wanted(kept: CellFile, records: Sequence[Record]) -> set[str] | None:
-    """Return the keys of some cells of a file; None for all of them."""
+    """Return the selected keys of a file's cells; None for all."""
     return None if len(records) == len(kept.cells) else {record.key for record in records}
 
 
 def remove(paths: Sequence[Path]) -> None:
-    """Remove files of cells, and then the outcomes beside them, which nobody believes alone."""
+    """Remove files of cells, and then their outcomes, which readers ignore without cells."""
     try:
         remove_all(paths)
         remove_all([path.with_suffix(".parquet") for path in paths])
@@ -129,7 +130,7 @@ def remove(paths: Sequence[Path]) -> None:
 
 
 def _outcomes_of(files: Sequence[CellFile]) -> dict[CellFile, bytes]:
-    """Return the content of the files of outcomes that are what was written."""
+    """Return the content of the files of outcomes that are undamaged."""
     there = [kept for kept in files if kept.has_outcomes and kept.whole]
     found = {}
     for kept, content in zip(there, read_outcomes(there), strict=True):
@@ -145,11 +146,11 @@ def _outcomes_of(files: Sequence[CellFile]) -> dict[CellFile, bytes]:
 
 
 def _merged(fresh: Sequence[tuple[CellFile, Sequence[Record]]]) -> dict[str, Any]:
-    """Return the content of a pack: cells of files, and who wrote them, each once."""
+    """Return the content of a pack: the cells of files, and their writers, without repeats."""
     writers: dict[str, Writer] = {}
     cells = []
     for kept, records in fresh:
-        own = []  # the places of this file's writers
+        own = []  # the indices of this file's writers in the pack
         for writer in kept.writers:
             key = fingerprint(writer.made)
             files = writers[key].files if key in writers else 0
@@ -160,7 +161,7 @@ def _merged(fresh: Sequence[tuple[CellFile, Sequence[Record]]]) -> dict[str, Any
 
 
 def _write_tables(path: Path, tables: Sequence[tuple[bytes, set[str] | None]]) -> None:
-    """Write outcomes one after another, few of them in memory; of some only those of a few keys."""
+    """Write outcomes file by file, with few in memory; of some files only selected keys."""
     schema = _schema([pq.read_schema(pa.BufferReader(content)) for content, _ in tables])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         held: list[pa.Table] = []

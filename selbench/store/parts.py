@@ -1,8 +1,7 @@
-"""What is kept of attacks that are under way: the outcomes of every finished chunk of images.
+"""Files of unfinished attacks: the outcomes of every finished chunk of images.
 
-The name of a file says of which cells it is, whatever their limit, and of which images. It serves
-runs with every limit under which these images are attacked together, and none is believed that is
-not what was written: its chunk is attacked again.
+The name of a file identifies its cells, apart from their limit, and its images. So runs with any
+limit that has this chunk can use it. The chunk of a damaged file is attacked again.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -27,13 +26,13 @@ Part = dict[str, Tensor]
 
 
 def key_of(cells: Sequence[Cell]) -> str:
-    """Return what identifies the attack of cells: all that their keys hold but for the limit."""
+    """Return the key of the attack of cells: a hash of all facts in their keys except the limit."""
     common = asdict(replace(cells[0], level=None, limit=None))
     return fingerprint([common, [cell.level for cell in cells]])
 
 
 def served(cells: Iterable[Cell]) -> set[str]:
-    """Return the keys of the attacks that are among cells on all images, in any order."""
+    """Return the keys of the attacks of cells on all images; cells may have any order."""
     attacks: dict[Cell, list[Cell]] = {}
     for cell in cells:
         if cell.limit is None and cell.level is not None:
@@ -42,18 +41,18 @@ def served(cells: Iterable[Cell]) -> set[str]:
 
 
 def name_of(cells: Sequence[Cell], examples: Examples) -> str:
-    """Return what identifies a chunk of images under the attack of cells."""
+    """Return the name of a chunk of images under the attack of cells."""
     return f"{key_of(cells)}-{fingerprint(examples.tolist())}"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The finished chunks of a study; without a `folder` none are kept."""
+    """The finished chunks of a study; without a `folder`, none are stored."""
 
     folder: Path | None = None
 
     def read(self, name: str) -> Part | None:
-        """Return what was kept by a name; None where nothing was, or where it has changed."""
+        """Return the chunk with a name; None if it is missing or damaged."""
         if self.folder is None or not (path := self.folder / f"{name}{SUFFIX}").is_file():
             return None
         try:
@@ -62,14 +61,14 @@ class Parts:
             return None
 
     def write(self, name: str, part: Part) -> None:
-        """Keep what became of a chunk."""
+        """Write a finished chunk."""
         if self.folder is None:
             return
         with replacing(self.folder / f"{name}{SUFFIX}") as temporary:
             safetensors.torch.save_file(part, temporary, {"name": name, DIGEST: digest_of(part)})
 
     def remove(self, cells: Sequence[Cell]) -> None:
-        """Forget all chunks of the attack of cells."""
+        """Remove all chunks of the attack of cells."""
         if self.folder is not None:
             remove_all(of(self.files(), {key_of(cells)}))
 
@@ -82,18 +81,18 @@ class Parts:
 
 
 def of(files: Iterable[Path], keys: Collection[str]) -> list[Path]:
-    """Return those files that are chunks of the attacks with these keys."""
+    """Return the files of the chunks of attacks with these keys."""
     return [path for path in files if path.name.partition("-")[0] in keys]
 
 
 def parse_part(path: Path) -> Part:
-    """Return what a file of a finished chunk holds; ValueError where that was not written."""
+    """Return the content of a chunk's file; raise ValueError if it is damaged."""
     try:
         with at_hand(path) as near, safe_open(near, framework="pt") as file:
             part = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said: dict[str, Any] = file.metadata() or {}
+            facts: dict[str, Any] = file.metadata() or {}
     except (SafetensorError, OSError) as problem:
         raise ValueError(f"it is damaged ({in_short(problem)})") from problem
-    if (said.get("name"), said.get(DIGEST)) != (path.stem, digest_of(part)):
+    if (facts.get("name"), facts.get(DIGEST)) != (path.stem, digest_of(part)):
         raise ValueError("its content is not what was written")
     return part

@@ -1,9 +1,9 @@
-"""Files of cells: what was measured as JSON, and the outcomes behind it as parquet.
+"""Files of cells: the measurements as JSON, and their outcomes as parquet.
 
-The JSON file is written last. It says of itself (`digest`) and of its outcomes (their length and
-sha256) what they must be, so that damage is found, and what is half is taken for nothing. Files
-of earlier versions say neither. The digest stands in the first line, and is that of the bytes
-behind it with a "{" before them, so that a reader need not write the content again to check it.
+The JSON file is written last. It holds a digest of itself, and the length and sha256 of its
+outcomes, so that damage is found and incomplete files are ignored. Files of earlier versions have
+neither. The digest is in the first line; it is that of "{" and the bytes after the line, so that a
+reader can check it without serialising the content.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from selbench._kit.places import file_names, read_all, sizes
 from selbench.store.cells import Cell, Measurement, Result
 from selbench.store.schema import Made, Text, Whole, checked, fields_of
 
-FULL = 2**25  # bytes of files that are held in memory together
-HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')  # of a file of cells
+FULL = 2**25  # bytes of files in memory at once
+HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')  # key of the digest in a file of cells
 Name = TypeVar("Name")
-KEY = pa.dictionary(pa.int32(), pa.string())  # of the column of outcomes that names their cells
+KEY = pa.dictionary(pa.int32(), pa.string())  # metadata of the outcomes' column of cell keys
 OF_OUTCOMES = "delete it and the .json file beside it, and run the same command again"
 
 
 @dataclass(frozen=True)
 class Record:
-    """A cell as a file has it; `writer` is the place of who wrote it among the file's writers."""
+    """A cell in a file; `writer` is the index of its writer in the file."""
 
     key: Text
     cell: Annotated[dict[str, Any], fields_of(Cell)]
@@ -44,7 +44,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Writer:
-    """Who wrote cells: how they were made, and in how many files."""
+    """A writer of cells: how they were made, and in how many files."""
 
     made: Made
     files: Whole = 1
@@ -52,7 +52,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a file of outcomes must be."""
+    """The length and the hash of a file of outcomes."""
 
     bytes: Whole
     sha256: Text
@@ -60,16 +60,17 @@ class Outcomes:
 
 @dataclass(frozen=True, eq=False)
 class CellFile:
-    """A file of cells as it was read.
+    """The content of a file of cells.
 
     Attributes:
-        cells: what it holds.
-        made: how one writer made them.
-        writers: who wrote them: several, where they were packed since.
-        outcomes: what the outcomes' file is; None where there is none, or in files of an earlier
-            version, as is `digest`, that of everything else in the file.
-        path: of the file.
-        size: bytes of the file of outcomes beside it; None where there is none.
+        cells: its cells.
+        made: how its only writer made them.
+        writers: its writers, several in a pack.
+        outcomes: length and hash of the file of outcomes; None for no outcomes, and in files of
+            earlier versions.
+        digest: hash of the rest of the file; None in files of earlier versions.
+        path: the file.
+        size: bytes of the existing file of outcomes; None for none.
     """
 
     cells: list[Record]
@@ -87,17 +88,17 @@ class CellFile:
 
     @property
     def parquet(self) -> Path:
-        """Where the outcomes lie, if there are any."""
+        """The path of the outcomes, if there are any."""
         return self.path.with_suffix(".parquet")
 
     @property
     def has_outcomes(self) -> bool:
-        """Whether outcomes belong to it."""
+        """Whether it has outcomes."""
         return self.outcomes is not None or (self.digest is None and any(map(_tested, self.cells)))
 
     @property
     def whole(self) -> bool:
-        """Whether the outcomes that belong to it are there, as long as they must be."""
+        """Whether its outcomes exist with the right length."""
         if not self.has_outcomes:
             return True
         known = self.size is not None
@@ -112,13 +113,13 @@ def write_cells(
 ) -> Path:
     """Write cells that were evaluated together, and return their file.
 
-    `outcomes` are the rows behind them, if any.
+    `outcomes` are their rows, if any.
     """
     records = [
         {
             "key": each.cell.key,
             "cell": vars(each.cell),
-            # JSON has no infinity: what a diverged network makes of a metric is left out.
+            # JSON has no infinity: metrics of a diverged network are left out.
             "measurements": [vars(m) for m in each.measurements if isfinite(m.value)],
         }
         for each in results
@@ -134,20 +135,20 @@ def write_cells(
 
 
 def facts_of(outcomes: Path) -> dict[str, Any]:
-    """Return what a file of cells says of the file of its outcomes, which is on this machine."""
+    """Return the facts on a file of outcomes, for its file of cells; it must be local."""
     with outcomes.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": outcomes.stat().st_size, "sha256": digest}
 
 
 def write_content(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of cells, its digest in the first line."""
+    """Write a file of cells, with its digest in the first line."""
     text = _canonical(content, allow_nan=False)
     write_text(path, f'{{"digest":"{sha256(text.encode())}",\n{text[1:]}\n')
 
 
 def without_doubles(files: Sequence[CellFile]) -> Iterator[tuple[CellFile, list[Record]]]:
-    """Yield every file of cells with what it holds; a cell that is in two, in one of them."""
+    """Yield every file of cells with its content; a repeated cell only once."""
     keys = [key for kept in files for key in kept.keys]
     if len(set(keys)) < len(keys):
         files = sorted(files, key=lambda kept: not kept.whole)
@@ -158,24 +159,24 @@ def without_doubles(files: Sequence[CellFile]) -> Iterator[tuple[CellFile, list[
 
 
 def cell_files(folder: Path) -> list[Path]:
-    """Return the files of cells in a folder, in the order of their names."""
+    """Return the files of cells in a folder, sorted by name."""
     return [folder / name for name in sorted(file_names(folder)) if name.endswith(".json")]
 
 
 def read_files(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes, int | None]]:
-    """Yield files of cells of one folder: path, content, and the size of the outcomes beside it."""
+    """Yield files of cells in a folder: path, content, and the size of their outcomes."""
     lengths = sizes([path.with_suffix(".parquet") for path in paths])
     return zip(paths, read_all(paths), lengths, strict=True)
 
 
 def read_outcomes(files: Sequence[CellFile]) -> Iterator[bytes]:
-    """Yield the content of files of outcomes, which are there; few of them are held in memory."""
+    """Yield the content of existing files of outcomes, with few in memory."""
     for group in bundles([kept.parquet for kept in files], [kept.size or 0 for kept in files]):
         yield from read_all(group)
 
 
 def bundles(names: Sequence[Name], weights: Sequence[int]) -> list[list[Name]]:
-    """Return names of files in groups, in their order, of at most `FULL` bytes or of one file."""
+    """Return names of files in groups, in order, of one file or at most `FULL` bytes."""
     groups: list[list[Name]] = []
     room = 0
     for name, weight in zip(names, weights, strict=True):
@@ -188,10 +189,10 @@ def bundles(names: Sequence[Name], weights: Sequence[int]) -> list[list[Name]]:
 
 
 def parse_cells(path: Path, text: bytes, size: int | None) -> CellFile:
-    """Return what a file of cells holds.
+    """Return the content of a file of cells.
 
     Raises:
-        DamagedError: where it holds no cells, or not those that were written.
+        DamagedError: if it holds no cells or is damaged.
     """
     try:
         kept = checked(CELL_FILE.validate_json, text)
@@ -205,7 +206,7 @@ def parse_cells(path: Path, text: bytes, size: int | None) -> CellFile:
 
 
 def is_current(text: bytes) -> bool:
-    """Say whether a file is laid out as this version does it, and holds what was written."""
+    """Return whether a file has the layout of this version and is undamaged."""
     head = HEAD.match(text)
     if head is None or text[-1:] != b"\n":
         return False
@@ -215,7 +216,7 @@ def is_current(text: bytes) -> bool:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """Return the sha256 of what a file of cells holds, its "digest" apart."""
+    """Return the sha256 of the content of a file of cells, without its "digest"."""
     rest = {name: value for name, value in content.items() if name != "digest"}
     return sha256(_canonical(rest).encode())
 
@@ -230,10 +231,10 @@ def _canonical(content: Mapping[str, Any], allow_nan: bool = True) -> str:
 
 
 def outcomes_in(kept: CellFile, content: bytes, wanted: Iterable[str] | None) -> pa.Table:
-    """Return the outcomes of a file of cells whose key is wanted; all of them with None.
+    """Return the outcomes of a file of cells with wanted keys; None for all.
 
     Raises:
-        DamagedError: where they are not what was written.
+        DamagedError: if they are damaged.
     """
     if kept.outcomes is not None and sha256(content) != kept.outcomes.sha256:
         raise damaged(kept.parquet, UNLIKE, OF_OUTCOMES)
@@ -241,7 +242,7 @@ def outcomes_in(kept: CellFile, content: bytes, wanted: Iterable[str] | None) ->
 
 
 def parse_outcomes(path: Path, content: bytes, wanted: Iterable[str] | None) -> pa.Table:
-    """Return the rows of a file of outcomes whose key is wanted; all of them with None."""
+    """Return the rows of a file of outcomes with wanted keys; None for all."""
     filters = None if wanted is None else [("key", "in", set(wanted))]
     try:
         table = pq.read_table(pa.BufferReader(content), filters=filters, partitioning=None)
@@ -252,14 +253,14 @@ def parse_outcomes(path: Path, content: bytes, wanted: Iterable[str] | None) -> 
 
 
 def coded(keys: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return keys as numbers of few words, in whichever way a file keeps them."""
+    """Return keys as a dictionary-encoded column, from any encoding of a file."""
     if keys.type != KEY:
         keys = keys.cast(pa.string()).dictionary_encode().cast(KEY)
     return keys
 
 
 def _check_outcomes(table: pa.Table) -> None:
-    """Raise KeyError or TypeError for rows that do not say of which cell and example they are."""
+    """Raise KeyError or TypeError for rows without cell and example."""
     key, example = table["key"].type, table["example"].type
     words = key.value_type if pa.types.is_dictionary(key) else key
     if not (pa.types.is_string(words) and pa.types.is_integer(example)):
@@ -267,7 +268,7 @@ def _check_outcomes(table: pa.Table) -> None:
 
 
 def _check(kept: CellFile) -> None:
-    """Raise ValueError for a cell without a writer, and for a measurement that is there twice."""
+    """Raise ValueError for a cell without a writer, and for a repeated measurement."""
     for record in kept.cells:
         if not 0 <= (record.writer or 0) < len(kept.writers):
             raise ValueError("a cell has no writer")
@@ -277,6 +278,6 @@ def _check(kept: CellFile) -> None:
 
 
 def _tested(record: Record) -> bool:
-    """Say whether outcomes stand behind a cell that an earlier version wrote."""
+    """Return whether a cell of an earlier version has outcomes."""
     metrics = {measurement["metric"] for measurement in record.measurements}
     return "accuracy" in metrics or record.cell["suite"] == "validation"

@@ -1,4 +1,4 @@
-"""What values must be that were read from files: a store may come from anywhere."""
+"""Checks of values from files, since a store may come from anywhere."""
 
 import sys
 from collections.abc import Callable
@@ -9,26 +9,26 @@ from typing_extensions import TypedDict
 
 from selbench._kit.frozen import first_problem
 
-LARGEST = {int: 2**63 - 1, float: sys.float_info.max}  # what columns of numbers hold
+LARGEST = {int: 2**63 - 1, float: sys.float_info.max}  # the range of number columns
 PARENTS = {"cells": "a cell", "cell": "a cell", "measurements": "a measurement"}
 Kind = TypeVar("Kind")
 
 
 def _number(value: Any) -> Any:
-    """Return a number as it is: 1 stays 1, since keys and digests are made of it."""
+    """Return a number unchanged: 1 must not become 1.0, since keys and digests depend on it."""
     if type(value) in LARGEST and abs(value) <= LARGEST[type(value)]:
         return value
     raise ValueError("no finite number")
 
 
 Text = Annotated[str, Strict()]
-FilePart = Annotated[str, Strict(), Field(pattern=r"^[^/\\\x00]*$")]  # of the name of a file
+FilePart = Annotated[str, Strict(), Field(pattern=r"^[^/\\\x00]*$")]  # in the name of a file
 Whole = Annotated[int, Strict(), Field(ge=-LARGEST[int], le=LARGEST[int])]
 Number = Annotated[float, PlainValidator(_number)]
 
 
 class Made(TypedDict, total=False):
-    """How results came about, and whatever else was said of that."""
+    """How results were made, with any further facts."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
@@ -39,7 +39,7 @@ class Made(TypedDict, total=False):
 
 
 def fields_of(kind: type) -> GetPydanticSchema:
-    """Check the fields of a dataclass in a dictionary, which is made in a third of the time."""
+    """Check the fields of a dataclass as a dictionary, which is three times as fast."""
     hints = get_type_hints(kind, include_extras=True).items()
     fields = {name: NotRequired[hint] if hasattr(kind, name) else hint for name, hint in hints}
     record = TypedDict("record", fields)  # type: ignore[misc]
@@ -47,10 +47,10 @@ def fields_of(kind: type) -> GetPydanticSchema:
 
 
 def checked(read: Callable[[Any], Kind], content: Any) -> Kind:
-    """Return content as what it must be, which a type adapter's method reads it as.
+    """Return the content as read by a type adapter's method.
 
     Raises:
-        ValueError: names what is not so.
+        ValueError: names the first wrong value.
     """
     try:
         return read(content)

@@ -1,4 +1,4 @@
-"""The results of one study: what is kept of its cells, and the tables made of them."""
+"""The results of one study: its cells, and the tables made from them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,25 +35,25 @@ from selbench.store.schema import Made
 from selbench.store.tidy import csv_of, find_tidy, read_tidy, tidy
 
 FORMAT = 3
-READ = (2, FORMAT)  # formats that tables are made of
-FINISH = "finish"  # the lock of whoever writes the tables
+READ = (2, FORMAT)  # formats that can be read
+FINISH = "finish"  # the lock for writing tables
 T = TypeVar("T")
 MEASUREMENTS = "measurements.csv"
-MARK = "manifest.json"  # a folder that has it holds the results of a study
+MARK = "manifest.json"  # marks a folder with the results of a study
 
 
 class StudyStore:
     """The results of one study.
 
     Args:
-        root: the store's folder, at a URL maybe.
+        root: the store's folder or URL.
         study: the study's name.
-        made: how results come about (device, versions, command), kept beside those written.
+        made: how results are made (device, versions, command), stored with them.
 
     Attributes:
-        tolerant: leave files out that are not what was written, rather than to raise what is wrong.
-        left_out: what is wrong with those that were, by their paths.
-        only: networks that are shown, for whoever reads; None for all.
+        tolerant: whether damaged files are left out instead of raising an error.
+        left_out: why files were left out, by path.
+        only: the networks to read; None for all.
     """
 
     def __init__(self, root: Path, study: str, made: dict[str, Any] | None = None) -> None:
@@ -63,7 +63,7 @@ class StudyStore:
         self._cells = self.folder / "cells"
         self._failed = self.folder / failures.FOLDER
         self._whole: dict[str, tuple[frozenset[str], str]] = {}  # keys and digests, by file
-        self._leave: Callable[[], None] | None = None  # where this is at work: ends that
+        self._leave: Callable[[], None] | None = None  # while this run is working: ends its lock
         self.root = root
         self.tolerant = False
         self.left_out: dict[Path, DamagedError] = {}
@@ -71,43 +71,43 @@ class StudyStore:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a manifest: a run came to its end here, or began its work."""
+        """Whether there is a manifest: a run ended or started here."""
         return (self.folder / MARK).is_file()
 
     @property
     def format(self) -> int:
-        """The format of the results, which a manifest tells by what it says."""
+        """The format of the results, by the facts in the manifest."""
         return FORMAT if "state" in self.manifest() else READ[0]
 
     @property
     def begun(self) -> bool:
-        """Whether there are cells here that a run goes on with, not tables to be shown alone."""
+        """Whether there are cells that a run can resume from, not only tables."""
         return bool(cell_files(self._cells))
 
     @property
     def locks(self) -> Locks:
-        """What keeps two runs from the same work."""
+        """The locks that keep two runs from the same work."""
         return Locks(self.folder / "locks")
 
     def prepare(self) -> None:
         """Mark the folder as a store.
 
         Raises:
-            SelbenchError: for one that cannot be written or read, and where files of a user have
-                the names that those of the study would have.
+            SelbenchError: if it cannot be written or read, and if a user's files have the names of
+                the study's files.
         """
         check_place(self.root)
         if self.finished:
             self.manifest()
         elif (self.folder / MEASUREMENTS).is_file():
             read_tidy(self.folder / MEASUREMENTS, [*CELL, *MEASURED])
-        if not (self.root / "selbench.json").is_file():  # a store that lacks nothing is not touched
+        if not (self.root / "selbench.json").is_file():  # a complete store is not changed
             write_mark(self.root)
 
     def keys(self) -> set[str]:
-        """Return the keys of all cells that were evaluated; those of half files are not among them.
+        """Return the keys of all evaluated cells, except those in incomplete files.
 
-        Asked again, it reads only what was written since.
+        Later calls only read new files.
         """
         paths = cell_files(self._cells)
         names, known = {path.name for path in paths}, {*self._whole}
@@ -116,12 +116,12 @@ class StudyStore:
                 self._look(paths)
             except SelbenchError:
                 self.steadily(self._look)
-        elif names != known:  # files were packed, maybe while they were listed
+        elif names != known:  # files were packed, perhaps during the listing
             self.steadily(self._look, paths)
         return set().union(*(keys for keys, _ in self._whole.values()))
 
     def _look(self, paths: Sequence[Path]) -> None:
-        """Learn which cells the files hold that came since."""
+        """Read the keys of the cells in new files."""
         for each in read_files([path for path in paths if path.name not in self._whole]):
             if (kept := parse_cells(*each)).whole:
                 self._whole[kept.path.name] = (frozenset(kept.keys), kept.digest or "")
@@ -131,9 +131,9 @@ class StudyStore:
     def steadily(
         self, read: Callable[[Sequence[Path]], T], listed: Sequence[Path] | None = None
     ) -> T:
-        """Return what `read` makes of the files of cells, `listed` or as they are.
+        """Return the result of `read` for the files of cells, `listed` or all.
 
-        It begins again where another run packed them meanwhile.
+        It starts again if another run packs files in the meantime.
         """
         paths = cell_files(self._cells) if listed is None else listed
         while True:
@@ -149,45 +149,45 @@ class StudyStore:
                 raise problem
 
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
-        """Keep cells that were evaluated together; `outcomes` are the rows behind them, if any."""
+        """Write cells that were evaluated together; `outcomes` are their rows, if any."""
         path = write_cells(self._cells, results, outcomes, self._made)
         self._whole.pop(path.name, None)
         self.forget(result.cell.key for result in results)
 
     def fail(self, failed: Sequence[Failure]) -> None:
-        """Keep which cells could not be evaluated, and why."""
+        """Write which cells could not be evaluated, and why."""
         failures.write_failures(self._failed, failed, self._made)
 
     def failed(self) -> set[str]:
-        """Return the keys of the cells that failed, and were not evaluated since."""
+        """Return the keys of cells that failed and were not evaluated later."""
         return failures.failed_keys(self._failed)
 
     def failures(self, keys: Collection[str]) -> list[Failure]:
-        """Return why cells failed, of those with these keys that did."""
+        """Return the failures among the cells with these keys."""
         return failures.read_failures(self._failed, keys)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop what is known of cells that failed, so that they are evaluated again."""
+        """Remove the failures of cells, so that they are evaluated again."""
         failures.forget(self._failed, keys)
 
     @property
     def parts(self) -> Parts:
-        """What is kept of attacks that are under way."""
+        """The finished chunks of unfinished attacks."""
         return Parts(self.folder / parts.FOLDER)
 
     def saved(self, cell: Cell) -> int:
-        """Return of how many images adversarials are kept, told by a cell of the attack."""
+        """Return the number of images with stored adversarials, by a cell of the attack."""
         return adversarials.count(adversarials.path_of(self.folder, cell))
 
     def save(self, cell: Cell, tensors: dict[str, Tensor]) -> None:
-        """Keep adversarials of an attack, told by a cell of it."""
+        """Write adversarials of an attack, named by one of its cells."""
         adversarials.write_adversarials(self.folder, cell, tensors)
 
     def measurements(self) -> pd.DataFrame:
         """Return every measurement, one row each: the cell's columns, and those of `MEASURED`.
 
-        Where there are no cells, they are read from `measurements.csv` (or `.csv.gz`), if it is
-        there: such a folder holds results to be shown, and none to go on with.
+        Without cells, they are read from `measurements.csv` (or `.csv.gz`), if it exists: such a
+        folder holds results to show, which no run can resume.
         """
         columns = [*CELL, *MEASURED]
         kept = find_tidy(self.folder)
@@ -204,20 +204,20 @@ class StudyStore:
         return tidy(rows, columns)
 
     def cells(self) -> pd.DataFrame:
-        """Return what was evaluated, one row each: its `key`, and the cell's columns."""
+        """Return all evaluated cells, one row each: the `key`, and the cell's columns."""
         rows = [{"key": record.key} | record.cell for record in self._records()]
         return tidy(rows, ["key", *CELL])
 
     def outcomes(self, keys: Collection[str] | None = None) -> pa.Table:
-        """Return the outcomes of the cells with these keys, of all without; a row per example.
+        """Return the outcomes of the cells with these keys, or of all; a row per example.
 
         Columns: key (of the cell), example (position in the test set), label, prediction,
         confidence (its probability), margin (logit of the label minus the largest other logit),
-        loss (cross-entropy) and brier (score, summed over classes), which is missing where an
-        earlier version evaluated the cell.
+        loss (cross-entropy) and brier (score, summed over classes), which is missing if an earlier
+        version evaluated the cell.
 
         Raises:
-            SelbenchError: where outcomes of one of `keys` are not there.
+            SelbenchError: if outcomes of one of `keys` are missing.
         """
         table = self.steadily(lambda paths: self._outcomes(paths, keys))
         if keys is not None:
@@ -225,16 +225,16 @@ class StudyStore:
             if lacking:
                 raise MissingOutcomesError(
                     f"{self._cells} lacks the outcomes of {len(lacking)} of the {len(set(keys))} "
-                    "cells asked for; run the same command again, with --retry-failed where it "
-                    "says that cells failed"
+                    "requested cells; run the same command again, with --retry-failed if it "
+                    "reports failed cells"
                 )
         return table
 
     @contextmanager
     def begin(self, facts: dict[str, Any]) -> Iterator[None]:
-        """Say in the manifest that a run is at work, while the block runs or until it finishes.
+        """Mark the manifest as running, until `finish` or the end of the block.
 
-        `facts` are what `finish` will get. Of tables and cells nothing is said until then.
+        `facts` are those for `finish`; those on tables and cells are left out until then.
         """
         locks, name = self.locks, f"run-{token_hex(4)}"
         locks.take(name)
@@ -247,24 +247,24 @@ class StudyStore:
 
     @property
     def shared(self) -> bool:
-        """Whether other runs are at work here."""
+        """Whether other runs are working here."""
         return bool({*self.locks.held_by_others()} - {FINISH})
 
     @property
     def cut_off(self) -> bool:
-        """Whether the latest run did not come to its end, and none is at work."""
+        """Whether the latest run was interrupted, and none is working."""
         return self.manifest().get("state") == RUNNING and not self.shared
 
     def finish(self, manifest: dict[str, Any], complete: bool = True) -> None:
         """Pack the cells, and write `measurements.csv` and then the manifest.
 
-        Whoever runs holds the lock `FINISH` meanwhile. While others run, the state is theirs.
+        The caller must hold the lock `FINISH`. While other runs work, the state stays theirs.
 
         Args:
-            manifest: what the tables were made of.
-            complete: whether all that the run was asked for is there.
+            manifest: the facts that the tables need.
+            complete: whether all requested cells exist.
         """
-        self._left()  # before another run may ask who is at work, in order to finish
+        self._left()  # before another run can check who is working
         shared = self.shared
         self.pack()
         if not shared:
@@ -274,28 +274,28 @@ class StudyStore:
         content["state"] = RUNNING if shared else COMPLETE if complete else INCOMPLETE
         path = self.folder / MEASUREMENTS
         if not (path.is_file() and path.read_bytes() == table):
-            if self.finished:  # a kill in between leaves no other table than the manifest says
+            if self.finished:  # so a kill in between leaves no table that differs from the manifest
                 self._running(manifest)
             write_text(path, table.decode())
         write_manifest(self.folder / MARK, manifest | content)
 
     def _running(self, facts: dict[str, Any]) -> None:
-        said = {name: facts[name] for name in facts if name not in ("cells", "measurements")}
-        write_manifest(self.folder / MARK, said | {"state": RUNNING})
+        known = {name: facts[name] for name in facts if name not in ("cells", "measurements")}
+        write_manifest(self.folder / MARK, known | {"state": RUNNING})
 
     def lacks(self) -> None:
-        """Say in the manifest, if there is one, that cells are missing; tables stay as they are."""
+        """Mark the manifest, if there is one, as lacking cells; tables do not change."""
         if self.finished:
             write_manifest(self.folder / MARK, self.manifest() | {"state": INCOMPLETE})
 
     def _left(self) -> None:
-        """Be no longer at work, if this was."""
+        """End the lock of this run, if it has one."""
         leave, self._leave = self._leave, None
         if leave is not None:
             leave()
 
     def pack(self, chosen: Collection[str] = ()) -> None:
-        """Pack small files of cells; those `chosen` in any case, which are named."""
+        """Pack small files of cells, and in any case those with names in `chosen`."""
         self.keys()
         keys = {name: own for name, (own, _) in self._whole.items()}
         waste = packs.needless(keys)
@@ -309,17 +309,17 @@ class StudyStore:
 
     @property
     def state(self) -> dict[str, str]:
-        """What the manifest says of the cells: it changes with every cell that is written."""
+        """A hash of the cells in the store: it changes with every cell that is written."""
         self.keys()
         return {"cells": fingerprint({name: digest for name, (_, digest) in self._whole.items()})}
 
     def written(self) -> Iterator[tuple[Made, int]]:
-        """Yield how files of cells came about, as their writer said, and how many they are."""
+        """Yield how each writer made its cells, and in how many files."""
         for kept in self._files():
             yield from ((writer.made, writer.files) for writer in kept.writers)
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest of the latest run; a damaged one raises `SelbenchError`."""
+        """Return the manifest of the latest run; raise `SelbenchError` if it is damaged."""
         content = read_manifest(self.folder / MARK)
         if self.only is not None:
             own = {n: f for n, f in content["subjects"].items() if n in self.only}
@@ -327,8 +327,8 @@ class StudyStore:
         return content
 
     def _outcomes(self, paths: Sequence[Path], keys: Collection[str] | None) -> pa.Table:
-        """Return the outcomes of the cells with these keys in files of cells; of all with None."""
-        chosen: dict[CellFile, set[str] | None] = {}  # keys in each file; None for all that it has
+        """Return the outcomes of the cells with these keys; None for all."""
+        chosen: dict[CellFile, set[str] | None] = {}  # keys in each file; None for all of it
         for kept, records in without_doubles(self._parsed(paths)):
             own = {record.key for record in records}
             wanted = own if keys is None else own.intersection(keys)
@@ -342,11 +342,11 @@ class StudyStore:
         return pa.concat_tables(tables or [pa.table({"key": []})], promote_options="default")
 
     def _records(self) -> Iterator[Record]:
-        """Yield what the files of cells hold; a cell that is in two, once."""
+        """Yield the content of all files of cells; repeated cells only once."""
         return (record for _, records in without_doubles(self._files()) for record in records)
 
     def _files(self, but: Collection[str] = ()) -> list[CellFile]:
-        """Return what the files of cells hold, but for those of some names."""
+        """Return the content of the files of cells, except those of some names."""
         return self.steadily(lambda paths: self._parsed([p for p in paths if p.name not in but]))
 
     def _parsed(self, paths: Sequence[Path]) -> list[CellFile]:
@@ -367,19 +367,19 @@ class StudyStore:
 
 
 def check_place(root: Path) -> None:
-    """Raise `SelbenchError` unless a folder is a store for runs, or can be made one."""
+    """Raise `SelbenchError` unless a folder is a store for runs, or can become one."""
     if not (root / "selbench.json").is_file():
         check_folder(root, "--store")
     check_format(root, FORMAT)
 
 
 def write_mark(root: Path) -> None:
-    """Say of a folder that it is a store, and of which format."""
+    """Mark a folder as a store with its format."""
     write_json(root / "selbench.json", {"format": FORMAT})
 
 
 def check_format(root: Path, *wanted: int) -> None:
-    """Raise `SelbenchError` where a store has another format; all are wanted that can be read."""
+    """Raise `SelbenchError` if a store has another format than the accepted ones."""
     marker = root / "selbench.json"
     if not marker.exists():
         return

@@ -1,4 +1,4 @@
-"""Tidy measurements as a table: how columns are typed, and read from a file again."""
+"""Tidy measurements as a table: the types of columns, writing and reading."""
 
 import gzip
 import hashlib
@@ -22,14 +22,14 @@ WHOLE = {
     **dict.fromkeys(("version", "n"), "int64"),
 }
 REAL = dict.fromkeys(("level", "alpha", "error", "value"), "float64")
-RESULT = ("value", "error", "n")  # of a measurement; the other columns say of which
+RESULT = ("value", "error", "n")  # the values of a measurement; the other columns identify it
 REQUIRED = ("version", "n", "value")  # never missing
 NAMES = ("measurements.csv", "measurements.csv.gz")
 
 
 def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Return these columns of rows as a table: numbers as numbers, sorted by all of them."""
-    # Missing whole numbers would make floats of the others, which round the largest seeds.
+    """Return rows as a table of these columns, with typed numbers, sorted by all columns."""
+    # With missing values, whole numbers would become floats, which round large seeds.
     lists: dict[str, Any] = {name: [row.get(name) for row in rows] for name in columns}
     kinds = {name: kind for name, kind in (WHOLE | REAL).items() if name in columns}
     lists |= {name: pd.array(lists[name], dtype=kind) for name, kind in kinds.items()}
@@ -38,20 +38,20 @@ def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFr
 
 
 def plain_text() -> AbstractContextManager[None]:
-    """Have pandas keep texts as Python's: few are different, so that they take less than Arrow's.
+    """Let pandas store texts as Python objects, which need less memory for few distinct texts.
 
-    Tables of a few thousand rows, as most are, are also worked on in less time.
+    For tables of a few thousand rows, which most are, this is also faster than Arrow.
     """
     return pd.option_context("mode.string_storage", "python")
 
 
 def csv_of(table: pd.DataFrame) -> str:
-    """Write a table as CSV: full numbers, and texts that no spreadsheet takes for a formula."""
+    """Return a table as CSV: numbers in full precision, and texts that are no formulas."""
     return _with_texts(table, no_formula).to_csv(index=False)
 
 
 def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """Change the texts in a table; few of them are different, and most stay."""
+    """Apply a function to the texts in a table, once for each distinct text."""
     columns = {}
     for name, column in table.items():
         texts = [each for each in column.unique() if isinstance(each, str)]
@@ -62,22 +62,21 @@ def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFra
 
 
 def find_tidy(folder: Path) -> Path | None:
-    """Return the file of measurements in a folder, None where there is none."""
+    """Return the file of measurements in a folder, None if there is none."""
     paths = (folder / name for name in NAMES)
     return next((path for path in paths if path.is_file()), None)
 
 
 def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> pd.DataFrame:
-    """Read measurements as they were before they were written, to the last bit.
+    """Read measurements with exactly the values that were written.
 
     Args:
-        path: of a CSV file, or of one packed with gzip.
-        columns: that it must have; further ones are left out.
-        digest: sha256 that the table must have, unpacked, where that is known.
+        path: a CSV file, which may be packed with gzip.
+        columns: the required columns; others are left out.
+        digest: the sha256 of the unpacked table, if known.
 
     Raises:
-        DamagedError: where it is no such file, lacks a column, or holds no number where one must
-            be.
+        DamagedError: if it is no such file, lacks a column, or has a text in a column of numbers.
     """
     (content,) = read_all([path])
     try:
@@ -104,11 +103,11 @@ def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _ranks(column: pd.Series) -> np.ndarray:
-    """Number the values of a column as they are sorted, what is missing last.
+    """Return the ranks of the values in a column, missing values last.
 
-    As `sort_values` sorts, which takes ten times as long for a few rows of many columns.
+    The order is that of `sort_values`, which is ten times as slow for few rows of many columns.
     """
-    codes, values = pd.factorize(column)  # -1 where the value is missing
+    codes, values = pd.factorize(column)  # -1 for a missing value
     ranks = np.full(len(values) + 1, len(values))
     if pd.api.types.is_numeric_dtype(column.dtype):
         order = np.argsort(np.asarray(values))
@@ -137,7 +136,7 @@ def _parsed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """Read numbers exactly; few of them are different, so each is read once."""
+    """Read numbers exactly; each distinct text is read once."""
     kind = "Int64" if column.name in WHOLE else "float64"
     read = int if column.name in WHOLE else _finite
     places, texts = pd.factorize(column)

@@ -1,4 +1,4 @@
-"""Flip and crop a batch at once, on the device where it lies."""
+"""Flip and crop a batch at once, on its device."""
 
 from functools import partial
 
@@ -8,9 +8,9 @@ from selbench._kit.types import Pixels
 
 
 def augment(images: Pixels, how: tuple[str, ...], generator: torch.Generator) -> Pixels:
-    """Flip each image left to right with odds one half, and crop it after zero padding.
+    """Flip each image left to right with probability 1/2, and crop it after zero padding.
 
-    The padding is an eighth of the side, as 4 pixels are of CIFAR's 32.
+    The padding is an eighth of the side, like the usual 4 of 32 pixels for CIFAR.
 
     Args:
         images: uint8, any memory format.
@@ -34,7 +34,7 @@ def augment(images: Pixels, how: tuple[str, ...], generator: torch.Generator) ->
         offsets = there(torch.randint(2 * pad + 1, (2, batch, 1), generator=generator))
         rows, columns = rows + offsets[0], columns + offsets[1]
         pixels = torch.nn.functional.pad(pixels, (0, 0, pad, pad, pad, pad))
-    # One gather of whole pixels does both.
+    # One gather of pixels does both.
     first = torch.arange(batch, device=device)[:, None, None] * pixels.shape[1]
     places = (first + rows[:, :, None]) * pixels.shape[2] + columns[:, None, :]
     gathered = pixels.reshape(-1, channels).index_select(0, places.flatten())

@@ -1,7 +1,7 @@
-"""Training for certificates: the loss of the worst logits that intervals leave possible.
+"""Training for certificates: the loss of the worst logits within interval bounds.
 
-Gowal et al., 2018, arXiv:1810.12715 (IBP). Batch norms take the statistics of the clean batch, as
-in Shi et al., 2021, arXiv:2103.17268.
+Gowal et al., 2018, arXiv:1810.12715 (IBP). Batch norms use the statistics of the clean batch, as in
+Shi et al., 2021, arXiv:2103.17268.
 """
 
 import math
@@ -21,16 +21,16 @@ from selbench.bounds.program import IMAGES, record
 from selbench.study import Recipe
 from selbench.training.methods import EPSILON
 
-# Shares of all epochs: until then clean images alone, and then until the ball has its full size.
+# Shares of all epochs: the end of training on clean images only, and of the growth of the ball.
 CLEAN, GROWN = 0.15, 0.7
-WEIGHT = 0.5  # of the worst logits' loss in the end; the clean loss has the rest
+WEIGHT = 0.5  # final weight of the worst logits' loss; the clean loss has the rest
 
 
 class Certifying:
-    """What is to be known of a network to train it for certificates.
+    """The loss for certificates of a network.
 
     Raises:
-        UnboundedError: for a network that no bounds are known of.
+        UnboundedError: for a network that cannot be bounded.
     """
 
     def __init__(self, model: nn.Module, images: Images, recipe: Recipe) -> None:
@@ -44,7 +44,7 @@ class Certifying:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Keep the statistics that batch norms find inside."""
+        """Record the batch statistics of batch norms within the block."""
         norms = [each for each in self._model.modules() if isinstance(each, _BatchNorm)]
         self._statistics.clear()
         hooks = [each.register_forward_pre_hook(self._watch) for each in norms]
@@ -62,13 +62,13 @@ class Certifying:
     def excess(
         self, clean: Float[Tensor, ""], images: Images, labels: Labels, epoch: float
     ) -> Float[Tensor, ""]:
-        """Return how much more the loss of the worst logits is, weighted as far as training is.
+        """Return the weighted excess of the worst logits' loss over the clean loss.
 
         Args:
-            clean: the cross-entropy of what passed while it was `watched`.
-            images: which passed.
-            labels: of the images.
-            epoch: how many have passed.
+            clean: the cross-entropy of the batch that passed within `watched`.
+            images: the images of this batch.
+            labels: the labels of the images.
+            epoch: the number of epochs so far, with fractions; sets weight and ball.
         """
         share = min(max((epoch / self._epochs - CLEAN) / (GROWN - CLEAN), 0.0), 1.0)
         if not share:
@@ -78,7 +78,7 @@ class Certifying:
         return WEIGHT * share * (_slow(worst, math.log(self._classes)) - clean)
 
     def _worst(self, images: Images, labels: Labels, epsilon: float) -> Tensor:
-        """Return how much each logit may exceed the label's: at most, and 0 for the label."""
+        """Return an upper bound on how far each logit exceeds the label's; 0 for the label."""
         low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
         boxes = {IMAGES: Box.between(low, high)}
         traced = bound(self._recorded, images.dtype, self._statistics)
@@ -89,7 +89,7 @@ class Certifying:
         last = traced.maps[traced.output]
         where = last.inputs[0]
         if isinstance(last, Affine) and len(last.inputs) == len(traced.shapes[where]) == 1:
-            # Logits that rise together: the radius of a difference, not the sum of two radii.
+            # Bound the difference of two logits, which is tighter than two separate bounds.
             weights = last.linear(torch.eye(traced.shapes[where][0], device=images.device))
             apart = weights - weights.T[labels, :, None]
             return above + torch.einsum("bf,bfc->bc", boxes[where].radius, apart.abs())
@@ -98,9 +98,10 @@ class Certifying:
 
 
 def _slow(loss: Float[Tensor, ""], from_where: float) -> Float[Tensor, ""]:
-    """Let a loss grow by its logarithm where it says no more than chance does. Ours.
+    """Let a loss grow only logarithmically above the value `from_where` of chance.
 
-    Intervals of a network that is not used to them are wide, and would drown the clean loss.
+    An addition of selbench: the wide intervals of an untrained network would dominate the clean
+    loss.
     """
     beyond = loss.clamp(min=from_where)
     return loss.clamp(max=from_where) + from_where * (beyond / from_where).log()

@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop."""
 
 import copy
 import math
@@ -24,7 +24,7 @@ from selbench.training.methods import Views, inconsistency, views
 from selbench.training.regulariser import Regulariser, relu_calls
 from selbench.training.schedule import learning_rate
 
-TRAINING_VERSION = 1  # in every network's key: raise it when a recipe trains otherwise
+TRAINING_VERSION = 1  # part of every network's key: raise it when a recipe gives other weights
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,17 @@ class Epoch:
 
     Attributes:
         number: counted from 1.
-        cross_entropy: mean over the epoch's batches; not finite when training has diverged.
-        selectivity: mean over the batches of the index that the regulariser sees; None where
-            alpha is 0 and nothing is recorded.
+        cross_entropy: mean over the epoch's batches; not finite if training diverged.
+        selectivity: mean over the batches of the regulariser's index; None for alpha = 0.
         accuracy: on the validation images, after the epoch.
-        dead: how many units of each ReLU, in calling order, respond to none of these.
-        index: the mean class selectivity index of each ReLU's units on these; () where a response
-            is not finite.
-        gradient: norm of cross-entropy's gradient on the epoch's last batch, before its step; None
-            unless the recipe asks for it.
-        pull: norm there of the gradient of alpha times selectivity; None where alpha is 0, too.
+        dead: the number of units of each ReLU, in order of calls, that respond to no validation
+            image.
+        index: the mean class selectivity index of each ReLU's units on the validation images; ()
+            if a response is not finite.
+        gradient: norm of the cross-entropy's gradient on the epoch's last batch, before its step;
+            None unless the recipe requests it.
+        pull: norm of the gradient of alpha times selectivity on this batch; None also for alpha =
+            0.
     """
 
     number: int
@@ -65,10 +66,11 @@ def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
 def examine(
     model: nn.Module, split: Split, batch_size: int = 1000
 ) -> tuple[float, tuple[int, ...], tuple[float, ...]]:
-    """Return what an `Epoch` says of `split`: accuracy, dead units and index of each ReLU."""
+    """Return the facts of an `Epoch` on `split`: accuracy, dead units and index of each ReLU."""
     model.eval()
     hits = torch.zeros((), dtype=torch.int64, device=split.labels.device)
-    sums: list[Tensor] = []  # by class: how many images, and of each ReLU the units' responses
+    # Per class: the number of images, and the summed responses of each ReLU's units.
+    sums: list[Tensor] = []
     for start in range(0, len(split), batch_size):
         part = slice(start, start + batch_size)
         labels = split.labels[part]
@@ -88,7 +90,7 @@ def examine(
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> SGD:
-    """Return SGD as the recipe says; its learning rate is set at every step."""
+    """Return the SGD optimiser of a recipe; its learning rate is set at every step."""
     return SGD(
         model.parameters(),
         recipe.learning_rate,
@@ -112,12 +114,12 @@ def train(
     """Train `model` in place; yield after every epoch.
 
     The loss is cross-entropy - alpha * mean selectivity of the batch (Leavitt & Morcos, 2020,
-    arXiv:2003.01262). The last, incomplete batch of an epoch is left out, since the index depends
-    on the batch size. Randomness depends on the seed and the epoch alone, so that training can go
-    on at `first_epoch` as if it had never stopped. It ends early when the loss is not finite.
+    arXiv:2003.01262). An incomplete last batch of an epoch is left out, since the index depends on
+    the batch size. Randomness depends only on the seed and the epoch, so that training resumes at
+    `first_epoch` with the same result. It ends early if the loss is not finite.
 
     Raises:
-        SelbenchError: where a batch is larger than the training data.
+        SelbenchError: for a batch larger than the training data.
     """
     batches = len(train_split) // recipe.batch_size
     if batches == 0:
@@ -136,7 +138,7 @@ def train(
         model.train()
         order = torch.randperm(len(train_split), generator=seeded(f"order/{number}", seed))
         order = order.to(device)
-        generator = seeded(f"augment/{number}", seed)  # the CPU's, which all devices share
+        generator = seeded(f"augment/{number}", seed)  # on the CPU, the same for all devices
         totals = torch.zeros(2, device=device)
         norms: tuple[float | None, float | None] = (None, None)
         with lent(seeded(f"layers/{number}", seed).initial_seed()):
@@ -166,9 +168,9 @@ def train(
 def _look_ahead(
     model: nn.Module, images: Pixels
 ) -> tuple[list[str], Callable[[int], AbstractContextManager[None]]]:
-    """Return which modules call a ReLU, and a context that seeds torch's global generators.
+    """Return the modules that call a ReLU, and a context that seeds torch's global generators.
 
-    The context is for one epoch, and does nothing where the network draws no random numbers.
+    The context is for one epoch; it does nothing if the network draws no random numbers.
     """
     copied, calls = copy.deepcopy(model).train(), list[str]()
     drawing = rolls(lambda: calls.extend(relu_calls(copied, to_images(images))))
@@ -209,7 +211,7 @@ def _losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return cross-entropy, selectivity and logits.
 
-    Both are those of the first view of each image, and those of one batch whatever the method.
+    They are for the first view of each image, as one batch, with every method.
     """
     batch = len(labels)
     with (
@@ -236,7 +238,7 @@ def _norms(
 ) -> tuple[float, float | None]:
     """Return the norms of the gradients of cross-entropy and of the regulariser on a batch.
 
-    The model's statistics move as by a step; the regulariser's norm is None where alpha is 0.
+    Batch statistics of the model change as in a step; the regulariser's norm is None for alpha = 0.
     """
     cross_entropy, selectivity, _ = _losses(model, shown, labels, regulariser, half)
     gradient = _norm(model, cross_entropy)

@@ -1,4 +1,4 @@
-"""What a network learns from: the images, mixtures of augmented ones, or adversarial ones."""
+"""Methods of training: on the images, on AugMix mixtures, or on adversarials."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -16,10 +16,10 @@ from selbench.attacks.gradient import climb
 from selbench.attacks.norms import NORMS
 
 EPSILON, STEPS, STEP = 8 / 255, 7, 2 / 255  # of adversarial training (arXiv:1706.06083, CIFAR-10)
-ALIKE = 8  # images that AugMix gives the same operations, each in proportions of its own
+ALIKE = 8  # images with the same operations of AugMix, in different proportions
 CONSISTENCY = 12.0  # weight of the divergence between an image's views (arXiv:1912.02781)
 
-Views = Float[Tensor, "shown 3 height width"]  # a batch, or its views one after the other
+Views = Float[Tensor, "shown 3 height width"]  # a batch, or its views in order
 
 
 def views(
@@ -30,13 +30,13 @@ def views(
     generator: torch.Generator,
     half: bool = False,
 ) -> Views:
-    """Return what a network is trained on instead of `pixels`: one view of each or, in turn, three.
+    """Return the images to train on for `pixels`: one view of each, or three views in order.
 
     - "standard": the images.
     - "augmix": the images, then two mixtures of each (Hendrycks et al., 2020, arXiv:1912.02781),
       by torchvision with the paper's settings.
-    - "pgd": adversarial images of the network as it is now, in evaluation mode, by PGD from a
-      random start (Madry et al., 2018, arXiv:1706.06083); it comes back in training mode.
+    - "pgd": adversarials of the current network in evaluation mode, by PGD from a random start
+      (Madry et al., 2018, arXiv:1706.06083); the network is put back into training mode.
     """
     if method == "augmix":
         return to_images(torch.cat([pixels, _mixed(pixels, generator), _mixed(pixels, generator)]))
@@ -48,7 +48,7 @@ def views(
 
 
 def inconsistency(logits: Logits, batch: int) -> Float[Tensor, ""]:
-    """Return the weighted Jensen-Shannon divergence between the views; 0 for a single one."""
+    """Return the weighted Jensen-Shannon divergence between the views; 0 for a single view."""
     if len(logits) == batch:
         return logits.new_zeros(())
     shares = logits.float().softmax(1).view(-1, batch, logits.shape[1])
@@ -69,7 +69,7 @@ def _mixed(pixels: Pixels, generator: torch.Generator) -> Pixels:
 
 
 class _Ahead(TorchFunctionMode):
-    """Makes tensors of few numbers on the CPU, and waits for no GPU to bring them there."""
+    """Makes small tensors on the CPU and copies them to the GPU without waiting for it."""
 
     def __torch_function__(
         self,
@@ -78,7 +78,7 @@ class _Ahead(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call `function` as it would have been, but for `torch.tensor`."""
+        """Call `function`, but replace `torch.tensor`."""
         kwargs = dict(kwargs or {})
         if function is not torch.tensor or kwargs.get("device") is None:
             return function(*args, **kwargs)
@@ -86,7 +86,7 @@ class _Ahead(TorchFunctionMode):
 
 
 def _proportions(like: Tensor) -> Tensor:
-    """Draw a mixture's on the CPU, all equally likely: a GPU's draws depend on its size."""
+    """Draw uniform proportions of a mixture on the CPU: draws of a GPU depend on its size."""
     return torch._sample_dirichlet(torch.ones(like.shape)).to(like.device, non_blocking=True)
 
 

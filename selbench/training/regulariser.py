@@ -1,4 +1,4 @@
-"""The regulariser: which layers it sees, how strong it is, and what it says of a batch."""
+"""The regulariser: its layers, its strength and its value for a batch."""
 
 import re
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ _ENDS = re.compile(r"(first|last) ([1-9]\d*)")
 
 
 class Regulariser:
-    """What is taken from the loss: `strength` times `selectivity` of a batch.
+    """The term to subtract from the loss: `strength` times `selectivity` of a batch.
 
     Leavitt & Morcos, 2020, arXiv:2003.01262.
 
     Args:
-        recipe: what of it is used: layers, epsilon, index_batch and ramp_epochs.
-        alpha: its strength; negative to discourage selectivity. With 0 nothing is recorded.
-        calls: the names of the modules that call a ReLU, in calling order.
+        recipe: its layers, epsilon, index_batch and ramp_epochs are used.
+        alpha: the strength; negative to discourage selectivity. With 0 nothing is recorded.
+        calls: the names of the modules that call a ReLU, in order of calls.
 
     Raises:
-        SelbenchError: where `recipe.layers` names none of them.
+        SelbenchError: if `recipe.layers` names none of them.
     """
 
     def __init__(self, recipe: Recipe, alpha: float, calls: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class Regulariser:
         self._places = None if recipe.layers is None else _places(recipe.layers, calls)
 
     def recorded(self) -> RecordedUnits:
-        """Return what collects, inside a `with` block, the units that `selectivity` takes."""
+        """Return a context that collects the units for `selectivity`."""
         if self._first:  # the first batch has passed; its units are no longer needed
             self._usual, self._first = self._first.usual, None
         follow = bool(self.alpha) and not self._usual
@@ -46,7 +46,7 @@ class Regulariser:
         return found
 
     def strength(self, epoch: float) -> float:
-        """Return alpha at `epoch`, a fraction within an epoch included, counted from 0."""
+        """Return alpha at `epoch`, counted from 0, with fractions within an epoch."""
         ramp = self.recipe.ramp_epochs
         return self.alpha * min(1.0, epoch / ramp) if ramp else self.alpha
 
@@ -64,7 +64,7 @@ class Regulariser:
 
 @torch.no_grad()
 def relu_calls(model: nn.Module, images: Images) -> list[str]:
-    """Return the names of the modules that call a ReLU as `images` pass, in calling order."""
+    """Return the names of the modules that call a ReLU in a forward pass of `images`, in order."""
     calls: list[str] = []
     with running(model) as path, RecordedUnits(lambda _: calls.append(path[-1])):
         model(images)

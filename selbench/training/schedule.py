@@ -6,10 +6,10 @@ from selbench.study import Recipe
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
-    """Return the learning rate at `epoch`, a fraction within an epoch included, counted from 0.
+    """Return the learning rate at `epoch`, counted from 0, with fractions within an epoch.
 
-    It rises linearly over `warmup_epochs`; then "step" multiplies it by `decay` at every milestone
-    and "cosine" lets it fall to zero at the end.
+    It rises linearly over `warmup_epochs`; then "step" multiplies it by `decay` at every milestone,
+    and "cosine" lowers it to zero at the end.
     """
     if epoch < recipe.warmup_epochs:
         return recipe.learning_rate * epoch / recipe.warmup_epochs

@@ -1,4 +1,4 @@
-"""Train one network or take it from the cache; an interrupted training resumes."""
+"""Train one network or load it from the cache; an interrupted training resumes."""
 
 import hashlib
 import math
@@ -44,14 +44,14 @@ FACTS = {
 
 @dataclass(frozen=True)
 class TrainedFiles:
-    """A network of the cache: where its weights lie, and the manifest of its training."""
+    """A network in the cache: its file of weights, and the manifest of its training."""
 
     weights: Path
     manifest: dict[str, Any]
 
 
 def training_key(study: Study, dataset: Dataset) -> str:
-    """Fingerprint everything that a trained network depends on, alpha and seed apart."""
+    """Fingerprint everything that a trained network depends on, except alpha and seed."""
     return fingerprint(
         {
             "version": TRAINING_VERSION,
@@ -64,7 +64,7 @@ def training_key(study: Study, dataset: Dataset) -> str:
 
 
 def train_and_validation(study: Study, dataset: Dataset, seed: int) -> tuple[Split, Split]:
-    """Return the images that networks of a seed are trained on, and those held out of it."""
+    """Return the training images and the held-out images of a seed."""
     return split_validation(dataset.train, study.dataset.validation, seeded("validation", seed))
 
 
@@ -77,13 +77,14 @@ def train_or_find(
     step: Step = quiet,
     wait: bool = True,
 ) -> TrainedFiles:
-    """Return the study's network for `alpha` and `seed`, trained now unless the cache holds it.
+    """Return the study's network for `alpha` and `seed`; train it unless it is cached.
 
-    `step` is called with the number of epochs done, `recipe.epochs` in all. While another process
-    trains the network, it is waited for; or, with `wait` false, `BusyError` is raised.
+    `step` is called with the number of finished epochs, `recipe.epochs` in total. If another
+    process
+    trains the network, wait for it, or raise `BusyError` if `wait` is false.
 
-    Weights are those of the epoch with the best validation accuracy, the latest one where several
-    are equal (the papers do not say which); of method "ibp", of those after the ball has grown.
+    The weights are those of the epoch with the best validation accuracy, the latest of equal ones
+    (the papers do not say which); with the method "ibp", only epochs with the full ball count.
     """
     training = training_key(study, dataset)
     folder = _folder(training, alpha, seed)
@@ -98,12 +99,12 @@ def train_or_find(
         with Locks(home() / "locks").holding(folder.name, waits):
             if not _intact(folder):
                 done = _train_to_end(folder, training, study, dataset, alpha, seed, device, step)
-    step(study.recipe.epochs - done)  # found in the cache, or diverged before the last epoch
+    step(study.recipe.epochs - done)  # cached, or diverged before the last epoch
     return _read(folder)
 
 
 def find(study: Study, dataset: Dataset, alpha: float, seed: int) -> TrainedFiles | None:
-    """Return the study's network for `alpha` and `seed` if the cache holds it."""
+    """Return the study's network for `alpha` and `seed` if it is cached."""
     folder = _folder(training_key(study, dataset), alpha, seed)
     return _read(folder) if _intact(folder) else None
 
@@ -116,7 +117,7 @@ def adopt(
     weights: bytes,
     manifest: dict[str, Any],
 ) -> None:
-    """Take into the cache what was trained elsewhere: the content of its file, and its manifest."""
+    """Add a network from another machine to the cache, from its file's content and manifest."""
     folder = _folder(training_key(study, dataset), alpha, seed)
     (folder / MANIFEST).unlink(missing_ok=True)
     with replacing(folder / WEIGHTS) as temporary:
@@ -133,7 +134,7 @@ def _read(folder: Path) -> TrainedFiles:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a trained network; SelbenchError or ValueError for a damaged one."""
+    """Read the manifest of a trained network; SelbenchError or ValueError if it is damaged."""
     content = unsealed(read_json(folder / MANIFEST))
     check_curves(content.get("curves"))
     if not {"weights", "diverged"} <= {*content} <= FACTS:
@@ -143,7 +144,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Session:
-    """A training under way, as kept in its checkpoint after every epoch."""
+    """A running training, which is stored in a checkpoint after every epoch."""
 
     path: Path
     model: nn.Module
@@ -155,11 +156,11 @@ class _Session:
 
     @classmethod
     def start(cls, folder: Path, model: nn.Module, recipe: Recipe) -> "_Session":
-        """Begin anew, or where the checkpoint in `folder` ends; a damaged one is passed over."""
+        """Start, or resume from the checkpoint in `folder`; ignore a damaged one."""
         session = cls(folder / CHECKPOINT, model, make_optimizer(model, recipe), [], {}, 0, 0.0)
         try:
             kept = torch.load(_unpacked(session.path), map_location="cpu", weights_only=True)
-        except Exception:  # the unpickler raises whatever the bytes provoke
+        except Exception:  # the unpickler raises any exception on damaged bytes
             return session
         model.load_state_dict(kept["model"])
         session.optimizer.load_state_dict(kept["optimizer"])
@@ -172,13 +173,13 @@ class _Session:
         return session
 
     def best_accuracy(self, after: float) -> float:
-        """Return the validation accuracy of the best epoch after so many; 0 before the first."""
+        """Return the best validation accuracy of the epochs after `after`; 0 if there are none."""
         counted = (epoch.accuracy for epoch in self.epochs if epoch.number > after)
         return max(counted, default=0.0)
 
     @property
     def diverged(self) -> bool:
-        """Whether the last epoch's loss was not finite, which ends a training."""
+        """Whether the last epoch's loss is not finite, which ends the training."""
         return bool(self.epochs) and not math.isfinite(self.epochs[-1].cross_entropy)
 
     def keep(self) -> None:
@@ -196,11 +197,11 @@ class _Session:
         digest = hashlib.sha256(packed.getbuffer()).hexdigest()
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             file.write(f"{digest}\n".encode())
-            file.write(packed.getbuffer())  # torch.save would not say that a disk is full
+            file.write(packed.getbuffer())  # torch.save does not report a full disk
 
 
 def _unpacked(path: Path) -> BytesIO:
-    """Return the content of a checkpoint; `ValueError` for another than was written."""
+    """Return the content of a checkpoint; raise `ValueError` if it is damaged."""
     digest, _, packed = path.read_bytes().partition(b"\n")
     if hashlib.sha256(packed).hexdigest().encode() != digest:
         raise ValueError(UNLIKE)
@@ -217,7 +218,7 @@ def _train_to_end(
     device: torch.device,
     step: Step,
 ) -> int:
-    """Begin a training or go on with one, and keep what comes of it; return how many epochs."""
+    """Start or resume a training, store its network, and return the number of epochs."""
     model = untrained(study, dataset, seed).to(device)
     session = _Session.start(folder, model, study.recipe)
     step(len(session.epochs))
@@ -237,7 +238,7 @@ def _train(
     device: torch.device,
     step: Step,
 ) -> None:
-    """Train to the end, keeping a checkpoint after every epoch."""
+    """Train to the end, and write a checkpoint after every epoch."""
     rest, validation = train_and_validation(study, dataset, seed)
     began = time.perf_counter() - session.seconds
     after = GROWN * study.recipe.epochs if study.recipe.method == "ibp" else 0
@@ -253,7 +254,7 @@ def _train(
     ):
         finite = math.isfinite(epoch.cross_entropy)
         if epoch.accuracy >= session.best_accuracy(after) and (finite or not session.best):
-            contiguous = torch.contiguous_format  # safetensors takes no other
+            contiguous = torch.contiguous_format  # safetensors needs this
             session.best = {
                 name: tensor.cpu().clone(memory_format=contiguous)
                 for name, tensor in session.model.state_dict().items()
@@ -266,7 +267,7 @@ def _train(
 
 
 def _intact(folder: Path) -> bool:
-    """Say whether a trained network lies in `folder`, with the weights its manifest vouches for."""
+    """Return whether `folder` holds a trained network with the hash of its manifest."""
     try:
         return bool(_manifest(folder)["weights"] == weights_hash(read_state(folder / WEIGHTS)))
     except (OSError, SelbenchError, ValueError, TypeError):
@@ -274,9 +275,9 @@ def _intact(folder: Path) -> bool:
 
 
 def flaws(folder: Path) -> Iterator[tuple[Path, str, tuple[Path, ...], bool]]:
-    """Yield what is wrong with the files of a trained network, or of one under way.
+    """Yield the flaws in the files of a trained network, or of a running training.
 
-    Each flaw is the file, what is wrong, what is to be removed, and whether that is harmless.
+    Each flaw is the file, what is wrong, what to remove, and whether it is harmless.
     """
     weights, manifest, checkpoint = (folder / name for name in (WEIGHTS, MANIFEST, CHECKPOINT))
     if checkpoint.is_file():
@@ -296,12 +297,12 @@ def flaws(folder: Path) -> Iterator[tuple[Path, str, tuple[Path, ...], bool]]:
 
 
 def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
-    """Write the best weights, then the manifest that vouches for them; drop the checkpoint."""
-    (folder / MANIFEST).unlink(missing_ok=True)  # of other weights, which were damaged
+    """Write the best weights, then the manifest with their hash; remove the checkpoint."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # of older, damaged weights
     with replacing(folder / WEIGHTS) as temporary:
         safetensors.torch.save_file(session.best, temporary)
     curves = [asdict(epoch) for epoch in session.epochs]
-    for epoch in curves:  # JSON has no infinity; None stands for a loss that was not finite
+    for epoch in curves:  # JSON has no infinity: None for a loss that is not finite
         epoch |= {
             k: None for k, v in epoch.items() if isinstance(v, float) and not math.isfinite(v)
         }
@@ -317,13 +318,13 @@ def _finish(session: _Session, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def untrained(study: Study, dataset: Dataset, seed: int) -> nn.Module:
-    """Build the study's network with first weights that depend on the seed alone, not on alpha."""
+    """Build the study's network with initial weights that depend only on the seed, not on alpha."""
     with dice(seeded("weights", seed).initial_seed()):
         return build_model(study.model, len(dataset.classes), dataset.moments)
 
 
 def weights_hash(state: dict[str, Tensor]) -> str:
-    """Identify a network by its parameters and buffers."""
+    """Return a hash of a network's parameters and buffers."""
     digest = hashlib.sha256()
     for name in sorted(state):
         for tensor in _tensors(state[name]):
@@ -333,7 +334,7 @@ def weights_hash(state: dict[str, Tensor]) -> str:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """Yield the tensors of an entry: of a quantised one its numbers, their scale and zero."""
+    """Yield the tensors of an entry; for a quantised one its numbers, scale and zero point."""
     if isinstance(value, tuple | list):
         for each in value:
             yield from _tensors(each)

@@ -111,7 +111,7 @@ def test_one_class_has_no_selectivity():
 def test_negative_units_are_refused_with_their_layer():
     model = nn.Sequential(nn.Identity(), nn.ReLU())
     images = torch.rand(20, 3, 2, 2) - 2
-    message = r"^layer 1 \(0\): unit \d responds with -1\..* take the outputs of ReLUs$"
+    message = r"^layer 1 \(0\): unit \d responds with -1\..* use the outputs of ReLUs$"
     with pytest.raises(SelbenchError, match=message):
         class_selectivity(model, images, torch.arange(20) % 2, layers="^0$")
 

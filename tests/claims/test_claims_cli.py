@@ -197,7 +197,7 @@ def test_commands_name_the_images_and_so_does_the_star(
 
 def test_an_empty_store(refused):
     assert refused("claims") == (
-        "there are no results in runs; make some with `selbench run`, or say --store"
+        "there are no results in runs; make some with `selbench run`, or give --store"
     )
 
 

@@ -91,7 +91,7 @@ def test_a_checkpoint_with_a_normalisation_of_its_own_keeps_it(selbench, tiny_st
     words = ["--checkpoint", whole, "--mean", "0.1,0.2,0.3"]
     refused = selbench("run", tiny_study, *words)
     assert refused.code == 2
-    assert "leave the normalisation to it" in refused.err
+    assert "leave out --mean and --std" in refused.err
 
 
 @pytest.mark.parametrize("deviation", ["0,1,1", "-1,1,1", "nan,1,1"])

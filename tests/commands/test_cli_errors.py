@@ -128,7 +128,7 @@ WRONG = {
     ),
     "source": (
         ["run", "--source", "nowhere"],
-        r"there is no folder /.*/nowhere to take corrupted images from$",
+        r"there is no folder /.*/nowhere of corrupted images$",
     ),
     "official set of digits": (
         ["run", "--source", "official"],
@@ -140,7 +140,7 @@ WRONG = {
     ),
     "empty store": (
         ["leaderboard", "--store", "none"],
-        r"there are no results in none; make some with `selbench run`, or say --store",
+        r"there are no results in none; make some with `selbench run`, or give --store",
     ),
     "format": (
         ["leaderboard", "--format", "markdown"],

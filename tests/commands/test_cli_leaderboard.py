@@ -179,7 +179,7 @@ def test_studies_of_other_images_are_refused(selbench, store, tiny_study, image_
 
 def test_no_such_place_column_format_or_reference(store, refused):
     assert refused("leaderboard") == (
-        "there are no results in runs; make some with `selbench run`, or say --store"
+        "there are no results in runs; make some with `selbench run`, or give --store"
     )
     assert refused("leaderboard", "--store", store, "tine").endswith("did you mean 'tiny'?")
     assert refused("leaderboard", "results/tiny").startswith("there is no folder results/tiny;")

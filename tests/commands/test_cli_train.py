@@ -91,7 +91,7 @@ def test_a_copy_with_other_curves_is_refused(curves, refused, tiny_study, traine
     said = {"selbench": json.dumps(facts | {"curves": curves})}
     safetensors.torch.save_file(state, path, said)
     told = refused("run", tiny_study, *ONE, "--trained", path.parent)
-    assert f"{path} does not tell its alpha, seed and training as selbench" in told
+    assert f"{path} lacks the alpha, seed and training that selbench" in told
 
 
 @pytest.mark.soak
@@ -153,7 +153,7 @@ def test_weights_that_do_not_say_what_they_are_are_refused(selbench, tiny_study,
     safetensors.torch.save_file(safetensors.torch.load_file(path), path, said)
     done = selbench("run", tiny_study, "--trained", path.parent)
     assert done.code == 2
-    assert f"{path} does not tell its alpha, seed and training as selbench train" in flat(done)
+    assert f"{path} lacks the alpha, seed and training that selbench train" in flat(done)
 
 
 def test_a_study_has_one_kind_of_networks(selbench, tiny_study, trained):

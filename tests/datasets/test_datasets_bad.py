@@ -52,7 +52,7 @@ def test_link_to_nothing_is_named(image_tree):
     root = image_tree()
     link = root / "train" / "digit-1" / "gone.png"
     link.symlink_to(root / "nowhere.png")
-    message = rf"^{link} cannot be read \(No such file or directory\); delete or mend it$"
+    message = rf"^{link} cannot be read \(No such file or directory\); delete or repair it$"
     with pytest.raises(SelbenchError, match=message):
         load("folder", root)
 

@@ -169,7 +169,7 @@ def test_images_of_many_sizes_name_the_options_that_would_work(many_sizes):
             {"crop": 20},
             r"class-0/04.png is 12 x 12 pixels and has no centre of 20;",
         ),
-        ({"resize": "network"}, r"--resize network .* bring one, or say how many pixels$"),
+        ({"resize": "network"}, r"--resize network .* add --model, or give a number of pixels$"),
     ],
 )
 def test_a_size_that_images_cannot_have_is_refused(size, message, many_sizes):

@@ -191,7 +191,7 @@ REFUSED = {
     "no label": ((PIXELS, 3), "labels are class numbers, one for each image, got a int"),
     "a transform": (Items(NORMAL), "the transforms of the Items normalise, and selbench corrupts"),
     "a wrapped one": (DataLoader(Subset(Items(NORMAL), [1])), "transforms of the Subset normalise"),
-    "a draw": (Items(DRAWING), r"transforms of the Items are random: image \d is another each t"),
+    "a draw": (Items(DRAWING), r"transforms of the Items are random: image \d differs each t"),
     "twice": (
         DataLoader(TENSORS, sampler=[0, 1, 1]),
         "list of the loader draws images more than once; give the loader's dataset",

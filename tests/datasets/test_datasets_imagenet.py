@@ -116,7 +116,9 @@ def test_robustbench_s_list_is_read_from_its_package(classified, tmp_path, monke
     assert data.name == "imagenet-robustbench"
     assert data.test.labels.tolist() == [1]
     monkeypatch.setattr(imagenet, "find_spec", lambda name: None)
-    with pytest.raises(SelbenchError, match=r"^the package robustbench is not installed.*--data$"):
+    with pytest.raises(
+        SelbenchError, match=r"^the package robustbench, .* is not installed.*--data$"
+    ):
         load(classified, "imagenet-robustbench")
 
 

@@ -193,7 +193,7 @@ def test_folders_of_images_beside_the_test_images_are_told(image_tree, tmp_path)
     for name in ("digit-0", "digit-1"):
         shutil.copytree(tmp_path / "train" / name, root / name)
     sentence = (
-        rf"^the test images are those of {root}/val; folders of images beside it are left out: "
+        rf"^the test images are those of {root}/val; other folders of images are left out: "
         "digit-0, digit-1$"
     )
     with pytest.warns(UserWarning, match=sentence):

@@ -291,7 +291,7 @@ def test_a_failing_download_is_one_sentence(name, refused, monkeypatch, match):
 
     monkeypatch.setattr(download, "urlopen", fail)
     match(
-        rf"{name} could not be downloaded \(.*no route.*\); run the same command again to go on, or"
-        r" get it by hand and say where it lies \(--data for images, --source for corrupted sets\)",
+        rf"{name} could not be downloaded \(.*no route.*\); run the same command again to resume, "
+        r"or get it by hand and name its folder \(--data for images, --source for corrupted sets\)",
         refused("download", name),
     )

@@ -289,5 +289,5 @@ REFUSED = {
     ),
     "eight": (lambda: Own(eight), "it takes 8 .*let its batch have any size"),
     "pair": (lambda: Around(after=lambda z: (z, z)), "wrap it in a module that returns them"),
-    "in place": (lambda: Around(before=written), "begin with a copy"),
+    "in place": (lambda: Around(before=written), "pass with a copy"),
 }

@@ -105,7 +105,7 @@ def test_what_the_network_is_written_in_is_part_of_its_weights(taken, tmp_path):
 
 
 WRONG = {
-    "five": r"five has 5 outputs, the data set folder 3 classes; .* --class-map which outputs",
+    "five": r"five has 5 outputs, the data set folder 3 classes; .* map outputs to classes with",
     "infinite": r"infinite returns logits that are not finite; look at its weights",
     "pair": r"pair returns a tuple, not a tensor of logits; wrap it in a module that returns them",
     "maps": r"maps makes \(2, 3, 30, 30\) of 2 images, not one row of logits for each",
@@ -167,7 +167,7 @@ SPECS = {
     "hub:resnet18": r"unknown kind of model 'hub'; known are .*robustbench.*selbench.*package.mod",
     "resnet18": r"--model 'resnet18' names no network; say KIND:NAME, where KIND is ",
     "torchvision:": r"--model 'torchvision:' names no network",
-    "gone.py:net": r"there is no file gone.py to take gone.py:net from",
+    "gone.py:net": r"there is no file gone.py for gone.py:net",
     "torchvision:resnet81": r"unknown torchvision network 'resnet81'; did you mean 'resnet18'",
     "selbench:resnet81": r"unknown model 'resnet81'; did you mean 'resnet8'",
     "selbench:resnet20": r"selbench:resnet20 has no weights; give a file with --weights, or",
@@ -325,7 +325,7 @@ OPTIONS = {
     ),
     "threat model of torchvision": (
         ["--model", "torchvision:resnet18", "--threat-model", "L2"],
-        "--threat-model means nothing to torchvision:resnet18; leave it out",
+        "--threat-model does not apply to torchvision:resnet18; leave it out",
     ),
     "deviation": (
         ["--model", "torchvision:resnet18", "--std", "0,1,1"],

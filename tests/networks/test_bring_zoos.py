@@ -233,7 +233,7 @@ def test_timm_s_missing_weights_name_the_source_and_the_package(taken, timm, mon
 
     monkeypatch.setattr(timm, "create_model", fail)
     message = (
-        r"weights of timm:resnet18 cannot be taken from timm/resnet18.* \(RuntimeError: .*\); pip "
+        r"weights of timm:resnet18 cannot be loaded from timm/resnet18.* \(RuntimeError: .*\); pip "
         r"install huggingface_hub, or fetch the file by hand and give it with --weights"
     )
     with pytest.raises(SelbenchError, match=message):
@@ -327,7 +327,7 @@ def test_robustbench_s_file_with_code_is_refused_and_nothing_is_run(taken, fresh
     ("spec", "more", "message"),
     [
         ("Standard", {"threat_model": "linf"}, "unknown threat model 'linf'; did you mean 'Linf'"),
-        ("Standard", {"mean": (0, 0, 0)}, "--mean means nothing to robustbench:Standard"),
+        ("Standard", {"mean": (0, 0, 0)}, "--mean does not apply to robustbench:Standard"),
         (
             "cifar-10/Standard",
             {},

@@ -82,9 +82,9 @@ def test_processors_say_how_images_are_scaled_and_normalised():
 
 
 def test_what_is_not_there_is_one_sentence(cache, digits):
-    with pytest.raises(SelbenchError, match=r"hf:org/none cannot be taken from .*HF_HOME"):
+    with pytest.raises(SelbenchError, match=r"hf:org/none cannot be loaded from .*HF_HOME"):
         package.evaluate("hf:org/none", digits, "clean")
     with pytest.raises(SelbenchError, match="hf:resnet names no repository; say hf:ORG/NAME"):
         package.evaluate("hf:resnet", digits, "clean")
-    with pytest.raises(SelbenchError, match="weights means nothing to hf:org/none"):
+    with pytest.raises(SelbenchError, match="weights does not apply to hf:org/none"):
         package.evaluate("hf:org/none", digits, "clean", weights="mine.pth")

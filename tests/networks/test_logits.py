@@ -70,7 +70,7 @@ def test_the_obvious_logits_are_taken_and_said(what, data, plain):
     found = network_of(Giving(OBVIOUS[what]), "net", data)
     images = torch.rand(4, 3, 8, 8)
     assert torch.equal(found.load()(images), plain.load()(images))
-    assert "is taken as logits" in found.about
+    assert "is used as logits" in found.about
     assert found.weights != plain.weights
 
 
@@ -87,7 +87,7 @@ def test_a_key_chooses_and_is_part_of_what_the_network_is(data, plain):
         (
             lambda y, f: (y, y),
             None,
-            r"net returns several outputs that may be logits \(0, 1\); say",
+            r"net returns several outputs that may be logits \(0, 1\); choose",
         ),
         (
             lambda y, f: {"logit": y},

@@ -222,9 +222,12 @@ NONE = {
     "a path": (Path("mine.pth"), "got the path mine.pth; build the network, and load the file"),
     "a name of a file": ("mine.pth", "mine.pth is a file, not a network; say of which it is"),
     "a name": ("resnet18", "'resnet18' names no network; say KIND:NAME"),
-    "weights": (Small().state_dict(), "got a mapping, such as a state dict; load it into the"),
+    "weights": (Small().state_dict(), "got a mapping, such as a state dict; load it into its"),
     "several": ([Small(), Small()], "got 2 of them in a list; give one at a time"),
-    "nothing": (None, "got a NoneType; wrap what makes logits of images in a torch.nn.Module"),
+    "nothing": (
+        None,
+        "got a NoneType; wrap the function from images to logits in a torch.nn.Module",
+    ),
 }
 
 

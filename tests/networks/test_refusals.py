@@ -74,7 +74,10 @@ REFUSED = {
     "a package": (Needing(), r"in its own code \(ModuleNotFoundError: .*nobody_has'; test_ref"),
     "a value": (Failing(ValueError("no alpha")), r"own code \(ValueError: no alpha; test_ref"),
     "a name": (Failing(NameError("size")), r"own code \(NameError: size; test_refusals.py, line"),
-    "a dict": (Giving(lambda y: {"a": y, "b": y}), r"may be logits \(a, b\); say which with --log"),
+    "a dict": (
+        Giving(lambda y: {"a": y, "b": y}),
+        r"may be logits \(a, b\); choose one with --log",
+    ),
     "a dict of none": (Giving(lambda y: {"a": y.sum()}), r"a dict, .* module that returns them$"),
     "an object": (Giving(lambda y: "logits"), r"a str, .* module that returns them$"),
 }

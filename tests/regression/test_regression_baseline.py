@@ -101,7 +101,7 @@ def test_edited_content_does_not_fit_the_checksum(path):
 
 def test_the_same_network_twice_is_refused(path):
     rewritten(path, lambda content: content["networks"][1].update(weights="0"))
-    sentence = "seed=0 is there twice (as seed=1 too); make it anew of each network once"
+    sentence = "seed=0 is there twice (as seed=1 too); make a new one with each network once"
     assert refusal(path) == f"{path}: {sentence}"
 
 

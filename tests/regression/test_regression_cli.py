@@ -193,7 +193,7 @@ def test_a_check_that_could_not_have_seen_fails_and_says_so(selbench, recorded):
     said = " ".join(ended.out.split())
     assert "net0.pt: the check could not have seen a drop of 20 points in 5 conditions on " in said
     assert "18 examples: a true drop of the mean by " in said
-    assert "take more test images, in the baseline too" in said
+    assert "use more test images, in the baseline too" in said
     assert 'failures="1"' in Path("j.xml").read_text()
     value = json.loads(selbench(*words, "--format", "json").out)
     assert value["failed"]
@@ -337,7 +337,7 @@ def test_the_suite_that_lacks_is_named_beside_one_that_is_held(refused, recorded
 @pytest.mark.parametrize("others", [(), ("--suite", "clean")])
 def test_a_suite_without_outcomes_is_refused(refused, recorded, command, others):
     sentence = refused(command, *recorded, *others, "--suite", "jacobian")
-    assert sentence.startswith("the suite jacobian tells of no example whether it is recognised")
+    assert sentence.startswith("the suite jacobian has no outcomes per example")
 
 
 @pytest.mark.parametrize("words", [("--suite", "jacobian"), ("--limit", "1")])
@@ -384,7 +384,7 @@ def test_a_damaged_baseline_is_refused(refused, recorded):
 
 @pytest.mark.parametrize("command", ["baseline", "check"])
 def test_one_image_is_too_few(command, refused, recorded):
-    message = "a comparison takes at least 2 test images; give --limit 2 or more"
+    message = "a comparison needs at least 2 test images; give --limit 2 or more"
     assert refused(command, *recorded, "--limit", "1") == message
 
 

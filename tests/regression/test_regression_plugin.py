@@ -84,7 +84,7 @@ def test_a_missing_baseline_is_told_with_what_writes_this_one(data, network):
     with pytest.raises(SelbenchError, match=r"there is no baseline b\.json; make it"):
         assert_robust(network(), data, "b.json")
     Path("b.json").write_text("{")
-    with pytest.raises(SelbenchError, match=r"make it anew with `pytest .* or with update=True$"):
+    with pytest.raises(SelbenchError, match=r"make a new one with `pytest .* or with update=True$"):
         assert_robust(network(), data, "b.json")
 
 

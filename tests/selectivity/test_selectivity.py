@@ -236,7 +236,7 @@ def test_minibatch_bias_is_that_of_the_protocol():
 def test_a_unit_with_a_negative_mean_is_refused():
     message = (
         r"^unit 2 responds with -0.5 on average to a class, and the class selectivity index needs "
-        "activity that is not negative; take the outputs of ReLUs$"
+        "activity that is not negative; use the outputs of ReLUs$"
     )
     means = torch.tensor([[1.0, 2.0], [0.5, -0.5]])
     with pytest.raises(SelbenchError, match=message):

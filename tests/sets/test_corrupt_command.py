@@ -120,7 +120,7 @@ def test_a_preview_takes_networks_by_the_options_of_a_run(selbench, refused, ima
         (images, *network, "--model", "net.py:make"): "the answers of one network, got 2;",
         (images, "--dataset", "digits", *network): r"INPUT \(.*\) and --dataset digits both name",
         (images, *network, "--data", images): "--data belongs to a data set's name; leave it out",
-        (images, "--checkpoint", "a.pt", "--preview", "s.png"): "which it is: --model selbench:r",
+        (images, "--checkpoint", "a.pt", "--preview", "s.png"): "name it: --model selbench:r",
     }.items():
         match(sentence, refused("corrupt", *words))
 

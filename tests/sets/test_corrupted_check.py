@@ -246,10 +246,10 @@ def test_values_are_compared_while_the_files_stay_on_disk(images, monkeypatch):
 
 
 def test_random_corruptions_cannot_be_compared(images):
-    with match("^what fog and frost gives is random, or of C-bar; --self-check compares def"):
+    with match("^fog and frost draw random numbers or are of C-bar; --self-check compares def"):
         run(images, "set", ["fog", "frost"])
     with match(
-        "^what circular_motion_blur gives is random, or of C-bar; --self-check compares def"
+        "^circular_motion_blur draw random numbers or are of C-bar; --self-check compares def"
     ):
         run(images, "set", ["circular_motion_blur"])
 

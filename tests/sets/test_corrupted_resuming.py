@@ -270,7 +270,7 @@ def test_changed_image_is_noticed(images):
 def test_folder_with_other_files_is_refused(images):
     Path("set").mkdir()
     Path("set/fog.npy").write_bytes(b"official")
-    with told(r"^set holds fog.npy and is no set that selbench wrote; choose another folder$"):
+    with told(r"^set holds fog.npy and is not a set that selbench wrote; choose another folder$"):
         write(images, "set")
     assert content(Path("set")) == {"fog.npy": b"official"}
 
@@ -312,7 +312,7 @@ def test_damaged_description_is_named(images):
 def test_several_sizes_need_folders(photographs):
     with told(
         "^the image 2 is 40 x 32 pixels, 0 is 32 x 40; a .npy file holds images of one "
-        "size, --format folder takes any$"
+        "size; use --format folder for any sizes$"
     ):
         write(photographs, "set", Treatment(scale=64))
     assert not Path("set").exists()

@@ -226,8 +226,8 @@ def empty_class(folder):
 
 DAMAGE = {
     another_class: r"the folder n20 in .*set is no class of small \(did you mean 'n03'\?\); rename "
-    r'it, or say in .*classes\.json which classes folders are of, null for none: \{"n20": "n01"\}$',
-    one_class: r"holds images of one class alone, among which any network is right; add the",
+    r'it, or map folders to classes in .*classes\.json, null for none: \{"n20": "n01"\}$',
+    one_class: r"holds images of only one class, so any network is right; add the",
     another_size: r"set.* 9 x 9 pixels, the data set's 8 x 8|is 8 x 8 pixels",
     empty_class: r"the class folder .*n02 holds no images that Pillow reads; add some or",
     write_map("{"): r"classes\.json is not valid JSON: ",

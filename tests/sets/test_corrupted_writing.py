@@ -305,7 +305,7 @@ def test_slash_tells_a_folder_from_a_data_set(images):
         (lambda: Path("images/a").mkdir(), "^the class folder images/a holds no images"),
         (
             lambda: (Path("images/a").mkdir(), Path("images/b.png").touch()),
-            r"^images holds both class folders and images \(a, b.png\); move the one or the other",
+            r"^images holds both class folders and images \(a, b.png\); move one of them",
         ),
         (
             lambda: Path("images/b.png").write_bytes(b"no image"),
