@@ -159,7 +159,7 @@ def find_scale(name: str, known: Sequence[int], height: int, width: int, scale: 
         if height != width or height not in known:
             raise ValueError(
                 f"{name} has no constants for {height}x{width} pixels; "
-                f"choose the constants of one with scale={choices}"
+                f"choose those of another size with scale={choices}"
             )
         return height
     chosen = _as_int(scale)

@@ -142,7 +142,7 @@ class _Costs:
     def count(self, tasks: Sequence[Task]) -> None:
         """Count the passes of the tasks of one piece of work."""
         work = tasks[0].work
-        known: dict[str, Passes | None] = {}  # of each architecture, for which one model stands
+        known: dict[str, Passes | None] = {}  # one model for each architecture
         for task in tasks:
             model, pace = self._paced(task.network)
             name = task.network.architecture

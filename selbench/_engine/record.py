@@ -85,7 +85,7 @@ def _findings(networks: Sequence[Network], before: Mapping[str, Any]) -> dict[st
 def _comparable(study: Study, before: Mapping[str, Any], pieces: Sequence[Work]) -> dict[str, Any]:
     """Return the conditions of the earlier run that are comparable with those of `pieces`.
 
-    Excluded are other levels of the same attacks, which are no longer on their curves, and
+    Left out are other levels of the same attacks, since they are no longer on the curves, and
     corrupted images from another source.
     """
     again = tuple(condition_id(p.suite, p.name, None) + "/" for p in pieces if p.is_attack)

@@ -108,9 +108,9 @@ def check_stop(stop: Stop, networks: int, dataset: Dataset, chunk: int) -> None:
     share = displaced(dataset.test.labels.cpu().numpy(), chunk)
     if share > UNEVEN:
         raise SelbenchError(
-            f"the classes of {dataset.name} have sizes so different that its first images are no "
-            f"random draw ({share:.0%} of them are of other classes), so nothing can be decided "
-            "by them; use --limit instead of --budget, --margin and --threshold"
+            f"the classes of {dataset.name} differ so much in size that its first images are no "
+            f"random sample ({share:.0%} of them are of other classes) and decide nothing; "
+            "use --limit instead of --budget, --margin and --threshold"
         )
 
 

@@ -70,13 +70,13 @@ def _named(noun: str, path: Path) -> str:
 def _too_large(path: Path, largest: int, noun: str) -> SelbenchError:
     size = f"{largest / 2**20:.0f} MB"
     return SelbenchError(
-        f"cannot read {_named(noun, path)}: it has more than the {size} that such a file may have; "
-        "is it another file than you meant?"
+        f"cannot read {_named(noun, path)}: it is larger than the {size} allowed; check that it is "
+        "the right file"
     )
 
 
 def _unreadable(path: Path, problem: OSError | ValueError, noun: str = "") -> SelbenchError:
     reason = getattr(problem, "strerror", None) or problem  # ValueError: a zero byte in the name
     return SelbenchError(
-        f"cannot read {_named(noun, path)}: {reason}; look at its name and its permissions"
+        f"cannot read {_named(noun, path)}: {reason}; check its name and permissions"
     )

@@ -28,8 +28,7 @@ class Frozen(BaseModel):
 def first_problem(problem: ValidationError) -> ErrorDetails:
     """Return the first error of a validation; its "msg" fits into a sentence.
 
-    A misspelt key gives two errors, one for the unknown and one for the missing key; the former is
-    more helpful.
+    A misspelt key gives two errors, for an unknown and for a missing key; the first one helps more.
     """
     error = min(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
     message = error["msg"].removeprefix("Value error, ")

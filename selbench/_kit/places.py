@@ -222,7 +222,7 @@ def _content(path: Path) -> bytes:
         return content_of(path, LARGEST)
     except FileNotFoundError as problem:
         raise SelbenchError(
-            f"cannot read {path}: {problem.strerror}; look at its permissions and the disk"
+            f"cannot read {path}: {problem.strerror}; check its permissions and the disk"
         ) from problem
 
 
@@ -258,5 +258,5 @@ def _server(url: str) -> tuple[Any, str]:
 def _unusable(url: str, problem: Exception) -> SelbenchError:
     reason = " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
     return SelbenchError(
-        f"cannot use {url}: {reason}; look at its spelling, your credentials and the network"
+        f"cannot use {url}: {reason}; check its spelling, your credentials and the network"
     )

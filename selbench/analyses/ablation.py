@@ -60,8 +60,8 @@ class Ablated(nn.Module):
             clamp = next(clamps, None)
             if clamp is None:
                 raise SelbenchError(
-                    f"the network calls more than {len(self._clamps)} layers, which is how many it "
-                    "had; only one that calls the same layers for all images can be ablated"
+                    f"the network calls more layers than the {len(self._clamps)} found before; "
+                    "ablation needs a network that calls the same layers for all images"
                 )
             return clamp(maps)
 

@@ -246,6 +246,6 @@ def _first_half(labels: Labels, classes: int) -> Bool[Tensor, " batch"]:
     counts = members.sum(0)
     if (counts > 0).sum() < 2:
         raise SelbenchError(
-            "the most selective directions need at least 2 images of each of 2 classes; take more"
+            "the most selective directions need at least 2 images of each of 2 classes; use more"
         )
     return (members.cumsum(0) * members).sum(1) % 2 == 1

@@ -123,7 +123,7 @@ def local_elasticity(
     points = as_images(images).double().contiguous()
     start = {name: each.detach().requires_grad_() for name, each in network.named_parameters()}
     if not start:
-        raise SelbenchError("the network has no parameters, and local elasticity moves them")
+        raise SelbenchError("the network has no parameters, which local elasticity needs")
     before = _logits(network, start, points)
     _check_finite(before, "the network returns NaN or infinity; has its training diverged?")
     residuals = [_residual(*each) for each in zip(before, labels.tolist(), strict=True)]

@@ -217,12 +217,10 @@ def _check(images: Images, estimator: str, probes: int) -> None:
         raise unknown("estimator", estimator, ("exact", "probes"))
     if len(images) < FEWEST_IMAGES:
         raise SelbenchError(
-            f"variation across samples takes at least {FEWEST_IMAGES} images, got {len(images)}"
+            f"variation across samples needs at least {FEWEST_IMAGES} images, got {len(images)}"
         )
     if probes < FEWEST_PROBES:
-        raise SelbenchError(
-            f"standard errors over probes take at least {FEWEST_PROBES} of them, got {probes}"
-        )
+        raise SelbenchError(f"standard errors need at least {FEWEST_PROBES} probes, got {probes}")
 
 
 def _prepared(model: nn.Module, images: Images, pattern: str | None) -> _Network:

@@ -148,7 +148,7 @@ def jacobian_norms(
         raise SelbenchError("the Jacobian needs an image, got none; give at least 1")
     if projections is not None and projections < FEWEST_PROJECTIONS:
         raise SelbenchError(
-            f"standard errors take at least {FEWEST_PROJECTIONS} projections, got {projections}"
+            f"standard errors need at least {FEWEST_PROJECTIONS} projections, got {projections}"
         )
     network = quickened(frozen_copy(model), images)
     if examples is None:
@@ -165,7 +165,7 @@ def _measured(
     with torch.no_grad():
         classes = network(images[:1]).shape[1]
     if classes < 2:
-        raise SelbenchError(f"a margin takes at least 2 logits, the network returns {classes}")
+        raise SelbenchError(f"a margin needs at least 2 logits, the network returns {classes}")
     size = max(1, PASSES * gradient_chunk(images) // (projections or classes))
     measure = partial(_estimated, network, projections) if projections else partial(_exact, network)
     pairs = zip(images.split(size), examples.split(size), strict=True)

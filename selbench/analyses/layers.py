@@ -266,7 +266,7 @@ def _not_looked_at(layers: int, missed: Mapping[str, Sequence[str]]) -> str:
         for kind, names in missed.items()
     ]
     return (
-        f"{layers} of {layers + calls} activations are looked at; not {'; '.join(kinds)}, which "
+        f"{layers} of {layers + calls} activations are analysed; not {'; '.join(kinds)}, which "
         "can be negative: name such modules with --layers REGEX"
     )
 

@@ -189,7 +189,7 @@ def _examples(
 def _check(path: Path, examples: Rows, told: Tensor | None, labels: Every) -> None:
     if len(examples) and not (examples.min() >= 0 and examples.max() < len(labels)):
         reason = f"names test images up to {examples.max().item()} of {len(labels)}, from 0"
-        raise _wrong(path, reason, "number them as the data set has them")
+        raise _wrong(path, reason, "use the positions in the data set")
     if len(examples.unique()) < len(examples):
         raise _wrong(path, "has two adversarials of one test image", "put one into another file")
     if told is None:

@@ -196,7 +196,8 @@ def _open(
     chosen = chosen_study(name, options)
     if subject and (options.brings or options.alpha):
         raise SelbenchError(
-            "--subject names an alpha of the study; leave it or --model, --checkpoint, --alpha out"
+            "--subject names an alpha of the study; leave out either it or --model, --checkpoint "
+            "and --alpha"
         )
     if options.brings:
         return opened_session(chosen, options, device, quiet)
@@ -204,7 +205,7 @@ def _open(
         alpha = exactly(_alpha(chosen, subject, recorded))
         options = replace(options, alpha=[alpha])
     elif len(split_words(options.alpha) or []) != 1:
-        raise SelbenchError("a baseline is of one alpha; name one with --alpha")
+        raise SelbenchError("a baseline covers one alpha; name one with --alpha")
     if recorded and not options.seed and not options.trained:
         options = replace(options, seed=_seeds(recorded))
     return opened_session(chosen, options, device, quiet)

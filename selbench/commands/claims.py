@@ -1,4 +1,4 @@
-"""The command `selbench claims`: what a study's measurements say of the papers' claims."""
+"""The command `selbench claims`: what a study's measurements say about the papers' claims."""
 
 import sys
 from pathlib import Path

@@ -265,7 +265,7 @@ def _of_the_machine(problem: Exception) -> str:
         return f"cannot use {str(problem).removeprefix(LOOP)}: it is a link that leads to itself"
     if isinstance(problem, OSError) and problem.filename is not None:
         name = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else ""
-        return f"cannot use {name}: {problem.strerror}; look at its name and its permissions"
+        return f"cannot use {name}: {problem.strerror}; check its name and permissions"
     if isinstance(problem, MemoryError) or OUT_OF_MEMORY.search(str(problem)):
         reason = in_short(problem) if str(problem) else "an allocation failed"
         return f"the memory does not suffice ({reason}); free some, or ask for less"

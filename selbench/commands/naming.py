@@ -35,7 +35,7 @@ def chosen_study(name: str | None, options: NetworkOptions) -> "Study":
         )
     if not options.brings:
         raise SelbenchError(
-            "--dataset has images and nothing to train; bring a network with --model, or name a "
+            "--dataset names only images; bring a network with --model, or name a "
             "study, such as `selbench run digits`"
         )
     from selbench.networks.adhoc import adhoc_study
@@ -54,7 +54,7 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
         )
     if (options.alpha or options.seed) and options.brings:
         option = "--model" if options.model else "--checkpoint"
-        raise SelbenchError(f"--alpha and --seed train, {option} does not; leave out one of them")
+        raise SelbenchError(f"--alpha and --seed are for training, {option} is not; leave out one")
     _refuse_idle(options.described, bool(options.model), bool(options.checkpoint))
     mean, std = parse_channels("--mean", options.mean), parse_channels("--std", options.std)
     size, entry, logits = options.input_size, options.entry, options.logits
@@ -94,9 +94,7 @@ def _refuse_idle(common: dict[str, Any], models: bool, checkpoints: bool) -> Non
     idle = [f"--{n.replace('_', '-')}" for n, value in common.items() if value and n not in both]
     if models and checkpoints and set(idle) - {"--weights"}:
         option = min(set(idle) - {"--weights"})
-        raise SelbenchError(
-            f"{option} describes a --model, not the --checkpoint beside it; take two commands"
-        )
+        raise SelbenchError(f"{option} describes a --model, not a --checkpoint; use two commands")
     if idle and not models:
         option = idle[0]
         raise SelbenchError(

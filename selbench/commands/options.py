@@ -390,8 +390,8 @@ def refuse_idle(options: Sequence[str]) -> None:
     """Refuse options without effect on --self-check."""
     if options:
         raise SelbenchError(
-            "--self-check makes all five severities with seed 0, without --against those of 32 "
-            f"pixels, and writes nothing; leave out {' and '.join(options)}"
+            "--self-check uses all severities, seed 0 and, without --against, the constants of "
+            f"32 pixels, and writes nothing; leave out {' and '.join(options)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The command `selbench verify`: is a store what was written, and what can be done about it."""
+"""The command `selbench verify`: checks the files of a store, and repairs it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +92,7 @@ def _verify_home(store: Path, repair: bool) -> bool:
 
 
 def findings_text(found: "Findings") -> str:
-    """Say what was found in the results of a study, a line for each file that is not whole."""
+    """Return what was found in a study's results, with a line for each damaged file."""
     unsigned = f", {found.unsigned} of an earlier version, without digests"
     checked = f"{found.files} files checked{unsigned * bool(found.unsigned)}"
     busy = [f"{holder} is at work there" for holder in dict.fromkeys(map(str, found.busy))]

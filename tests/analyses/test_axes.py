@@ -237,8 +237,8 @@ def test_units_may_come_from_inference_mode():
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
-        ([0, 0, 0, 0], "need at least 2 images of each of 2 classes; take more"),
-        ([0, 0, 1, 0], "need at least 2 images of each of 2 classes; take more"),
+        ([0, 0, 0, 0], "need at least 2 images of each of 2 classes; use more"),
+        ([0, 0, 1, 0], "need at least 2 images of each of 2 classes; use more"),
     ],
 )
 def test_what_has_no_best_direction_is_refused(labels, problem):

@@ -327,7 +327,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(estimator):
     network, images = convolutions(), pictures()
     options = {"estimator": estimator}
     told = refusal(input_gradients, network, images[:1], **options)
-    assert told == "variation across samples takes at least 2 images, got 1"
+    assert told == "variation across samples needs at least 2 images, got 1"
     told = refusal(input_gradients, nn.Flatten(), images, **options)
     assert told.startswith("the network calls no ReLU or other activation that is never negative; ")
     images[3, 0, 0, 0] = torch.nan
@@ -336,7 +336,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(estimator):
         "layer 1 ((network)) returns NaN or infinity; has the network's training diverged?"
     )
     told = refusal(input_gradients, network, images, probes=3, **options)
-    assert told == "standard errors over probes take at least 4 of them, got 3"
+    assert told == "standard errors need at least 4 probes, got 3"
 
 
 def test_an_unknown_estimator_gets_the_nearest_known_one():

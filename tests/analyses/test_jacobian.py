@@ -269,7 +269,7 @@ def test_logits_that_no_image_moves_have_a_jacobian_of_zeros(projections):
 def test_what_cannot_be_measured_is_refused_in_a_sentence(projections):
     images = pictures()
     for network, sentence in (
-        (Linear(classes=1), "a margin takes at least 2 logits, the network returns 1"),
+        (Linear(classes=1), "a margin needs at least 2 logits, the network returns 1"),
         (
             Scaled(Linear(), torch.nan),
             "the network returns NaN or infinity; has its training diverged?",
@@ -283,7 +283,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(projections):
 def test_an_error_takes_two_projections():
     with pytest.raises(SelbenchError) as refused:
         jacobian_norms(Linear(), pictures(), projections=1)
-    assert str(refused.value) == "standard errors take at least 2 projections, got 1"
+    assert str(refused.value) == "standard errors need at least 2 projections, got 1"
 
 
 @each_way

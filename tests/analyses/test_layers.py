@@ -40,7 +40,7 @@ class Mixed(nn.Module):
         return self.linear(F.relu(tokens.mean(1)))
 
 
-PARTLY = "ignore:3 of 4 activations are looked at:RuntimeWarning"
+PARTLY = "ignore:3 of 4 activations are analysed:RuntimeWarning"
 
 
 @pytest.mark.filterwarnings(PARTLY)

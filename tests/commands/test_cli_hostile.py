@@ -36,7 +36,7 @@ ODD = {
     "loop": "loop: Too many levels of symbolic links",
     "folder": "folder: (Is a directory|it is a folder)",
     "socket": "socket: (it is a socket|No such device)",
-    "sparse": "sparse: it has more than the 1024 MB that such a file may have",
+    "sparse": "sparse: it is larger than the 1024 MB allowed",
     LONG: f"{LONG}: File name too long",
     "a\0b": "a\0b: embedded null byte",
 }
@@ -53,7 +53,7 @@ def test_what_is_no_file_is_not_read(name):
 
 
 def test_a_file_that_hides_its_size_is_not_read_without_end():
-    with pytest.raises(SelbenchError, match=r"^cannot read /proc/self/maps: it has more than the"):
+    with pytest.raises(SelbenchError, match=r"^cannot read /proc/self/maps: it is larger than the"):
         content_of(Path("/proc/self/maps"), 100)
 
 
@@ -135,7 +135,7 @@ OF_THE_MACHINE = {
         "can't allocate memory: 9"
     ),
     r"cannot use 'x': it is a link that leads to itself": RuntimeError("Symlink loop from 'x'"),
-    r"cannot use x/y: Permission denied; look at its name": PermissionError(
+    r"cannot use x/y: Permission denied; check its name": PermissionError(
         13, "Permission denied", "x/y"
     ),
 }

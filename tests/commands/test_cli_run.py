@@ -238,7 +238,10 @@ def test_images_without_constants_are_refused_before_training_until_a_scale_is_c
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--checkpoint", "x.pt", "--alpha", "1"], "--alpha and --seed train, --checkpoint does"),
+        (
+            ["--checkpoint", "x.pt", "--alpha", "1"],
+            "--alpha and --seed are for training, --check",
+        ),
         (["--device", "meta"], "only cpu and cuda are supported, not meta"),
         (["--seed", "99999999999999999999999"], "--seed takes whole numbers from 0 to 9223372036"),
     ],

@@ -178,12 +178,12 @@ def test_smaller_images_have_no_room_for_glass():
 def test_size_without_constants():
     refused(
         "gaussian_noise has no constants for 96x96 pixels; "
-        "choose the constants of one with scale=32, 64 or 224",
+        "choose those of another size with scale=32, 64 or 224",
         images=torch.zeros(2, 3, 96, 96, dtype=torch.uint8),
     )
     refused(
         "gaussian_noise has no constants for 32x64 pixels; "
-        "choose the constants of one with scale=32, 64 or 224",
+        "choose those of another size with scale=32, 64 or 224",
         images=torch.zeros(2, 3, 32, 64, dtype=torch.uint8),
     )
 

@@ -178,7 +178,7 @@ def test_what_cannot_be_compared_is_refused(dataset, store):
         run(FAR[:1], Fells(), dataset, store)
     with pytest.raises(SelbenchError, match=r"^--threshold is for one network, and there are 3, "):
         run(FAR, Fells(), dataset, store, Stop(threshold=50))
-    with pytest.raises(SelbenchError, match=r"^the classes of uneven have sizes so different"):
+    with pytest.raises(SelbenchError, match=r"^the classes of uneven differ so much in size"):
         run(FAR, Fells(), uneven(dataset), store)
     with pytest.raises(SelbenchError, match=r"none is asked for; add --suite attacks-strong"):
         stopping.slow([Condition("clean", "clean")])

@@ -286,7 +286,7 @@ OPTIONS = {
         ["digits", "--dataset", "digits", "--model", "selbench:resnet8"],
         "the study digits has a data set, and --dataset names another; leave out one of them",
     ),
-    "dataset alone": (["--dataset", "digits"], "--dataset has images and nothing to train"),
+    "dataset alone": (["--dataset", "digits"], "--dataset names only images"),
     "unknown dataset": (
         ["--dataset", "digit", "--model", "selbench:resnet8"],
         "unknown dataset 'digit'; did you mean 'digits'",
@@ -301,19 +301,19 @@ OPTIONS = {
     ),
     "class map beside both": (
         ["--checkpoint", "x.pt", "--model", "selbench:resnet8", "--class-map", "m.json"],
-        "--class-map describes a --model, not the --checkpoint beside it; take two commands",
+        "--class-map describes a --model, not a --checkpoint; use two commands",
     ),
     "pretrained beside both": (
         ["--checkpoint", "x.pt", "--model", "torchvision:resnet18", "--pretrained"],
-        "--pretrained describes a --model, not the --checkpoint beside it; take two commands",
+        "--pretrained describes a --model, not a --checkpoint; use two commands",
     ),
     "threat model beside both": (
         ["--checkpoint", "x.pt", "--model", "robustbench:a", "--threat-model", "L2"],
-        "--threat-model describes a --model, not the --checkpoint beside it; take two commands",
+        "--threat-model describes a --model, not a --checkpoint; use two commands",
     ),
     "alpha and model": (
         ["--alpha", "1", "--model", "selbench:resnet8"],
-        "--alpha and --seed train, --model does not; leave out one of them",
+        "--alpha and --seed are for training, --model is not; leave out one",
     ),
     "two models, one weights": (
         ["--model", "a:b", "--model", "c:d", "--weights", "x.pt"],

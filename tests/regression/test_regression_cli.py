@@ -278,8 +278,8 @@ def test_an_unknown_subject_is_refused(refused, tiny_study):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--subject", "alpha=0"), "--subject names an alpha of the study; leave it or --model"),
-        (("--seed", "0"), "--alpha and --seed train, --checkpoint does not; leave out one"),
+        (("--subject", "alpha=0"), "--subject names an alpha of the study; leave out either it or"),
+        (("--seed", "0"), "--alpha and --seed are for training, --checkpoint is not; leave out"),
     ],
 )
 def test_a_checkpoint_is_not_trained(refused, tiny_study, checkpoint, option, message):
@@ -350,7 +350,7 @@ def test_nothing_is_trained_for_what_is_refused(refused, tiny_study, monkeypatch
 @pytest.mark.sample
 def test_the_same_checkpoint_twice_is_refused(refused, recorded, checkpoint, command):
     sentence = refused(command, *recorded, "--checkpoint", checkpoint())
-    assert sentence.endswith("net0.pt is there twice; name each network once")
+    assert sentence.endswith("net0.pt is named twice; name each network once")
     sentence = refused(command, *recorded, "--checkpoint", checkpoint(0, "copy.pt"))
     assert sentence == "net0.pt is there twice (as copy.pt too); name each network once"
 
@@ -451,8 +451,11 @@ def test_a_network_of_any_origin_is_checked_by_the_options_of_run(selbench, tiny
         ),
         (["--model", "nets.py:one", "--name", " "], "--name is empty"),
         (["--model", "nets.py:one", "--subject", "alpha=0"], "--subject names an alpha of the"),
-        (["--model", "nets.py:one", "--seed", "0"], "--alpha and --seed train, --model does not"),
-        (["--alpha", "0,1"], "a baseline is of one alpha; name one with --alpha"),
+        (
+            ["--model", "nets.py:one", "--seed", "0"],
+            "--alpha and --seed are for training, --model is not",
+        ),
+        (["--alpha", "0,1"], "a baseline covers one alpha; name one with --alpha"),
         (["--trained", "x", "--model", "nets.py:one"], "--trained uses a study's own networks"),
     ],
 )

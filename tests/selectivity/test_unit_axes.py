@@ -266,7 +266,7 @@ def test_activations_that_can_be_negative_are_named(act, kind):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Sequential(Ending(act)))
     model[2][0].conv = nn.Conv2d(4, 4, 3)
     where = "2.0.act" if isinstance(act, nn.Module) else "2.0"
-    message = rf"^1 of 2 activations are looked at; not {kind} in {where}, which can be negative: "
+    message = rf"^1 of 2 activations are analysed; not {kind} in {where}, which can be negative: "
     with pytest.warns(RuntimeWarning, match=message):
         find_layers(model, IMAGES)
 

@@ -319,8 +319,8 @@ WRONG = {
     **{
         f"check and {option}": (
             [*words, "--self-check"],
-            "--self-check makes all five severities with seed 0, without --against those of 32 "
-            f"pixels, and writes nothing; leave out {option}$",
+            "--self-check uses all severities, seed 0 and, without --against, the constants of "
+            f"32 pixels, and writes nothing; leave out {option}$",
         )
         for option, words in {
             "OUTPUT": ["digits", "set"],

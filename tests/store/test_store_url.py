@@ -219,7 +219,7 @@ def test_half_outcomes_are_taken_for_nothing(store, unpacked):
 def test_a_server_that_cannot_be_reached_is_no_damage(asked, store):
     before = bytes_in(fill(store).root)
     Counted.refusing[asked] = TimeoutError("no answer")
-    with pytest.raises(SelbenchError, match=r"^cannot use counted://bucket/.*: no answer; look at"):
+    with pytest.raises(SelbenchError, match=r"^cannot use counted://bucket/.*: no answer; check"):
         repair(verify(reopened(store)))
     Counted.refusing.clear()
     assert bytes_in(store.root) == before
@@ -338,7 +338,7 @@ def test_servers_that_refuse_are_one_sentence(asked, problem, told, refused, tin
     Counted.refusing[asked] = problem
     message = refused("run", tiny_study, "--quiet", "--store", "counted://bucket/runs")
     match(
-        rf"^cannot use counted://bucket/runs\S*: {told}.*; look at its spelling, your credentials "
+        rf"^cannot use counted://bucket/runs\S*: {told}.*; check its spelling, your credentials "
         r"and the network$",
         message,
     )

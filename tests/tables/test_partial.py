@@ -36,8 +36,8 @@ def test_an_index_of_some_of_the_activations_is_marked_and_said_once(digits, tmp
         )
         missed = rows[rows["metric"] == "activations_missed_gelu"]["value"].tolist()
         assert missed == ([1.0] if name == "mixed" else [])
-    told = [str(each.message) for each in recwarn if "are looked at" in str(each.message)]
-    assert told[0].startswith("1 of 2 activations are looked at; not gelu in ")
+    told = [str(each.message) for each in recwarn if "are analysed" in str(each.message)]
+    assert told[0].startswith("1 of 2 activations are analysed; not gelu in ")
     assert len(set(told)) == 1
     (study,) = (each.parent for each in tmp_path.glob("*/manifest.json"))
     board = leaderboard(StudyStore(tmp_path, study.name))
