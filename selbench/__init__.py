@@ -1,4 +1,4 @@
-"""Robustness benchmarks for image classifiers, built round class selectivity."""
+"""Robustness benchmarks for image classifiers, with class selectivity."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: torch takes seconds, and `selbench --help` does without."""
+    """Import names on first use: torch takes seconds, and `selbench --help` does not need it."""
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(module), name)
@@ -61,5 +61,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Name what there is, before it is imported, too."""
+    """Return all names, also before they are imported."""
     return sorted({*globals(), *__all__})

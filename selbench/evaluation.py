@@ -1,4 +1,4 @@
-"""Evaluate a network from Python, with the numbers and the store of the command line."""
+"""Evaluate a network from Python, with the same numbers and stores as the command line."""
 
 import os
 import warnings
@@ -43,7 +43,7 @@ FILES = (".pt", ".pth", ".th", ".safetensors", ".ckpt", ".bin", ".tar", ".pt2", 
 
 
 class NetworkFacts(TypedDict, total=False):
-    """What may be said of a network; see `NetworkSpec`, whose attributes these are."""
+    """The options that describe a network: attributes of `NetworkSpec`."""
 
     weights: str | Path
     pretrained: bool
@@ -56,15 +56,15 @@ class NetworkFacts(TypedDict, total=False):
     logits: str
 
 
-CALLER = 4  # frames from a warning to who called `evaluate`, its decorators among them
+CALLER = 4  # frames from a warning to the caller of `evaluate`, with its decorators
 MOST_SAVED = 1000  # images
-OF_SPECS = ("weights", "pretrained", "threat_model", "entry")  # a module has its weights
+OF_SPECS = ("weights", "pretrained", "threat_model", "entry")  # a module already has weights
 
 
 class Measurements(pd.DataFrame):
-    """What was measured of a network, one row for each number; a data frame as others are."""
+    """The measurements of a network, one row for each number: a pandas data frame."""
 
-    _metadata: ClassVar[list[str]] = ["_board"]  # goes along with what pandas makes of it
+    _metadata: ClassVar[list[str]] = ["_board"]  # pandas copies it to derived frames
     _board: Leaderboard | None = None
 
     @property
@@ -74,14 +74,14 @@ class Measurements(pd.DataFrame):
     def leaderboard(
         self, columns: str | Sequence[str] = (), sort: str | None = None
     ) -> Leaderboard:
-        """Return the table that `selbench run` prints of all that was evaluated.
+        """Return the table that `selbench run` prints.
 
         Args:
-            columns: only these, such as "mca" or ["clean", "fog"]; none for all.
-            sort: the column whose best rows come first.
+            columns: only these, such as "mca" or ["clean", "fog"]; () for all.
+            sort: the column to sort by, best rows first.
 
         Raises:
-            SelbenchError: for unknown columns, and where every condition failed.
+            SelbenchError: for unknown columns, and if every condition failed.
         """
         if self._board is None:
             raise SelbenchError("there is no leaderboard: the network failed under every condition")
@@ -122,61 +122,61 @@ def evaluate(
     gpus_per_task: float | None = None,
     progress: bool | None = None,
     verbose: bool = False,
-    **said: Unpack[NetworkFacts],
+    **facts: Unpack[NetworkFacts],
 ) -> Measurements:
     """Evaluate a network under suites, and return its measurements, one row each.
 
-    The network itself is not changed: a copy in evaluation mode is evaluated.
+    The network is not changed: a copy in evaluation mode is evaluated.
 
     Args:
-        model: images in [0, 1], (batch, 3, height, width), in; logits (batch, classes) out. Or
-            what `--model` names, such as "torchvision:resnet18", or that with more, such as
+        model: maps images in [0, 1], (batch, 3, height, width), to logits (batch, classes). Or a
+            name of `--model`, such as "torchvision:resnet18", or a description, such as
             `NetworkSpec(spec="selbench:resnet56", weights=Path("mine.th"))`.
-        dataset: a registered name; one that is loaded; or images with labels: a pair of tensors or
-            arrays, a data set or loader of torch. They are converted to uint8 where it is certain.
+        dataset: a registered name; a loaded data set; or images with labels: a pair of tensors or
+            arrays, a data set or loader of torch. Images are converted to uint8 if unambiguous.
         suites: such as "corruptions" or ["clean", "attacks"].
-        name: of the network in tables; without it its class's.
-        store: folder of results, or its URL, in which what is there already is not evaluated
-            again; None keeps nothing.
+        name: the network's name in tables; by default that of its class.
+        store: a folder of results, or its URL, whose cells are not evaluated again; None stores
+            nothing.
         limit: number of test images, at least 1; None for all.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        corruptions: to take of those in the suites; none for all.
-        attacks: to make of those in the suites, such as "pgd-linf"; none for all.
-        full: run AutoAttack at every epsilon, and leave nothing out that another makes needless.
-        pixels: "uint8": attack with images that a file can hold; None for any numbers in [0, 1].
-        adversarials: files or folders that others made, which are checked and counted, too.
-        layers: a regular expression, searched for in the names of modules, whose outputs analyses
-            look at; None for all activations that are never negative.
-        columns: of dimensionality: "units", which None is, or flattened "maps".
-        estimator: of input-unit gradients: "probes", which None is, or "exact".
-        save_adversarials: of so many images to keep in `store` what attacks make, 1000 at most.
-        data: where the images of a data set given by name lie.
-        resize: pixels that the shorter side of its image files is scaled to, before a square is cut
-            from the centre; "network": as a `model` that is named declares.
-        crop: pixels of a side of that square, unless it is that of `resize`.
-        interpolation: of `resize`: "bilinear", which None is, "bicubic" or "nearest".
-        retry_failed: try again what failed in an earlier call, of what `store` keeps.
-        time_limit: seconds that the network may compute for a cell, which else fails.
+        corruptions: those to select from the suites; () for all.
+        attacks: those to select from the suites, such as "pgd-linf"; () for all.
+        full: run AutoAttack at every epsilon, also where the result is already certain.
+        pixels: "uint8" to attack with images of 8-bit pixels; None for any numbers in [0, 1].
+        adversarials: files or folders of adversarials from elsewhere, which are checked and
+            counted.
+        layers: a regular expression, searched for in the names of modules, whose outputs are
+            analysed; None for all activations that are never negative.
+        columns: of dimensionality: "units" (the default), or flattened "maps".
+        estimator: of gradients of units: "probes" (the default) or "exact".
+        save_adversarials: the number of images whose adversarials `store` keeps, at most 1000.
+        data: the folder of a named data set's images.
+        resize: pixels of the shorter side of its image files after scaling, before a central square
+            is cropped; "network" for the size that a named `model` declares.
+        crop: pixels of a side of this square; by default `resize`.
+        interpolation: of `resize`: "bilinear" (the default), "bicubic" or "nearest".
+        retry_failed: evaluate cells again that failed in an earlier call and are in `store`.
+        time_limit: seconds that the network may compute for a cell; longer cells fail.
         source: of corrupted images: "generated", "official", or the folder of a set.
-        scale: 32, 64 or 224: corrupt with the constants for images of so many pixels.
+        scale: 32, 64 or 224: corrupt with the constants for images of this size.
         engine: "local", or "ray" for a Ray cluster.
-        address: of that cluster: "auto" or "HOST:PORT".
-        gpus_per_task: how much of a GPU one of its tasks gets, such as 0.25.
-        progress: whether to show a bar; None for one on terminals and in notebooks.
-        verbose: say what is found, what is kept, and how long it takes.
-        said: of the network, as options of `selbench run` say it: `weights`, `pretrained`,
-            `threat_model`, `entry` (of one that is named), `mean`, `std`, `input_size`,
-            `class_map`, and `logits`: which output to take of one that returns several.
+        address: of this cluster: "auto" or "HOST:PORT".
+        gpus_per_task: the share of a GPU for each of its tasks, such as 0.25.
+        progress: whether to show a bar; None for a bar on terminals and in notebooks.
+        verbose: whether to print facts on the network and the run, and how long it takes.
+        facts: the network's description by options of `selbench run`: `weights`, `pretrained`,
+            `threat_model`, `entry` (for a named network), `mean`, `std`, `input_size`, `class_map`,
+            and `logits`: which of several outputs are the logits.
 
     Returns:
-        the columns of `measurements.csv` that are not empty; accuracies lie in [0, 1]. Its
-        `.leaderboard()` is the table that `selbench run` prints. Of a network whose outputs are
-        random, rows of several draws. `.attrs["findings"]` lists what the probe found of the
-        network, each a dict of code, sentence, and what it spoils: robust accuracies that a finding
-        makes meaningless are in no row.
+        the columns of `measurements.csv` that are not empty; accuracies are in [0, 1]. Its
+        `.leaderboard()` is the table that `selbench run` prints. For a network with random outputs,
+        rows of several draws. `.attrs["findings"]` lists the findings of the probe, each a dict of
+        code, sentence, and the numbers that it makes meaningless, which have no rows.
 
     Warns:
-        RuntimeWarning: where the network failed under some conditions, which lack in the rows.
+        RuntimeWarning: if the network failed under some conditions, which have no rows.
 
     Raises:
         SelbenchError: for an unknown name, and a network that does not fit the data set.
@@ -184,7 +184,7 @@ def evaluate(
     module = None if isinstance(model, str | NetworkSpec) else module_of(model)
     size = {"resize": resize, "crop": crop, "interpolation": interpolation}
     framing = {name: value for name, value in size.items() if value is not None}
-    spec = _spec(model if module is None else NetworkSpec(), said, named=module is None)
+    spec = _spec(model if module is None else NetworkSpec(), facts, named=module is None)
     specs = [] if module is not None else [spec]
     looks = {"layers": layers, "columns": columns, "estimator": estimator}
     shown = _progress(progress, verbose)
@@ -229,7 +229,7 @@ def _session(
 ) -> Session:
     if isinstance(dataset, Dataset):
         if data is not None:
-            raise SelbenchError("data says where a named data set lies; leave it out")
+            raise SelbenchError("data is the folder of a named data set; leave it out")
         if framing:
             raise SelbenchError(
                 f"{' and '.join(framing)} are for the image files of a named data set; leave them "
@@ -248,10 +248,10 @@ def _session(
 
 
 def _study_of(dataset: Dataset) -> Study:
-    """Return the study that the data set has by name, unless it is only called like that one's."""
+    """Return the study named like the data set, unless it has another data set."""
     if dataset.name in shipped_studies():
         study = load_study(dataset.name)
-        with suppress(SelbenchError):  # it is not there
+        with suppress(SelbenchError):  # it is missing
             known = load_dataset(study.dataset)
             pairs = ((known.train, dataset.train), (known.test, dataset.test))
             if all(one.checksum == other.checksum for one, other in pairs):
@@ -262,7 +262,7 @@ def _study_of(dataset: Dataset) -> Study:
 def _network(
     spec: NetworkSpec, module: nn.Module | None, name: str | None, session: Session
 ) -> Network:
-    """Return the network, a copy of a module, or what the words of `--model` name."""
+    """Return the network: a copy of a module, or the network that `--model` would name."""
     if module is not None:
         called = name or type(module).__name__
         return network_of(evaluation_copy(module, called), called, session.dataset, spec)
@@ -270,26 +270,26 @@ def _network(
     return replace(network, name=name) if name else network
 
 
-def _spec(model: object, said: Mapping[str, Any], named: bool) -> NetworkSpec:
-    """Return what is said of a network, beside what `model` says if it is one."""
-    if wrong := next((each for each in said if each not in NetworkFacts.__annotations__), None):
+def _spec(model: object, facts: Mapping[str, Any], named: bool) -> NetworkSpec:
+    """Return the description of a network from the options, added to that in `model`."""
+    if wrong := next((each for each in facts if each not in NetworkFacts.__annotations__), None):
         raise unknown("argument of evaluate", wrong, NetworkFacts.__annotations__)
-    if not named and (idle := [each for each in OF_SPECS if said.get(each)]):
+    if not named and (idle := [each for each in OF_SPECS if facts.get(each)]):
         raise SelbenchError(
-            f"{idle[0]} is for a network that is named, such as torchvision:resnet18; leave it "
+            f"{idle[0]} is for a named network, such as torchvision:resnet18; leave it "
             "out, and load weights into the module"
         )
-    said = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+    facts = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
     paths = {
-        each: Path(said[each]).expanduser() for each in ("weights", "class_map") if said.get(each)
+        each: Path(facts[each]).expanduser() for each in ("weights", "class_map") if facts.get(each)
     }
     if isinstance(model, str) and Path(model).suffix in FILES:
         raise SelbenchError(
-            f"{model} is a file, not a network; say of which it is: selbench.networks.NetworkSpec("
+            f"{model} is a file, not a network; name its network: selbench.networks.NetworkSpec("
             f'spec="torchvision:resnet18", weights=Path({model!r}))'
         )
     spec = model if isinstance(model, NetworkSpec) else NetworkSpec(spec=str(model))
-    return replace(spec, **{**said, **paths})
+    return replace(spec, **{**facts, **paths})
 
 
 def _request(
@@ -325,7 +325,7 @@ def _saved(count: object) -> int:
 
 
 def _words(what: str, given: object) -> tuple[str, ...]:
-    """Return names, of which a single one may be given as it is."""
+    """Return a tuple of names, from a single name or several."""
     words = (given,) if isinstance(given, str) else given
     if not isinstance(words, Sequence | Set) or not all(isinstance(word, str) for word in words):
         raise SelbenchError(f"{what} is a name, or a list of names, got {given!r:.80}")
@@ -333,13 +333,13 @@ def _words(what: str, given: object) -> tuple[str, ...]:
 
 
 def _data(given: object, module: nn.Module | None) -> str | Dataset:
-    """Return the data set, one that has no name called after its content."""
+    """Return the data set; without a name, it is named after its content."""
     if isinstance(given, str):
         return given
     if isinstance(given, os.PathLike):
         raise SelbenchError(
-            f'dataset is a name or images with labels, got the path {given}; say "folder", and '
-            "where it lies with data="
+            f'dataset is a name or images with labels, got the path {given}; use "folder", and '
+            "give the path as data="
         )
     found = dataset_of(given, partial(outputs_of, module))
     if isinstance(given, Dataset):
@@ -359,7 +359,7 @@ def _folder(store: str | Path | None) -> Iterator[Path]:
 def _measured(
     session: Session, network: Network, root: Path, request: Request, ran: RunResult
 ) -> Measurements:
-    """Return what the request measured of the network, and what the probe found of it."""
+    """Return the measurements that were requested, and the findings of the probe."""
     store = StudyStore(root, session.study.name)
     rows, manifest = current_rows(store, session.fitted(request).limit), store.manifest()
     findings = from_records(manifest["findings"][network.weights])
@@ -377,14 +377,14 @@ def _measured(
 def _engine(
     name: str, address: str | None, gpus_per_task: float | None
 ) -> AbstractContextManager[Engine]:
-    """Return what the command opens, but no engine that may end the program."""
+    """Return the engine of the command line, but never one that may end the program."""
     if (name, address, gpus_per_task) == ("local", None, None):
         return nullcontext(Local())
     return opened(name, address, gpus_per_task)
 
 
 def _progress(progress: bool | None, verbose: bool) -> Progress:
-    """Return bars where somebody looks at them, or as `progress` says."""
+    """Return progress bars, by default on terminals and in notebooks."""
     console = Console(stderr=True)
     shown = console.is_terminal or console.is_jupyter if progress is None else progress
     return showing(console, verbose) if shown or verbose else SILENT

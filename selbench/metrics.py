@@ -1,7 +1,7 @@
-"""Metrics: what is measured, as nouns that tables, figures, reports and claims read.
+"""Metrics: the measured quantities, for tables, figures, reports and claims.
 
-A metric is declared beside what measures it, by entering it into `METRICS`. Those of selbench stand
-in the modules of `selbench.suites`; importing that package enters them.
+A metric is declared next to the code that measures it, by registering it in `METRICS`. Those of
+selbench are in the modules of `selbench.suites`, and importing this package registers them.
 """
 
 import math
@@ -16,7 +16,7 @@ from selbench._kit.registry import Registry
 INFINITE = math.inf
 SHARE = (0.0, 1.0)  # bounds
 AMOUNT = (0.0, INFINITE)
-# How what a metric reads becomes one number of a network; seeds are averaged after that.
+# How the rows of a metric become one number per network; seeds are averaged after that.
 AVERAGES = {
     "mean": "over severities or budgets, then over conditions",
     "pooled": "over all severities of all conditions at once",
@@ -24,13 +24,13 @@ AVERAGES = {
     "half": "the level at which half of the images have fallen",
     "derived": "computed from other columns",
 }
-READ = ("suite", "metric", "condition", "group")  # the columns that `RowFilter` asks
+READ = ("suite", "metric", "condition", "group")  # the columns that `RowFilter` reads
 Average = Literal["mean", "pooled", "last", "half", "derived"]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a number is written in: the unit's name, the factor from the data's, and decimals."""
+    """The unit of printed numbers: its name, the factor from the data, and the decimals."""
 
     name: str = ""
     factor: float = 1
@@ -43,14 +43,14 @@ NUMBER = Unit()
 
 @dataclass(frozen=True)
 class RowFilter:
-    """Which rows of the store a metric reads, of whole networks.
+    """The rows of the store that a metric reads, for full networks.
 
     Attributes:
-        suites: the store's column of that name; any of these.
-        metric: the store's column of that name.
+        suites: any of these values in the column `suite`.
+        metric: the value in the column `metric`.
         conditions: only these; () for all that every network has.
-        without: not these.
-        groups: only of these, such as "noise"; () for all.
+        without: conditions to leave out.
+        groups: only these, such as "noise"; () for all.
     """
 
     suites: tuple[str, ...]
@@ -60,7 +60,7 @@ class RowFilter:
     groups: tuple[str, ...] = ()
 
     def has(self, suite: str, metric: str, condition: str, group: str) -> bool:
-        """Say whether it reads rows that have these values of `READ`."""
+        """Return whether it reads rows with these values of `READ`."""
         return (
             metric == self.metric
             and suite in self.suites
@@ -70,7 +70,7 @@ class RowFilter:
         )
 
     def chosen(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return those of a store's rows, as `has` would."""
+        """Return the rows of a store for which `has` is true."""
         kept = (rows["metric"] == self.metric) & rows["suite"].isin(self.suites)
         if self.without:
             kept &= ~rows["condition"].isin(self.without)
@@ -82,7 +82,7 @@ class RowFilter:
 
 
 class IndexedRows:
-    """Rows of a store, indexed once by the columns that metrics choose by."""
+    """Rows of a store, indexed by the columns that metrics read."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self._rows = rows
@@ -99,13 +99,13 @@ class IndexedRows:
 
 @dataclass(frozen=True)
 class Panel:
-    """Where a figure shows a metric.
+    """The panel of a figure that shows a metric.
 
     Attributes:
-        figure: its name.
-        title: above the pair of axes.
-        axis: what the axis says.
-        row: of pairs of axes, from 0.
+        figure: the name of the figure.
+        title: the title of the panel.
+        axis: the label of the axis.
+        row: the row of the panel, from 0.
         log: whether the axis is logarithmic.
     """
 
@@ -121,24 +121,25 @@ class Metric:
     """A quantity of networks.
 
     Attributes:
-        name: what users type, and tables call it.
-        label: what headings call it, before the unit.
-        meaning: in one sentence.
-        suite: what `selbench run --suite` measures it with; "" where every run does.
-        reads: the rows that it is made of.
-        average: how; a key of `AVERAGES`.
-        unit: that it is written in.
-        better: whether more of it is better (1), less (-1), or neither (0).
-        bounds: it is never below the first nor above the second, in the data's unit.
+        name: the name for users and tables.
+        label: the heading, without the unit.
+        meaning: a description in one sentence.
+        suite: the suite that measures it; "" if every run does.
+        reads: the rows that it is computed from.
+        average: how rows are averaged: a key of `AVERAGES`.
+        unit: the unit of printed numbers.
+        better: whether more is better (1), less (-1), or neither (0).
+        bounds: the smallest and the largest possible value, in the data's unit.
         source: a paper, such as "arXiv:1803.06959", or "ours".
         board: the tables that show it: "leaderboard", "calibration", or "" for none.
-        table: the title of the one among them.
-        place: there and in the figure, lower ones first; equal ones as they were entered.
-        asked: whether tables for people show it only where it is asked for.
-        rare: whether files of results leave it out where nothing was measured.
+        table: the title of its table.
+        place: the order in the table and the figure, low first; equal ones in order of
+            registration.
+        asked: whether printed tables show it only on request.
+        rare: whether files of results leave it out if there are no measurements.
         null_of: the metric of which it is the chance level; "" for none.
-        panel: where a figure shows it.
-        most: metrics that are never less of the same network: tables for people show the range up
+        panel: the panel of a figure that shows it.
+        most: metrics that are upper bounds for the same network: printed tables show the range up
             to the least of them.
     """
 
@@ -176,7 +177,7 @@ class Metric:
 
     @property
     def shown(self) -> Panel:
-        """Where a figure shows it, of a metric that one does."""
+        """The panel of a metric that a figure shows."""
         assert self.panel is not None, self.name
         return self.panel
 
@@ -193,7 +194,7 @@ class Metrics(Registry[Metric]):
         return sorted(own, key=lambda each: (each.shown.row, each.place))
 
     def null_of(self, metric: Metric) -> Metric | None:
-        """Return what chance alone gives of a metric; None where that is not measured."""
+        """Return the metric of a metric's chance level; None if it is not measured."""
         return next((each for each in self.values() if each.null_of == metric.name), None)
 
 

@@ -1,6 +1,6 @@
-"""A plugin of pytest: assert that a model is as robust as its baseline says.
+"""A plugin of pytest: assert that a model is as robust as its baseline.
 
-Importing this module imports neither torch nor the rest of selbench: pytest does so at every start.
+This module imports neither torch nor the rest of selbench, since pytest imports it at every start.
 """
 
 from collections.abc import Callable
@@ -27,23 +27,22 @@ def assert_robust(
     baseline: str | Path,
     **options: Any,
 ) -> "Report | None":
-    """Fail where a model got worse than its baseline.
+    """Fail if a model got worse than its baseline.
 
     Args:
-        model: images in [0, 1] in, logits out; or several, trained with other seeds.
-        data: images with labels, as `selbench.evaluate` takes them: a pair of tensors or arrays,
-            a data set of torch, what `selbench.datasets.load_dataset` returns, or its `test`.
+        model: maps images in [0, 1] to logits; or several, trained with different seeds.
+        data: images with labels, as for `selbench.evaluate`: a pair of tensors or arrays, a data
+            set of torch, the result of `selbench.datasets.load_dataset`, or its `test`.
         baseline: a file of `selbench baseline`, or of this function with `update=True`.
         options: `tolerance` (0.01), `suites` ("corruptions", or a list), `limit`, `budget`
             ("60s"), `device` ("cpu"), `name` of the model, `scale` (32, 64 or 224: the image size
-            whose corruption constants are used, for images of a size that has none), `detect`
-            (3: fail too where a drop of so many points could not have been found), `logits`
-            (which output to take of a network that returns several), and
-            `update`: write the baseline, compare nothing.
+            whose corruption constants are used, for images of a size without constants), `detect`
+            (3: also fail if a drop of so many points could not be found), `logits` (which of
+            several outputs are the logits), and `update` (write the baseline, compare nothing).
 
     Raises:
-        AssertionError: where it got worse; it says in what, by how much and how surely.
-        SelbenchError: where it cannot be compared.
+        AssertionError: if it got worse; with the conditions, differences and p-values.
+        SelbenchError: if it cannot be compared.
     """
     from selbench.regression.assertion import assert_robust as compare
 
@@ -62,14 +61,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def selbench_check(request: pytest.FixtureRequest) -> Callable[..., "Report | None"]:
-    """Return `assert_robust`; without `baseline` it is a file beside the test's, named after both.
+    """Return `assert_robust`; the default baseline is a file next to the test, named after it.
 
     A relative baseline is relative to the folder of the test. With --selbench-update it is
     written instead.
 
     Raises:
-        SelbenchError: where `baseline` is left out and the file is that of another test, or of an
-            earlier call in this one.
+        SelbenchError: if two tests, or two calls in a test, share a default file.
     """
     calls = count(1)
 
@@ -84,7 +82,7 @@ def selbench_check(request: pytest.FixtureRequest) -> Callable[..., "Report | No
 
 
 def _default(request: pytest.FixtureRequest) -> str:
-    """Name a file after the test and its file; different ids may give one name."""
+    """Return a file named after the test and its file; different ids may give the same name."""
     within = request.node.nodeid.partition("::")[2] or request.node.name
     words = f"{request.path.stem}-{within}".replace("::", "-")
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in words)
@@ -92,7 +90,7 @@ def _default(request: pytest.FixtureRequest) -> str:
 
 
 def _check_unused(path: Path, request: pytest.FixtureRequest, call: int) -> None:
-    """Refuse a default file that another test or an earlier call of this one has used."""
+    """Refuse a default file that another test, or an earlier call in this test, has used."""
     from selbench._kit.errors import SelbenchError
 
     own = request.node.nodeid

@@ -1,4 +1,4 @@
-"""What a run is asked to do, from the command line to the engine and into the manifest."""
+"""The request of a run, from the command line to the engine and the manifest."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -10,20 +10,20 @@ from selbench._kit.frozen import Frozen
 
 
 class Request(Frozen):
-    """What a run is asked to do, beside what its study says.
+    """The request of a run, in addition to its study.
 
     Attributes:
         suites: their names; () for the study's.
-        limit: number of test images, in the classes' proportions; None for all.
-        corruptions, attacks: the names to take of those in the suites; () for all.
-        save: keep the adversarials of so many images.
-        retry: try again what failed before.
+        limit: number of test images, in the class proportions of the data set; None for all.
+        corruptions, attacks: the names selected from the suites; () for all.
+        save: the number of images whose adversarials are stored.
+        retry: evaluate failed cells again.
         full: run AutoAttack at every epsilon.
-        time_limit: seconds that a network may compute for a cell; None for no end.
-        pixels: what adversarials are made of: "uint8", as a file holds them; None for any numbers.
-        adversarials: the paths of those that others made.
+        time_limit: seconds that a network may compute for a cell; None for no limit.
+        pixels: "uint8" for adversarials of 8-bit pixels; None for any numbers.
+        adversarials: the paths of adversarials from elsewhere.
         study: the words of the command line that name the study and its data.
-        networks: those that bring networks; () where the study's are trained.
+        networks: the words that name users' networks; () if the study's are trained.
     """
 
     suites: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Request(Frozen):
     attacks: tuple[str, ...] = ()
     save: Annotated[int, Field(ge=0)] = 0
     retry: bool = False
-    # Left out where they say nothing: manifests stay as they were.
+    # Left out by default, so that old manifests do not change.
     full: bool = Field(default=False, exclude_if=lambda asked: not asked)
     time_limit: Annotated[float, Field(gt=0)] | None = Field(
         default=None, exclude_if=lambda seconds: seconds is None
@@ -43,11 +43,11 @@ class Request(Frozen):
     networks: tuple[str, ...] = ()
 
     def words(self, study: str, trained: bool) -> list[str]:
-        """Return how a command line names the study called so, and its networks.
+        """Return the words that name a study and its networks in a command.
 
         Args:
-            study: its name, where the request does not say more.
-            trained: whether the study's own networks are among those in question.
+            study: its name, if the request has no words for it.
+            trained: whether the study's trained networks are included.
         """
         brought = [] if trained else self.networks
         named = self.study[:1] if self.study and not self.study[0].startswith("-") else ()
@@ -59,7 +59,7 @@ ANYTHING = Request()
 
 
 def chosen_pixels(word: str | None, option: str = "--pixels") -> Literal["uint8"] | None:
-    """Return what `option` says that adversarials are made of; `SelbenchError` for other words."""
+    """Return the kind of pixels that `option` requests; raise `SelbenchError` for other words."""
     if word not in (None, "uint8"):
         raise SelbenchError(
             f"{option} takes uint8 (images that a file can hold), got {word!r:.60}; leave it out "
@@ -69,9 +69,9 @@ def chosen_pixels(word: str | None, option: str = "--pixels") -> Literal["uint8"
 
 
 def option_words(**options: object) -> tuple[str, ...]:
-    """Return the words of a command line that give these options; those without a value are none.
+    """Return the words of a command line for these options; options without a value are left out.
 
-    A flag is True; an option that is given several times is a list.
+    A flag has the value True; an option that is given several times has a list.
     """
     words: list[str] = []
     for name, value in options.items():
@@ -85,8 +85,8 @@ def option_words(**options: object) -> tuple[str, ...]:
     return tuple(words)
 
 
-# Of commands in manifests that hold no request: options that say what a study is, that bring
-# networks, and that take no value.
+# For commands in manifests without a request: options that describe a study, options that name
+# # users' networks, and options without a value.
 OF_STUDIES = {"--data", "--source", "--scale", "--trained", "--layers", "--columns", "--estimator"}
 OF_NETWORKS = {
     *("--model", "--weights", "--pretrained", "--threat-model", "--checkpoint", "--dataset"),
@@ -96,9 +96,9 @@ FLAGS = {"--pretrained", "--retry-failed", "--dry-run", "--full", "--quiet", "-q
 
 
 def request_of(command: Sequence[str]) -> Request:
-    """Return what an earlier version's manifest says of its request, in the words of its command.
+    """Return the request from the command in an earlier version's manifest.
 
-    Only what names the study and its networks is read.
+    Only the words that name the study and its networks are read.
     """
     words = list(command[1:])
     named: list[str] = []

@@ -1,4 +1,4 @@
-"""One command's work from a study to its leaderboard."""
+"""A session: the work of one command, from a study to its leaderboard."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,15 +50,15 @@ from selbench.tables import Leaderboard, leaderboard
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        networks: how many were evaluated, or found in the store.
-        evaluated: how many cells this run evaluated.
-        seconds: that it took.
-        failures: of the cells that were asked for, those that failed.
-        earlier: how many of these failed in an earlier run, and were not tried again.
-        lost: cells that were asked for and neither failed nor are there: another removed them.
+        networks: the number of networks, evaluated now or earlier.
+        evaluated: the number of cells that this run evaluated.
+        seconds: the duration.
+        failures: the requested cells that failed.
+        earlier: how many of these failed in an earlier run and were not tried again.
+        lost: requested cells that are missing without a failure: another process removed them.
     """
 
     networks: int = 0
@@ -71,7 +71,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Session:
-    """A study with its data in memory, on a device; `engine` says which machines do the work."""
+    """A study with its data in memory, on a device; `engine` does the work."""
 
     study: Study
     dataset: Dataset
@@ -95,15 +95,17 @@ class Session:
         framing: Mapping[str, Any] = MappingProxyType({}),
         networks: Sequence[NetworkSpec] = (),
     ) -> "Session":
-        """Read a study and load its data; what is given takes the place of what the study says.
+        """Read a study and load its data; arguments replace values of the study.
 
-        `study` is one, or the name of a shipped one, or the path of a file; without an `engine`
-        this machine does the work. `framing` says to what size images are scaled and cut, or that
-        `networks`, which are brought, declare it.
+        `study` is a study, the name of a shipped one, or the path of a file; without an `engine`,
+        this
+        machine does the work. `framing` has the size to which images are scaled and cropped, or
+        says
+        that the users' `networks` declare it.
 
         Raises:
-            SelbenchError: for an unknown study, a bad list of alphas or seeds, an absent device, a
-                scale that has no constants, or data that cannot be used.
+            SelbenchError: for an unknown study, a bad list of alphas or seeds, a missing device, a
+                scale without constants, or data that cannot be used.
         """
         study = load_study(study) if isinstance(study, str) else study
         chosen_alphas = study.alphas if alphas is None else parse_alphas(alphas)
@@ -131,7 +133,7 @@ class Session:
         return replace(self, study=self.study.model_copy(update={"corruptions": chosen}))
 
     def train(self) -> list[Network]:
-        """Train the study's networks, or find them trained."""
+        """Train the study's networks that are not cached, and return all."""
         study = self.study
         pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
         return self.engine.train(study, self.dataset, pairs, self.device, self.progress)
@@ -139,13 +141,12 @@ class Session:
     def run(
         self, root: Path, request: Request, brought: Sequence[Network], command: Sequence[str]
     ) -> RunResult:
-        """Train or take the networks, and evaluate what the store lacks.
+        """Train or load the networks, and evaluate the cells that the store lacks.
 
         Args:
             root: the store.
-            request: what to do.
-            brought: networks to evaluate instead of training, as `bring` returns them; none to
-                train.
+            request: the request of the run.
+            brought: users' networks from `bring` to evaluate; () to train the study's.
             command: the words of the command line, for the manifest.
         """
         request = self.fitted(request)
@@ -164,7 +165,8 @@ class Session:
 
         def finish() -> None:
             facts = made | {"seconds": round(time.perf_counter() - began, 3)}
-            with store.locks.holding(FINISH):  # of two runs that end at once, the later sees all
+            # If two runs end at the same time, the later one sees all.
+            with store.locks.holding(FINISH):
                 store.finish(state() | facts | {"evaluated": evaluated}, complete=not left)
 
         def state() -> dict[str, Any]:
@@ -179,7 +181,7 @@ class Session:
                 finish()
         elif _outdated(store, state):
             finish()
-        # Read again: what this run wrote or saw may have been removed since.
+        # Read again, since another process may have removed results.
         fresh = StudyStore(root, self.study.name)
         left = self._left(fresh, networks, pieces, asked)
         failures = store.failures(left)
@@ -200,9 +202,9 @@ class Session:
         command: Sequence[str],
         stop: Stop,
     ) -> Stopped:
-        """Attack the networks until they are decided; what was seen is then there for `run`.
+        """Attack networks until a decision; `run` then reuses the outcomes.
 
-        Arguments as of `run`, whose limit is to be the number of images that were needed.
+        Arguments as for `run`, whose limit must be the number of images that were needed.
         """
         began, request = time.monotonic(), self.fitted(request)
         pieces, made = self.pieces(request), self._provenance(command)
@@ -238,7 +240,7 @@ class Session:
         store: StudyStore,
         time_limit: float | None = None,
     ) -> list[Network]:
-        """Return networks with what the probe finds of them, once for all runs of a store."""
+        """Return networks with findings of the probe, which runs once for a store."""
         kept = store.manifest().get("findings", {}) if store.finished else {}
         known = {weights: from_records(records) for weights, records in kept.items()}
         return probed(networks, self.dataset, known, self.progress, time_limit)
@@ -250,9 +252,9 @@ class Session:
         pieces: Sequence[Work],
         request: Request,
     ) -> dict[str, Cell]:
-        """Return by their keys the cells that were asked for and are not there.
+        """Return the requested cells that are missing, by key.
 
-        Cells that are made together with one of these are among them.
+        They include all cells that are made together with a missing one.
         """
         split = limited(self.dataset.test, request.limit)
         bundles = plan(networks, pieces, split, store, request)
@@ -261,9 +263,9 @@ class Session:
     def board(
         self, root: Path, request: Request, ran: RunResult, only: Iterable[str] | None = None
     ) -> Leaderboard | None:
-        """Return the leaderboard of a run; None where cells failed and there is none to show.
+        """Return the leaderboard of a run; None if cells failed and there is nothing to show.
 
-        `only` names the networks that it has; None for all of the study.
+        `only` names its networks; None for all of the study.
         """
         request, store = self.fitted(request), StudyStore(root, self.study.name)
         store.only = None if only is None else frozenset(only)
@@ -281,17 +283,18 @@ class Session:
             return None
 
     def named(self, root: Path, brought: Sequence[Network]) -> list[Network]:
-        """Return networks, by longer names where a store has others of theirs.
+        """Return networks, with longer names if a store has different networks of the same names.
 
-        One that is made or normalised otherwise is another network, and neither takes the place of
-        the other. One that is only trained further takes it.
+        A network with other code or normalisation is different, and both are kept. A network that
+        was
+        only trained further replaces the old one.
         """
         store = StudyStore(root, self.study.name)
         known = store.manifest()["subjects"] if store.finished else {}
         return [_apart(each, known.get(each.name, {})) for each in brought]
 
     def dry_run(self, root: Path, request: Request, brought: Sequence[Network]) -> DryRun:
-        """Return what `run` would do with these arguments, and about how long that takes."""
+        """Return what `run` would do with these arguments, and an estimate of its time."""
         check_format(root, FORMAT)
         request = self.fitted(request)
         pieces, store = self.pieces(request), StudyStore(root, self.study.name)
@@ -299,13 +302,13 @@ class Session:
         return dry_run(study, dataset, brought, pieces, store, engine, device, request)
 
     def fitted(self, request: Request) -> Request:
-        """Return a request without a limit that leaves nothing out."""
+        """Return the request without its limit, if that includes all images."""
         if request.limit is None or request.limit < len(self.dataset.test):
             return request
         return request.model_copy(update={"limit": None})
 
     def pieces(self, request: Request) -> list[Work]:
-        """Return the work that a request asks for; `SelbenchError` for unknown names."""
+        """Return the work of a request; raise `SelbenchError` for unknown names."""
         return collect(request.suites or self.study.suites, self.setting(request))
 
     def setting(self, request: Request = ANYTHING) -> Setting:
@@ -335,21 +338,21 @@ class Session:
         return replace(made, scale=None, stored=stored)
 
     def _given_adversarials(self, request: Request) -> tuple[GivenAdversarials, str] | None:
-        """Return the adversarials that others made, and a checksum of them and of the images."""
+        """Return adversarials from files, and a checksum of them and of the images."""
         if not request.adversarials:
             return None
         test, paths = self.dataset.test, [Path(each).expanduser() for each in request.adversarials]
-        taken = limited(test, request.limit).examples.cpu()
-        found = read_adversarials(paths, test.labels.cpu(), taken, test.images.shape[-2:])
+        examples = limited(test, request.limit).examples.cpu()
+        found = read_adversarials(paths, test.labels.cpu(), examples, test.images.shape[-2:])
         return found, fingerprint([test.checksum, found.checksum])
 
     def bring(self, each: NetworkSpec) -> Network:
-        """Take a user's network; `SelbenchError` where it does not fit."""
+        """Load a user's network; raise `SelbenchError` if it does not fit."""
         return bring(each, self.study.model, self.dataset)
 
 
 def _apart(network: Network, known: Mapping[str, Any]) -> Network:
-    """Return a network, by a name of its own where `known`, which has its name, is another."""
+    """Return a network, with a longer name if the network `known` of the same name is different."""
     before = known.get("about", "")
     if not before or known["weights"] == network.weights or before == network.about:
         return network
@@ -359,21 +362,21 @@ def _apart(network: Network, known: Mapping[str, Any]) -> Network:
 
 
 def _outdated(store: StudyStore, state: Callable[[], dict[str, Any]]) -> bool:
-    """Return whether the manifest is out of date, whichever request was the latest."""
+    """Return whether the manifest is out of date, apart from its request."""
     if not store.finished or store.cut_off:
         return True
     kept = store.manifest()
     now = kept | state() | {"request": kept["request"]} | store.state
-    if not any(now["findings"].values()):  # an earlier version did not look for any
+    if not any(now["findings"].values()):  # an earlier version had no probe
         now["findings"] = kept.get("findings", now["findings"])
     return kept != now
 
 
 def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) -> CorruptionSpec:
-    """Return what a study says of corrupted images, with what the command line says instead."""
+    """Return the study's source of corrupted images, with the options of the command line."""
     if source not in (None, "", *SOURCES):
         source = str(Path(str(source)).expanduser().absolute())
-    # A scale is for generated images: whoever gives one of the two means only that one.
+    # A scale is for generated images, so an option for one of the two replaces both.
     given: dict[str, Any] = {}
     if source is not None or scale is not None:
         given = {"source": "generated" if source is None else source, "scale": scale}
@@ -385,10 +388,10 @@ def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) ->
 
 
 def looking(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSpec:
-    """Return how a study's analyses look at networks, with what is `given` instead."""
-    said = {name: value for name, value in given.items() if value is not None}
+    """Return the study's settings of analyses, with the `given` ones instead."""
+    chosen = {name: value for name, value in given.items() if value is not None}
     try:
-        return MechanismSpec.model_validate(spec.model_dump() | said)
+        return MechanismSpec.model_validate(spec.model_dump() | chosen)
     except ValidationError as problem:
         error = first_problem(problem)
         raise SelbenchError(f"--{error['loc'][0]} {error['input']!r}: {error['msg']}") from problem

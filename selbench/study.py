@@ -1,4 +1,4 @@
-"""A study: the immutable description of what is trained, on what, and how it is evaluated."""
+"""A study: the immutable description of data, networks, training and evaluation."""
 
 import math
 import re
@@ -14,18 +14,18 @@ from selbench._kit.files import read_toml
 from selbench._kit.frozen import Frozen, first_problem
 
 Alphas = Annotated[tuple[float, ...], Field(min_length=1)]
-NAME = 200  # letters of a study's: folders are called so
-MAX_SEED = 2**63 - 1  # what a column of whole numbers holds
+NAME = 200  # characters of a study's name, which is also a folder's
+MAX_SEED = 2**63 - 1  # the largest whole number in a column
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)]
 Suites = Annotated[tuple[str, ...], Field(min_length=1)]
 Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
 Channels = tuple[float, float, float]
-SOURCES = ("generated", "official")  # of corrupted images; anything else is a folder
-NETWORK = "network"  # in place of pixels: as a brought network declares
+SOURCES = ("generated", "official")  # sources of corrupted images; anything else is a folder
+NETWORK = "network"  # instead of pixels: the size that a user's network declares
 
 
 def compiled(pattern: str | None) -> str | None:
-    """Return a regular expression as it is; raises `ValueError` where it is none."""
+    """Return a regular expression unchanged; raise `ValueError` if it is invalid."""
     try:
         re.compile(pattern or "")
     except re.error as problem:
@@ -34,11 +34,11 @@ def compiled(pattern: str | None) -> str | None:
 
 
 class DatasetSpec(Frozen):
-    """Which images, and how many training images are held out for validation.
+    """The data set, and the number of training images that are held out for validation.
 
-    With `classes`, the first so many classes alone, in the order of their numbers. Image files may
-    be of many sizes where their shorter side is scaled to `resize` pixels, or a square of `crop`
-    pixels cut from their centre; `crop` is as large as `resize` unless it is given.
+    `classes` keeps only the first classes, by number. Image files may have different sizes if their
+    shorter side is scaled to `resize` pixels, or a central square of `crop` pixels is cropped; the
+    default of `crop` is `resize`.
     """
 
     name: str
@@ -69,9 +69,9 @@ class DatasetSpec(Frozen):
 
 
 class ModelSpec(Frozen):
-    """Which architecture; `options` go to its function, such as `{shortcut = "A"}`.
+    """The architecture; `options` are arguments of its function, such as `{shortcut = "A"}`.
 
-    `mean` and `std` are per channel on [0, 1]; without them those of the training images are used.
+    `mean` and `std` are per channel on [0, 1]; the default is those of the training images.
     """
 
     name: str
@@ -88,12 +88,13 @@ class ModelSpec(Frozen):
 
 
 class CorruptionSpec(Frozen):
-    """Where corrupted images come from.
+    """The source of corrupted images.
 
     Attributes:
-        source: "generated", "official" for the data set's published corrupted set, or the folder
-            of a set in either official layout.
-        scale: the image size whose constants are used, for images of a size that has none.
+        source: "generated", "official" for the data set's published corrupted set, or the folder of
+            a
+            set in either official layout.
+        scale: the image size whose constants are used, for images of a size without constants.
     """
 
     source: str = Field(default="generated", min_length=1)
@@ -107,13 +108,13 @@ class CorruptionSpec(Frozen):
 
 
 class MechanismSpec(Frozen):
-    """How the analyses that explain robustness look at networks.
+    """The settings of the analyses that may explain robustness.
 
     Attributes:
         layers: a regular expression, searched for in the names of modules; None for all ReLUs
             and other activations that are never negative.
-        columns: what dimensionality is measured of: units (spatial means), or flattened maps.
-        estimator: of input-unit gradients: exact, or by random probes.
+        columns: the activations for dimensionality: units (spatial means) or flattened maps.
+        estimator: of gradients of units by the image: exact, or random probes.
     """
 
     layers: str | None = Field(default=None, min_length=1)
@@ -130,18 +131,20 @@ class Recipe(Frozen):
     """How a network is trained: SGD on cross-entropy minus alpha times selectivity.
 
     Attributes:
-        method: what is made of images before they are learnt from (`selbench.training.methods`).
+        method: the images to train on (`selbench.training.methods`).
         ball: radius in L-inf, in 255ths, that method = "ibp" trains certificates for; None for 8.
-        index_batch: over how many images of a batch the class means of the index are taken; None
-            for all. The index of few images is mostly noise.
-        layers: which ReLUs the regulariser sees: "first 3" or "last 3" of them in calling order, or
-            a regular expression, searched for in the names of the modules that call them; None for
-            all. The papers' controls are the first three and the last three.
+        index_batch: the number of images of a batch for the class means of the index; None for all.
+            For few images the index is mostly noise.
+        layers: the ReLUs of the regulariser: "first 3" or "last 3" in order of calls, or a regular
+            expression, searched for in the names of the modules that call them; None for all. The
+            papers' controls are the first three and the last three.
         epsilon: in the index's denominator, as a share of the layer's mean activity; None for the
-            fixed 1e-7 of `selbench.selectivity.EPSILON`. Ours.
-        ramp_epochs: over which alpha rises linearly from 0, a control of the papers; None for none.
-        clip_norm: of the loss's gradient, at most; None for no limit. Ours.
-        gradients: whether curves tell the norms of both losses' gradients, for one or two further
+            fixed 1e-7 of `selbench.selectivity.EPSILON`. An addition of selbench.
+        ramp_epochs: the epochs in which alpha rises linearly from 0, a control of the papers; None
+            for none.
+        clip_norm: the largest norm of the loss's gradient; None for no limit. An addition of
+            selbench.
+        gradients: whether curves have the norms of both losses' gradients, for one or two more
             passes back in each epoch.
     """
 
@@ -156,7 +159,7 @@ class Recipe(Frozen):
     decay: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0, ge=0)
     augment: tuple[Literal["flip", "crop"], ...] = ()
-    # Left out of dumps where they say nothing, so that networks keep the key they were trained by.
+    # Left out of dumps by default, so that the keys of trained networks do not change.
     method: Literal["standard", "augmix", "pgd", "ibp"] = Field(
         default="standard", exclude_if=lambda method: method == "standard"
     )
@@ -225,7 +228,7 @@ class Study(Frozen):
 
 
 def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
-    """Return `alphas` with -0.0 made 0.0; raises `ValueError` for an infinite or repeated one."""
+    """Return `alphas` with 0.0 for -0.0; raise `ValueError` for infinite or repeated ones."""
     for alpha in alphas:
         if not math.isfinite(alpha):
             raise ValueError(f"alpha must be a finite number, got {alpha}")
@@ -235,12 +238,12 @@ def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def exactly(alpha: float) -> str:
-    """Write `alpha` with as many digits as tell it from every other: "-1", "0.25"."""
+    """Return `alpha` with enough digits to be unique: "-1", "0.25"."""
     return repr(alpha).removesuffix(".0")
 
 
 def count_of(number: int, noun: str) -> str:
-    """Write how many there are of something: "1 network", "2 networks"."""
+    """Return a number with its noun: "1 network", "2 networks"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -273,7 +276,7 @@ def load_study(name: str) -> Study:
 
 def _validate(content: dict[str, Any], path: Path) -> Study:
     try:
-        # A file may be called what it likes, a store's folder may not.
+        # A file may have any name, a store's folder may not.
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:NAME] or "study"
         return Study.model_validate({"name": name, **content})
     except ValidationError as problem:
@@ -313,7 +316,7 @@ def _first_problem(problem: ValidationError) -> str:
 
 
 def parse_alphas(words: Sequence[str]) -> tuple[float, ...]:
-    """Read what --alpha says; `SelbenchError` where it is no list of different numbers."""
+    """Read the values of --alpha; raise `SelbenchError` unless they are different numbers."""
     try:
         return check_alphas(tuple(float(word) for word in words))
     except ValueError as problem:
@@ -325,7 +328,7 @@ def parse_alphas(words: Sequence[str]) -> tuple[float, ...]:
 
 
 def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
-    """Read what --seed says; `SelbenchError` where it is no list of different seeds."""
+    """Read the values of --seed; raise `SelbenchError` unless they are different seeds."""
     seeds = tuple(
         int(word) if word.isdecimal() and len(word) <= len(str(MAX_SEED)) else -1 for word in words
     )

@@ -1,4 +1,4 @@
-"""Leaderboards: from measurements of one study, or of several side by side, to tables."""
+"""Leaderboards: tables from the measurements of one study or several."""
 
 from selbench.tables.caption import Remark
 from selbench.tables.columns import COLUMNS, MASKING, columns_of

@@ -12,18 +12,18 @@ from selbench.suites.corrupted import CORRUPTED, SHIFTED
 from selbench.tables.columns import COLUMNS, OF_FOLDERS
 
 ATTACKED = ("attacks", "attacks-strong")
-Levels = Mapping[str, list[str]]  # by condition: the ids of its levels, rising
-Plan = Mapping[str, Levels]  # by column: what it averages
+Levels = Mapping[str, list[str]]  # by condition: the ids of its rising levels
+Plan = Mapping[str, Levels]  # by column: the conditions that it averages
 
 
 def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what networks have right: ids of conditions by networks, NaN where not tested."""
+    """Return the accuracies of networks: ids of conditions by networks, NaN if not tested."""
     found = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     return found.assign(id=ids(found)).pivot(index="id", columns="subject", values="value")
 
 
 def ids(rows: pd.DataFrame) -> list[str]:
-    """Name the condition of each row, such as "corruptions/fog/3"."""
+    """Return the id of each row's condition, such as "corruptions/fog/3"."""
     levels = [None if pd.isna(level) else level for level in rows["level"]]
     return list(map(condition_id, rows["suite"], rows["condition"], levels))
 
@@ -31,13 +31,13 @@ def ids(rows: pd.DataFrame) -> list[str]:
 def ids_to_average(
     rows: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]
 ) -> dict[str, Levels]:
-    """Return what each column of accuracies averages: of each corruption and folder, too.
+    """Return the ids that each column of accuracies averages, also for corruptions and folders.
 
     Args:
         rows: current measurements.
-        table: of `accuracies`.
-        names: the corruptions that count; of their severities, those of every network that was
-            tested under any of them.
+        table: from `accuracies`.
+        names: the corruptions that count, at the severities that all networks with corruptions
+            have.
     """
     found = _tested(rows)
     corrupted = [each for each in found if each.suite in CORRUPTED]
@@ -68,7 +68,7 @@ class _Tested(NamedTuple):
 
 
 def _tested(rows: pd.DataFrame) -> list[_Tested]:
-    """Return each condition once, by rising level."""
+    """Return each condition once, sorted by level."""
     found = rows.loc[(rows["metric"] == "accuracy") & rows["layer"].isna(), [*READ, "level"]]
     found = found.drop_duplicates(["suite", "condition", "level"])
     found = found.sort_values("level", kind="stable")
@@ -76,13 +76,13 @@ def _tested(rows: pd.DataFrame) -> list[_Tested]:
 
 
 def averaged(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Return each column's mean over levels, then conditions; NaN where one of them is missing.
+    """Return each column's mean over levels, then over conditions; NaN if one of them is missing.
 
-    One value is added after another: the last digit of committed numbers hangs on it.
+    Values are added in order, since the last digit of committed numbers depends on it.
 
     Args:
-        table: accuracy, ids of conditions by networks; or whether one network has images right,
-            ids by images.
+        table: accuracies, ids of conditions by networks; or whether images of one network are
+            right, ids by images.
         plan: what to average.
 
     Returns:
@@ -94,19 +94,19 @@ def averaged(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 
 def by_corruption(table: pd.DataFrame, levels: Levels) -> pd.DataFrame:
-    """Return means over levels: conditions by what the table has as columns."""
+    """Return means over levels: conditions by the columns of the table."""
     return pd.DataFrame(_Values(table).by_condition(levels), sorted(levels), table.columns)
 
 
 class _Values:
-    """The values of a table of accuracies, found by their ids; NaN where there is none."""
+    """The values of a table of accuracies, by id; NaN if missing."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self._places = {name: place for place, name in enumerate(table.index)}
         self._values = np.vstack([table.to_numpy(), np.full(len(table.columns), np.nan)])
 
     def by_condition(self, levels: Levels) -> np.ndarray:
-        """Return means over levels: conditions, sorted, by what the table has as columns."""
+        """Return means over levels: sorted conditions by the columns of the table."""
         means = np.empty((len(levels), self._values.shape[1]))
         for row, (_, ids) in zip(means, sorted(levels.items()), strict=True):
             places = [self._places.get(each, -1) for each in ids]
@@ -115,7 +115,7 @@ class _Values:
 
 
 def _common(table: pd.DataFrame, tested: list[_Tested]) -> list[_Tested]:
-    """Return the conditions of every network that has any of them."""
+    """Return the conditions that are common to all networks with any of them."""
     asked = pd.Index([each.id for each in tested], dtype=object)
     there = table.notna().to_numpy()[table.index.get_indexer(asked)]
     kept = there[:, there.any(axis=0)].all(axis=1)

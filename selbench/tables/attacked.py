@@ -1,4 +1,4 @@
-"""What attacks leave of networks, beside mean accuracies: median perturbations, and flags."""
+"""Results of attacks besides mean accuracies: median perturbations, and flags."""
 
 from collections.abc import Mapping
 from math import nan
@@ -12,7 +12,7 @@ from selbench.tables.columns import COLUMNS, MASKING
 
 CURVE = ("subject", "level", "value")
 
-# What must never leave less than PGD does: attack, PGD of the same norm, and the flag it raises.
+# Weaker attacks, which must not beat PGD: attack, PGD of the same norm, and the flag to raise.
 WEAKER = (
     ("fgsm-linf", "pgd-linf", "one_step"),
     ("noise-linf", "pgd-linf", "noise"),
@@ -23,7 +23,7 @@ WEAKER = (
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that are median perturbations: networks by columns."""
+    """Return the columns of median perturbations, by network."""
     accuracy = rows.loc[rows["metric"] == "accuracy", [*READ, *CURVE]]
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"].to_dict()
     readable, found = IndexedRows(accuracy), {}
@@ -41,11 +41,10 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def median_perturbation(accuracies: Mapping[float, float]) -> float:
-    """Return the epsilon at which half of the images have fallen; NaN where no budget does it.
+    """Return the epsilon at which half of the images are fooled; NaN if none is large enough.
 
-    `accuracies` are of rising epsilons, from 0: the clean images, of which NaN says that they
-    were not tested. Accuracy is taken to fall evenly with the logarithm of epsilon between two
-    of them, and evenly from epsilon 0 to the first.
+    `accuracies` are at rising epsilons from 0, the clean images (NaN if not tested). They are
+    interpolated linearly in the logarithm of epsilon, and linearly in epsilon below the first.
     """
     low, left = 0.0, nan
     for high, right in accuracies.items():
@@ -63,7 +62,7 @@ def median_perturbation(accuracies: Mapping[float, float]) -> float:
 def masked(rows: pd.DataFrame) -> pd.Series:
     """Return each network's flags of masked gradients, "" for none.
 
-    NaN where `attacks` did not check for them and nothing else raises one.
+    NaN if `attacks` did not check for them and no other check raises one.
     """
     names = [name for name in rows["metric"].unique() if name.startswith("masking_")]
     measured = rows[rows["metric"].isin(names)]
@@ -90,13 +89,13 @@ def masked(rows: pd.DataFrame) -> pd.Series:
 
 
 def _raise(checks: dict[str, dict[str, float]], subject: str, name: str, value: float) -> None:
-    """Let a check of a network be what it found most."""
+    """Raise the value of a check to at least this value."""
     own = checks.setdefault(subject, {})
     own[name] = max(own.get(name, value), value)
 
 
 def _curves(rows: pd.DataFrame) -> dict[str, dict[float, float]]:
-    """Return the accuracies that an attack leaves: networks by levels."""
+    """Return accuracies under an attack: networks by levels."""
     found: dict[str, dict[float, float]] = {}
     for subject, level, value in zip(*(rows[each] for each in CURVE), strict=True):
         found.setdefault(subject, {})[level] = value

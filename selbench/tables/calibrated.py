@@ -1,4 +1,4 @@
-"""Calibration under shift: tables of a study's measurements, pure functions of its store."""
+"""Tables of calibration under shift, from a study's store."""
 
 from dataclasses import replace
 from itertools import product
@@ -16,27 +16,28 @@ from selbench.tables.current import command, images_used, naming_command
 from selbench.tables.means import by_level, mean, over_seeds
 
 SUITE = ("--suite", "calibration")
-PARTS = {"clean": "clean", "corrupted": "corr."}  # and how headings call them
+PARTS = {"clean": "clean", "corrupted": "corr."}  # and their headings
 
 
 def metrics() -> dict[str, Metric]:
-    """Return the metrics that tables of calibration show, by name."""
+    """Return the metrics in tables of calibration, by name."""
     return {name: each for name, each in METRICS.items() if each.board == BOARD}
 
 
 def calibration_board(store: StudyStore, limit: int | None = None) -> Leaderboard:
     """Derive the table of calibration of a study from its store.
 
-    One row per alpha or brought network, as in the leaderboard; columns are the metrics of
-    calibration, after "clean_" and "corrupted_". Means over corruptions are over severities, then
-    corruptions, of the conditions that all networks have in common.
+    It has one row per alpha or user's network, as in the leaderboard. Columns are the metrics of
+    calibration with the prefix "clean_" or "corrupted_". Means are over severities, then over
+    corruptions, of the conditions that all networks have.
 
     Args:
         store: the study's results.
-        limit: use the cells with so many test images; None takes the most there are.
+        limit: use cells with this number of test images; None for the largest.
 
     Raises:
-        SelbenchError: where there are no cells with that `limit`, or of clean or corrupted images.
+        SelbenchError: if there are no cells with that `limit`, or none of clean or corrupted
+            images.
     """
     rows = current_rows(store, limit)
     made = command(store, images_used(rows), *SUITE)
@@ -67,9 +68,9 @@ def by_network(rows: pd.DataFrame, metric: str, part: str) -> pd.Series:
 
 
 def by_condition(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a metric under corruptions: conditions and levels by networks, NaN where missing.
+    """Return a metric under corruptions: conditions and levels by networks, NaN if missing.
 
-    Of the conditions that all networks have in common that were tested under corruptions.
+    It has the conditions that are common to all networks with corruptions.
     """
     common = _pivoted(rows, "accuracy").dropna()
     found: pd.DataFrame = _pivoted(rows, metric).reindex(common.index, columns=common.columns)
@@ -77,7 +78,7 @@ def by_condition(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def check_measured(rows: pd.DataFrame, study: str, metric: str) -> None:
-    """Refuse a study without a metric, and say what makes it."""
+    """Raise an error with the command to run if a study lacks a metric."""
     if not _measured(rows, metric).empty:
         return
     if _measured(rows, "accuracy").empty:
@@ -99,7 +100,7 @@ def _pivoted(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _over_networks(networks: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Average over seeds: one row per alpha in rising order, then one per brought network."""
+    """Average over seeds: one row per rising alpha, then one per user's network."""
     brought = networks["alpha"].isna()
     networks["subject"] = networks["subject"].where(brought, networks["alpha"].map(exactly))
     rows = []
@@ -112,7 +113,7 @@ def _over_networks(networks: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def _groups(names: list[str]) -> Groups:
-    """Return the tables for people: of clean images, then of corrupted ones."""
+    """Return the printed tables: for clean images, then for corrupted ones."""
     groups: dict[str, dict[str, Metric]] = {}
     for part, short in PARTS.items():
         for metric in metrics().values():
@@ -124,7 +125,7 @@ def _groups(names: list[str]) -> Groups:
 
 
 def _heading(metric: Metric, part: str) -> Metric:
-    """Return how a table calls a metric; a chance level follows its metric."""
+    """Return the heading of a metric; a chance level follows its metric."""
     if metric.null_of:
         return replace(metric, label="null", unit=replace(metric.unit, name=""))
     return (
@@ -151,7 +152,7 @@ def _remarks(rows: pd.DataFrame, made: str) -> tuple[Remark, ...]:
 
 
 def _left_out(rows: pd.DataFrame, made: str) -> list[str]:
-    """Say which networks lack calibration errors or recalibration, and what has them `made`."""
+    """Return which networks lack calibration errors or recalibration, with the command `made`."""
     measured, told, fitted = (
         set(_measured(rows, metric)["subject"]) for metric in ("accuracy", "ece", "ece_spline")
     )

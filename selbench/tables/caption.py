@@ -1,4 +1,4 @@
-"""What stands below a leaderboard: what its numbers are over, and what was left out."""
+"""The caption of a leaderboard: what its numbers cover, and what was left out."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ from selbench.tables.relative import RELATIVE, Reference, RelativeErrors
 
 @dataclass(frozen=True)
 class Remark:
-    """A part of a caption, and the columns that it is about; none for all."""
+    """A part of a caption, and its columns; () for all."""
 
     text: str
     columns: frozenset[str] = frozenset()
@@ -35,16 +35,16 @@ def remarks(
     fewer: list[str],
     relative: RelativeErrors,
 ) -> tuple[Remark, ...]:
-    """Write what stands below the table.
+    """Return the parts of the caption.
 
     Args:
-        found: what is compared.
+        found: the compared measurements.
         networks: every network's columns.
-        table: of the leaderboard.
+        table: the leaderboard's table.
         counted: the corrupted conditions that count.
-        lacking: corruptions that only some of the networks have.
-        fewer: those of which only some of the networks have all severities.
-        relative: mCE, what it is relative to, and what is not in it.
+        lacking: corruptions that only some networks have.
+        fewer: corruptions at whose severities not all networks were tested.
+        relative: mCE, its reference, and the corruptions left out.
     """
     measured, reference = bool(counted), relative.reference
     left_out = relative.left_out.get("mce")
@@ -81,7 +81,7 @@ def remarks(
 
 
 def note(relative: RelativeErrors) -> Mapping[str, str]:
-    """Say of the column relative_mce what was left out."""
+    """Return a note on the corruptions left out of the column relative_mce."""
     reference, left_out = relative.reference, relative.left_out.get("relative_mce")
     if reference is None or not left_out:
         return {}
@@ -90,7 +90,7 @@ def note(relative: RelativeErrors) -> Mapping[str, str]:
 
 
 def compared_with(reference: Reference, found: Compared) -> str:
-    """Write "alpha = 0 of the same seed"."""
+    """Return a phrase such as "alpha = 0 of the same seed"."""
     if not reference.seeded:
         return written(reference)
     others = ["of other studies"] if found.rows["study"].nunique() > 1 else []
@@ -100,13 +100,13 @@ def compared_with(reference: Reference, found: Compared) -> str:
 
 
 def written(reference: Reference) -> str:
-    """Write a row's name as sentences do: "alpha = 0"."""
+    """Return a row's name for sentences: "alpha = 0"."""
     name = reference.name
     return f"alpha = {name.removeprefix('alpha=')}" if name.startswith("alpha=") else name
 
 
 def _folders(rows: pd.DataFrame) -> Iterator[Remark]:
-    """Say of each folder of shifted images how many these are, and what is known of them."""
+    """Return the number of images and the source of each folder of shifted images."""
     accuracy = rows[(rows["metric"] == "accuracy") & (rows["suite"] == SHIFTED)]
     for name, own in accuracy.groupby("condition"):
         counts = " to ".join(map(str, sorted({own["n"].min(), own["n"].max()})))
@@ -123,10 +123,10 @@ def _images(found: Compared) -> str:
 
 
 def _not_finite(found: Compared) -> list[str]:
-    """Name the networks some of whose cells have an accuracy but no mean confidence.
+    """Return a phrase on networks with cells that have an accuracy but no mean confidence.
 
-    Stores keep finite numbers alone, and a confidence is NaN where a network's outputs are not
-    finite. Accuracies that come from no store may stand alone.
+    Stores hold only finite numbers, and a confidence is NaN if a network's outputs are not finite.
+    Accuracies from other places than stores may have no confidence.
     """
     rows = found.rows[found.rows["metric"].isin(["accuracy", "confidence"])]
     measured = rows[~rows["study"].isin(found.published)]
@@ -146,7 +146,7 @@ def _data(found: Compared) -> list[str]:
 
 
 def _named(networks: Iterable[str]) -> str:
-    """List networks by names that every terminal and format can show."""
+    """Return the names of networks, escaped for every terminal and format."""
     return ", ".join(printable(name) for name in networks)
 
 
@@ -160,7 +160,7 @@ def _sources(rows: pd.DataFrame, counted: Levels) -> str:
 
 
 def _intervals(table: pd.DataFrame) -> list[str]:
-    """Say what the intervals are over."""
+    """Return a phrase on what the intervals are over."""
     lone = table["networks"] == 1
     halves = table[[name for name in table if str(name).endswith("_interval")]]
     over_images = bool(halves[lone].notna().any(axis=None))

@@ -1,4 +1,4 @@
-"""The leaderboard's columns: the metrics that it shows, and in which of its tables."""
+"""The columns of the leaderboard, and its tables."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 
@@ -7,12 +7,12 @@ from selbench.metrics import Metric
 from selbench.suites import METRICS
 from selbench.suites.corrupted import CORRUPTED, SHIFTED, accuracy_on, accuracy_under
 
-OF_FOLDERS = f"{SHIFTED}_"  # how columns of shifted images begin
-MASKING = "masking"  # the column of flags, in words
-INDEX = frozenset({"selectivity", "null"})  # columns of what activations have
-COVERED = "selectivity_of"  # the column that says which, where that is not all
-PARTIAL = "*"  # marks an index that covers only some activations
-# Tables by their titles, and those on narrow screens that they are made of; others follow.
+OF_FOLDERS = f"{SHIFTED}_"  # prefix of columns of shifted images
+MASKING = "masking"  # the column of flags
+INDEX = frozenset({"selectivity", "null"})  # columns of activations' selectivity
+COVERED = "selectivity_of"  # the column that says which activations, if not all
+PARTIAL = "*"  # mark of an index over only some activations
+# Tables by title, with the tables that replace them on narrow screens; others follow.
 WIDE = {
     "": ("selectivity", "", "accuracy by family"),
     "attacks": ("attacks", "smallest perturbations"),
@@ -22,9 +22,9 @@ TABLES = [table for parts in WIDE.values() for table in parts]
 
 
 class _Columns(Mapping[str, Metric]):
-    """Columns by name: table by table, then one for each corruption, later ones included.
+    """Columns by name: table by table, then one for each corruption, with those of plugins.
 
-    Folders of shifted images have columns too, which are not listed: see `columns_of`.
+    Folders of shifted images also have columns, which are not listed: see `columns_of`.
     """
 
     def __getitem__(self, name: str) -> Metric:
@@ -49,7 +49,7 @@ COLUMNS: Mapping[str, Metric] = _Columns()
 
 
 def columns_of(names: Iterable[Hashable]) -> dict[str, Metric]:
-    """Return all columns, those of the folders of shifted images in a table of `names` as well."""
+    """Return all columns, with those of folders of shifted images among `names`."""
     there = list(map(str, names))
     folders = [each for each in there if each.startswith(OF_FOLDERS) and f"{each}_n" in there]
     return {name: COLUMNS[name] for name in [*COLUMNS, *folders]}
@@ -60,10 +60,10 @@ def _table(metric: Metric) -> int:
 
 
 def attacked(metric: Metric) -> bool:
-    """Say whether it is what attacks leave, beside which flags of masked gradients stand."""
+    """Return whether a column is a result of attacks, which flags of masked gradients accompany."""
     return metric.table in WIDE["attacks"]
 
 
 def of_corrupted(metric: Metric) -> bool:
-    """Say whether it is made of accuracies under corruptions."""
+    """Return whether a column is computed from accuracies under corruptions."""
     return metric.reads.metric == "accuracy" and {*metric.reads.suites} <= {*CORRUPTED}

@@ -1,7 +1,7 @@
-"""Accuracies on the images that every network has right while they are clean.
+"""Accuracies on the images that every network classifies correctly when clean.
 
-A network that is worse on clean images is worse on perturbed ones too; here no network has that
-handicap. The images are easy ones, so accuracies are higher than on all.
+A network that is worse on clean images is usually worse on perturbed ones; this removes that
+effect. These images are easy, so accuracies are higher than on all.
 """
 
 from dataclasses import replace
@@ -18,11 +18,11 @@ CLEAN = "clean/clean"
 
 
 def correct_on_all(found: Compared) -> Compared:
-    """Return the same measurements with accuracies on those images alone; shifted ones are others.
+    """Return the measurements with accuracies on these images only, except for shifted images.
 
     Raises:
-        SelbenchError: where outcomes were not kept, where a condition's images lie on disk and are
-            not known to be those of the test set in its order, or where no image is left.
+        SelbenchError: if outcomes are missing, if images on disk may not be the test images in the
+            same order, or if no image is left.
     """
     if found.published:
         raise SelbenchError(
@@ -70,7 +70,7 @@ def _check_pairs(found: Compared, rows: pd.DataFrame) -> None:
 
 
 def _right(found: Compared, study: str, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return what each of a study's networks has right: ids of its conditions by images."""
+    """Return which images each network of a study has right: ids of conditions by images."""
     tables = images_right(dict(found.stores)[study], rows)
     for subject, part in ((str(name), part) for name, part in rows.groupby("subject")):
         if subject not in tables or set(tables[subject].index) != set(ids(part)):

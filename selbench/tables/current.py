@@ -1,4 +1,4 @@
-"""The measurements of a store that tables and figures are made of: like beside like."""
+"""Select the measurements of a store for tables and figures, so that they are comparable."""
 
 import shlex
 from collections.abc import Iterator
@@ -16,12 +16,13 @@ from selbench.store import StudyStore, condition_id
 from selbench.tables.curves import with_curves
 from selbench.tables.spoilt import meaningful
 
-RUNS = Path("runs")  # where results are, unless --store says otherwise
+RUNS = Path("runs")  # the default of --store
 _KEPT: ContextVar[dict[tuple[str, int | None], pd.DataFrame] | None] = ContextVar(
     "what `reading_once` keeps", default=None
 )
 NETWORK = ("subject", "weights", "training", "helper")
-CONDITION = ["suite", "condition", "level", "source", "version", "data"]  # columns that tell it
+# The columns that identify it.
+CONDITION = ["suite", "condition", "level", "source", "version", "data"]
 
 
 @contextmanager
@@ -38,12 +39,12 @@ def reading_once() -> Iterator[None]:
 
 
 def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
-    """Return the measurements of a store's latest run that tables and figures are made of.
+    """Return the measurements of a store's latest run, for tables and figures.
 
-    The networks' training curves are among them.
+    They include the networks' training curves.
 
     Raises:
-        SelbenchError: where there are no cells with that `limit`.
+        SelbenchError: if there are no cells with that `limit`.
     """
     kept, key = _KEPT.get(), (str(store.folder), limit)
     if kept is None:
@@ -66,7 +67,7 @@ def _read(store: StudyStore, limit: int | None) -> pd.DataFrame:
 
 def command(store: StudyStore, limit: int | None, *further: str) -> str:
     """Return the command that adds to a study's results, such as `selbench run digits`."""
-    trains = "--alpha" in further  # no brought network has one
+    trains = "--alpha" in further  # users' networks have none
     named = study_words(store.study, store.manifest(), trains)
     parts = ["selbench", "run", *named, *further]
     parts += ["--limit", str(limit)] if limit is not None else []
@@ -77,7 +78,7 @@ def command(store: StudyStore, limit: int | None, *further: str) -> str:
 
 @contextmanager
 def naming_command(store: StudyStore, limit: int | None) -> Iterator[None]:
-    """Tell of measurements that are not there with the command that makes them."""
+    """Add the command that makes missing measurements to errors about them."""
     try:
         yield
     except UnmeasuredError as problem:
@@ -86,9 +87,9 @@ def naming_command(store: StudyStore, limit: int | None) -> Iterator[None]:
 
 
 def study_words(study: str, manifest: dict[str, Any], trains: bool = False) -> list[str]:
-    """Return how a command line names a study, its data, and its networks where none is trained.
+    """Return the words that name a study, its data and its untrained networks in a command.
 
-    As its latest run did; what that was to measure, and where, is left out.
+    They are those of the latest run, without the suites and the store.
     """
     subjects = manifest.get("subjects", {}).values()
     trained = trains or any(facts.get("training") for facts in subjects)
@@ -96,27 +97,27 @@ def study_words(study: str, manifest: dict[str, Any], trains: bool = False) -> l
 
 
 def images_used(rows: pd.DataFrame) -> int | None:
-    """Return how many test images rows of one limit are of; None for all."""
+    """Return the number of test images of rows with one limit; None for all."""
     limits = rows["limit"].dropna()
     return int(limits.iloc[0]) if len(limits) else None
 
 
 def data_name(manifest: dict[str, Any]) -> str:
-    """Return which data set a study is of: of a folder of images, "folder" and its name."""
+    """Return the name of a study's data set; for a folder of images, "folder" and its name."""
     facts = manifest.get("study", {}).get("dataset", {})
     name = str(facts.get("name", "one data set"))
     return f"{name} {Path(facts['root']).name}" if name == "folder" and facts.get("root") else name
 
 
 def root_of_runs(store: StudyStore) -> Path:
-    """Return the store in which a run adds to a study; not a folder that holds its tables alone."""
+    """Return the store in which a run can add to a study; not a folder with only its tables."""
     return store.root if store.begun else RUNS
 
 
 def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
-    """Keep what the manifest lists: data, networks, and conditions as they were last made."""
+    """Keep the rows with the data, the networks and the versions of conditions in the manifest."""
     weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
-    # A condition whose images lie on disk names their checksum; the others' is the test set's.
+    # A condition with images on disk has their checksum; others have that of the test set.
     made = {
         name: (source, version, data or manifest["data"])
         for name, (source, version, data) in manifest["conditions"].items()
@@ -137,14 +138,14 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     )
     told = [*NETWORK, *CONDITION]
     which = facts.groupby(told, sort=False, dropna=False).ngroup().to_numpy()
-    _, first = np.unique(which, return_index=True)  # few are different, of many rows
+    _, first = np.unique(which, return_index=True)  # few distinct values in many rows
     few = facts.iloc[first]
     kept = list(map(current, *(few[name].tolist() for name in told)))
     return meaningful(rows[np.array(kept, dtype=bool)[which]], manifest)
 
 
 def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    """Keep the cells with `limit` test images; None takes all images, else the most there are."""
+    """Keep the cells with `limit` test images; None for all images, else the largest number."""
     if limit is None and rows["limit"].isna().any():
         return rows[rows["limit"].isna()]
     chosen = rows["limit"].max() if limit is None else limit

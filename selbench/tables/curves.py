@@ -1,4 +1,4 @@
-"""Training curves as rows beside the measurements: the manifest has them, since no cell does."""
+"""Training curves as rows like measurements; they come from the manifest, not from cells."""
 
 from collections.abc import Mapping
 from math import nan
@@ -94,7 +94,7 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
 
 
 def _values(name: str, told: Any) -> list[tuple[int | None, float]]:
-    """Return what an epoch says of something: of the network (None), and of layers from 1."""
+    """Return the values of an epoch, by layer from 1; None for the network."""
     if told is None or told == []:
         return []
     if name == "dead":

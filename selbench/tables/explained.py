@@ -1,4 +1,4 @@
-"""What explains robustness, of the measurements that can be compared with each other."""
+"""Measurements that may explain robustness, as far as they can be compared."""
 
 from collections.abc import Collection, Sequence
 
@@ -18,7 +18,7 @@ LAYERED = (*REPRESENTATION, "selectivity", "gradients", "elasticity")
 
 
 def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the columns that are means of other measurements than accuracies, by networks."""
+    """Return the columns of means of measurements other than accuracies, by network."""
     whole = rows.loc[rows["layer"].isna() & (rows["metric"] != "accuracy"), [*READ, *SHOWN]]
     whole = comparable(
         whole.astype(dict.fromkeys([*READ, "subject", "source"], object)), extra, only
@@ -36,10 +36,10 @@ def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ())
 
 
 def _mean(metric: Metric, chosen: pd.DataFrame) -> pd.Series:
-    """Return a metric of each network; of conditions that are not named, those that all have."""
+    """Return a metric of each network, over named conditions or those that all networks have."""
     if len({*zip(chosen["condition"], chosen["level"].fillna(-1), strict=True)}) == 1:
         lone: pd.Series = chosen.set_index("subject")["value"]
-        return lone  # as most are
+        return lone  # the usual case
     if metric.average == "pooled":
         return pooled(chosen)
     table = by_level(chosen)
@@ -53,10 +53,10 @@ def _counted(extra: bool, only: Sequence[str]) -> list[str]:
 
 
 def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the measurements whose representations were looked at alike, under like corruptions.
+    """Return the measurements with the same settings of analyses and the same corruptions.
 
-    Of units or of flattened maps, and of the layers that `dimensionality` looked at last; under
-    the corruptions and severities that all networks have in common.
+    The settings (units or flattened maps, and layers) are those of the last `dimensionality`; the
+    corruptions and severities are those that all networks have.
 
     Args:
         rows: current measurements.
@@ -76,7 +76,7 @@ def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()
 
 
 def _alike(rows: pd.DataFrame, counted: Collection[str]) -> list[bool]:
-    """Say which measurements of representations can be compared."""
+    """Return which measurements of representations can be compared."""
     looks = rows["source"].map({source: look(source) for source in rows["source"].unique()})
     clean = looks[rows["suite"] == "dimensionality"]
     wanted = clean.iloc[0] if len(clean) else looks.min()
@@ -96,15 +96,15 @@ def _alike(rows: pd.DataFrame, counted: Collection[str]) -> list[bool]:
 
 
 def look(source: str) -> str:
-    """Return how networks were looked at, which stands in the source after where images come from.
+    """Return the settings of an analysis, which the source has after the source of images.
 
-    Such as "layers layer3" or "flattened maps"; "" for the units of all ReLUs.
+    Examples are "layers layer3" and "flattened maps"; "" is for the units of all ReLUs.
     """
     return source.partition("; ")[2]
 
 
 def looks_of(rows: pd.DataFrame) -> list[str]:
-    """Say of every suite what it looked at, if that is not the units of all ReLUs."""
+    """Return the settings of every suite, if they differ from the units of all ReLUs."""
     asked = ["suite", "source", "condition", "level", "subject"]
     layered = comparable(rows.loc[rows["suite"].isin(LAYERED), asked].drop_duplicates())
     layered = layered.drop_duplicates(["suite", "source"])
@@ -118,12 +118,12 @@ def _unusual(marks: list[str]) -> str:
 
 
 def partly(rows: pd.DataFrame) -> dict[str, str]:
-    """Say of each network whose index covers a part of its activations, which part.
+    """Return the part of activations in the index, for each network where it is not all.
 
-    Such as {"mixed": "14 of 34 activations, not hardswish"}.
+    An example is {"mixed": "14 of 34 activations, not hardswish"}.
     """
     if not any(name.startswith(MISSED) for name in rows["metric"].unique()):
-        return {}  # as with most, which is quickly seen
+        return {}  # the usual case, which is fast to check
     index = rows[(rows["suite"] == "selectivity") & (rows["condition"] == "clean")]
     missed = index[index["metric"].str.startswith(MISSED)]
     layers = index[index["metric"] == "selectivity_index"].groupby("subject")["layer"].max()

@@ -1,4 +1,4 @@
-"""Leaderboards on terminals: as few tables as fit its lines, and names shortened in the middle."""
+"""Fit leaderboards to a terminal: few tables of limited width, and shortened names."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,16 +9,16 @@ from selbench.tables.lines import FLAGS, RANK, Lines, tables
 from selbench.tables.table import Leaderboard
 
 USUAL = 80  # characters of a line
-PART = 3  # names take this part of a line at most
-LEAST = 9  # characters that are left of a name
-FLAGGED = 18  # characters of a line of flags, which are wrapped
+PART = 3  # the largest part of a line for names
+LEAST = 9  # fewest characters of a shortened name
+FLAGGED = 18  # characters per line of wrapped flags
 DOTS = "…"
 
 
 def fitting(board: Leaderboard, width: int = USUAL) -> list[tuple[str, Lines]]:
-    """Return tables with their titles, whose lines take up to `width` characters if these can.
+    """Return tables with titles and lines of up to `width` characters, if possible.
 
-    Neighbours share a table where that fits; one that is too wide goes on in another.
+    Neighbouring tables are joined if they fit; a table that is too wide is split.
     """
     made = tables(board, narrow=True)
     place = 1 if RANK in board.table else 0  # of names
@@ -26,7 +26,7 @@ def fitting(board: Leaderboard, width: int = USUAL) -> list[tuple[str, Lines]]:
         names = shortened([line[place] for line in lines[1:]], max(width // PART, LEAST))
         for line, name in zip(lines[1:], names, strict=True):
             line[place] = name
-    first = place + 2  # columns that every table begins with, the number of networks the last
+    first = place + 2  # first columns of every table; the number of networks is the last
     return [
         (title if not number else f"{title}, continued".removeprefix(", "), part)
         for section in _sections(made)
@@ -36,10 +36,10 @@ def fitting(board: Leaderboard, width: int = USUAL) -> list[tuple[str, Lines]]:
 
 
 def shortened(names: Sequence[str], most: int) -> list[str]:
-    """Return names of up to `most` characters, those that are longer without their middle.
+    """Return names of up to `most` characters; longer names lose their middle.
 
-    More of their ends is kept where they would become alike else; if that does not suffice, they
-    stay as they are.
+    More of their ends is kept if names would become equal; if that is not enough, names do not
+    change.
     """
     for tail in range((most - 1) // 2, most - 1):
         found = [_shortened(name, most, tail) for name in names]
@@ -57,7 +57,7 @@ def _shortened(name: str, most: int, tail: int) -> str:
 
 
 def _sections(made: Mapping[str, Lines]) -> Iterator[list[str]]:
-    """Yield titles of tables that may share one."""
+    """Yield groups of titles whose tables may be joined."""
     known = {title for parts in WIDE.values() for title in parts}
     for parts in WIDE.values():
         yield [title for title in parts if title in made]
@@ -65,7 +65,7 @@ def _sections(made: Mapping[str, Lines]) -> Iterator[list[str]]:
 
 
 def _packed(parts: Mapping[str, Lines], first: int, width: int) -> list[tuple[str, Lines]]:
-    """Return parts in as few tables as fit; the one with the main columns, "", comes first."""
+    """Return parts in as few tables as possible; the table of the main columns, "", is first."""
     packs: list[tuple[list[str], Lines]] = []
     for title, lines in parts.items():
         if packs:
@@ -81,7 +81,7 @@ def _packed(parts: Mapping[str, Lines], first: int, width: int) -> list[tuple[st
 
 
 def _split(lines: Lines, first: int, width: int) -> Iterator[Lines]:
-    """Yield a table in parts that fit, each with the first columns."""
+    """Yield parts of a table that fit, each with the first columns."""
     begin, count = first, len(lines[0])
     while begin < count:
         end = begin + 1
@@ -96,7 +96,7 @@ def _columns(lines: Lines, first: int, begin: int, end: int) -> Lines:
 
 
 def _width(lines: Lines) -> int:
-    """Return how many characters the lines of a table take, a space between columns included."""
+    """Return the characters per line of a table, with a space between columns."""
     columns = list(zip(*lines, strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
     flags = [

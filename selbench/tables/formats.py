@@ -1,4 +1,4 @@
-"""Leaderboards in the formats that people and programs read."""
+"""Formats of leaderboards, for people and programs."""
 
 import json
 from collections.abc import Callable, Hashable, Sequence
@@ -21,7 +21,7 @@ from selbench.tables.table import Leaderboard
 
 
 def to_table(board: Leaderboard, width: int = USUAL) -> Group:
-    """Render for a terminal, in tables whose lines take up to `width` characters."""
+    """Render for a terminal, in tables with lines of up to `width` characters."""
     parts: list[Table | Text] = []
     for name, (heads, *lines) in fitting(board, width):
         study = one_line(board.study)
@@ -38,7 +38,7 @@ def to_table(board: Leaderboard, width: int = USUAL) -> Group:
 
 
 def to_text(board: Leaderboard, width: int = USUAL) -> str:
-    """Render as plain text, as `to_table`."""
+    """Render as plain text, like `to_table`."""
     console = Console(width=width, file=StringIO(), color_system=None)
     with console.capture() as printed:
         console.print(to_table(board, width))
@@ -46,7 +46,7 @@ def to_text(board: Leaderboard, width: int = USUAL) -> str:
 
 
 def to_markdown(boards: Sequence[Leaderboard]) -> str:
-    """Render as Markdown; names are text whatever is in them, and equal stores give equal bytes."""
+    """Render as Markdown; names are escaped, and equal stores give equal bytes."""
     sections = []
     for board in boards:
         parts = [
@@ -59,12 +59,12 @@ def to_markdown(boards: Sequence[Leaderboard]) -> str:
 
 
 def to_csv(boards: Sequence[Leaderboard]) -> str:
-    """Render as CSV: full numbers, one column per quantity, its interval and its number."""
+    """Render as CSV: full precision, with columns for intervals and numbers of networks."""
     return csv_of(pd.concat([_measured(board.table) for board in boards]))
 
 
 def to_json(boards: Sequence[Leaderboard]) -> str:
-    """Render as JSON: a list of study, caption, notes on columns, rows; full numbers, or null."""
+    """Render as JSON: study, caption, notes on columns and rows; full precision, or null."""
     content = [
         {
             "study": board.study,
@@ -78,7 +78,7 @@ def to_json(boards: Sequence[Leaderboard]) -> str:
 
 
 def _measured(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out rare columns where nothing was measured."""
+    """Leave out rare columns without measurements."""
     names = [name for name, each in COLUMNS.items() if each.rare and name in table]
     empty = [name for name in names if table[name].isna().all()]
     return table.drop(columns=[n for e in empty for n in (e, f"{e}_interval", f"{e}_n")])
@@ -103,7 +103,7 @@ def to_latex(boards: Sequence[Leaderboard]) -> str:
 
 
 def to_html(boards: Sequence[Leaderboard]) -> str:
-    """Render as HTML: a section for each study, to be put into a page; all text is escaped."""
+    """Render as HTML: a section for each study, to embed in a page; all text is escaped."""
     sections = []
     for board in boards:
         parts = [f"<h2>{escape(one_line(board.study))}</h2>"]
@@ -121,7 +121,7 @@ def to_html(boards: Sequence[Leaderboard]) -> str:
 
 
 def latex(text: str) -> str:
-    """Write text so that LaTeX sets it as it is."""
+    """Escape text for LaTeX."""
     special = {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -129,7 +129,7 @@ def latex(text: str) -> str:
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        "[": "{[}",  # as the first of a line it would be an argument of the line break before
+        "[": "{[}",  # at the start of a line it would be an argument of the line break before
         "*": "{*}",
         "±": r"$\pm$",
     }

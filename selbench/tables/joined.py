@@ -1,4 +1,4 @@
-"""Studies side by side: their measurements in one table, and what forbids it."""
+"""Join the measurements of several studies in one table, if they can be compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,17 +21,16 @@ class Compared:
 
     Attributes:
         title: the studies' names.
-        rows: current measurements, with the columns study; row, as the table calls it; name, as
-            `--reference` calls it; and own, the network's name in its study. `subject` tells
-            networks apart.
-        where: the folders that they come from.
+        rows: current measurements, with the additional columns study; row, the name in the table;
+            name, that of `--reference`; and own, that in the study. `subject` is unique.
+        where: their folders.
         diverged: networks that diverged in training.
-        findings: of the probe, by the names of networks.
+        findings: findings of the probe, by network.
         withheld: columns that lack numbers since a finding makes them meaningless.
-        stores: of the studies, by the names that rows have.
+        stores: the studies' stores, by the names in rows.
         runs: the commands that add to them.
-        images: the test images that accuracies are over; None for all.
-        published: the places of published numbers among them, which have no store.
+        images: the test images of accuracies; None for all.
+        published: the places of published numbers, which have no store.
     """
 
     title: str
@@ -51,17 +50,17 @@ def compared(
 ) -> Compared:
     """Return the measurements of one study, or of several that can be compared.
 
-    In several, a row is called as a brought network, or "alpha=0"; after the study's name,
-    "digits: alpha=0", where two studies have such a network, and where two have alphas.
+    With several studies, a row has the name of a user's network, or "alpha=0". It has the prefix of
+    its study, "digits: alpha=0", if two studies have this name, or if two have alphas.
 
     Args:
-        stores: of the studies, one or more; none where there are places.
-        limit: of how many test images; None takes the most that each has.
+        stores: the stores of the studies; may be empty if there are places.
+        limit: the number of test images; None for the largest of each.
         places: of published numbers, such as "published:cifar10-c".
 
     Raises:
-        SelbenchError: where studies were not tested on the same images, on as many, or under
-            conditions that were made alike; it names two that differ. As `current_rows`, too.
+        SelbenchError: if two studies differ in the test images, their number, or a condition; also
+            as `current_rows`.
     """
     tables = [current_rows(store, limit) for store in stores]
     check_alike(stores, tables)
@@ -104,7 +103,7 @@ def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
 
 
 def check_alike(stores: Sequence[StudyStore], tables: Sequence[pd.DataFrame]) -> None:
-    """Refuse studies whose numbers are of other images, or of conditions made otherwise."""
+    """Refuse studies with different test images, or different conditions of the same name."""
     made: dict[str, tuple[StudyStore, tuple[str, int, str]]] = {}
     for store, table in zip(stores, tables, strict=True):
         _check_images(stores[0], store, tables[0], table)
@@ -115,7 +114,7 @@ def check_alike(stores: Sequence[StudyStore], tables: Sequence[pd.DataFrame]) ->
             other, before = made.setdefault(name, (store, tuple(how)))
             if before != tuple(how):
                 difference = f"{name} differs ({_how(before)}, and {_how(tuple(how))})"
-                raise _unlike(other, store, difference, "run one of them again as the other was")
+                raise _unlike(other, store, difference, "run one of them again like the other")
 
 
 def _check_images(
@@ -127,7 +126,7 @@ def _check_images(
         raise _unlike(one, other, difference, "join studies of the same images")
     counts = [images_used(table) or "all" for table in (first, then)]
     if counts[0] != counts[1]:
-        difference = f"they took different numbers of test images ({counts[0]} and {counts[1]})"
+        difference = f"they used different numbers of test images ({counts[0]} and {counts[1]})"
         raise _unlike(one, other, difference, "choose one that both have with --limit")
 
 
@@ -138,12 +137,12 @@ def _how(facts: tuple[str, int, str]) -> str:
 
 def _unlike(one: StudyStore, other: StudyStore, difference: str, advice: str) -> SelbenchError:
     return SelbenchError(
-        f"{one.folder} and {other.folder} cannot stand in one table: {difference}; {advice}"
+        f"{one.folder} and {other.folder} cannot be in one table: {difference}; {advice}"
     )
 
 
 def _names(stores: Sequence[StudyStore]) -> list[str]:
-    """Return the studies' names; the folders of those of one name."""
+    """Return the studies' names; for studies of equal names, their folders."""
     names = [store.study for store in stores]
     return [
         name if names.count(name) == 1 else str(store.folder)
@@ -152,7 +151,7 @@ def _names(stores: Sequence[StudyStore]) -> list[str]:
 
 
 def _with_study_names(rows: pd.DataFrame) -> pd.DataFrame:
-    """Name networks after their study: where another has such a row, or has alphas too."""
+    """Add the name of the study to rows, if another study has the same row or also has alphas."""
     alone = rows.groupby("name")["study"].transform("nunique") == 1
     trained = rows["alpha"].notna()
     if rows.loc[trained, "study"].nunique() > 1:

@@ -1,4 +1,4 @@
-"""Leaderboards as lines of text: what stands in which table, and how numbers are written."""
+"""Leaderboards as lines of text: the columns of each table, and the format of numbers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,13 +23,13 @@ from selbench.tables.columns import (
 from selbench.tables.table import Groups, Leaderboard
 
 RANK = "rank"
-NETWORK = "network"  # the heading of rows that are not alphas alone
+NETWORK = "network"  # the heading of rows that are not only alphas
 FLAGS = "masking flags"  # the heading
-Lines = list[list[str]]  # of a table, its headings first
+Lines = list[list[str]]  # of a table, headings first
 
 
 def tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
-    """Return the tables of a leaderboard by their titles: more of them where it is `narrow`."""
+    """Return the tables of a leaderboard by title; more of them if `narrow`."""
     if board.groups:
         groups = board.groups
     elif board.columns:
@@ -45,12 +45,12 @@ def tables(board: Leaderboard, narrow: bool = False) -> dict[str, Lines]:
 
 
 def one_line(text: str) -> str:
-    """Return text of several lines as one, that steers no terminal."""
+    """Return text in one line, escaped for terminals."""
     return printable(" ".join(text.splitlines()))
 
 
 def _groups(board: Leaderboard, narrow: bool) -> Groups:
-    """Return the tables of a leaderboard: the columns that have numbers, by their titles."""
+    """Return the columns with numbers of a leaderboard, by title of their table."""
     shown = {
         name: column
         for name, column in columns_of(board.table).items()
@@ -66,7 +66,7 @@ def _groups(board: Leaderboard, narrow: bool) -> Groups:
 
 
 def _of_tables(shown: Mapping[str, Metric], names: Sequence[str]) -> dict[str, Metric]:
-    """Return the columns of these tables, one table after another."""
+    """Return the columns of these tables, in order."""
     own = [column for table in names for column in shown.values() if column.table == table]
     return {column.name: column for column in sorted(own, key=lambda each: _place(each, names))}
 
@@ -76,7 +76,7 @@ def _place(column: Metric, tables: Sequence[str]) -> tuple[int, int]:
 
 
 def _lines(table: pd.DataFrame, columns: Mapping[str, Metric], flagged: bool) -> Lines:
-    """Return a table; `flagged` has the flags of masked gradients, if there are any, beside it."""
+    """Return the lines of a table; `flagged` adds the flags of masked gradients, if any."""
     flagged = flagged and bool(table[MASKING].notna().any())
     first = [*([RANK] if RANK in table else []), _noun(table), "n"]
     heads = [*first, *(column.heading for column in columns.values())]
@@ -90,7 +90,7 @@ def _lines(table: pd.DataFrame, columns: Mapping[str, Metric], flagged: bool) ->
 
 
 def _noun(table: pd.DataFrame) -> str:
-    """Return what rows are: alphas, or networks of several studies, or brought ones alone."""
+    """Return the heading of rows: for alphas, networks of several studies, or users' networks."""
     alphas = table["alpha"].dropna()
     own = table.loc[alphas.index, "subject"] == alphas.map(exactly)
     return "alpha" if len(alphas) and own.all() else NETWORK
@@ -101,11 +101,11 @@ def _rank(value: int | NAType) -> str:
 
 
 def quantity(row: pd.Series, name: str, column: Metric) -> str:
-    """Write a quantity for people: "97.1 ± 0.4"; "-" where it is missing.
+    """Return a quantity as printed: "97.1 ± 0.4"; "-" if it is missing.
 
-    Where only some of a row's networks have it, how many follows: "97.1 ± 0.4 (n = 2)"; an index
-    that covers a part of the activations is marked: "0.412*". A bound is the lower end of a range:
-    "31.2 to 44.8".
+    If only some networks of a row have it, their number follows: "97.1 ± 0.4 (n = 2)". An index
+    over
+    only some activations is marked: "0.412*". A bound is the lower end of a range: "31.2 to 44.8".
     """
     unit = column.unit
     value, interval = row[name] * unit.factor, row[f"{name}_interval"] * unit.factor

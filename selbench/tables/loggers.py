@@ -1,4 +1,4 @@
-"""Loggers: where a leaderboard goes besides the terminal; one function under one decorator."""
+"""Loggers, which receive a leaderboard; each is one function under one decorator."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from selbench._kit.errors import SelbenchError, in_short
 from selbench._kit.registry import Registry
 from selbench.tables.table import FACTS, Leaderboard
 
-EXPERIMENT = "selbench"  # where MLflow keeps runs, unless MLFLOW_EXPERIMENT_NAME says otherwise
+EXPERIMENT = "selbench"  # the MLflow experiment, unless MLFLOW_EXPERIMENT_NAME is set
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Logged:
     """One row of a leaderboard.
 
     Attributes:
-        name: of the network, after its study.
-        facts: study, subject, alpha, networks, images; those that are known.
-        numbers: metrics by their names, accuracies in [0, 1]; those that were measured, and the
-            half widths of their intervals, with `_interval`.
+        name: the study and the network.
+        facts: study, subject, alpha, networks, images, as far as known.
+        numbers: the measured metrics by name, accuracies in [0, 1], and the half widths of their
+            intervals with the suffix `_interval`.
     """
 
     name: str
@@ -30,32 +30,32 @@ class Logged:
     numbers: Mapping[str, float]
 
 
-# Takes rows to a place, such as a folder or a URL; "" for where the logger puts them by itself.
+# Sends rows to a place, such as a folder or a URL; "" for the logger's default.
 Logger = Callable[[list[Logged], str], None]
 LOGGERS = Registry[Logger]("logger")
 
 
 def log(board: Leaderboard, spec: str) -> None:
-    """Give a leaderboard to a logger.
+    """Send a leaderboard to a logger.
 
     Args:
-        board: whose rows are given.
+        board: the leaderboard.
         spec: the logger's name, and after a colon the place: "mlflow", "mlflow:sqlite:///runs.db".
 
     Raises:
-        SelbenchError: for an unknown logger, and one that refuses.
+        SelbenchError: for an unknown logger, and if the logger fails.
     """
     name, _, place = spec.partition(":")
     LOGGERS[name](rows_of(board), place)
 
 
 def check_logger(spec: str) -> None:
-    """Raise `SelbenchError` where there is no such logger, before anything is computed."""
+    """Raise `SelbenchError` for an unknown logger, before anything is computed."""
     LOGGERS[spec.partition(":")[0]]
 
 
 def rows_of(board: Leaderboard) -> list[Logged]:
-    """Return what loggers are given of a leaderboard."""
+    """Return the rows of a leaderboard for loggers."""
     table = board.table
     numbers = [str(n) for n in table if pd.api.types.is_float_dtype(table[n]) and n not in FACTS]
     measured = [name for name in numbers if not name.endswith("_n")]
@@ -83,8 +83,8 @@ def mlflow(rows: list[Logged], place: str) -> None:
                 library.log_metrics(dict(row.numbers))
     except Exception as problem:
         raise SelbenchError(
-            f"MLflow does not take the results ({in_short(problem)}); look at the place after "
-            "mlflow:, results are in the store all the same"
+            f"MLflow does not accept the results ({in_short(problem)}); check the place after "
+            "mlflow:; the store has the results"
         ) from problem
 
 

@@ -1,4 +1,4 @@
-"""The mean over severities, corruptions and seeds, of which every table and claim is made."""
+"""The means over severities, corruptions and seeds, which all tables and claims use."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ CONDITION = "condition"
 
 
 def by_level(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return values as conditions and levels (-1 for none) by networks, NaN where there is none."""
+    """Return values as conditions and levels (-1 for none) by networks, NaN if missing."""
     table: pd.DataFrame = rows.assign(level=rows["level"].fillna(-1)).pivot(
         index=[CONDITION, "level"], columns="subject", values="value"
     )
@@ -24,13 +24,13 @@ def common(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_condition(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over levels: conditions by what the table has as columns."""
+    """Return means over levels: conditions by the columns of the table."""
     found: pd.DataFrame = table.groupby(level=CONDITION).mean()
     return found
 
 
 def mean(table: pd.DataFrame) -> pd.Series:
-    """Return means over levels, then over conditions; NaN where a value is missing."""
+    """Return means over levels, then over conditions; NaN if a value is missing."""
     means: pd.Series = by_condition(table).mean()
     return means.where(table.notna().all())
 
@@ -38,7 +38,7 @@ def mean(table: pd.DataFrame) -> pd.Series:
 def pooled(rows: pd.DataFrame) -> pd.Series:
     """Return each network's mean over the values at the conditions and levels that all have.
 
-    Added in the order of the rows, because the last digit depends on it.
+    Values are added in the order of rows, since the last digit depends on it.
     """
     places = pd.MultiIndex.from_frame(rows[[CONDITION, "level"]].fillna({"level": -1}))
     kept = rows[places.isin(common(by_level(rows)).index)]
@@ -47,16 +47,16 @@ def pooled(rows: pd.DataFrame) -> pd.Series:
 
 
 def over_seeds(values: Iterable[float], name: str) -> dict[str, float]:
-    """Return the mean over networks, half of its 95 % interval, and how many have a number."""
+    """Return the mean over networks, the half width of its 95 % interval, and their number."""
     kept = [value for value in values if value == value]
     value, half = mean_interval(kept)
     return {name: value, f"{name}_interval": half, f"{name}_n": len(kept)}
 
 
 def log_odds(shares: pd.Series, images: "float | pd.Series[float]") -> pd.Series:
-    """Return the log odds of shares of so many images; none and all count as half an image.
+    """Return the log odds of shares of images; none and all count as half an image.
 
-    Differences of them between corrupted and clean images are effective robustness, with a line of
+    Their differences between corrupted and clean images are effective robustness, with a line of
     slope 1 through alpha = 0: Taori et al., 2020, arXiv:2007.00644; Miller et al., 2021,
     arXiv:2107.04649.
     """

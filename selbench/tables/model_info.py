@@ -1,8 +1,8 @@
-"""What RobustBench keeps of a network, made from a store.
+"""RobustBench's file on a network, made from a store.
 
-The file that RobustBench (Croce et al., 2021, arXiv:2010.09670) has of every network of its zoo,
-`model_info/<data set>/<threat model>/<network>.json`: percentages as strings. Of its fields only
-those are written that selbench measured; authors, venue and the like are for people to add.
+RobustBench (Croce et al., 2021, arXiv:2010.09670) has a file for every network of its zoo,
+`model_info/<data set>/<threat model>/<network>.json`, with percentages as strings. selbench writes
+only the fields that it measured; people must add authors, venue and the like.
 """
 
 import re
@@ -18,7 +18,7 @@ from selbench.store import StudyStore
 from selbench.tables import current_rows
 
 SEVERITIES = 5
-# By threat model: suite, condition, level in 255ths, and how RobustBench writes the radius.
+# By threat model: suite, condition, level in 255ths, and the radius as written by RobustBench.
 ATTACKS = {
     "Linf": ("attacks-strong", "autoattack-linf", 8.0, "8/255"),
     "L2": ("attacks-strong", "autoattack-l2", 128.0, "128/255"),
@@ -37,16 +37,16 @@ class ModelInfo:
 def model_info(
     store: StudyStore, threat: str, subject: str | None = None, limit: int | None = None
 ) -> ModelInfo:
-    """Return what RobustBench would keep of a network of a store.
+    """Return RobustBench's file on a network of a store.
 
     Args:
         store: the study's results.
         threat: "corruptions": the benchmark's 15 at all severities; "Linf", "L2": AutoAttack.
         subject: the network; None for the only one.
-        limit: of the runs with so many test images; None takes the most there are.
+        limit: the number of test images; None for the largest.
 
     Raises:
-        SelbenchError: where the store lacks the network or what the threat model needs.
+        SelbenchError: if the store lacks the network or results of the threat model.
     """
     if threat not in THREATS:
         raise unknown("threat model", threat, THREATS)
@@ -74,12 +74,12 @@ def model_info(
 
 
 def _safe(name: str) -> str:
-    """Return the name as one that leads to no other folder."""
+    """Return the name without parts that lead to another folder."""
     return re.sub(r"[^A-Za-z0-9.=_-]+", "_", name).strip("_.")
 
 
 def percent(accuracy: float) -> str:
-    """Write an accuracy in [0, 1] as RobustBench does."""
+    """Return an accuracy in [0, 1] as RobustBench writes it."""
     return str(round(accuracy * 100, 2))
 
 
@@ -94,7 +94,7 @@ def _chosen(subjects: Sequence[str], name: str | None) -> str:
 
 
 def _corrupted(own: pd.DataFrame) -> dict[str, str | None]:
-    """Return the mean over all cells; mCE, which is relative to AlexNet's, is not known."""
+    """Return the mean over all cells; mCE, which is relative to AlexNet, is unknown."""
     wanted = {
         (name, float(severity))
         for name, each in CORRUPTIONS.items()

@@ -1,4 +1,4 @@
-"""Intervals over test images, for rows of one network, which has none over seeds."""
+"""Intervals over test images, for rows of a single network, which have none over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ from selbench.tables.published import half_widths_of
 def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFrame:
     """Return half widths of 95 % intervals over images: networks by columns of accuracies.
 
-    Of a random network they are over its draws, too.
+    For a random network they are also over its draws.
 
-    An image counts with the share of conditions under which the network has it right. Intervals are
-    not symmetric near 0 and 1; the farther end counts. NaN where outcomes were not kept, as in a
-    folder of results alone.
+    The value of an image is the share of conditions in which it is right. Intervals are not
+    symmetric near 0 and 1; the longer side is used. NaN if there are no outcomes, as in a folder
+    with
+    only tables.
 
     Args:
-        found: what is compared.
-        lone: networks whose row is theirs alone.
-        plan: what columns average.
+        found: the compared measurements.
+        lone: networks with a row of their own.
+        plan: the conditions that columns average.
     """
     rows = found.rows[found.rows["subject"].isin(lone)]
     tables = []
@@ -44,7 +45,7 @@ def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFram
 def _of_networks(
     store: StudyStore, rows: pd.DataFrame, plan: Plan, images: frozenset[int] | None
 ) -> pd.DataFrame:
-    shares: dict[str, dict[str, pd.DataFrame]] = {}  # by network, of each of its draws
+    shares: dict[str, dict[str, pd.DataFrame]] = {}  # by network, one for each of its draws
     for subject, table in images_right(store, rows).items():
         counted = table if images is None else table[sorted(images)]
         shares.setdefault(whole_name(subject), {})[subject] = averaged(counted, plan)
@@ -57,9 +58,9 @@ def _of_networks(
 
 
 def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return of each network what it has right, 0 or 1: ids of conditions by images.
+    """Return for each network which images are right, 0 or 1: ids of conditions by images.
 
-    Nothing where outcomes were not kept. `rows` are of accuracies, of one study.
+    Networks without outcomes are left out. `rows` are the accuracies of one study.
     """
     cells = store.cells()
     keys = dict(zip(_facts(cells), cells["key"], strict=True))
@@ -73,7 +74,7 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
         return {}
     try:
         outcomes = store.outcomes(set(known)).to_pandas()
-    except MissingOutcomesError:  # they were deleted, which takes nothing but intervals away
+    except MissingOutcomesError:  # they were deleted, so only intervals are missing
         return {}
     of_key = outcomes["key"].astype("category").cat
     names, networks = np.array(
@@ -94,14 +95,14 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
 
 
 def _facts(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Return what tells cells apart; None for what is missing."""
+    """Return the values that identify cells; None for missing ones."""
     columns = (cells[name].astype(object) for name in CELL)
     return list(zip(*(each.where(each.notna(), None) for each in columns), strict=True))
 
 
 def _half(draws: Sequence["pd.Series[float]"]) -> float:
     values = np.stack([each.to_numpy() for each in draws])
-    values = values[:, ~np.isnan(values).all(axis=0)]  # images that other conditions alone have
+    values = values[:, ~np.isnan(values).all(axis=0)]  # images that only other conditions have
     if np.isnan(values).any() or values.shape[1] < 2:
         return math.nan
     found = crossed_interval(values)

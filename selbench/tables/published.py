@@ -1,4 +1,4 @@
-"""Accuracies under corruptions that others published, to stand in one table with measured ones.
+"""Published accuracies under corruptions, for tables with measured ones.
 
 The numbers are facts of the model_info files of RobustBench (arXiv:2010.09670) of 2025-03-31.
 """
@@ -16,10 +16,10 @@ from selbench.store import CELL, MEASURED
 from selbench.store.tidy import tidy
 from selbench.tables.accuracies import Plan, accuracies, averaged
 
-PREFIX = "published:"  # of places
-NORMAL = 1.959963984540054  # a normal variable is as far from 0 in 5 % of draws
+PREFIX = "published:"  # prefix of places
+NORMAL = 1.959963984540054  # the two-sided 5 % quantile of a normal variable
 ALEXNET_PLACE = f"{PREFIX}alexnet"  # the reference of mCE on ImageNet-C
-# AlexNet's mean errors over five severities of ImageNet-C, by which arXiv:1903.12261 divides.
+# AlexNet's mean errors over five severities of ImageNet-C, the divisors of arXiv:1903.12261.
 ALEXNET = {
     "gaussian_noise": 0.886428,
     "shot_noise": 0.894468,
@@ -41,7 +41,7 @@ ALEXNET = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A corrupted test set: its name in papers, how many images accuracies are over, their data."""
+    """A corrupted test set: its name in papers, its number of images, and its data set."""
 
     name: str
     images: int
@@ -59,7 +59,7 @@ def benchmark_of(place: str) -> Benchmark:
     """Return the benchmark of a place such as "published:cifar10-c".
 
     Raises:
-        SelbenchError: for one of which no numbers are shipped.
+        SelbenchError: for a benchmark without shipped numbers.
     """
     name = place.removeprefix(PREFIX)
     if name not in BENCHMARKS:
@@ -69,7 +69,7 @@ def benchmark_of(place: str) -> Benchmark:
 
 @cache
 def published(place: str) -> pd.DataFrame:
-    """Return what was published of a benchmark as measurements: a row per network and condition.
+    """Return published numbers of a benchmark as measurements: a row per network and condition.
 
     Raises:
         SelbenchError: as `benchmark_of`.
@@ -101,8 +101,8 @@ def published(place: str) -> pd.DataFrame:
 def half_widths_of(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Return half widths of 95 % intervals over images: published networks by columns.
 
-    Which images they have right was not published. An image has at most the variance of one that is
-    right under all conditions or none, so these are at least as wide as intervals of outcomes
+    Outcomes of images were not published. The variance of an image is largest if it is right under
+    all conditions or none; so these intervals are at least as wide as those from outcomes
     (Agresti & Coull, 1998, doi:10.1080/00031305.1998.10480550).
     """
     means = averaged(accuracies(rows), plan)
@@ -113,11 +113,11 @@ def half_widths_of(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 
 def source_notes(places: Sequence[str], rows: pd.DataFrame, data: Sequence[str]) -> list[str]:
-    """Say where published numbers are from, and of which other images the studies' are.
+    """Return notes on the source of published numbers, and on images of studies that differ.
 
     Args:
         places: such as "published:cifar10-c".
-        rows: of what is compared.
+        rows: the compared measurements.
         data: the data sets of the studies.
     """
     sentences = []

@@ -1,4 +1,4 @@
-"""Leaderboards with chosen columns, in an order that says no more than their intervals allow."""
+"""Leaderboards with chosen columns, sorted with ranks that respect intervals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,19 +25,19 @@ def arranged(
 ) -> Leaderboard:
     """Return a leaderboard with the chosen columns, best rows first.
 
-    With `sort`, a column "rank" says how many rows are surely better, plus one: those whose 95 %
-    intervals lie wholly on the better side. A row without an interval is surely worse than none.
-    Where neither more nor less of a quantity is better, the largest come first. Flags of masked
-    gradients stay beside what attacks leave.
+    With `sort`, a column "rank" is 1 + the number of rows that are clearly better: with a 95 %
+    interval completely on the better side. Rows without an interval are clearly worse than none.
+    If a quantity has no better side, the largest come first. Flags of masked gradients stay next to
+    the results of attacks.
 
     Args:
-        board: as derived.
+        board: the leaderboard.
         columns: names of `COLUMNS`; None for all.
-        sort: the column to sort by; None for the order of the alphas.
+        sort: the column to sort by; None for the order of alphas.
 
     Raises:
         SelbenchError: for an unknown column.
-        UnmeasuredError: for one that there are no numbers for; it says how to make some.
+        UnmeasuredError: for a column without numbers; it says how to measure them.
     """
     table = board.table
     columns = tuple(dict.fromkeys(columns or ()))
@@ -46,7 +46,7 @@ def arranged(
         _check(board, name)
     if sort:
         sign = COLUMNS[sort].better or 1
-        order = (-sign * table[sort]).argsort(kind="stable")  # missing ones last
+        order = (-sign * table[sort]).argsort(kind="stable")  # missing values last
         table = table.iloc[order].reset_index(drop=True)
         table.insert(1, RANK, _ranks(sign * table[sort], table[f"{sort}_interval"]))
     if columns:
@@ -76,7 +76,7 @@ def _check(board: Leaderboard, name: str) -> None:
 
 
 def _unknown(name: str) -> SelbenchError:
-    """Say that there is no such column; headings lead to names, too."""
+    """Return the error for an unknown column; headings also suggest names."""
     headings = {column.heading.removesuffix(" %").lower(): key for key, column in COLUMNS.items()}
     near = headings.get(name.removesuffix(" %").lower())
     if near:
@@ -85,7 +85,7 @@ def _unknown(name: str) -> SelbenchError:
 
 
 def _ranks(values: pd.Series, halves: pd.Series) -> pd.Series:
-    """Return one more than the number of rows that lie wholly above each; NaN where missing."""
+    """Return 1 + the number of rows completely above each row; NaN if missing."""
     low, high = values - halves, values + halves
     above = [(low > own).sum() for own in high]
     return pd.Series(above, values.index).add(1).where(values.notna()).astype("Int64")

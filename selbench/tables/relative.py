@@ -10,8 +10,8 @@ from selbench.tables.current import data_name
 from selbench.tables.joined import Compared
 from selbench.tables.published import ALEXNET, ALEXNET_PLACE, benchmark_of
 
-RELATIVE = ("mce", "relative_mce")  # the columns that are computed here
-REFERENCE = 0.0  # the alpha that errors are relative to, unless another row is named
+RELATIVE = ("mce", "relative_mce")  # the columns of this module
+REFERENCE = 0.0  # the alpha of the default reference
 ROUNDING = 1e-12  # of errors
 
 
@@ -20,11 +20,11 @@ class Reference:
     """The row that errors are relative to.
 
     Attributes:
-        name: of the row.
-        networks: those of the row that were tested under corruptions, by their names.
-        seeded: whether it has a network for each seed; networks of the same study are then compared
-            with that of their own seed, since those share their first weights.
-        errors: published ones, by corruption, of a reference that was not measured here.
+        name: the name of the row.
+        networks: its networks with results under corruptions, by name.
+        seeded: whether it has one network per seed; networks of the same study are then compared
+            with that of the same seed, which had the same initial weights.
+        errors: published errors by corruption, for a reference that was not measured here.
     """
 
     name: str
@@ -39,8 +39,8 @@ class RelativeErrors:
 
     Attributes:
         columns: mce and relative_mce of each network; NaN without a reference.
-        reference: the row that they are relative to; None where there is none.
-        left_out: by column, the corruptions on which the reference has nothing to divide by.
+        reference: the row that they are relative to, or None.
+        left_out: by column, the corruptions for which the reference has no error to divide by.
     """
 
     columns: dict[str, "pd.Series[float]"]
@@ -51,12 +51,12 @@ class RelativeErrors:
 def relative_errors(
     errors: pd.DataFrame, networks: pd.DataFrame, name: str | None
 ) -> RelativeErrors:
-    """Return errors relative to those of the row called `name`, averaged over corruptions.
+    """Return errors relative to those of the row `name`, averaged over corruptions.
 
     Args:
-        errors: corruptions by the networks that were tested, mean over severities.
+        errors: corruptions by tested networks, mean over severities.
         networks: every network's study, name, alpha, seed and clean accuracy.
-        name: None for alpha = 0, if there is one.
+        name: the name of the reference; None for alpha = 0, if there is one.
 
     Raises:
         SelbenchError: as `find_reference`.
@@ -77,7 +77,7 @@ def relative_errors(
 
 
 def usual_reference(found: Compared) -> str | None:
-    """Return AlexNet, as published, where all networks are of ImageNet and none is alpha = 0."""
+    """Return the published AlexNet, if all networks are for ImageNet and none has alpha = 0."""
     foreign = {benchmark_of(place).data for place in found.published}
     data = {data_name(store.manifest()) for _, store in found.stores} | foreign
     alone = data == {"imagenet"} and not (found.rows["alpha"] == REFERENCE).any()
@@ -87,7 +87,7 @@ def usual_reference(found: Compared) -> str | None:
 def _relative_to_published(
     reference: Reference, published: "pd.Series[float]", errors: pd.DataFrame
 ) -> RelativeErrors:
-    """Return mCE alone: the error on clean images is published to fewer digits than it needs."""
+    """Return only mCE: the published error on clean images has too few digits for relative mCE."""
     both = errors.index.intersection(published.index)
     mce = errors.loc[both].div(published[both], axis=0).mean()
     left_out = {"mce": [name for name in errors.index if name not in both]}
@@ -98,16 +98,16 @@ def _relative_to_published(
 def find_reference(
     profiles: pd.DataFrame, tested: Sequence[str], name: str | None = None
 ) -> Reference | None:
-    """Return the reference: the row called `name`, or the first of alpha = 0 that was tested.
+    """Return the reference: the row `name`, or the first tested row with alpha = 0.
 
     Args:
         profiles: networks by name, alpha and seed of their rows.
         tested: networks with accuracies under corruptions.
-        name: None takes alpha = 0, or returns None where no such network was tested;
-            `ALEXNET_PLACE` stands for AlexNet's published errors.
+        name: None for alpha = 0, which may be missing (the result is then None); `ALEXNET_PLACE`
+            for AlexNet's published errors.
 
     Raises:
-        SelbenchError: for a name that no row has, and for one that was not tested.
+        SelbenchError: for an unknown row, and for a row that was not tested.
     """
     if name == ALEXNET_PLACE:
         return Reference("AlexNet, as published (arXiv:1903.12261)", (), False, pd.Series(ALEXNET))
@@ -131,13 +131,13 @@ def divided_by_reference(
 ) -> pd.DataFrame:
     """Divide amounts of error, corruptions by networks, by those of the reference.
 
-    Amounts are sums, or means, over the same severities, so that severities are summed before they
-    are divided. A network without a seed, or of another study, is compared with the mean over the
-    reference's networks; one of a seed that the reference lacks has no ratio. Corruptions on which
-    an amount of the reference is not positive are left out of the result.
+    Amounts are sums or means over the same severities, so the division comes after the sum. A
+    network without a seed, or of another study, is compared with the mean over the reference's
+    networks; a network whose seed the reference lacks has no ratio. Corruptions for which the
+    reference's amount is not positive are left out.
 
-    Hendrycks & Dietterich, 2019, arXiv:1903.12261: with their errors it is CE, with errors beyond
-    those on clean images relative CE, in shares of 1.
+    Hendrycks & Dietterich, 2019, arXiv:1903.12261: for errors this is CE, for the increase over the
+    clean error it is relative CE, as a fraction of 1.
     """
     own = amounts[[*reference.networks]]
     own = own[(own > 0).all(axis=1)]

@@ -1,4 +1,4 @@
-"""What findings of the probe make of tables: accuracies that are no numbers, and why."""
+"""Effects of findings of the probe on tables: accuracies that are left out, and why."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from selbench.store import ATTACKS, StudyStore
 from selbench.store.findings import Finding, finding_sentences, findings_in, spoiling
 from selbench.tables.columns import COLUMNS
 
-FINDINGS = "findings"  # the column of sentences, where there are any
+FINDINGS = "findings"  # the column of sentences, if there are any
 
 
 def meaningful(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Leave out accuracies under attacks that a finding makes meaningless."""
+    """Leave out accuracies under attack that a finding makes meaningless."""
     for name, found in findings_in(manifest).items():
         own = (rows["subject"] == name) & (rows["source"].isin(ATTACKS))
         spoilt = [each for each in set(rows.loc[own, "condition"]) if spoiling(found, each)]
@@ -22,9 +22,9 @@ def meaningful(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def withheld(manifest: Mapping[str, Any]) -> set[str]:
-    """Return the columns that lack a network's number since a finding makes it meaningless.
+    """Return the columns that lack a network's number because of a finding.
 
-    Of the attacks that were asked for.
+    Only requested attacks count.
     """
     every = findings_in(manifest).values()
     asked = {
@@ -42,7 +42,7 @@ def withheld(manifest: Mapping[str, Any]) -> set[str]:
 
 
 def findings_of(stores: Sequence[StudyStore], names: Sequence[str]) -> dict[str, Sequence[Finding]]:
-    """Return what was found of the networks of some studies, called as in one table of all."""
+    """Return the findings of studies' networks, by their names in a joint table."""
     return {
         subject if len(stores) == 1 else f"{name}: {subject}": found
         for name, store in zip(names, stores, strict=True)
@@ -53,5 +53,5 @@ def findings_of(stores: Sequence[StudyStore], names: Sequence[str]) -> dict[str,
 def sentences(
     networks: Iterable[str], findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[str, ...]:
-    """Return what was found of some networks."""
+    """Return the findings of some networks as sentences."""
     return tuple(finding_sentences({name: findings.get(name, ()) for name in networks}))

@@ -1,4 +1,4 @@
-"""The table of one study, or of several: a pure function of measurements."""
+"""The leaderboard of one study or several, as a pure function of measurements."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,31 +27,30 @@ from selbench.tables.over_images import half_widths
 from selbench.tables.relative import relative_errors, usual_reference
 from selbench.tables.spoilt import FINDINGS, sentences
 
-Groups = Mapping[str, Mapping[str, Metric]]  # tables by their titles: columns by their names
+Groups = Mapping[str, Mapping[str, Metric]]  # columns of tables, by title
 FACTS = ("study", "subject", "alpha", "networks", "images")
 
 
 @dataclass(frozen=True, repr=False)
 class Leaderboard:
-    """A table of networks: one row per alpha or brought network, numbers as numbers.
+    """A table of networks: one row per alpha or user's network, with typed numbers.
 
     Attributes:
-        study: its name, or those of several.
-        table: columns study, subject, alpha, networks, images (how many), and for every quantity
-            of `COLUMNS` its mean over networks; with the suffix `_interval` the half width of its
-            95 % interval, over networks, or over images where there is one network; with `_n`
-            how many networks have it. Where the index covers a part of some network's activations,
-            `selectivity_of` says which. Accuracies lie in [0, 1]; mce is 1 for the reference.
-        remarks: what the numbers are over, and what was left out.
-        columns: the quantities that are shown, in this order; () for all that there are.
-        groups: the tables of a board that has other quantities than `COLUMNS`.
-        notes: what is to be known of a column, where it is shown.
-        sort: the column that rows are sorted by, "" for none.
-        runs: the commands that add to what is shown.
-        findings: sentences on what the probe found; where there are some, `table` has a column of
+        study: the name of the study, or those of several.
+        table: columns study, subject, alpha, networks, images (numbers), and for every quantity of
+            `COLUMNS` its mean over networks; with the suffix `_interval` the half width of its 95 %
+            interval, over networks, or over images for a single network; with `_n` the number of
+            networks that have it. If the index covers only some activations of a network,
+            `selectivity_of` says which. Accuracies are in [0, 1]; mce is 1 for the reference.
+        remarks: what the numbers cover, and what was left out.
+        columns: the quantities to show, in order; () for all.
+        groups: the tables of a board with other quantities than `COLUMNS`.
+        notes: notes on columns, for those that are shown.
+        sort: the column of the order, "" for none.
+        runs: the commands that add to the results.
+        findings: sentences on findings of the probe; if there are any, `table` has a column of
             them.
-        withheld: columns that are shown, without numbers if need be, since a finding makes some
-            meaningless.
+        withheld: columns to show even without numbers, since a finding makes some meaningless.
     """
 
     study: str
@@ -66,24 +65,24 @@ class Leaderboard:
     withheld: frozenset[str] = frozenset()
 
     def frame(self) -> pd.DataFrame:
-        """Return the table without the columns that are empty."""
+        """Return the table without empty columns."""
         return self.table.dropna(axis="columns", how="all")
 
     def __repr__(self) -> str:
-        """Print it as on a terminal of 80 characters."""
+        """Return the text for a terminal of 80 characters."""
         from selbench.tables.formats import to_text
 
         return to_text(self)
 
     def _repr_html_(self) -> str:
-        """Show it in notebooks."""
+        """Return the HTML for notebooks."""
         from selbench.tables.formats import to_html
 
         return to_html([self])
 
     @property
     def caption(self) -> str:
-        """All that is to be known of the columns that are shown."""
+        """The remarks and notes on the columns that are shown."""
         asked = {*self.columns, self.sort}
         told = [
             each.text
@@ -103,23 +102,23 @@ def leaderboard(
     shared: bool = False,
     places: Sequence[str] = (),
 ) -> Leaderboard:
-    """Derive the leaderboard of a study, or of several in one table, from what was measured.
+    """Derive the leaderboard of a study, or of several in one table, from measurements.
 
-    Only like is compared with like: the data and the training of each store's latest run, one
-    number of test images, and the corrupted conditions that all networks have in common.
+    It only uses comparable measurements: the data and the training of each store's latest run, one
+    number of test images, and the corrupted conditions that all networks have.
 
     Args:
-        stores: the results of a study, or of several.
-        limit: use the cells with so many test images; None takes the most there are.
-        extra: count the four extra corruptions in, beside the benchmark's fifteen.
-        only: count these corruptions alone, the extra ones included; none for all.
-        reference: the row that mCE is relative to, such as "alpha=0", which it is by default.
-        shared: take accuracies on the images alone that all networks have right while clean.
-        places: of published numbers that join the table, such as "published:cifar10-c".
+        stores: the results of one study or several.
+        limit: use cells with this number of test images; None for the largest.
+        extra: also count the four extra corruptions, not only the benchmark's fifteen.
+        only: count only these corruptions, which may be extra ones; () for all.
+        reference: the row that mCE is relative to; the default is "alpha=0".
+        shared: use only images that all networks classify correctly when clean.
+        places: of published numbers to add, such as "published:cifar10-c".
 
     Raises:
-        SelbenchError: where there are no cells with that `limit`, or with one of `only`; where
-            studies cannot be compared; for an unknown reference; as `correct_on_all`.
+        SelbenchError: if there are no cells with that `limit` or one of `only`, if studies cannot
+            be compared, and for an unknown reference; also as `correct_on_all`.
     """
     given = [stores] if isinstance(stores, StudyStore) else stores
     with plain_text():
@@ -161,7 +160,7 @@ def derived(
 
 
 def _marked(board: pd.DataFrame, networks: pd.DataFrame, parts: Mapping[str, str]) -> pd.DataFrame:
-    """Add what part of the activations the index covers, where that is not all for all networks."""
+    """Add the column of the activations in the index, unless it covers all of all networks."""
     covered = networks.loc[[name for name in networks.index if name in parts]]
     places = zip(covered["study"], covered["row"], strict=True)
     rows = dict(zip(places, [parts[str(name)] for name in covered.index], strict=True))
@@ -172,7 +171,7 @@ def _marked(board: pd.DataFrame, networks: pd.DataFrame, parts: Mapping[str, str
 
 
 def _corruptions_of_mce(found: Compared, extra: bool, only: Sequence[str]) -> list[str]:
-    """Return the corruptions that count, of those that any network was tested under."""
+    """Return the corruptions that count among the tested ones."""
     rows = found.rows
     measured = rows[(rows["metric"] == "accuracy") & rows["suite"].isin(CORRUPTED)]
     present = set(measured["condition"])
@@ -194,7 +193,7 @@ def _corruptions_of_mce(found: Compared, extra: bool, only: Sequence[str]) -> li
 def _quantities(
     rows: pd.DataFrame, means: pd.DataFrame, extra: bool, only: Sequence[str]
 ) -> pd.DataFrame:
-    """Return networks by columns: what they are called, and what was measured of each."""
+    """Return networks by columns: their names and their measurements."""
     facts = ["subject", "study", "row", "name", "own", "alpha", "seed"]
     networks = rows[facts].drop_duplicates().set_index("subject")
     accuracy = rows[(rows["metric"] == "accuracy") & (rows["suite"] != SHIFTED)]
@@ -210,7 +209,7 @@ def _quantities(
 
 
 def _single_networks(networks: pd.DataFrame) -> list[str]:
-    """Return the networks that have a row for themselves."""
+    """Return the networks with a row of their own."""
     draws = (networks["name"] != networks["own"]) & networks["alpha"].isna()  # of one network
     lone = {own[0] for own in _rows(networks) if len(own) == 1}
     return [
@@ -221,7 +220,7 @@ def _single_networks(networks: pd.DataFrame) -> list[str]:
 
 
 def _rows(networks: pd.DataFrame) -> list[list[int]]:
-    """Return the networks of each row by their places: of one alpha, or a brought one."""
+    """Return the indices of the networks of each row: of one alpha, or a user's network."""
     studies = {name: place for place, name in enumerate(networks["study"].unique())}
     facts = (networks["study"].map(studies), networks["alpha"].fillna(np.inf), networks["row"])
     rows: dict[tuple[int, float, str], list[int]] = {}
@@ -233,22 +232,22 @@ def _rows(networks: pd.DataFrame) -> list[list[int]]:
 def _rows_over_networks(
     networks: pd.DataFrame, halves: pd.DataFrame, found: Compared, names: Sequence[str]
 ) -> pd.DataFrame:
-    """Average over seeds: in each study one row per alpha, rising, then one per brought network."""
+    """Average over seeds: per study one row per rising alpha, then one per user's network."""
     groups = [networks.iloc[places] for places in _rows(networks)]
     rows = [_row(group, halves, names) for group in groups]
     parts = [part for name in names for part in (name, f"{name}_interval", f"{name}_n")]
     board = pd.DataFrame(rows, columns=[*FACTS, *parts, MASKING])
-    flags = [row[MASKING] for row in rows]  # None stays None: pandas would make NaN of it
+    flags = [row[MASKING] for row in rows]  # None stays None: pandas would change it to NaN
     columns = {MASKING: pd.Series(flags, board.index, object)}
-    said = [". ".join(sentences(group.index, found.findings)) or None for group in groups]
-    if any(said):
-        columns[FINDINGS] = pd.Series(said, board.index, object)
+    texts = [". ".join(sentences(group.index, found.findings)) or None for group in groups]
+    if any(texts):
+        columns[FINDINGS] = pd.Series(texts, board.index, object)
     return board.assign(**columns)
 
 
 def _row(group: pd.DataFrame, halves: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
     first, subject = group.iloc[0], group.index[0]
-    count = group["own"].map(whole_name).nunique()  # draws of a random network are one
+    count = group["own"].map(whole_name).nunique()  # draws of a random network count as one
     facts = [first["study"], first["row"], first["alpha"], count, group["images"].min()]
     row = dict(zip(FACTS, facts, strict=True))
     for name, values in zip(names, group[[*names]].to_numpy(float).T, strict=True):
@@ -260,7 +259,7 @@ def _row(group: pd.DataFrame, halves: pd.DataFrame, names: Sequence[str]) -> dic
 
 
 def _flags(flags: pd.Series) -> str | None:
-    """Say which flags how many networks raise, such as "zero gradients (2 of 3)", or "none"."""
+    """Return the flags of networks with numbers, such as "zero gradients (2 of 3)", or "none"."""
     if flags.empty:
         return None
     counts = Counter(flag for each in flags for flag in each.split(", ") if flag)

@@ -1,4 +1,4 @@
-"""The trade-off: where networks stand between corruptions and attacks, and what alpha changes."""
+"""The trade-off between robustness to corruptions and to attacks, and its change with alpha."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,16 @@ from selbench.statistics.intervals import Difference, seed_difference
 from selbench.tables.means import by_level, mean
 
 ATTACKS = ("fgsm-linf", "pgd-linf", "pgd-l2")
-REFERENCE = 0.0  # the alpha that others are compared with
+REFERENCE = 0.0  # the alpha of the reference
 
 
 @dataclass(frozen=True)
 class Change:
-    """How far the networks of an alpha are from those of alpha = 0, in accuracy (shares).
+    """The difference in accuracy (as a fraction) between an alpha and alpha = 0.
 
-    `difference` has an interval over seeds; it is None where an alpha has a single network, and
-    `value` is then the difference of the means alone.
+    `difference` has an interval over seeds; it is None if an alpha has a single network, and
+    `value`
+    is then the difference of means.
     """
 
     alpha: float
@@ -29,11 +30,12 @@ class Change:
 def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     """Return each network's accuracies: subjects by clean, corrupted, adversarial, alpha, seed.
 
-    Corrupted is the mean over severities, then over the benchmark's corruptions; adversarial the
-    mean over budgets, then over FGSM and PGD (L-inf and L2). Only what all networks have counts.
+    Corrupted is the mean over severities, then over the benchmark's corruptions; adversarial is the
+    mean over epsilons, then over FGSM and PGD (L-inf and L2). Only conditions of all networks
+    count.
 
     Raises:
-        UnmeasuredError: where no network has all three.
+        UnmeasuredError: if no network has all three.
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     kinds = {
@@ -52,21 +54,21 @@ def positions(rows: pd.DataFrame, study: str) -> pd.DataFrame:
 
 
 def attacks(rows: pd.DataFrame) -> str:
-    """Name what `positions` averages as adversarial: "FGSM and PGD", or "FGSM"."""
+    """Return the attacks that `positions` averages: "FGSM and PGD", or "FGSM"."""
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     common = _attacked(accuracy).index.get_level_values("condition")
     return " and ".join(sorted({name.partition("-")[0].upper() for name in common}))
 
 
 def _attacked(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Return what all networks have under attacks: conditions and levels by networks."""
+    """Return the accuracies under attacks of all networks: conditions and levels by networks."""
     return by_level(accuracy[accuracy["condition"].isin(ATTACKS)]).dropna()
 
 
 def changes(found: pd.DataFrame) -> list[Change]:
-    """Compare every alpha with alpha = 0, by clean, corrupted and adversarial accuracy.
+    """Compare every alpha with alpha = 0 by clean, corrupted and adversarial accuracy.
 
-    Differences are unpaired, as those of claims: networks of one seed are hardly alike.
+    Differences are unpaired, as in claims: networks of one seed are hardly similar.
     """
     own = found[found["alpha"] == REFERENCE]
     others = sorted(set(found["alpha"].dropna()) - {REFERENCE})

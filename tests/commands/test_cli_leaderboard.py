@@ -174,7 +174,7 @@ def test_studies_of_other_images_are_refused(selbench, store, tiny_study, image_
     words = ["--data", "other", "--suite", "clean", "--alpha", "0", "--store", "elsewhere"]
     assert selbench("run", tiny_study, *words).code == 0
     sentence = refused("leaderboard", store / "tiny", "elsewhere")
-    assert sentence.startswith(f"{store}/tiny and elsewhere/tiny cannot stand in one table: their ")
+    assert sentence.startswith(f"{store}/tiny and elsewhere/tiny cannot be in one table: their ")
 
 
 def test_no_such_place_column_format_or_reference(store, refused):

@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_refused(digits, tmp_path):
         package.evaluate(Counting(), digits, "corruption")
     with pytest.raises(SelbenchError, match="unknown dataset 'digit'; did you mean 'digits'"):
         package.evaluate(Counting(), "digit")
-    with pytest.raises(SelbenchError, match="data says where a named data set lies; leave it out"):
+    with pytest.raises(SelbenchError, match="data is the folder of a named data set; leave it out"):
         package.evaluate(Counting(), digits, data=tmp_path)
     for limit in (0, -1):
         with pytest.raises(SelbenchError, match=f"at least 1, got {limit}$"):

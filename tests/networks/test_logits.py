@@ -110,7 +110,7 @@ def test_evaluate_takes_what_the_command_line_says_of_a_network(data):
     assert np.array_equal(measured(several, logits="a")["value"], single["value"])
     normalised = measured(Giving(lambda y, f: y), mean=[0.5] * 3, std=(0.1,) * 3, input_size=4)
     assert len(normalised) == len(single)
-    with pytest.raises(SelbenchError, match="weights is for a network that is named, such as"):
+    with pytest.raises(SelbenchError, match="weights is for a named network, such as"):
         measured(several, weights="x.pt")
     with pytest.raises(SelbenchError, match="unknown argument of evaluate 'logit'; did you mean"):
         measured(several, logit="a")

@@ -220,7 +220,7 @@ NONE = {
     "a class": (Small, r"got the class Small; make one of it: Small\(...\)"),
     "a function": (shifted, "got the function shifted; call it where it builds the network"),
     "a path": (Path("mine.pth"), "got the path mine.pth; build the network, and load the file"),
-    "a name of a file": ("mine.pth", "mine.pth is a file, not a network; say of which it is"),
+    "a name of a file": ("mine.pth", "mine.pth is a file, not a network; name its network"),
     "a name": ("resnet18", "'resnet18' names no network; say KIND:NAME"),
     "weights": (Small().state_dict(), "got a mapping, such as a state dict; load it into its"),
     "several": ([Small(), Small()], "got 2 of them in a list; give one at a time"),

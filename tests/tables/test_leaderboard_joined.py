@@ -160,20 +160,20 @@ def test_what_diverged_is_named_with_its_study(root):
         ),
         (
             {"limit": 5},
-            r"they took different numbers of test images \(all and 5\); choose one that both have "
+            r"they used different numbers of test images \(all and 5\); choose one that both have "
             "with --limit",
         ),
         (
             {"version": 2},
             r"attacks/pgd-linf/1 differs \(generated in version 1 of images d, and generated in "
-            r"version 2 of images d\); run one of them again as the other was",
+            r"version 2 of images d\); run one of them again like the other",
         ),
         ({"source": "official"}, r"attacks/pgd-linf/1 differs \(.* and official in version 1 of"),
     ],
 )
 def test_studies_that_are_unlike_are_refused_and_both_named(root, change, difference):
     one, other = write_study(root, "one"), write_study(root, "other", **change)
-    message = rf"^{one.folder} and {other.folder} cannot stand in one table: {difference}"
+    message = rf"^{one.folder} and {other.folder} cannot be in one table: {difference}"
     with pytest.raises(SelbenchError, match=message):
         leaderboard([one, other])
 
