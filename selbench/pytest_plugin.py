@@ -34,11 +34,11 @@ def assert_robust(
         data: images with labels, as for `selbench.evaluate`: a pair of tensors or arrays, a data
             set of torch, the result of `selbench.datasets.load_dataset`, or its `test`.
         baseline: a file of `selbench baseline`, or of this function with `update=True`.
-        options: `tolerance` (0.01), `suites` ("corruptions", or a list), `limit`, `budget`
-            ("60s"), `device` ("cpu"), `name` of the model, `scale` (32, 64 or 224: the image size
-            whose corruption constants are used, for images of a size without constants), `detect`
-            (3: also fail if a drop of so many points could not be found), `logits` (which of
-            several outputs are the logits), and `update` (write the baseline, compare nothing).
+        options: `tolerance` (0.01), `suites` ("corruptions", or a list), `limit`, `budget` ("60s"),
+            `device` ("cpu"), `name` of the model, `scale` (32, 64 or 224: the image size whose
+            corruption constants are used, for images of a size without constants), `detect` (3:
+            also fail if a drop of so many points could not be found), `logits` (which of several
+            outputs are the logits), and `update` (write the baseline, compare nothing).
 
     Raises:
         AssertionError: if it got worse; with the conditions, differences and p-values.

@@ -98,10 +98,8 @@ class Session:
         """Read a study and load its data; arguments replace values of the study.
 
         `study` is a study, the name of a shipped one, or the path of a file; without an `engine`,
-        this
-        machine does the work. `framing` has the size to which images are scaled and cropped, or
-        says
-        that the users' `networks` declare it.
+        this machine does the work. `framing` has the size to which images are scaled and cropped,
+        or says that the users' `networks` declare it.
 
         Raises:
             SelbenchError: for an unknown study, a bad list of alphas or seeds, a missing device, a
@@ -286,8 +284,7 @@ class Session:
         """Return networks, with longer names if a store has different networks of the same names.
 
         A network with other code or normalisation is different, and both are kept. A network that
-        was
-        only trained further replaces the old one.
+        was only trained further replaces the old one.
         """
         store = StudyStore(root, self.study.name)
         known = store.manifest()["subjects"] if store.finished else {}

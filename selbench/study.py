@@ -92,8 +92,7 @@ class CorruptionSpec(Frozen):
 
     Attributes:
         source: "generated", "official" for the data set's published corrupted set, or the folder of
-            a
-            set in either official layout.
+            a set in either official layout.
         scale: the image size whose constants are used, for images of a size without constants.
     """
 

@@ -38,8 +38,8 @@ def cifar10(root: Path | None, progress: Progress) -> Dataset:
 def cifar100(root: Path | None, progress: Progress) -> Dataset:
     """60,000 images of 32 x 32 pixels in 100 classes, 10,000 of them for testing.
 
-    Classes are the fine labels. `root` holds `cifar-100-python` or `cifar-100-binary`; the
-    default is the folder of `selbench download cifar100`.
+    Classes are the fine labels. `root` holds `cifar-100-python` or `cifar-100-binary`; the default
+    is the folder of `selbench download cifar100`.
     """
     from torchvision.datasets import CIFAR100
 

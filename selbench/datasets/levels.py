@@ -43,8 +43,8 @@ def pixels_first(images: Any, number: int) -> Tensor:
     """Return images as (batch, 3, height, width), from either order of the axes.
 
     Raises:
-        SelbenchError: if the axis of the channels is ambiguous, or the number of images is not
-            the `number` of labels.
+        SelbenchError: if the axis of the channels is ambiguous, or the number of images is not the
+            `number` of labels.
     """
     found = tensor_of(images, "images")
     shape = tuple(found.shape)

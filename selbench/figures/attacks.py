@@ -15,8 +15,8 @@ from selbench.suites import METRICS
 def attacks(rows: pd.DataFrame, study: str) -> Figure:
     """Accuracy against the level of each attack, one line per alpha.
 
-    The mean over seeds with its 95 % interval; two seeds have no interval and are thin lines.
-    The area between an attack and certified accuracy is shaded.
+    The mean over seeds with its 95 % interval; two seeds have no interval and are thin lines. The
+    area between an attack and certified accuracy is shaded.
     """
     accuracy = rows[(rows["metric"] == "accuracy") & rows["layer"].isna()]
     clean = accuracy[accuracy["suite"] == "clean"].set_index("subject")["value"]

@@ -97,7 +97,7 @@ def _words(figure: Figure) -> list[Text]:
 def save(figure: Figure, path: Path, trim: bool = True) -> None:
     """Write a figure, in the format of the path's suffix; equal figures give equal bytes.
 
-    With `trim`, the picture is as large as what is drawn; without, as the figure, in half the time.
+    With `trim`, the margins of the picture are cut off; without, drawing takes half the time.
     """
     kind = path.suffix.removeprefix(".")
     facts: dict[str, str | None] = {"Software" if kind == "png" else "Creator": "selbench"}
@@ -105,7 +105,7 @@ def save(figure: Figure, path: Path, trim: bool = True) -> None:
     with mpl.rc_context(STYLE), replacing(path, "--output") as temporary:
         if not trim and (layout := figure.get_layout_engine()):
             layout.execute(figure)
-            figure.set_layout_engine("none")  # which drawing would do once more
+            figure.set_layout_engine("none")  # else drawing would repeat it
         size = "tight" if trim else None
         figure.savefig(temporary, format=kind, dpi=150, bbox_inches=size, metadata=facts)
 

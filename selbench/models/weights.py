@@ -53,8 +53,8 @@ def load_weights(model: nn.Module, path: Path, entry: str | None = None) -> None
         entry: which of several weights to load; None for the usual.
 
     Raises:
-        SelbenchError: for missing or unexpected entries or another shape (names the first), and
-            for an unknown `entry`.
+        SelbenchError: for missing or unexpected entries or another shape (names the first), and for
+            an unknown `entry`.
     """
     target, found = _candidates(model, path, entry)[0]
     if found.misfit:

@@ -2,8 +2,7 @@
 
 No clock is used, since the choice would then differ between machines and between days. Instead the
 cost (multiplications of the networks, pixels to corrupt) is counted and divided by the nominal
-speed
-of one core of a continuous-integration machine.
+speed of one core of a continuous-integration machine.
 """
 
 import math

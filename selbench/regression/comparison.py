@@ -74,8 +74,8 @@ class Comparison:
         networks: the number of networks before and after.
         examples: the number of examples compared.
         conditions: the number of conditions in the mean.
-        detectable: the true drop of the mean (or of clean accuracy, without a mean) that this
-            check finds in about 90 % of runs; 1 if it finds none.
+        detectable: the true drop of the mean (or of clean accuracy, without a mean) that this check
+            finds in about 90 % of runs; 1 if it finds none.
         limited_by: "seeds" or "examples": more of these would make smaller drops detectable.
     """
 

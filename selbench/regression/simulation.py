@@ -1,8 +1,7 @@
 """Simulate how often the check fails for equal models, and how often it finds a drop.
 
 `python -m selbench.regression.simulation` prints the table of docs/regression.md; with the path of
-a
-baseline of many networks it draws from these networks instead.
+a baseline of many networks it draws from these networks instead.
 """
 
 import sys
@@ -107,8 +106,8 @@ def drawn_failures(
 ) -> float:
     """Return the share of `runs` in which the check fails for networks drawn from recorded ones.
 
-    Two models of equal networks are drawn without replacement. Right answers of the second are
-    made wrong at random, so that accuracy falls by `drop`, if it is that high.
+    Two models of equal networks are drawn without replacement. Right answers of the second are made
+    wrong at random, so that accuracy falls by `drop`, if it is that high.
     """
     generator = np.random.default_rng(seed)
     count = len(next(iter(recorded.values())))

@@ -45,15 +45,15 @@ class RecordedUnits(TorchFunctionMode):
             network, and no ReLU was left out.
 
     Args:
-        keep: returns what to collect of an activation's output instead of its units. The output
-            has the shape (batch, units), (batch, tokens, units) or (batch, units, height, width).
+        keep: returns what to collect of an activation's output instead of its units. The output has
+            the shape (batch, units), (batch, tokens, units) or (batch, units, height, width).
         wanted: collect only the calls with these numbers, from 0.
         constants: a network's buffers, which are no images.
         missed: called with the name of each activation that can be negative.
-        follow: whether to find the axes of units; else the network is assumed to be `usual`,
-            which saves some milliseconds.
-        change: returns the replacement of an activation's output, in the shape of `keep`; called
-            in order.
+        follow: whether to find the axes of units; else the network is assumed to be `usual`, which
+            saves some milliseconds.
+        change: returns the replacement of an activation's output, in the shape of `keep`; called in
+            order.
     """
 
     def __init__(

@@ -89,8 +89,7 @@ class Followed:
         """Return a tensor as (batch, units), (batch, tokens, units) or (batch, units, height, ...).
 
         A tensor with unknown axes is assumed to have this layout. If units and places are merged
-        into
-        one axis, each of its entries is a unit.
+        into one axis, each of its entries is a unit.
         """
         axes = self._of(tensor)
         if not axes or not self.has_units(tensor):

@@ -94,8 +94,7 @@ class CorruptedSet:
 
         Raises:
             SelbenchError: for files that are missing, cut off, of another shape or size, with
-                labels
-                outside of the data set's classes, or, if `strict`, not the published ones.
+                labels outside of the data set's classes, or, if `strict`, not the published ones.
         """
         places = self.places
         if self.about is not None:

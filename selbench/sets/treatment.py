@@ -52,8 +52,7 @@ class Treatment:
 
         Raises:
             SelbenchError: for a size without constants if no scale is given, and for images that
-                are
-                too small.
+                are too small.
         """
         height, width = min(sizes, key=min)
         if min(height, width) < SMALLEST_SIDE:

@@ -62,8 +62,7 @@ def by_chance(confidences: Confidences, draws: int = DRAWS) -> Errors:
     """Return the errors of a perfectly calibrated network with these confidences.
 
     They are above 0 in a finite sample: the mean over `draws` labelings in which every prediction
-    is
-    right with the probability of its confidence. The draws are the same in every call.
+    is right with the probability of its confidence. The draws are the same in every call.
     """
     scores, _ = _checked(confidences, np.ones(len(confidences), bool))
     generator = seeded("calibration by chance", 0)
@@ -104,9 +103,8 @@ class Spline:
         A natural cubic spline with few knots is fitted by least squares to the share of right
         predictions, cumulated over examples of rising confidence; its slope at an example is the
         recalibrated confidence. Gupta et al., 2021, arXiv:2006.12800. Two additions: the spline
-        ends
-        at the accuracy, so that recalibrated confidences have the accuracy as mean; and isotonic
-        regression makes slopes rise, so that the order of examples is kept.
+        ends at the accuracy, so that recalibrated confidences have the accuracy as mean; and
+        isotonic regression makes slopes rise, so that the order of examples is kept.
 
         Raises:
             SelbenchError: for fewer than `FEWEST` examples, and values that are no confidences.

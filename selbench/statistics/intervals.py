@@ -2,11 +2,9 @@
 
 Networks (seeds) and examples are both samples: an interval holds for other networks on other
 examples only if it includes the variance of both. Three to five seeds are too few for the
-bootstrap:
-percentile intervals over seeds cover 44 to 78 % instead of 95 %, over seeds and examples 87 to 97
-%.
-Therefore intervals use Student's t with variance components, which also needs no random numbers;
-tests/statistics/test_stats_coverage.py simulates their coverage.
+bootstrap: percentile intervals over seeds cover 44 to 78 % instead of 95 %, over seeds and examples
+87 to 97 %. Therefore intervals use Student's t with variance components, which also needs no random
+numbers; tests/statistics/test_stats_coverage.py simulates their coverage.
 """
 
 import math
@@ -113,10 +111,8 @@ def crossed_interval(values: Outcomes, *, level: float = 0.95, bounded: bool = T
         values: seeds x examples (x conditions), bool or numbers.
         level: the confidence level.
         bounded: values are in [0, 1], like correctness. The interval (not its `value`) then adds
-            two
-            examples that all networks have right and two that all have wrong, so that it has a
-            width
-            even for 200 errors of 200.
+            two examples that all networks have right and two that all have wrong, so that it has a
+            width even for 200 errors of 200.
 
     Raises:
         ValueError: for other shapes, NaN, or values outside [0, 1].

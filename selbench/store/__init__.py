@@ -11,8 +11,7 @@ A store is a folder, local or at a URL, with one folder per study:
     runs/<study>/parts/                   finished chunks of images of unfinished attacks
     runs/<study>/adversarials/            adversarials, if requested
     runs/<study>/measurements.csv         every measurement, tidy; made from the cells
-    runs/<study>/manifest.json            what was requested, how it was made, whether it is
-    complete
+    runs/<study>/manifest.json            the request, how it was made, whether it is complete
 
 A cell is one subject under one condition. Its key is a content hash of everything that its numbers
 depend on, so a cell is evaluated once, and an interrupted run resumes. Files of cells and the

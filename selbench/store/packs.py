@@ -57,8 +57,7 @@ def due(weights: Mapping[str, int], chosen: Collection[str] = ()) -> list[list[s
     """Return groups of files to pack, given the bytes of all files.
 
     A file is packed again once other files together are as large, so that results are rewritten
-    only
-    a few times, however many runs add to them. Files in `chosen` are always packed.
+    only a few times, however many runs add to them. Files in `chosen` are always packed.
     """
     names = [name for name in chosen if name in weights]
     total = 0

@@ -67,8 +67,8 @@ def reached(
 ) -> list[Attacked]:
     """Return which images an adversarial in the ball fools, for rising levels.
 
-    The counts hold which images have an adversarial in the ball, and which have one at any
-    distance that fools the network.
+    The counts hold which images have an adversarial in the ball, and which have one at any distance
+    that fools the network.
     """
     standing = Standing(network, images, labels, examples)
     sets = [found.of(number, images, examples) for number in range(len(found.sets))]

@@ -93,8 +93,8 @@ def _autoattack(norm: str, levels: Levels, full: bool) -> Attack:
 def _restarted(norm: str, levels: Levels) -> Attack:
     """Make the PGD of `attacks`, but with restarts that maximise the margin, from the same points.
 
-    Carlini & Wagner, 2017, arXiv:1608.04644. A separate condition: on a ResNet20 for CIFAR-10
-    it fools no more images than restarts on cross-entropy, on digits a few more.
+    Carlini & Wagner, 2017, arXiv:1608.04644. A separate condition: on a ResNet20 for CIFAR-10 it
+    fools no more images than restarts on cross-entropy, on digits a few more.
     """
     at, each = partial(pgd_at, norm=norm, again=margin), pgd_passes(levels) + Passes(backward=1)
     run, name = at(levels), f"pgd-margin-{norm}"

@@ -102,8 +102,8 @@ def run_attack(
 
     Returns:
         its outcomes at each level, columns of len(split) rows; and of the first `save` images:
-        clean, label, example, and the adversarial and the prediction of the last level and of
-        every level with other adversarials, by name.
+        clean, label, example, and the adversarial and the prediction of the last level and of every
+        level with other adversarials, by name.
     """
     first, counts = to_images(split.images[:2]), dict.fromkeys(PASSES, 0)
     networks = [_counted(searched(network, first), counts) for network in networks]

@@ -86,8 +86,8 @@ class Bench:
         run_all: maps over tasks or networks, one by one or in parallel.
         time_limit: seconds that a network may compute for a cell; None for no limit.
         ends: whether a network that cannot be interrupted ends the process.
-        order: indices of the images in the order in which `limit` adds them; None if they are
-            in this order already.
+        order: indices of the images in the order in which `limit` adds them; None if they are in
+            this order already.
     """
 
     networks: Mapping[str, nn.Module]

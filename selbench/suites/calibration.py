@@ -55,8 +55,8 @@ def _recalibration(conditions: tuple[Condition, ...], validation: Validation) ->
 def held_out(study: Study, dataset: Dataset) -> HeldOut | None:
     """Return the images that a study holds out of training; None if it trains no networks.
 
-    They differ between seeds: a network may only be recalibrated on those of its seed, since it
-    was trained on the others.
+    They differ between seeds: a network may only be recalibrated on those of its seed, since it was
+    trained on the others.
     """
     if not len(dataset.train):
         return None

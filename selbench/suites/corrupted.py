@@ -45,8 +45,8 @@ def corruptions_all(setting: Setting) -> list[Work]:
 def corruptions_bar(setting: Setting) -> list[Work]:
     """The 10 corruptions of C-bar at five severities, clean accuracy and selectivity.
 
-    For 224 pixels those of ImageNet-C-bar, else those of CIFAR-10-C-bar; with a set on disk,
-    those that it holds. Others can be selected by name.
+    For 224 pixels those of ImageNet-C-bar, else those of CIFAR-10-C-bar; with a set on disk, those
+    that it holds. Others can be selected by name.
     """
     return [*class_index(setting), *clean(setting), *_corrupted(setting, BAR)]
 

@@ -20,8 +20,8 @@ def summarised(rows: Sequence[Measurement]) -> list[Measurement]:
     """Return the rows of layers, followed by their means over parts of the network.
 
     The parts are the early, middle and late third, whose name is added to the metric, and all
-    layers. Layers without a finite value (a dead layer has no gradients) and parts without any
-    are left out.
+    layers. Layers without a finite value (a dead layer has no gradients) and parts without any are
+    left out.
     """
     count = max((row.layer or 0 for row in rows), default=0)
     parts = {f"_{name}": numbers for name, numbers in thirds(count).items()}

@@ -44,8 +44,8 @@ class _Sent:
 class Condition(Work):
     """A perturbation of the images that is the same for every network.
 
-    `perturb` maps uint8 images, and their positions in the data set, to images of the same shape.
-    A condition with images on disk has them in `stored`; they replace those of the data set.
+    `perturb` maps uint8 images, and their positions in the data set, to images of the same shape. A
+    condition with images on disk has them in `stored`; they replace those of the data set.
     """
 
     perturb: Perturb = unchanged

@@ -42,8 +42,8 @@ def dimensionality(setting: Setting) -> list[Work]:
 def representations(setting: Setting, columns: Columns = "units") -> list[Work]:
     """Return the comparisons of clean and perturbed representations.
 
-    One for every corruption and one for the papers' PGD. They measure dimensionality, and for
-    units also the selectivity on perturbed images.
+    One for every corruption and one for the papers' PGD. They measure dimensionality, and for units
+    also the selectivity on perturbed images.
 
     Raises:
         SelbenchError: if corrupted images on disk are not those of the clean images.

@@ -104,8 +104,8 @@ def quantity(row: pd.Series, name: str, column: Metric) -> str:
     """Return a quantity as printed: "97.1 ± 0.4"; "-" if it is missing.
 
     If only some networks of a row have it, their number follows: "97.1 ± 0.4 (n = 2)". An index
-    over
-    only some activations is marked: "0.412*". A bound is the lower end of a range: "31.2 to 44.8".
+    over only some activations is marked: "0.412*". A bound is the lower end of a range: "31.2 to
+    44.8".
     """
     unit = column.unit
     value, interval = row[name] * unit.factor, row[f"{name}_interval"] * unit.factor

@@ -23,8 +23,7 @@ def half_widths(found: Compared, lone: Sequence[str], plan: Plan) -> pd.DataFram
 
     The value of an image is the share of conditions in which it is right. Intervals are not
     symmetric near 0 and 1; the longer side is used. NaN if there are no outcomes, as in a folder
-    with
-    only tables.
+    with only tables.
 
     Args:
         found: the compared measurements.

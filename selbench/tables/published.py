@@ -102,8 +102,8 @@ def half_widths_of(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Return half widths of 95 % intervals over images: published networks by columns.
 
     Outcomes of images were not published. The variance of an image is largest if it is right under
-    all conditions or none; so these intervals are at least as wide as those from outcomes
-    (Agresti & Coull, 1998, doi:10.1080/00031305.1998.10480550).
+    all conditions or none; so these intervals are at least as wide as those from outcomes (Agresti
+    & Coull, 1998, doi:10.1080/00031305.1998.10480550).
     """
     means = averaged(accuracies(rows), plan)
     n = int(rows["n"].min())

@@ -26,8 +26,8 @@ def arranged(
     """Return a leaderboard with the chosen columns, best rows first.
 
     With `sort`, a column "rank" is 1 + the number of rows that are clearly better: with a 95 %
-    interval completely on the better side. Rows without an interval are clearly worse than none.
-    If a quantity has no better side, the largest come first. Flags of masked gradients stay next to
+    interval completely on the better side. Rows without an interval are clearly worse than none. If
+    a quantity has no better side, the largest come first. Flags of masked gradients stay next to
     the results of attacks.
 
     Args:

@@ -17,8 +17,7 @@ class Change:
     """The difference in accuracy (as a fraction) between an alpha and alpha = 0.
 
     `difference` has an interval over seeds; it is None if an alpha has a single network, and
-    `value`
-    is then the difference of means.
+    `value` is then the difference of means.
     """
 
     alpha: float

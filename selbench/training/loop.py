@@ -38,8 +38,8 @@ class Epoch:
         accuracy: on the validation images, after the epoch.
         dead: the number of units of each ReLU, in order of calls, that respond to no validation
             image.
-        index: the mean class selectivity index of each ReLU's units on the validation images; ()
-            if a response is not finite.
+        index: the mean class selectivity index of each ReLU's units on the validation images; () if
+            a response is not finite.
         gradient: norm of the cross-entropy's gradient on the epoch's last batch, before its step;
             None unless the recipe requests it.
         pull: norm of the gradient of alpha times selectivity on this batch; None also for alpha =

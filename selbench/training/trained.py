@@ -80,8 +80,7 @@ def train_or_find(
     """Return the study's network for `alpha` and `seed`; train it unless it is cached.
 
     `step` is called with the number of finished epochs, `recipe.epochs` in total. If another
-    process
-    trains the network, wait for it, or raise `BusyError` if `wait` is false.
+    process trains the network, wait for it, or raise `BusyError` if `wait` is false.
 
     The weights are those of the epoch with the best validation accuracy, the latest of equal ones
     (the papers do not say which); with the method "ibp", only epochs with the full ball count.
