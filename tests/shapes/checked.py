@@ -2,6 +2,7 @@
 
 from functools import partial, update_wrapper, wraps
 from types import FunctionType
+from typing import ForwardRef, get_args
 
 import jaxtyping
 import numpy as np
@@ -19,16 +20,30 @@ decorated = jaxtyping.jaxtyped
 def checked(function=None, **words):
     """Decorate a function as `jaxtyping.jaxtyped` does, when it is called first.
 
-    No class, but its `__init__`, and no function within a function: each call of the outer one
-    would do so again.
+    No class, but its `__init__`; no function whose annotations have no shapes, which is for mypy;
+    and no function within a function: each call of the outer one would do so again.
     """
     if function is None:
         return partial(checked, **words)
     if not isinstance(function, FunctionType):
         return decorated(function, **words)
-    if "<locals>" in function.__qualname__:
+    if "<locals>" in function.__qualname__ or not any(map(_shaped, _annotations(function))):
         return function
     return _remembering(function, partial(decorated, **words))
+
+
+def _annotations(function):
+    return function.__annotations__.values()
+
+
+def _shaped(annotation):
+    """Say whether an annotation has a shape, or may have one: a name of what is defined later."""
+    if isinstance(annotation, (str, ForwardRef)):
+        return True
+    if isinstance(annotation, list):  # the parameters of a callable
+        return any(map(_shaped, annotation))
+    arrays = isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray)
+    return arrays or any(map(_shaped, get_args(annotation)))
 
 
 def _remembering(function, decorate):
@@ -57,7 +72,7 @@ def _remembering(function, decorate):
                 known[kinds].add(found)
         return result
 
-    by_value = "{" in "".join(map(str, function.__annotations__.values()))  # no tensor's sizes
+    by_value = "{" in "".join(map(str, _annotations(function)))  # no tensor's sizes
     return decorate(function) if by_value else call
 
 

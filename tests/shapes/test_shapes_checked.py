@@ -1,5 +1,7 @@
 """The check of shapes that all tests run with finds what is wrong, however often it was right."""
 
+from collections.abc import Callable
+
 import beartype
 import pytest
 import torch
@@ -62,3 +64,14 @@ def test_sizes_that_are_arguments_are_checked_each_time():
     assert square(3).shape == (3, 3)
     with pytest.raises(TypeCheckError, match="return value"):
         square(2)
+
+
+def test_functions_without_shapes_are_left_alone():
+    def plain(names: list[str], size: int | None) -> str: ...
+
+    def shaped(each: Callable[[list[Float[Tensor, " n"]]], int] | None) -> str: ...
+
+    for function in (plain, shaped):
+        function.__qualname__ = function.__name__
+    assert check(plain) is plain
+    assert check(shaped) is not shaped
