@@ -50,14 +50,22 @@ def written(tmp_path):
 
 
 @pytest.fixture
-def few_figures(monkeypatch):
-    """Draw one figure and judge few claims, so that a report takes a moment."""
+def no_figures(monkeypatch):
+    """Draw no figure and judge few claims, so that a report takes a moment."""
     from selbench.claims.sources import shipped_claims
+
+    claims = shipped_claims()[::8]
+    monkeypatch.setattr("selbench.report.drawings.FIGURES", {})
+    monkeypatch.setattr("selbench.report.evidence.shipped_claims", lambda: claims)
+
+
+@pytest.fixture
+def few_figures(no_figures, monkeypatch):
+    """Draw one figure and judge few claims."""
     from selbench.figures import FIGURES
 
-    chosen, claims = {"tradeoff": FIGURES["tradeoff"]}, shipped_claims()[::8]
+    chosen = {"tradeoff": FIGURES["tradeoff"]}
     monkeypatch.setattr("selbench.report.drawings.FIGURES", chosen)
-    monkeypatch.setattr("selbench.report.evidence.shipped_claims", lambda: claims)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ BAD = "<script>alert(1)"
 
 
 @pytest.mark.soak
-def test_provenance_names_a_folder_of_images(written, few_figures, selbench, tmp_path):
+def test_provenance_names_a_folder_of_images(written, no_figures, selbench, tmp_path):
     root = written(study={"dataset": {"name": "folder", "root": "/of/flowers", "validation": 9}})
     assert selbench("report", "--store", root).code == 0
     assert "folder flowers" in read(tmp_path / "site/provenance.html").text
@@ -35,7 +35,7 @@ def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
 
 
 def test_findings_are_said_where_their_numbers_are_missing(
-    written, few_figures, selbench, tmp_path, monkeypatch
+    written, no_figures, selbench, tmp_path, monkeypatch
 ):
     chosen = {"tradeoff-relative": FIGURES["tradeoff-relative"]}  # of the page of attacks
     monkeypatch.setattr("selbench.report.drawings.FIGURES", chosen)
@@ -73,7 +73,7 @@ def test_names_are_text(several, written, few_figures, selbench, tmp_path):
 
 
 def test_several_studies_have_a_folder_each_and_a_common_index(
-    written, few_figures, selbench, tmp_path
+    written, no_figures, selbench, tmp_path
 ):
     written("one")
     root = written("other", suites=("clean",))
@@ -90,7 +90,9 @@ def test_several_studies_have_a_folder_each_and_a_common_index(
     assert read(site / "index.html").text.count("Robustness of other") == 1
 
 
-def test_a_store_of_clean_accuracies_says_what_else_to_run(written, selbench, tmp_path):
+def test_a_store_of_clean_accuracies_says_what_else_to_run(
+    written, no_figures, selbench, tmp_path
+):
     root = written(suites=("clean",), alphas=(0.0,))
     assert selbench("report", "--store", root).code == 0
     text = read(tmp_path / "site/index.html").text
@@ -102,7 +104,7 @@ def test_a_store_of_clean_accuracies_says_what_else_to_run(written, selbench, tm
 
 
 @pytest.mark.soak
-def test_a_network_of_one_s_own_is_reported_alone(written, few_figures, selbench, tmp_path):
+def test_a_network_of_one_s_own_is_reported_alone(written, no_figures, selbench, tmp_path):
     root = written(alphas=(), brought=["mine.pth"])
     assert selbench("report", "--store", root).code == 0
     text = read(tmp_path / "site/index.html").text
@@ -121,7 +123,7 @@ def test_a_network_of_one_s_own_is_reported_alone(written, few_figures, selbench
 
 
 def test_what_a_brought_network_lacks_is_said_with_what_measures_it(
-    written, few_figures, selbench, tmp_path
+    written, no_figures, selbench, tmp_path
 ):
     root = written(alphas=(), brought=["mine.pth", "other.pth"], suites=("clean",))
     assert selbench("report", "--store", root, "--name", "mine.pth").code == 0
@@ -143,7 +145,7 @@ def unsigned(path):
 @pytest.mark.parametrize("facts", [{}, {"alphas": (), "brought": ["mine.pth"]}])
 @pytest.mark.sample
 def test_a_run_that_was_cut_off_is_said_on_the_first_page(
-    facts, written, few_figures, selbench, tmp_path
+    facts, written, no_figures, selbench, tmp_path
 ):
     root, said = written(**facts), "A run is still at work or was cut off; these are the results"
     assert selbench("report", "--store", root).code == 0
