@@ -103,7 +103,7 @@ def _forks(file):
 def pytest_collection_modifyitems(items):
     """Leave most members of a `sample` to the soak, and begin with the files that take longest."""
     for members in _sampled(items).values():
-        members.sort(key=lambda item: hashlib.md5(item.nodeid.encode()).digest())
+        members.sort(key=lambda item: hashlib.md5(item.name.encode()).digest())
         for item in members[1:]:
             item.add_marker("soak")
 

@@ -90,9 +90,7 @@ def test_several_studies_have_a_folder_each_and_a_common_index(
     assert read(site / "index.html").text.count("Robustness of other") == 1
 
 
-def test_a_store_of_clean_accuracies_says_what_else_to_run(
-    written, no_figures, selbench, tmp_path
-):
+def test_a_store_of_clean_accuracies_says_what_else_to_run(written, no_figures, selbench, tmp_path):
     root = written(suites=("clean",), alphas=(0.0,))
     assert selbench("report", "--store", root).code == 0
     text = read(tmp_path / "site/index.html").text
