@@ -128,7 +128,7 @@ def _at_once(images: Images, rows: int = 1) -> int:
 class Course:
     """The level at which each example is attacked, and its next attack.
 
-    The examples that are least far run first, so that each later attack gets all its examples
+    The examples that lag behind run first, so that each later attack gets all its examples
     together.
 
     Attributes:

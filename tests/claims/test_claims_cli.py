@@ -103,7 +103,7 @@ def test_the_papers_claims(store, selbench):
     (found,) = json.loads(ended.out)
     assert (found["study"], found["network"]) == ("study", "resnet8/digits")
     verdicts = {each["id"]: each for each in found["verdicts"]}
-    assert len(verdicts) == 36
+    assert len(verdicts) == 39
     assert verdicts["A1"]["verdict"] == "transfers"
     assert verdicts["A1"]["network"] == "other"
     assert verdicts["A1"]["effect"]["networks"] == 6
