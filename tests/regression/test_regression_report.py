@@ -61,7 +61,7 @@ def test_a_gain_is_told(report):
 
 
 def test_one_network_on_each_side_says_so(report):
-    assert "over examples alone" in basis(report())
+    assert "over examples only" in basis(report())
 
 
 def test_a_baseline_of_several_networks_says_what_it_finds(made):
