@@ -322,6 +322,7 @@ class Session:
             in_files=request.pixels is not None,
             given=self._given_adversarials(request),
             mechanism=self.study.mechanism,
+            smoothing=self.study.smoothing,
             validation=held_out(self.study, self.dataset),
         )
         if source == "generated":

@@ -126,6 +126,20 @@ class MechanismSpec(Frozen):
         return compiled(layers)
 
 
+class SmoothingSpec(Frozen):
+    """How networks are smoothed, for the suite `smoothing`.
+
+    Attributes:
+        sigmas: deviations of the noise, on [0, 1]; each makes a classifier of its own.
+        draws: of noise for each image, to count votes; a tenth as many choose the class.
+    """
+
+    sigmas: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], Field(min_length=1)] = (
+        0.25,
+    )
+    draws: Annotated[int, Field(ge=10, le=1_000_000)] = 1000
+
+
 class Recipe(Frozen):
     """How a network is trained: SGD on cross-entropy minus alpha times selectivity.
 
@@ -212,6 +226,10 @@ class Study(Frozen):
     recipe: Recipe
     corruptions: CorruptionSpec = CorruptionSpec()
     mechanism: MechanismSpec = MechanismSpec()
+    # Left out of manifests while it is the default.
+    smoothing: SmoothingSpec = Field(
+        default=SmoothingSpec(), exclude_if=lambda spec: spec == SmoothingSpec()
+    )
 
     @field_validator("alphas")
     @classmethod

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from scipy.stats import beta, norm
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
@@ -29,10 +28,12 @@ class Smoothed:
         prediction: the class, or `ABSTAINS` if no class certainly has more than half of the votes.
         radius: radius of the L2 ball with the same prediction, for pixels in [0, 1]; 0 if
             abstaining.
+        votes: how many of the counting draws each class won.
     """
 
     prediction: Int64[Tensor, " batch"]
     radius: Float[Tensor, " batch"]
+    votes: Int64[Tensor, "batch classes"]
 
 
 @torch.inference_mode()
@@ -62,18 +63,18 @@ def smoothed(
     votes = _votes(network, images, examples, sigma, range(choosing))
     chosen = votes.argmax(1)
     counts = _votes(network, images, examples, sigma, range(choosing, choosing + counting))
-    won = counts.gather(1, chosen[:, None])[:, 0].cpu().numpy()
-    return _certified(chosen, won, counting, sigma, risk)
+    return _certified(chosen, counts, sigma, risk)
 
 
-def _certified(
-    chosen: Tensor, votes: np.ndarray, counting: int, sigma: float, risk: float
-) -> Smoothed:
-    share = least_share(votes, counting, risk)
-    radius = np.where(share > 0.5, sigma * norm.ppf(np.maximum(share, 0.5)), 0.0)
+def _certified(chosen: Tensor, votes: Tensor, sigma: float, risk: float) -> Smoothed:
+    from scipy.special import ndtri  # takes long to import, and tables import this module
+
+    won = votes.gather(1, chosen[:, None])[:, 0].cpu().numpy()
+    share = least_share(won, int(votes[0].sum()), risk)
+    radius = np.where(share > 0.5, sigma * ndtri(np.maximum(share, 0.5)), 0.0)
     certain = torch.from_numpy(share > 0.5).to(chosen.device)
     return Smoothed(
-        torch.where(certain, chosen, ABSTAINS), torch.from_numpy(radius).to(chosen.device)
+        torch.where(certain, chosen, ABSTAINS), torch.from_numpy(radius).to(chosen.device), votes
     )
 
 
@@ -82,7 +83,9 @@ def least_share(votes: np.ndarray, of: int, risk: float) -> np.ndarray:
 
     Clopper & Pearson, 1934, Biometrika 26(4).
     """
-    bound = beta.ppf(risk, votes, of - votes + 1)
+    from scipy.special import betaincinv
+
+    bound = betaincinv(votes, of - votes + 1, risk)
     found: np.ndarray = np.where(votes == 0, 0.0, bound)
     return found
 

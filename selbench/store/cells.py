@@ -73,6 +73,7 @@ class Cell:
 
 EVERY_EPSILON = "attack; every epsilon"
 BOUND = "bound"  # the source of bounds
+SMOOTHED = "smoothed"  # the source of networks under noise
 ATTACKS = ("attack", EVERY_EPSILON)  # the sources of attacks
 
 CELL = tuple(Cell.__dataclass_fields__)

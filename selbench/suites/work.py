@@ -15,7 +15,7 @@ from selbench.sets.reading import CorruptedSet
 from selbench.sets.shifted import ShiftedSet
 from selbench.sets.stored import Stored
 from selbench.store import Cell
-from selbench.study import MechanismSpec
+from selbench.study import MechanismSpec, SmoothingSpec
 
 if TYPE_CHECKING:
     from selbench.suites.bench import Bench
@@ -52,6 +52,7 @@ class Setting:
         stored: a set on disk with corrupted or shifted images; None to generate them.
         full: whether AutoAttack runs at every epsilon, even where the result is certain.
         mechanism: the settings of the analyses.
+        smoothing: the noise and the number of draws of randomised smoothing.
         validation: the training images that were held out, or None.
     """
 
@@ -65,6 +66,7 @@ class Setting:
     stored: CorruptedSet | ShiftedSet | None = None
     full: bool = False
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
+    smoothing: SmoothingSpec = field(default_factory=SmoothingSpec)
     validation: HeldOut | None = None
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from selbench._kit.errors import SelbenchError
 from selbench.suites.corrupted import SHIFTED
+from selbench.suites.smoothing import SUITE as SMOOTHING
 from selbench.tables.accuracies import ids
 from selbench.tables.joined import Compared
 from selbench.tables.over_images import images_right
@@ -29,7 +30,7 @@ def correct_on_all(found: Compared) -> Compared:
             f"{found.published[0]} does not say which images its networks have right; leave it or "
             "--correct-on-all out"
         )
-    found = replace(found, rows=found.rows[found.rows["suite"] != SHIFTED])
+    found = replace(found, rows=found.rows[~found.rows["suite"].isin([SHIFTED, SMOOTHING])])
     accuracy = found.rows["metric"] == "accuracy"
     _check_pairs(found, found.rows[accuracy])
     tables = {

@@ -10,6 +10,8 @@ from selbench.store import StudyStore, condition_id
 from selbench.store.findings import Finding, whole_name
 from selbench.store.tidy import plain_text
 from selbench.study import exactly
+from selbench.suites.smoothing import SUITE as SMOOTHING
+from selbench.suites.smoothing import classifier
 from selbench.tables.current import command, current_rows, images_used
 from selbench.tables.published import published
 from selbench.tables.spoilt import findings_of, withheld
@@ -22,7 +24,8 @@ class Compared:
     Attributes:
         title: the studies' names.
         rows: current measurements, with the additional columns study; row, the name in the table;
-            name, that of `--reference`; and own, that in the study. `subject` is unique.
+            name, that of `--reference`; own, that in the study; and tested, the condition in the
+            store. `subject` is unique; a smoothed network has its own.
         where: their folders.
         diverged: networks that diverged in training.
         findings: findings of the probe, by network.
@@ -94,12 +97,28 @@ def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     alphas = rows["alpha"].map(written)
     trained = rows["alpha"].notna()
     with plain_text():
-        return rows.assign(
+        marked = rows.assign(
             study=study,
             own=rows["subject"],
             row=whole.where(~trained, alphas),
             name=whole.where(~trained, "alpha=" + alphas.astype(object).fillna("")),
+            tested=rows["condition"],
         )
+        return _smoothed_apart(marked)
+
+
+def _smoothed_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give each smoothed network a row of its own: it is another classifier than the network."""
+    smoothed = rows["suite"] == SMOOTHING
+    if not smoothed.any():
+        return rows
+    added = " " + rows["condition"].where(smoothed, "").map(
+        {name: classifier(name) for name in rows.loc[smoothed, "condition"].unique()}
+    ).fillna("")
+    names = {
+        name: rows[name].where(~smoothed, rows[name] + added) for name in ("subject", "row", "name")
+    }
+    return rows.assign(condition=rows["condition"].where(~smoothed, SMOOTHING), **names)
 
 
 def check_alike(stores: Sequence[StudyStore], tables: Sequence[pd.DataFrame]) -> None:
@@ -157,7 +176,7 @@ def _with_study_names(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.loc[trained, "study"].nunique() > 1:
         alone &= ~trained
     name = rows["name"].where(alone, rows["study"] + ": " + rows["name"])
-    return rows.assign(name=name, row=name, subject=rows["study"] + ": " + rows["own"])
+    return rows.assign(name=name, row=name, subject=rows["study"] + ": " + rows["subject"])
 
 
 def _diverged(stores: Sequence[StudyStore], names: Sequence[str]) -> tuple[str, ...]:

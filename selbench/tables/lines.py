@@ -92,7 +92,7 @@ def _lines(table: pd.DataFrame, columns: Mapping[str, Metric], flagged: bool) ->
 def _noun(table: pd.DataFrame) -> str:
     """Return the heading of rows: for alphas, networks of several studies, or users' networks."""
     alphas = table["alpha"].dropna()
-    own = table.loc[alphas.index, "subject"] == alphas.map(exactly)
+    own = table.loc[alphas.index, "subject"].str.split(n=1).str[0] == alphas.map(exactly)
     return "alpha" if len(alphas) and own.all() else NETWORK
 
 

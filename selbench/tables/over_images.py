@@ -63,7 +63,7 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
     """
     cells = store.cells()
     keys = dict(zip(_facts(cells), cells["key"], strict=True))
-    found = map(keys.get, _facts(rows.assign(subject=rows["own"])))
+    found = map(keys.get, _facts(rows.assign(subject=rows["own"], condition=rows["tested"])))
     known = {
         key: (name, str(network))
         for key, name, network in zip(found, ids(rows), rows["subject"], strict=True)

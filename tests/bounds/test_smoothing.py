@@ -6,7 +6,14 @@ import torch
 from scipy.stats import binom, norm
 from torch import nn
 
+import selbench
 from selbench.bounds.smoothing import ABSTAINS, _certified, least_share, smoothed
+from selbench.datasets.dataset import make_split
+from selbench.store import open_studies
+from selbench.study import SmoothingSpec
+from selbench.suites import SUITES, Setting
+from selbench.suites.attacked import L2_EPSILONS
+from selbench.tables import current_rows, leaderboard
 
 SIGMA = 0.25
 
@@ -52,9 +59,84 @@ def test_the_bound_of_all_votes_is_the_root_of_the_risk():
 @pytest.mark.parametrize(("counting", "risk"), [(100, 0.05), (1000, 0.001)])
 def test_radii_exceed_the_true_one_no_more_often_than_the_risk(share, counting, risk):
     votes = np.arange(counting + 1)
-    found = _certified(torch.zeros(counting + 1, dtype=torch.int64), votes, counting, SIGMA, risk)
+    both = torch.from_numpy(np.stack([votes, counting - votes], 1))
+    found = _certified(torch.zeros(counting + 1, dtype=torch.int64), both, SIGMA, risk)
     wrong = found.radius.numpy() > SIGMA * norm.ppf(share)
     exact = binom.pmf(votes, counting, share)[wrong].sum()  # over all outcomes: no simulation error
     assert exact <= risk
     drawn = np.random.default_rng(0).binomial(counting, share, 20_000)
     assert wrong[drawn].mean() <= risk + 4 * (risk / 20_000) ** 0.5
+
+
+class Rectified(HalfSpace):
+    """The same, by a ReLU."""
+
+    def forward(self, images):
+        side = images.flatten(1)[:, :1] - 0.5
+        return torch.cat([(-side).relu(), side.relu()], 1)
+
+
+@pytest.fixture(scope="module")
+def data():
+    images = torch.full((6, 3, 2, 2), 128, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.tensor([0, 128, 150, 200, 255, 255])
+    return images, torch.tensor([0, 0, 1, 1, 1, 0])
+
+
+def quickly(*args, **draws):
+    return smoothed(*args, choosing=10, counting=100)
+
+
+@pytest.fixture(scope="module")
+def store(data, tmp_path_factory):
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SELBENCH_HOME", str(root / "home"))
+        patch.setattr("selbench.suites.smoothing.smoothed", quickly)
+        selbench.evaluate(Rectified(), data, "smoothing", name="half", store=root / "store")
+    (found,) = open_studies(root / "store")
+    return found
+
+
+def test_an_image_counts_where_its_class_is_certified_for_the_radius(store, data):
+    images, labels = data
+    found = quickly(Rectified(), images.float() / 255, torch.arange(6), SIGMA)
+    rows = current_rows(store)
+    own = rows[rows["suite"] == "smoothing"].pivot(index="level", columns="metric", values="value")
+    right = [
+        ((found.prediction == labels) & (found.radius >= level / 255)).double().mean().item()
+        for level in L2_EPSILONS
+    ]
+    assert own["accuracy"].tolist() == pytest.approx(right)
+    assert right[-1] == 0 < right[-2] < right[0] < 1
+    for name, expected in (
+        ("abstained", found.prediction < 0),
+        ("accuracy", found.prediction == labels),
+    ):
+        assert 0 < expected.sum() < 6
+        share = expected.double().mean().item()
+        assert own[f"smoothed_{name}"].unique().tolist() == pytest.approx([share])
+    assert not {name for name in own if name.startswith("ece")}
+
+
+def test_the_smoothed_network_has_a_row_of_its_own(store):
+    board = leaderboard(store)
+    table = board.table.set_index("subject")
+    assert list(table.index) == ["half", "half smoothed 0.25 (1,000 draws)"]
+    network, noisy = table.iloc[0], table.iloc[1]
+    assert np.isnan(network["smoothed_certified_l2"])
+    assert np.isnan(noisy["clean"])
+    assert 0 < noisy["smoothed_certified_l2"] <= noisy["smoothed_accuracy"] < 1
+    assert noisy["smoothed_certified_l2_interval"] > 0
+    assert noisy["networks"] == 1
+    (same, *rest) = leaderboard(store, shared=True).table["subject"]
+    assert (same, rest) == ("half", [])
+
+
+def test_each_sigma_and_number_of_draws_is_a_condition():
+    spec = SmoothingSpec(sigmas=(0.12, 0.5), draws=50)
+    pieces = SUITES["smoothing"](Setting(8, 8, smoothing=spec))
+    names = [each.name for each in pieces if each.suite == "smoothing"]
+    assert names == ["sigma-0.12-draws-50", "sigma-0.5-draws-50"]
+    four = make_split(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+    assert pieces[-1].passes(Rectified(), four, 2, None).forward == 4 * 55
