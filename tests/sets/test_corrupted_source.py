@@ -36,7 +36,7 @@ def accuracies(selbench, *words):
 
 
 def test_a_set_on_disk_gives_the_numbers_of_the_images_it_holds(selbench, tiny_study, tmp_path):
-    words = (tiny_study, "--suite", "corruptions", "--corruption", "fog,contrast")
+    words = (tiny_study, "--suite", "corruptions", "--corruption", "fog,contrast", "--alpha", "1")
     made = accuracies(selbench, *words)
     write_set(tmp_path / "stored")
     both = accuracies(selbench, *words, "--source", "stored")
