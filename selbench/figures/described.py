@@ -10,6 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
+ACROSS = 12  # columns of a table of a line's numbers
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -32,6 +34,52 @@ def described(figure: Figure) -> str:
             heading = " ".join(" ".join(about).split())
             parts.append(f"{heading}: {told}." if axes.get_title() else f"{told}.")
     return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A panel's lines as a table: what its rows are of, places across, and a row for each line."""
+
+    title: str
+    corner: str
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def numbers(figure: Figure) -> list[Numbers]:
+    """Return the numbers of named lines, panel by panel, at the places that their axes name.
+
+    Maps write theirs themselves, and dots over groups are told in words.
+    """
+    legends = [axes.get_legend() for axes in figure.axes]
+    corner = next((each.get_title().get_text() for each in legends if each), "") or "network"
+    found = []
+    for axes in figure.axes:
+        named = [each for each in axes.lines if not str(each.get_label()).startswith("_")]
+        curves = [Curve(str(each.get_label()), _values(each)) for each in named]
+        if not curves or axes.images:
+            continue
+        title = axes.get_title() or "; ".join(figure.get_suptitle().splitlines())
+        if all(len(each.values) == 1 for each in curves):
+            columns = [axes.get_xlabel(), axes.get_ylabel()]
+            rows = [(each.name, [*map(_short, next(iter(each.values.items())))]) for each in curves]
+        else:
+            places = _few(axes, sorted({place for each in curves for place in each.values}))
+            columns = [_name(axes.xaxis, place) for place in places]
+            shown = [[each.values.get(place) for place in places] for each in curves]
+            texts = [["-" if v is None else _short(v) for v in values] for values in shown]
+            rows = [(each.name, text) for each, text in zip(curves, texts, strict=True)]
+        found.append(Numbers(title, corner, columns, rows))
+    return found
+
+
+def _few(axes: Axes, places: list[float]) -> list[float]:
+    """Return at most `ACROSS` places, those that the axis names before others."""
+    if len(places) <= ACROSS:
+        return places
+    marked = [place for place in places if place in {*map(float, axes.get_xticks())}]
+    chosen = marked if 1 < len(marked) <= ACROSS else places
+    return [chosen[int(at)] for at in np.linspace(0, len(chosen) - 1, min(len(chosen), ACROSS))]
 
 
 def _panel(axes: Axes, before: str) -> str:

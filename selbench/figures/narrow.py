@@ -63,9 +63,12 @@ def _lift_legend(panels: list[Axes]) -> float:
         labels = [text.get_text() for text in (beside.get_title(), *beside.get_texts())]
         beside.remove()
         columns = ACROSS if max(map(len, labels)) < ACROSS else 1
-        above = panels[0].legend(
-            handles if labels[0] else handles[1:],
-            labels if labels[0] else labels[1:],
+        entries = [*zip(handles, labels, strict=True)][not labels[0] :]
+        ordered = [
+            entries[place] for c in range(columns) for place in range(c, len(entries), columns)
+        ]
+        above = panels[0].legend(  # which it fills column by column, and people read by lines
+            *zip(*ordered, strict=True),
             frameon=False,
             loc="lower left",
             bbox_to_anchor=(-0.17, 1.0 + TITLE / CURVES),

@@ -9,13 +9,20 @@ from selbench.metrics import Metric
 from selbench.tables import MASKING, Leaderboard, columns_of
 from selbench.tables.lines import quantity
 
+MANY = 10  # columns, from which on those that are not `USUAL` are hidden at first
+USUAL = (
+    *("selectivity", "clean", "mca", "mce", "ratio", "fgsm", "pgd_linf", "pgd_l2"),
+    *("autoattack_linf", "autoattack_l2"),
+)
+
 
 @dataclass(frozen=True)
 class Heading:
-    """A column's heading, and what it means ("" where that is plain)."""
+    """A column's heading, what it means ("" where that is plain), and whether it shows at first."""
 
     text: str
     meaning: str = ""
+    usual: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,12 @@ def _board(
     shown = table.columns[table.notna().any()].union([*withheld])
     names = [name for name in columns if name in table and name in shown]
     flagged = MASKING in table and bool(table[MASKING].notna().any())
-    headings = [Heading("alpha or network"), Heading("n", "networks, one per seed")]
-    headings += [Heading(columns[name].heading, columns[name].meaning) for name in names]
+    headings = [Heading(_whose(table)), Heading("n", "networks, one per seed")]
+    few = len(names) < MANY
+    headings += [
+        Heading(columns[name].heading, columns[name].meaning, few or name in USUAL)
+        for name in names
+    ]
     headings += [Heading("masking flags", "signs that gradients mislead")] if flagged else []
     lines = []
     for _, row in table.iterrows():
@@ -64,6 +75,12 @@ def _board(
         line += [Entry(row[MASKING] or "-", row[MASKING] or "")] if flagged else []
         lines.append(line)
     return Board(headings, lines)
+
+
+def _whose(table: pd.DataFrame) -> str:
+    """Name the first column by what rows are of."""
+    trained = table["alpha"].notna()
+    return "alpha" if trained.all() else "alpha or network" if trained.any() else "network"
 
 
 def _entry(row: pd.Series, name: str, column: Metric) -> Entry:

@@ -11,7 +11,7 @@ from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench._kit.files import replacing, write_text
 from selbench._kit.progress import Step, quiet
 from selbench.figures import FIGURES
-from selbench.figures.described import described
+from selbench.figures.described import Numbers, described, numbers
 from selbench.figures.narrow import narrow
 from selbench.figures.style import drawn, save
 from selbench.metrics import RowFilter
@@ -48,6 +48,7 @@ class Drawing:
         words: what it shows; where it is missing, what is not there.
         wide, narrow: for screens and for phones; None where it is missing.
         files: further files by their kind.
+        panels: the numbers of its lines.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Drawing:
     wide: Image | None = None
     narrow: Image | None = None
     files: dict[str, str] = field(default_factory=dict)
+    panels: list[Numbers] = field(default_factory=list)
 
 
 def drawings(evidence: Evidence, folder: Path, step: Step = quiet) -> dict[str, list[Drawing]]:
@@ -83,7 +85,7 @@ def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
         return Drawing(name, legend, evidence.making(words=problem.words), _sentence(problem))
     except SelbenchError as problem:
         return Drawing(name, legend, "", _sentence(problem))
-    words = described(figure)
+    words, panels = described(figure), numbers(figure)
     wide, phone, table = (f"{FOLDER}/{name}{end}" for end in (".svg", "-narrow.svg", ".csv.gz"))
     save(figure, folder / wide)
     save(narrow(figure), folder / phone, trim=False)
@@ -96,7 +98,7 @@ def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
             temporary.write_bytes(gzip.compress(csv_of(rows[COLUMNS]).encode(), 6, mtime=0))
     command = evidence.command("figure", name, evidence.study, "--output", f"{name}.svg")
     pictures = _image(folder, wide), _image(folder, phone)
-    return Drawing(name, legend, command, words, *pictures, files)
+    return Drawing(name, legend, command, words, *pictures, files, panels)
 
 
 def _with_every_network(rows: pd.DataFrame, all_rows: pd.DataFrame) -> pd.DataFrame:

@@ -23,21 +23,20 @@ class Legend:
 
 BANDS = "Lines are means over seeds, bands their 95 % intervals; of two seeds each is a thin line"
 LEGENDS = {
-    "tradeoff": Legend(
+    "tradeoff-relative": Legend(
         "index",
-        "Corruptions against attacks",
-        "Each dot is a network; diamonds are the means of each alpha, their crosses 95 % intervals "
-        "over seeds, and the grey line joins them in the order of alpha. Up and to the right is "
-        "better in both. If discouraging selectivity traded one robustness for the other, blue "
-        "(alpha below 0) would lie above and left of grey (alpha = 0).",
+        "What corruptions and attacks leave of clean accuracy",
+        "The scale is the ratio: accuracies divided by the network's clean one. Each dot is a "
+        "network; diamonds are the means of each alpha, their crosses 95 % intervals over seeds, "
+        "and the grey line joins them in the order of alpha. Up and to the right is better in "
+        "both; a line that falls to the right trades one for the other.",
         ("corruptions", "attacks"),
     ),
-    "tradeoff-relative": Legend(
+    "tradeoff": Legend(
         "attacks",
-        "Corruptions against attacks, by clean accuracy",
-        "The same as the overview's figure, with each network's accuracies divided by its clean "
-        "one: what is left of it, so that networks which differ on clean images can be compared. "
-        "Up and to the right is better in both.",
+        "Corruptions against attacks, in plain accuracy",
+        "The same as the overview's figure, without dividing by clean accuracy: networks that are "
+        "worse on clean images lie lower and further left.",
         ("corruptions", "attacks"),
     ),
     "tradeoff-odds": Legend(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from selbench._kit.errors import SelbenchError
 from selbench.claims.judging import ELSEWHERE, VERDICTS
+from selbench.report.answer import answered, picked
 from selbench.report.evidence import Evidence
 from selbench.store.findings import whole_name
 from selbench.study import count_of, exactly
@@ -32,10 +33,13 @@ class Overview:
 
     Attributes:
         tested: what was measured, sentence by sentence.
-        headline: the trade-off in a few sentences; says what is missing where it was not measured.
+        headline: what the ends of the range of alphas change; says what is missing where it was not
+            measured.
         command: what measures that; "" where nothing is missing.
         lines: the changes of every alpha against alpha = 0.
         verdicts: how many claims have each verdict that any has.
+        answer: whether there is a trade-off, over all alphas and scales; "" where nothing is known.
+        picked: how that was decided.
     """
 
     tested: list[str]
@@ -43,6 +47,8 @@ class Overview:
     command: str
     lines: list[Line]
     verdicts: dict[str, int]
+    answer: str = ""
+    picked: str = ""
 
 
 def overview(evidence: Evidence) -> Overview:
@@ -51,15 +57,16 @@ def overview(evidence: Evidence) -> Overview:
     words = [word for name in VERDICTS for word in (name, ELSEWHERE.get(name, name))]
     verdicts = {word: counts[word] for word in dict.fromkeys(words) if counts[word]}
     try:
-        found = changes(positions(evidence.rows, evidence.study))
+        places = positions(evidence.rows, evidence.study)
     except SelbenchError:
         told = ["The trade-off between corruptions and attacks needs both suites on one network."]
         command = evidence.making("corruptions", "attacks")
         return Overview(tested(evidence), told, command, [], verdicts)
-    if not found:
-        told = ["The trade-off is told against networks of alpha = 0, and there are none here."]
-        return Overview(tested(evidence), told, "", [], verdicts)
-    return Overview(tested(evidence), headline(found), "", _lines(found), verdicts)
+    rows, found = evidence.rows, changes(places)
+    clean = rows[(rows["suite"] == "clean") & (rows["metric"] == "accuracy")]
+    answer, how = answered(places, float(clean["n"].min())), picked(places)
+    ends = headline(found) if found else []
+    return Overview(tested(evidence), ends, "", _lines(found), verdicts, answer, how)
 
 
 def tested(evidence: Evidence) -> list[str]:
@@ -154,8 +161,8 @@ def _reading(own: dict[str, Change]) -> str:
         certain, open_ = ("corruptions", "attacks") if sure(one) else ("attacks", "corruptions")
         return f"The difference under {certain} is beyond chance, the one under {open_} is not."
     if one.value * other.value < 0:
-        return "Both are beyond chance and opposite: a trade-off in points."
-    return f"Both are beyond chance and both {_side(one)}: no trade-off in points."
+        return "Both are beyond chance and opposite: a trade-off in plain accuracy."
+    return f"Both are beyond chance and both {_side(one)}: no trade-off in plain accuracy."
 
 
 def _side(change: Change) -> str:

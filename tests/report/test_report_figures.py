@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures import FIGURES
-from selbench.figures.described import described
+from selbench.figures.described import ACROSS, described, numbers
 from selbench.figures.narrow import WIDTH, narrow
 from selbench.figures.style import drawn
 from selbench.statistics.intervals import mean_interval
@@ -154,3 +154,33 @@ def test_names_are_no_formulas(figure):
     assert "tradeoff" in FIGURES
     picture.savefig(io.BytesIO())
     assert name in described(picture)
+
+
+def test_numbers_are_those_of_the_lines_at_places_that_axes_name(figure):
+    (panel,) = numbers(figure("tradeoff", seeds=1))
+    assert panel.corner == "alpha"
+    assert panel.rows == [("-1", ["30", "60"]), ("0", ["40", "50"]), ("1", ["60", "30"])]
+    curves = numbers(figure("attacks", seeds=1))
+    assert {each.title for each in curves} >= {"PGD, L2"}
+    of_l2 = next(each for each in curves if each.title == "PGD, L2")
+    assert dict(of_l2.rows)["0"] == ["80", "40", "40"]
+    assert len(of_l2.columns) == 3
+    assert numbers(figure("corruptions", seeds=1)) == []
+    long = Figure()
+    long.subplots().plot(range(100), range(100), label="a")
+    (panel,) = numbers(long)
+    assert len(panel.columns) == len(panel.rows[0][1]) <= ACROSS
+
+
+def test_the_legend_of_a_phone_reads_by_lines():
+    wide = Figure()
+    axes = wide.subplots()
+    for name in "abcdefgh":
+        axes.plot([0, 1], label=name)
+    axes.legend(title="alpha")
+    tall = narrow(wide)
+    tall.draw_without_rendering()
+    texts = tall.axes[0].get_legend().get_texts()
+    places = {each.get_text(): each.get_window_extent() for each in texts}
+    read = sorted(places, key=lambda name: (-round(places[name].y0 / 8), places[name].x0))
+    assert read == ["alpha", *"abcdefgh"]

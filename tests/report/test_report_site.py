@@ -180,8 +180,9 @@ def visit(tab, site):
     """Return a function that opens a page, and fails where that page complains or asks outside."""
     page, complaints, asked = tab
 
-    def visit(name, size=DESKTOP):
+    def visit(name, size=DESKTOP, scheme="light"):
         page.goto("about:blank")
+        page.emulate_media(color_scheme=scheme)
         complaints.clear()
         asked.clear()
         page.set_viewport_size(size)
@@ -207,6 +208,48 @@ def test_pages_load_whole_and_fit(name, size, visit):
     broken = "[...document.images].filter(i => !i.naturalWidth || !i.alt).map(i => i.src)"
     assert page.evaluate(broken) == []
     assert page.evaluate("getComputedStyle(document.querySelector('header')).position") == "sticky"
+
+
+@pytest.mark.parametrize("names", [PAGES[:2], (*PAGES[2:], "calibration", "provenance")])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.sample
+def test_axe_finds_nothing(names, scheme, size, visit):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    for name in names:
+        page = visit(name, size, scheme)
+        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        found = axe.run(page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["target"]) for each in found] == [], name
+
+
+def test_the_tab_of_the_page_is_in_sight_on_a_phone(visit):
+    page = visit("provenance", PHONE)
+    place = page.locator("nav [aria-current]").bounding_box()
+    assert place["x"] >= 0
+    assert place["x"] + place["width"] <= PHONE["width"]
+
+
+def heads(page):
+    return page.locator("table.sortable thead th")
+
+
+def test_columns_can_be_chosen(visit):
+    page = visit("leaderboard")
+    assert not heads(page).filter(has_text="weather %").is_visible()
+    page.get_by_text("Choose columns").click()
+    page.get_by_role("checkbox", name="weather %").check()
+    assert heads(page).filter(has_text="weather %").is_visible()
+    page.get_by_role("checkbox", name="clean %").uncheck()
+    assert not heads(page).filter(has_text="clean %").is_visible()
+
+
+def test_without_scripts_there_are_the_usual_columns(browser, site):
+    page = browser.new_page(java_script_enabled=False)
+    page.goto((site / "leaderboard.html").as_uri())
+    assert heads(page).filter(has_text="PGD Linf %").is_visible()
+    assert not heads(page).filter(has_text="weather %").is_visible()
+    page.close()
 
 
 def first_column(page, column=1):

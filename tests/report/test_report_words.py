@@ -10,6 +10,7 @@ import torch
 
 from selbench._kit.errors import UnmeasuredError
 from selbench.report import networks_page, overview
+from selbench.report.answer import answered, picked
 from selbench.report.legends import LEGENDS
 from selbench.report.overview import headline
 from selbench.report.samples import _chosen, _nearest, _spread
@@ -35,15 +36,15 @@ def test_opposite_and_sure_is_a_trade_off():
         "10.0 points higher (95 % interval +9.8 to +10.2), and accuracy under attacks 10.0 points "
         "lower (95 % interval -10.2 to -9.8), than alpha = 0."
     )
-    assert first.endswith("Both are beyond chance and opposite: a trade-off in points.")
+    assert first.endswith("Both are beyond chance and opposite: a trade-off in plain accuracy.")
     assert "encourages selectivity (alpha = 2)" in second
 
 
 @pytest.mark.parametrize(
     ("low", "said"),
     [
-        ((0.4, 0.3), "Both are beyond chance and both lower: no trade-off in points."),
-        ((0.6, 0.5), "Both are beyond chance and both higher: no trade-off in points."),
+        ((0.4, 0.3), "Both are beyond chance and both lower: no trade-off in plain accuracy."),
+        ((0.6, 0.5), "Both are beyond chance and both higher: no trade-off in plain accuracy."),
         ((0.6, 0.4), "The difference under corruptions is beyond chance, the one under attacks is"),
         ((0.5, 0.3), "The difference under attacks is beyond chance, the one under corruptions"),
         ((0.5, 0.4), "Both intervals include zero: with these seeds, chance alone may make that."),
@@ -57,6 +58,50 @@ def test_one_seed_has_no_interval():
     text = headline(changes(found((0.6, 0.3), (0.5, 0.4), (0.4, 0.5), seeds=1)))[0]
     assert "10.0 points higher (one seed: no interval)" in text
     assert text.endswith("only more seeds can tell.")
+
+
+def places(alphas, seeds=3):
+    """Positions of networks with (clean, corrupted, adversarial) for each alpha."""
+    rows = [
+        {"alpha": alpha, "clean": c, "corrupted": k + 0.001 * s, "adversarial": a - 0.002 * s}
+        for alpha, (c, k, a) in alphas.items()
+        for s in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+OPPOSITE = {-1.0: (0.9, 0.7, 0.3), 0.0: (0.9, 0.6, 0.4), 1.0: (0.9, 0.5, 0.5)}
+
+
+def test_a_trade_off_on_every_scale_is_named_with_its_widest_range():
+    answer = answered(places(OPPOSITE), 1000)
+    assert answer == (
+        "From alpha = -1 to 1, networks get more robust to attacks and less to corruptions as "
+        "alpha rises, on every scale (ratio, log odds and points). No scale shows one over a wider "
+        "range."
+    )
+    turned = answered(places({-alpha: each for alpha, each in OPPOSITE.items()}), 1000)
+    assert "more robust to corruptions and less to attacks as alpha rises" in turned
+
+
+def test_what_holds_on_some_scales_alone_names_them():
+    found = places({0.0: (0.9, 0.6, 0.30), 1.0: (0.45, 0.36, 0.09)})
+    answer = answered(found, 1000)
+    assert answer == (
+        "Whether there is a trade-off depends on the scale: from alpha = 0 to 1 in ratio; none in "
+        "log odds and points."
+    )
+    wider = answered(places(OPPOSITE | {2.0: (0.45, 0.30, 0.24)}), 1000)
+    assert "From alpha = -1 to 1, networks get" in wider
+    assert "Wider ranges depend on the scale: " in wider
+
+
+def test_no_trade_off_one_alpha_and_one_seed_are_said():
+    same = dict.fromkeys((-1.0, 0.0, 1.0), (0.9, 0.6, 0.4))
+    assert answered(places(same), 1000).startswith("No range of alphas shows a trade-off beyond")
+    assert answered(places({0.0: (0.9, 0.6, 0.4)}), 1000).startswith("One alpha alone shows no")
+    assert answered(places(OPPOSITE, seeds=1), 1000).startswith("With one network for each alpha")
+    assert "Of 3 ranges the widest is named" in picked(places(OPPOSITE))
 
 
 def rows(cells):
