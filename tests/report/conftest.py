@@ -64,7 +64,7 @@ def few_figures(no_figures, monkeypatch):
     """Draw one figure and judge few claims."""
     from selbench.figures import FIGURES
 
-    chosen = {"tradeoff": FIGURES["tradeoff"]}
+    chosen = {"tradeoff-relative": FIGURES["tradeoff-relative"]}
     monkeypatch.setattr("selbench.report.drawings.FIGURES", chosen)
 
 

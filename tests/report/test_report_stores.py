@@ -37,7 +37,7 @@ def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
 def test_findings_are_said_where_their_numbers_are_missing(
     written, no_figures, selbench, tmp_path, monkeypatch
 ):
-    chosen = {"tradeoff-relative": FIGURES["tradeoff-relative"]}  # of the page of attacks
+    chosen = {"tradeoff": FIGURES["tradeoff"]}  # of the page of attacks
     monkeypatch.setattr("selbench.report.drawings.FIGURES", chosen)
     finding = {"code": "no_gradients", "sentence": "has none; add some", "spoils": GRADIENTS}
     draws = [draw_name("mine.pth", number) for number in (1, 2)]
