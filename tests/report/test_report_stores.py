@@ -195,11 +195,15 @@ def test_bad_stores_and_folders_are_one_sentence(written, refused, tmp_path):
     )
 
 
-def test_a_store_is_read_once_and_each_figure_is_a_step(written, tmp_path, monkeypatch):
+def test_a_store_is_read_once_and_each_figure_is_a_step(
+    written, few_figures, tmp_path, monkeypatch
+):
     from selbench._kit.progress import Progress
+    from selbench.report import drawings
     from selbench.report.site import write_report
     from selbench.tables.current import current_rows
 
+    monkeypatch.setattr("selbench.report.site.FIGURES", drawings.FIGURES)
     steps, reads = [], []
 
     class Counted(Progress):
@@ -216,7 +220,7 @@ def test_a_store_is_read_once_and_each_figure_is_a_step(written, tmp_path, monke
     store = StudyStore(written(), "study")
     write_report([store], tmp_path / "site", progress=Counted())
     assert reads == ["study"]
-    assert {f"study: {name}" for name in FIGURES} < {note for _, note in steps}
+    assert {f"study: {name}" for name in drawings.FIGURES} < {note for _, note in steps}
     current_rows(store)
     assert len(reads) == 2
 
