@@ -9,6 +9,7 @@ import pandas as pd
 from selbench._kit.printable import printable
 from selbench.study import count_of
 from selbench.suites.corrupted import CORRUPTED, SHIFTED
+from selbench.suites.smoothing import SUITE as SMOOTHING
 from selbench.tables.accuracies import Levels, ids
 from selbench.tables.columns import COLUMNS, INDEX, OF_FOLDERS, PARTIAL, of_corrupted
 from selbench.tables.current import data_name
@@ -72,7 +73,8 @@ def remarks(
         lacks = "makes no error" if reference.errors is None else "has no published errors there"
         reason = f"not in mCE, since {written(reference)} {lacks}"
         parts.append(Remark(f"{reason}: {', '.join(left_out)}", frozenset({"mce"})))
-    untested = networks.index[networks["mca"].isna()]
+    smoothed = found.rows.loc[found.rows["suite"] == SMOOTHING, "subject"]
+    untested = networks.index[networks["mca"].isna()].difference(smoothed.unique(), sort=False)
     if measured and len(untested):
         parts.append(Remark(f"not tested on corruptions: {_named(untested)}", corrupted))
     if found.diverged:

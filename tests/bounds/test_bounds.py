@@ -13,6 +13,7 @@ from selbench.attacks.norms import NORMS
 from selbench.bounds import UnboundedError, ball, bounded_margins, certify, traced
 from selbench.models import MODELS, build_model
 from selbench.study import ModelSpec
+from selbench.suites import SUITES, Setting
 
 EPSILON = 0.02
 
@@ -187,6 +188,21 @@ def test_no_attack_fells_a_certified_image(small, images):
     for epsilon, stands in zip(epsilons, certified, strict=True):
         found = pgd(small, images, labels, epsilon, NORMS["linf"], step=epsilon / 4, steps=20)
         assert not (found.fallen & stands).any()
+
+
+@pytest.mark.soak
+def test_autoattack_fells_no_certified_image(small):
+    images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    labels = small(images).argmax(1)
+    pieces = SUITES["attacks-strong"](Setting(8, 8, full=True))
+    (piece,) = (each for each in pieces if each.name == "autoattack-linf")
+    results = piece.attack(small, images, labels, torch.arange(40))
+    epsilons = [level / 255 for level in piece.levels]
+    certified = certify(small, images, labels, epsilons)
+    for found, margins in zip(results, certified, strict=True):
+        assert not (found.fallen & (margins.amin(1) > 0)).any()
+    assert results[-1].fallen.any()
+    assert (certified[1].amin(1) > 0).any()
 
 
 def test_a_wrongly_classified_image_has_no_certificate(small, images):
