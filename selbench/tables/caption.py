@@ -74,7 +74,7 @@ def remarks(
         reason = f"not in mCE, since {written(reference)} {lacks}"
         parts.append(Remark(f"{reason}: {', '.join(left_out)}", frozenset({"mce"})))
     smoothed = found.rows.loc[found.rows["suite"] == SMOOTHING, "subject"]
-    untested = networks.index[networks["mca"].isna()].difference(smoothed.unique(), sort=False)
+    untested = networks.index[networks["mca"].isna() & ~networks.index.isin(smoothed)]
     if measured and len(untested):
         parts.append(Remark(f"not tested on corruptions: {_named(untested)}", corrupted))
     if found.diverged:
