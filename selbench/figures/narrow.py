@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 WIDTH = 3.9  # inches of 390 pixels with text at full size
 CURVES = 2.5  # height of a panel of lines, in inches
 LETTERS = 44  # characters in a line of the title
+BESIDE = 32  # letters of a line beside a panel
 TITLE = 0.25  # characters in a line of a panel's title
 ACROSS = 6  # entries of the legend in a line, if they are short
 
@@ -47,10 +48,10 @@ def _name_axes(panels: list[Axes]) -> None:
     below, unit = "", ""
     for axes in panels:
         unit = axes.get_ylabel() or unit
-        axes.set_ylabel(unit)
+        axes.set_ylabel(textwrap.fill(unit, BESIDE))
     for axes in reversed(panels):
         below = axes.get_xlabel() or below
-        axes.set_xlabel(below)
+        axes.set_xlabel(textwrap.fill(below, LETTERS))
 
 
 def _lift_legend(panels: list[Axes]) -> float:

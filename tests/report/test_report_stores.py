@@ -216,8 +216,8 @@ def test_a_store_is_read_once_and_each_figure_is_a_step(
         reads.append(store.study)
         return read(store)
 
-    monkeypatch.setattr(StudyStore, "measurements", measurements)
     store = StudyStore(written(), "study")
+    monkeypatch.setattr(StudyStore, "measurements", measurements)
     write_report([store], tmp_path / "site", progress=Counted())
     assert reads == ["study"]
     assert {f"study: {name}" for name in drawings.FIGURES} < {note for _, note in steps}
