@@ -31,7 +31,7 @@ def defocus_blur(images: Images, disk: tuple[float, float]) -> Images:
 
     disk: radius of the disk, and standard deviation of the blur that softens its edge; in pixels.
     """
-    return kernel_filtered(as_fractions(images), _disk(*disk)).mul_(255)
+    return kernel_filtered(images.to(torch.float64), _disk(*disk))
 
 
 @corruption(

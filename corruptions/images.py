@@ -5,8 +5,12 @@ same roundings in the same order, it computes in float64 fractions and returns f
 truncated directly. If it returns float32, a small number is added first to correct its rounding.
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, UInt8
+from PIL import Image
 from torch import Tensor
 
 Bytes = UInt8[Tensor, "batch 3 height width"]  # images of callers: 0 to 255
@@ -40,6 +44,14 @@ def truncated(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def as_bytes(images: Images) -> Bytes:
     """Truncate to bytes."""
     return _with_rounding(images).clamp(0, 255).to(torch.uint8)
+
+
+def by_pillow(images: Bytes, change: Callable[[Image.Image], Image.Image]) -> Bytes:
+    """Change images on a CPU one by one, by functions of Pillow."""
+    # stacking channels takes half the time of copying permuted images
+    arrays = torch.stack(images.unbind(1), dim=3).numpy()
+    changed = np.stack([np.asarray(change(Image.fromarray(each))) for each in arrays])
+    return torch.stack(torch.from_numpy(changed).unbind(3), dim=1)
 
 
 def _with_rounding(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -1,5 +1,7 @@
 """The losses of JPEG for whole batches: all of the codec except its lossless last stage.
 
+On a CPU Pillow's codec is faster; it is used if it gives the same bytes as the arithmetic here.
+
 Colours become luma and chroma, chroma is halved, 8x8 blocks are cosine-transformed, and their
 coefficients are divided by a table and rounded. This module does that and the inverse, in the
 integer arithmetic of libjpeg's default methods, so that the result equals the codec's to the last
@@ -7,14 +9,17 @@ bit (ITU-T T.81, 1992, annexes A and K; Loeffler, Ligtenberg & Moschytz, 1989, f
 All numbers are integers below 2^53, for which float64 is exact.
 """
 
-from functools import lru_cache
+import io
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 
 import torch
 from jaxtyping import Float64
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from corruptions.images import Images
+from corruptions.images import Images, as_bytes, as_images, by_pillow
 
 Plane = Float64[Tensor, "batch height width"]
 Small = Float64[Tensor, "batch half_height half_width"]
@@ -71,6 +76,30 @@ def recompressed(images: Images, quality: int) -> Images:
     green = luma + _scaled(-22554 * blueness - 46802 * redness, 16)
     blue = luma + _scaled(116130 * blueness, 16)
     return torch.stack((red, green, blue), dim=1).clamp_(0, 255).to(images.dtype)
+
+
+def by_codec(quality: int) -> Callable[[Image.Image], Image.Image] | None:
+    """Return Pillow's way of doing the same; None where its libjpeg computes otherwise."""
+    return partial(_through_codec, quality=quality) if _codec_is_equal() else None
+
+
+def _through_codec(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file, formats=("JPEG",))
+
+
+@cache
+def _codec_is_equal() -> bool:
+    places = torch.arange(3 * 40 * 40)  # whole blocks and parts of blocks
+    colours = (places**2 % 251 + places % 5).to(torch.uint8).view(1, 3, 40, 40)
+    return all(
+        torch.equal(
+            by_pillow(colours, partial(_through_codec, quality=quality)),
+            as_bytes(recompressed(as_images(colours), quality)),
+        )
+        for quality in (10, 80)
+    )
 
 
 def _scaled(values: Float64[Tensor, "..."], bits: int) -> Float64[Tensor, "..."]:

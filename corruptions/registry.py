@@ -2,20 +2,26 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
+from PIL import Image
 
 from corruptions.draws import Draws
-from corruptions.images import Bytes, Images, as_bytes, as_images
+from corruptions.images import Bytes, Images, as_bytes, as_images, by_pillow
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 BAR_FAMILIES = ("noise", "blur", "distortion", "obscuring")
 ALL_FAMILIES = tuple(dict.fromkeys(FAMILIES + BAR_FAMILIES))
 
+# from the constants to a function of one image; None where Pillow computes otherwise
+OnImage = Callable[[Any], Callable[[Image.Image], Image.Image] | None]
 Function = TypeVar("Function", bound=Callable[..., Images])
+
+_SMALL = 48 * 48  # pixels of images up to which batches of tensors take less time than Pillow
 
 _registered: dict[str, "Corruption"] = {}  # in the order of the benchmark
 
@@ -31,6 +37,7 @@ class Corruption:
     version: int  # increases whenever the output changes
     function: Callable[..., Images]
     find_variant: Callable[[], str]
+    on_image: OnImage | None = None  # a faster way to the same bytes, for a CPU
     bar: tuple[int, ...] = ()  # image sizes whose C-bar has it; () if not in C-bar
 
     @property
@@ -56,9 +63,17 @@ class Corruption:
         Nothing is checked, and the batch is computed in one piece; see `corrupt`.
         """
         constants = self.severities[scale][severity - 1]
+        large = images[0, 0].numel() > _SMALL
+        if self.on_image and large and images.device.type == "cpu":
+            change = self.on_image(constants)
+            if change:
+                return by_pillow(images, change)
         sources = (draws,) if self.random else ()
-        # Independent of the caller's autocast and default device.
-        with torch.autocast(images.device.type, enabled=False), torch.device("cpu"):
+        # Independent of the caller's autocast and default device. A default device slows every
+        # operator down, so it is set only where the caller has set another.
+        elsewhere = torch.get_default_device().type != "cpu"
+        tensors_here = torch.device("cpu") if elsewhere else nullcontext()
+        with torch.autocast(images.device.type, enabled=False), tensors_here:
             return as_bytes(self.function(as_images(images), constants, *sources))
 
 
@@ -69,6 +84,7 @@ def corruption(
     extra: bool = False,
     version: int = 1,
     find_variant: Callable[[], str] = str,
+    on_image: OnImage | None = None,
     bar: tuple[int, ...] = (),
 ) -> Callable[[Function], Function]:
     """Register a function of (images, constants) or (images, constants, draws) under its name."""
@@ -77,7 +93,9 @@ def corruption(
         name = function.__name__
         if name in _registered:
             raise ValueError(f"two corruptions are named {name!r}")
-        new = Corruption(name, family, extra, severities, version, function, find_variant, bar)
+        new = Corruption(
+            name, family, extra, severities, version, function, find_variant, on_image, bar
+        )
         ordered = sorted([*_registered.values(), new], key=_place)
         _registered.clear()
         _registered.update({entry.name: entry for entry in ordered})
