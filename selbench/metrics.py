@@ -1,7 +1,7 @@
 """Metrics: the measured quantities, for tables, figures, reports and claims.
 
 A metric is declared next to the code that measures it, by registering it in `METRICS`. Those of
-selbench are in the modules of `selbench.suites`, and importing this package registers them.
+selbench are in the modules of `selbench.suites`, and importing that package registers them.
 """
 
 import math
@@ -43,7 +43,7 @@ NUMBER = Unit()
 
 @dataclass(frozen=True)
 class RowFilter:
-    """The rows of the store that a metric reads, for full networks.
+    """The rows of the store that a metric reads; rows of single layers are dropped before.
 
     Attributes:
         suites: any of these values in the column `suite`.
@@ -91,7 +91,7 @@ class IndexedRows:
             self._places.setdefault(what, []).append(place)
 
     def chosen(self, reads: RowFilter) -> pd.DataFrame:
-        """Return what `Rows.chosen` would."""
+        """Return what `RowFilter.chosen` would."""
         own = [places for what, places in self._places.items() if reads.has(*what)]
         found: pd.DataFrame = self._rows.iloc[sorted(chain.from_iterable(own))]
         return found

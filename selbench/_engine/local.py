@@ -1,4 +1,4 @@
-"""Trains and evaluates on this machine: on one device, or with a small network on every core."""
+"""Trains and evaluates on one device; small networks run in parallel, one per core."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -124,7 +124,7 @@ class Local:
         device: torch.device,
         progress: Progress,
     ) -> list[Network]:
-        """Train networks or load trained ones; those that another command trains come last."""
+        """Train networks or load trained ones; wait last for those that another command trains."""
         small = is_small(untrained(study, dataset, 0), dataset.train.images[0, 0].numel())
 
         def trained(pair: tuple[float, int], wait: bool = True) -> Network | None:

@@ -42,7 +42,7 @@ def leaderboard(
         int | None, typer.Option(min=1, help="Use the runs with this --limit.")
     ] = None,
     extra: Annotated[
-        bool, typer.Option("--extra", help="Count the four extra corruptions too.")
+        bool, typer.Option("--extra", help="Count the extra corruptions too.")
     ] = False,
     corruption: Corruptions = None,
     columns: Annotated[

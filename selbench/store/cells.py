@@ -32,14 +32,14 @@ class Cell:
     """One subject under one condition; every attribute is a column of `measurements.csv`.
 
     Attributes:
-        suite: the kind of condition: "clean", "corruptions", "corruptions-extra", "attacks".
+        suite: the kind of condition, such as "clean", "corruptions" or "attacks".
         condition: such as "gaussian_noise" or "clean".
-        level: severity, epsilon in 255ths or number of steps; None for no level.
+        level: severity, epsilon in 255ths, number of steps or share of units; None for no level.
         group: the corruption's family, the attack's norm, or "".
         source: of the images: "original", "generated", a variant, "official", or "files" on disk.
         version: the version of the condition's code.
         data: checksum of the test images and labels, or of those on disk that replace them.
-        limit: the number of images used; None for all.
+        limit: the number of images that were asked for; None for all.
         subject: the network's name, such as "alpha=-1 seed=0" or a file's path.
         alpha: its regulariser strength; None for a user's network.
         seed: its seed; None for a user's network.

@@ -51,8 +51,9 @@ def outcome(
 def summary(cell: Cell, columns: Columns) -> Result:
     """Return a cell with the measurements of its outcomes.
 
-    Attacks have no calibration errors, since they stop at an error, so that confidences depend on
-    the attack; nor have bounds, whose confidences are those of the worst case.
+    Attacks have no calibration errors, because they stop at an error, so that confidences depend on
+    the attack. Neither have bounds (confidences of the worst case), smoothed networks, and
+    outcomes with logits that are not finite.
     """
     values = {
         "accuracy": _mean(_correct(columns)),

@@ -2,8 +2,8 @@
 
 The JSON file is written last. It holds a digest of itself, and the length and sha256 of its
 outcomes, so that damage is found and incomplete files are ignored. Files of earlier versions have
-neither. The digest is in the first line; it is that of "{" and the bytes after the line, so that a
-reader can check it without serialising the content.
+neither. The digest is in the first line; it is that of "{" and the bytes between that line and the
+final newline, so that a reader can check it without serialising the content.
 """
 
 import hashlib

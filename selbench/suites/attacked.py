@@ -39,7 +39,7 @@ def attacks(setting: Setting) -> list[Work]:
     """The papers' FGSM and PGD, a tuned PGD, and checks for masked gradients."""
     pgds = [_pgd("linf", LINF_EPSILONS), _pgd("l2", L2_EPSILONS)]
     # If PGD fools half of the images: 40 steps from two points at two epsilons, 80 steps from
-    # # three at one, and 40 at a huge one. Half of the images leave early.
+    # three at one, and 40 at a huge one. Half of the images leave early.
     each = Passes(20, (2 * 2 * STEPS + 3 * 80 + STEPS) / 2)
     masking = Analysis("attacks", "masking", _masking, each, EXAMINED, source="attack", version=2)
     return [*class_index(setting), *clean(setting), _fgsm(), _paper_pgd(), *pgds, masking]

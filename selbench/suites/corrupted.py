@@ -31,13 +31,13 @@ def corruptions(setting: Setting) -> list[Work]:
 
 @SUITES
 def corruptions_extra(setting: Setting) -> list[Work]:
-    """The 4 extra corruptions at five severities, clean accuracy and selectivity."""
+    """The extra corruptions, beyond the 15, at five severities, clean accuracy and selectivity."""
     return [*class_index(setting), *clean(setting), *_corrupted(setting, "corruptions-extra")]
 
 
 @SUITES
 def corruptions_all(setting: Setting) -> list[Work]:
-    """All 19 corruptions at five severities, clean accuracy and selectivity."""
+    """The 15 and the extra corruptions at five severities, clean accuracy and selectivity."""
     return [*class_index(setting), *clean(setting), *_corrupted(setting, *CORRUPTED)]
 
 
@@ -59,7 +59,7 @@ def nearest_scale(setting: Setting) -> int:
 
 
 def every_corruption(setting: Setting) -> list[Condition]:
-    """Return all 19 corruptions at all severities; with a set on disk, those that it holds.
+    """Return the 15 and the extra corruptions at all severities; of a set on disk, those it holds.
 
     Raises `SelbenchError` for a folder of shifted images, which are not corrupted test images.
     """

@@ -101,7 +101,7 @@ class Passes:
 class Work(ABC):
     """A perturbation of images or a measurement of networks: one or more cells per network.
 
-    Fields are the columns of the same names of `selbench.store.Cell`; `name` is the condition.
+    Its fields are copied to those of its cells (`selbench.store.Cell`); `name` becomes `condition`.
     Callers never check the kind of work: all that differs is a member of this class.
 
     Attributes:
@@ -171,7 +171,7 @@ class Work(ABC):
         return 0
 
     def in_files(self) -> "Work | None":
-        """Return it with adversarials of 8-bit pixels; None for an attack without any."""
+        """Return it with adversarials of 8-bit pixels; None if its levels are no epsilons."""
         return self
 
     def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Work":

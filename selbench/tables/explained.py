@@ -60,7 +60,7 @@ def comparable(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()
 
     Args:
         rows: current measurements.
-        extra: count the four extra corruptions in.
+        extra: also count the extra corruptions.
         only: corruptions to count; none for all.
     """
     representation = rows["suite"].isin(REPRESENTATION).to_numpy()

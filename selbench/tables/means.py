@@ -1,4 +1,4 @@
-"""The means over severities, corruptions and seeds, which all tables and claims use."""
+"""Means over levels, conditions and seeds; `accuracies.py` averages accuracies for tables."""
 
 from collections.abc import Iterable
 

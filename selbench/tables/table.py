@@ -110,7 +110,7 @@ def leaderboard(
     Args:
         stores: the results of one study or several.
         limit: use cells with this number of test images; None for the largest.
-        extra: also count the four extra corruptions, not only the benchmark's fifteen.
+        extra: also count the extra corruptions, not only the benchmark's fifteen.
         only: count only these corruptions, which may be extra ones; () for all.
         reference: the row that mCE is relative to; the default is "alpha=0".
         shared: use only images that all networks classify correctly when clean.

@@ -114,9 +114,10 @@ def train(
     """Train `model` in place; yield after every epoch.
 
     The loss is cross-entropy - alpha * mean selectivity of the batch (Leavitt & Morcos, 2020,
-    arXiv:2003.01262). An incomplete last batch of an epoch is left out, since the index depends on
-    the batch size. Randomness depends only on the seed and the epoch, so that training resumes at
-    `first_epoch` with the same result. It ends early if the loss is not finite.
+    arXiv:2003.01262), plus what the recipe's method adds (AugMix, IBP). An incomplete last
+    batch of an epoch is left out, since the index depends on the batch size. Randomness depends
+    only on the seed and the epoch, so that training resumes at `first_epoch` with the same result.
+    It ends early if the mean cross-entropy of an epoch is not finite.
 
     Raises:
         SelbenchError: for a batch larger than the training data.
