@@ -126,7 +126,7 @@ BAD = {
     "k.npy": (lambda p: None, "there is no "),
     "l.npz": (
         lambda p: write(p, torch.zeros(1, 3, 6, 6), example=torch.tensor([6])),
-        "it names test images up to 6 of 6, from 0; number them",
+        "it names test images up to 6 of 6, from 0; use the positions",
     ),
     "m.npz": (
         lambda p: write(p, torch.zeros(2, 3, 6, 6), example=torch.tensor([1, 1])),

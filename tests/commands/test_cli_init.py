@@ -37,7 +37,7 @@ def test_the_commands_that_it_prints_run_unchanged(
     for line in printed:
         ended = selbench(*shlex.split(line))
         assert ended.code == 0, (line, ended.out, ended.err)
-    assert "(--detect 3) takes about 1,000 images" in began.out
+    assert "(--detect 3), a check needs about 1,000 images" in began.out
     monkeypatch.setattr("selbench.commands.init.ENOUGH", 6)
     assert selbench(*again, "--force").out.rstrip().endswith(" --detect 3")
     assert "a net" in Path("site/index.html").read_text()

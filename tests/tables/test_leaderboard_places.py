@@ -153,7 +153,7 @@ def test_missing_suites_name_a_run_elsewhere(results, refused):
         "attacks`"
     )
     assert refused("claims", results, "--claim", "D1").endswith(
-        "with `selbench run study --suite dimensionality`"
+        "run `selbench run study --suite dimensionality` first"
     )
 
 
