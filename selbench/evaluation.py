@@ -2,14 +2,14 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -29,15 +29,16 @@ from selbench.networks.framing import framed
 from selbench.networks.loading import network_of
 from selbench.networks.modules import evaluation_copy, module_of, outputs_of
 from selbench.networks.network import Network
-from selbench.request import Request, chosen_pixels
+from selbench.request import Request, chosen_pixels, words_of
 from selbench.session import RunResult, Session, looking
-from selbench.store import StudyStore
+from selbench.store import HeldStore, StudyStore
 from selbench.store.findings import from_records, to_records, whole_name
 from selbench.store.missing import lost, missing
 from selbench.study import Channels, Study, load_study, shipped_studies
-from selbench.tables import current_rows
-from selbench.tables.ranking import arranged
-from selbench.tables.table import Leaderboard
+from selbench.suites.corrupted import CORRUPTED
+from selbench.tables import current_rows, leaderboard
+from selbench.tables.later import Later, Measurements
+from selbench.tables.over_images import keys_of
 
 FILES = (".pt", ".pth", ".th", ".safetensors", ".ckpt", ".bin", ".tar", ".pt2", ".onnx", ".npz")
 
@@ -59,34 +60,6 @@ class NetworkFacts(TypedDict, total=False):
 CALLER = 4  # frames from a warning to the caller of `evaluate`, with its decorators
 MOST_SAVED = 1000  # images
 OF_SPECS = ("weights", "pretrained", "threat_model", "entry")  # a module already has weights
-
-
-class Measurements(pd.DataFrame):
-    """The measurements of a network, one row for each number: a pandas data frame."""
-
-    _metadata: ClassVar[list[str]] = ["_board"]  # pandas copies it to derived frames
-    _board: Leaderboard | None = None
-
-    @property
-    def _constructor(self) -> type["Measurements"]:
-        return Measurements
-
-    def leaderboard(
-        self, columns: str | Sequence[str] = (), sort: str | None = None
-    ) -> Leaderboard:
-        """Return the table that `selbench run` prints.
-
-        Args:
-            columns: only these, such as "mca" or ["clean", "fog"]; () for all.
-            sort: the column to sort by, best rows first.
-
-        Raises:
-            SelbenchError: for unknown columns, and if every condition failed.
-        """
-        if self._board is None:
-            raise SelbenchError("there is no leaderboard: the network failed under every condition")
-        with naming_arguments():
-            return arranged(self._board, _words("columns", columns), sort)
 
 
 @naming_arguments()
@@ -307,10 +280,10 @@ def _request(
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"time_limit is a number of seconds above 0, got {time_limit}")
     return Request(
-        suites=_words("suites", suites),
+        suites=words_of("suites", suites),
         limit=None if limit is None else int(limit),
-        corruptions=_words("corruptions", corruptions),
-        attacks=_words("attacks", attacks),
+        corruptions=words_of("corruptions", corruptions),
+        attacks=words_of("attacks", attacks),
         retry=retry,
         time_limit=time_limit,
     )
@@ -322,14 +295,6 @@ def _saved(count: object) -> int:
             f"save_adversarials is a number of images from 0 to {MOST_SAVED}, got {count!r:.40}"
         )
     return count
-
-
-def _words(what: str, given: object) -> tuple[str, ...]:
-    """Return a tuple of names, from a single name or several."""
-    words = (given,) if isinstance(given, str) else given
-    if not isinstance(words, Sequence | Set) or not all(isinstance(word, str) for word in words):
-        raise SelbenchError(f"{what} is a name, or a list of names, got {given!r:.80}")
-    return tuple(words)
 
 
 def _data(given: object, module: nn.Module | None) -> str | Dataset:
@@ -360,7 +325,7 @@ def _measured(
     session: Session, network: Network, root: Path, request: Request, ran: RunResult
 ) -> Measurements:
     """Return the measurements that were requested, and the findings of the probe."""
-    store = StudyStore(root, session.study.name)
+    store = HeldStore(StudyStore(root, session.study.name))
     rows, manifest = current_rows(store, session.fitted(request).limit), store.manifest()
     findings = from_records(manifest["findings"][network.weights])
     pieces = {(work.suite, work.name) for work in session.pieces(request)}
@@ -370,8 +335,23 @@ def _measured(
     filled = [name for name in found if not all(pd.isna(v) or v == "" for v in found[name])]
     made = Measurements(found[filled])
     made.attrs["findings"] = to_records(findings)
-    made._board = session.board(root, request, ran, own["subject"].unique())
+    made._later = _leaderboard(session, store, own, request, ran)
     return made
+
+
+def _leaderboard(
+    session: Session, store: HeldStore, own: pd.DataFrame, request: Request, ran: RunResult
+) -> Later:
+    """Return the leaderboard of a network with its rows; derive it now if this may fail."""
+    accuracy = own[own["metric"] == "accuracy"]
+    store.keep(set(own["subject"]), {key for key in keys_of(store, accuracy) if key is not None})
+    shown = session.shown(request)
+    tested = accuracy.loc[accuracy["suite"].isin(CORRUPTED), "condition"]
+    if own.empty or ran.failures or ran.lost or not {*tested}.issuperset(shown[-1]):
+        later = Later(partial(session.board, store, request, ran))
+        later.board()
+        return later
+    return Later(partial(leaderboard, store, *shown))
 
 
 def _engine(

@@ -1,6 +1,6 @@
 """The request of a run, from the command line to the engine and the manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -115,3 +115,11 @@ def request_of(command: Sequence[str]) -> Request:
         kept = study if option in OF_STUDIES else networks if option in OF_NETWORKS else []
         kept += [word, *value]
     return Request(study=(*named, *study), networks=tuple(networks))
+
+
+def words_of(what: str, given: object) -> tuple[str, ...]:
+    """Return a tuple of names, from a single name or several."""
+    words = (given,) if isinstance(given, str) else given
+    if not isinstance(words, Sequence | Set) or not all(isinstance(word, str) for word in words):
+        raise SelbenchError(f"{what} is a name, or a list of names, got {given!r:.80}")
+    return tuple(words)

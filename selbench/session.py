@@ -1,7 +1,7 @@
 """A session: the work of one command, from a study to its leaderboard."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -258,27 +258,25 @@ class Session:
         bundles = plan(networks, pieces, split, store, request)
         return {cell.key: cell for bundle in bundles for task in bundle for cell in task.cells}
 
-    def board(
-        self, root: Path, request: Request, ran: RunResult, only: Iterable[str] | None = None
-    ) -> Leaderboard | None:
-        """Return the leaderboard of a run; None if cells failed and there is nothing to show.
-
-        `only` names its networks; None for all of the study.
-        """
-        request, store = self.fitted(request), StudyStore(root, self.study.name)
-        store.only = None if only is None else frozenset(only)
-        pieces, failed = self.pieces(request), bool(ran.failures or ran.lost)
-        extra = any(piece.suite == "corruptions-extra" for piece in pieces)
-        shown = {piece.name for piece in pieces if piece.comparable and piece.suite != BAR}
-        columns = [name for name in request.corruptions if name in shown]
+    def board(self, store: StudyStore, request: Request, ran: RunResult) -> Leaderboard | None:
+        """Return the leaderboard of a run; None if cells failed and there is nothing to show."""
+        failed = bool(ran.failures or ran.lost)
         if failed and store.measurements().empty:
             return None
         try:
-            return leaderboard(store, request.limit, extra, columns)
+            return leaderboard(store, *self.shown(request))
         except SelbenchError:
             if not failed:
                 raise
             return None
+
+    def shown(self, request: Request) -> tuple[int | None, bool, list[str]]:
+        """Return the arguments `limit`, `extra` and `only` of a run's leaderboard."""
+        request = self.fitted(request)
+        pieces = self.pieces(request)
+        extra = any(piece.suite == "corruptions-extra" for piece in pieces)
+        shown = {piece.name for piece in pieces if piece.comparable and piece.suite != BAR}
+        return request.limit, extra, [name for name in request.corruptions if name in shown]
 
     def named(self, root: Path, brought: Sequence[Network]) -> list[Network]:
         """Return networks, with longer names if a store has different networks of the same names.

@@ -154,7 +154,7 @@ def run(
         refuse_several(engine, others)
 
     from selbench._engine import also_on, opened  # imports torch, after the checks above
-    from selbench.store import check_place
+    from selbench.store import StudyStore, check_place
     from selbench.tables.loggers import check_logger
     from selbench.tables.loggers import log as log_board
 
@@ -176,7 +176,7 @@ def run(
             request = request.model_copy(update={"limit": seen.images})
         with also_on(others, words):
             ran = session.run(store, request, networks, words)
-    board = session.board(store, request, ran)
+    board = session.board(StudyStore(store, session.study.name), request, ran)
     if stop is not None:
         show_stopped(seen, stop)
     if board is not None:

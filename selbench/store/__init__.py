@@ -31,6 +31,7 @@ from selbench.store.cells import (
     Result,
     condition_id,
 )
+from selbench.store.held import HeldStore
 from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, check_curves
 from selbench.store.opening import open_places, open_studies
 from selbench.store.study_store import (
@@ -58,6 +59,7 @@ __all__ = [
     "SMOOTHED",
     "Cell",
     "Failure",
+    "HeldStore",
     "Measurement",
     "Result",
     "StudyStore",

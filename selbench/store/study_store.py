@@ -205,8 +205,11 @@ class StudyStore:
 
     def cells(self) -> pd.DataFrame:
         """Return all evaluated cells, one row each: the `key`, and the cell's columns."""
-        rows = [{"key": record.key} | record.cell for record in self._records()]
-        return tidy(rows, ["key", *CELL])
+        return tidy([{"key": each.key} | each.cell for each in self._records()], ["key", *CELL])
+
+    def keys_of_cells(self) -> dict[tuple[Any, ...], str]:
+        """Return the keys of all evaluated cells, by the values of the cells' columns."""
+        return {tuple(map(each.cell.get, CELL)): each.key for each in self._records()}
 
     def outcomes(self, keys: Collection[str] | None = None) -> pa.Table:
         """Return the outcomes of the cells with these keys, or of all; a row per example.

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,12 +60,10 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
 
     Networks without outcomes are left out. `rows` are the accuracies of one study.
     """
-    cells = store.cells()
-    keys = dict(zip(_facts(cells), cells["key"], strict=True))
-    found = map(keys.get, _facts(rows.assign(subject=rows["own"], condition=rows["tested"])))
+    keys = keys_of(store, rows.assign(subject=rows["own"], condition=rows["tested"]))
     known = {
         key: (name, str(network))
-        for key, name, network in zip(found, ids(rows), rows["subject"], strict=True)
+        for key, name, network in zip(keys, ids(rows), rows["subject"], strict=True)
         if key is not None
     }
     if not known:
@@ -93,10 +90,16 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
     }
 
 
-def _facts(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Return the values that identify cells; None for missing ones."""
-    columns = (cells[name].astype(object) for name in CELL)
-    return list(zip(*(each.where(each.notna(), None) for each in columns), strict=True))
+def keys_of(store: StudyStore, rows: pd.DataFrame) -> list[str | None]:
+    """Return the key of each row's cell; None without a cell, as in a folder with only tables."""
+    columns = [
+        [
+            None if none else value
+            for value, none in zip(column.tolist(), column.isna(), strict=True)
+        ]
+        for column in (rows[name] for name in CELL)
+    ]
+    return list(map(store.keys_of_cells().get, zip(*columns, strict=True)))
 
 
 def _half(draws: Sequence["pd.Series[float]"]) -> float:

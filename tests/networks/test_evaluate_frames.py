@@ -5,20 +5,26 @@ import pickle
 import re
 import sys
 import types
+from pathlib import Path
+from shutil import rmtree
 
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 
 import selbench as package
+from selbench import tables
 from selbench._kit.console import showing
 from selbench._kit.errors import SelbenchError, naming_arguments, naming_options
 from selbench.analyses.frames import Framed
 from selbench.commands.run import run
 from selbench.datasets import load_dataset
 from selbench.evaluation import NetworkFacts
+from selbench.store import StudyStore
 from selbench.study import load_study
+from selbench.tables import leaderboard, table
 
 # Options of `selbench run` that evaluate has not: those of a study that is trained, of several
 # networks, and of what is printed.
@@ -72,6 +78,26 @@ def test_the_leaderboard_of_a_store_has_this_network_alone(network, digits):
             network[1].weight.mul_(0.5)
         found = package.evaluate(network, digits, "clean", name=name, store="runs")
         assert [*found.leaderboard().frame()["subject"]] == [name]
+
+
+def test_the_leaderboard_is_of_the_measurements_and_derived_once(network, digits, monkeypatch):
+    derived = []
+    monkeypatch.setattr(
+        table, "derived", lambda *words: derived.append(words) or tables.derived(*words)
+    )
+    given = {"name": "mine", "store": "runs", "limit": 20}
+    found = package.evaluate(network, digits, "clean", **given)
+    kept = pickle.loads(pickle.dumps(found[["value"]]))
+    assert not derived
+    expected = leaderboard(StudyStore(Path("runs"), digits.name)).frame()
+    derived.clear()
+    rmtree("runs")
+    board = found.leaderboard().frame()
+    found.leaderboard("clean")
+    assert len(derived) == 1
+    for each in (board, kept.leaderboard().frame()):
+        pd.testing.assert_frame_equal(each, expected)
+    assert "clean_interval" in board
 
 
 REFUSED = {
