@@ -85,16 +85,16 @@ class IndexedRows:
     """Rows of a store, indexed by the columns that metrics read."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
-        self._rows = rows
+        self._rows, self._none = rows, rows.iloc[:0]
         self._places: dict[tuple[str, ...], list[int]] = {}
-        for place, what in enumerate(zip(*(rows[name] for name in READ), strict=True)):
+        for place, what in enumerate(zip(*(rows[name].tolist() for name in READ), strict=True)):
             self._places.setdefault(what, []).append(place)
 
     def chosen(self, reads: RowFilter) -> pd.DataFrame:
         """Return what `RowFilter.chosen` would."""
         own = [places for what, places in self._places.items() if reads.has(*what)]
-        found: pd.DataFrame = self._rows.iloc[sorted(chain.from_iterable(own))]
-        return found
+        found: pd.DataFrame = self._none
+        return self._rows.iloc[sorted(chain.from_iterable(own))] if own else found
 
 
 @dataclass(frozen=True)

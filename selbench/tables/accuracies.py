@@ -24,8 +24,8 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
 
 def ids(rows: pd.DataFrame) -> list[str]:
     """Return the id of each row's condition, such as "corruptions/fog/3"."""
-    levels = [None if pd.isna(level) else level for level in rows["level"]]
-    return list(map(condition_id, rows["suite"], rows["condition"], levels))
+    levels = [None if pd.isna(level) else level for level in rows["level"].tolist()]
+    return list(map(condition_id, rows["suite"].tolist(), rows["condition"].tolist(), levels))
 
 
 def ids_to_average(
@@ -42,7 +42,8 @@ def ids_to_average(
     found = _tested(rows)
     corrupted = [each for each in found if each.suite in CORRUPTED]
     others = [each for each in found if each.suite not in CORRUPTED]
-    every = others + _common(table, [each for each in corrupted if each.condition in names])
+    there = table.notna()
+    every = others + _common(there, [each for each in corrupted if each.condition in names])
     plan = {name: {name: levels} for name, levels in _levels(corrupted).items()}
     folders = _levels([each for each in found if each.suite == SHIFTED])
     plan |= {f"{OF_FOLDERS}{name}": {name: levels} for name, levels in folders.items()}
@@ -52,7 +53,7 @@ def ids_to_average(
         named = bool(metric.reads.conditions)
         part = [each for each in (found if named else every) if metric.reads.has(*each[:-1])]
         last = slice(-1, None) if metric.average == "last" else slice(None)
-        levels = _levels(part if named else _common(table, part))
+        levels = _levels(part if named else _common(there, part))
         plan[name] = {each: levels[last] for each, levels in levels.items()}
     return {column: levels for column, levels in plan.items() if levels}
 
@@ -114,10 +115,12 @@ class _Values:
         return means
 
 
-def _common(table: pd.DataFrame, tested: list[_Tested]) -> list[_Tested]:
-    """Return the conditions that are common to all networks with any of them."""
+def _common(tests: pd.DataFrame, tested: list[_Tested]) -> list[_Tested]:
+    """Return the conditions that are common to all networks with any; `tests` says which have."""
+    if not tested:
+        return []
     asked = pd.Index([each.id for each in tested], dtype=object)
-    there = table.notna().to_numpy()[table.index.get_indexer(asked)]
+    there = tests.to_numpy()[tests.index.get_indexer(asked)]
     kept = there[:, there.any(axis=0)].all(axis=1)
     return [tested[place] for place in np.flatnonzero(kept)]
 

@@ -69,17 +69,18 @@ def masked(rows: pd.DataFrame) -> pd.Series:
     checked = set(measured.loc[measured["condition"] == "masking", "subject"])
     checks: dict[str, dict[str, float]] = {}
     for subject, name, value in zip(
-        *(measured[each] for each in ("subject", "metric", "value")), strict=True
+        *(measured[each].tolist() for each in ("subject", "metric", "value")), strict=True
     ):
         _raise(checks, subject, name.removeprefix("masking_"), value)
-    chosen = rows[rows["suite"].isin(ATTACKED) & (rows["metric"] == "accuracy")]
+    attacked = rows[rows["suite"].isin(ATTACKED)]
+    chosen = attacked[attacked["metric"] == "accuracy"]
     parts = {name: _curves(part) for name, part in chosen.groupby("condition")}
     for weaker, stronger, name in WEAKER:
         weak = parts.get(weaker, {})
         for subject, curve in parts.get(stronger, {}).items():
             for level in curve.keys() & weak.get(subject, {}).keys():
                 _raise(checks, subject, name, curve[level] - weak[subject][level])
-    images = rows[rows["suite"].isin(ATTACKED)].groupby("subject")["n"].min()
+    images = attacked.groupby("subject")["n"].min()
     flags = {
         subject: ", ".join(raised(checks[subject], int(images[subject])))
         for subject in sorted(checks)
@@ -97,6 +98,6 @@ def _raise(checks: dict[str, dict[str, float]], subject: str, name: str, value: 
 def _curves(rows: pd.DataFrame) -> dict[str, dict[float, float]]:
     """Return accuracies under an attack: networks by levels."""
     found: dict[str, dict[float, float]] = {}
-    for subject, level, value in zip(*(rows[each] for each in CURVE), strict=True):
+    for subject, level, value in zip(*(rows[each].tolist() for each in CURVE), strict=True):
         found.setdefault(subject, {})[level] = value
     return found
