@@ -263,7 +263,7 @@ def test_a_baseline_of_some_corruptions_is_compared_on_these(selbench, refused, 
     assert compared("--baseline", "some.json", "--corruption", "brightness") == names
     noise = ("--corruption", "gaussian_noise")
     sentence = refused("check", *recorded, "--baseline", "some.json", *noise)
-    assert "the baseline holds brightness alone, not gaussian_noise; make it with all" in sentence
+    assert "the baseline holds only brightness, not gaussian_noise; make it with all" in sentence
     sentence = refused("check", *recorded, "--baseline", "some.json", "--corruption", "fogg")
     assert "unknown corruption 'fogg'" in sentence
     sentence = refused("baseline", *recorded, "--suite", "clean", *noise)
