@@ -183,11 +183,11 @@ def evaluate(
         ran = session.run(root, request, [network], ["selbench.evaluate"])
         if ran.failures:
             again = "selbench.evaluate(..., store=..., retry_failed=True)"
-            told = missing(ran.failures, ran.earlier, root / session.study.name, again)
-            warnings.warn(told, RuntimeWarning, stacklevel=CALLER)
+            message = missing(ran.failures, ran.earlier, root / session.study.name, again)
+            warnings.warn(message, RuntimeWarning, stacklevel=CALLER)
         if ran.lost:
-            told = lost(ran.lost, root / session.study.name, "selbench.evaluate(..., store=...)")
-            warnings.warn(told, RuntimeWarning, stacklevel=CALLER)
+            message = lost(ran.lost, root / session.study.name, "selbench.evaluate(..., store=...)")
+            warnings.warn(message, RuntimeWarning, stacklevel=CALLER)
         return _measured(session, network, root, request, ran)
 
 
@@ -329,25 +329,25 @@ def _measured(
     rows, manifest = current_rows(store, session.fitted(request).limit), store.manifest()
     findings = from_records(manifest["findings"][network.weights])
     pieces = {(work.suite, work.name) for work in session.pieces(request)}
-    own = rows[rows["subject"].map(whole_name) == network.name]
-    asked = [pair in pieces for pair in zip(own["suite"], own["condition"], strict=True)]
-    found = own[asked].reset_index(drop=True)
+    rows = rows[rows["subject"].map(whole_name) == network.name]
+    asked = [pair in pieces for pair in zip(rows["suite"], rows["condition"], strict=True)]
+    found = rows[asked].reset_index(drop=True)
     filled = [name for name in found if not all(pd.isna(v) or v == "" for v in found[name])]
     made = Measurements(found[filled])
     made.attrs["findings"] = to_records(findings)
-    made._later = _leaderboard(session, store, own, request, ran)
+    made._later = _leaderboard(session, store, rows, request, ran)
     return made
 
 
 def _leaderboard(
-    session: Session, store: HeldStore, own: pd.DataFrame, request: Request, ran: RunResult
+    session: Session, store: HeldStore, rows: pd.DataFrame, request: Request, ran: RunResult
 ) -> Later:
     """Return the leaderboard of a network with its rows; derive it now if this may fail."""
-    accuracy = own[own["metric"] == "accuracy"]
-    store.keep(set(own["subject"]), {key for key in keys_of(store, accuracy) if key is not None})
+    accuracy = rows[rows["metric"] == "accuracy"]
+    store.keep(set(rows["subject"]), {key for key in keys_of(store, accuracy) if key is not None})
     shown = session.shown(request)
     tested = accuracy.loc[accuracy["suite"].isin(CORRUPTED), "condition"]
-    if own.empty or ran.failures or ran.lost or not {*tested}.issuperset(shown[-1]):
+    if rows.empty or ran.failures or ran.lost or not {*tested}.issuperset(shown[-1]):
         later = Later(partial(session.board, store, request, ran))
         later.board()
         return later

@@ -92,9 +92,9 @@ class IndexedRows:
 
     def chosen(self, reads: RowFilter) -> pd.DataFrame:
         """Return what `RowFilter.chosen` would."""
-        own = [places for what, places in self._places.items() if reads.has(*what)]
+        matches = [places for what, places in self._places.items() if reads.has(*what)]
         found: pd.DataFrame = self._none
-        return self._rows.iloc[sorted(chain.from_iterable(own))] if own else found
+        return self._rows.iloc[sorted(chain.from_iterable(matches))] if matches else found
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ class Metrics(Registry[Metric]):
 
     def drawn_in(self, figure: str) -> list[Metric]:
         """Return the metrics of a figure, in the order of its panels."""
-        own = [each for each in self.values() if each.panel and each.panel.figure == figure]
-        return sorted(own, key=lambda each: (each.shown.row, each.place))
+        metrics = [each for each in self.values() if each.panel and each.panel.figure == figure]
+        return sorted(metrics, key=lambda each: (each.shown.row, each.place))
 
     def null_of(self, metric: Metric) -> Metric | None:
         """Return the metric of a metric's chance level; None if it is not measured."""

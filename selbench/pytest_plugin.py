@@ -93,10 +93,10 @@ def _check_unused(path: Path, request: pytest.FixtureRequest, call: int) -> None
     """Refuse a default file that another test, or an earlier call in this test, has used."""
     from selbench._kit.errors import SelbenchError
 
-    own = request.node.nodeid
-    user = request.config.stash.setdefault(USED, {}).setdefault(path, own)
-    if user != own or call > 1:
-        others = f"{user} and {own}" if user != own else f"several calls in {own}"
+    test = request.node.nodeid
+    user = request.config.stash.setdefault(USED, {}).setdefault(path, test)
+    if user != test or call > 1:
+        others = f"{user} and {test}" if user != test else f"several calls in {test}"
         raise SelbenchError(
             f"{others} would share {path.name}; name a file for each with the argument "
             'baseline="FILE.json" of selbench_check'

@@ -193,7 +193,7 @@ def _of_cells(findings: Findings, paths: Sequence[Path]) -> Iterator[Fault]:
 
 def _of_contents(files: Sequence[CellFile], busy: Collection[Holder]) -> Iterator[Fault]:
     """Yield the problems in the content of files of cells that can be parsed."""
-    waste = packs.needless({kept.path.name: kept.keys for kept in files if kept.whole})
+    waste = packs.needless({kept.path.name: kept.keys for kept in files if kept.complete})
     tested = []
     for kept in files:
         if any(Cell(**record.cell).key != record.key for record in kept.cells):

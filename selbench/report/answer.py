@@ -49,11 +49,15 @@ def answered(found: pd.DataFrame, images: float) -> str:
 
 def _sentence(ranges: dict[Scale, list[Traded]]) -> str:
     names = _joined(list(SCALES), "and")
-    shared = [each for each in ranges[SCALES[0]] if all(each in own for own in ranges.values())]
+    shared = [
+        each
+        for each in ranges[SCALES[0]]
+        if all(each in scale_ranges for scale_ranges in ranges.values())
+    ]
     if shared:
         kept = _widest(shared)
         rest = "No scale shows one over a wider range."
-        if any(_widest(own) != kept for own in ranges.values()):
+        if any(_widest(scale_ranges) != kept for scale_ranges in ranges.values()):
             rest = f"Wider ranges depend on the scale: {_by_scale(ranges, kept)}."
         return f"From {kept.words}, {_direction(kept)}, on every scale ({names}). {rest}"
     if any(ranges.values()):
@@ -68,12 +72,14 @@ def _direction(kept: Traded) -> str:
 
 def _by_scale(ranges: dict[Scale, list[Traded]], than: Traded | None = None) -> str:
     """Name the widest range of each scale; only wider ones `than` another one."""
-    told: dict[str, list[str]] = {}
-    for scale, own in ranges.items():
-        found = _widest(own) if own else None
+    scales_by_range: dict[str, list[str]] = {}
+    for scale, scale_ranges in ranges.items():
+        found = _widest(scale_ranges) if scale_ranges else None
         where = f"from {found.words}" if found and found != than else "none"
-        told.setdefault(where, []).append(scale)
-    return "; ".join(f"{where} in {_joined(scales, 'and')}" for where, scales in told.items())
+        scales_by_range.setdefault(where, []).append(scale)
+    return "; ".join(
+        f"{where} in {_joined(scales, 'and')}" for where, scales in scales_by_range.items()
+    )
 
 
 def _joined(words: list[str], last: str) -> str:

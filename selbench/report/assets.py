@@ -16,8 +16,8 @@ def write_assets(folder: Path) -> None:
     write_text(folder / "datatables.js", classic((bundle / "dt_bundle.js").read_text("utf-8")))
     write_text(folder / "datatables.css", (bundle / "dt_bundle.css").read_text("utf-8"))
     for name in OWN:
-        own = resources.files("selbench.report") / "assets" / name
-        write_text(folder / name, own.read_text("utf-8"))
+        asset = resources.files("selbench.report") / "assets" / name
+        write_text(folder / name, asset.read_text("utf-8"))
 
 
 def classic(module: str) -> str:

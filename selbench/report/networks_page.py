@@ -69,13 +69,13 @@ def shown(evidence: Evidence) -> list[Shown]:
     return [
         _shown(
             name,
-            own,
+            network_rows,
             texts.get(name, {}),
             finding_sentences(
                 {each: what for each, what in found.items() if whole_name(each) == name}
             ),
         )
-        for name, own in ((str(key), part) for key, part in rows.groupby("subject"))
+        for name, network_rows in ((str(key), part) for key, part in rows.groupby("subject"))
     ]
 
 
@@ -85,15 +85,15 @@ def _texts(evidence: Evidence) -> dict[str, dict[str, str]]:
     for board in to_boards(evidence.board).values():
         headings = [each.text for each in board.headings]
         for line in board.lines:
-            own = dict(zip(headings, (entry.text for entry in line), strict=True))
-            texts.setdefault(line[0].text, {}).update(own)
+            line_texts = dict(zip(headings, (entry.text for entry in line), strict=True))
+            texts.setdefault(line[0].text, {}).update(line_texts)
     return texts
 
 
-def _shown(name: str, own: pd.DataFrame, texts: dict[str, str], findings: list[str]) -> Shown:
-    clean = own.loc[own["suite"] == "clean", "value"].mean()
-    corrupted = own[own["suite"].isin(SUITES)]
-    attacked = own[own["suite"].isin(ATTACKS) & own["level"].notna()]
+def _shown(name: str, rows: pd.DataFrame, texts: dict[str, str], findings: list[str]) -> Shown:
+    clean = rows.loc[rows["suite"] == "clean", "value"].mean()
+    corrupted = rows[rows["suite"].isin(SUITES)]
+    attacked = rows[rows["suite"].isin(ATTACKS) & rows["level"].notna()]
     attacked = attacked[attacked["condition"].str.split("-").str[-1].isin([*BUDGETS])]
     means = _means(_table(corrupted)).sort_values(kind="stable")  # the unfinished ones are last
     tiles = [

@@ -96,10 +96,10 @@ def _check(final: Path, named: Path) -> None:
         raise SelbenchError(f"{named} is a file; name a folder with --output")
     marker = final / MARKER
     content = read_json(marker) if marker.is_file() else {}
-    whole = isinstance(content, dict) and content.get("format") == FORMAT
-    there = _entries(final) if whole else [path.name for path in final.iterdir()]
-    own = set(content.get("entries", ())) if isinstance(content, dict) else set()
-    if others := sorted(set(there) - own):
+    is_report = isinstance(content, dict) and content.get("format") == FORMAT
+    there = _entries(final) if is_report else [path.name for path in final.iterdir()]
+    entries = set(content.get("entries", ())) if isinstance(content, dict) else set()
+    if others := sorted(set(there) - entries):
         raise SelbenchError(
             f"the folder {named} holds {others[0]!r}, which no report wrote; empty the folder, or "
             "choose another one with --output"

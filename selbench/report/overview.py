@@ -59,9 +59,11 @@ def overview(evidence: Evidence) -> Overview:
     try:
         places = positions(evidence.rows, evidence.study)
     except SelbenchError:
-        told = ["The trade-off between corruptions and attacks needs both suites on one network."]
+        sentences = [
+            "The trade-off between corruptions and attacks needs both suites on one network."
+        ]
         command = evidence.making("corruptions", "attacks")
-        return Overview(tested(evidence), told, command, [], verdicts)
+        return Overview(tested(evidence), sentences, command, [], verdicts)
     rows, found = evidence.rows, changes(places)
     clean = rows[(rows["suite"] == "clean") & (rows["metric"] == "accuracy")]
     answer, how = answered(places, float(clean["n"].min())), picked(places)
@@ -130,12 +132,12 @@ def headline(found: list[Change]) -> list[str]:
     ends += [max(alphas)] if max(alphas) > 0 else []
     sentences = []
     for alpha in ends:
-        own = {each.quantity: each for each in found if each.alpha == alpha}
+        by_quantity = {each.quantity: each for each in found if each.alpha == alpha}
         verb = "discourages" if alpha < 0 else "encourages"
         sentences.append(
             f"Training that {verb} selectivity (alpha = {exactly(alpha)}) leaves accuracy under "
-            f"corruptions {_words(own['corrupted'])}, and accuracy under attacks "
-            f"{_words(own['adversarial'])}, than alpha = 0. {_reading(own)}"
+            f"corruptions {_words(by_quantity['corrupted'])}, and accuracy under attacks "
+            f"{_words(by_quantity['adversarial'])}, than alpha = 0. {_reading(by_quantity)}"
         )
     return sentences
 
@@ -150,9 +152,9 @@ def _words(change: Change) -> str:
     return f"{100 * abs(change.value):.1f} points {side} ({interval})"
 
 
-def _reading(own: dict[str, Change]) -> str:
+def _reading(by_quantity: dict[str, Change]) -> str:
     """Say what the two differences amount to, no more than their intervals allow."""
-    one, other = own["corrupted"], own["adversarial"]
+    one, other = by_quantity["corrupted"], by_quantity["adversarial"]
     if not (one.difference and other.difference):
         return "Whether chance alone makes such differences, only more seeds can tell."
     if not (sure(one) or sure(other)):
@@ -178,8 +180,9 @@ def sure(change: Change) -> bool:
 def _lines(found: list[Change]) -> list[Line]:
     lines = []
     for alpha in sorted({each.alpha for each in found}):
-        own = [each for each in found if each.alpha == alpha]
-        lines.append(Line(exactly(alpha), [_cell(each) for each in own], [sure(e) for e in own]))
+        group = [each for each in found if each.alpha == alpha]
+        cells, certain = [_cell(each) for each in group], [sure(each) for each in group]
+        lines.append(Line(exactly(alpha), cells, certain))
     return lines
 
 

@@ -193,8 +193,8 @@ def _strip(
     about = f"test image {int(first['example'][number])}, class {label}"
     tiles = [_tile(folder, f"test-{number}", first["clean"][number], f"{about}, clean", "")]
     for place, (name, tensors) in enumerate(files.items()):
-        image, told = tensors[f"adversarial {level:g}"][number], f"prediction {level:g}"
-        predicted = int(tensors[told][number])
+        image, key = tensors[f"adversarial {level:g}"][number], f"prediction {level:g}"
+        predicted = int(tensors[key][number])
         fooled = f"taken for {predicted}" if predicted != label else f"still {predicted}"
         words = f"{about}, attacked on {name}: {fooled}"
         tiles.append(_tile(folder, f"attacked-{number}-{place}", image, words, fooled))
@@ -252,8 +252,8 @@ def _cells(rows: pd.DataFrame) -> list[Cell]:
     cells = []
     for values in plain.itertuples(index=False, name=None):
         facts: dict[str, Any] = dict(zip(map(str, rows.columns), values, strict=True))
-        whole = {n: int(facts[n]) for n in ("limit", "seed") if facts[n] is not None}
-        cells.append(Cell(**facts | whole))
+        integers = {n: int(facts[n]) for n in ("limit", "seed") if facts[n] is not None}
+        cells.append(Cell(**facts | integers))
     return cells
 
 

@@ -69,10 +69,12 @@ class Followed:
             axes: Sequence[Axes | None] = [CONSTANT] * len(made)
         else:
             axes = self._axes_after(function, args, kwargs, given, made)
-        for each, own in zip(made, axes, strict=True):
+        for each, tensor_axes in zip(made, axes, strict=True):
             if isinstance(each, Tensor) and type(each) is not nn.Parameter:
-                known = own is not None and (own is CONSTANT or _well_formed(own, each))
-                self._note(each, own if known else None)
+                known = tensor_axes is not None and (
+                    tensor_axes is CONSTANT or _well_formed(tensor_axes, each)
+                )
+                self._note(each, tensor_axes if known else None)
 
     def of_images(self, tensor: Tensor) -> bool:
         """Return whether a tensor has a row for each image, as far as known."""
@@ -347,8 +349,8 @@ def _viewed(axes: Axes, shape: Sequence[int], strides: Sequence[int]) -> Axes:
 def _covered(known: Sequence[tuple[Factor, int]], size: int, stride: int) -> Axis:
     """Return the factors that an axis of this size and stride covers."""
     parts = []
-    for (name, own), step in known:
-        low, high = max(stride, step), min(stride * size, step * own)
+    for (name, count), step in known:
+        low, high = max(stride, step), min(stride * size, step * count)
         if high > low > 0:
             parts.append((name, high // low))
     if prod(n for _, n in parts) == size and parts:

@@ -39,8 +39,8 @@ class Arrays:
 
     def kept(self, name: str, finished: tuple[int, ...]) -> tuple[int, ...]:
         """Return the severities of `finished` that still exist."""
-        whole = self.present(name) if finished == self._severities else None
-        path = whole or self._part(name)
+        complete = self.present(name) if finished == self._severities else None
+        path = complete or self._part(name)
         return finished if path.is_file() and path.stat().st_size == self._size else ()
 
     def begin(self, name: str, kept: tuple[int, ...]) -> None:
@@ -98,9 +98,11 @@ class Tree:
 
     def kept(self, name: str, finished: tuple[int, ...]) -> tuple[int, ...]:
         places = {s: (self._folder / name / str(s), self._part(name, s)) for s in finished}
-        return tuple(s for s, both in places.items() if any(self._whole(path) for path in both))
+        return tuple(
+            s for s, both in places.items() if any(self._is_complete(path) for path in both)
+        )
 
-    def _whole(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         return all(
             (folder / class_).is_dir()
             and names.issubset(path.name for path in (folder / class_).iterdir())
@@ -131,7 +133,7 @@ class Tree:
 
     def publish(self, name: str, finished: tuple[int, ...]) -> None:
         for severity in finished:
-            if self._whole(self._part(name, severity)):
+            if self._is_complete(self._part(name, severity)):
                 _remove(self._folder / name / str(severity))
                 self._part(name, severity).replace(self._folder / name / str(severity))
 

@@ -167,8 +167,8 @@ class CorruptedSet:
         sums = [md5_of(path), md5_of(labels_path)]
         if self.about is not None:
             md5s = (self.about.parts[path.stem].md5, self.about.labels)
-            for each, own, known in zip((path, labels_path), sums, md5s, strict=True):
-                if known not in ("", own):
+            for each, md5, known in zip((path, labels_path), sums, md5s, strict=True):
+                if known not in ("", md5):
                     raise damaged(each, UNLIKE, "run the same `selbench corrupt` again")
         source = self._source_of_array(path, sums)
         found = {}
@@ -220,16 +220,18 @@ class CorruptedSet:
         labels = torch.tensor([label for label, paths in enumerate(files) for _ in paths])
         # Files are sorted by class, and within a class in the order of the test images.
         order = self.test.labels.argsort(stable=True)
-        own = self.about is not None and torch.equal(self.test.labels[order], labels)
-        own, paired = own and self._same_images, False
+        in_order = self.about is not None and torch.equal(self.test.labels[order], labels)
+        in_order, paired = in_order and self._same_images, False
         if self.about is None and self.names:
             flat, labels, paired = self._by_name(flat, labels)
         checksum = fingerprint(content_of_all(flat))
-        if own:
+        if in_order:
             places = order.argsort()
             flat, labels = [flat[each] for each in places.tolist()], labels[places]
         source = self._source_of_tree(place.parent.name, {len(paths) for paths in files})
-        return Stored(source, checksum, labels, reader_of(flat, place, self._size), own or paired)
+        return Stored(
+            source, checksum, labels, reader_of(flat, place, self._size), in_order or paired
+        )
 
     def _by_name(
         self, files: list[Path], labels: Int64[Tensor, " files"]

@@ -94,9 +94,9 @@ def _of_classes(found: ShiftedSet, dataset: Dataset, answers: Answers | None) ->
     for number in stored.labels.unique()[:SHOWN].tolist():
         places = (stored.labels == number).nonzero().flatten()[:SHOWN]
         cells = [side_by_side([image[None]], [number], answers) for image in stored.read(places)]
-        own = (test.labels == number).nonzero().flatten()[:1]
+        first = (test.labels == number).nonzero().flatten()[:1]
         blank = Image.new("RGB", cells[0].size, "white")
-        clean = side_by_side([test.take(own).images], [number], answers) if len(own) else blank
+        clean = side_by_side([test.take(first).images], [number], answers) if len(first) else blank
         cells += [blank] * (SHOWN - len(cells))
         rows.append(Row(dataset.classes[number], [clean, *cells]))
     return Family(found.name, rows)

@@ -54,8 +54,8 @@ class ShiftedSet:
     @property
     def name(self) -> str:
         """The name of the condition: the folder's, in the characters that columns allow."""
-        whole = self.folder.resolve()
-        name = whole.parent.name if whole.name in TESTS else whole.name
+        folder = self.folder.resolve()
+        name = folder.parent.name if folder.name in TESTS else folder.name
         return re.sub(r"[^A-Za-z0-9]+", "_", composed(name)).strip("_") or "images"
 
     def find(self) -> Stored:
@@ -130,7 +130,7 @@ class ShiftedSet:
                 f"{path} does not name {', '.join(silent[:NAMED])}{more}, which is left out",
                 stacklevel=2,
             )
-        return {name: places[str(own)] for name, own in kept.items()}
+        return {name: places[str(class_name)] for name, class_name in kept.items()}
 
 
 def _read_map(path: Path) -> dict[str, str | None]:

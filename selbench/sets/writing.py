@@ -210,8 +210,8 @@ class _Making:
             )
         if old is None or (old.version, old.variant) != (new.version, new.variant):
             return new
-        kept, whole = self.files.kept(name, old.finished), self.files.present(name)
-        if old.md5 and whole is not None and md5_of(whole) != old.md5:
+        kept, complete = self.files.kept(name, old.finished), self.files.present(name)
+        if old.md5 and complete is not None and md5_of(complete) != old.md5:
             kept = ()
         return self._with(new, kept, old.md5 if kept == old.finished else "")
 

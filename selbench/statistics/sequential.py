@@ -80,13 +80,13 @@ def displaced(labels: Shaped[np.ndarray, " all"], chunk: int) -> float:
     """
     sizes = np.bincount(labels)
     sizes = sizes[sizes > 0]
-    own = np.repeat(np.arange(len(sizes)), sizes)
+    classes = np.repeat(np.arange(len(sizes)), sizes)
     place = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes])
     shares = [0.0]
     for number in range(chunk, len(labels), chunk):
         last = np.partition(place, number - 1)[number - 1]
-        counts = np.bincount(own[place < last - TINY], minlength=len(sizes)).astype(float)
-        ties = np.bincount(own[abs(place - last) <= TINY], minlength=len(sizes))
+        counts = np.bincount(classes[place < last - TINY], minlength=len(sizes)).astype(float)
+        ties = np.bincount(classes[abs(place - last) <= TINY], minlength=len(sizes))
         counts += ties * (number - counts.sum()) / ties.sum()
         shares.append(abs(counts - number * sizes / len(labels)).sum() / 2 / number)
     return max(shares)

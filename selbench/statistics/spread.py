@@ -43,11 +43,11 @@ def means_of(groups: Mapping[Key, Sequence[float]]) -> dict[Key, Mean]:
     Phipson et al., 2016, doi:10.1214/16-AOAS920, on outlying variances.
     """
     values = {key: finite("values of a group", group, 1) for key, group in groups.items()}
-    own = {key: _variance(group) for key, group in values.items()}
+    variances = {key: _variance(group) for key, group in values.items()}
     found = {}
     for key, group in values.items():
-        others = [each for other, each in own.items() if other != key]
-        found[key] = Mean(float(group.mean()), *_lent(own[key], others), len(group))
+        others = [each for other, each in variances.items() if other != key]
+        found[key] = Mean(float(group.mean()), *_lent(variances[key], others), len(group))
     return found
 
 
@@ -109,16 +109,16 @@ def moderated(variances: Vector, freedom: float, prior: float = PRIOR) -> tuple[
     return (lent * common + freedom * variances) / (lent + freedom), lent + freedom
 
 
-def _lent(own: Variance, others: Sequence[Variance]) -> Variance:
+def _lent(estimate: Variance, others: Sequence[Variance]) -> Variance:
     """Shrink a group's variance towards that of the others, unless it is far larger."""
-    variance, freedom = own
+    variance, freedom = estimate
     known = [(v, d) for v, d in others if d > 0 and v > 0]
     if len(known) < 3:
-        return own
-    whole, common = _common(*np.array(known).T)
-    if freedom and fdtrc(freedom, whole, variance / common) < OUTLYING:
-        return own
-    lent = min(whole, PRIOR)
+        return estimate
+    common_freedom, common = _common(*np.array(known).T)
+    if freedom and fdtrc(freedom, common_freedom, variance / common) < OUTLYING:
+        return estimate
+    lent = min(common_freedom, PRIOR)
     held = freedom * variance if freedom else 0.0
     return (lent * common + held) / (lent + freedom), lent + freedom
 

@@ -48,9 +48,9 @@ def _at(place: str, root: Path) -> list[StudyStore]:
     plain, folder = Path(place).name == place, path_of(place).expanduser()
     if not plain or (folder.is_dir() and not (root / place / MARK).is_file()):
         if (folder / MARK).is_file():
-            own = folder if folder.name not in ("", "..") else folder.resolve()
-            check_format(own.parent)
-            return [StudyStore(own.parent, own.name)]
+            study_folder = folder if folder.name not in ("", "..") else folder.resolve()
+            check_format(study_folder.parent)
+            return [StudyStore(study_folder.parent, study_folder.name)]
         if not folder.is_dir():
             raise SelbenchError(
                 f"there is no folder {place}; name a study of --store, or the folder of a store or "

@@ -37,12 +37,12 @@ def outcome(
         part = outcome(logits[:, among], torch.searchsorted(among, labels))
         return {**part, "prediction": among[part["prediction"]]}
     logits = logits.float()
-    own = logits.gather(1, labels[:, None]).squeeze(1)
+    label_logits = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     return {
         "prediction": logits.argmax(1),
         "confidence": logits.softmax(1).amax(1),
-        "margin": own - others,
+        "margin": label_logits - others,
         "loss": negative_log_likelihood(logits, labels),
         "brier": brier_score(logits, labels),
     }

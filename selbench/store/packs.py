@@ -46,10 +46,10 @@ def needless(keys: Mapping[str, Iterable[str]]) -> list[str]:
     """
     seen: set[str] = set()
     found = []
-    for name, own in sorted(keys.items(), key=lambda item: (-len([*item[1]]), item[0])):
-        if seen.issuperset(own):
+    for name, file_keys in sorted(keys.items(), key=lambda item: (-len([*item[1]]), item[0])):
+        if seen.issuperset(file_keys):
             found.append(name)
-        seen.update(own)
+        seen.update(file_keys)
     return found
 
 
@@ -105,7 +105,9 @@ def write_pack(folder: Path, files: Sequence[CellFile]) -> list[Path]:
     keys = sorted(record.key for _, records in fresh for record in records)
     path = folder / f"{PREFIX}{fingerprint(keys)}.json"
     content = _merged(fresh)
-    tables = [(contents[kept], _wanted(kept, own)) for kept, own in fresh if kept in contents]
+    tables = [
+        (contents[kept], _wanted(kept, records)) for kept, records in fresh if kept in contents
+    ]
     if tables:
         with replacing(path.with_suffix(".parquet")) as temporary:
             _write_tables(temporary, tables)
@@ -130,16 +132,16 @@ def remove(paths: Sequence[Path]) -> None:
 
 def _outcomes_of(files: Sequence[CellFile]) -> dict[CellFile, bytes]:
     """Return the content of the files of outcomes that are undamaged."""
-    there = [kept for kept in files if kept.has_outcomes and kept.whole]
+    there = [kept for kept in files if kept.has_outcomes and kept.complete]
     found = {}
     for kept, content in zip(there, read_outcomes(there), strict=True):
         with suppress(DamagedError):
             if kept.outcomes is None:
                 table = outcomes_in(kept, content, None)
-                whole = {*kept.keys} <= {*table["key"].unique().to_pylist()}
+                undamaged = {*kept.keys} <= {*table["key"].unique().to_pylist()}
             else:
-                whole = kept.outcomes.sha256 == sha256(content)
-            if whole:
+                undamaged = kept.outcomes.sha256 == sha256(content)
+            if undamaged:
                 found[kept] = content
     return found
 
@@ -149,13 +151,13 @@ def _merged(fresh: Sequence[tuple[CellFile, Sequence[Record]]]) -> dict[str, Any
     writers: dict[str, Writer] = {}
     cells = []
     for kept, records in fresh:
-        own = []  # the indices of this file's writers in the pack
+        indices = []  # the indices of this file's writers in the pack
         for writer in kept.writers:
             key = fingerprint(writer.made)
             files = writers[key].files if key in writers else 0
             writers[key] = replace(writer, files=files + writer.files)
-            own.append([*writers].index(key))
-        cells += [vars(each) | {"writer": own[each.writer or 0]} for each in records]
+            indices.append([*writers].index(key))
+        cells += [vars(each) | {"writer": indices[each.writer or 0]} for each in records]
     return {"cells": cells, "writers": [vars(writer) for writer in writers.values()]}
 
 

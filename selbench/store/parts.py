@@ -37,7 +37,7 @@ def served(cells: Iterable[Cell]) -> set[str]:
     for cell in cells:
         if cell.limit is None and cell.level is not None:
             attacks.setdefault(replace(cell, level=None), []).append(cell)
-    return {key_of(sorted(own, key=lambda cell: cell.level or 0)) for own in attacks.values()}
+    return {key_of(sorted(levels, key=lambda cell: cell.level or 0)) for levels in attacks.values()}
 
 
 def name_of(cells: Sequence[Cell], examples: Examples) -> str:

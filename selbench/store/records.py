@@ -97,7 +97,7 @@ class CellFile:
         return self.outcomes is not None or (self.digest is None and any(map(_tested, self.cells)))
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether its outcomes exist with the right length."""
         if not self.has_outcomes:
             return True
@@ -151,7 +151,7 @@ def without_doubles(files: Sequence[CellFile]) -> Iterator[tuple[CellFile, list[
     """Yield every file of cells with its content; a repeated cell only once."""
     keys = [key for kept in files for key in kept.keys]
     if len(set(keys)) < len(keys):
-        files = sorted(files, key=lambda kept: not kept.whole)
+        files = sorted(files, key=lambda kept: not kept.complete)
     seen: set[str] = set()
     for kept in files:
         yield kept, [record for record in kept.cells if record.key not in seen]

@@ -62,7 +62,7 @@ class StudyStore:
         self.folder = root / study
         self._cells = self.folder / "cells"
         self._failed = self.folder / failures.FOLDER
-        self._whole: dict[str, tuple[frozenset[str], str]] = {}  # keys and digests, by file
+        self._complete: dict[str, tuple[frozenset[str], str]] = {}  # keys and digests, by file
         self._leave: Callable[[], None] | None = None  # while this run is working: ends its lock
         self.root = root
         self.tolerant = False
@@ -110,7 +110,7 @@ class StudyStore:
         Later calls only read new files.
         """
         paths = cell_files(self._cells)
-        names, known = {path.name for path in paths}, {*self._whole}
+        names, known = {path.name for path in paths}, {*self._complete}
         if known and names > known:
             try:
                 self._look(paths)
@@ -118,15 +118,15 @@ class StudyStore:
                 self.steadily(self._look)
         elif names != known:  # files were packed, perhaps during the listing
             self.steadily(self._look, paths)
-        return set().union(*(keys for keys, _ in self._whole.values()))
+        return set().union(*(keys for keys, _ in self._complete.values()))
 
     def _look(self, paths: Sequence[Path]) -> None:
         """Read the keys of the cells in new files."""
-        for each in read_files([path for path in paths if path.name not in self._whole]):
-            if (kept := parse_cells(*each)).whole:
-                self._whole[kept.path.name] = (frozenset(kept.keys), kept.digest or "")
+        for each in read_files([path for path in paths if path.name not in self._complete]):
+            if (kept := parse_cells(*each)).complete:
+                self._complete[kept.path.name] = (frozenset(kept.keys), kept.digest or "")
         names = {path.name for path in paths}
-        self._whole = {name: each for name, each in self._whole.items() if name in names}
+        self._complete = {name: each for name, each in self._complete.items() if name in names}
 
     def steadily(
         self, read: Callable[[Sequence[Path]], T], listed: Sequence[Path] | None = None
@@ -151,7 +151,7 @@ class StudyStore:
     def write(self, results: Sequence[Result], outcomes: pa.Table | None = None) -> None:
         """Write cells that were evaluated together; `outcomes` are their rows, if any."""
         path = write_cells(self._cells, results, outcomes, self._made)
-        self._whole.pop(path.name, None)
+        self._complete.pop(path.name, None)
         self.forget(result.cell.key for result in results)
 
     def fail(self, failed: Sequence[Failure]) -> None:
@@ -300,7 +300,7 @@ class StudyStore:
     def pack(self, chosen: Collection[str] = ()) -> None:
         """Pack small files of cells, and in any case those with names in `chosen`."""
         self.keys()
-        keys = {name: own for name, (own, _) in self._whole.items()}
+        keys = {name: file_keys for name, (file_keys, _) in self._complete.items()}
         waste = packs.needless(keys)
         known = set().union(*keys.values())
         waste += [each.path.name for each in self._files(but=keys) if known.issuperset(each.keys)]
@@ -314,7 +314,9 @@ class StudyStore:
     def state(self) -> dict[str, str]:
         """A hash of the cells in the store: it changes with every cell that is written."""
         self.keys()
-        return {"cells": fingerprint({name: digest for name, (_, digest) in self._whole.items()})}
+        return {
+            "cells": fingerprint({name: digest for name, (_, digest) in self._complete.items()})
+        }
 
     def written(self) -> Iterator[tuple[Made, int]]:
         """Yield how each writer made its cells, and in how many files."""
@@ -325,16 +327,16 @@ class StudyStore:
         """Return the manifest of the latest run; raise `SelbenchError` if it is damaged."""
         content = read_manifest(self.folder / MARK)
         if self.only is not None:
-            own = {n: f for n, f in content["subjects"].items() if n in self.only}
-            content["subjects"] = own
+            subjects = {n: f for n, f in content["subjects"].items() if n in self.only}
+            content["subjects"] = subjects
         return content
 
     def _outcomes(self, paths: Sequence[Path], keys: Collection[str] | None) -> pa.Table:
         """Return the outcomes of the cells with these keys; None for all."""
         chosen: dict[CellFile, set[str] | None] = {}  # keys in each file; None for all of it
         for kept, records in without_doubles(self._parsed(paths)):
-            own = {record.key for record in records}
-            wanted = own if keys is None else own.intersection(keys)
+            file_keys = {record.key for record in records}
+            wanted = file_keys if keys is None else file_keys.intersection(keys)
             if wanted and kept.size is not None:
                 chosen[kept] = None if len(wanted) == len(kept.cells) else wanted
         contents = zip(chosen.items(), read_outcomes([*chosen]), strict=True)

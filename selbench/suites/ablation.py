@@ -65,19 +65,19 @@ def ablation(setting: Setting) -> list[Work]:
     made = " and ".join(dict.fromkeys(each.source for each in corrupted))
     if setting.corruptions:
         made += f" {' '.join(each.name for each in corrupted)}"
-    own = partial(Ablation, "ablation", layers=layers)
+    work = partial(Ablation, "ablation", layers=layers)
     return [
         *clean(setting),
-        own("zero", SHARES, source=source),
-        own("mean", SHARES, to_mean=True, source=source),
-        own(
+        work("zero", SHARES, source=source),
+        work("mean", SHARES, to_mean=True, source=source),
+        work(
             "corrupted",
             SHARES,
             conditions=corrupted,
             source=looked_at(made, setting),
             version=sum(each.version for each in corrupted),
         ),
-        own(
+        work(
             "attacked",
             ATTACKED_SHARES,
             attacked=True,
@@ -176,8 +176,8 @@ class Ablation(Work):
             [removal(order, share, widths) for order in (ranked, *controls)]
             for share in self.shares_removed
         ]
-        own = replace(split, images=images)
-        shown = limited(own, ATTACKED) if self.attacked else own
+        test_split = replace(split, images=images)
+        shown = limited(test_split, ATTACKED) if self.attacked else test_split
         right = _each_removal_once(partial(self._right, model, shown, values), removals)
         return [
             _measured(accuracies, each[0], len(shown))
@@ -252,12 +252,12 @@ def _under_attack(network: nn.Module, images: Images, split: Split) -> float:
 
 def _measured(accuracies: Sequence[float], removed: Removal, n: int) -> list[Measurement]:
     """Return the measurements at one share, in order of selectivity and at random."""
-    own, *others = accuracies
-    control = sum(others) / len(others)
+    accuracy, *controls = accuracies
+    control = sum(controls) / len(controls)
     values = {
-        "ablated_accuracy": own,
+        "ablated_accuracy": accuracy,
         "control_accuracy": control,
-        "ablation_gap": control - own,
+        "ablation_gap": control - accuracy,
         "units_removed": float(sum(int(each.sum()) for each in removed)),
     }
     return [Measurement(metric, value, n) for metric, value in values.items()]

@@ -24,17 +24,17 @@ TABLE = "given adversarials"
 
 @dataclass(frozen=True)
 class GivenAttack(Attack):
-    """Adversarials from files; `told` is the checksum of them and of the test images."""
+    """Adversarials from files; `checksum` covers them and the test images."""
 
-    told: str = ""
+    checksum: str = ""
 
     @property
     def data(self) -> str:
         """The checksum of all images."""
-        return self.told
+        return self.checksum
 
 
-def given_pieces(found: GivenAdversarials, told: str) -> Iterator[Attack]:
+def given_pieces(found: GivenAdversarials, checksum: str) -> Iterator[Attack]:
     """Yield an attack for each norm; each level uses all adversarials in its ball."""
     for name, levels in EPSILONS.items():
         norm = NORMS[name]
@@ -51,7 +51,7 @@ def given_pieces(found: GivenAdversarials, told: str) -> Iterator[Attack]:
 
         passes = Passes(1 + len(found.sets) * (1 + len(levels)))
         yield GivenAttack(
-            "attacks", f"given-{name}", levels, run, group=name, each=passes, told=told
+            "attacks", f"given-{name}", levels, run, group=name, each=passes, checksum=checksum
         )
 
 

@@ -164,9 +164,9 @@ def joined(
     order = torch.cat([part["example"] for part in parts]).argsort()
     outcomes = []
     for place in range(levels):
-        own = [name for name in parts[0] if name.partition(" ")[0] == str(place)]
+        level_names = [name for name in parts[0] if name.partition(" ")[0] == str(place)]
         names = {name: name for name in ("example", "label")}
-        names |= {name.partition(" ")[2]: name for name in own}
+        names |= {name.partition(" ")[2]: name for name in level_names}
         outcomes.append(
             {n: torch.cat([part[name] for part in parts])[order] for n, name in names.items()}
         )

@@ -163,8 +163,8 @@ class Bench:
         clocks = {task.network.weights: self.clock(task) for task in tasks}
         while left:
             failed: dict[int, BaseException] = {}
-            own = [clocks[task.network.weights] for task in left]
-            run_all = partial(_all_or_none, self.run_all, failed, own)
+            task_clocks = [clocks[task.network.weights] for task in left]
+            run_all = partial(_all_or_none, self.run_all, failed, task_clocks)
             networks = [self.networks[task.network.weights] for task in left]
             try:
                 return left, run_condition(perturb, networks, split, step, run_all)
@@ -205,7 +205,7 @@ class Bench:
             network = self.networks[task.network.weights]
             with self.clock(task).running(), sizes_of(network):
                 rows = measure(network)
-            results = [Result(cell, own) for cell, own in zip(task.cells, rows, strict=True)]
+            results = [Result(cell, values) for cell, values in zip(task.cells, rows, strict=True)]
             self.sink.write(results)
         self.step(task.work.images(self.split, self.limit), task.work.name)
 

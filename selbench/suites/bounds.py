@@ -87,8 +87,8 @@ class Certificates(Work):
             found = traced(network, to_images(bench.split.images[:8]))
             parts: list[list[Columns]] = [[] for _ in LINF_EPSILONS]
             for chunk in bench.split.batches(few(bench.split.images, GROUP)):
-                for kept, own in zip(parts, self._outcomes(found, chunk), strict=True):
-                    kept.append(own)
+                for kept, outcomes in zip(parts, self._outcomes(found, chunk), strict=True):
+                    kept.append(outcomes)
                 bench.step(len(chunk), self.name)
         return [_joined(each) for each in parts]
 
@@ -97,7 +97,7 @@ class Certificates(Work):
         epsilons, labels = [level / 255 for level in LINF_EPSILONS], split.labels
         margins = certify(network, to_images(split.images), labels, epsilons, self.method)
         named = {"example": split.examples, "label": labels}
-        return [{**named, **_worst(own, labels)} for own in margins]
+        return [{**named, **_worst(level_margins, labels)} for level_margins in margins]
 
 
 def _worst(margins: Tensor, labels: Tensor) -> Columns:

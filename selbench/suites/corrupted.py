@@ -107,28 +107,30 @@ def _corrupted(setting: Setting, *suites: str) -> list[Condition]:
     only, stored = setting.corruptions, setting.stored
     if isinstance(stored, ShiftedSet):
         return [shifted(stored, only)]
-    own = [each for each in CORRUPTIONS.values() if _suite(each) in suites]
+    corruptions = [each for each in CORRUPTIONS.values() if _suite(each) in suites]
     if only:
-        own = [each for each in own if each.name in only]
+        corruptions = [each for each in corruptions if each.name in only]
     elif stored is not None:
-        own = _held(own, stored, suites)
+        corruptions = _held(corruptions, stored, suites)
     elif suites == (BAR,):
         names = bar_corruptions(setting.scale or setting.height)
-        own = [each for each in own if each.name in names]
-    return _made(setting, own, stored)
+        corruptions = [each for each in corruptions if each.name in names]
+    return _made(setting, corruptions, stored)
 
 
-def _held(own: list[Corruption], stored: CorruptedSet, suites: Sequence[str]) -> list[Corruption]:
+def _held(
+    corruptions: list[Corruption], stored: CorruptedSet, suites: Sequence[str]
+) -> list[Corruption]:
     """Return the corruptions of suites that a set holds, and warn about missing ones."""
-    held = [each for each in own if stored.holds(each.name)]
+    held = [each for each in corruptions if stored.holds(each.name)]
     if stored.strict and BAR not in suites:
-        return own  # reading reports missing files
+        return corruptions  # reading reports missing files
     if not held:
         raise SelbenchError(
             f"{stored.folder} holds none of the corruptions of {' and '.join(suites)}; "
             f"{_holding(stored)}"
         )
-    lacking = [each.name for each in own if each not in held and not each.bar]
+    lacking = [each.name for each in corruptions if each not in held and not each.bar]
     if lacking:
         warnings.warn(
             f"{stored.folder} lacks {', '.join(lacking)}; {' and '.join(suites)} "

@@ -39,15 +39,19 @@ def _measure_index(
     dead = sum(int(each.dead.sum()) for each in found)
     units = sum(len(each.index) for each in found)
     low, high = _null_interval([each.null for each in found])
-    whole = {
+    values = {
         "selectivity_index_null_low": low,
         "selectivity_index_null_high": high,
         "dead_units": dead,
         "units": units,
     }
     missed = missed_activations(model, split.images) if layers is None else {}
-    whole |= {f"{MISSED}{kind}": calls for kind, calls in missed.items()}
-    return [*rows, *summaries, *(Measurement(m, float(v), len(split)) for m, v in whole.items())]
+    values |= {f"{MISSED}{kind}": calls for kind, calls in missed.items()}
+    return [
+        *rows,
+        *summaries,
+        *(Measurement(m, float(v), len(split)) for m, v in values.items()),
+    ]
 
 
 def _spread(each: LayerSelectivity) -> dict[str, float]:

@@ -30,8 +30,8 @@ def summarised(rows: Sequence[Measurement]) -> list[Measurement]:
     means = []
     for metric in metrics:
         for suffix, numbers in parts.items():
-            own = [row for row in rows if row.metric == metric and row.layer in numbers]
-            chosen = [row for row in own if isfinite(row.value)]  # a dead layer has no gradient
+            part_rows = [row for row in rows if row.metric == metric and row.layer in numbers]
+            chosen = [row for row in part_rows if isfinite(row.value)]
             if chosen:
                 mean = sum(row.value for row in chosen) / len(chosen)
                 means.append(Measurement(f"{metric}{suffix}", mean, chosen[0].n))

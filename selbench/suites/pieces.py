@@ -91,9 +91,9 @@ class Condition(Work):
     def made_of(self, split: Split, limit: int | None) -> Pixels:
         """Return all images under the condition, in order."""
         if self.stored is not None:
-            own = self.stored.limited(limit).to(split.labels.device).split()
-            assert torch.equal(own.labels, split.labels)
-            return own.images
+            stored_split = self.stored.limited(limit).to(split.labels.device).split()
+            assert torch.equal(stored_split.labels, split.labels)
+            return stored_split.images
         return perturbed(self.perturb, split)
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:

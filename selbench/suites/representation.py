@@ -128,10 +128,12 @@ def _measure_perturbed(
     )
     count = len(perturbed)
     rows = []
-    for own, change, total in zip(clouds[:count], clouds[count:], sums, strict=True):
-        warn_constant(own, f"under {what}, the activity")
+    for cloud, change, total in zip(clouds[:count], clouds[count:], sums, strict=True):
+        warn_constant(cloud, f"under {what}, the activity")
         warn_constant(change, f"under {what}, the change")
-        level = [row for each in own for row in of_layer(each.layer, _dimensions(each), len(split))]
+        level = [
+            row for each in cloud for row in of_layer(each.layer, _dimensions(each), len(split))
+        ]
         for each in change:
             values = {f"change_{name}": value for name, value in _dimensions(each).items()}
             level += of_layer(each.layer, values, len(split))

@@ -72,8 +72,8 @@ def _measure_indices(
         several = [index(units, labelings, classes) for index in (information_of, d_prime_of)]
         # Units without d' are left out. One synchronisation with the GPU per layer.
         means = torch.stack([each.nanmean(1) for each in several]).tolist()
-        for name, (own, *shuffled) in zip(INDICES, means, strict=True):
-            values = {name: own, f"{name}_null": sum(shuffled) / len(shuffled)}
+        for name, (value, *shuffled) in zip(INDICES, means, strict=True):
+            values = {name: value, f"{name}_null": sum(shuffled) / len(shuffled)}
             rows += of_layer(layer, values, len(split))
     return summarised(rows)
 

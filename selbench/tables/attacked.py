@@ -91,8 +91,8 @@ def masked(rows: pd.DataFrame) -> pd.Series:
 
 def _raise(checks: dict[str, dict[str, float]], subject: str, name: str, value: float) -> None:
     """Raise the value of a check to at least this value."""
-    own = checks.setdefault(subject, {})
-    own[name] = max(own.get(name, value), value)
+    values = checks.setdefault(subject, {})
+    values[name] = max(values.get(name, value), value)
 
 
 def _curves(rows: pd.DataFrame) -> dict[str, dict[float, float]]:

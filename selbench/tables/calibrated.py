@@ -153,15 +153,15 @@ def _remarks(rows: pd.DataFrame, made: str) -> tuple[Remark, ...]:
 
 def _left_out(rows: pd.DataFrame, made: str) -> list[str]:
     """Return which networks lack calibration errors or recalibration, with the command `made`."""
-    measured, told, fitted = (
+    measured, calibrated, fitted = (
         set(_measured(rows, metric)["subject"]) for metric in ("accuracy", "ece", "ece_spline")
     )
     trained = set(rows.loc[rows["alpha"].notna(), "subject"])
     parts = []
-    if not told:
+    if not calibrated:
         return [f"without calibration errors, which `{made}` with another --store makes"]
-    if measured > told:
-        parts.append(f"without calibration errors: {', '.join(sorted(measured - told))}")
+    if measured > calibrated:
+        parts.append(f"without calibration errors: {', '.join(sorted(measured - calibrated))}")
     if trained and not fitted:
         parts.append(f"without recalibration, which `{made}` makes")
     elif trained > fitted:

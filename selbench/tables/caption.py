@@ -58,8 +58,8 @@ def remarks(
         *map(Remark, source_notes(found.published, found.rows, _data(found))),
     ]
     if parts_of := partly(found.rows):
-        own = "; ".join(f"{_named([name])} covers {part}" for name, part in parts_of.items())
-        parts.append(Remark(f"{PARTIAL} the selectivity of {own}", INDEX))
+        coverage = "; ".join(f"{_named([name])} covers {part}" for name, part in parts_of.items())
+        parts.append(Remark(f"{PARTIAL} the selectivity of {coverage}", INDEX))
     if reference is not None and networks["mce"].notna().any():
         text = f"mCE relative to {compared_with(reference, found)}"
         parts.append(Remark(text, frozenset(RELATIVE)))
@@ -110,9 +110,9 @@ def written(reference: Reference) -> str:
 def _folders(rows: pd.DataFrame) -> Iterator[Remark]:
     """Return the number of images and the source of each folder of shifted images."""
     accuracy = rows[(rows["metric"] == "accuracy") & (rows["suite"] == SHIFTED)]
-    for name, own in accuracy.groupby("condition"):
-        counts = " to ".join(map(str, sorted({own["n"].min(), own["n"].max()})))
-        sources = ", ".join(sorted(own["source"].unique()))
+    for name, part in accuracy.groupby("condition"):
+        counts = " to ".join(map(str, sorted({part["n"].min(), part["n"].max()})))
+        sources = ", ".join(sorted(part["source"].unique()))
         yield Remark(f"{name}: {counts} images, {sources}", frozenset({f"{OF_FOLDERS}{name}"}))
 
 

@@ -37,8 +37,8 @@ class _Columns(Mapping[str, Metric]):
         return accuracy_under(CORRUPTIONS[name])
 
     def __iter__(self) -> Iterator[str]:
-        own = [each for each in METRICS.values() if each.board == "leaderboard"]
-        names = [each.name for each in sorted(own, key=_table)]
+        metrics = [each for each in METRICS.values() if each.board == "leaderboard"]
+        names = [each.name for each in sorted(metrics, key=_table)]
         yield from dict.fromkeys([*names, *CORRUPTIONS])
 
     def __len__(self) -> int:

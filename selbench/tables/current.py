@@ -136,11 +136,11 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
         helper=rows["helper"].fillna(""),
         level=rows["level"].astype(object).where(rows["level"].notna(), None),
     )
-    told = [*NETWORK, *CONDITION]
-    which = facts.groupby(told, sort=False, dropna=False).ngroup().to_numpy()
+    columns = [*NETWORK, *CONDITION]
+    which = facts.groupby(columns, sort=False, dropna=False).ngroup().to_numpy()
     _, first = np.unique(which, return_index=True)  # few distinct values in many rows
     few = facts.iloc[first]
-    kept = list(map(current, *(few[name].tolist() for name in told)))
+    kept = list(map(current, *(few[name].tolist() for name in columns)))
     return meaningful(rows[np.array(kept, dtype=bool)[which]], manifest)
 
 

@@ -93,12 +93,12 @@ def with_curves(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame
     return pd.concat([rows, made], ignore_index=True)
 
 
-def _values(name: str, told: Any) -> list[tuple[int | None, float]]:
+def _values(name: str, value: Any) -> list[tuple[int | None, float]]:
     """Return the values of an epoch, by layer from 1; None for the network."""
-    if told is None or told == []:
+    if value is None or value == []:
         return []
     if name == "dead":
-        return [(None, sum(told))]
+        return [(None, sum(value))]
     if name == "index":
-        return [(None, mean(told)), *enumerate(told, 1)]
-    return [(None, told)]
+        return [(None, mean(value)), *enumerate(value, 1)]
+    return [(None, value)]

@@ -19,13 +19,11 @@ LAYERED = (*REPRESENTATION, "selectivity", "gradients", "elasticity")
 
 def explained(rows: pd.DataFrame, extra: bool = False, only: Sequence[str] = ()) -> pd.DataFrame:
     """Return the columns of means of measurements other than accuracies, by network."""
-    whole = rows.loc[rows["layer"].isna() & (rows["metric"] != "accuracy"), [*READ, *SHOWN]]
-    whole = comparable(
-        whole.astype(dict.fromkeys([*READ, "subject", "source"], object)), extra, only
-    )
-    whole = whole.assign(suite=whole["suite"].str.removesuffix("-maps"))
-    whole = whole[~whole["suite"].isin(CORRUPTED) | whole["condition"].isin(_counted(extra, only))]
-    readable = IndexedRows(whole)
+    rows = rows.loc[rows["layer"].isna() & (rows["metric"] != "accuracy"), [*READ, *SHOWN]]
+    rows = comparable(rows.astype(dict.fromkeys([*READ, "subject", "source"], object)), extra, only)
+    rows = rows.assign(suite=rows["suite"].str.removesuffix("-maps"))
+    rows = rows[~rows["suite"].isin(CORRUPTED) | rows["condition"].isin(_counted(extra, only))]
+    readable = IndexedRows(rows)
     parts = {
         name: (metric, readable.chosen(metric.reads))
         for name, metric in COLUMNS.items()
@@ -85,13 +83,13 @@ def _alike(rows: pd.DataFrame, counted: Collection[str]) -> list[bool]:
         for condition, level in zip(rows["condition"], rows["level"], strict=True)
     ]
     having: dict[tuple[str, float | None], set[str]] = {}
-    for tested, own, subject in zip(tests, looks, rows["subject"], strict=True):
-        if own == wanted and tested[0] in counted and tested[1] is not None:
+    for tested, image_look, subject in zip(tests, looks, rows["subject"], strict=True):
+        if image_look == wanted and tested[0] in counted and tested[1] is not None:
             having.setdefault(tested, set()).add(subject)
     networks = set[str]().union(*having.values())
     return [
-        own == wanted and (tested[1] is None or having.get(tested) == networks)
-        for tested, own in zip(tests, looks, strict=True)
+        image_look == wanted and (tested[1] is None or having.get(tested) == networks)
+        for tested, image_look in zip(tests, looks, strict=True)
     ]
 
 
@@ -128,8 +126,8 @@ def partly(rows: pd.DataFrame) -> dict[str, str]:
     missed = index[index["metric"].str.startswith(MISSED)]
     layers = index[index["metric"] == "selectivity_index"].groupby("subject")["layer"].max()
     found = {}
-    for subject, own in missed.groupby("subject"):
-        calls, known = int(own["value"].sum()), int(layers[subject])
-        kinds = ", ".join(own["metric"].str.removeprefix(MISSED))
+    for subject, counts in missed.groupby("subject"):
+        calls, known = int(counts["value"].sum()), int(layers[subject])
+        kinds = ", ".join(counts["metric"].str.removeprefix(MISSED))
         found[str(subject)] = f"{known} of {known + calls} activations, not {kinds}"
     return found

@@ -92,7 +92,7 @@ def compared(
 def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     """Return measurements of one study with the columns that `Compared` adds."""
     known = {name: whole_name(name) for name in rows["subject"].unique()}
-    whole = rows["subject"].map(known)  # draws of a random network are one row
+    full_names = rows["subject"].map(known)  # draws of a random network are one row
     written = {alpha: exactly(alpha) for alpha in rows["alpha"].dropna().unique().tolist()}
     alphas = rows["alpha"].map(written)
     trained = rows["alpha"].notna()
@@ -100,8 +100,8 @@ def labelled(rows: pd.DataFrame, study: str) -> pd.DataFrame:
         marked = rows.assign(
             study=study,
             own=rows["subject"],
-            row=whole.where(~trained, alphas),
-            name=whole.where(~trained, "alpha=" + alphas.astype(object).fillna("")),
+            row=full_names.where(~trained, alphas),
+            name=full_names.where(~trained, "alpha=" + alphas.astype(object).fillna("")),
             tested=rows["condition"],
         )
         return _smoothed_apart(marked)

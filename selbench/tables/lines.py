@@ -67,8 +67,8 @@ def _groups(board: Leaderboard, narrow: bool) -> Groups:
 
 def _of_tables(shown: Mapping[str, Metric], names: Sequence[str]) -> dict[str, Metric]:
     """Return the columns of these tables, in order."""
-    own = [column for table in names for column in shown.values() if column.table == table]
-    return {column.name: column for column in sorted(own, key=lambda each: _place(each, names))}
+    columns = [column for table in names for column in shown.values() if column.table == table]
+    return {column.name: column for column in sorted(columns, key=lambda each: _place(each, names))}
 
 
 def _place(column: Metric, tables: Sequence[str]) -> tuple[int, int]:
@@ -92,8 +92,8 @@ def _lines(table: pd.DataFrame, columns: Mapping[str, Metric], flagged: bool) ->
 def _noun(table: pd.DataFrame) -> str:
     """Return the heading of rows: for alphas, networks of several studies, or users' networks."""
     alphas = table["alpha"].dropna()
-    own = table.loc[alphas.index, "subject"].str.split(n=1).str[0] == alphas.map(exactly)
-    return "alpha" if len(alphas) and own.all() else NETWORK
+    is_alpha = table.loc[alphas.index, "subject"].str.split(n=1).str[0] == alphas.map(exactly)
+    return "alpha" if len(alphas) and is_alpha.all() else NETWORK
 
 
 def _rank(value: int | NAType) -> str:

@@ -52,14 +52,14 @@ def model_info(
         raise unknown("threat model", threat, THREATS)
     rows = current_rows(store, limit)
     rows = rows[rows["metric"] == "accuracy"]
-    own = rows[rows["subject"] == _chosen(rows["subject"].unique().tolist(), subject)]
-    clean = own.loc[own["suite"] == "clean", "value"]
+    rows = rows[rows["subject"] == _chosen(rows["subject"].unique().tolist(), subject)]
+    clean = rows.loc[rows["suite"] == "clean", "value"]
     if clean.empty:
         raise SelbenchError(f"{store.folder} has no clean accuracy; run it with --suite clean")
     facts = store.manifest().get("study", {}).get("dataset", {})
     dataset = _safe(str(facts.get("name", store.study)))
-    first = own.iloc[0]
-    robust = _corrupted(own) if threat == "corruptions" else _attacked(own, threat)
+    first = rows.iloc[0]
+    robust = _corrupted(rows) if threat == "corruptions" else _attacked(rows, threat)
     tested = f"measured by selbench {__version__} on {first['n']} test images"
     name = _safe(first["subject"])
     fields = {
@@ -93,7 +93,7 @@ def _chosen(subjects: Sequence[str], name: str | None) -> str:
     return name
 
 
-def _corrupted(own: pd.DataFrame) -> dict[str, str | None]:
+def _corrupted(rows: pd.DataFrame) -> dict[str, str | None]:
     """Return the mean over all cells; mCE, which is relative to AlexNet, is unknown."""
     wanted = {
         (name, float(severity))
@@ -101,7 +101,7 @@ def _corrupted(own: pd.DataFrame) -> dict[str, str | None]:
         if not each.extra
         for severity in range(1, SEVERITIES + 1)
     }
-    rows = own[own["suite"] == "corruptions"]
+    rows = rows[rows["suite"] == "corruptions"]
     cells = rows.set_index(["condition", "level"])["value"]
     missing = sorted(wanted - set(cells.index))
     if missing:
@@ -112,11 +112,11 @@ def _corrupted(own: pd.DataFrame) -> dict[str, str | None]:
     return {"corruptions_acc": percent(float(cells[cells.index.isin(wanted)].mean()))}
 
 
-def _attacked(own: pd.DataFrame, threat: str) -> dict[str, str | None]:
+def _attacked(rows: pd.DataFrame, threat: str) -> dict[str, str | None]:
     suite, condition, level, radius = ATTACKS[threat]
-    met = (own["suite"] == suite) & (own["condition"] == condition) & (own["level"] == level)
+    met = (rows["suite"] == suite) & (rows["condition"] == condition) & (rows["level"] == level)
     if not met.any():
         raise SelbenchError(
             f"{condition} at {radius} was not run on this network; run --suite {suite}"
         )
-    return {"autoattack_acc": percent(float(own.loc[met, "value"].iloc[0]))}
+    return {"autoattack_acc": percent(float(rows.loc[met, "value"].iloc[0]))}

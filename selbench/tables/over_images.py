@@ -48,9 +48,9 @@ def _of_networks(
         counted = table if images is None else table[sorted(images)]
         shares.setdefault(whole_name(subject), {})[subject] = averaged(counted, plan)
     halves = {
-        subject: pd.Series({name: _half([part[name] for part in own.values()]) for name in share})
-        for own in shares.values()
-        for subject, share in own.items()
+        subject: pd.Series({name: _half([part[name] for part in draws.values()]) for name in share})
+        for draws in shares.values()
+        for subject, share in draws.items()
     }
     return pd.DataFrame(halves, dtype=float).T
 

@@ -77,8 +77,8 @@ def published(place: str) -> pd.DataFrame:
     images = benchmark_of(place).images
     with (files("selbench.tables") / "published.csv").open() as file:
         table = pd.read_csv(file).set_index("benchmark")
-    own = table.loc[place.removeprefix(PREFIX)]
-    columns = (own[name] for name in ("network", "corruption", "severity", "accuracy"))
+    numbers = table.loc[place.removeprefix(PREFIX)]
+    columns = (numbers[name] for name in ("network", "corruption", "severity", "accuracy"))
     rows = [
         {
             **dict.fromkeys(("data", "training", "weights", "helper", "architecture"), ""),

@@ -87,5 +87,5 @@ def _unknown(name: str) -> SelbenchError:
 def _ranks(values: pd.Series, halves: pd.Series) -> pd.Series:
     """Return 1 + the number of rows completely above each row; NaN if missing."""
     low, high = values - halves, values + halves
-    above = [(low > own).sum() for own in high]
+    above = [(low > top).sum() for top in high]
     return pd.Series(above, values.index).add(1).where(values.notna()).astype("Int64")

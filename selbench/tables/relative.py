@@ -71,8 +71,8 @@ def relative_errors(
     columns, left_out = {}, {}
     for column, amounts in zip(RELATIVE, (errors, beyond), strict=True):
         columns[column] = divided_by_reference(reference, amounts, networks).mean()
-        own = amounts[[*reference.networks]]
-        left_out[column] = list(own.index[(own <= 0).any(axis=1)])
+        reference_amounts = amounts[[*reference.networks]]
+        left_out[column] = list(reference_amounts.index[(reference_amounts <= 0).any(axis=1)])
     return RelativeErrors(columns, reference, left_out)
 
 
@@ -111,13 +111,13 @@ def find_reference(
     """
     if name == ALEXNET_PLACE:
         return Reference("AlexNet, as published (arXiv:1903.12261)", (), False, pd.Series(ALEXNET))
-    own = profiles.loc[[*tested]]
+    candidates = profiles.loc[[*tested]]
     if name is None:
-        zero = own.loc[own["alpha"] == REFERENCE, "name"]
+        zero = candidates.loc[candidates["alpha"] == REFERENCE, "name"]
         return find_reference(profiles, tested, zero.iloc[0]) if len(zero) else None
     if name not in set(profiles["name"]):
         raise unknown("reference", name, dict.fromkeys(profiles["name"]))
-    chosen = own[own["name"] == name]
+    chosen = candidates[candidates["name"] == name]
     if chosen.empty:
         raise SelbenchError(
             f"the reference {name} was not tested under these corruptions; test it with "
@@ -139,17 +139,19 @@ def divided_by_reference(
     Hendrycks & Dietterich, 2019, arXiv:1903.12261: for errors this is CE, for the increase over the
     clean error it is relative CE, as a fraction of 1.
     """
-    own = amounts[[*reference.networks]]
-    own = own[(own > 0).all(axis=1)]
+    reference_amounts = amounts[[*reference.networks]]
+    reference_amounts = reference_amounts[(reference_amounts > 0).all(axis=1)]
     studies, seeds = profiles["study"].to_dict(), profiles["seed"].dropna().to_dict()
     home = studies[reference.networks[0]]
     same = {seeds.get(name): name for name in reversed(reference.networks)}
-    mean = own.mean(axis=1)
+    mean = reference_amounts.mean(axis=1)
 
     def divisor(name: str) -> "pd.Series[float]":
         if not reference.seeded or studies[name] != home or name not in seeds:
             return mean
-        return own[same[seeds[name]]] if seeds[name] in same else mean * float("nan")
+        return reference_amounts[same[seeds[name]]] if seeds[name] in same else mean * float("nan")
 
     divisors = {name: divisor(name) for name in amounts.columns}
-    return amounts.loc[own.index] / pd.DataFrame(divisors, index=own.index, dtype=float)
+    return amounts.loc[reference_amounts.index] / pd.DataFrame(
+        divisors, index=reference_amounts.index, dtype=float
+    )

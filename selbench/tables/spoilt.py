@@ -15,9 +15,9 @@ FINDINGS = "findings"  # the column of sentences, if there are any
 def meaningful(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Leave out accuracies under attack that a finding makes meaningless."""
     for name, found in findings_in(manifest).items():
-        own = (rows["subject"] == name) & (rows["source"].isin(ATTACKS))
-        spoilt = [each for each in set(rows.loc[own, "condition"]) if spoiling(found, each)]
-        rows = rows[~(own & rows["condition"].isin(spoilt))]
+        attacked = (rows["subject"] == name) & (rows["source"].isin(ATTACKS))
+        spoilt = [each for each in set(rows.loc[attacked, "condition"]) if spoiling(found, each)]
+        rows = rows[~(attacked & rows["condition"].isin(spoilt))]
     return rows
 
 

@@ -84,13 +84,13 @@ class Leaderboard:
     def caption(self) -> str:
         """The remarks and notes on the columns that are shown."""
         asked = {*self.columns, self.sort}
-        told = [
+        texts = [
             each.text
             for each in self.remarks
             if not (self.columns and each.columns) or asked & each.columns
         ]
-        told += [text for name, text in self.notes.items() if name in asked]
-        return " ".join(["; ".join(told) + ".", *(f"{each}." for each in self.findings)])
+        texts += [text for name, text in self.notes.items() if name in asked]
+        return " ".join(["; ".join(texts) + ".", *(f"{each}." for each in self.findings)])
 
 
 def leaderboard(
@@ -211,7 +211,7 @@ def _quantities(
 def _single_networks(networks: pd.DataFrame) -> list[str]:
     """Return the networks with a row of their own."""
     draws = (networks["name"] != networks["own"]) & networks["alpha"].isna()  # of one network
-    lone = {own[0] for own in _rows(networks) if len(own) == 1}
+    lone = {group[0] for group in _rows(networks) if len(group) == 1}
     return [
         name
         for place, (name, draw) in enumerate(zip(networks.index, draws, strict=True))

@@ -69,16 +69,16 @@ def changes(found: pd.DataFrame) -> list[Change]:
 
     Differences are unpaired, as in claims: networks of one seed are hardly similar.
     """
-    own = found[found["alpha"] == REFERENCE]
+    at_zero = found[found["alpha"] == REFERENCE]
     others = sorted(set(found["alpha"].dropna()) - {REFERENCE})
     return [
-        _change(found[found["alpha"] == alpha][name], own[name], alpha, name)
-        for alpha in (others if len(own) else [])
+        _change(found[found["alpha"] == alpha][name], at_zero[name], alpha, name)
+        for alpha in (others if len(at_zero) else [])
         for name in ("clean", "corrupted", "adversarial")
     ]
 
 
-def _change(values: pd.Series, own: pd.Series, alpha: float, name: str) -> Change:
-    several = min(len(values), len(own)) > 1
-    found = seed_difference(values.tolist(), own.tolist()) if several else None
-    return Change(alpha, name, float(values.mean() - own.mean()), found)
+def _change(values: pd.Series, at_zero: pd.Series, alpha: float, name: str) -> Change:
+    several = min(len(values), len(at_zero)) > 1
+    found = seed_difference(values.tolist(), at_zero.tolist()) if several else None
+    return Change(alpha, name, float(values.mean() - at_zero.mean()), found)

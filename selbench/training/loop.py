@@ -84,9 +84,9 @@ def examine(
     counts, *layers = sums
     index = [index_of(each / counts.clamp(min=1), counts[:, 0] > 0).mean() for each in layers]
     dead = [(each.sum(0) == 0).sum() for each in layers]
-    right, *told = torch.stack([hits.double(), *dead, *index]).tolist()
-    finite = told[len(dead) :] if all(map(math.isfinite, told)) else ()
-    return right / len(split), tuple(map(int, told[: len(dead)])), tuple(finite)
+    right, *facts = torch.stack([hits.double(), *dead, *index]).tolist()
+    finite = facts[len(dead) :] if all(map(math.isfinite, facts)) else ()
+    return right / len(split), tuple(map(int, facts[: len(dead)])), tuple(finite)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> SGD:
@@ -150,10 +150,10 @@ def train(
                 part = train_split.take(order[batch * recipe.batch_size :][: recipe.batch_size])
                 pixels = augment(part.images, recipe.augment, generator)
                 shown = views(recipe.method, model, pixels, part.labels, generator, half)
-                told = (shown, part.labels, regulariser, epoch, half, certifying)
+                arguments = (shown, part.labels, regulariser, epoch, half, certifying)
                 if recipe.gradients and batch == batches - 1:
-                    norms = _norms(copy.deepcopy(model), *told)
-                totals += _step(model, optimizer, *told)
+                    norms = _norms(copy.deepcopy(model), *arguments)
+                totals += _step(model, optimizer, *arguments)
         cross_entropy, selectivity = (totals / batches).tolist()
         yield Epoch(
             number,

@@ -58,7 +58,7 @@ class Regulariser:
         parts = zip(labels.split(size), *(units.split(size) for units in layers), strict=True)
         epsilon = self.recipe.epsilon
         return torch.stack(
-            [mean_selectivity(part, own, classes, epsilon) for own, *part in parts]
+            [mean_selectivity(part, part_labels, classes, epsilon) for part_labels, *part in parts]
         ).mean()
 
 
