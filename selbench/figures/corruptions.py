@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from corruptions import CORRUPTIONS
-from selbench._kit.errors import UnmeasuredError
+from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures.style import FIGURES
 
 ACROSS = 5  # panels in a row
@@ -30,6 +30,8 @@ def corruptions(rows: pd.DataFrame, study: str) -> Figure:
 def corruption_differences(rows: pd.DataFrame, study: str) -> Figure:
     """Points by which each alpha's accuracy under corruptions exceeds that of alpha = 0."""
     maps = _accuracies(rows, study)
+    if rows["alpha"].isna().all():
+        raise SelbenchError(f"the study {study} holds no networks that selbench trained")
     if REFERENCE not in maps or len(maps) < 2:
         what = f"the study {study} holds no corruptions of alpha = 0 and of other networks"
         raise UnmeasuredError(what, "--suite", "corruptions", "--alpha", "-1,0,1")

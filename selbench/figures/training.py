@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from selbench._kit.errors import UnmeasuredError
+from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures.style import FIGURES, colours_of, label_of_each, legend, line
 from selbench.metrics import METRICS, PERCENT
 from selbench.study import count_of
@@ -106,7 +106,7 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
 def _curves(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     curves = rows[rows["suite"] == SUITE]
     if curves.empty:
-        raise UnmeasuredError(
-            f"the study {study} holds no training curves: selbench did not train its networks"
-        )
+        what = f"the study {study} holds no training curves: selbench did not train its networks"
+        brought = len(rows) and rows["alpha"].isna().all()
+        raise SelbenchError(what) if brought else UnmeasuredError(what)
     return curves

@@ -250,7 +250,7 @@ def _largest_of(report: Report, changes: list[Change]) -> str:
     """Name the largest change, and count the others."""
     first = max(changes, key=lambda change: (change.name == MEAN, abs(change.difference)))
     rest = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-    return f"{label(report, first)} by {interval(first)} points{rest}"
+    return f"{label(report, first)}: {interval(first)} points{rest}"
 
 
 def _p(value: float) -> str:

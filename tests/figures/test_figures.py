@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from selbench._kit.errors import SelbenchError
+from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
 from selbench.figures.corruptions import _accuracies
@@ -348,6 +348,15 @@ def test_a_store_without_what_is_to_be_drawn_says_how_to_make_it(tmp_path, name)
     message = f"^the study bare holds no {what}; run `selbench run bare{suites}`$"
     with pytest.raises(SelbenchError, match=message):
         draw(name, empty, None, tmp_path / "x.svg")
+
+
+@pytest.mark.parametrize("name", ["training", "training-layers", "corruption-differences"])
+def test_networks_of_others_are_not_told_to_train(store, name):
+    rows = current_rows(store)
+    brought = rows[rows["suite"] != "training"].assign(alpha=np.nan)
+    with pytest.raises(SelbenchError, match=r"selbench (did not train|trained)") as lacks:
+        module.drawn(name, brought, "study")
+    assert not isinstance(lacks.value, UnmeasuredError)
 
 
 def test_wrong_words_are_one_sentence(store, refused):

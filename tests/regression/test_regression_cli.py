@@ -130,7 +130,7 @@ def test_a_worse_model_fails_and_says_how(selbench, recorded, perfect, tmp_path)
     perfect(Path("baseline.json"))
     ended = selbench("check", *recorded, "--junit", "out/junit.xml")
     assert ended.code == 1
-    assert "got worse in mean of 4 conditions by -" in " ".join(ended.out.split())
+    assert "got worse in mean of 4 conditions: -" in " ".join(ended.out.split())
     assert "<failure" in Path("out/junit.xml").read_text()
     assert selbench("check", *recorded, "--tolerance", "0.9").code == 0
 

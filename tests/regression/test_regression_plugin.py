@@ -41,7 +41,7 @@ def test_the_same_model_passes(network, data):
 def test_a_worse_model_fails_with_the_reason(network, data, perfect):
     assert_robust(network(), data, "b.json", update=True)
     perfect(Path("b.json"))
-    with pytest.raises(AssertionError, match="model got worse in mean of 4 conditions by -"):
+    with pytest.raises(AssertionError, match="model got worse in mean of 4 conditions: -"):
         assert_robust(network(), data, "b.json")
 
 

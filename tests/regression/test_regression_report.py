@@ -51,13 +51,13 @@ def test_a_drop_is_told_with_size_interval_and_certainty(report):
     text = sentence(made, made.comparison.changes[0])
     assert text.startswith("mean of 1 conditions: 90.0 -> 80.0 %, -10.0 [")
     assert text.endswith("] points, p <0.0001")
-    assert headline(made).startswith("alpha=0 got worse in mean of 1 conditions by -10.0 [")
+    assert headline(made).startswith("alpha=0 got worse in mean of 1 conditions: -10.0 [")
 
 
 def test_a_gain_is_told(report):
     text = headline(report(before=80, after=90))
     assert text.startswith("alpha=0: no drop above 1.0 points is shown in 1 condition on 200 ")
-    assert "better in mean of 1 conditions by +10.0" in text
+    assert "better in mean of 1 conditions: +10.0" in text
 
 
 def test_one_network_on_each_side_says_so(report):
