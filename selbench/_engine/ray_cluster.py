@@ -78,12 +78,12 @@ def import_ray() -> Any:
 
 def _connect(ray: Any, address: str | None) -> None:
     quietly = {"log_to_driver": False, "logging_level": "ERROR"}
-    own = address in (None, "local")
+    private = address in (None, "local")
     if address is not None and address not in ("local", "auto"):
         check_answer(address)
         _check_tokens(ray, address)
     try:
-        if own:
+        if private:
             with _private_cluster(ray):
                 ray.init("local", include_dashboard=False, **quietly)
         else:
@@ -91,7 +91,7 @@ def _connect(ray: Any, address: str | None) -> None:
             ray.init(address, **quietly)
     except (ray.exceptions.RayError, *REFUSALS) as problem:
         reason = in_short(problem) if str(problem) else "no answer"
-        if own:
+        if private:
             raise SelbenchError(
                 f"Ray does not start on this machine ({reason}); use --engine local"
             ) from problem

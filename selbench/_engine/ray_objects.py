@@ -94,9 +94,11 @@ def _put(model: nn.Module, network: Network) -> Any:
 
 def seat_of(share: Share, pieces: Sequence[Work]) -> Seat:
     """Return the conditions under which tasks compute, which must be the same as here."""
-    own = {name: version for name, version in versions().items() if name != "python"}
+    packages = {name: version for name, version in versions().items() if name != "python"}
     made = sorted({name for work in pieces for name in generated(work)})
-    return Seat("cuda" if share.gpus else "cpu", share.cpus, own, find_variants(made), share.gpus)
+    return Seat(
+        "cuda" if share.gpus else "cpu", share.cpus, packages, find_variants(made), share.gpus
+    )
 
 
 def sendable(bundle: Sequence[Task], limit: int | None) -> list[Task]:

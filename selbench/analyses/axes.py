@@ -222,9 +222,9 @@ def _own_index(
 ) -> Float64[Tensor, " columns"]:
     """Return each column's index for its class."""
     means = averaging @ responses
-    own = _own_class_entries(means)
-    rest = (means.sum(0) - own) / (len(means) - 1)
-    return (own - rest) / (own + rest + EPSILON)
+    in_class = _own_class_entries(means)
+    rest = (means.sum(0) - in_class) / (len(means) - 1)
+    return (in_class - rest) / (in_class + rest + EPSILON)
 
 
 def _own_class_entries(means: Float64[Tensor, "present columns"]) -> Float64[Tensor, " columns"]:

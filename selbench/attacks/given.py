@@ -21,7 +21,7 @@ from selbench._kit.types import Examples, Images
 
 Rows = Int64[Tensor, " rows"]  # positions of test images, for the rows of a file
 Every = Int64[Tensor, " every"]  # for all test images, in order
-Taken = Int64[Tensor, " taken"]
+Positions = Int64[Tensor, " used"]
 
 KINDS = ".safetensors, .npy, .npz, or a folder of PNG files named by example, such as 12.png"
 MADE = "adversarial"  # first word of the names of adversarials' arrays; a level may follow
@@ -57,14 +57,14 @@ class GivenAdversarials:
 
 
 def read_adversarials(
-    paths: Sequence[Path], labels: Every, taken: Taken, side: Sequence[int]
+    paths: Sequence[Path], labels: Every, positions: Positions, side: Sequence[int]
 ) -> GivenAdversarials:
     """Read adversarials from files.
 
     Args:
         paths: the files.
         labels: labels of all test images.
-        taken: positions of the test images in use. A file without `example` covers these, or all
+        positions: those of the test images in use. A file without `example` covers these, or all
             test images.
         side: height and width of images.
 
@@ -86,7 +86,7 @@ def read_adversarials(
                 f"one of {KINDS}"
             ) from problem
         digest.update(content)
-        sets += _sets(path, arrays, labels, taken, tuple(side))
+        sets += _sets(path, arrays, labels, positions, tuple(side))
     return GivenAdversarials(sets, digest.hexdigest()[:16])
 
 
@@ -128,7 +128,7 @@ def _sets(
     path: Path,
     arrays: Mapping[str, Tensor],
     labels: Every,
-    taken: Taken,
+    positions: Positions,
     side: tuple[int, ...],
 ) -> list[tuple[Images, Examples]]:
     """Check arrays, and return the adversarials with the positions of their test images."""
@@ -139,7 +139,7 @@ def _sets(
         raise _wrong(path, f"holds no array called {MADE!r}", "name it so")
     sets = []
     for images in made.values():
-        examples = _examples(path, arrays, len(images), labels, taken)
+        examples = _examples(path, arrays, len(images), labels, positions)
         sets.append((_images(path, images, side), examples))
     return sets
 
@@ -165,7 +165,7 @@ def _images(path: Path, images: Tensor, side: tuple[int, ...]) -> Images:
 
 
 def _examples(
-    path: Path, arrays: Mapping[str, Tensor], count: int, labels: Every, taken: Taken
+    path: Path, arrays: Mapping[str, Tensor], count: int, labels: Every, positions: Positions
 ) -> Rows:
     """Return the positions of the rows' test images, after checking labels if there are any."""
     for name in FACTS:
@@ -174,11 +174,11 @@ def _examples(
             raise _wrong(path, reason, f"give one whole number of {name} for each image")
     if "example" in arrays:
         examples = arrays["example"].long()
-    elif count in (len(taken), len(labels)):
-        examples = taken if count == len(taken) else torch.arange(len(labels))
+    elif count in (len(positions), len(labels)):
+        examples = positions if count == len(positions) else torch.arange(len(labels))
     else:
-        number = f"{len(taken)} test images" if len(taken) == len(labels) else (
-            f"{len(taken)} test images in use, nor all {len(labels)}"
+        number = f"{len(positions)} test images" if len(positions) == len(labels) else (
+            f"{len(positions)} test images in use, nor all {len(labels)}"
         )  # fmt: skip
         reason = f"holds {count} images, not the {number}"
         raise _wrong(path, reason, "give all, in their order, or an array `example` of positions")
@@ -186,19 +186,21 @@ def _examples(
     return examples
 
 
-def _check(path: Path, examples: Rows, told: Tensor | None, labels: Every) -> None:
+def _check(path: Path, examples: Rows, file_labels: Tensor | None, labels: Every) -> None:
     if len(examples) and not (examples.min() >= 0 and examples.max() < len(labels)):
         reason = f"names test images up to {examples.max().item()} of {len(labels)}, from 0"
         raise _wrong(path, reason, "use the positions in the data set")
     if len(examples.unique()) < len(examples):
         raise _wrong(path, "has two adversarials of one test image", "put one into another file")
-    if told is None:
+    if file_labels is None:
         return
-    (unlike,) = (told.long() != labels[examples]).nonzero(as_tuple=True)
+    (unlike,) = (file_labels.long() != labels[examples]).nonzero(as_tuple=True)
     if len(unlike):
         row = int(unlike[0])
         place = int(examples[row])
-        reason = f"says class {int(told[row])} of test image {place}, of class {labels[place]}"
+        reason = (
+            f"says class {int(file_labels[row])} of test image {place}, of class {labels[place]}"
+        )
         raise _wrong(path, reason, "check that its images are of this data set, in this order")
 
 

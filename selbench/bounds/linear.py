@@ -100,19 +100,19 @@ class Bounded:
             if isinstance(each, Affine):
                 inputs, shapes = each.inputs, tuple(self.traced.shapes[it] for it in each.inputs)
                 found = each.adjoint(outer.flatten(0, 1), shapes)
-                given = [own.unflatten(0, (images, count)) for own in found]
+                given = [term.unflatten(0, (images, count)) for term in found]
                 least = most = 0 if each.constant is None else _dot(outer, each.constant)
             elif isinstance(each, ReLU) and relaxed:
                 inputs = each.inputs
-                own, least, most = self._lines(where, slope).back(outer)
-                given = [own]
+                term, least, most = self._lines(where, slope).back(outer)
+                given = [term]
             else:
                 box = self.images if where == IMAGES else self._made(where)
                 middle, reach = _dot(outer, box.centre), _dot(outer.abs(), box.radius)
                 least, most = middle - reach, middle + reach
             low, high = low + least, high + most
-            for there, own in zip(inputs, given if inputs else (), strict=True):
-                weights[there] = weights[there] + own if there in weights else own
+            for there, term in zip(inputs, given if inputs else (), strict=True):
+                weights[there] = weights[there] + term if there in weights else term
         return low, high
 
     def _lines(self, where: int, slope: Slope) -> "_Lines":

@@ -186,8 +186,8 @@ class _Recorder(TorchDispatchMode):
         several = isinstance(made, tuple | list)
         for item, each in enumerate(made if several else (made,)):
             if isinstance(each, Tensor):
-                own = item if several else None
-                what = Operation(name, own_args, own_kwargs, each.shape, own, follows, call)
+                index = item if several else None
+                what = Operation(name, own_args, own_kwargs, each.shape, index, follows, call)
                 self.enter(each, what)
         return made
 

@@ -114,8 +114,8 @@ class MadeRows:
                 rows += [(*cell, *name, value, self.sds[cell], cell in self.logs) for name in names]
         for word, value in self.brought.items():
             names = [(f"{word}-{n}.pth", math.nan, n) for n in range(self.seeds)]
-            for cell, own in ((_cells(INDEX)[0], value), (_cells(CLEAN)[0], CLEAR)):
-                rows += [(*cell, *name, own, self.sds[cell], False) for name in names]
+            for cell, mean in ((_cells(INDEX)[0], value), (_cells(CLEAN)[0], CLEAR)):
+                rows += [(*cell, *name, mean, self.sds[cell], False) for name in names]
         columns = ["suite", "condition", "level", "metric", "subject", "alpha", "seed", "value"]
         return pd.DataFrame(rows, columns=[*columns, "sd", "log"]).assign(layer=None, n=1000)
 
@@ -192,8 +192,8 @@ class MadeRows:
         """Make no network raise a flag, or all."""
         value = 0.0 if self.world == "true" else 0.5
         check = ("attacks", "masking", 1.0, "masking_zero_gradients")
-        for cell, own in ((check, value), *((each, MIDDLE) for each in _further())):
-            self.curves[cell].append(lambda alpha, own=own: own - MIDDLE)  # type: ignore[misc]
+        for cell, mean in ((check, value), *((each, MIDDLE) for each in _further())):
+            self.curves[cell].append(lambda alpha, mean=mean: mean - MIDDLE)  # type: ignore[misc]
             self.sds[cell] = 0.0
         return self.world == "true"
 

@@ -36,8 +36,8 @@ def claims(
 
     if format not in ("table", *FORMATS):
         raise unknown("format", format, ("table", *FORMATS))
-    own = expanded(claims)
-    asked = chosen(load_claims(own) if own else shipped_claims(), split_words(claim))
+    file = expanded(claims)
+    asked = chosen(load_claims(file) if file else shipped_claims(), split_words(claim))
     with opened([place] if place else [], store) as studies:
         judgements = [judge_study(each, asked, limit, root_of_runs(each)) for each in studies]
         check_tested(judgements)

@@ -235,8 +235,8 @@ def _draw_set(
         frame = given_frame(options.framing)
         dataset = decoded(name if known else "folder", root, progress, frame)
     found = named_set(str(options.source), dataset, frame)
-    said = write_set_sheet(found, dataset, names, severities, preview, answers)
-    return f"{said}; {answers.name}: {answers.count}" if answers else said
+    message = write_set_sheet(found, dataset, names, severities, preview, answers)
+    return f"{message}; {answers.name}: {answers.count}" if answers else message
 
 
 def _to_corrupt(

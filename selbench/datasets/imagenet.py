@@ -98,7 +98,11 @@ def _labelled(root: Path) -> dict[Path, str]:
     for folder in [root / place for place in PLACES if (root / place).is_dir()]:
         folders = {n: path for n, path in class_folders(folder).items() if WNID.fullmatch(n)}
         if folders:
-            return {path: wnid for wnid, own in folders.items() for path in list_images(own)}
+            return {
+                path: wnid
+                for wnid, class_folder in folders.items()
+                for path in list_images(class_folder)
+            }
         flat = [path for path in folder.iterdir() if FLAT.fullmatch(path.name)]
         if flat:
             return _by_truth(root, flat)

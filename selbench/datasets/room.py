@@ -21,16 +21,16 @@ def gathered(parts: Iterable[Pixels], images: int) -> Pixels:
     If they are large, they are in a memory-mapped file on the disk of the cache, whose space is
     freed with the tensor. The memory format is channels_last.
     """
-    whole: Pixels | None = None
+    pixels: Pixels | None = None
     start = 0
     for part in parts:
         rows = part.permute(0, 2, 3, 1)
-        if whole is None:
-            whole = _room((images, *rows.shape[1:]), rows.device)
-        whole[start : start + len(rows)] = rows
+        if pixels is None:
+            pixels = _room((images, *rows.shape[1:]), rows.device)
+        pixels[start : start + len(rows)] = rows
         start += len(rows)
-    assert whole is not None
-    return whole.permute(0, 3, 1, 2)
+    assert pixels is not None
+    return pixels.permute(0, 3, 1, 2)
 
 
 def _room(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:

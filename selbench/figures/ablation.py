@@ -21,15 +21,15 @@ def ablation(rows: pd.DataFrame, study: str) -> Figure:
     """
     part = rows[(rows["suite"] == "ablation") & rows["layer"].isna()]
     shown = [(each, each.reads.chosen(part)) for each in METRICS.drawn_in("ablation")]
-    present = [(metric, own) for metric, own in shown if not own.empty]
+    present = [(metric, metric_rows) for metric, metric_rows in shown if not metric_rows.empty]
     if not present:
         raise UnmeasuredError(f"the study {study} holds no ablation", "--suite", "ablation")
     figure = Figure(figsize=(3.2 * len(present), 3.2), layout="constrained")
     panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
     colours = colours_of(rows)
-    for axes, (metric, own) in zip(panels, present, strict=True):
+    for axes, (metric, metric_rows) in zip(panels, present, strict=True):
         control = METRICS[f"{metric.name}_control"].reads.chosen(part)
-        _curves(axes, metric, own, control, colours)
+        _curves(axes, metric, metric_rows, control, colours)
     panels[0].set_ylabel("accuracy, %")
     panels[0].set_ylim(0, 100)
     legend(panels[-1], rows)
@@ -42,15 +42,16 @@ def ablation(rows: pd.DataFrame, study: str) -> Figure:
 def _curves(
     axes: Axes,
     metric: Metric,
-    own: pd.DataFrame,
+    metric_rows: pd.DataFrame,
     control: pd.DataFrame,
     colours: dict[str, Colour],
 ) -> None:
     """Draw a line per label, and a dashed control; the axis has more room for small shares."""
     ordered, random = (
-        each.pivot(index="subject", columns="level", values="value") for each in (own, control)
+        each.pivot(index="subject", columns="level", values="value")
+        for each in (metric_rows, control)
     )
-    labels = label_of_each(own)
+    labels = label_of_each(metric_rows)
     places = 100 * ordered.columns.to_numpy(dtype=float)
     for name, colour in colours.items():
         members = labels.index[labels == name]

@@ -72,10 +72,10 @@ def _gaps(
     high, low = _of_networks(attacked, clean), _of_networks(certified, clean)
     labels = label_of_each(attacked)
     for name, colour in colours.items():
-        own = labels.index[labels == name].intersection(low.index)
+        members = labels.index[labels == name].intersection(low.index)
         shared = high.columns.intersection(low.columns)
-        if len(own) and len(shared) == len(high.columns):
+        if len(members) and len(shared) == len(high.columns):
             places = np.arange(len(shared))
-            least, most = (100 * each.loc[own, shared].mean() for each in (low, high))
+            least, most = (100 * each.loc[members, shared].mean() for each in (low, high))
             axes.fill_between(places, least, most, color=colour, alpha=0.12, lw=0)
             axes.plot(places, least, ":", color=colour, lw=1)

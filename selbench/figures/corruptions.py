@@ -35,8 +35,8 @@ def corruption_differences(rows: pd.DataFrame, study: str) -> Figure:
     if REFERENCE not in maps or len(maps) < 2:
         what = f"the study {study} holds no corruptions of alpha = 0 and of other networks"
         raise UnmeasuredError(what, "--suite", "corruptions", "--alpha", "-1,0,1")
-    own = maps.pop(REFERENCE)
-    apart = {name: part - own for name, part in maps.items()}
+    reference = maps.pop(REFERENCE)
+    apart = {name: part - reference for name, part in maps.items()}
     most = max(float(np.nanmax(np.abs(part.to_numpy()))) for part in apart.values()) or 1.0
     title = f"{study}: accuracy under corruptions, points above that of alpha = 0"
     return _maps(apart, title, "PRGn", (-most, most), "{:+.0f}")

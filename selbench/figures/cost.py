@@ -29,10 +29,10 @@ def cost(rows: pd.DataFrame, study: str) -> Figure:
     figure = Figure(figsize=(7.4, 1.4 + 0.26 * sum(sizes)), layout="constrained")
     pairs = figure.subplots(len(norms), 2, sharex="col", squeeze=False, height_ratios=sizes)
     for pair, norm in zip(pairs, norms, strict=True):
-        own = table[table["norm"] == norm]
-        names = own["attack"].str.replace(f"-{norm}", "")
-        _dots(pair[0], names, own["passes"], "{:,.0f}")
-        _dots(pair[1], names, 100 * own["found"], "{:.0f}")
+        attacks = table[table["norm"] == norm]
+        names = attacks["attack"].str.replace(f"-{norm}", "")
+        _dots(pair[0], names, attacks["passes"], "{:,.0f}")
+        _dots(pair[1], names, 100 * attacks["found"], "{:.0f}")
         pair[0].set_ylabel(NORMS[norm])
         pair[0].set_xscale("log")
         pair[1].set_yticklabels([])

@@ -28,11 +28,11 @@ def described(figure: Figure) -> str:
     parts, unit = [f"{'; '.join(figure.get_suptitle().splitlines())}."], ""
     for axes in figure.axes:
         unit = axes.get_ylabel() or unit  # the panels of a row share it
-        told = _panel(axes, "alpha = " if by_alpha else "")
-        if told:
+        facts = _panel(axes, "alpha = " if by_alpha else "")
+        if facts:
             about = axes.get_title(), f"({unit})" if unit and not axes.images else ""
             heading = " ".join(" ".join(about).split())
-            parts.append(f"{heading}: {told}." if axes.get_title() else f"{told}.")
+            parts.append(f"{heading}: {facts}." if axes.get_title() else f"{facts}.")
     return " ".join(parts)
 
 
@@ -115,25 +115,25 @@ def _map(axes: Axes) -> str:
 
 def _points(axes: Axes, curves: list[Curve]) -> str:
     pairs = [(each.name, *next(iter(each.values.items()))) for each in curves]
-    told = "; ".join(f"{name}: {_short(x)} and {_short(y)}" for name, x, y in pairs)
+    means = "; ".join(f"{name}: {_short(x)} and {_short(y)}" for name, x, y in pairs)
     across, up = (label.partition(":")[0] for label in (axes.get_xlabel(), axes.get_ylabel()))
-    return f"Means of {across} (across) and {up} (up): {told}"
+    return f"Means of {across} (across) and {up} (up): {means}"
 
 
 def _curves(axes: Axes, curves: list[Curve]) -> str:
     """Describe the ends of the lines, and where they are farthest apart."""
     starts, stops = ([list(each.values.values())[end] for each in curves] for end in (0, -1))
-    told = f"on the left {_range(starts)}, on the right {_range(stops)}"
+    ends = f"on the left {_range(starts)}, on the right {_range(stops)}"
     places = set.intersection(*(set(each.values) for each in curves))
     if isinstance(axes.xaxis.get_major_locator(), FixedLocator):
         places &= set(axes.get_xticks())  # the others have no name
     if len(curves) < 2 or not places:
-        return told
+        return ends
     wide = {float(place): np.ptp([c.values[place] for c in curves]) for place in sorted(places)}
     at = max(wide, key=lambda place: wide[place])
     order = sorted(curves, key=lambda each: each.values[at])
     top, bottom = (f"{each.name} {_short(each.values[at])}" for each in (order[-1], order[0]))
-    return f"{told}; farthest apart at {_name(axes.xaxis, at)}: {top}, {bottom}"
+    return f"{ends}; farthest apart at {_name(axes.xaxis, at)}: {top}, {bottom}"
 
 
 def _groups(axes: Axes, dots: list[dict[float, float]]) -> str:

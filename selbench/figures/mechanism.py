@@ -88,8 +88,8 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes, metric in zip(across, of, strict=False):  # after all are drawn: they share it
             top = axes.get_ylim()[1]
-            whole = min(top, WHOLE) if metric.bounds[1] == 1 else None
-            axes.set_ylim(None if metric.shown.log else 0, whole)
+            upper = min(top, WHOLE) if metric.bounds[1] == 1 else None
+            axes.set_ylim(None if metric.shown.log else 0, upper)
     legend(figure.axes[width - 1], rows)
     figure.suptitle(f"{study}: {name} over layers", x=0.01, ha="left")
     return figure
@@ -146,8 +146,8 @@ def _check(rows: pd.DataFrame, study: str, suite: str) -> None:
 
 def _by_layer(part: pd.DataFrame, label: str) -> pd.DataFrame:
     """Return a label's values, networks by layers, averaged over conditions."""
-    own = part[part["label"] == label]
-    table: pd.DataFrame = own.pivot_table("value", "subject", "layer", aggfunc="mean")
+    label_rows = part[part["label"] == label]
+    table: pd.DataFrame = label_rows.pivot_table("value", "subject", "layer", aggfunc="mean")
     return table
 
 

@@ -76,17 +76,17 @@ def _drawn(rows: pd.DataFrame, points: pd.DataFrame) -> tuple[Figure, Axes]:
     path = points.loc[trained.index].groupby(trained).mean()
     axes.plot(path["adversarial"], path["corrupted"], color="0.8", linewidth=1, zorder=1)
     for name, colour in colours_of(rows).items():
-        own = points[facts["label"] == name]
-        if not own.empty:
-            _group(axes, own, name, colour)
+        members = points[facts["label"] == name]
+        if not members.empty:
+            _group(axes, members, name, colour)
     sns.despine(ax=axes)
     legend(axes, rows)
     return figure, axes
 
 
-def _group(axes: Axes, own: pd.DataFrame, name: str, colour: Colour) -> None:
+def _group(axes: Axes, points: pd.DataFrame, name: str, colour: Colour) -> None:
     """Draw networks as dots and their means with intervals as a cross."""
-    x, y = own["adversarial"], own["corrupted"]
+    x, y = points["adversarial"], points["corrupted"]
     axes.plot(x, y, "o", color=colour, markersize=3.5, alpha=0.55, markeredgewidth=0, zorder=2)
     (across, wide), (up, high) = mean_interval(x.tolist()), mean_interval(y.tolist())
     axes.hlines(up, across - wide, across + wide, color=colour, linewidth=1.2, zorder=3)

@@ -40,12 +40,12 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
         values = part.pivot(index="subject", columns="level", values="value")
         labels = label_of_each(part)
         for name, colour in colours.items():
-            own = values.loc[labels.index[labels == name]].dropna(axis="columns")
-            if not own.empty:
-                shown = metric.unit.factor * own
+            members = values.loc[labels.index[labels == name]].dropna(axis="columns")
+            if not members.empty:
+                shown = metric.unit.factor * members
                 if metric.shown.log:  # without 0, which is the gradient of a dead network
                     shown = shown.where(shown > 0)
-                line(axes, own.columns, shown, name, colour, "", log=metric.shown.log)
+                line(axes, members.columns, shown, name, colour, "", log=metric.shown.log)
         axes.set_title(metric.shown.title)
         axes.set_xlabel("epoch")
         axes.set_yscale("log" if metric.shown.log else "linear")
@@ -83,12 +83,12 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
     shades = sns.color_palette("viridis", as_cmap=True)
     scale = ScalarMappable(Normalize(1, max(depth, 2)), shades)
     for axes, name in zip(panels, labels, strict=False):
-        own = curves[curves["label"] == name]
-        table = own.pivot_table(index="level", columns="layer", values="value")
+        label_rows = curves[curves["label"] == name]
+        table = label_rows.pivot_table(index="level", columns="layer", values="value")
         for layer, values in table.items():
             colour = shades((int(str(layer)) - 1) / max(depth - 1, 1))
             axes.plot(table.index, values, color=colour, linewidth=1.1)
-        seeds = count_of(own["subject"].nunique(), "network")
+        seeds = count_of(label_rows["subject"].nunique(), "network")
         axes.set_title(f"alpha = {name} ({seeds})")
         axes.set_ylim(0, 1)
         sns.despine(ax=axes)

@@ -112,8 +112,8 @@ def _unpickled(path: Path, problem: Exception) -> SelbenchError:
     """Return the error for a pickle that holds more than weights, or is damaged."""
     name = re.search(r"(?:GLOBAL|[Uu]nsupported class) (\S+)", str(problem))
     if name is None:
-        told = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(problem))
-        return _not_weights(path, told[1].rstrip(".") if told else type(problem).__name__)
+        detail = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(problem))
+        return _not_weights(path, detail[1].rstrip(".") if detail else type(problem).__name__)
     return SelbenchError(
         f"{path} is no safetensors file and no state dict that torch.load(weights_only=True) "
         f"accepts (it holds a {name[1]}, and loading that may run code); save model.state_dict() "

@@ -101,18 +101,18 @@ def _rank(name: str) -> tuple[bool, list[int], str]:
 
 
 def _weights_below(
-    own: Mapping[str, Tensor], states: Mapping[str, State]
+    model_state: Mapping[str, Tensor], states: Mapping[str, State]
 ) -> Iterator[WeightsFound]:
-    """Yield candidates for the names `own`, one for each prefix of the names in the file."""
-    expected = _plain(own)
+    """Yield candidates for the names of a model, one for each prefix of the names in the file."""
+    expected = _plain(model_state)
     for place, named in states.items():
         state = _plain(named)
         below = {prefix: _below(prefix, state) for prefix in _prefixes(state, expected)}
-        whole = [prefix for prefix, within in below.items() if not _missing(within, expected)]
+        complete = [prefix for prefix, within in below.items() if not _missing(within, expected)]
         for prefix, within in below.items():
             words = [word for word in prefix.split(".") if word and word not in UNSAID]
-            others = [name for name in state if not name.startswith((prefix, *whole))]
-            misfit = _misfit(within, others, own, expected, named)
+            others = [name for name in state if not name.startswith((prefix, *complete))]
+            misfit = _misfit(within, others, model_state, expected, named)
             found = {expected[name]: named[key] for name, key in within.items() if name in expected}
             yield WeightsFound(".".join([*([place] if place else []), *words]), found, misfit)
 
@@ -145,7 +145,7 @@ def _missing(within: Mapping[str, str], expected: Mapping[str, str]) -> list[str
 def _misfit(
     within: Mapping[str, str],
     others: Iterable[str],
-    own: Mapping[str, Tensor],
+    model_state: Mapping[str, Tensor],
     expected: Mapping[str, str],
     named: State,
 ) -> str:
@@ -158,7 +158,7 @@ def _misfit(
     for name, known in expected.items():
         if name not in within:
             continue
-        given, mine = named[within[name]], own[known]
+        given, mine = named[within[name]], model_state[known]
         if given.shape != mine.shape:
             return f"{known} is {tuple(given.shape)}, the model's is {tuple(mine.shape)}"
         if mine.is_floating_point() and not given.is_floating_point():

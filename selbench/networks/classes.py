@@ -30,7 +30,7 @@ class MappedClasses(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         logits = self.network(images)
-        return torch.stack([logits[:, list(own)].logsumexp(1) for own in self.outputs], 1)
+        return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.outputs], 1)
 
 
 def read_class_map(path: Path, classes: Sequence[str]) -> Outputs:

@@ -73,10 +73,10 @@ def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Mod
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # for a function in C
         parameters = {}  # type: ignore[assignment]
-    told = {} if classes is None else {name: classes for name in NUMBER if name in parameters}
+    options = {} if classes is None else {name: classes for name in NUMBER if name in parameters}
     try:
         with careful_loading():
-            network = factory(**told)
+            network = factory(**options)
             if isinstance(network, nn.Module | ExportedProgram):
                 network = module_of(network).cpu()  # where it is probed
     except SystemExit as problem:

@@ -155,7 +155,7 @@ def without_gradient(look: Look) -> Iterator[Finding]:
 
 def _why_none(problem: Exception) -> str:
     reason = next(iter(str(problem).strip().splitlines()), "").rstrip(".")
-    told = f"{type(problem).__name__}: {reason}"[:160]
+    error = f"{type(problem).__name__}: {reason}"[:160]
     detached = "does not require grad" in reason or "not have been used" in reason
     cure = (
         "take out torch.no_grad(), inference_mode(), detach() and what goes through NumPy; for "
@@ -163,7 +163,7 @@ def _why_none(problem: Exception) -> str:
         if detached
         else "make its forward pass differentiable"
     )
-    return f"has no gradient with respect to its images ({told}); {cure}"
+    return f"has no gradient with respect to its images ({error}); {cure}"
 
 
 def shattered(look: Look) -> Iterator[Finding]:

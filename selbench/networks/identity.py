@@ -58,10 +58,10 @@ def hidden(model: nn.Module) -> Iterator[str]:
             yield each.code
         for buffer in sorted(each._non_persistent_buffers_set):
             yield f"{name}.{buffer} {_text(each._buffers[buffer])}"
-        own = not _is_installed(type(each))
+        custom = not _is_installed(type(each))
         for attribute, value in sorted(vars(each).items()):
             if attribute not in OF_TORCH and not _is_plain(value):
-                text = _text(value) if own or isinstance(value, Tensor) else ""
+                text = _text(value) if custom or isinstance(value, Tensor) else ""
                 if text:
                     yield f"{name}.{attribute} {text}"
         for place in HOOKS:

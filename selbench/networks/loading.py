@@ -48,8 +48,8 @@ def bring(brought: NetworkSpec, model: ModelSpec, dataset: Dataset) -> Network:
     found = _resolved(checked, model, dataset, None if outputs else len(dataset.classes))
     inputs = _fitting(_overridden(found.inputs, brought), dataset)
 
-    def identity(whole: nn.Module, key: str | None) -> str:
-        return _identity(whole, found, inputs, outputs, key)
+    def identity(module: nn.Module, key: str | None) -> str:
+        return _identity(module, found, inputs, outputs, key)
 
     network = _subject(
         found.network, _name(brought, found), brought, inputs, dataset, found.architecture, identity
@@ -68,15 +68,15 @@ def network_of(
     outputs, size = _outputs(spec, dataset), spec.input_size
     inputs = Inputs(mean=spec.mean, std=spec.std, resize=size, crop=size)
 
-    def identity(whole: nn.Module, key: str | None) -> str:
-        own = [
-            weights_hash(whole.state_dict()),
+    def identity(module: nn.Module, key: str | None) -> str:
+        facts = [
+            weights_hash(module.state_dict()),
             repr(model),
             *code_and_settings(model),
             *hidden(model),
         ]
         more = [str(inputs), outputs, key]
-        return fingerprint([*own, *(more if any([inputs != Inputs(), outputs, key]) else [])])
+        return fingerprint([*facts, *(more if any([inputs != Inputs(), outputs, key]) else [])])
 
     kind = type(model).__name__
     network = _subject(model, name, spec, inputs, dataset, kind, identity)
@@ -109,15 +109,15 @@ def _subject(
             check_logits(probe(network, dataset, name), outputs, dataset, name)
     except OutOfTimeError as problem:
         late = problem
-    whole: nn.Module = MappedClasses(network, outputs) if outputs else network
+    mapped: nn.Module = MappedClasses(network, outputs) if outputs else network
     made = Network(
         name=name,
         alpha=None,
         seed=None,
         training="",
         architecture=architecture,
-        weights=identity(whole, key),
-        load=whole.cpu,  # after an earlier evaluation it may be on a GPU
+        weights=identity(mapped, key),
+        load=mapped.cpu,  # after an earlier evaluation it may be on a GPU
         about=_about(network, inputs, outputs, dataset)
         + (f"; its output {key} is used as logits" if key else ""),
     )

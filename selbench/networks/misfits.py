@@ -67,22 +67,22 @@ def _other_inputs(look: Look, right: float) -> Iterator[Finding]:
 
     def under(change: Callable[[Images], Images]) -> float:
         """Return the accuracy with `change` instead of the normalisation."""
-        whole = change(images) * s + m  # to undo the given normalisation
-        return (look.logits(whole).argmax(1) == labels).double().mean().item()
+        inputs = change(images) * s + m  # to undo the given normalisation
+        return (look.logits(inputs).argmax(1) == labels).double().mean().item()
 
     moments = [IMAGENET, HALVES, *([look.dataset.moments] if len(look.dataset.train) else [])]
     tries: dict[str, Callable[[Images], Images]] = {}
     if mean or std:
         tries["without --mean and --std; does it normalise itself?"] = lambda x: x
-    for own, deviation in moments:
-        if (own, deviation) != (mean, std):
-            words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
-            tries[f"with --mean {words[0]} --std {words[1]}"] = _normalising(own, deviation)
+    for average, deviation in moments:
+        if (average, deviation) != (mean, std):
+            words = [",".join(f"{v:.3g}" for v in each) for each in (average, deviation)]
+            tries[f"with --mean {words[0]} --std {words[1]}"] = _normalising(average, deviation)
     if not (mean or std):
-        for own, deviation in moments:
-            words = [",".join(f"{v:.3g}" for v in each) for each in (own, deviation)]
+        for average, deviation in moments:
+            words = [",".join(f"{v:.3g}" for v in each) for each in (average, deviation)]
             way = f"where mean {words[0]} and std {words[1]} are undone; does it normalise twice?"
-            tries[way] = _undone(own, deviation)
+            tries[way] = _undone(average, deviation)
     tries["with images in 0..255; multiply by 255 in its forward pass"] = lambda x: 255 * x
     tries["with images in 0..1/255; does its forward pass multiply by 255?"] = lambda x: x / 255
     tries["with blue, green, red channels; reverse them in its forward pass"] = lambda x: (

@@ -158,7 +158,7 @@ def check_logits(logits: Logits, outputs: Outputs | None, dataset: Dataset, name
             f"{name} has {number} outputs, the data set {dataset.name} {classes} classes; use a "
             "network for these classes, or map outputs to classes with --class-map"
         )
-    last = max(max(own) for own in outputs) if outputs else 0
+    last = max(max(group) for group in outputs) if outputs else 0
     if last >= number:
         raise SelbenchError(
             f"the class map names the output {last}, but {name} has {number}, from 0 to "

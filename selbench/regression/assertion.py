@@ -103,11 +103,11 @@ def _candidate(
     kind = type(modules[0]).__name__
     networks = []
     for number, each in enumerate(modules):
-        own = f"{name} {number}"
-        module = chosen(each, key_of(each, dataset, own, logits))
-        _check_outputs(module, own, dataset)
+        full_name = f"{name} {number}"
+        module = chosen(each, key_of(each, dataset, full_name, logits))
+        _check_outputs(module, full_name, dataset)
         weights = weights_hash(module.state_dict())
-        networks.append(Network(own, None, None, "", kind, weights, module.cpu))
+        networks.append(Network(full_name, None, None, "", kind, weights, module.cpu))
     candidate = Candidate(
         subject=name,
         networks=networks,

@@ -118,8 +118,8 @@ def plan(baseline: Baseline, suites: Sequence[str], setting: Setting, limit: int
         chosen = [each for each in chosen if facts_of([each]).keys() <= baseline.conditions.keys()]
     for name in names:
         _check_recorded(baseline, name, setting)
-    whole = {*names} == {*baseline.suites} and not some
-    _check_conditions(baseline, facts_of(chosen), whole)
+    complete = {*names} == {*baseline.suites} and not some
+    _check_conditions(baseline, facts_of(chosen), complete)
     return Plan(names, setting, chosen, _examples_compared(limit, baseline.examples))
 
 
@@ -153,9 +153,9 @@ def _examples_compared(limit: int | None, held: int) -> int:
     return examples
 
 
-def _check_conditions(baseline: Baseline, today: dict[str, Facts], whole: bool) -> None:
-    """Refuse conditions that differ from the baseline's; if `whole`, also missing ones."""
-    for name in sorted({*today, *baseline.conditions} if whole else today):
+def _check_conditions(baseline: Baseline, today: dict[str, Facts], complete: bool) -> None:
+    """Refuse conditions that differ from the baseline's; if `complete`, also missing ones."""
+    for name in sorted({*today, *baseline.conditions} if complete else today):
         old, new = baseline.conditions.get(name), today.get(name)
         then = "none" if old is None else _source_text((old.source, old.version, old.data))
         now = "none" if new is None else _source_text(new)

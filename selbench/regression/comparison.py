@@ -308,20 +308,20 @@ def _over_networks(
 
 
 def _over_seeds(
-    plain: Groups, logits: Groups, spread: Spread, scale: Spread, own: Spread, lone: bool
+    plain: Groups, logits: Groups, spread: Spread, scale: Spread, unpooled: Spread, lone: bool
 ) -> _Row:
     difference, gain = (float(new.mean() - old.mean()) for old, new in (plain, logits))
     half = float(stdtrit(spread[1], 0.975)) * spread[0]
     drop, rise = (_tail(x, scale) for x in (-gain, gain))
     if lone:
-        drop, rise = (_lone(x, scale, own) for x in (-gain, gain))
-        scale = (own[0], min(own[1], LONE_FREEDOM))
+        drop, rise = (_lone(x, scale, unpooled) for x in (-gain, gain))
+        scale = (unpooled[0], min(unpooled[1], LONE_FREEDOM))
     return _Row(difference - half, difference + half, drop, rise, (scale,))
 
 
-def _lone(difference: float, scale: Spread, own: Spread) -> float:
+def _lone(difference: float, scale: Spread, unpooled: Spread) -> float:
     """Return the p-value of a single network: its condition's own if large, else pooled."""
-    alone = LONE * _tail(difference, (own[0], min(own[1], LONE_FREEDOM)))
+    alone = LONE * _tail(difference, (unpooled[0], min(unpooled[1], LONE_FREEDOM)))
     p = LONE * _tail(difference, scale)
     return min(max(p, alone) if alone > MEAN_SHARE else p, 1.0)
 

@@ -182,8 +182,8 @@ def _at_work(
     def done() -> bool:
         return not plan(candidate.networks, pieces, place.dataset.test, store, request)
 
-    whole = store.finished and not store.cut_off and done()
-    if place.study is None or place.store is None or whole:
+    complete = store.finished and not store.cut_off and done()
+    if place.study is None or place.store is None or complete:
         yield
         return
     before = store.manifest() if store.finished else MADE

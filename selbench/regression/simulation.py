@@ -32,7 +32,8 @@ class World:
         networks: the number of networks in the baseline, and in the check.
         drop: true loss of mean accuracy over conditions.
         examples, conditions: their numbers.
-        own: additional standard deviation between seeds for each condition, in units of `spread`.
+        specific: additional standard deviation between seeds for each condition, in units of
+            `spread`.
         outliers: the share of seeds that are outliers, in all conditions.
         off: how many spreads outliers are lower (if negative, higher).
     """
@@ -42,7 +43,7 @@ class World:
     drop: float = 0.0
     examples: int = 2000
     conditions: int = 75
-    own: float = 1.0
+    specific: float = 1.0
     outliers: float = 0.0
     off: float = 8.0
 
@@ -63,9 +64,9 @@ def _fails(world: World, generator: np.random.Generator) -> bool:
 def _difficulty(world: World, generator: np.random.Generator) -> Difficulty:
     """Return the difficulty of examples, in standard deviations, similar in all conditions."""
     example = generator.normal(size=(1, world.examples))
-    own = generator.normal(size=(world.conditions + 1, world.examples))
+    interaction = generator.normal(size=(world.conditions + 1, world.examples))
     level = np.linspace(-1.2, 0.4, world.conditions + 1)[:, None]  # accuracy 88 to 34 %
-    difficulty: Difficulty = level + 0.8 * example + 0.6 * own
+    difficulty: Difficulty = level + 0.8 * example + 0.6 * interaction
     return difficulty
 
 
@@ -87,11 +88,11 @@ def _network(
     world: World, difficulty: Difficulty, drop: float, generator: np.random.Generator
 ) -> Bool[np.ndarray, "_conditions _examples"]:
     density = np.exp(-((difficulty / LUCK) ** 2) / 2) / (LUCK * np.sqrt(2 * np.pi))
-    own = generator.normal(size=(len(difficulty), 1)) * world.own
+    specific = generator.normal(size=(len(difficulty), 1)) * world.specific
     common = generator.normal()
     if world.outliers:
         common += world.off * (generator.random() < world.outliers)
-    loss = ((common + own) * world.spread + drop) / density.mean()
+    loss = ((common + specific) * world.spread + drop) / density.mean()
     luck = generator.normal(size=difficulty.shape, scale=LUCK)
     right: Bool[np.ndarray, "_conditions _examples"] = difficulty + loss + luck < 0
     return right

@@ -215,8 +215,8 @@ def to_junit(report: Report) -> str:
         if report.blind:
             ElementTree.SubElement(case, "failure", {"message": power(found)}).text = _cure(found)
     if report.findings:
-        told = ElementTree.SubElement(suite, "system-out")
-        told.text = printable("\n".join(report.findings))
+        output = ElementTree.SubElement(suite, "system-out")
+        output.text = printable("\n".join(report.findings))
     ElementTree.indent(suite, " ")
     text: str = ElementTree.tostring(suite, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'

@@ -33,9 +33,9 @@ def given(network):
     return images, labels, found
 
 
-def read(path, labels, taken=None, side=(SIDE, SIDE)):
+def read(path, labels, positions=None, side=(SIDE, SIDE)):
     return read_adversarials(
-        [path], labels, torch.arange(len(labels)) if taken is None else taken, side
+        [path], labels, torch.arange(len(labels)) if positions is None else positions, side
     )
 
 

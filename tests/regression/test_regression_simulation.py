@@ -44,7 +44,7 @@ def test_equal_models_with_other_seeds_fail_in_at_most_5_percent(networks, sprea
 @pytest.mark.soak
 @pytest.mark.parametrize(("networks", "off"), [((1, 3), -8.0), ((3, 1), 8.0), ((1, 5), -8.0)])
 def test_outliers_among_seeds_fail_in_at_most_5_percent(networks, off):
-    world = World(0.015, networks, examples=500, conditions=2, own=0, outliers=0.1, off=off)
+    world = World(0.015, networks, examples=500, conditions=2, specific=0, outliers=0.1, off=off)
     assert failures(world, 1000) <= 0.05
 
 
