@@ -14,8 +14,8 @@ from corruptions.arguments import (
     find_severity,
 )
 from corruptions.draws import KeyedDraws
-from corruptions.images import Bytes, quotient
 from corruptions.registry import Corruption, registered
+from corruptions.types import Bytes, quotient
 
 __all__ = ["CORRUPTIONS", "bar_corruptions", "corrupt"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from corruptions.draws import Draws
 from corruptions.filters import correlated, gaussian_filtered, kernel_filtered
-from corruptions.images import Images, as_fractions, quotient, truncated
 from corruptions.registry import corruption
 from corruptions.separable import gaussian_taps, zoom_places
 from corruptions.streaks import streaked
+from corruptions.types import Images, as_fractions, quotient, truncated
 
 _FAINTEST = 2.0**-60  # smaller weights change no bit of a float64 mean
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from corruptions.images import Fractions, quotient
+from corruptions.types import Fractions, quotient
 
 Plane = Float64[Tensor, "batch height width"]
 

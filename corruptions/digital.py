@@ -12,10 +12,10 @@ from torch import Tensor
 from corruptions.colours import Plane, recoloured
 from corruptions.draws import Draws
 from corruptions.elastic import rippled, tilted
-from corruptions.images import Images, as_fractions, quotient
 from corruptions.jpeg import by_codec, recompressed
 from corruptions.registry import corruption
 from corruptions.separable import box_matrix, product
+from corruptions.types import Images, as_fractions, quotient
 
 _BOX, _NEAREST = Image.Resampling.BOX, Image.Resampling.NEAREST
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64, Int16, Int32, Int64
 from torch import Tensor
 
-from corruptions.images import Bytes
+from corruptions.types import Bytes
 
 _STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that multiples of it visit all 64-bit states
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))

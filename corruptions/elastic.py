@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from corruptions.draws import Draws
-from corruptions.images import Images
 from corruptions.separable import blurred, border_index
+from corruptions.types import Images
 
 _STEPS = 32  # OpenCV, which made the published sets, samples at multiples of 1/32 pixel ...
 _FINE = 1024  # ... and adds up positions in units of 1/1024

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from corruptions.images import Images, as_bytes, as_images, by_pillow
+from corruptions.types import Images, as_bytes, as_images, by_pillow
 
 Plane = Float64[Tensor, "batch height width"]
 Small = Float64[Tensor, "batch half_height half_width"]

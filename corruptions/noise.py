@@ -3,8 +3,8 @@
 import torch
 
 from corruptions.draws import Draws
-from corruptions.images import Images
 from corruptions.registry import corruption
+from corruptions.types import Images
 
 
 @corruption(

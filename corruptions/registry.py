@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from corruptions.draws import Draws
-from corruptions.images import Bytes, Images, as_bytes, as_images, by_pillow
+from corruptions.types import Bytes, Images, as_bytes, as_images, by_pillow
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 BAR_FAMILIES = ("noise", "blur", "distortion", "obscuring")

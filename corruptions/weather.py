@@ -9,11 +9,11 @@ from torch import Tensor
 from corruptions.colours import Plane, recoloured
 from corruptions.draws import Draws
 from corruptions.frost import frost_pictures, frost_source, frost_variant
-from corruptions.images import Images, as_fractions, truncated
 from corruptions.registry import corruption
 from corruptions.separable import blurred, transformed, zoom_matrix
 from corruptions.splashes import relief
 from corruptions.streaks import streaked
+from corruptions.types import Images, as_fractions, truncated
 
 WATER, MUD = "water", "mud"
 _TURQUOISE, _BROWN = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)

@@ -10,8 +10,8 @@ from corruptions.bar.level import bar_corruption
 from corruptions.bar.splines import spline_matrix
 from corruptions.bar.turning import turned
 from corruptions.draws import Draws
-from corruptions.images import Images
 from corruptions.separable import product
+from corruptions.types import Images
 
 
 @bar_corruption("blur", small=(2.8, 3.6, 4.4, 5.2, 6))

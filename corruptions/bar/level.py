@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from corruptions.images import Images
 from corruptions.registry import Function, corruption
+from corruptions.types import Images
 
 Levels = tuple[Any, Any, Any, Any, Any]
 Plane = Float64[Tensor, "batch height width"]

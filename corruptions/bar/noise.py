@@ -9,7 +9,7 @@ from corruptions.bar.perlin import Lattice
 from corruptions.bar.rays import drawn_rays, glow, ray_lengths
 from corruptions.bar.spectrum import coloured
 from corruptions.draws import Draws
-from corruptions.images import Images
+from corruptions.types import Images
 
 
 @bar_corruption("noise", large=(1, 1.5, 2, 4.5, 5))

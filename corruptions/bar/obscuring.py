@@ -6,7 +6,7 @@ from corruptions.bar.level import bar_corruption, grid, per_image, short_side
 from corruptions.bar.spectrum import coloured
 from corruptions.bar.strokes import strokes
 from corruptions.draws import Draws
-from corruptions.images import Images
+from corruptions.types import Images
 
 _TILES = 40  # tiles per side of the board: more than cover a roughly square image
 _GREY = 128

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from corruptions.bar.level import Plane, grid, per_image
 from corruptions.draws import Draws
-from corruptions.images import Images
+from corruptions.types import Images
 
 FEWEST, MOST = 50, 199  # numbers of rays per light
 SPREAD = 0.25  # standard deviation of their lengths, relative to the mean

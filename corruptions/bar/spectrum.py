@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corruptions.bar.level import Plane, grid
 from corruptions.draws import Draws
-from corruptions.images import Images
+from corruptions.types import Images
 
 
 def coloured(

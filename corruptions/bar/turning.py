@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from corruptions.bar.splines import fitting_matrix, spline_taps
-from corruptions.images import Images
 from corruptions.separable import transformed
+from corruptions.types import Images
 
 _TURNS = 21
 

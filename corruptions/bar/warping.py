@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from corruptions.bar.level import Plane, bar_corruption, grid, per_image, short_side
-from corruptions.bar.places import sampled
+from corruptions.bar.sampling import sampled
 from corruptions.draws import Draws
 from corruptions.filters import correlated
-from corruptions.images import Images, quotient
 from corruptions.separable import gaussian_taps
+from corruptions.types import Images, quotient
 
 _TURN = 6.28318530718  # as published, with all its digits
 _ETA = 4  # how much slower light is in the water

@@ -11,7 +11,7 @@ from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench._kit.files import replacing, write_text
 from selbench._kit.progress import Step, quiet
 from selbench.figures import FIGURES
-from selbench.figures.described import Numbers, described, numbers
+from selbench.figures.in_words import Numbers, described, numbers
 from selbench.figures.narrow import narrow
 from selbench.figures.style import drawn, save
 from selbench.metrics import RowFilter

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from corruptions import CORRUPTIONS, corrupt
-from corruptions.images import Bytes
+from corruptions.types import Bytes
 
 FILES = {32: "cifar10-c", 64: "tiny-imagenet-c", 224: "imagenet-c"}
 

@@ -13,10 +13,10 @@ from corruptions import CORRUPTIONS, corrupt
 from corruptions.colours import recoloured
 from corruptions.draws import KeyedDraws
 from corruptions.filters import gaussian_filtered, kernel_filtered
-from corruptions.images import as_bytes, as_fractions, as_images, truncated
 from corruptions.separable import blurred, border_index, zoom_matrix
 from corruptions.splashes import _distances, _edges
 from corruptions.streaks import streaked
+from corruptions.types import as_bytes, as_fractions, as_images, truncated
 
 
 def flat(level: int, batch: int = 1, size: int = 32) -> torch.Tensor:

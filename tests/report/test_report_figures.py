@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures import FIGURES
-from selbench.figures.described import ACROSS, described, numbers
+from selbench.figures.in_words import ACROSS, described, numbers
 from selbench.figures.narrow import WIDTH, narrow
 from selbench.figures.style import drawn
 from selbench.statistics.intervals import mean_interval

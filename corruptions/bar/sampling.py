@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from corruptions.bar.level import Plane
-from corruptions.images import Fractions
+from corruptions.types import Fractions
 
 
 def sampled(
