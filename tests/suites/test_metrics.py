@@ -60,7 +60,8 @@ def test_columns_of_committed_results_are_within_bounds(path):
 
 def test_measurements_of_committed_results_are_within_bounds():
     names = ["suite", "condition", "group", "metric", "value"]
-    rows = pd.read_csv(ROOT / "results/digits/measurements.csv.gz", usecols=names)
+    path = ROOT / "results/digits/measurements.csv.gz"
+    rows = pd.read_csv(path, usecols=names, engine="pyarrow")
     seen = set()
     for name, metric in METRICS.items():
         values = metric.reads.chosen(rows)["value"]
