@@ -31,7 +31,7 @@ def words(value):
     return [word for each in value for word in words(each)] if isinstance(value, list) else [value]
 
 
-@pytest.mark.sample()
+@pytest.mark.sample
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_committed_results_name_no_folder_of_a_machine(study):
     said = words(json.loads((study / "manifest.json").read_text()))
