@@ -19,7 +19,7 @@ from selbench._kit.types import Units
 from selbench.selectivity.activations import activation
 from selbench.selectivity.unit_axes import Followed, Usual
 
-CACHED = 1 << 20  # bytes of maps that stay in the processor's cache between operations
+CACHED = 1 << 22  # bytes of maps that stay in the cache of a core between operations
 
 Keep = Callable[[Tensor], Any]  # returns what is collected of a layer's output
 Change = Callable[[Tensor], Tensor]  # returns the replacement of a layer's output
