@@ -11,6 +11,7 @@ from selbench.selectivity import (
     RecordedUnits,
     class_means,
     mean_selectivity,
+    recording,
     selectivity_index,
     spatial_mean,
 )
@@ -143,9 +144,12 @@ RELUS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.sample
-def test_units_have_the_bits_of_a_relu_and_a_mean_one_after_the_other(relu, dtype, layout):
+def test_units_have_the_bits_of_a_relu_and_a_mean_one_after_the_other(
+    relu, dtype, layout, monkeypatch
+):
     generator = torch.Generator().manual_seed(5)
-    shape = (40, 16, 32, 32)  # passes the cache in three parts and a half
+    shape = (40, 16, 16, 16)
+    monkeypatch.setattr(recording, "CACHED", 180_000)  # three parts and a half in float32
     maps = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=layout)
     maps[3, 2] = -1  # a unit that one image leaves silent
     weights = torch.randn(shape, generator=generator).to(dtype), torch.randn(40, 16)
