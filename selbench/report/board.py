@@ -1,6 +1,6 @@
 """The leaderboard as a page shows it: text to read, and numbers to sort by."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,6 +16,9 @@ USUAL = (
 )
 
 
+PageOf = Callable[[str, str], str]
+
+
 @dataclass(frozen=True)
 class Heading:
     """A column's heading, what it means ("" where that is plain), and whether it shows at first."""
@@ -27,10 +30,11 @@ class Heading:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell's text, and what it is sorted by ("" last or first)."""
+    """A cell's text, what it is sorted by ("" last or first), and the page that it leads to."""
 
     text: str
     order: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,29 @@ class Board:
     lines: list[list[Entry]]
 
 
-def to_boards(board: Leaderboard) -> dict[str, Board]:
+def _no_page(study: str, row: str) -> str:
+    return ""
+
+
+def to_boards(board: Leaderboard, page_of: PageOf = _no_page) -> dict[str, Board]:
     """Return a leaderboard's tables by their titles; one with all its quantities has no title.
 
-    Quantities without a number are left out, and those that are shown only where asked for.
+    Quantities without a number are left out, and those that are shown only where asked for. The
+    first entry of a row leads to `page_of` its study and its name.
     """
     if board.groups:
-        return {title: _board(board.table, columns) for title, columns in board.groups.items()}
+        groups = board.groups.items()
+        return {title: _board(board.table, columns, page_of) for title, columns in groups}
     known = columns_of(board.table)
     shown = {name: column for name, column in known.items() if not column.asked}
-    return {"": _board(board.table, shown, board.withheld)}
+    return {"": _board(board.table, shown, page_of, board.withheld)}
 
 
 def _board(
-    table: pd.DataFrame, columns: Mapping[str, Metric], withheld: Collection[str] = ()
+    table: pd.DataFrame,
+    columns: Mapping[str, Metric],
+    page_of: PageOf,
+    withheld: Collection[str] = (),
 ) -> Board:
     shown = table.columns[table.notna().any()].union([*withheld])
     names = [name for name in columns if name in table and name in shown]
@@ -70,7 +83,8 @@ def _board(
     for _, row in table.iterrows():
         alpha = "" if pd.isna(row["alpha"]) else repr(float(row["alpha"]))
         count = str(row["networks"])
-        line = [Entry(str(row["subject"]), alpha), Entry(count, count)]
+        page = page_of(str(row["study"]), str(row["subject"]))
+        line = [Entry(str(row["subject"]), alpha, page), Entry(count, count)]
         line += [_entry(row, name, columns[name]) for name in names]
         line += [Entry(row[MASKING] or "-", row[MASKING] or "")] if flagged else []
         lines.append(line)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from re import sub
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,7 +19,14 @@ from selbench.report.assets import write_assets
 from selbench.report.board import Board, to_boards
 from selbench.report.drawings import Drawing, drawings
 from selbench.report.evidence import Evidence, gathered
-from selbench.report.networks_page import is_brought, shown
+from selbench.report.network_pages import (
+    FIRST,
+    NetworkPage,
+    address_of,
+    is_brought,
+    network_pages,
+    plain,
+)
 from selbench.report.output_folder import replacing_report
 from selbench.report.overview import overview
 from selbench.report.provenance import provenance
@@ -30,6 +36,7 @@ from selbench.tables import leaderboard
 from selbench.tables.calibrated import calibration_board
 from selbench.tables.current import data_name, reading_once
 from selbench.tables.formats import FORMATS
+from selbench.tables.joined import study_names
 
 DOWNLOADS = "downloads"
 
@@ -121,11 +128,15 @@ def write_report(
         if len(found) == 1:
             _write_study(found[0], folder, "", data, step)
             return
-        places = [f"{number}-{_plain(each.study)}" for number, each in enumerate(found, 1)]
-        for each, place in zip(found, places, strict=True):
+        places = [
+            f"{number}-{plain(each.study) or 'study'}" for number, each in enumerate(found, 1)
+        ]
+        networks = [
             _write_study(each, folder / place, "../", data, step)
+            for each, place in zip(found, places, strict=True)
+        ]
         entries = [(place, each, overview(each)) for place, each in zip(places, found, strict=True)]
-        boards, caption = _joined(studies, limit)
+        boards, caption = _joined(studies, limit, places, networks)
         content: dict[str, Any] = {"entries": entries, "boards": boards, "caption": caption}
         content |= {"base": "", "pages": [], "study": None, "several": False}
         _write(folder / "index.html", "studies.html", {"title": "Studies", **content})
@@ -138,17 +149,12 @@ def _gathered(store: StudyStore, limit: int | None, step: Step) -> Evidence:
     return found
 
 
-def _plain(name: str) -> str:
-    """Return what of a name may be part of an address."""
-    return sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "study"
-
-
 def _write_study(
     evidence: Evidence, folder: Path, base: str, data: Path | None, step: Step
-) -> None:
-    """Write a study's pages; `base` leads from them to the site's top."""
+) -> list[NetworkPage]:
+    """Write a study's pages; `base` leads from them to the site's top. Return its networks'."""
     figures = drawings(evidence, folder, step)
-    brought = is_brought(evidence)
+    brought, networks = is_brought(evidence), network_pages(evidence)
     pages = (
         _pages_without_alpha(figures)
         if brought
@@ -159,7 +165,10 @@ def _write_study(
         "figures": figures,
         "missing": [each for drawn in figures.values() for each in drawn if not each.wide],
         "overview": overview(evidence),
-        "boards": {"leaderboard": to_boards(evidence.board), "calibration": _calibration(evidence)},
+        "boards": {
+            "leaderboard": to_boards(evidence.board, lambda _, row: address_of(row, networks)),
+            "calibration": _calibration(evidence, networks),
+        },
         "verdicts": evidence.judgement.verdicts,
         "claims": claims,
         "panels": {
@@ -167,7 +176,9 @@ def _write_study(
             "Adversarial images": adversarial(evidence, folder),
         },
         "provenance": provenance(evidence),
-        "networks": shown(evidence) if brought else [],
+        "networks": networks,
+        "pages_by_label": {label: each.path for each in networks for label in each.labels},
+        "address_of": address_of,
         "data": data_name(evidence.manifest).removeprefix("folder "),
         "commands": {name: evidence.making(name) for name in ("corruptions", "attacks")},
         "downloads": _downloads(evidence, folder, claimed=not brought),
@@ -179,7 +190,12 @@ def _write_study(
     for page in pages:
         about = {"page": page, "title": page.title}
         _write(folder / f"{page.name}.html", page.template, content | about)
+    for each in networks:
+        if each.path != FIRST:
+            about = {"page": None, "title": each.title, "shown": each}
+            _write(folder / each.path, "network.html", content | about)
     step(1, f"{evidence.study}: pages")
+    return networks
 
 
 def _pages_without_alpha(figures: Mapping[str, Sequence[Drawing]]) -> list[Page]:
@@ -196,21 +212,35 @@ def _pages_without_alpha(figures: Mapping[str, Sequence[Drawing]]) -> list[Page]
     return [replace(first, template="brought.html"), *kept]
 
 
-def _calibration(evidence: Evidence) -> dict[str, Board]:
+def _calibration(evidence: Evidence, networks: Sequence[NetworkPage]) -> dict[str, Board]:
     """Return the tables of calibration; none where the figure says what is missing."""
     try:
-        return to_boards(calibration_board(evidence.store, evidence.limit))
+        board = calibration_board(evidence.store, evidence.limit)
     except SelbenchError:
         return {}
+    return to_boards(board, lambda _, row: address_of(row, networks))
 
 
-def _joined(studies: Sequence[StudyStore], limit: int | None) -> tuple[dict[str, Board], str]:
+def _joined(
+    studies: Sequence[StudyStore],
+    limit: int | None,
+    places: Sequence[str],
+    networks: Sequence[list[NetworkPage]],
+) -> tuple[dict[str, Board], str]:
     """Return one leaderboard of all studies, and its caption; or why they cannot be compared."""
+    names = study_names(studies)
+    known = dict(zip(names, zip(places, networks, strict=True), strict=True))
+
+    def page_of(study: str, row: str) -> str:
+        place, pages = known[study]
+        page = address_of(row.removeprefix(f"{study}: "), pages)
+        return f"{place}/{page}" if page else ""
+
     try:
         board = leaderboard(studies, limit)
     except SelbenchError as problem:
         return {}, str(problem)
-    return to_boards(board), board.caption
+    return to_boards(board, page_of), board.caption
 
 
 def _downloads(evidence: Evidence, folder: Path, claimed: bool) -> list[Download]:

@@ -67,7 +67,7 @@ def compared(
     """
     tables = [current_rows(store, limit) for store in stores]
     check_alike(stores, tables)
-    names = _names(stores)
+    names = study_names(stores)
     titles = [*names, *places]
     every = [*tables, *map(published, places)]
     marked = [labelled(table, name) for table, name in zip(every, titles, strict=True)]
@@ -160,7 +160,7 @@ def _unlike(one: StudyStore, other: StudyStore, difference: str, advice: str) ->
     )
 
 
-def _names(stores: Sequence[StudyStore]) -> list[str]:
+def study_names(stores: Sequence[StudyStore]) -> list[str]:
     """Return the studies' names; for studies of equal names, their folders."""
     names = [store.study for store in stores]
     return [

@@ -97,6 +97,21 @@ def test_the_leaderboard_is_all_there_with_numbers_to_sort_by(site):
     assert wanted <= {each["data-order"] for each in cells}
 
 
+def test_every_network_has_a_page_that_tables_lead_to(site):
+    paths = [f"network-alpha={alpha}.html" for alpha in ("-1", "0", "1")]
+    assert sorted(path.name for path in site.glob("network-*")) == sorted(paths)
+    tables = ("index", "leaderboard", "attacks", "provenance", "network-alpha=0")
+    for name in tables:
+        led = {a["href"] for a in read(site / f"{name}.html").every("a")}
+        assert set(paths) - led <= ({paths[1]} if name == "index" else set()), name
+    text = read(site / paths[0]).text
+    assert "2 resnet8 networks, trained on digits. Tested on 12 images." in text
+    assert "30.5 % attacked, linf 8/255" in text  # the mean of 30 and 31
+    assert re.search(r"corruption ?1 ?2 ?mean ?fog ?60.5 ?60.5 ?60.5", text)
+    assert re.search(r"clean % ?80.5 ± 6.4 ?accuracy on the test images as they are", text)
+    assert re.search(r"0 ?80.0 ?60.0 ?30.0 ?no ?walpha=-1 seed=0 ?1 ?81.0 ?61.0 ?31.0 ?no", text)
+
+
 def test_claims_have_verdicts_sources_and_hashes(site):
     verdicts = json.loads((site / "downloads/claims.json").read_text())[0]["verdicts"]
     text = read(site / "claims.html").text
@@ -146,7 +161,7 @@ def test_the_package_of_templates_is_complete():
     from selbench.report.site import PAGES
 
     templates = Path(report.__file__).parent / "templates"
-    others = {"brought.html", "layout.html", "parts.html", "studies.html"}
+    others = {"brought.html", "layout.html", "network.html", "parts.html", "studies.html"}
     named = {page.template for page in PAGES} | others
     assert {path.name for path in templates.iterdir()} == named
 
@@ -161,6 +176,7 @@ def test_a_bundle_becomes_a_plain_script():
 # In a browser, from disk.
 
 PAGES = ("index", "leaderboard", "corruptions", "attacks", "mechanism", "claims", "images")
+NETWORK = "network-alpha=-1"
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 
 
@@ -196,7 +212,7 @@ def visit(tab, site):
     return visit
 
 
-@pytest.mark.parametrize("name", [*PAGES, "provenance"])
+@pytest.mark.parametrize("name", [*PAGES, "provenance", NETWORK])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_pages_load_whole_and_fit(name, size, visit):
     page = visit(name, size)
@@ -210,7 +226,9 @@ def test_pages_load_whole_and_fit(name, size, visit):
     assert page.evaluate("getComputedStyle(document.querySelector('header')).position") == "sticky"
 
 
-@pytest.mark.parametrize("names", [PAGES[:2], (*PAGES[2:], "calibration", "provenance")])
+@pytest.mark.parametrize(
+    "names", [(*PAGES[:2], NETWORK), (*PAGES[2:], "calibration", "provenance")]
+)
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.sample

@@ -66,7 +66,7 @@ def test_names_are_text(several, written, few_figures, selbench, tmp_path):
     for page in pages(tmp_path / "site"):
         assert "<script>" not in page.read_text()
         shown += BAD in read(page).text
-    assert shown == (6 if several else 5)
+    assert shown == (11 if several else 10)  # five of them are pages of networks
     drawn = [path.read_text() for path in (tmp_path / "site").rglob("*.svg")]
     assert not [text for text in drawn if "<script" in text]
     assert len([text for text in drawn if "$\\frac$" in text]) == 2  # wide and narrow
@@ -81,6 +81,7 @@ def test_several_studies_have_a_folder_each_and_a_common_index(
     site = tmp_path / "site"
     links = [each["href"] for each in read(site / "index.html").every("a")]
     assert {"1-one/index.html", "2-other/index.html"} <= set(links)
+    assert {f"{place}/network-alpha=-1.html" for place in ("1-one", "2-other")} <= set(links)
     assert "6 networks of one kind" in read(site / "index.html").text
     for page in pages(site):
         for each in read(page).every("script"):
@@ -116,7 +117,7 @@ def test_a_network_of_one_s_own_is_reported_alone(written, no_figures, selbench,
     assert not list((tmp_path / "site/downloads").glob("claims*"))
     for page in pages(tmp_path / "site"):
         assert "claims.html" not in page.read_text(), page.name
-    shades = {td["class"] for td in read(tmp_path / "site/index.html").every("td")}
+    shades = {td.get("class") for td in read(tmp_path / "site/index.html").every("td")} - {None}
     assert shades == {"h4", "h5"}
 
 
@@ -130,6 +131,20 @@ def test_what_a_brought_network_lacks_is_said_with_what_measures_it(
     assert "No attack was measured." in text
     assert "mine.pth" in text
     assert "other.pth" not in text
+
+
+def test_the_first_page_of_several_networks_leads_to_each(written, no_figures, selbench, tmp_path):
+    root = written(alphas=(), brought=["mine.pth", "other.pth"])
+    assert selbench("report", "--store", root).code == 0
+    first = read(tmp_path / "site/index.html")
+    assert "mine.pth" in first.text
+    assert first.text.count("80.0 % clean") == 2
+    assert "mean" not in first.text.partition("other.pth")[0]  # maps are on their pages
+    for name in ("mine.pth", "other.pth"):
+        assert f"network-{name}.html" in {each["href"] for each in first.every("a")}
+        page = read(tmp_path / f"site/network-{name}.html").text
+        assert f"selbench did not train this network. Hash of its weights: w{name}." in page
+        assert re.search(r"corruption ?1 ?2 ?mean ?fog ?50.0 ?50.0 ?50.0", page)
 
 
 def unsigned(path):

@@ -1,5 +1,6 @@
 """What the overview makes of numbers, from numbers that are made here."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from selbench._kit.errors import UnmeasuredError
-from selbench.report import networks_page, overview
+from selbench.report import network_pages, overview
 from selbench.report.answer import answered, picked
 from selbench.report.legends import LEGENDS
 from selbench.report.overview import headline
@@ -193,9 +194,39 @@ def test_the_numbers_beside_a_figure_hold_what_it_draws(name, measured):
 
 def test_a_corruption_that_lacks_severities_has_no_mean_and_is_none_of_the_worst():
     rows = [("fog", 1.0, 0.5), ("fog", 2.0, 0.7), ("snow", 1.0, 0.1)]
-    table = pd.DataFrame(rows, columns=["condition", "level", "value"])
-    table = table.assign(subject="mine.pt", suite="corruptions", metric="accuracy")
-    found = networks_page._shown("mine.pt", table, {}, [])
-    assert found.worst == ["fog: 60.0 %"]
-    cells = {name: [cell and cell.text for cell in row] for name, row in found.corruptions.rows}
+    table = network_pages._table(pd.DataFrame(rows, columns=["condition", "level", "value"]))
+    assert network_pages._worst(table, math.nan) == ["fog: 60.0 %"]
+    shown = network_pages._map("corruption", table).rows
+    cells = {name: [cell and cell.text for cell in row] for name, row in shown}
     assert cells == {"fog": ["50.0", "70.0", "60.0"], "snow": ["10.0", None, None]}
+
+
+def test_accuracies_are_means_over_networks_where_all_have_them():
+    rows = [("fog", 1.0, 0.5), ("fog", 2.0, 0.7), ("fog", 1.0, 0.7), ("snow", 1.0, 0.1)]
+    table = network_pages._table(pd.DataFrame(rows, columns=["condition", "level", "value"]))
+    assert table.loc["fog"].tolist() == pytest.approx([0.6, math.nan], nan_ok=True)
+    assert table.loc["snow", 1.0] == 0.1
+
+
+def test_files_of_networks_differ_even_where_case_does_not_count():
+    taken = set()
+    names = ["a/b.pt", "A-b.pt", "a b.pt", "../../etc", "ü", "n" * 300]
+    rows = [{"alpha": None, "label": name} for name in names]
+    files = [network_pages._unused(network_pages._stem(row), taken) for row in rows]
+    assert files[:5] == [
+        *("network-a-b.pt.html", "network-A-b.pt-2.html", "network-a-b.pt-3.html"),
+        *("network-..-..-etc.html", "network.html"),
+    ]
+    assert len(files[5]) < 100
+
+
+def test_rows_of_smoothed_networks_draws_and_seeds_lead_to_the_network():
+    known = [SimpleNamespace(row=row, path=f"{row}.html") for row in ("1", "mine", "mine at 64")]
+
+    def page(row):
+        return network_pages.address_of(row, known)
+
+    assert page("mine (draw 1 of 5)") == page("mine smoothed") == page("mine") == "mine.html"
+    assert page("mine at 64 smoothed") == "mine at 64.html"
+    assert page("alpha=1 seed=0") == page("1 smoothed") == "1.html"
+    assert page("min") == page("10") == page("alpha=10 seed=1") == ""
