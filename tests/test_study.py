@@ -66,6 +66,17 @@ def test_study_loads_and_names_things_that_exist(name):
     assert 0 in study.alphas or name not in shipped_studies()  # what mCE is relative to
 
 
+@pytest.mark.parametrize("part", ["first", "last"])
+def test_studies_of_three_layers_differ_in_the_layers_alone(part):
+    every, some = (
+        load_study(str(OF_DOCS[0].with_name(f"cifar10-jpeg-resnet8{end}.toml")))
+        for end in ("", f"-{part}")
+    )
+    recipe = every.recipe.model_copy(update={"layers": f"{part} 3"})
+    fields = {"name": some.name, "description": some.description, "recipe": recipe}
+    assert some == every.model_copy(update=fields)
+
+
 @pytest.mark.parametrize(
     ("name", "model", "epochs", "batch", "milestones", "validation"),
     [
