@@ -8,6 +8,7 @@ import typer
 from selbench._kit.errors import unknown
 from selbench.commands.leaderboard import show
 from selbench.commands.options import Place, Store, opened
+from selbench.commands.shipped import check_names
 
 
 def calibration(
@@ -22,6 +23,8 @@ def calibration(
 
     `selbench run --suite calibration` measures them.
     """
+    check_names("format", [format])
+
     from selbench.tables.calibrated import calibration_board
     from selbench.tables.formats import FORMATS
 

@@ -33,6 +33,7 @@ from selbench.commands.options import (
     say,
     split_words,
 )
+from selbench.commands.shipped import check_typed
 
 if TYPE_CHECKING:
     from selbench.regression.baseline import Baseline
@@ -87,6 +88,7 @@ def baseline(
     networks differ that are only trained again; three are few, five are good.
     """
     chosen_study(study, options)  # check for typing errors before torch is imported
+    check_typed(suite, corruption, attack, options.alpha, options.seed)
 
     from selbench._kit.outputs import BASELINE, check_file
     from selbench.regression.baseline import write_baseline
@@ -149,6 +151,7 @@ def check(
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     chosen_study(study, options)  # check for typing errors before torch is imported
+    check_typed(suite, corruption, attack, options.alpha, options.seed)
 
     from selbench._kit.outputs import JUNIT, check_file
     from selbench.regression.check import check_detect, check_tolerance

@@ -49,6 +49,7 @@ from selbench.commands.panels import Example, add
 from selbench.commands.probe import probe
 from selbench.commands.report import report
 from selbench.commands.run import run
+from selbench.commands.shipped import check_names, check_typed
 from selbench.commands.verify import verify
 
 NAME = "selbench"  # also used for `python -m selbench`
@@ -102,6 +103,7 @@ def train(
     if output is not None:
         check_folder(output, "--output")
     chosen, alphas, seeds = load_study(study), split_words(alpha), split_words(seed)
+    check_typed(None, None, None, alpha, seed)
 
     from selbench.networks.network import copies, export  # imports torch, which takes seconds
     from selbench.session import Session
@@ -127,6 +129,7 @@ def figure(
     force: Force = False,
 ) -> None:
     """Draw a figure from a store."""
+    check_names("figure", [name])
     from selbench.figures import check_figure, draw
 
     output = output.expanduser()

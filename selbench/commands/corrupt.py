@@ -24,6 +24,7 @@ from selbench.commands.options import (
     shown,
     split_words,
 )
+from selbench.commands.shipped import check_names
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +94,8 @@ def corrupt(
     If interrupted, rerun it to resume; with other corruptions it adds these.
     `selbench run --source OUTPUT` evaluates on the set.
     """
+    check_names("corruption", split_words(corruption))
+
     from selbench._kit.device import choose_device
     from selbench._kit.outputs import check_folder
     from selbench.sets.sheet import check_place, write_sheet

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from selbench._kit.errors import UnmeasuredError, unknown
 from selbench.commands.options import Corruptions, Store, opened, say, split_words
+from selbench.commands.shipped import check_names
 
 if TYPE_CHECKING:
     from selbench.store import StudyStore
@@ -74,6 +75,8 @@ def leaderboard(
 
     One table for each study; with several places, or --join, one table of all.
     """
+    check_names("format", [format])
+
     from selbench.tables import leaderboard as derive
     from selbench.tables.published import PREFIX
     from selbench.tables.ranking import arranged

@@ -7,6 +7,7 @@ import typer
 
 from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
 from selbench.commands.options import NETWORKS, Device, NetworkOptions, Quiet, grouped, say
+from selbench.commands.shipped import check_typed
 
 
 @grouped
@@ -32,6 +33,7 @@ def probe(
         options = replace(options, model=[str(spec), *(options.model or [])])
     specs = networks_named(options)
     study = chosen_study(None if named else spec, options)
+    check_typed(None, None, None, options.alpha, options.seed)
 
     from selbench._kit.progress import SILENT  # imports torch, which takes seconds
     from selbench.networks.probe import probed

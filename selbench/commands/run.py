@@ -44,6 +44,7 @@ from selbench.commands.options import (
     say,
     split_words,
 )
+from selbench.commands.shipped import check_names, check_typed
 from selbench.commands.stopping import (
     Budget,
     Margin,
@@ -149,6 +150,9 @@ def run(
         networks=network_words(options),
     )
     words = sys.argv[1:]
+    check_typed(suite, corruption, attack, options.alpha, options.seed)
+    check_names("format", [format])
+    check_names("--engine", [engine])
     stop = stop_of(budget, margin, threshold)
     if stop is not None:
         refuse_several(engine, others)

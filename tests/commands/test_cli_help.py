@@ -9,10 +9,17 @@ import sys
 
 import pytest
 
-from selbench.commands import cli
+from corruptions import CORRUPTIONS
+from selbench._engine.engines import ENGINES
+from selbench._kit.errors import SelbenchError
+from selbench.commands import cli, shipped
 from selbench.commands.listing import KINDS
 from selbench.commands.panels import PANELS, paragraphs
 from selbench.commands.run import run
+from selbench.commands.shipped import SHIPPED, check_names
+from selbench.figures import FIGURES
+from selbench.suites import SUITES, Setting, _attacks
+from selbench.tables.formats import FORMATS
 
 
 def test_without_arguments_help_is_shown_once(selbench):
@@ -120,8 +127,14 @@ def ended(*words):
 
 for command in ("run", "train", "baseline", "check", "probe"):
     assert ended(command, "digist") == 2, command
-for words in (["run", "--time-limit", "-1"], ["run", "--pixels", "int"], ["train", "--half"]):
-    assert ended(*words) == 2, words
+wrong = ["run --suite corruption", "run --corruption fogg", "run --attack pgd", "run --format xml"]
+wrong += ["run --engine rai", "run --alpha x", "check --suite no", "baseline --seed -1"]
+wrong += ["corrupt digits --corruption fogg", "figure tradeof", "leaderboard --format xml"]
+wrong += ["run --time-limit -1", "run --pixels int", "train --half", "train --seed x"]
+wrong += ["probe --alpha x", "calibration --format xml"]
+for words in wrong:
+    assert ended(*words.split()) == 2, words
+    assert "torch" not in sys.modules, words
 print("torch" in sys.modules)
 """
 
@@ -131,3 +144,26 @@ def test_what_is_mistyped_is_refused_before_torch_is_imported():
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.stdout == "False\n", ended.stderr
     assert ended.stderr.count("'digits'?") == 5
+    for noun, count in (("suite", 2), ("corruption", 2), ("attack", 1), ("figure", 1)):
+        assert ended.stderr.count(f"selbench: unknown {noun} '") == count, noun
+
+
+def test_the_names_known_before_torch_is_imported_are_those_of_the_registries():
+    work = SUITES["attacks-strong"](Setting(32, 32))
+    known = {
+        "suite": SUITES,
+        "corruption": CORRUPTIONS,
+        "attack": [name for each in work if _attacks(each) for name in each.names],
+        "figure": FIGURES,
+        "format": ["table", *FORMATS],
+        "--engine": ENGINES,
+    }
+    assert {noun: tuple(names) for noun, names in known.items()} == SHIPPED
+
+
+def test_with_plugins_only_the_registries_know_all_names(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(SelbenchError, match="unknown suite 'mine'; known are clean, attacks"):
+        check_names("suite", ["mine"])
+    monkeypatch.setattr(shipped, "entry_points", lambda group: [f"a plugin of {group}"])
+    check_names("suite", ["mine"])
