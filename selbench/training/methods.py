@@ -1,22 +1,16 @@
 """Methods of training: on the images, on AugMix mixtures, or on adversarials."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from selbench._kit.randomness import dice
 from selbench._kit.types import Images, Labels, Logits, Pixels, to_images
 from selbench.attacks.gradient import climb
 from selbench.attacks.norms import NORMS
+from selbench.training.augmix import mixtures
 
 EPSILON, STEPS, STEP = 8 / 255, 7, 2 / 255  # of adversarial training (arXiv:1706.06083, CIFAR-10)
-ALIKE = 8  # images with the same operations of AugMix, in different proportions
 CONSISTENCY = 12.0  # weight of the divergence between an image's views (arXiv:1912.02781)
 
 Views = Float[Tensor, "shown 3 height width"]  # a batch, or its views in order
@@ -33,13 +27,12 @@ def views(
     """Return the images to train on for `pixels`: one view of each, or three views in order.
 
     - "standard": the images.
-    - "augmix": the images, then two mixtures of each (Hendrycks et al., 2020, arXiv:1912.02781),
-      by torchvision with the paper's settings.
+    - "augmix": the images, then two mixtures of each (Hendrycks et al., 2020, arXiv:1912.02781).
     - "pgd": adversarials of the current network in evaluation mode, by PGD from a random start
       (Madry et al., 2018, arXiv:1706.06083); the network is put back into training mode.
     """
     if method == "augmix":
-        return to_images(torch.cat([pixels, _mixed(pixels, generator), _mixed(pixels, generator)]))
+        return to_images(torch.cat([pixels, *mixtures(pixels, generator, 2)]))
     images = to_images(pixels)
     if method == "pgd":
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
@@ -55,39 +48,6 @@ def inconsistency(logits: Logits, batch: int) -> Float[Tensor, ""]:
     mean = shares.mean(0).clamp(1e-7, 1).log()
     each = [F.kl_div(mean, share, reduction="batchmean") for share in shares]
     return CONSISTENCY * torch.stack(each).mean()
-
-
-def _mixed(pixels: Pixels, generator: torch.Generator) -> Pixels:
-    from torchvision.transforms.v2 import AugMix
-
-    mix = AugMix(all_ops=False)
-    mix._sample_dirichlet = _proportions
-    seed = torch.randint(2**62, (), generator=generator)
-    ahead = nullcontext() if pixels.device.type == "cpu" else _Ahead()
-    with dice(int(seed)), ahead:
-        return torch.cat([mix(part) for part in pixels.split(ALIKE)])
-
-
-class _Ahead(TorchFunctionMode):
-    """Makes small tensors on the CPU and copies them to the GPU without waiting for it."""
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Call `function`, but replace `torch.tensor`."""
-        kwargs = dict(kwargs or {})
-        if function is not torch.tensor or kwargs.get("device") is None:
-            return function(*args, **kwargs)
-        return function(*args, **kwargs | {"device": "cpu"}).to(kwargs["device"], non_blocking=True)
-
-
-def _proportions(like: Tensor) -> Tensor:
-    """Draw uniform proportions of a mixture on the CPU: draws of a GPU depend on its size."""
-    return torch._sample_dirichlet(torch.ones(like.shape)).to(like.device, non_blocking=True)
 
 
 def _adversarial(

@@ -21,6 +21,7 @@ from selbench.attacks.square import square
 from selbench.attacks.waiting import remaining
 from selbench.datasets.dataset import make_split
 from selbench.study import Recipe
+from selbench.training.augmix import mixtures
 from selbench.training.loop import make_optimizer, train
 
 QUICK = ("contrast", "spatter")
@@ -185,6 +186,16 @@ def test_the_memory_of_a_gpu_bounds_how_many_images_it_takes(gpu, side, share, f
 def test_others_are_the_places_that_are_left():
     assert remaining(torch.tensor([3, 0]), 5).tolist() == [1, 2, 4]
     assert remaining(torch.tensor([], dtype=torch.int64), 2).tolist() == [0, 1]
+
+
+def test_mixtures_of_many_images_take_few_operators_and_no_wait(gpu):
+    images = pixels(256, 8)
+    expected = mixtures(images, torch.Generator().manual_seed(0), 2)
+    there = gpu.put(images)
+    found = mixtures(there, torch.Generator().manual_seed(0), 2)
+    assert all(torch.equal(each.held, wanted) for each, wanted in zip(found, expected, strict=True))
+    assert gpu.operators < 2000  # applied to eight images at a time, they were 8,800
+    assert gpu.waits == Counter()
 
 
 @pytest.mark.parametrize(("method", "alpha"), [("standard", 1), ("pgd", 0), ("augmix", 0)])

@@ -13,7 +13,8 @@ from selbench.models import build_model
 from selbench.selectivity import RecordedUnits, mean_selectivity
 from selbench.study import DatasetSpec, ModelSpec, Recipe
 from selbench.training import make_optimizer, methods, train
-from selbench.training.methods import ALIKE, CONSISTENCY, EPSILON, inconsistency, to_images, views
+from selbench.training.augmix import ALIKE, mixtures
+from selbench.training.methods import CONSISTENCY, EPSILON, inconsistency, to_images, views
 
 MODEL = ModelSpec(name="resnet8", options={"width": 4})
 MOMENTS = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -91,15 +92,18 @@ def test_augmix_draws_from_its_generator_and_leaves_the_global_one(digits):
     torch.set_rng_state(before)
 
 
-def test_few_images_share_operations(digits, monkeypatch):
-    sizes = []
+def test_mixtures_are_torchvisions_of_a_few_images_at_a_time(digits):
+    from torchvision.transforms.v2 import AugMix
 
-    def mix(all_ops):
-        return lambda part: (sizes.append(len(part)), part)[1]
-
-    monkeypatch.setattr("torchvision.transforms.v2.AugMix", mix)
-    shown("augmix", digits)
-    assert sizes == 2 * [ALIKE] * (40 // ALIKE)
+    pixels, seeds, mix = digits.train.images[:21], seeded("mix", 0), AugMix(all_ops=False)
+    mix._sample_dirichlet = lambda like: torch._sample_dirichlet(like.clone())
+    expected = []
+    for _ in range(2):
+        seed = int(torch.randint(2**62, (), generator=seeds))
+        with dice(seed):
+            expected.append(torch.cat([mix(part) for part in pixels.split(ALIKE)]))
+    found = mixtures(pixels, seeded("mix", 0), 2)
+    assert all(map(torch.equal, found, expected))
 
 
 def test_disagreement_of_views_is_trained_on(digits, monkeypatch):
