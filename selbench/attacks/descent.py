@@ -135,7 +135,7 @@ def _descend(
             errs = logits.argmax(1) != labels
             (closer,) = (errs & (sizes < nearest)).nonzero(as_tuple=True)
             if asks and len(closer):
-                closer = closer[guarded.fooled(points[closer], labels[closer], logits[closer])]
+                closer = closer[guarded.fallen(points[closer], labels[closer], logits[closer])]
             found[closer], nearest[closer] = points[closer], sizes[closer]
             now = Moment(done, sizes, nearest, errs, gradients, logits)
             radii = torch.minimum(resize(radii, now, labels).nan_to_num(torch.inf), largest)

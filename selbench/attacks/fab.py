@@ -96,7 +96,7 @@ class _Search:
             now, points = torch.cat([now, new]), torch.cat([points, starts])
             steps_done = torch.cat([steps_done, torch.zeros_like(new)]) + 1
             points = self._step(now, points.flatten(0, 1), targets[now]).view_as(points)
-            stay = self.left[now] & (steps_done < steps)
+            (stay,) = (self.left[now] & (steps_done < steps)).nonzero(as_tuple=True)
             now, points, steps_done = now[stay], points[stay], steps_done[stay]
 
     def _step(self, places: Places, points: Tensor, targets: Targets) -> Tensor:
@@ -121,7 +121,7 @@ class _Search:
         if not len(closer):
             return
         rows = closer * (len(sizes) // len(places)) + which[closer]
-        sure = self._guarded.fooled(points[rows], self._labels[places[closer]], logits[rows])
+        sure = self._guarded.fallen(points[rows], self._labels[places[closer]], logits[rows])
         closer, rows = closer[sure], rows[sure]
         self.sizes[places[closer]] = least[closer]
         self.nearest[places[closer]] = points[rows]
@@ -136,8 +136,12 @@ def _towards_boundary(
     more weight for the latter the closer `images` are.
     """
     moved = (slopes * (images - points)).flatten(1).sum(1)
-    here = onto_hyperplane(points, slopes, leads, norm)
-    there = onto_hyperplane(images, slopes, leads + moved, norm)
+    here, there = onto_hyperplane(
+        torch.cat([points, images]),
+        slopes.repeat(2, 1, 1, 1),
+        torch.cat([leads, leads + moved]),
+        norm,
+    ).chunk(2)
     length, other = (norm.size(way).clamp(min=SHORTEST) for way in (here, there))
     bias = (length / (length + other)).clamp(max=BIAS).view(-1, 1, 1, 1)
     onward, outward = points + OVERSHOOT * here, images + OVERSHOOT * there

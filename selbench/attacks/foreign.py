@@ -30,14 +30,8 @@ class Guarded(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def fooled(self, points: Images, labels: Labels, logits: Logits) -> Bool[Tensor, " batch"]:
-        """Return which points fool the original network and, by these `logits`, this one."""
-        places = self.fallen(points, labels, logits)
-        return torch.zeros_like(labels, dtype=torch.bool).index_fill_(0, places, True)
-
-    @torch.no_grad()
     def fallen(self, points: Images, labels: Labels, logits: Logits) -> Int64[Tensor, " fallen"]:
-        """Return the positions of points that fool the network.
+        """Return which points fool the original network and, by these `logits`, this one.
 
         Waits for a GPU once, and again if errors must be checked with the original network.
         """

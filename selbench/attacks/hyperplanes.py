@@ -1,10 +1,14 @@
 """Shortest steps onto a hyperplane within [0, 1]."""
 
+from itertools import count
+
 import torch
 from torch import Tensor
 
 from selbench._kit.types import Images
 from selbench.attacks.norms import Norm, Perturbations, Sizes
+
+ROUNDS = 8  # of Newton's method on a GPU, before it is looked whether they suffice
 
 
 def onto_hyperplane(
@@ -32,12 +36,14 @@ def onto_hyperplane(
     places = points.flatten(1)
     room = torch.where(ways > 0, 1 - places, places).masked_fill(ways == 0, 0)
     free = room > 0
-    while True:
+    for number in count(1):
         level = _level(weights, rates, room, free, target)
         moving = free & (room > level * rates)
-        if torch.equal(moving, free):
-            return (ways * torch.where(free, level * rates, room)).view_as(points)
+        # Further rounds change nothing, so a GPU is waited for only now and then.
+        if (points.device.type == "cpu" or number % ROUNDS == 0) and torch.equal(moving, free):
+            break
         free = moving
+    return (ways * torch.where(free, level * rates, room)).view_as(points)
 
 
 def _level(weights: Tensor, rates: Tensor, room: Tensor, free: Tensor, target: Tensor) -> Tensor:

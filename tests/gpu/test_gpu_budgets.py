@@ -12,6 +12,7 @@ from selbench._kit import chunks
 from selbench._kit.types import to_images
 from selbench.attacks.apgd import apgd
 from selbench.attacks.descent import ddn, fmn
+from selbench.attacks.fab import fab
 from selbench.attacks.folding import searched
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import pgd
@@ -149,6 +150,17 @@ def test_nearest_errors_are_looked_for_with_a_wait_a_step(gpu, attack):
         lambda network, *given: attack(Guarded(network), *given, *norms, steps=9)
     )
     assert sum(waits.values()) <= 9 + 2
+
+
+@each_norm
+@pytest.mark.sample
+def test_fab_waits_five_times_a_step(gpu, norm):
+    def attack(network, images, labels):
+        epsilons = torch.full_like(images[:, 0, 0, 0], 0.001)
+        return fab(Guarded(network), images, labels, epsilons, norm, steps=6)
+
+    waits = Both(gpu).waits(attack)
+    assert sum(waits.values()) <= 5 * 2 * 6 + 2  # the likeliest class, then the others
 
 
 @pytest.mark.parametrize("outputs", ["logits", "certain", "probabilities", "one row of each"])
