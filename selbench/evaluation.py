@@ -29,7 +29,7 @@ from selbench.networks.framing import framed
 from selbench.networks.loading import network_of
 from selbench.networks.modules import evaluation_copy, module_of, outputs_of
 from selbench.networks.network import Network
-from selbench.request import Request, chosen_pixels, words_of
+from selbench.request import Request, chosen_draws, chosen_pixels, words_of
 from selbench.session import RunResult, Session, looking
 from selbench.store import HeldStore, StudyStore
 from selbench.store.findings import from_records, to_records, whole_name
@@ -77,6 +77,7 @@ def evaluate(
     attacks: str | Sequence[str] = (),
     full: bool = False,
     pixels: str | None = None,
+    eot: int | None = None,
     adversarials: str | Path | Sequence[str | Path] = (),
     layers: str | None = None,
     columns: str | None = None,
@@ -117,6 +118,7 @@ def evaluate(
         attacks: those to select from the suites, such as "pgd-linf"; () for all.
         full: run AutoAttack at every epsilon, also where the result is already certain.
         pixels: "uint8" to attack with images of 8-bit pixels; None for any numbers in [0, 1].
+        eot: number of draws of a random network whose mean is attacked, such as 20.
         adversarials: files or folders of adversarials from elsewhere, which are checked and
             counted.
         layers: a regular expression, searched for in the names of modules, whose outputs are
@@ -170,6 +172,7 @@ def evaluate(
         update={
             "full": bool(full),
             "pixels": chosen_pixels(pixels, "pixels"),
+            "eot": chosen_draws(eot, pixels, "eot", "pixels"),
             "adversarials": tuple(map(str, paths)),
             "save": _saved(save_adversarials),
         }

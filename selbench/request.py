@@ -8,6 +8,8 @@ from pydantic import Field
 from selbench._kit.errors import SelbenchError
 from selbench._kit.frozen import Frozen
 
+MOST_DRAWS = 1000  # of a random network, for one gradient
+
 
 class Request(Frozen):
     """The request of a run, in addition to its study.
@@ -21,6 +23,7 @@ class Request(Frozen):
         full: run AutoAttack at every epsilon.
         time_limit: seconds that a network may compute for a cell; None for no limit.
         pixels: "uint8" for adversarials of 8-bit pixels; None for any numbers.
+        eot: number of draws of a random network whose mean is attacked; None for no mean.
         adversarials: the paths of adversarials from elsewhere.
         study: the words of the command line that name the study and its data.
         networks: the words that name users' networks; () if the study's are trained.
@@ -38,6 +41,9 @@ class Request(Frozen):
         default=None, exclude_if=lambda seconds: seconds is None
     )
     pixels: Literal["uint8"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
+    eot: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, exclude_if=lambda draws: draws is None
+    )
     adversarials: tuple[str, ...] = Field(default=(), exclude_if=lambda paths: not paths)
     study: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
@@ -66,6 +72,26 @@ def chosen_pixels(word: str | None, option: str = "--pixels") -> Literal["uint8"
             "for any numbers in [0, 1]"
         )
     return word  # type: ignore[return-value]
+
+
+def chosen_draws(
+    draws: object, pixels: str | None, option: str = "--eot", other: str = "--pixels"
+) -> int | None:
+    """Return the number of draws that `option` requests; refuse others, and `other` with it.
+
+    Raises:
+        SelbenchError: for anything but None and whole numbers from 2 to `MOST_DRAWS`.
+    """
+    if draws is None:
+        return None
+    if not isinstance(draws, int) or isinstance(draws, bool) or not 2 <= draws <= MOST_DRAWS:
+        raise SelbenchError(
+            f"{option} takes a number of draws from 2 to {MOST_DRAWS}, such as 20, got "
+            f"{draws!r:.60}"
+        )
+    if pixels is not None:
+        raise SelbenchError(f"{option} and {other} do not go together; leave one of them out")
+    return draws
 
 
 def option_words(**options: object) -> tuple[str, ...]:

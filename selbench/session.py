@@ -318,6 +318,7 @@ class Session:
             request.attacks,
             full=request.full,
             in_files=request.pixels is not None,
+            draws=request.eot,
             given=self._given_adversarials(request),
             mechanism=self.study.mechanism,
             smoothing=self.study.smoothing,

@@ -13,15 +13,16 @@ TOLERANCE = 1e-3  # relative to the largest logit; covers rounding in another or
 
 
 class Searched(nn.Module):
-    """A faster network for the search for errors, instead of the original one.
+    """Another network for the search for errors, instead of the original one.
 
     Attributes:
         given: the original network, which decides whether a point is an error.
+        drawn: whether it is random, so that an error in the search may be chance.
     """
 
-    def __init__(self, search: nn.Module, given: nn.Module) -> None:
+    def __init__(self, search: nn.Module, given: nn.Module, drawn: bool = False) -> None:
         super().__init__()
-        self.search, self.given = search, given
+        self.search, self.given, self.drawn = search, given, drawn
 
     def forward(self, images: Images) -> Tensor:
         logits: Tensor = self.search(images)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from corruptions.draws import KeyedDraws
 from selbench._kit.chunks import in_chunks, sizes_of
 from selbench._kit.types import Examples, Images, Labels, Logits
+from selbench.attacks.folding import Searched
 from selbench.attacks.losses import Loss, Losses, cross_entropy
 from selbench.attacks.norms import Norm, inside
 
@@ -209,7 +210,7 @@ def climb(
             nobody = torch.zeros_like(labels, dtype=torch.bool)
             state = Attacked(points.clone(), logits.clone(), nobody, torch.full_like(labels, NEVER))
         state.images[alive], state.logits[alive] = points, logits
-        fell = (logits.argmax(1) != labels) & inside(images, points, norm, epsilon)
+        fell = _errs(network, points, labels, logits) & inside(images, points, norm, epsilon)
         # The only wait for a GPU, once per step.
         left = (~fell).nonzero(as_tuple=True)[0] if early and not last else alive
         if last or len(left) < len(fell):
@@ -283,16 +284,20 @@ def pgd_grid(
                 start=start,
                 loss=again if run else cross_entropy,
             )
-            best = _merged(best, found, left)
+            best = merged(best, found, left)
         results.append(best)
     return results
 
 
-def _merged(full: Attacked, part: Attacked, places: Tensor) -> Attacked:
-    """Return `full` with the examples at `places` replaced by those of `part`."""
+def merged(
+    full: Attacked, part: Attacked, places: Tensor, kept: Bool[Tensor, " part"] | None = None
+) -> Attacked:
+    """Return `full` with the examples at `places` replaced by those of `part`, or by its `kept`."""
+    chosen = slice(None) if kept is None else kept
+    places = places[chosen]
 
     def put(ours: Tensor, theirs: Tensor) -> Tensor:
-        return ours.index_copy(0, places, theirs)
+        return ours.index_copy(0, places, theirs[chosen])
 
     return Attacked(
         put(full.images, part.images),
@@ -300,6 +305,16 @@ def _merged(full: Attacked, part: Attacked, places: Tensor) -> Attacked:
         put(full.fallen, part.fallen),
         put(full.steps, part.steps),
     )
+
+
+def _errs(
+    network: nn.Module, points: Images, labels: Labels, logits: Logits
+) -> Bool[Tensor, " batch"]:
+    """Return which points fool the network; other draws confirm errors of a random one."""
+    errs = logits.argmax(1) != labels
+    if isinstance(network, Searched) and network.drawn and errs.any():
+        errs[errs.clone()] = logits_of(network.given, points[errs]).argmax(1) != labels[errs]
+    return errs
 
 
 def laid_out(images: Images) -> Images:

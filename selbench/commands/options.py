@@ -129,6 +129,12 @@ Pixels = Annotated[
     str | None,
     typer.Option(metavar="uint8", help="uint8: search only images that an 8-bit file can hold."),
 ]
+Eot = Annotated[
+    int | None,
+    typer.Option(
+        "--eot", metavar="DRAWS", help="Attack the mean of this many draws of a random network."
+    ),
+]
 Adversarials = Annotated[
     list[str] | None,
     typer.Option(

@@ -48,6 +48,7 @@ PANELS: dict[str, dict[str, str]] = {
     "Attacks": {
         "full": "",
         "pixels": "any numbers in [0, 1]",
+        "eot": "",
         "adversarials": "",
         "save_adversarials": "",
         "budget": "no end",

@@ -31,6 +31,7 @@ from selbench.commands.options import (
     Device,
     DryRun,
     EngineName,
+    Eot,
     GpusPerTask,
     Layers,
     NetworkOptions,
@@ -103,6 +104,7 @@ def run(
         ),
     ] = False,
     pixels: Pixels = None,
+    eot: Eot = None,
     adversarials: Adversarials = None,
     budget: Budget = None,
     margin: Margin = None,
@@ -127,7 +129,7 @@ def run(
     the work, one process each. With --budget, --margin or --threshold, attacks of attacks-strong
     stop once networks are decided.
     """
-    from selbench.request import Request, chosen_pixels
+    from selbench.request import Request, chosen_draws, chosen_pixels
 
     specs = networks_named(options)
     if time_limit is not None and not 0 < time_limit < inf:
@@ -144,6 +146,7 @@ def run(
         retry=retry_failed,
         full=full,
         pixels=chosen_pixels(pixels),
+        eot=chosen_draws(eot, pixels),
         adversarials=tuple(adversarials or ()),
         time_limit=time_limit,
         study=study_words(study, options, **mechanism),

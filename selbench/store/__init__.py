@@ -19,17 +19,18 @@ manifest hold checksums, which every reader checks.
 """
 
 from selbench.store.cells import (
-    ATTACKS,
     BOUND,
     CELL,
     EVERY_EPSILON,
     MEASURED,
+    OVER_DRAWS,
     SMOOTHED,
     Cell,
     Failure,
     Measurement,
     Result,
     condition_id,
+    is_attack,
 )
 from selbench.store.held import HeldStore
 from selbench.store.manifest import COMPLETE, INCOMPLETE, RUNNING, check_curves
@@ -45,7 +46,6 @@ from selbench.store.study_store import (
 )
 
 __all__ = [
-    "ATTACKS",
     "BOUND",
     "CELL",
     "COMPLETE",
@@ -55,6 +55,7 @@ __all__ = [
     "INCOMPLETE",
     "MARK",
     "MEASURED",
+    "OVER_DRAWS",
     "RUNNING",
     "SMOOTHED",
     "Cell",
@@ -67,6 +68,7 @@ __all__ = [
     "check_format",
     "check_place",
     "condition_id",
+    "is_attack",
     "open_places",
     "open_studies",
     "write_mark",

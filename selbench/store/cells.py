@@ -74,9 +74,14 @@ class Cell:
 EVERY_EPSILON = "attack; every epsilon"
 BOUND = "bound"  # the source of bounds
 SMOOTHED = "smoothed"  # the source of networks under noise
-ATTACKS = ("attack", EVERY_EPSILON)  # the sources of attacks
+OVER_DRAWS = "; means over {} draws"  # added to the source of an attack on a random network
 
 CELL = tuple(Cell.__dataclass_fields__)
+
+
+def is_attack(source: str) -> bool:
+    """Return whether a source is that of an attack."""
+    return source.partition(OVER_DRAWS.partition("{")[0])[0] in ("attack", EVERY_EPSILON)
 
 
 def condition_id(suite: str, condition: str, level: float | None) -> str:

@@ -15,6 +15,7 @@ NOTHING: Final = ""
 RANDOM = "random"  # the code of outputs that differ from call to call
 # Prefixes of the names of attacks that need no gradient of the network under attack.
 GRADIENT_FREE = ("hopskipjump-", "noise-", "transfer-", "given-")
+AVERAGED = "-eot"  # suffix of attacks on the mean of a random network's outputs
 CHECKS = "masking"  # the condition that checks for masked gradients: no robust accuracy
 DRAWS = 5  # of a network with random outputs
 _DRAW = re.compile(r" \(draw \d+ of \d+\)$")
@@ -44,6 +45,8 @@ def spoiling(findings: Iterable[Finding], attack: str) -> Finding | None:
     """Return the first finding that makes accuracy under an attack meaningless."""
     free = attack == CHECKS or attack.startswith(GRADIENT_FREE)
     for each in findings:
+        if each.code == RANDOM and attack.endswith(AVERAGED):
+            continue
         if each.spoils == ATTACKS and attack != CHECKS:
             return each
         if each.spoils == GRADIENTS and not free:
@@ -95,5 +98,6 @@ def finding_sentences(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
 def _effect(finding: Finding) -> str:
     """Return a phrase on the numbers that a finding changes."""
     if finding.code == RANDOM:
-        return f" (means over {DRAWS} draws, ± over draws and images; under attacks no number: -)"
+        without = "under attacks no number without --eot: -"
+        return f" (means over {DRAWS} draws, ± over draws and images; {without})"
     return f" (under {finding.spoils} no number: -)" if finding.spoils else ""

@@ -19,7 +19,7 @@ from selbench.statistics.calibration import (
     ks_error,
     negative_log_likelihood,
 )
-from selbench.store import ATTACKS, BOUND, SMOOTHED, Cell, Measurement, Result
+from selbench.store import BOUND, SMOOTHED, Cell, Measurement, Result, is_attack
 
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss", "brier")
 Columns = dict[str, Tensor]  # one row per example, on the CPU
@@ -61,7 +61,7 @@ def summary(cell: Cell, columns: Columns) -> Result:
         "cross_entropy": _mean(columns["loss"]),
         "brier": _mean(columns["brier"]),
     }
-    if cell.source not in (*ATTACKS, BOUND, SMOOTHED) and _finite(columns):
+    if not is_attack(cell.source) and cell.source not in (BOUND, SMOOTHED) and _finite(columns):
         values |= _errors(columns["confidence"], _correct(columns))
     checks = [
         name for name in columns if name.startswith(("masking_", "given_", "passes_", "smoothed_"))

@@ -1,6 +1,6 @@
 """Suites: corruptions and attacks on the images, and measurements of networks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from corruptions import CORRUPTIONS
 from selbench._kit.errors import SelbenchError, unknown
@@ -64,22 +64,26 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
     kept = [
         work for work in without_repeats(pieces) if not (_attacks(work) and work.name in left_out)
     ]
-    made = _in_files(kept, setting) if setting.in_files else kept
-    return [*made, *(given_pieces(*setting.given) if setting.given else ())]
+    if setting.in_files:
+        kept = _changed(kept, setting, "--pixels", lambda work: work.in_files())
+    if setting.draws is not None:
+        kept = _changed(kept, setting, "--eot", lambda work: work.averaged(setting.draws or 1))
+    return [*kept, *(given_pieces(*setting.given) if setting.given else ())]
 
 
-def _in_files(pieces: Sequence[Work], setting: Setting) -> list[Work]:
-    """Return the pieces with adversarials of 8-bit pixels; leave out attacks without any."""
-    made = {work.name: work.in_files() for work in pieces}
+def _changed(
+    pieces: Sequence[Work], setting: Setting, option: str, change: Callable[[Work], Work | None]
+) -> list[Work]:
+    """Return the pieces as `option` changes them; leave out attacks without epsilons."""
+    made = {work.name: change(work) for work in pieces}
     for name in setting.attacks:
         if made.get(name, True) is None:
             raise SelbenchError(
-                f"{name} has no epsilons, so --pixels cannot search its 8-bit images; "
-                "leave out --pixels or the attack"
+                f"{name} has no epsilons, which {option} needs; leave out one of them"
             )
     if not any(work.is_attack for work in made.values() if work):
-        raise SelbenchError("--pixels is for attacks; add --suite attacks, or leave it out")
-    return [work for work in (each.in_files() for each in pieces) if work]
+        raise SelbenchError(f"{option} is for attacks; add --suite attacks, or leave it out")
+    return [work for work in map(change, pieces) if work]
 
 
 def _names(pieces: Sequence[Work], attacking: bool) -> list[str]:

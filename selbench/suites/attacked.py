@@ -18,6 +18,7 @@ from selbench.datasets import Split
 from selbench.metrics import METRICS, Metric, Panel, RowFilter, Unit
 from selbench.store import Measurement
 from selbench.store.adversarials import IN_FILES
+from selbench.store.findings import AVERAGED
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.pieces import Analysis, Attack
@@ -140,19 +141,30 @@ def _fractions(levels: Levels) -> tuple[float, ...]:
     return tuple(level / 255 for level in levels)
 
 
-def in_files(metric: Metric) -> Metric:
-    """Return the metric of an attack for its variant with adversarials of 8-bit pixels."""
-    reads = metric.reads
-    return replace(
-        metric,
-        name=f"{metric.name}_uint8",
-        label=f"{metric.label} uint8",
-        meaning=f"{metric.meaning}, among images that a file of 8-bit pixels can hold",
-        reads=replace(reads, conditions=tuple(f"{name}{IN_FILES}" for name in reads.conditions)),
-        table="adversarials of 8-bit pixels",
-        panel=None,
-        rare=True,
-    )
+def variants(metric: Metric) -> None:
+    """Register an attack's metrics for adversarials of 8-bit pixels, and for random networks."""
+    for short, suffix, words, table in (
+        (
+            "uint8",
+            IN_FILES,
+            "among images that a file of 8-bit pixels can hold",
+            "adversarials of 8-bit pixels",
+        ),
+        ("EoT", AVERAGED, "of the mean prediction over draws", "attacks on random networks"),
+    ):
+        conditions = tuple(f"{name}{suffix}" for name in metric.reads.conditions)
+        METRICS(
+            replace(
+                metric,
+                name=f"{metric.name}_{short.lower()}",
+                label=f"{metric.label} {short}",
+                meaning=f"{metric.meaning}, {words}",
+                reads=replace(metric.reads, conditions=conditions),
+                table=table,
+                panel=None,
+                rare=True,
+            )
+        )
 
 
 EPSILON = "epsilon, in 255ths"
@@ -169,7 +181,7 @@ FGSM = METRICS(
         panel=Panel("attacks", "FGSM, L-inf", EPSILON),
     )
 )
-METRICS(in_files(FGSM))
+variants(FGSM)
 METRICS(
     Metric(
         "paper_pgd",
@@ -197,7 +209,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             panel=Panel("attacks", f"PGD, {_words}", EPSILON),
         )
     )
-    METRICS(in_files(_pgd_of))
+    variants(_pgd_of)
     METRICS(
         Metric(
             f"median_{_norm}",

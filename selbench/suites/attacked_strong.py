@@ -26,9 +26,9 @@ from selbench.suites.attacked import (
     TABLE,
     Levels,
     attacks,
-    in_files,
     pgd_at,
     pgd_passes,
+    variants,
 )
 from selbench.suites.pieces import Attack
 from selbench.suites.work import SUITES, Passes, Setting, Work
@@ -145,7 +145,7 @@ for _norm, _short, _words in (("linf", "Linf", "L-inf"), ("l2", "L2", "L2")):
             table=TABLE,
         )
     )
-    METRICS(in_files(_metric))
+    variants(_metric)
     METRICS(
         Metric(
             f"pgd_margin_{_norm}",

@@ -11,14 +11,15 @@ from torch import nn
 from selbench._kit.errors import MissingOutcomesError
 from selbench._kit.files import fingerprint
 from selbench._kit.types import Examples, Pixels
+from selbench.attacks.averaged import averaged
 from selbench.attacks.norms import NORMS
 from selbench.attacks.pixels import in_files, searchable
 from selbench.datasets import Split
 from selbench.networks.network import Network
 from selbench.sets.stored import Stored
-from selbench.store import Cell, Measurement
+from selbench.store import OVER_DRAWS, Cell, Measurement
 from selbench.store.adversarials import IN_FILES
-from selbench.store.findings import GRADIENTS, spoiling
+from selbench.store.findings import AVERAGED, GRADIENTS, spoiling
 from selbench.store.outcomes import from_table, recalibrated
 from selbench.suites.attacking import Attacking
 from selbench.suites.bench import Bench, Perturb, perturbed
@@ -267,6 +268,19 @@ class Attack(Work):
         searched = searchable(self.budgets, self.group)
         attack = in_files(self.at(searched), searched, self.budgets, NORMS[self.group])
         return replace(self, name=f"{self.name}{IN_FILES}", attack=attack, at=None)
+
+    def averaged(self, draws: int) -> "Attack | None":
+        """Return it on the mean of so many draws; None if its levels are not epsilons."""
+        if self.at is None:
+            return None
+        return replace(
+            self,
+            name=f"{self.name}{AVERAGED}",
+            source=f"{self.source}{OVER_DRAWS.format(draws)}",
+            attack=averaged(self.at, self.budgets, NORMS[self.group], draws),
+            each=None,
+            at=None,
+        )
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Attack the networks, one by one or in parallel."""

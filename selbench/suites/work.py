@@ -49,6 +49,7 @@ class Setting:
         corruptions, attacks: the selected names; () for all of a suite.
         given: adversarials from files, with a checksum of them and of the test images, or None.
         in_files: whether attacks search images of 8-bit pixels.
+        draws: number of draws whose mean is attacked; None for the networks as they are.
         stored: a set on disk with corrupted or shifted images; None to generate them.
         full: whether AutoAttack runs at every epsilon, even where the result is certain.
         mechanism: the settings of the analyses.
@@ -62,6 +63,7 @@ class Setting:
     corruptions: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     in_files: bool = False
+    draws: int | None = None
     given: tuple[GivenAdversarials, str] | None = None
     stored: CorruptedSet | ShiftedSet | None = None
     full: bool = False
@@ -172,6 +174,10 @@ class Work(ABC):
 
     def in_files(self) -> "Work | None":
         """Return it with adversarials of 8-bit pixels; None if its levels are no epsilons."""
+        return self
+
+    def averaged(self, draws: int) -> "Work | None":
+        """Return it on the mean of so many draws; None if its levels are no epsilons."""
         return self
 
     def sent(self, put: Put, limit: int | None, seeds: Iterable[int]) -> "Work":

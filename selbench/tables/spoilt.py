@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from selbench.store import ATTACKS, StudyStore
+from selbench.store import StudyStore, is_attack
 from selbench.store.findings import Finding, finding_sentences, findings_in, spoiling
 from selbench.tables.columns import COLUMNS
 
@@ -15,7 +15,7 @@ FINDINGS = "findings"  # the column of sentences, if there are any
 def meaningful(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Leave out accuracies under attack that a finding makes meaningless."""
     for name, found in findings_in(manifest).items():
-        attacked = (rows["subject"] == name) & (rows["source"].isin(ATTACKS))
+        attacked = (rows["subject"] == name) & rows["source"].map(is_attack)
         spoilt = [each for each in set(rows.loc[attacked, "condition"]) if spoiling(found, each)]
         rows = rows[~(attacked & rows["condition"].isin(spoilt))]
     return rows
@@ -30,7 +30,7 @@ def withheld(manifest: Mapping[str, Any]) -> set[str]:
     asked = {
         tuple(name.split("/")[:2])
         for name, (source, *_) in manifest["conditions"].items()
-        if source in ATTACKS
+        if is_attack(source)
     }
     spoilt = {pair for pair in asked if any(spoiling(found, pair[1]) for found in every)}
     return {

@@ -36,16 +36,19 @@ def test_cells_of_files_stand_in_a_table_of_their_own(selbench, tiny_study):
     assert "tiny: attacks" in usual.out
 
 
-def test_what_pixels_cannot_be_is_said_in_a_sentence(selbench, tiny_study):
+def test_what_pixels_and_eot_cannot_be_is_said_in_a_sentence(selbench, tiny_study):
     for words, sentence in (
         (
             ("--pixels", "uint16"),
             "--pixels takes uint8 (images that a file can hold), got",
         ),
+        (("--eot", "1"), "--eot takes a number of draws from 2 to 1000, such as 20, got 1"),
+        (("--eot", "20", "--pixels", "uint8"), "--eot and --pixels do not go together; leave one"),
+        (("--eot", "20"), "--eot is for attacks; add --suite attacks, or leave it out"),
         (("--pixels", "uint8"), "--pixels is for attacks; add --suite attacks, or leave it out"),
         (
             ("--pixels", "uint8", "--suite", "attacks", "--attack", "paper-pgd"),
-            "paper-pgd has no epsilons, so --pixels cannot search its 8-bit images",
+            "paper-pgd has no epsilons, which --pixels needs; leave out one of them",
         ),
     ):
         ended = selbench("run", tiny_study, "--dry-run", *words)

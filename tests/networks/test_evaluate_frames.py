@@ -114,6 +114,7 @@ REFUSED = {
     "save_adversarials": {"save_adversarials": -1},
     "mean": {"mean": (1, 2)},
     "pixels": {"pixels": "uint16"},
+    "eot": {"eot": 1},
 }
 
 

@@ -143,6 +143,23 @@ def test_a_random_network_has_means_over_draws():
     assert pd.isna(row["fgsm"])
 
 
+def test_a_random_network_has_accuracies_under_attacks_on_its_mean():
+    module, asked = HABITS[RANDOM][1](), {"limit": 10, "attacks": "fgsm-linf", "store": "runs"}
+    for options in ({"eot": 2}, {}):
+        found = package.evaluate(module, digits(), "attacks", name="mine", **asked, **options)
+    assert not (found["condition"] == "fgsm-linf").any()
+    text = FORMATS["md"]([leaderboard(StudyStore(Path("runs"), "digits-16"))])
+    assert "under attacks no number without --eot: -" in text
+    found = package.evaluate(module, digits(), "attacks", name="mine", eot=2, **asked)
+    curve = found[found["metric"].eq("accuracy") & found["condition"].eq("fgsm-linf-eot")]
+    assert len(curve) == DRAWS * 7
+    means = curve.groupby("level")["value"].mean()
+    assert means.iloc[-1] < means.iloc[0]
+    (row,) = leaderboard(StudyStore(Path("runs"), "digits-16")).table.to_dict("records")
+    assert row["fgsm_eot"] == pytest.approx(curve["value"].mean())
+    assert pd.isna(row["fgsm"])
+
+
 @pytest.mark.soak
 def test_an_unlucky_draw_is_no_fall():
     module, data = HABITS[RANDOM][0](), digits()
