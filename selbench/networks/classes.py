@@ -11,6 +11,7 @@ from torch import nn
 from selbench._kit.content import content_of
 from selbench._kit.errors import SelbenchError, in_short, unknown
 from selbench._kit.types import Images, Logits
+from selbench.datasets import Dataset
 
 Outputs = tuple[tuple[int, ...], ...]  # of each class, from 0
 MAP = 2**26  # bytes of a class map, at most
@@ -31,6 +32,15 @@ class MappedClasses(nn.Module):
     def forward(self, images: Images) -> Logits:
         logits = self.network(images)
         return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.outputs], 1)
+
+
+def other_number(name: str, outputs: int, dataset: Dataset) -> SelbenchError:
+    """Return the error for a network with another number of outputs than there are classes."""
+    return SelbenchError(
+        f"{name} has {outputs} outputs, the data set {dataset.name} {len(dataset.classes)} "
+        "classes; map outputs to classes with --class-map (a CSV file with the columns output and "
+        "class), or use a network for these classes"
+    )
 
 
 def read_class_map(path: Path, classes: Sequence[str]) -> Outputs:

@@ -13,7 +13,7 @@ from selbench._kit.errors import SelbenchError
 from selbench._kit.progress import SILENT, Progress
 from selbench._kit.types import Images, Logits, to_images
 from selbench.datasets import Dataset
-from selbench.networks.classes import Outputs
+from selbench.networks.classes import Outputs, other_number
 from selbench.networks.habits import CHECKS
 from selbench.networks.look import Look
 from selbench.networks.network import Network
@@ -152,12 +152,9 @@ def check_logits(logits: Logits, outputs: Outputs | None, dataset: Dataset, name
     Raises:
         SelbenchError: if the number of outputs does not fit the classes.
     """
-    number, classes = logits.shape[1], len(dataset.classes)
-    if outputs is None and number != classes:
-        raise SelbenchError(
-            f"{name} has {number} outputs, the data set {dataset.name} {classes} classes; use a "
-            "network for these classes, or map outputs to classes with --class-map"
-        )
+    number = logits.shape[1]
+    if outputs is None and number != len(dataset.classes):
+        raise other_number(name, number, dataset)
     last = max(max(group) for group in outputs) if outputs else 0
     if last >= number:
         raise SelbenchError(

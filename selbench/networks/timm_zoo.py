@@ -25,7 +25,7 @@ def timm(name: str, brought: NetworkSpec, dataset: Dataset, classes: int | None)
         def make(number: int | None) -> nn.Module:
             return library.create_model(name, **({"num_classes": number} if number else {}))  # type: ignore[no-any-return]
 
-        network = built(make, brought, classes)
+        network = built(make, brought, dataset, classes)
     note = "pretrained" if brought.pretrained else "" if brought.weights else "random"
     config = library.data.resolve_model_data_config(network, use_test_size=brought.pretrained)
     return Resolved(network, inputs_of(config), note, name)

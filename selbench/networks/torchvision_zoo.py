@@ -38,7 +38,7 @@ def torchvision(name: str, brought: NetworkSpec, dataset: Dataset, classes: int 
     def make(number: int | None) -> nn.Module:
         return models.get_model(name, **given, **({"num_classes": number} if number else {}))  # type: ignore[no-any-return]
 
-    network = built(make, brought, classes)
+    network = built(make, brought, dataset, classes)
     return Resolved(network, inputs, "" if brought.weights else "random", name, "".join(given))
 
 

@@ -15,6 +15,7 @@ from selbench._kit.randomness import dice
 from selbench._kit.registry import Registry
 from selbench.datasets import Dataset
 from selbench.models import load_weights, outputs_in
+from selbench.networks.classes import other_number
 from selbench.networks.described import NetworkSpec
 from selbench.networks.inputs import Inputs
 
@@ -69,21 +70,35 @@ def careful_loading() -> Iterator[None]:
 
 
 def built(
-    make: Callable[[int | None], nn.Module], brought: NetworkSpec, classes: int | None
+    make: Callable[[int | None], nn.Module],
+    brought: NetworkSpec,
+    dataset: Dataset,
+    classes: int | None,
 ) -> nn.Module:
     """Build a network, and load the user's file if there is one.
 
     Args:
         make: builds it with a number of outputs; None for the zoo's number.
         brought: the user's description.
+        dataset: the data set, for messages.
         classes: the number of outputs; None for that of the file.
+
+    Raises:
+        SelbenchError: as `load_weights`, and for a file that fits but for its number of outputs.
     """
     weights = brought.weights
     with careful_loading():
         network = make(classes)
         if weights and classes is None:
             network = make(outputs_in(weights, network))
-    filled(network, brought)
+    try:
+        filled(network, brought)
+    except SelbenchError:
+        outputs = outputs_in(weights, network) if weights and classes else None
+        if outputs in (None, classes):
+            raise
+        built(make, brought, dataset, None)  # raises if that is not all
+        raise other_number(str(weights), outputs, dataset) from None
     return network
 
 

@@ -6,6 +6,7 @@ import datetime
 import json
 import types
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,17 +185,52 @@ def resnet(depth, outputs=3, **options):
     return build_model(spec, outputs, ((0.0,) * 3, (1.0,) * 3)).eval()
 
 
-@pytest.mark.parametrize("spec", ["selbench:resnet56", "selbench:resnet20"])
-@pytest.mark.sample
-def test_the_depth_of_a_resnet_is_seen_from_its_weights(spec, taken, tmp_path):
-    network = resnet(56, width=4)
+def test_width_and_shortcut_of_a_resnet_are_seen_from_its_weights(taken, tmp_path):
+    network = resnet(56, width=4, shortcut="B")
     state = below("module", network.network.state_dict())
     torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / "mine.th")
-    found = taken(spec, weights=tmp_path / "mine.th")
-    assert found.architecture == "resnet56"
-    assert ("(resnet56)" in found.name) is (spec != "selbench:resnet56")
+    found = taken("selbench:resnet56", weights=tmp_path / "mine.th")
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(found.load()(images), network(images))
+
+
+def test_a_resnet_of_another_depth_than_its_name_is_refused(taken, tmp_path):
+    torch.save(resnet(8, width=4).network.state_dict(), tmp_path / "mine.th")
+    said = r"mine.th has the weights of a resnet8, not of a resnet20; .*: --model selbench:resnet8$"
+    with pytest.raises(SelbenchError, match=said):
+        taken("selbench:resnet20", weights=tmp_path / "mine.th")
+
+
+def test_another_number_of_outputs_is_refused_with_the_class_map(taken, tmp_path):
+    torch.save(resnet(8, 5, width=4).network.state_dict(), tmp_path / "five.th")
+    said = r"five.th has 5 outputs, the data set folder 3 classes; map .*--class-map \(a CSV file"
+    with pytest.raises(SelbenchError, match=said):
+        taken("selbench:resnet8", weights=tmp_path / "five.th")
+    broken = {"extra.weight": torch.zeros(1), **resnet(8, 5, width=4).network.state_dict()}
+    torch.save(broken, tmp_path / "five.th")
+    with pytest.raises(SelbenchError, match=r"first unexpected extra.weight; choose"):
+        taken("selbench:resnet8", weights=tmp_path / "five.th")
+
+
+def test_without_training_images_the_normalisation_comes_from_the_file_or_the_user(
+    taken, tmp_path, tiny_study
+):
+    study = load_study(str(tiny_study))
+    data = load_dataset(study.dataset)
+    bare = replace(data, train=data.train.take(torch.arange(0)))
+    network, path = resnet(8, width=4), tmp_path / "mine.pth"
+    spec = NetworkSpec(spec="selbench:resnet8", weights=path)
+    torch.save(network.state_dict(), path)
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(bring(spec, study.model, bare).load()(images), network(images))
+    torch.save(network.network.state_dict(), path)
+    said = (
+        r"does not carry the mean .* no training images to compute it from; give --mean and --std"
+    )
+    with pytest.raises(SelbenchError, match=said):
+        bring(spec, study.model, bare)
+    given = replace(spec, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert torch.equal(bring(given, study.model, bare).load()(images), network(images))
 
 
 def test_a_class_map_chooses_among_the_outputs_of_a_resnet(taken, tmp_path):

@@ -105,7 +105,7 @@ def test_what_the_network_is_written_in_is_part_of_its_weights(taken, tmp_path):
 
 
 WRONG = {
-    "five": r"five has 5 outputs, the data set folder 3 classes; .* map outputs to classes with",
+    "five": r"five has 5 outputs, the data set folder 3 classes; map outputs to classes with",
     "infinite": r"infinite returns logits that are not finite; look at its weights",
     "pair": r"pair returns a tuple, not a tensor of logits; wrap it in a module that returns them",
     "maps": r"maps makes \(2, 3, 30, 30\) of 2 images, not one row of logits for each",
