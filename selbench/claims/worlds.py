@@ -33,8 +33,9 @@ from selbench.claims.groups import groups_of
 from selbench.claims.judging import LEVEL, NOT_TESTED, REFUTED, SUPPORTED, About, surest, tried
 from selbench.claims.readings import CLEAN, Networks, UntestedError, read
 from selbench.claims.scope import tests_for
-from selbench.claims.shapes import INDEX
+from selbench.claims.shapes import INDEX, WOBBLE, fitted
 from selbench.claims.sources import shipped_claims
+from selbench.statistics.intervals import Difference as Estimate
 from selbench.statistics.spread import contrast, means_of
 from selbench.store import open_studies
 from selbench.tables.current import current_rows
@@ -48,6 +49,7 @@ MIDDLE, CLEAR = 0.5, 0.6  # values without any effect: of any reading, and of cl
 USUAL = 0.02  # the effect if the smallest that counts is 0
 SPREAD = 0.007  # between seeds, for readings without measurements
 CORRUPTIONS = ("fog", "snow")
+WANDERING = (0.0, 0.5, 1.0)  # of means without a trend, in standard deviations of one network
 Curve = Callable[[float], float]
 Cell = tuple[str, str, float, str]
 
@@ -294,6 +296,22 @@ def power(found: Sequence[tuple[str, float]], family: int = FAMILY) -> float:
     return sum(verdict == SUPPORTED and p * family <= LEVEL for verdict, p in found) / len(found)
 
 
+def false_trends(wandering: float, seeds: int, wobble: float, runs: int) -> float:
+    """Return how often means without a trend rise significantly from alpha = -3 to 0.
+
+    `wandering`: how far they lie off by chance, in standard deviations of one network.
+    """
+    generator, found = np.random.default_rng(0), 0
+    for _ in range(runs):
+        off = wandering * generator.standard_normal((len(ALPHAS), 1))
+        values = off + generator.standard_normal((len(ALPHAS), seeds))
+        means = means_of(dict(zip(ALPHAS, values.tolist(), strict=True)))
+        side = {alpha: means[alpha] for alpha in ALPHAS if -3 <= alpha <= 0}
+        slope = fitted(side, dict(zip(ALPHAS, ALPHAS, strict=True)), wobble)
+        found += isinstance(slope, Estimate) and slope.value > 0 and slope.p <= LEVEL
+    return found / runs
+
+
 def coverage(scatter: str, seeds: int, runs: int) -> float:
     """Return how often the 95 % interval of the difference of two equal alphas, of six, holds 0."""
     generator, held = np.random.default_rng(0), 0
@@ -356,6 +374,12 @@ def main(path: str | None = None) -> None:
     _print(["---"] * (len(sizes) + 1))
     for name in SCATTERS:
         _print([name, *(f"{coverage(name, n, 10 * RUNS):.2f}" for n in SEEDS)])
+    _print(["means wander by", *(f"false trends, {n} seeds" for n in sizes)])
+    _print(["---"] * (len(sizes) + 1))
+    for wandering, wobble in product(WANDERING, (0.0, WOBBLE)):
+        shares = [false_trends(wandering, seeds, wobble, 10 * RUNS) for seeds in SEEDS]
+        name = f"{wandering:g} SD, {'with' if wobble else 'without'} the allowance"
+        _print([name, *(f"{100 * share:.1f} %" for share in shares)])
 
 
 def _print(words: list[str]) -> None:
