@@ -173,12 +173,13 @@ def test_analyses_come_to_the_cpus_numbers(device):
         assert other.norm.value == pytest.approx(one.norm.value, rel=1e-3)
 
 
-def test_a_share_of_the_memory_is_enough(device):
+@pytest.mark.parametrize("share", ["2 %", "256 MiB"])
+def test_a_share_of_the_memory_is_enough(device, share):
     images, given = to_images(pixels(2000)).to(device), network("resnet20").to(device)
     whole = logits_of(given, images)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(2**28 / total, device)
+    torch.cuda.set_per_process_memory_fraction(0.02 if share == "2 %" else 2**28 / total, device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of chunks that are halved
