@@ -7,6 +7,7 @@ a baseline of many networks it draws from these networks instead.
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ NETWORKS = ((1, 1), (1, 3), (3, 1), (3, 3), (5, 3), (5, 5))
 SPREADS = (0.003, 0.006, 0.01)
 RUNS = 300
 LUCK = 0.5  # standard deviation of an example's difficulty between networks
+SEVERITIES = 5  # conditions of one corruption
+TOGETHER = {"all": (0.0, 0.0), "by corruption": (1.2, 0.5), "each alone": (0.0, 3.0)}
 Difficulty = Float64[np.ndarray, "_conditions _examples"]
 
 
@@ -28,12 +31,14 @@ class World:
     """The setting of a simulation.
 
     Attributes:
-        spread: standard deviation between seeds of the mean accuracy over conditions.
+        spread: standard deviation between seeds of what the accuracies under all conditions have in
+            common, which is nearly that of their mean.
         networks: the number of networks in the baseline, and in the check.
         drop: true loss of mean accuracy over conditions.
         examples, conditions: their numbers.
-        specific: additional standard deviation between seeds for each condition, in units of
-            `spread`.
+        shared: additional standard deviation of each corruption, whose severities have it in
+            common, in units of `spread`.
+        specific: additional standard deviation of each condition, in units of `spread`.
         outliers: the share of seeds that are outliers, in all conditions.
         off: how many spreads outliers are lower (if negative, higher).
     """
@@ -43,6 +48,7 @@ class World:
     drop: float = 0.0
     examples: int = 2000
     conditions: int = 75
+    shared: float = 0.0
     specific: float = 1.0
     outliers: float = 0.0
     off: float = 8.0
@@ -88,14 +94,23 @@ def _network(
     world: World, difficulty: Difficulty, drop: float, generator: np.random.Generator
 ) -> Bool[np.ndarray, "_conditions _examples"]:
     density = np.exp(-((difficulty / LUCK) ** 2) / 2) / (LUCK * np.sqrt(2 * np.pi))
-    specific = generator.normal(size=(len(difficulty), 1)) * world.specific
-    common = generator.normal()
-    if world.outliers:
-        common += world.off * (generator.random() < world.outliers)
-    loss = ((common + specific) * world.spread + drop) / density.mean()
+    loss = (_moved(world, generator) * world.spread + drop) / density.mean()
     luck = generator.normal(size=difficulty.shape, scale=LUCK)
     right: Bool[np.ndarray, "_conditions _examples"] = difficulty + loss + luck < 0
     return right
+
+
+def _moved(world: World, generator: np.random.Generator) -> Float64[np.ndarray, "_conditions 1"]:
+    """Return a network's loss on clean images and under each condition, in units of `spread`."""
+    own = generator.normal(size=(1 + world.conditions, 1)) * world.specific
+    common = generator.normal()
+    if world.outliers:
+        common += world.off * (generator.random() < world.outliers)
+    if world.shared:  # the first is that of clean images
+        shared = generator.normal(scale=world.shared, size=1 + -(-world.conditions // SEVERITIES))
+        own[:, 0] += shared[[0, *(1 + np.arange(world.conditions) // SEVERITIES)]]
+    moved: Float64[np.ndarray, "_conditions 1"] = common + own
+    return moved
 
 
 def drawn_failures(
@@ -143,6 +158,16 @@ def main(path: str | None = None) -> None:
     for networks in NETWORKS:
         for row in _simulated(networks) if recorded is None else _drawn(recorded, networks):
             _print(row)
+    if recorded is None:
+        _print_together()
+
+
+def _print_together() -> None:
+    """Print how much depends on how conditions move together."""
+    _print("conditions move together | spread | equal models | drop of 3 points")
+    _print("--- | ---: | ---: | ---:")
+    for (name, (shared, specific)), spread in product(TOGETHER.items(), SPREADS):
+        _print(_measured(name, World(spread, (3, 3), shared=shared, specific=specific)))
 
 
 def _recorded(path: Path) -> dict[str, Correct]:
@@ -158,9 +183,12 @@ def _recorded(path: Path) -> dict[str, Correct]:
 
 def _simulated(networks: tuple[int, int]) -> Iterator[str]:
     for spread in SPREADS:
-        world = World(spread, networks)
-        equal, found = failures(world, RUNS), failures(replace(world, drop=0.03), RUNS)
-        yield _row(networks, spread, equal, found)
+        yield _measured(_named(networks), World(spread, networks))
+
+
+def _measured(name: str, world: World) -> str:
+    equal, found = failures(world, RUNS), failures(replace(world, drop=0.03), RUNS)
+    return _row(name, world.spread, equal, found)
 
 
 def _drawn(recorded: Mapping[str, Correct], networks: tuple[int, int]) -> Iterator[str]:
@@ -169,11 +197,14 @@ def _drawn(recorded: Mapping[str, Correct], networks: tuple[int, int]) -> Iterat
     accuracies = np.mean(perturbed or [recorded[CLEAN].mean(1)], axis=0)
     if sum(networks) <= len(accuracies):
         equal, found = (drawn_failures(recorded, networks, drop, RUNS) for drop in (0.0, 0.03))
-        yield _row(networks, float(accuracies.std(ddof=1)), equal, found)
+        yield _row(_named(networks), float(accuracies.std(ddof=1)), equal, found)
 
 
-def _row(networks: tuple[int, int], spread: float, equal: float, found: float) -> str:
-    name = f"{networks[0]}, {networks[1]}"
+def _named(networks: tuple[int, int]) -> str:
+    return f"{networks[0]}, {networks[1]}"
+
+
+def _row(name: str, spread: float, equal: float, found: float) -> str:
     return f"{name} | {100 * spread:.1f} | {100 * equal:.1f} % | {100 * found:.1f} %"
 
 

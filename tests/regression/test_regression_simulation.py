@@ -28,6 +28,20 @@ def test_the_simulated_drop_and_spread_are_what_they_are_called():
     assert equal.std(ddof=1) == pytest.approx(0.0063, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("shared", "specific", "same", "others"),
+    [(0.0, 0.0, 1.0, 1.0), (1.2, 0.5, 2.44 / 2.69, 1 / 2.69), (0.0, 1.0, 0.5, 0.5)],
+)
+def test_conditions_move_together_as_the_world_says(shared, specific, same, others):
+    world = replace(SMALL, shared=shared, specific=specific)
+    rng = np.random.default_rng(0)
+    moved = np.array([simulation._moved(world, rng)[1:, 0] for _ in range(4000)])
+    found = np.corrcoef(moved.T)
+    blocks = np.kron(np.eye(2), np.ones((5, 5))) - np.eye(10)  # severities of one corruption
+    assert found[blocks == 1] == pytest.approx(same, abs=0.06)
+    assert found[:5, 5:] == pytest.approx(others, abs=0.06)
+
+
 # At a rate of 5 %, more than 4 of 25, or 7 of 60, would be seen in 1 % of cases.
 @pytest.mark.parametrize(
     ("runs", "most"), [(25, 4), pytest.param(60, 7, marks=pytest.mark.soak)], ids=["few", "many"]
@@ -39,6 +53,14 @@ def test_the_simulated_drop_and_spread_are_what_they_are_called():
 def test_equal_models_with_other_seeds_fail_in_at_most_5_percent(networks, spread, runs, most):
     world = replace(SMALL, networks=networks, spread=spread)
     assert failures(world, runs) <= most / runs
+
+
+@pytest.mark.parametrize("runs", [15, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("own", [*simulation.TOGETHER.values(), (3.0, 0.0)])
+@pytest.mark.sample
+def test_equal_models_fail_as_seldom_however_conditions_move_together(own, runs):
+    world = replace(SMALL, spread=0.01, shared=own[0], specific=own[1], conditions=25)
+    assert failures(world, runs) <= max(0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5, 3 / runs)
 
 
 @pytest.mark.soak
@@ -72,9 +94,10 @@ def test_the_command_prints_a_table(monkeypatch, capsys, made):
     simulation.main()
     simulation.main("seeds.json")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 11
     assert lines[2].startswith("| 2, 2 | 1.0 | ")
-    assert lines[5].startswith("| 2, 2 | 0.0 | 0.0 % | ")
+    assert lines[5].startswith("| all | 1.0 | ")
+    assert lines[10].startswith("| 2, 2 | 0.0 | 0.0 % | ")
 
 
 def test_rows_of_more_networks_than_there_are_are_left_out(monkeypatch, capsys, made):
