@@ -322,6 +322,8 @@ class Session:
             given=self._given_adversarials(request),
             mechanism=self.study.mechanism,
             smoothing=self.study.smoothing,
+            probability=self.study.probability,
+            seeds=len(self.study.seeds),
             validation=held_out(self.study, self.dataset),
         )
         if source == "generated":

@@ -140,6 +140,20 @@ class SmoothingSpec(Frozen):
     draws: Annotated[int, Field(ge=10, le=1_000_000)] = 1000
 
 
+class ProbabilitySpec(Frozen):
+    """How exactly the suite `probability` estimates probabilities.
+
+    Attributes:
+        error: absolute, of each probability.
+        confidence: the probability that an estimate is within `error`.
+        method: the bounds that prove that nothing in a ball changes the prediction.
+    """
+
+    error: Annotated[float, Field(ge=0.005, le=0.5)] = 0.1
+    confidence: Annotated[float, Field(ge=0.5, le=0.9999)] = 0.95
+    method: Literal["interval", "linear"] = "linear"
+
+
 class Recipe(Frozen):
     """How a network is trained: SGD on cross-entropy minus alpha times selectivity.
 
@@ -229,6 +243,9 @@ class Study(Frozen):
     # Left out of manifests while it is the default.
     smoothing: SmoothingSpec = Field(
         default=SmoothingSpec(), exclude_if=lambda spec: spec == SmoothingSpec()
+    )
+    probability: ProbabilitySpec = Field(
+        default=ProbabilitySpec(), exclude_if=lambda spec: spec == ProbabilitySpec()
     )
 
     @field_validator("alphas")

@@ -31,6 +31,7 @@ class DryRun:
         untrained: how many of them must be trained first.
         passes: known passes of images through networks; an upper bound for attacks.
         unknown: names of work whose duration is unknown.
+        sampling: sentences on how work samples.
         seconds: estimated duration, including training.
         most: the same, if no attack succeeded on any image.
         at_once: how many networks compute at the same time.
@@ -44,6 +45,7 @@ class DryRun:
     seconds: float
     most: float
     at_once: int
+    sampling: tuple[str, ...] = ()
 
 
 def dry_run(
@@ -84,6 +86,7 @@ def dry_run(
         rest + costs.seconds / spread,
         rest + costs.most / spread,
         networks_at_once,
+        tuple(dict.fromkeys(bundle[0].work.sampling for bundle in bundles)),
     )
 
 
@@ -104,6 +107,7 @@ def described(plan: DryRun) -> list[str]:
     most = f" (at most {duration(plan.most)}, if no image falls)" if bound else ""
     at_once = count_of(plan.at_once, "network")
     lines.append(f"about {duration(plan.seconds)}{most}, {at_once} at once")
+    lines += filter(None, plan.sampling)
     if plan.unknown:
         lines.append(f"not known how long: {', '.join(plan.unknown)}")
     return lines

@@ -37,6 +37,10 @@ class UnboundedError(SelbenchError):
     """A network has an operation without known bounds."""
 
 
+class NotRandomError(SelbenchError):
+    """A network has no randomness whose draws are known."""
+
+
 class NegativeActivityError(SelbenchError):
     """Units have negative responses, for which class selectivity is not defined."""
 

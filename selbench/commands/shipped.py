@@ -12,8 +12,8 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "suite": (
         *("clean", "attacks", "corruptions", "corruptions-extra", "corruptions-all"),
         *("corruptions-bar", "ablation", "attacks-strong", "bounds", "calibration", "gradients"),
-        *("jacobian", "elasticity", "dimensionality", "selectivity", "mechanism", "smoothing"),
-        "stability",
+        *("jacobian", "elasticity", "dimensionality", "selectivity", "mechanism", "probability"),
+        *("smoothing", "stability"),
     ),
     "corruption": (
         *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),
@@ -30,8 +30,17 @@ SHIPPED: dict[str, tuple[str, ...]] = {
         *("deepfool-l2", "hopskipjump-l2", "autoattack-linf", "autoattack-l2"),
     ),
     "figure": (
-        *("ablation", "attacks", "calibration", "corruptions", "corruption-differences", "cost"),
-        *("selectivity", "dimensionality", "gradients", "jacobian", "elasticity", "tradeoff"),
+        *("ablation", "attacks", "probability", "calibration", "corruptions"),
+        *(
+            "corruption-differences",
+            "cost",
+            "selectivity",
+            "dimensionality",
+            "gradients",
+            "jacobian",
+            "elasticity",
+            "tradeoff",
+        ),
         *("tradeoff-relative", "tradeoff-odds", "training", "training-layers"),
     ),
     "format": ("table", "md", "csv", "json", "latex", "html"),

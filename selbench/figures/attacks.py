@@ -41,6 +41,32 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
     return figure
 
 
+@FIGURES
+def probability(rows: pd.DataFrame, study: str) -> Figure:
+    """The probability that a point of a ball changes a prediction, one line per alpha.
+
+    The line is what attacks find; the area above it reaches up to what bounds leave open.
+    """
+    (metric,) = METRICS.drawn_in("probability")
+    found = metric.reads.chosen(rows)
+    if found.empty:
+        raise UnmeasuredError(f"the study {study} holds no probabilities", "--suite", "probability")
+    (bound,) = metric.most
+    never = pd.Series(0.0, found["subject"].unique())  # without a perturbation
+    figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+    axes, colours = figure.subplots(), colours_of(rows)
+    _curves(axes, found, never, colours)
+    _gaps(axes, found, METRICS[bound].reads.chosen(rows), never, colours)
+    axes.set_title(metric.shown.title)
+    axes.set_xlabel(metric.shown.axis)
+    axes.set_ylabel("probability, %")
+    axes.set_ylim(0, 100)
+    sns.despine(ax=axes)
+    legend(axes, rows)
+    figure.suptitle(f"{study}: probability of a flip", x=0.01, ha="left")
+    return figure
+
+
 def _curves(axes: Axes, part: pd.DataFrame, clean: pd.Series, colours: dict[str, Colour]) -> None:
     """Draw a line per label, over evenly spaced levels after the clean images."""
     levels, curves = sorted(part["level"].unique()), _of_networks(part, clean)

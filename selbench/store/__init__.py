@@ -21,6 +21,7 @@ manifest hold checksums, which every reader checks.
 from selbench.store.cells import (
     BOUND,
     CELL,
+    DRAWN,
     EVERY_EPSILON,
     MEASURED,
     OVER_DRAWS,
@@ -49,6 +50,7 @@ __all__ = [
     "BOUND",
     "CELL",
     "COMPLETE",
+    "DRAWN",
     "EVERY_EPSILON",
     "FINISH",
     "FORMAT",

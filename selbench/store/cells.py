@@ -75,6 +75,7 @@ EVERY_EPSILON = "attack; every epsilon"
 BOUND = "bound"  # the source of bounds
 SMOOTHED = "smoothed"  # the source of networks under noise
 OVER_DRAWS = "; means over {} draws"  # added to the source of an attack on a random network
+DRAWN = "drawn"  # the source of draws of a random network
 
 CELL = tuple(Cell.__dataclass_fields__)
 

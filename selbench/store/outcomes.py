@@ -19,9 +19,11 @@ from selbench.statistics.calibration import (
     ks_error,
     negative_log_likelihood,
 )
-from selbench.store import BOUND, SMOOTHED, Cell, Measurement, Result, is_attack
+from selbench.store import BOUND, DRAWN, SMOOTHED, Cell, Measurement, Result, is_attack
 
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss", "brier")
+FLIPS = ("flip_attacked", "flip_bounded", "flip_draws")  # of random networks alone
+FURTHER = ("masking_", "given_", "passes_", "smoothed_", "flip_")  # columns whose mean counts
 Columns = dict[str, Tensor]  # one row per example, on the CPU
 
 
@@ -52,8 +54,8 @@ def summary(cell: Cell, columns: Columns) -> Result:
     """Return a cell with the measurements of its outcomes.
 
     Attacks have no calibration errors, because they stop at an error, so that confidences depend on
-    the attack. Neither have bounds (confidences of the worst case), smoothed networks, and
-    outcomes with logits that are not finite.
+    the attack. Neither have bounds (confidences of the worst case), smoothed and drawn networks,
+    and outcomes with logits that are not finite.
     """
     values = {
         "accuracy": _mean(_correct(columns)),
@@ -61,12 +63,10 @@ def summary(cell: Cell, columns: Columns) -> Result:
         "cross_entropy": _mean(columns["loss"]),
         "brier": _mean(columns["brier"]),
     }
-    if not is_attack(cell.source) and cell.source not in (BOUND, SMOOTHED) and _finite(columns):
+    uncalibrated = is_attack(cell.source) or cell.source in (BOUND, SMOOTHED, DRAWN)
+    if not uncalibrated and _finite(columns):
         values |= _errors(columns["confidence"], _correct(columns))
-    checks = [
-        name for name in columns if name.startswith(("masking_", "given_", "passes_", "smoothed_"))
-    ]
-    values |= {name: _mean(columns[name]) for name in checks}
+    values |= {name: _mean(columns[name]) for name in columns if name.startswith(FURTHER)}
     return _result(cell, values, columns)
 
 
@@ -87,10 +87,10 @@ def to_table(cells: Sequence[Cell], outcomes: Sequence[Columns]) -> pa.Table:
     narrow = {"example": pa.int32(), "label": pa.int16(), "prediction": pa.int16()}
     tables = []
     for cell, columns in zip(cells, outcomes, strict=True):
+        names = [*OUTCOME, *(name for name in FLIPS if name in columns)]
         arrays = [
-            pa.array(columns[name].numpy()).cast(narrow.get(name, pa.float32())) for name in OUTCOME
+            pa.array(columns[name].numpy()).cast(narrow.get(name, pa.float32())) for name in names
         ]
-        names = [*OUTCOME]
         if "by" in columns:
             names, arrays = [*names, "by"], [*arrays, pa.array(decisions(columns["by"]))]
         key = pa.DictionaryArray.from_arrays(

@@ -27,6 +27,7 @@ from selbench._kit.errors import (
     NegativeActivityError,
     NoReLUError,
     NotFiniteError,
+    NotRandomError,
     SelbenchError,
     UnboundedError,
     in_short,
@@ -44,7 +45,13 @@ from selbench.suites.attacking import Attacking, Chunks, Order, run_attack
 from selbench.suites.work import Task
 
 # Errors of a network that cannot be measured: it is left out, and its cells do not count as failed.
-LEFT_OUT = (NotFiniteError, NegativeActivityError, NoReLUError, UnboundedError)
+LEFT_OUT = (
+    NotFiniteError,
+    NegativeActivityError,
+    NoReLUError,
+    NotRandomError,
+    UnboundedError,
+)
 OF_NETWORKS = (*LEFT_OUT, MissingOutcomesError)
 RAISED = (Exception, SystemExit)  # by a network, whose code may call sys.exit
 INCOMPLETE = 3  # exit code of a run with failed cells

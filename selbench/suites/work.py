@@ -15,7 +15,7 @@ from selbench.sets.reading import CorruptedSet
 from selbench.sets.shifted import ShiftedSet
 from selbench.sets.stored import Stored
 from selbench.store import Cell
-from selbench.study import MechanismSpec, SmoothingSpec
+from selbench.study import MechanismSpec, ProbabilitySpec, SmoothingSpec
 
 if TYPE_CHECKING:
     from selbench.suites.bench import Bench
@@ -54,6 +54,8 @@ class Setting:
         full: whether AutoAttack runs at every epsilon, even where the result is certain.
         mechanism: the settings of the analyses.
         smoothing: the noise and the number of draws of randomised smoothing.
+        probability: the error and the confidence of probabilities over a network's randomness.
+        seeds: the number of networks that a study trains for each alpha.
         validation: the training images that were held out, or None.
     """
 
@@ -69,6 +71,8 @@ class Setting:
     full: bool = False
     mechanism: MechanismSpec = field(default_factory=MechanismSpec)
     smoothing: SmoothingSpec = field(default_factory=SmoothingSpec)
+    probability: ProbabilitySpec = field(default_factory=ProbabilitySpec)
+    seeds: int = 1
     validation: HeldOut | None = None
 
 
@@ -148,6 +152,11 @@ class Work(ABC):
     def comparable(self) -> bool:
         """Whether it gives an outcome for each test image that depends on one network only."""
         return False
+
+    @property
+    def sampling(self) -> str:
+        """A sentence on how it samples, for the dry run; "" if there is nothing to say."""
+        return ""
 
     @property
     def images_elsewhere(self) -> Stored | None:

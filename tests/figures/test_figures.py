@@ -59,6 +59,7 @@ LACKING = {  # where figures are not called after the suite that they need
         "networks under corruptions and attacks",
         " --suite corruptions --suite attacks",
     ),
+    "probability": ("probabilities", " --suite probability"),
     "training": ("training curves: selbench did not train its networks", ""),
     "training-layers": ("training curves: selbench did not train its networks", ""),
 }
@@ -101,6 +102,13 @@ def attacked(alpha, seed):
             yield cell("attacks", name, level, alpha, seed), measured
 
 
+def drawn_often(alpha, seed):
+    for level in LEVELS:
+        values = {"flip_attacked": level / 10, "flip_bounded": 0.1 + level / 5}
+        rows = [Measurement(metric, value, 100) for metric, value in values.items()]
+        yield cell("probability", "linear", level, alpha, seed), rows
+
+
 def value_of(alpha, seed, layer, level):
     return (1 + alpha) * layer + 0.1 * seed + 10 * (level or 0)
 
@@ -137,7 +145,11 @@ def write(folder, seeds=1):
     conditions, subjects = {}, {}
     for alpha in ACCURACY:
         for seed in range(seeds):
-            for which, rows in (*attacked(alpha, seed), *explained(alpha, seed)):
+            for which, rows in (
+                *attacked(alpha, seed),
+                *drawn_often(alpha, seed),
+                *explained(alpha, seed),
+            ):
                 level = "" if which.level is None else f"/{which.level:g}"
                 conditions[f"{which.suite}/{which.condition}{level}"] = ["s", 1, ""]
                 store.write([Result(which, rows)])
