@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from corruptions.draws import Draws
 from corruptions.filters import correlated, gaussian_filtered, kernel_filtered
 from corruptions.registry import corruption
-from corruptions.separable import gaussian_taps, zoom_places
+from corruptions.separable import gaussian_taps, zoom_cut
 from corruptions.streaks import streaked
 from corruptions.types import Images, as_fractions, quotient, truncated
 
@@ -87,13 +88,15 @@ def zoom_blur(images: Images, factors: tuple[float, float]) -> Images:
     factors: their end and step, starting from 1. Rounding includes the end itself at some
         severities (1.06 and 1.11), as in the published sets.
     """
-    pixels = as_fractions(images).float().permute(2, 3, 0, 1).contiguous()
+    # images and channels come last in memory, so that long runs of values share one weight
+    pixels = as_fractions(images).float().flatten(0, 1).unsqueeze(0)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
     exact, total = pixels.double(), torch.zeros_like(pixels)
     zooms = np.arange(1, *factors).tolist()
     for factor in zooms:
         total += _zoomed(exact, factor)
     mean = quotient(total + pixels, len(zooms) + 1)
-    return (255 * mean).permute(2, 3, 0, 1).double()
+    return (255 * mean).contiguous().view_as(images).double()
 
 
 @corruption(
@@ -171,20 +174,14 @@ def _disk(radius: float, softness: float) -> Float32[Tensor, "side side"]:
 
 
 def _zoomed(
-    pixels: Float64[Tensor, "height width batch 3"], factor: float
-) -> Float32[Tensor, "height width batch 3"]:
-    """Magnify the centre; the batch comes last, so that long runs of values share one weight."""
-    for axis in (0, 1):
-        first, second, weight = _zoom_places(pixels.shape[axis], factor, pixels.device)
-        near, far = (pixels.index_select(axis, places) for places in (first, second))
-        # rounding to float32 hides the last bit of float64, in which fused operations differ
-        pixels = torch.lerp(near, far, weight.view(-1, *(1,) * (3 - axis)))
-    return pixels.float()
-
-
-@lru_cache(maxsize=256)
-def _zoom_places(
-    size: int, factor: float, device: torch.device
-) -> tuple[Int64[Tensor, " size"], Int64[Tensor, " size"], Float64[Tensor, " size"]]:
-    first, second, weight = zoom_places(size, factor)
-    return first.to(device), second.to(device), weight.to(device)
+    pixels: Float64[Tensor, "1 values height width"], factor: float
+) -> Float32[Tensor, "1 values height width"]:
+    """Magnify the centre, interpolating linearly."""
+    cuts = [zoom_cut(size, factor) for size in pixels.shape[2:]]
+    (rows, tall, top), (columns, wide, left) = cuts
+    grown = interpolate(
+        pixels[:, :, rows, columns], (tall, wide), mode="bilinear", align_corners=True
+    )
+    height, width = pixels.shape[2:]
+    # rounding to float32 hides the last bit of float64, in which fused operations differ
+    return grown[:, :, top : top + height, left : left + width].float()

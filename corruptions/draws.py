@@ -89,7 +89,8 @@ class KeyedDraws:
         """Draw counts by inverting the distribution function for each pixel's grey level."""
         table = _poisson_table(peak, levels.device)
         words, level = self._words(levels[0].numel()).flatten(), levels.int().flatten()
-        counts = table.settled[level * _CELLS + (words >> 32 - _CELL_BITS) + _CELLS // 2]
+        cells = (words >> 32 - _CELL_BITS).add_(_CELLS // 2).add_(level, alpha=_CELLS)
+        counts = table.settled.index_select(0, cells)
         (unsettled,) = (counts < 0).nonzero(as_tuple=True)
         level = level[unsettled]
         unit = words[unsettled].to(torch.float64).mul_(2.0**-32).add_(0.5)

@@ -6,7 +6,7 @@ Colours become luma and chroma, chroma is halved, 8x8 blocks are cosine-transfor
 coefficients are divided by a table and rounded. This module does that and the inverse, in the
 integer arithmetic of libjpeg's default methods, so that the result equals the codec's to the last
 bit (ITU-T T.81, 1992, annexes A and K; Loeffler, Ligtenberg & Moschytz, 1989, for the transform).
-All numbers are integers below 2^53, for which float64 is exact.
+All numbers are integers for which the dtype is exact: below 2^53 for float64, 2^24 for float32.
 """
 
 import io
@@ -14,17 +14,19 @@ from collections.abc import Callable
 from functools import cache, lru_cache, partial
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
 from corruptions.types import Images, as_bytes, as_images, by_pillow
 
-Plane = Float64[Tensor, "batch height width"]
-Small = Float64[Tensor, "batch half_height half_width"]
-Other = Float64[Tensor, "batch new_height new_width"]
-Table = Float64[Tensor, "8 8"]
+Plane = Float32[Tensor, "batch height width"]
+Small = Float32[Tensor, "batch half_height half_width"]
+Other = Float32[Tensor, "batch new_height new_width"]
+Blocks = Float64[Tensor, "8 8 blocks"]  # rows and columns of each block
+Cosines = Float64[Tensor, "8 8"]
+Table = Float64[Tensor, "8 8 1"]
 
 # 2^13 * sqrt(2) * cos(k pi / 16) except for the last digit: sums of the fast transform's constants
 _COSINES = (
@@ -62,20 +64,19 @@ def recompressed(images: Images, quality: int) -> Images:
 
     quality: quality of libjpeg, 1 to 100.
     """
-    red, green, blue = images.to(torch.float64).unbind(1)
-    # fixed-point colour conversion with 16 bits
-    luma = _scaled(19595 * red + 38470 * green + 7471 * blue, 16)
-    blueness = _scaled(-11059 * red - 21709 * green + 32768 * blue - 1, 16) + 128
-    redness = _scaled(32768 * red - 27439 * green - 5329 * blue - 1, 16) + 128
+    # fixed-point colour conversion with 16 bits, all numbers below 2^24
+    red, green, blue = images.unbind(1)
+    luma = _shifted(19595 * red + 38470 * green + 7471 * blue, 16)
+    blueness = _shifted(-11059 * red - 21709 * green + 32768 * blue - 1, 16) + 128
+    redness = _shifted(32768 * red - 27439 * green - 5329 * blue - 1, 16) + 128
     luma = _quantised(luma, _table(_LUMA, quality, images.device))
     table = _table(_CHROMA, quality, images.device)
-    blueness, redness = (
-        _doubled(_quantised(_halved(plane), table), plane) - 128 for plane in (blueness, redness)
-    )
-    red = luma + _scaled(91881 * redness, 16)
-    green = luma + _scaled(-22554 * blueness - 46802 * redness, 16)
-    blue = luma + _scaled(116130 * blueness, 16)
-    return torch.stack((red, green, blue), dim=1).clamp_(0, 255).to(images.dtype)
+    chroma = _quantised(_halved(torch.cat((blueness, redness))), table)
+    blueness, redness = (_doubled(chroma, *images.shape[2:]) - 128).chunk(2)
+    red = luma + _shifted(91881 * redness, 16)
+    green = luma + _shifted(-22554 * blueness - 46802 * redness, 16)
+    blue = luma + _shifted(116130 * blueness, 16)
+    return torch.stack((red, green, blue), dim=1).clamp_(0, 255)
 
 
 def by_codec(quality: int) -> Callable[[Image.Image], Image.Image] | None:
@@ -102,24 +103,24 @@ def _codec_is_equal() -> bool:
     )
 
 
-def _scaled(values: Float64[Tensor, "..."], bits: int) -> Float64[Tensor, "..."]:
-    """Divide by 2^bits and round halves up, as an integer shift does."""
-    return values.add(2.0 ** (bits - 1)).mul_(2.0**-bits).floor_()
+def _shifted(values: Float32[Tensor, "..."], bits: int) -> Float32[Tensor, "..."]:
+    """Divide by 2^bits and round halves up, as an integer shift does, in place."""
+    return values.add_(2.0 ** (bits - 1)).mul_(2.0**-bits).floor_()
 
 
 def _halved(plane: Plane) -> Small:
     """Average 2x2 pixels; along a row, halves are rounded down and up in turn."""
     _, height, width = plane.shape
     even = _extended(plane, height + height % 2, -(-width // 16) * 16)
-    sums = even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]
+    rows = even[:, ::2] + even[:, 1::2]
+    sums = rows[:, :, ::2] + rows[:, :, 1::2]
     sums[:, :, ::2] += 1
     sums[:, :, 1::2] += 2
     return sums.mul_(0.25).floor_()
 
 
-def _doubled(small: Small, like: Plane) -> Plane:
+def _doubled(small: Small, height: int, width: int) -> Plane:
     """Interpolate to twice the size; the nearer pixel has weight 3/4 in each direction."""
-    _, height, width = like.shape
     small = small[:, : -(-height // 2), : -(-width // 2)]
     padded = _framed(small)
     rows = 3 * padded[:, 1:-1]
@@ -132,25 +133,32 @@ def _doubled(small: Small, like: Plane) -> Plane:
 
 def _quantised(plane: Plane, table: Table) -> Plane:
     """Round the coefficients of each 8x8 block to multiples of the table, and transform back."""
-    _, height, width = plane.shape
-    blocks = _extended(plane, -(-height // 8) * 8, -(-width // 8) * 8) - 128
+    batch, height, width = plane.shape
+    tall, wide = -(-height // 8), -(-width // 8)
+    blocks = _extended(plane, 8 * tall, 8 * wide).view(batch, tall, 8, wide, 8)
+    # blocks last, so that long runs of values are multiplied by one cosine
+    values = (blocks.permute(2, 4, 0, 1, 3) - 128).flatten(2).double()
     cosines = torch.tensor(_COSINES, dtype=torch.float64, device=plane.device)
-    coefficients = _scaled(_along_columns(_scaled(_along_rows(blocks, cosines), 11), cosines), 15)
-    steps = table.repeat(blocks.shape[1] // 8, blocks.shape[2] // 8)
+    coefficients = _along_columns(_along_rows(values, cosines, 11), cosines, 15)
     # the transform is too large by a factor of 8; halves round away from zero
-    sizes = coefficients.abs().div_(8 * steps).add_(0.5).floor_()
-    restored = sizes.mul_(steps).copysign_(coefficients)
+    sizes = coefficients.abs().div_(8 * table).add_(0.5).floor_()
+    restored = sizes.mul_(table).copysign_(coefficients)
     inverse = cosines.T
-    blocks = _scaled(_along_rows(_scaled(_along_columns(restored, inverse), 11), inverse), 18)
-    return blocks.add_(128).clamp_(0, 255)[:, :height, :width]
+    values = _along_rows(_along_columns(restored, inverse, 11), inverse, 18)
+    values = values.float().add_(128).clamp_(0, 255).view(8, 8, batch, tall, wide)
+    return values.permute(2, 3, 0, 4, 1).reshape(batch, 8 * tall, 8 * wide)[:, :height, :width]
 
 
-def _along_rows(plane: Plane, matrix: Table) -> Plane:
-    return torch.matmul(plane.unflatten(2, (-1, 8)), matrix.T).flatten(2)
+def _along_rows(blocks: Blocks, matrix: Cosines, bits: int) -> Blocks:
+    """Multiply each row by a matrix, divide by 2^bits and round halves up."""
+    half = blocks.new_full((1, 1, 1), 0.5)
+    scaled = (matrix * 2.0**-bits).expand(8, 8, 8)
+    return torch.baddbmm(half, scaled, blocks).floor_()
 
 
-def _along_columns(plane: Plane, matrix: Table) -> Plane:
-    return torch.matmul(matrix, plane.unflatten(1, (-1, 8))).flatten(1, 2)
+def _along_columns(blocks: Blocks, matrix: Cosines, bits: int) -> Blocks:
+    half = blocks.new_full((1, 1), 0.5)
+    return torch.addmm(half, matrix * 2.0**-bits, blocks.flatten(1)).floor_().view_as(blocks)
 
 
 def _extended(plane: Plane, height: int, width: int) -> Other:
@@ -168,4 +176,4 @@ def _framed(plane: Plane) -> Other:
 def _table(base: tuple[tuple[int, ...], ...], quality: int, device: torch.device) -> Table:
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = [[min(max((step * percent + 50) // 100, 1), 255) for step in row] for row in base]
-    return torch.tensor(steps, dtype=torch.float64, device=device)
+    return torch.tensor(steps, dtype=torch.float64, device=device).unsqueeze(2)

@@ -109,16 +109,26 @@ def zoom_places(
 ) -> tuple[Int64[Tensor, " size"], Int64[Tensor, " size"], Float64[Tensor, " size"]]:
     """Return each magnified value's two neighbours, and the weight of the second.
 
-    The centre is cropped first, with its ends fixed. If the result is too long, half of the surplus
-    is removed at the start, so that it is not quite centred, as in the published sets.
+    The centre is cropped first, with its ends fixed; see `zoom_cut`.
     """
-    kept = math.ceil(size / factor)
-    long = round(kept * factor)
-    places = torch.arange(size, dtype=torch.float64) + (long - size) // 2
+    inside, long, start = zoom_cut(size, factor)
+    kept = inside.stop - inside.start
+    places = torch.arange(size, dtype=torch.float64) + start
     places *= (kept - 1) / max(long - 1, 1)
     left = places.floor().clamp(0, max(kept - 2, 0))
-    first = left.long() + (size - kept) // 2
+    first = left.long() + inside.start
     return first, (first + 1).clamp(max=size - 1), places - left
+
+
+def zoom_cut(size: int, factor: float) -> tuple[slice, int, int]:
+    """Return the part of `size` values to magnify, its new length and where the result starts.
+
+    If the new length exceeds `size`, half of the surplus is removed at the start, so that the
+    result is not quite centred, as in the published sets.
+    """
+    kept = math.ceil(size / factor)
+    start, long = (size - kept) // 2, round(kept * factor)
+    return slice(start, start + kept), long, (long - size) // 2
 
 
 def box_matrix(size: int, new_size: int) -> Float64[Tensor, "new_size size"]:

@@ -28,10 +28,16 @@ def streaked(
     steps = torch.arange(taps, dtype=torch.float64, device=images.device)
     across, down = (torch.ceil(steps * way - 0.5).long() for way in (angles.cos(), angles.sin()))
     windows = _windows(images, taps)
-    each = torch.arange(len(images), device=images.device)
     out = torch.zeros_like(images)
-    for tap, weight in enumerate(weights.tolist()):
-        out.add_(windows[each, :, down[:, tap] + taps, across[:, tap] + taps], alpha=weight)
+    if len(images) == 1:  # a view of the shifted image instead of a copy
+        places = zip(down[0].tolist(), across[0].tolist(), strict=True)
+        parts = (windows[:, :, row + taps, column + taps] for row, column in places)
+    else:
+        each = torch.arange(len(images), device=images.device)
+        places = zip(down.T + taps, across.T + taps, strict=True)
+        parts = (windows[each, :, rows, columns] for rows, columns in places)
+    for part, weight in zip(parts, weights.tolist(), strict=True):
+        out.add_(part, alpha=weight)
     return out.add_(_HALF_STEP).floor_()
 
 
