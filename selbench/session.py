@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from selbench._engine import Engine, Local, plan
-from selbench._engine.dry_run import DryRun, dry_run
+from selbench._engine.dry_run import DryRun, dry_run, following
 from selbench._engine.record import manifest_of
 from selbench._engine.stopping import Stop, Stopped, slow, stopped
 from selbench._kit.device import choose_device, versions
@@ -136,6 +136,14 @@ class Session:
         pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
         return self.engine.train(study, self.dataset, pairs, self.device, self.progress)
 
+    def _trained(self, pieces: Sequence[Work], request: Request) -> list[Network]:
+        """Train the study's networks; the remaining time includes their evaluation."""
+        self.progress.expect(following(self.study, self.dataset, pieces, request))
+        try:
+            return self.train()
+        finally:
+            self.progress.expect(0.0)
+
     def run(
         self, root: Path, request: Request, brought: Sequence[Network], command: Sequence[str]
     ) -> RunResult:
@@ -152,7 +160,7 @@ class Session:
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
-        found = list(brought) or self.train()
+        found = list(brought) or self._trained(pieces, request)
         self.progress.detail(f"networks: {len(found)}, on {made['device']}")
         networks = self.probed(found, store, request.time_limit)
         before = set() if request.retry else store.failed()

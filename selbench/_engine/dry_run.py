@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from selbench._engine import Engine, plan, prepare
-from selbench._engine.probing import Pace, pace_of, perturbing, training
+from selbench._engine.probing import HALF, Pace, pace_of, perturbing, training
 from selbench._kit.crew import is_small
 from selbench.datasets import Dataset, Split, limited
 from selbench.networks.network import Network, trained_network
@@ -19,6 +19,8 @@ from selbench.store import StudyStore
 from selbench.study import Study, count_of, exactly
 from selbench.suites import Condition, Passes, Task, Work
 from selbench.training import find, training_key, untrained
+
+BACKWARD = 3  # time of a pass forward and back, as a multiple of one forward
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,24 @@ def dry_run(
         networks_at_once,
         tuple(dict.fromkeys(bundle[0].work.sampling for bundle in bundles)),
     )
+
+
+def following(
+    study: Study, dataset: Dataset, pieces: Sequence[Work], request: Request = ANYTHING
+) -> float:
+    """Return how long it takes to evaluate a network, as a multiple of the time to train it.
+
+    Counted in passes of images, since nothing has been timed yet; 0 if the passes are unknown.
+    """
+    model, split = untrained(study, dataset, 0).eval(), limited(dataset.test, request.limit)
+    evaluated = 0.0
+    for work in pieces:
+        passes = work.passes(model, split, len(dataset.classes), request.limit)
+        if passes is None or passes.seconds:
+            return 0.0
+        units = passes.forward + BACKWARD * passes.backward + 2 * passes.double
+        evaluated += units * (HALF if work.is_attack else 1.0)
+    return evaluated / (BACKWARD * len(dataset.train) * study.recipe.epochs)
 
 
 def described(plan: DryRun) -> list[str]:

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from html import escape
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from selbench._kit.printable import printable
 from selbench._kit.progress import Progress, Step
@@ -20,7 +22,11 @@ class _OnConsole(Progress):
     """The common part of bars and lines; `verbose` shows details and the duration of tasks."""
 
     def __init__(self, console: Console, verbose: bool = False) -> None:
-        self._console, self._verbose = console, verbose
+        self._console, self._verbose, self._later = console, verbose, 0.0
+
+    def expect(self, later: float) -> None:
+        """Include what follows the next tasks, `later` times their time, in the remaining time."""
+        self._later = later
 
     def say(self, line: str) -> None:
         """Print a line; above the bar, if there is one."""
@@ -46,6 +52,19 @@ def showing(console: Console, verbose: bool = False) -> Progress:
     return (Bars if console.is_terminal else Lines)(console, verbose)
 
 
+class _Remaining(ProgressColumn):
+    """The remaining time of a task and of what follows it."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return hours, minutes and seconds."""
+        if not task.speed or task.total is None:
+            return Text("-:--:--", style="progress.remaining")
+        left = (task.total * (1 + task.fields["later"]) - task.completed) / task.speed
+        return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
+
+
 class Bars(_OnConsole):
     """A bar for the current task, with the remaining time."""
 
@@ -55,7 +74,7 @@ class Bars(_OnConsole):
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            _Remaining(),
             TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             transient=True,
@@ -65,7 +84,9 @@ class Bars(_OnConsole):
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Show a bar while the block runs."""
         self._bars.start()
-        bar = self._bars.add_task(printable(task), total=pieces, completed=done, note="")
+        bar = self._bars.add_task(
+            printable(task), total=pieces, completed=done, note="", later=self._later
+        )
 
         def step(pieces: int = 1, note: str = "") -> None:
             self._bars.update(bar, advance=pieces, note=printable(note))
@@ -79,21 +100,28 @@ class Bars(_OnConsole):
 
 
 class Lines(_OnConsole):
-    """For logs: a line every ten seconds, with the remaining time of the task."""
+    """For logs: a line every ten seconds, with the remaining time.
+
+    The pace is measured from the end of the first piece, which takes longer than others.
+    """
 
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Report while the block runs."""
         began = shown_at = time.monotonic()
-        before, total = done, pieces
+        before, total, later = done, pieces, self._later
+        first = total
 
         def step(pieces: int = 1, note: str = "") -> None:
-            nonlocal shown_at, done
+            nonlocal began, shown_at, done, first
             done += pieces
             now = time.monotonic()
-            if now - shown_at >= QUIET_SECONDS and before < done < total:
-                left = (now - began) * (total - done) / (done - before)
-                line = f"{task}: {done} of {total}, about {left:.0f} s left  {note}"
+            if before < done < first:
+                began, first = now, done
+            if now - shown_at >= QUIET_SECONDS and first < done < total:
+                left = (now - began) * (total - done + later * (total - before)) / (done - first)
+                scope = " in all" if later else ""
+                line = f"{task}: {done} of {total}, about {left:.0f} s left{scope}  {note}"
                 self._console.print(printable(line.rstrip()), highlight=False, markup=False)
                 shown_at = now
 

@@ -25,6 +25,9 @@ class Progress:
     def detail(self, line: str) -> None:
         """Report something for users who asked for details."""
 
+    def expect(self, later: float) -> None:
+        """Say that after the next task more will follow, which takes `later` times as long."""
+
     @contextmanager
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Announce `task` with its number of pieces, and yield the `Step` to call after each.

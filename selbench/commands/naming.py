@@ -1,5 +1,6 @@
 """How commands name networks and their data, and what they report about them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,12 @@ def networks_of(
         for each in found:
             note(f"{each.name}: {each.about}")
     return found
+
+
+def starting(quiet: bool) -> None:
+    """Report that the command has begun: importing torch takes seconds."""
+    if not quiet and "torch" not in sys.modules:
+        note("starting: PyTorch takes some seconds to load")
 
 
 def note(line: str) -> None:

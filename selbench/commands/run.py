@@ -19,6 +19,7 @@ from selbench.commands.naming import (
     networks_of,
     note,
     opened_session,
+    starting,
     study_words,
 )
 from selbench.commands.options import (
@@ -160,6 +161,7 @@ def run(
     if stop is not None:
         refuse_several(engine, others)
 
+    starting(quiet)
     from selbench._engine import also_on, opened  # imports torch, after the checks above
     from selbench.store import StudyStore, check_place
     from selbench.tables.loggers import check_logger

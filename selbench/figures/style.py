@@ -105,7 +105,7 @@ def save(figure: Figure, path: Path, trim: bool = True) -> None:
     with mpl.rc_context(STYLE), replacing(path, "--output") as temporary:
         if not trim and (layout := figure.get_layout_engine()):
             layout.execute(figure)
-            figure.set_layout_engine("none")  # else drawing would repeat it
+            figure.set_layout_engine(None)  # else all would be drawn twice, to find the layout
         size = "tight" if trim else None
         figure.savefig(temporary, format=kind, dpi=150, bbox_inches=size, metadata=facts)
 
