@@ -157,11 +157,11 @@ def run(
     check_typed(suite, corruption, attack, options.alpha, options.seed)
     check_names("format", [format])
     check_names("--engine", [engine])
+    starting(quiet)
     stop = stop_of(budget, margin, threshold)
     if stop is not None:
         refuse_several(engine, others)
 
-    starting(quiet)
     from selbench._engine import also_on, opened  # imports torch, after the checks above
     from selbench.store import StudyStore, check_place
     from selbench.tables.loggers import check_logger
