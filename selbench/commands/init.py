@@ -68,7 +68,7 @@ def init(
     given = replace(options, dataset="folder", data=here)
     specs = networks_named(given)
     session = _scaled(_opened(given, device, quiet), quiet)
-    networks_of(session, given, specs, quiet)
+    networks = networks_of(session, given, specs, quiet)
     text = _text(session.study, output)
     if output.is_file() and not force and output.read_bytes() != text.encode():
         raise SelbenchError(
@@ -85,6 +85,9 @@ def init(
     say("and, whenever the network has changed,")
     enough = len(session.dataset.test) >= ENOUGH
     say(f"    {shlex.join(['selbench', 'check', *run, *(['--detect', '3'] if enough else [])])}")
+    for each in networks:
+        if each.name.endswith("(random)"):
+            say(f"{each.name} is untrained: give its weights with --weights or --pretrained.")
     if not enough:
         say(f"To detect drops of 3 points (--detect 3), a check needs about {ENOUGH:,} images.")
 

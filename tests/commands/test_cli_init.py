@@ -43,6 +43,11 @@ def test_the_commands_that_it_prints_run_unchanged(
     assert "a net" in Path("site/index.html").read_text()
 
 
+def test_a_network_without_weights_is_named(selbench, images):
+    said = selbench("init", images, "--model", "torchvision:shufflenet_v2_x0_5", "-q").out
+    assert "torchvision:shufflenet_v2_x0_5 (random) is untrained: give its weights with" in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

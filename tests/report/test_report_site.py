@@ -241,6 +241,19 @@ def test_axe_finds_nothing(names, scheme, size, visit):
         assert [(each["id"], each["nodes"][0]["target"]) for each in found] == [], name
 
 
+@pytest.mark.parametrize("name", ["leaderboard", NETWORK, "index"])
+@pytest.mark.sample
+def test_a_dark_page_prints_light_and_fits_the_paper(name, visit):
+    page = visit(name, {"width": 718, "height": 1020}, "dark")  # A4 with Chromium's margins
+    light, colour = "rgb(255, 255, 255)", "e => getComputedStyle(e).backgroundColor"
+    assert page.locator("header").evaluate(colour) != light
+    page.emulate_media(media="print")
+    assert [page.locator(each).evaluate(colour) for each in ("header", "body")] == [light] * 2
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) == 0
+    page.emulate_media(media="screen")
+
+
 def test_the_tab_of_the_page_is_in_sight_on_a_phone(visit):
     page = visit("provenance", PHONE)
     place = page.locator("nav [aria-current]").bounding_box()
