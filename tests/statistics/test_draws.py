@@ -38,7 +38,7 @@ def risk_and_draws(error, confidence, worlds):
 
 
 SETTINGS = [(0.1, 0.95), (0.2, 0.9)]
-FURTHER = [(0.05, 0.95), (0.1, 0.99), (0.05, 0.8), (0.3, 0.95), (0.5, 0.5), (0.02, 0.95)]
+FURTHER = [(0.05, 0.95), (0.1, 0.99), (0.05, 0.8), (0.3, 0.95), (0.5, 0.5), (0.03, 0.95)]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_in_no_world_the_share_is_off_more_often_than_the_confidence_allows(erro
     wrong, mean = risk_and_draws(error, confidence, worlds)
     assert wrong.max() <= 1 - confidence
     assert mean[0] == mean[-1] <= most_draws(error, confidence)
-    assert mean.argmax() in range(30, 71)  # most draws where the variance is largest
+    assert mean[50] == pytest.approx(mean.max(), rel=1e-3)  # where the variance is largest
 
 
 def test_rare_events_need_fewer_draws():
