@@ -15,7 +15,7 @@ FINDINGS = "findings"  # the column of sentences, if there are any
 def meaningful(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Leave out accuracies under attack that a finding makes meaningless."""
     for name, found in findings_in(manifest).items():
-        attacked = (rows["subject"] == name) & rows["source"].map(is_attack)
+        attacked = (rows["subject"] == name) & rows["source"].map(is_attack).astype(bool)
         spoilt = [each for each in set(rows.loc[attacked, "condition"]) if spoiling(found, each)]
         rows = rows[~(attacked & rows["condition"].isin(spoilt))]
     return rows
