@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.cells import cell_len, chop_cells
 
 from selbench.tables.columns import WIDE
-from selbench.tables.lines import FLAGS, RANK, Lines, tables
+from selbench.tables.lines import FLAGS, RANK, Lines, one_line, tables
 from selbench.tables.table import Leaderboard
 
 USUAL = 80  # characters of a line
@@ -18,21 +18,31 @@ DOTS = "…"
 def fitting(board: Leaderboard, width: int = USUAL) -> list[tuple[str, Lines]]:
     """Return tables with titles and lines of up to `width` characters, if possible.
 
-    Neighbouring tables are joined if they fit; a table that is too wide is split.
+    Neighbouring tables are joined if they fit; a table that is too wide is split. Long names get
+    the room that the widest table leaves.
     """
     made = tables(board, narrow=True)
     place = 1 if RANK in board.table else 0  # of names
+    names, most = list(map(one_line, board.table["subject"])), max(width // PART, LEAST)
     for lines in made.values():
-        names = shortened([line[place] for line in lines[1:]], max(width // PART, LEAST))
-        for line, name in zip(lines[1:], names, strict=True):
-            line[place] = name
+        _name(lines, place, shortened(names, most))
     first = place + 2  # first columns of every table; the number of networks is the last
-    return [
+    parts = [
         (title if not number else f"{title}, continued".removeprefix(", "), part)
         for section in _sections(made)
         for title, lines in _packed({each: made[each] for each in section}, first, width)
         for number, part in enumerate(_split(lines, first, width))
     ]
+    spare = min((width - _width(lines) for _, lines in parts), default=0)
+    for _, lines in parts:
+        _name(lines, place, shortened(names, most + max(spare, 0)))
+    return parts
+
+
+def _name(lines: Lines, place: int, names: Sequence[str]) -> None:
+    """Write the names of a table's rows."""
+    for line, name in zip(lines[1:], names, strict=True):
+        line[place] = name
 
 
 def shortened(names: Sequence[str], most: int) -> list[str]:

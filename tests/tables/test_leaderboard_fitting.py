@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from studies import write_study
 
 from selbench.store import StudyStore
 from selbench.tables import leaderboard
@@ -49,6 +50,22 @@ def test_long_names_lose_their_middle_and_stay_apart():
     assert shortened(ends, 11) == ["a0/sa…e.pth", "a1/sa…e.pth"]
     same = ["begin-x-the-same-end", "begin-y-the-same-end"]
     assert shortened(same, 9) == same  # no nine characters tell them apart
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 120])
+def test_a_long_name_is_cut_only_as_far_as_the_widest_table_needs(tmp_path, width):
+    name = f"runs/{'x' * 120}/epoch-200.pth"
+    board = leaderboard(write_study(tmp_path, alphas=(), brought=[name, "short"]))
+    assert max(map(len, printed(board, width))) == width
+    (cut,) = {lines[1][0] for _, lines in fitting(board, width)}
+    begin, end = cut.split("…")
+    assert name.startswith(begin) and name.endswith(end)
+
+
+def test_a_name_with_room_for_it_is_not_cut(tmp_path):
+    name = "a-name-of-more-than-a-third-of-a-line"
+    board = leaderboard(write_study(tmp_path, alphas=(), brought=[name]))
+    assert {lines[1][0] for _, lines in fitting(board, 80)} == {name}
 
 
 def test_a_table_without_room_goes_on_below(board):
