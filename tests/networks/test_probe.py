@@ -143,7 +143,8 @@ def test_a_random_network_has_means_over_draws():
     assert pd.isna(row["fgsm"])
 
 
-def test_a_random_network_has_accuracies_under_attacks_on_its_mean():
+def test_a_random_network_has_accuracies_under_attacks_on_its_mean(monkeypatch):
+    monkeypatch.setattr("selbench.attacks.averaged.CONFIRMING", 10)
     module, asked = HABITS[RANDOM][1](), {"limit": 10, "attacks": "fgsm-linf", "store": "runs"}
     for options in ({"eot": 2}, {}):
         found = package.evaluate(module, digits(), "attacks", name="mine", **asked, **options)
