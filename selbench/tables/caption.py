@@ -51,7 +51,7 @@ def remarks(
     left_out = relative.left_out.get("mce")
     corrupted = frozenset(name for name, each in COLUMNS.items() if of_corrupted(each))
     parts = [
-        Remark(_images(found)),
+        *map(Remark, (_images(found), *_hidden(found))),
         *([Remark(_sources(found.rows, counted), corrupted)] if measured else []),
         *_folders(found.rows),
         *map(Remark, (*_intervals(table), *looks_of(found.rows), *_not_finite(found))),
@@ -122,6 +122,12 @@ def _images(found: Compared) -> str:
     numbers = " to ".join(map(str, sorted({n.min(), n.max()})))
     which = " that every network has right while they are clean" if found.images else ""
     return f"{numbers} test images{which}" if len(n) else "no accuracies yet"
+
+
+def _hidden(found: Compared) -> list[str]:
+    """Return a phrase on results with other limits, which are not in the table."""
+    each = [f"{name} on {n} test images (--limit {n} shows them)" for name, n in found.hidden]
+    return [f"not shown: {_named(each)}"] if each else []
 
 
 def _not_finite(found: Compared) -> list[str]:

@@ -17,7 +17,8 @@ from selbench.tables.curves import with_curves
 from selbench.tables.spoilt import meaningful
 
 RUNS = Path("runs")  # the default of --store
-_KEPT: ContextVar[dict[tuple[str, int | None], pd.DataFrame] | None] = ContextVar(
+Reading = tuple[pd.DataFrame, list[int]]  # the rows, and the limits of those left out
+_KEPT: ContextVar[dict[tuple[str, int | None], Reading] | None] = ContextVar(
     "what `reading_once` keeps", default=None
 )
 NETWORK = ("subject", "weights", "training", "helper")
@@ -27,11 +28,12 @@ CONDITION = ["suite", "condition", "level", "source", "version", "data"]
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Have `current_rows` read each store once while the block runs.
+    """Have `current_rows` read each store once while the block, or one around it, runs.
 
     What is made there is then of one reading, whatever a run writes to the store meanwhile.
     """
-    token = _KEPT.set({})
+    kept = _KEPT.get()
+    token = _KEPT.set({} if kept is None else kept)
     try:
         yield
     finally:
@@ -46,23 +48,34 @@ def current_rows(store: StudyStore, limit: int | None = None) -> pd.DataFrame:
     Raises:
         SelbenchError: if there are no cells with that `limit`.
     """
+    return _read_once(store, limit)[0].copy(deep=False)
+
+
+def hidden_limits(store: StudyStore, limit: int | None = None) -> list[int]:
+    """Return the limits of measurements that `current_rows` leaves out without being asked to."""
+    return _read_once(store, limit)[1] if limit is None else []
+
+
+def _read_once(store: StudyStore, limit: int | None) -> Reading:
     kept, key = _KEPT.get(), (str(store.folder), limit)
     if kept is None:
         return _read(store, limit)
     if key not in kept:
         kept[key] = _read(store, limit)
-    return kept[key].copy(deep=False)
+    return kept[key]
 
 
-def _read(store: StudyStore, limit: int | None) -> pd.DataFrame:
+def _read(store: StudyStore, limit: int | None) -> Reading:
     manifest = store.manifest()
-    rows = _one_limit(_current(store.measurements(), manifest), limit)
+    every = _current(store.measurements(), manifest)
+    rows = _one_limit(every, limit)
     if limit is not None and rows.empty:
         raise SelbenchError(
             f"{store.folder} holds no results on {limit} test images; make them with "
             f"`{command(store, limit)}`"
         )
-    return with_curves(rows, manifest)
+    others = {*every["limit"].dropna()} - {*rows["limit"].dropna()}
+    return with_curves(rows, manifest), sorted(map(int, others))
 
 
 def command(store: StudyStore, limit: int | None, *further: str) -> str:

@@ -12,7 +12,7 @@ from selbench.store.tidy import plain_text
 from selbench.study import exactly
 from selbench.suites.smoothing import SUITE as SMOOTHING
 from selbench.suites.smoothing import classifier
-from selbench.tables.current import command, current_rows, images_used
+from selbench.tables.current import command, current_rows, hidden_limits, images_used, reading_once
 from selbench.tables.published import published
 from selbench.tables.spoilt import findings_of, withheld
 
@@ -34,6 +34,7 @@ class Compared:
         runs: the commands that add to them.
         images: the test images of accuracies; None for all.
         published: the places of published numbers, which have no store.
+        hidden: further numbers of test images on which a study has results, with its name.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Compared:
     runs: tuple[str, ...] = ()
     images: frozenset[int] | None = None
     published: tuple[str, ...] = ()
+    hidden: tuple[tuple[str, int], ...] = ()
 
 
 def compared(
@@ -65,7 +67,9 @@ def compared(
         SelbenchError: if two studies differ in the test images, their number, or a condition; also
             as `current_rows`.
     """
-    tables = [current_rows(store, limit) for store in stores]
+    with reading_once():
+        tables = [current_rows(store, limit) for store in stores]
+        hidden = [hidden_limits(store, limit) for store in stores]
     check_alike(stores, tables)
     names = study_names(stores)
     titles = [*names, *places]
@@ -86,6 +90,7 @@ def compared(
             command(store, images_used(table)) for store, table in zip(stores, tables, strict=True)
         ),
         published=tuple(places),
+        hidden=tuple((name, each) for name, few in zip(names, hidden, strict=True) for each in few),
     )
 
 

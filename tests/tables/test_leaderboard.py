@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from copied import written_once
 from rich.console import Console
+from studies import write_study
 
 from selbench._kit.errors import SelbenchError
 from selbench.store import Cell, Measurement, Result, StudyStore
@@ -200,6 +201,22 @@ def test_only_one_number_of_test_images_enters_a_table(store):
     limited = leaderboard(store, limit=10)
     assert row(limited, "0")["clean"] == pytest.approx(0.1)
     assert limited.caption.startswith("10 test images")
+    assert "--limit" not in limited.caption
+
+
+@pytest.mark.parametrize("largest", [None, 12])
+def test_results_with_another_limit_are_named_with_the_option_that_shows_them(tmp_path, largest):
+    for limit in (largest, 5, 10):
+        write_study(tmp_path, "one", limit=limit)
+    board = leaderboard(StudyStore(tmp_path, "one"))
+    assert (
+        "; not shown: one on 5 test images (--limit 5 shows them), one on 10 test images (--limit "
+        "10 shows them); " in board.caption
+    )
+    other = write_study(tmp_path, "other", limit=largest)
+    joined = leaderboard([other, StudyStore(tmp_path, "one")])
+    assert joined.caption.count("one on 5 test images") == 1
+    assert "other on" not in joined.caption
 
 
 def test_a_corruption_that_the_reference_masters_is_left_out_of_mce_and_named(store):
