@@ -91,9 +91,11 @@ def baseline(
     check_typed(suite, corruption, attack, options.alpha, options.seed)
 
     from selbench._kit.outputs import BASELINE, check_file
+    from selbench.datasets import limited
+    from selbench.networks.misfits import most_by_chance
     from selbench.regression.baseline import write_baseline
     from selbench.regression.check import plan_baseline, record
-    from selbench.regression.summary import summary
+    from selbench.regression.summary import summary, warning
     from selbench.store import check_place
 
     output = output.expanduser()
@@ -107,6 +109,8 @@ def baseline(
     made = record(_candidate(session, options), chosen, _place(session, store))
     write_baseline(made, output, force)
     say(f"{output} {summary(made)}")
+    if warned := warning(made, most_by_chance(limited(session.dataset.test, limit).labels)):
+        say(warned, err=True)
 
 
 @grouped

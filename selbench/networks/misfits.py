@@ -16,20 +16,28 @@ GAIN = 0.15  # of accuracy, with other preprocessing or another order of classes
 def near_chance(look: Look) -> Iterator[Finding]:
     """Find accuracy at chance, or far below that with another order of classes or preprocessing."""
     images, labels = look.many
-    logits, classes = look.logits(images), len(look.dataset.classes) or look.first.shape[1]
+    logits = look.logits(images)
     predictions, count = logits.argmax(1), len(labels)
     if count < 50 or look.blind or not logits.isfinite().all():
         return
     right = (predictions == labels).double().mean().item()
-    chance = max(1 / classes, labels.bincount().max().item() / count)
     yield from _other_order(predictions, labels, right)
     yield from _other_inputs(look, right)
-    if right <= chance + 2.6 * (chance * (1 - chance) / count) ** 0.5:
+    if right <= most_by_chance(labels):
         yield Finding(
             "chance",
             f"recognises {100 * right:.1f} % of {count} clean images, no more than chance; look at "
             "its weights, at the order of its classes (--class-map) and at --mean and --std",
         )
+
+
+def most_by_chance(labels: Labels) -> float:
+    """Return the accuracy that guesses exceed on 1 in 200 sets of images with these labels.
+
+    A guess is right as often as the commonest class is.
+    """
+    chance = labels.bincount().max().item() / len(labels)
+    return float(chance + 2.6 * (chance * (1 - chance) / len(labels)) ** 0.5)
 
 
 def _other_order(predictions: Labels, labels: Labels, right: float) -> Iterator[Finding]:

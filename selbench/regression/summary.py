@@ -11,9 +11,10 @@ from rich.text import Text
 
 from selbench._kit.printable import printable
 from selbench.regression.baseline import Baseline
-from selbench.regression.comparison import LEVEL, MEAN, Change, Comparison, compare
+from selbench.regression.comparison import LEVEL, MEAN, SHIFTED, Change, Comparison, compare
 from selbench.study import count_of
 
+NAMED = 3  # conditions in a warning
 SHOWN = 12  # conditions in the printed table; other formats have all
 # Characters that XML does not allow.
 UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -51,6 +52,22 @@ def summary(baseline: Baseline) -> str:
     if count == 1:
         return f"{text}; one network does not show how much networks of other seeds differ"
     return f"{text}; against {count} others, {power(compare(correct, correct))}"
+
+
+def warning(baseline: Baseline, chance: float) -> str:
+    """Return a warning of conditions with accuracies of up to `chance`; "" for none.
+
+    Folders of shifted images are left out: their classes may have other shares.
+    """
+    means = {name: each.mean() for name, each in baseline.correct().items()}
+    low = [n for n, mean in means.items() if mean <= chance and not n.startswith(SHIFTED)]
+    if not low:
+        return ""
+    named = ", ".join([*low[:NAMED], *([f"{len(low) - NAMED} more"] if len(low) > NAMED else [])])
+    return (
+        f"accuracy is no more than chance in {len(low)} of {count_of(len(means), 'condition')}, "
+        f"where a check can hardly see a loss: {named}; record others with --corruption or --attack"
+    )
 
 
 def power(found: Comparison) -> str:

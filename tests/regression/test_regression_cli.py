@@ -56,6 +56,12 @@ def test_a_baseline_records_every_condition_and_example(recorded):
     assert baseline.study == "tiny"
 
 
+def test_a_baseline_of_an_untrained_network_warns_of_chance(selbench, tiny_study, checkpoint):
+    ended = selbench("baseline", tiny_study, "--checkpoint", checkpoint(), "-q")
+    assert "accuracy is no more than chance in 1 of 1 condition, where" in ended.err
+    assert ended.err.count("clean/clean") == 1
+
+
 def test_a_baseline_names_no_folder_and_is_the_same_bytes(selbench, recorded, tmp_path):
     assert str(tmp_path) not in Path("baseline.json").read_text()
     selbench("baseline", *recorded, "--suite", "corruptions", "-o", "again.json")

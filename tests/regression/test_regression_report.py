@@ -19,6 +19,7 @@ from selbench.regression.summary import (
     to_json,
     to_junit,
     to_table,
+    warning,
     xml_text,
 )
 
@@ -71,6 +72,21 @@ def test_a_baseline_of_several_networks_says_what_it_finds(made):
         made({"corruptions/fog/3": bits})
     )
     assert "one network" in summary(made({"corruptions/fog/3": bits[:1]}))
+
+
+def test_conditions_at_chance_are_named_in_a_warning(made):
+    def recorded(**right):
+        return made({name: np.arange(100)[None] < n for name, n in right.items()})
+
+    assert warning(recorded(a=19, b=90), chance=0.18) == ""
+    assert warning(recorded(a=18, b=90), chance=0.18) == (
+        "accuracy is no more than chance in 1 of 2 conditions, where a check can hardly see a "
+        "loss: a; record others with --corruption or --attack"
+    )
+    text = warning(recorded(a=1, b=2, c=3, d=4, e=90), chance=0.18)
+    assert "in 4 of 5 conditions, where" in text
+    assert ": a, b, c, 1 more; " in text
+    assert warning(recorded(**{"shifted/photos": 1}), chance=0.18) == ""
 
 
 def test_the_table_fits_80_columns_and_shows_what_got_worse(report):
