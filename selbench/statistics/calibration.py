@@ -23,7 +23,7 @@ Excess = Float64[np.ndarray, "*draws examples+1"]
 
 BINS = 15
 KNOTS = 6
-FEWEST = 10  # examples to fit a spline to
+FEWEST = 10  # examples to fit a recalibration to
 DRAWS = 20  # draws of labels, for errors by chance
 ROUNDING = 1e-5  # rounding by which a softmax in single precision may exceed 1
 
@@ -112,10 +112,7 @@ class Spline:
         from scipy.optimize import isotonic_regression
 
         scores, hits = _checked(confidences, correct)
-        if len(scores) < FEWEST:
-            raise SelbenchError(
-                f"recalibration needs at least {FEWEST} examples, got {len(scores)}; hold more out"
-            )
+        check_enough(len(scores))
         levels, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
         shares = np.bincount(place, hits) / counts  # examples of equal confidence get equal values
         cumulated = np.append(0, np.cumsum(shares[place])) / len(scores)
@@ -134,6 +131,14 @@ class Spline:
             _probabilities(confidences), self.scores, self.values
         )
         return mended
+
+
+def check_enough(examples: int) -> None:
+    """Raise `SelbenchError` if there are too few examples to fit a recalibration to."""
+    if examples < FEWEST:
+        raise SelbenchError(
+            f"recalibration needs at least {FEWEST} examples, got {examples}; hold more out"
+        )
 
 
 def _least_squares(

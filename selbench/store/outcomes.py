@@ -1,11 +1,12 @@
 """Outcomes: a network's results for each example, and the measurements of cells from them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float16, Int64
 from torch import Tensor
 
 from selbench._kit.types import Labels, Logits
@@ -19,12 +20,16 @@ from selbench.statistics.calibration import (
     ks_error,
     negative_log_likelihood,
 )
+from selbench.statistics.logit_layers import FITS, LogitLayer
 from selbench.store import BOUND, DRAWN, SMOOTHED, Cell, Measurement, Result, is_attack
 
 OUTCOME = ("example", "label", "prediction", "confidence", "margin", "loss", "brier")
+KEPT_CLASSES = 100  # with more, logits take too much room
 FLIPS = ("flip_attacked", "flip_bounded", "flip_draws")  # of random networks alone
 FURTHER = ("masking_", "given_", "passes_", "smoothed_", "flip_")  # columns whose mean counts
 Columns = dict[str, Tensor]  # one row per example, on the CPU
+Recalibrated = tuple[Confidences, Tensor]  # and whether the predictions are right
+Recalibrate = Callable[[Columns], Recalibrated | None]  # None for what lacks their logits
 
 
 def outcome(
@@ -70,16 +75,45 @@ def summary(cell: Cell, columns: Columns) -> Result:
     return _result(cell, values, columns)
 
 
-def recalibrated(cell: Cell, columns: Columns, held_out: Columns) -> Result:
-    """Return a cell with the calibration errors after a spline fit to `held_out`.
+def recalibrations(held_out: Columns) -> dict[str, Recalibrate]:
+    """Fit all recalibrations to outcomes, by the suffix of their metrics.
 
-    It has no measurements if a network's outputs are not finite.
+    There is none if outputs are not finite, and the spline alone without logits and for images of
+    one class.
     """
-    if not (_finite(columns) and _finite(held_out)):
-        return Result(cell, [])
+    if not _finite(held_out):
+        return {}
     spline = Spline.fit(held_out["confidence"], _correct(held_out))
-    values = _errors(spline(columns["confidence"]), _correct(columns), "_spline")
+    found: dict[str, Recalibrate] = {
+        "spline": lambda columns: (spline(columns["confidence"]), _correct(columns))
+    }
+    labels = held_out["label"].long()
+    if "logits" in held_out and len(labels.unique()) > 1:
+        layers = {name: fit(held_out["logits"], labels) for name, fit in FITS.items()}
+        found |= {name: partial(_through, layer) for name, layer in layers.items()}
+    return found
+
+
+def recalibrated(cell: Cell, columns: Columns, fitted: dict[str, Recalibrate]) -> Result:
+    """Return a cell with the accuracy and the calibration errors after each recalibration.
+
+    It has no measurements if a network's outputs are not finite. Only what can change predictions
+    has an accuracy.
+    """
+    values: dict[str, float] = {}
+    for name, recalibrate in fitted.items() if _finite(columns) else ():
+        if (found := recalibrate(columns)) is not None:
+            values |= _errors(*found, f"_{name}")
+            values |= {"accuracy_g_layer": _mean(found[1])} if name == "g_layer" else {}
     return _result(cell, values, columns)
+
+
+def _through(layer: LogitLayer, columns: Columns) -> Recalibrated | None:
+    """Return the confidences after a layer on the logits, if there are logits of its classes."""
+    if "logits" not in columns or columns["logits"].shape[1] != len(layer.bias):
+        return None
+    confidences, predictions = layer(columns["logits"]).softmax(1).max(1)
+    return confidences, predictions == columns["label"]
 
 
 def to_table(cells: Sequence[Cell], outcomes: Sequence[Columns]) -> pa.Table:
@@ -93,6 +127,8 @@ def to_table(cells: Sequence[Cell], outcomes: Sequence[Columns]) -> pa.Table:
         ]
         if "by" in columns:
             names, arrays = [*names, "by"], [*arrays, pa.array(decisions(columns["by"]))]
+        if "logits" in columns and cell.seed is not None:  # others are never recalibrated
+            names, arrays = [*names, "logits"], [*arrays, _to_bytes(columns["logits"])]
         key = pa.DictionaryArray.from_arrays(
             pa.array(np.zeros(len(arrays[0]), np.int32)), pa.array([cell.key])
         )
@@ -101,12 +137,32 @@ def to_table(cells: Sequence[Cell], outcomes: Sequence[Columns]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> dict[str, Columns]:
-    """Return the columns for calibration (label, prediction, confidence), by cell's key."""
-    frame = table.select(["key", "label", "prediction", "confidence"]).to_pandas()
-    return {
-        str(key): {name: torch.tensor(part[name].to_numpy()) for name in part if name != "key"}
-        for key, part in frame.groupby("key", observed=True)
-    }
+    """Return the columns for calibration, by cell's key.
+
+    They are label, prediction, confidence and, where they were kept, logits.
+    """
+    names = ["key", "label", "prediction", "confidence"]
+    if "logits" in table.column_names and pa.types.is_binary(table["logits"].type):
+        names.append("logits")
+    found: dict[str, Columns] = {}
+    for key, part in table.select(names).to_pandas().groupby("key", observed=True):
+        columns = {name: torch.tensor(part[name].to_numpy()) for name in names[1:4]}
+        if "logits" in part and part["logits"].notna().all():
+            columns["logits"] = _from_bytes([*part["logits"]])
+        found[str(key)] = columns
+    return found
+
+
+def _to_bytes(logits: Float16[Tensor, "examples classes"]) -> pa.Array:
+    """Return the logits of each example as the bytes of numbers in half precision."""
+    width = pa.binary(2 * logits.shape[1])
+    buffers = [None, pa.py_buffer(logits.numpy().astype("<f2").tobytes())]
+    return pa.FixedSizeBinaryArray.from_buffers(width, len(logits), buffers).cast(pa.binary())
+
+
+def _from_bytes(rows: Sequence[bytes]) -> Float16[Tensor, "examples classes"]:
+    numbers = np.frombuffer(b"".join(rows), "<f2").astype(np.float16)
+    return torch.from_numpy(numbers.reshape(len(rows), -1))
 
 
 def _correct(columns: Columns) -> Tensor:

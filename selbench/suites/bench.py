@@ -38,8 +38,9 @@ from selbench._kit.types import Examples, Images, Labels, Pixels, to_images
 from selbench.datasets import Split
 from selbench.datasets.room import gathered
 from selbench.sets.stored import Stored
+from selbench.statistics.logit_layers import compact
 from selbench.store import Cell, Failure, Measurement, Result
-from selbench.store.outcomes import Columns, outcome, summary, to_table
+from selbench.store.outcomes import KEPT_CLASSES, Columns, outcome, summary, to_table
 from selbench.store.parts import Parts
 from selbench.suites.attacking import Attacking, Chunks, Order, run_attack
 from selbench.suites.work import Task
@@ -288,7 +289,8 @@ def run_condition(
 ) -> list[Columns]:
     """Return each network's outcomes on perturbed images: columns of len(split) rows, on the CPU.
 
-    Each batch is perturbed once for all networks; `run_all` maps over the networks.
+    Each batch is perturbed once for all networks; `run_all` maps over the networks. Logits are a
+    column if there are few classes and all of them count.
     """
     among = split.among if isinstance(split, Stored) else None
     parts: list[list[Columns]] = [[] for _ in networks]
@@ -302,6 +304,8 @@ def run_condition(
             with sizes_of(network):
                 (logits,) = in_chunks(lambda part: (network(part),), images, sizes=BATCH)
             result = outcome(logits, labels, among)
+            if among is None and logits.shape[1] <= KEPT_CLASSES:
+                result["logits"] = compact(logits)
             step(len(labels))
             return result
 

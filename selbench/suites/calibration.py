@@ -7,13 +7,14 @@ from selbench._kit.files import fingerprint
 from selbench.datasets import Dataset
 from selbench.metrics import AMOUNT, METRICS, NUMBER, Metric, Panel, RowFilter
 from selbench.statistics.calibration import FEWEST, KNOTS
+from selbench.statistics.logit_layers import BIAS_DECAY, DECAY
 from selbench.study import Study
 from selbench.suites.corrupted import corruptions
 from selbench.suites.pieces import Condition, Recalibration, Validation
 from selbench.suites.work import SUITES, HeldOut, Setting, Work
 from selbench.training import train_and_validation
 
-METHOD = f"spline of {KNOTS} knots"
+METHOD = f"spline of {KNOTS} knots, temperature, g-layer of decay {DECAY:g} and {BIAS_DECAY:g}"
 
 
 @SUITES
@@ -116,15 +117,26 @@ METRICS(
         table="",
     ),
 )
-for _suffix, _of, _suite, _suites, _title in (
-    ("", "", "corruptions", _MEASURED, "as trained"),
-    ("_spline", "spline ", "calibration", RECALIBRATED, "recalibrated on validation images"),
+TEMPERATURE, G_LAYER = f"{TABLE} after a temperature", f"{TABLE} after a g-layer"
+for _suffix, _of, _table, _suite, _suites, _title, _how in (
+    ("", "", TABLE, "corruptions", _MEASURED, "as trained", ""),
+    ("_spline", "spline ", TABLE, "calibration", RECALIBRATED, "spline", "recalibration"),
+    (
+        "_temperature",
+        "temp. ",
+        TEMPERATURE,
+        "calibration",
+        RECALIBRATED,
+        "temperature",
+        "temperature scaling",
+    ),
+    ("_g_layer", "g-layer ", G_LAYER, "calibration", RECALIBRATED, "g-layer", "a g-layer"),
 ):
     for _name, _label, _meaning, _source in (
         ("ece", "ECE", "expected calibration error in bins of equal width", "arXiv:1706.04599"),
         ("ks_error", "KS", "largest gap of cumulative confidence and accuracy", "arXiv:2006.12800"),
     ):
-        _after = ", after recalibration" if _suffix else ""
+        _after = f", after {_how}" if _how else ""
         METRICS(
             Metric(
                 f"{_name}{_suffix}",
@@ -135,7 +147,7 @@ for _suffix, _of, _suite, _suites, _title in (
                 better=-1,
                 source=_source,
                 board=BOARD,
-                table=TABLE,
+                table=_table,
                 panel=Panel("calibration", _title, "expected calibration error, %")
                 if _name == "ece"
                 else None,
@@ -150,7 +162,20 @@ for _suffix, _of, _suite, _suites, _title in (
                 RowFilter(_suites, f"{_name}{_suffix}_null"),
                 better=0,
                 board=BOARD,
-                table=TABLE,
+                table=_table,
                 null_of=f"{_name}{_suffix}",
             )
         )
+
+METRICS(
+    Metric(
+        "accuracy_g_layer",
+        "g-layer accuracy",
+        "accuracy after a g-layer, which may change predictions",
+        "calibration",
+        RowFilter(RECALIBRATED, "accuracy_g_layer"),
+        source="arXiv:2006.12807",
+        board=BOARD,
+        table=G_LAYER,
+    )
+)

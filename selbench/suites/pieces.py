@@ -20,7 +20,7 @@ from selbench.sets.stored import Stored
 from selbench.store import OVER_DRAWS, Cell, Measurement
 from selbench.store.adversarials import IN_FILES
 from selbench.store.findings import AVERAGED, GRADIENTS, spoiling
-from selbench.store.outcomes import from_table, recalibrated
+from selbench.store.outcomes import from_table, recalibrated, recalibrations
 from selbench.suites.attacking import Attacking
 from selbench.suites.bench import Bench, Perturb, perturbed
 from selbench.suites.work import HeldOut, Passes, Put, Task, Work
@@ -399,9 +399,12 @@ class Recalibration(Work):
                 source = condition.cell(condition.level, task.network, split, limit)
                 triples.append((made, source, held_out))
         found = from_table(bench.sink.outcomes({cell.key for _, *read in triples for cell in read}))
+        fitted = {
+            key: recalibrations(found[key]) for key in {held_out.key for *_, held_out in triples}
+        }
         bench.sink.write(
             [
-                recalibrated(made, found[source.key], found[held_out.key])
+                recalibrated(made, found[source.key], fitted[held_out.key])
                 for made, source, held_out in triples
             ]
         )

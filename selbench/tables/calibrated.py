@@ -147,7 +147,8 @@ def _remarks(rows: pd.DataFrame, made: str) -> tuple[Remark, ...]:
     if not _measured(rows, "ece").empty:
         parts.append("null: what a perfectly calibrated network would show on as many images")
     if not _measured(rows, "ece_spline").empty:
-        parts.append("spline: recalibrated on each network's own validation images")
+        logits = "" if _measured(rows, "ece_temperature").empty else ", temperature, g-layer"
+        parts.append(f"spline{logits}: recalibrated on each network's own validation images")
     return tuple(map(Remark, parts + _left_out(rows, made)))
 
 
@@ -166,6 +167,10 @@ def _left_out(rows: pd.DataFrame, made: str) -> list[str]:
         parts.append(f"without recalibration, which `{made}` makes")
     elif trained > fitted:
         parts.append(f"not recalibrated: {', '.join(sorted(trained - fitted))}")
+    scaled = set(_measured(rows, "ece_temperature")["subject"])
+    if fitted > scaled:
+        names = f": {', '.join(sorted(fitted - scaled))}" if scaled else ""
+        parts.append(f"without temperature and g-layer, as the store lacks their logits{names}")
     if measured > trained:
         names = ", ".join(sorted(measured - trained))
         parts.append(f"not recalibrated, since what they were trained on is not known: {names}")

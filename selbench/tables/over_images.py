@@ -10,6 +10,7 @@ from selbench._kit.errors import MissingOutcomesError
 from selbench.statistics.intervals import crossed_interval
 from selbench.store import CELL, StudyStore
 from selbench.store.findings import whole_name
+from selbench.store.held import RIGHT
 from selbench.tables.accuracies import Plan, averaged, ids
 from selbench.tables.joined import Compared
 from selbench.tables.published import half_widths_of
@@ -69,7 +70,7 @@ def images_right(store: StudyStore, rows: pd.DataFrame) -> dict[str, pd.DataFram
     if not known:
         return {}
     try:
-        outcomes = store.outcomes(set(known)).to_pandas()
+        outcomes = store.outcomes(set(known)).select(RIGHT).to_pandas()
     except MissingOutcomesError:  # they were deleted, so only intervals are missing
         return {}
     of_key = outcomes["key"].astype("category").cat

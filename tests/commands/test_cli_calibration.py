@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from kept import manifest, measurements
 
 from selbench.datasets import load_dataset
 from selbench.models import build_model, load_weights
 from selbench.statistics.calibration import Spline, by_chance, expected_calibration_error, ks_error
+from selbench.statistics.logit_layers import FITS
 from selbench.store import StudyStore
 from selbench.store.outcomes import outcome
 from selbench.study import load_study
@@ -33,6 +35,12 @@ def kept(folder="runs"):
     for name in ("suite", "condition", "level", "subject"):
         frame[name] = [cells[key][name] for key in frame["key"]]
     return frame
+
+
+def logits_of(outcomes):
+    """Return the logits that the store keeps as bytes."""
+    rows = [np.frombuffer(row, "<f2") for row in outcomes["logits"]]
+    return torch.from_numpy(np.stack(rows).astype(np.float64))
 
 
 def caption(selbench, *words):
@@ -64,6 +72,17 @@ def test_the_suite_measures_what_the_outcomes_say(ran):
         }
         found = rows[(rows["subject"] == subject) & (rows["level"] == 5)]
         found = found[found["condition"] == "brightness"].set_index("metric")["value"]
+        known, logits = logits_of(held_out), logits_of(foggy)
+        highest = logits.softmax(1).amax(1)
+        np.testing.assert_allclose(highest, confidences, atol=2e-3)  # they are of half precision
+        for name, fit in FITS.items():
+            mended = fit(known, torch.tensor(held_out["label"].to_numpy()).long())(logits).softmax(
+                1
+            )
+            hits = mended.argmax(1).numpy() == foggy["label"].to_numpy()
+            expected[f"ece_{name}"] = expected_calibration_error(mended.amax(1), hits)
+            expected[f"ks_error_{name}_null"] = by_chance(mended.amax(1)).ks
+        expected["accuracy_g_layer"] = hits.mean()
         for metric, value in expected.items():
             assert found[metric] == pytest.approx(value, abs=1e-6), metric
 
@@ -169,7 +188,7 @@ def test_the_table_and_the_figure(ran, selbench):
 def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(ran, selbench, tiny_study):
     ran("--suite", "corruptions")
     for path in Path("runs/tiny/cells").glob("*.parquet"):
-        pq.write_table(pq.read_table(path).drop(["brier"]), path)
+        pq.write_table(pq.read_table(path).drop(["brier", "logits"]), path)
     for path in Path("runs/tiny/cells").glob("*.json"):
         content = json.loads(path.read_text())
         old = ("accuracy", "confidence", "cross_entropy")
@@ -185,6 +204,8 @@ def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(ran, selbench
     out = selbench("calibration", "--format", "md").out
     assert "spline ECE %" in out
     assert "clean ECE %" not in out
+    assert "temp. ECE %" not in out
+    assert "without temperature and g-layer" in out
     command = f"`selbench run {tiny_study} --suite calibration`"
     assert f"without calibration errors, which {command} with another" in caption(selbench)
 

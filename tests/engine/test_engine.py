@@ -18,7 +18,7 @@ from selbench.networks.network import Network
 from selbench.request import Request
 from selbench.store import StudyStore
 from selbench.store.outcomes import outcome
-from selbench.suites import Attack, Condition, Setting, attacking, collect
+from selbench.suites import Attack, Condition, Setting, attacking, bench, collect
 from selbench.suites.bench import run_condition
 from selbench.suites.index import class_index
 
@@ -106,6 +106,15 @@ def test_outcomes_do_not_depend_on_the_batch_size(dataset, monkeypatch):
     parts = run_condition(noise.perturb, [Linear(0)], dataset.test, silent)[0]
     for name, column in whole.items():
         torch.testing.assert_close(parts[name], column, rtol=1e-4, atol=1e-3)
+
+
+def test_logits_of_many_classes_take_too_much_room(dataset, monkeypatch):
+    plain = condition(lambda images, examples: images)
+    (few,) = run_condition(plain.perturb, [Linear(0)], dataset.test, silent)
+    assert torch.equal(few["logits"].argmax(1), few["prediction"])
+    monkeypatch.setattr(bench, "KEPT_CLASSES", few["logits"].shape[1] - 1)
+    (many,) = run_condition(plain.perturb, [Linear(0)], dataset.test, silent)
+    assert set(few) - set(many) == {"logits"}
 
 
 class Crowded(Linear):

@@ -116,6 +116,30 @@ def test_a_store_without_recalibration_has_no_such_columns_and_says_what_makes_t
     assert len(drawn("calibration", current_rows(store), "study").axes) == 1
 
 
+def test_networks_whose_logits_were_not_kept_are_named(store):
+    def without_logits(metric, *_):
+        return "temperature" in metric or "g_layer" in metric
+
+    write(store, trained(0), trained(1, leave=without_logits))
+    board = calibration_board(store)
+    assert board.caption.endswith(
+        "; without temperature and g-layer, as the store lacks their logits: alpha=0 seed=1."
+    )
+    assert "; spline, temperature, g-layer: recalibrated on each" in board.caption
+    assert board.table["clean_accuracy_g_layer"].notna().all()  # of the other network
+
+
+def test_a_store_without_logits_shows_the_spline_alone(store):
+    write(store, trained(0, leave=lambda name, *_: "temperature" in name or "g_layer" in name))
+    board = calibration_board(store)
+    assert board.caption.endswith(
+        "without temperature and g-layer, as the store lacks their logits."
+    )
+    assert "; spline: recalibrated on each" in board.caption
+    assert not board.table.filter(regex="temperature|g_layer").shape[1]
+    assert len(drawn("calibration", current_rows(store), "study").axes) == 2
+
+
 def test_a_store_of_an_earlier_version_shows_what_it_has(store):
     old = ("accuracy", "confidence", "cross_entropy")
     write(store, trained(0, leave=lambda metric, *_: metric not in old))
@@ -184,8 +208,9 @@ def test_the_terminal_s_tables_fit_80_columns(store):
 
 def test_curves_begin_at_the_clean_images_and_the_null_is_dotted(store):
     write(store, *(trained(seed) for seed in range(3)))
-    before, after = drawn("calibration", current_rows(store), "study").axes
-    for axes, metric in ((before, "ece"), (after, "ece_spline")):
+    panels = drawn("calibration", current_rows(store), "study").axes
+    shown = ("ece", "ece_spline", "ece_temperature", "ece_g_layer")
+    for axes, metric in zip(panels, shown, strict=True):
         curve, null = axes.lines
         mean = [value_of(metric, "clean", None, 1)]
         for level in (1.0, 2.0):
