@@ -30,6 +30,7 @@ def test_set_is_written_and_told(selbench, images):
     assert set(content(Path("set"))) == names
 
 
+@pytest.mark.soak
 def test_defaults_are_those_of_the_published_sets(selbench, images):
     assert selbench("corrupt", images, "set", "--quiet").code == 0
     about = read_about(Path("set"))

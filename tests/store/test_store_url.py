@@ -260,7 +260,7 @@ COSTS = [(False, (4, 5, 1, 7, 7, 27)), (True, (4, 4, 1, 6, 5, 24))]
 
 
 @pytest.mark.parametrize(("packed", "numbers"), COSTS)
-@pytest.mark.sample
+@pytest.mark.soak
 def test_hundreds_of_cells_are_read_with_few_requests(packed, numbers, store, request):
     """The numbers are those of docs/scaling.md; a bundle of files side by side counts as one."""
     if not packed:
