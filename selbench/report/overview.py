@@ -78,7 +78,7 @@ def tested(evidence: Evidence) -> list[str]:
     networks = networks.assign(subject=networks["subject"].map(whole_name)).drop_duplicates()
     trained = networks[networks["alpha"].notna()]
     model = study.get("model", {}).get("name", "one architecture")
-    data = data_name(evidence.manifest)
+    data = data_name(evidence.manifest).removeprefix("folder ")
     parts = []
     if len(trained):
         alphas = sorted(set(trained["alpha"]))
