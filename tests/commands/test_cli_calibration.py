@@ -205,7 +205,6 @@ def test_outcomes_of_an_earlier_version_are_read_beside_later_ones(ran, selbench
     assert "spline ECE %" in out
     assert "clean ECE %" not in out
     assert "temp. ECE %" not in out
-    assert "without temperature and g-layer" in out
     command = f"`selbench run {tiny_study} --suite calibration`"
     assert f"without calibration errors, which {command} with another" in caption(selbench)
 
