@@ -26,6 +26,7 @@ def attacked(selbench, tiny_study, monkeypatch):
     return selbench("run", tiny_study, *words)
 
 
+@pytest.mark.soak
 def test_attacks_are_run_shown_kept_and_drawn(attacked, selbench, tiny_study, monkeypatch):
     assert attacked.code == 0
     assert "tiny: attacks" in attacked.out

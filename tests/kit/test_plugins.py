@@ -81,6 +81,7 @@ direction = "up"
 """
 
 
+@pytest.mark.soak
 def test_a_package_adds_models_data_sets_suites_and_corruptions(installed, selbench):
     installed("adding_package", MODULE)
     listed = {line.split()[0] for line in selbench("list").out.splitlines()}

@@ -86,6 +86,7 @@ def test_recorded_networks_are_drawn_from():
     assert drawn_failures(recorded, (3, 3), 0.05, 10) >= 0.9
 
 
+@pytest.mark.soak
 def test_the_command_prints_a_table(monkeypatch, capsys, made):
     monkeypatch.setattr(simulation, "RUNS", 2)
     monkeypatch.setattr(simulation, "NETWORKS", ((2, 2),))

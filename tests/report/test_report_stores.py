@@ -34,6 +34,7 @@ def test_equal_stores_give_equal_reports(ran, few_figures, selbench, tmp_path):
     assert one == other
 
 
+@pytest.mark.soak
 def test_findings_are_said_where_their_numbers_are_missing(
     written, no_figures, selbench, tmp_path, monkeypatch
 ):
@@ -72,6 +73,7 @@ def test_names_are_text(several, written, few_figures, selbench, tmp_path):
     assert len([text for text in drawn if "$\\frac$" in text]) == 2  # wide and narrow
 
 
+@pytest.mark.soak
 def test_several_studies_have_a_folder_each_and_a_common_index(
     written, no_figures, selbench, tmp_path
 ):

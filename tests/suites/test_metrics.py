@@ -58,6 +58,7 @@ def test_columns_of_committed_results_are_within_bounds(path):
             assert table[name].dropna().between(low, high).all(), name
 
 
+@pytest.mark.soak
 def test_measurements_of_committed_results_are_within_bounds():
     names = ["suite", "condition", "group", "metric", "value"]
     path = ROOT / "results/digits/measurements.csv.gz"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from selbench.networks import robustbench_zoo
 from selbench.store.records import digest_of
@@ -22,6 +23,7 @@ WRONG = {
 }
 
 
+@pytest.mark.soak
 def test_fields_are_robustbench_s_and_numbers_the_store_s(
     selbench, refused, tiny_study, checkpoint
 ):
