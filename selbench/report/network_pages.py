@@ -168,8 +168,8 @@ def _seeds(evidence: Evidence) -> dict[str, list[Seed]]:
     table = clean.set_index("subject")[["value"]]
     with suppress(SelbenchError):  # no network has all three
         table = table.join(positions(evidence.rows, evidence.study)[KINDS])
-    table = table.reindex(columns=["value", *KINDS])
     facts = rows[["subject", "alpha", "seed"]].drop_duplicates().sort_values("seed")
+    table = table.reindex(facts["subject"], columns=["value", *KINDS])
     found: dict[str, list[Seed]] = {}
     for subject, alpha, seed in facts.itertuples(index=False):
         known = evidence.manifest["subjects"][subject]

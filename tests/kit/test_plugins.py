@@ -120,7 +120,8 @@ def test_a_metric_of_a_package_is_shown_everywhere_and_can_be_claimed(
     (tmp_path / "mine.toml").write_text(CLAIM.replace('"weights"', '"wieghts"'))
     sentence = "unknown suite of measurements 'wieghts'; did you mean 'weights'?"
     assert sentence in refused("claims", *words)
-    selbench("report", "--output", tmp_path / "site")
+    ended = selbench("report", "--output", tmp_path / "site")
+    assert ended.code == 0, ended.err
     page = (tmp_path / "site/leaderboard.html").read_text()
     assert "weight norm" in page
     assert "accuracy on white &lt;i&gt;on&lt;/i&gt; black" in page

@@ -249,3 +249,10 @@ def test_texts_of_pictures_keep_their_size_and_lose_their_fonts(tmp_path):
     shorten(path)
     wanted = '<text style="font-size: 9px; font-family: sans-serif; fill: #262626">a</text>'
     assert path.read_text() == wanted
+
+
+def test_networks_without_clean_accuracies_have_pages(written, no_figures, selbench, tmp_path):
+    ended = selbench("report", "--store", written(suites=("corruptions",)))
+    assert (ended.code, ended.err) == (0, "")
+    page = read(tmp_path / "site/network-alpha=-1.html").text
+    assert "alpha = -1" in page
