@@ -1,8 +1,11 @@
 """Names of what selbench ships: a mistyped one is refused before torch is imported."""
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 
 from selbench._kit.errors import unknown
 from selbench._kit.registry import GROUP
@@ -70,10 +73,23 @@ def check_typed(
 def check_names(noun: str, names: Sequence[str] | None) -> None:
     """Raise `SelbenchError` for an unknown name of this kind.
 
-    With plugins, or after torch's import, only the registries know all names, and check them.
+    With plugins, or after torch's import, only the registries know all names, and check them. So
+    too a name that a file of the packages registers and `SHIPPED` lacks.
     """
     if "torch" in sys.modules or entry_points(group=GROUP):
         return
     for name in names or ():
-        if name not in SHIPPED[noun]:
+        if name not in SHIPPED[noun] and not _registered(noun, name):
             raise unknown(noun, name, SHIPPED[noun])
+
+
+def _registered(noun: str, name: str) -> bool:
+    """Return whether a file of the packages seems to register a component of this name."""
+    function = re.escape(name.replace("-", "_"))
+    pattern = rf"^(@[A-Z]+\b[^\n]*|\))\ndef {function}\("  # below a decorator
+    if noun == "attack":  # these are values, not functions under a decorator
+        pattern += rf'|"{re.escape(name)}"'
+    specs = (find_spec("selbench"), find_spec("corruptions"))
+    roots = [Path(root) for spec in specs if spec for root in spec.submodule_search_locations or ()]
+    files = (file for root in roots for file in root.rglob("*.py"))
+    return any(re.search(pattern, file.read_text("utf-8"), re.MULTILINE) for file in files)

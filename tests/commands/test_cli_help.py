@@ -127,7 +127,7 @@ def ended(*words):
 
 for command in ("run", "train", "baseline", "check", "probe"):
     assert ended(command, "digist") == 2, command
-wrong = ["run --suite corruption", "run --corruption fogg", "run --attack pgd", "run --format xml"]
+wrong = ["run --suite corruption", "run --corruption fogg", "run --attack pgdd", "run --format xml"]
 wrong += ["run --engine rai", "run --alpha x", "check --suite no", "baseline --seed -1"]
 wrong += ["corrupt digits --corruption fogg", "figure tradeof", "leaderboard --format xml"]
 wrong += ["run --time-limit -1", "run --pixels int", "train --half", "train --seed x"]
@@ -159,6 +159,18 @@ def test_the_names_known_before_torch_is_imported_are_those_of_the_registries():
         "--engine": ENGINES,
     }
     assert {noun: tuple(names) for noun, names in known.items()} == SHIPPED
+
+
+def test_a_name_that_a_new_file_of_the_packages_registers_is_left_to_the_registries(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setitem(SHIPPED, "corruption", ("fog",))
+    monkeypatch.setitem(SHIPPED, "suite", ("clean",))
+    monkeypatch.setitem(SHIPPED, "attack", ("fgsm-linf",))
+    check_names("corruption", ["fog", "snow"])
+    check_names("suite", ["ablation"])
+    check_names("attack", ["pgd-linf"])
+    with pytest.raises(SelbenchError, match="unknown corruption 'snows'; known are fog"):
+        check_names("corruption", ["snows"])
 
 
 def test_with_plugins_only_the_registries_know_all_names(monkeypatch):
