@@ -1,5 +1,7 @@
 """Training ResNet20 with the regulariser, beside a bare loop and a conventional one."""
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from selbench._kit.device import has_bfloat16
+from selbench._kit.device import faster_in_bfloat16
 from selbench._kit.memory import keep_memory
 from selbench.datasets.dataset import make_split
 from selbench.models import build_model
@@ -61,7 +63,7 @@ def ours(precision="auto"):
 def bare(precision):
     """Forward, backward and SGD step on a float batch that lies in memory: no regulariser."""
     model, optimizer = fresh()
-    half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(DEVICE))
+    half = loop.precision_of(recipe(precision), DEVICE) == "bfloat16"
     part = split(BATCH)
     images = (part.images.float() / 255).contiguous(memory_format=torch.channels_last)
 
@@ -127,4 +129,11 @@ def test_regularised_training_beside_the_bare_step(race, precision):
 
 def test_regularised_training_beside_a_conventional_loop(race):
     """Target: 2.7 times its throughput where bfloat16 is quick; else as much."""
-    assert race(ours(), conventional()) >= (2.7 if has_bfloat16(DEVICE) else 1)
+    assert race(ours(), conventional()) >= (2.7 if faster_in_bfloat16(DEVICE) else 1)
+
+
+def test_auto_beside_the_other_precision(race, one_thread):
+    """Target: the precision that "auto" chooses is not slower than the other."""
+    chosen = loop.precision_of(recipe(), DEVICE)
+    (other,) = {"float32", "bfloat16"} - {chosen}
+    assert race(bare(chosen), bare(other), clock=time.process_time) >= 1

@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from selbench._kit.device import has_bfloat16, measuring
+from selbench._kit.device import faster_in_bfloat16, measuring
 from selbench._kit.errors import SelbenchError
 from selbench._kit.randomness import dice, rolls, seeded
 from selbench._kit.types import Labels, Pixels, to_images
@@ -100,6 +101,13 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> SGD:
     )
 
 
+def precision_of(recipe: Recipe, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """Return the precision of training steps; "auto" stands for the faster one on `device`."""
+    if recipe.precision == "auto":
+        return "bfloat16" if faster_in_bfloat16(device) else "float32"
+    return recipe.precision
+
+
 def train(
     model: nn.Module,
     optimizer: SGD,
@@ -129,7 +137,7 @@ def train(
             "training images; choose a smaller one"
         )
     device = train_split.labels.device
-    half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(device))
+    half = precision_of(recipe, device) == "bfloat16"
     calls, lent = _look_ahead(model, train_split.images[: min(2, recipe.batch_size)])
     regulariser = Regulariser(recipe, alpha, calls)
     certifying = None

@@ -33,11 +33,11 @@ from selbench.models import build_model, read_state
 from selbench.store import check_curves
 from selbench.study import Recipe, Study
 from selbench.training.certifying import GROWN
-from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, train
+from selbench.training.loop import TRAINING_VERSION, Epoch, make_optimizer, precision_of, train
 
 WEIGHTS, MANIFEST, CHECKPOINT = "weights.safetensors", "manifest.json", "checkpoint.pt"
 FACTS = {
-    *("study", "training", "alpha", "seed", "device", "versions"),
+    *("study", "training", "alpha", "seed", "device", "precision", "versions"),
     *("weights", "best_epoch", "diverged", "seconds", "curves"),
 }
 
@@ -143,24 +143,30 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Session:
-    """A running training, which is stored in a checkpoint after every epoch."""
+    """A running training, which is stored in a checkpoint after every epoch.
+
+    It keeps its precision even if another machine, where "auto" is a different one, resumes it.
+    """
 
     path: Path
     model: nn.Module
     optimizer: SGD
+    precision: str
     epochs: list[Epoch]
     best: dict[str, Tensor]
     best_epoch: int
     seconds: float
 
     @classmethod
-    def start(cls, folder: Path, model: nn.Module, recipe: Recipe) -> "_Session":
+    def start(cls, folder: Path, model: nn.Module, recipe: Recipe, precision: str) -> "_Session":
         """Start, or resume from the checkpoint in `folder`; ignore a damaged one."""
-        session = cls(folder / CHECKPOINT, model, make_optimizer(model, recipe), [], {}, 0, 0.0)
+        optimizer = make_optimizer(model, recipe)
+        session = cls(folder / CHECKPOINT, model, optimizer, precision, [], {}, 0, 0.0)
         try:
             kept = torch.load(_unpacked(session.path), map_location="cpu", weights_only=True)
         except Exception:  # the unpickler raises any exception on damaged bytes
             return session
+        session.precision = kept.get("precision", precision)
         model.load_state_dict(kept["model"])
         session.optimizer.load_state_dict(kept["optimizer"])
         session.epochs = [Epoch(**epoch) for epoch in kept["epochs"]]
@@ -190,6 +196,7 @@ class _Session:
             "best": self.best,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
+            "precision": self.precision,
         }
         packed = BytesIO()
         torch.save(content, packed)
@@ -219,12 +226,14 @@ def _train_to_end(
 ) -> int:
     """Start or resume a training, store its network, and return the number of epochs."""
     model = untrained(study, dataset, seed).to(device)
-    session = _Session.start(folder, model, study.recipe)
+    precision = precision_of(study.recipe, device)
+    session = _Session.start(folder, model, study.recipe, precision)
     step(len(session.epochs))
     if not session.diverged:
         _train(session, study, dataset, alpha, seed, device, step)
     facts = {"study": study.name, "training": training, "alpha": alpha, "seed": seed}
-    _finish(session, folder, facts | {"device": describe(device), "versions": versions()})
+    facts |= {"device": describe(device), "precision": session.precision, "versions": versions()}
+    _finish(session, folder, facts)
     return len(session.epochs)
 
 
@@ -246,7 +255,7 @@ def _train(
         session.optimizer,
         rest.to(device),
         validation.to(device),
-        study.recipe,
+        study.recipe.model_copy(update={"precision": session.precision}),
         alpha=alpha,
         seed=seed,
         first_epoch=len(session.epochs) + 1,

@@ -12,7 +12,7 @@ from selbench._engine.packed import PackedNetwork, PackedSplit
 from selbench._engine.ray_cluster import Share
 from selbench._engine.ray_objects import seat_of
 from selbench._engine.ray_worker import Job, run_elsewhere
-from selbench._kit.device import check_device, choose_device, measuring
+from selbench._kit.device import check_device, choose_device, faster_in_bfloat16, measuring
 from selbench._kit.errors import SelbenchError
 from selbench.datasets.dataset import make_split
 from selbench.networks.network import Network
@@ -162,6 +162,18 @@ def test_nothing_is_put_on_the_gpus_of_other_processes(gpus, monkeypatch):
     with also_on(["cuda:0", "cuda:1"], []):
         pass
     assert gpus == []
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_of_cpus_those_with_amx_are_faster_in_bfloat16(monkeypatch, amx):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert faster_in_bfloat16(torch.device("cpu")) is amx
+
+
+def test_a_cpu_of_which_torch_says_nothing_computes_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert not faster_in_bfloat16(torch.device("cpu"))
 
 
 class _Ended:

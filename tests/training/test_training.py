@@ -297,6 +297,26 @@ def test_interrupted_training_resumes_to_the_same_bytes(
     assert not list(home().rglob("checkpoint.pt"))
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_training_keeps_its_precision_on_another_kind_of_machine(digits, monkeypatch, first):
+    recipe = RECIPE.model_copy(update={"precision": "auto", "epochs": 2})
+    study = STUDY.model_copy(update={"recipe": recipe})
+    halves, losses = [], loop._losses
+    monkeypatch.setattr(loop, "_losses", lambda *given: halves.append(given[-1]) or losses(*given))
+
+    def stopped(epochs, note=""):
+        if epochs and note:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "faster_in_bfloat16", lambda device: first)
+    with pytest.raises(KeyboardInterrupt):
+        train_or_find(study, digits, 0.0, 0, CPU, stopped)
+    monkeypatch.setattr(loop, "faster_in_bfloat16", lambda device: not first)
+    network = train_or_find(study, digits, 0.0, 0, CPU)
+    assert halves == [first] * 10  # five batches an epoch
+    assert network.manifest["precision"] == ("bfloat16" if first else "float32")
+
+
 def test_a_damaged_checkpoint_is_passed_over(digits, trained):
     whole = trained(0.0)
     (whole.weights.parent / "manifest.json").unlink()
