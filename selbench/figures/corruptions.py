@@ -112,7 +112,10 @@ def _map(
                 else "black"
             )
             text = form.format(value) if abs(value) >= 0.5 else "0"
-            axes.text(across, down, text, ha="center", va="center", fontsize=7, color=shade)
+            number = axes.text(
+                across, down, text, ha="center", va="center", fontsize=7, color=shade
+            )
+            number.set_in_layout(False)  # it lies within its panel
 
 
 def _borders(names: Sequence[str]) -> list[float]:

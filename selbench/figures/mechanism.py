@@ -74,14 +74,16 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
         for axes in across[len(of) :]:
             axes.set_axis_off()
         for axes, metric in zip(across, of, strict=False):
-            part = metric.reads.chosen(layered)
+            lines, nulls = (
+                _by_layer(metric.reads.chosen(layered)),
+                _by_layer(_nulls(layered, metric)),
+            )
             for label, colour in colours.items():
-                line_of = _by_layer(part, label)
-                if not line_of.empty:
-                    columns = list(line_of.columns)
-                    line(axes, columns, line_of, label, colour, log=metric.shown.log)
-                null = _by_layer(_nulls(layered, metric), label)
-                if not null.empty:
+                if label in lines:
+                    places = list(lines[label].columns)
+                    line(axes, places, lines[label], label, colour, log=metric.shown.log)
+                if label in nulls:
+                    null = nulls[label]
                     axes.plot(null.columns, null.mean(), color=colour, linestyle=":", linewidth=1)
             _dress(axes, metric.shown)
             axes.set_xlabel("layer" if of is grid[-1] else "")
@@ -144,11 +146,13 @@ def _check(rows: pd.DataFrame, study: str, suite: str) -> None:
         raise UnmeasuredError(f"the study {study} holds no {suite}", "--suite", suite)
 
 
-def _by_layer(part: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Return a label's values, networks by layers, averaged over conditions."""
-    label_rows = part[part["label"] == label]
-    table: pd.DataFrame = label_rows.pivot_table("value", "subject", "layer", aggfunc="mean")
-    return table
+def _by_layer(part: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return each label's values, networks by layers, averaged over conditions."""
+    means = part.groupby(["label", "subject", "layer"])["value"].mean().unstack()
+    return {
+        str(label): table.droplevel("label").dropna(axis="columns", how="all")
+        for label, table in means.groupby(level="label")
+    }
 
 
 def _dress(axes: Axes, panel: Panel) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,6 +29,7 @@ from selbench.tables.current import current_rows, naming_command
 
 FIGURES = Registry[Callable[[pd.DataFrame, str], Figure]]("figure")
 SEEDS_FOR_A_BAND = 3
+DPI = 150  # of PNG
 SUFFIXES = (".svg", ".png", ".pdf")
 # No dates and random ids, so that equal stores give equal bytes.
 STYLE: dict[Any, Any] = {
@@ -97,17 +99,21 @@ def _words(figure: Figure) -> list[Text]:
 def save(figure: Figure, path: Path, trim: bool = True) -> None:
     """Write a figure, in the format of the path's suffix; equal figures give equal bytes.
 
-    With `trim`, the margins of the picture are cut off; without, drawing takes half the time.
+    With `trim`, the margins of the picture are cut off.
     """
     kind = path.suffix.removeprefix(".")
     facts: dict[str, str | None] = {"Software" if kind == "png" else "Creator": "selbench"}
     facts |= {"Date": None} if kind == "svg" else {}
     with mpl.rc_context(STYLE), replacing(path, "--output") as temporary:
-        if not trim and (layout := figure.get_layout_engine()):
+        get_registered_canvas_class(kind)(figure)  # whose texts have the sizes that it draws
+        figure.set_dpi(DPI)
+        layout = figure.get_layout_engine()
+        if layout:
             layout.execute(figure)
             figure.set_layout_engine(None)  # else all would be drawn twice, to find the layout
-        size = "tight" if trim else None
-        figure.savefig(temporary, format=kind, dpi=150, bbox_inches=size, metadata=facts)
+        size = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"]) if trim else None
+        figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=size, metadata=facts)
+        figure.set_layout_engine(layout)
 
 
 def labels_of(rows: pd.DataFrame) -> pd.Series:

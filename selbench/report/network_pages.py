@@ -107,7 +107,7 @@ def is_brought(evidence: Evidence) -> bool:
 
 def network_pages(evidence: Evidence) -> list[NetworkPage]:
     """Return the page of each network, alphas first; a user's network alone has the first page."""
-    rows = evidence.rows
+    rows = _shown(evidence.rows)
     alphas = rows["alpha"].map(exactly, na_action="ignore").astype(object)
     rows = rows.assign(label=labels_of(rows), row=alphas.fillna(rows["subject"].map(whole_name)))
     groups = [part for _, part in rows.groupby(["alpha", "row"], dropna=False)]
@@ -118,6 +118,13 @@ def network_pages(evidence: Evidence) -> list[NetworkPage]:
         row, path = part["row"].iloc[0], FIRST if alone else _unused(_stem(part.iloc[0]), taken)
         pages.append(_page(evidence, part, path, quantities.get(row, []), seeds.get(row, [])))
     return pages
+
+
+def _shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return networks' accuracies, and one row at least of each network; layers have far more."""
+    return rows[
+        ((rows["metric"] == "accuracy") & rows["layer"].isna()) | ~rows["subject"].duplicated()
+    ]
 
 
 def address_of(row: str, pages: Sequence[NetworkPage]) -> str:
