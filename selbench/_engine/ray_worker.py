@@ -26,8 +26,8 @@ from selbench.store import Cell, Failure, Result
 from selbench.store.parts import Parts
 from selbench.study import Study
 from selbench.suites import Task, Work
-from selbench.suites.attacking import Order
 from selbench.suites.bench import Bench, Sink
+from selbench.suites.chunked import Order
 from selbench.training import train_or_find
 
 

@@ -51,7 +51,7 @@ class Findings:
             verified.
         faults: the problems found.
         earlier: names of files of cells in an earlier version's format.
-        parts: files of finished chunks of attacks.
+        parts: files of finished chunks of images.
         served: keys of attacks that are finished on all images.
         busy: holders of the study's locks.
     """
@@ -235,7 +235,7 @@ def _of_adversarials(findings: Findings) -> Iterator[Fault]:
 
 
 def _of_parts(findings: Findings) -> Iterator[Fault]:
-    """Yield the problems of finished chunks of attacks."""
+    """Yield the problems of finished chunks of images."""
     for path in findings.store.parts.files():
         findings.files += 1
         findings.parts.append(path)
@@ -314,7 +314,7 @@ def _left_behind(findings: Findings, known: Collection[str]) -> Iterator[Fault]:
                 path, "a run was interrupted before it wrote the cells", (path,), harmless=True
             )
     for path in parts.of(findings.parts, findings.served):
-        yield Fault(path, "its attack is finished", (path,), harmless=True)
+        yield Fault(path, "its work is finished", (path,), harmless=True)
     for path in sorted(store.locks.folder.glob("*.lock")):
         yield Fault(path, "the run that held it has ended", (path,), harmless=True)
 

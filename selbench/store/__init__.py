@@ -8,7 +8,7 @@ A store is a folder, local or at a URL, with one folder per study:
     runs/<study>/cells/pack-<key>.*       many such files, packed at the end of a run
     runs/<study>/failed/<key>.json        a cell that could not be evaluated, and why
     runs/<study>/locks/                   the work that runs are doing now
-    runs/<study>/parts/                   finished chunks of images of unfinished attacks
+    runs/<study>/parts/                   finished chunks of images of unfinished work
     runs/<study>/adversarials/            adversarials, if requested
     runs/<study>/measurements.csv         every measurement, tidy; made from the cells
     runs/<study>/manifest.json            the request, how it was made, whether it is complete

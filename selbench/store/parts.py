@@ -1,7 +1,7 @@
-"""Files of unfinished attacks: the outcomes of every finished chunk of images.
+"""Files of unfinished work: the outcomes of every finished chunk of images.
 
 The name of a file identifies its cells, apart from their limit, and its images. So runs with any
-limit that has this chunk can use it. The chunk of a damaged file is attacked again.
+limit that has this chunk can use it. The chunk of a damaged file is made again.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -26,22 +26,22 @@ Part = dict[str, Tensor]
 
 
 def key_of(cells: Sequence[Cell]) -> str:
-    """Return the key of the attack of cells: a hash of all facts in their keys except the limit."""
+    """Return the key of the work of cells: a hash of all facts in their keys except the limit."""
     common = asdict(replace(cells[0], level=None, limit=None))
     return fingerprint([common, [cell.level for cell in cells]])
 
 
 def served(cells: Iterable[Cell]) -> set[str]:
-    """Return the keys of the attacks of cells on all images; cells may have any order."""
-    attacks: dict[Cell, list[Cell]] = {}
+    """Return the keys of the work of cells on all images; cells may have any order."""
+    works: dict[Cell, list[Cell]] = {}
     for cell in cells:
         if cell.limit is None and cell.level is not None:
-            attacks.setdefault(replace(cell, level=None), []).append(cell)
-    return {key_of(sorted(levels, key=lambda cell: cell.level or 0)) for levels in attacks.values()}
+            works.setdefault(replace(cell, level=None), []).append(cell)
+    return {key_of(sorted(levels, key=lambda cell: cell.level or 0)) for levels in works.values()}
 
 
 def name_of(cells: Sequence[Cell], examples: Examples) -> str:
-    """Return the name of a chunk of images under the attack of cells."""
+    """Return the name of a chunk of images in the work of cells."""
     return f"{key_of(cells)}-{fingerprint(examples.tolist())}"
 
 
@@ -68,7 +68,7 @@ class Parts:
             safetensors.torch.save_file(part, temporary, {"name": name, DIGEST: digest_of(part)})
 
     def remove(self, cells: Sequence[Cell]) -> None:
-        """Remove all chunks of the attack of cells."""
+        """Remove all chunks of the work of cells."""
         if self.folder is not None:
             remove_all(of(self.files(), {key_of(cells)}))
 
@@ -81,7 +81,7 @@ class Parts:
 
 
 def of(files: Iterable[Path], keys: Collection[str]) -> list[Path]:
-    """Return the files of the chunks of attacks with these keys."""
+    """Return the files of the chunks of work with these keys."""
     return [path for path in files if path.name.partition("-")[0] in keys]
 
 

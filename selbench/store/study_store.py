@@ -172,7 +172,7 @@ class StudyStore:
 
     @property
     def parts(self) -> Parts:
-        """The finished chunks of unfinished attacks."""
+        """The finished chunks of unfinished work."""
         return Parts(self.folder / parts.FOLDER)
 
     def saved(self, cell: Cell) -> int:

@@ -1,17 +1,10 @@
-"""Attack a network on many images at once, and join the outcomes.
+"""Attack a network on many images at once, and join the outcomes."""
 
-Slow attacks run chunk by chunk, and every finished chunk is stored. Chunks follow the order in
-which `limit` adds images, so they are the same for every limit: a run that was killed, or that has
-a larger limit, resumes from the stored chunks and gives the numbers of an uninterrupted run.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 
 from selbench._kit.chunks import few
@@ -20,9 +13,9 @@ from selbench.attacks.folding import Searched, searched
 from selbench.attacks.gradient import Attacked
 from selbench.attacks.ladder import Decided
 from selbench.datasets import Split
-from selbench.store import Cell
-from selbench.store.outcomes import OUTCOME, Columns, outcome
-from selbench.store.parts import Part, Parts, name_of
+from selbench.store.outcomes import Columns, outcome
+from selbench.store.parts import Part
+from selbench.suites.chunked import Chunks, joined, on_cpu
 
 GROUP = 1000  # images under attack at once: fooled ones leave, the rest stay together
 # Images of a stored chunk: a killed run loses at most the work on so many.
@@ -33,7 +26,6 @@ PASSES = ("passes_forward", "passes_gradient")  # of one image, summed over all 
 
 Attacking = Callable[..., list[Attacked]]  # (networks, images, labels, examples)
 Step = Callable[[int], None]  # called with the number of images of a chunk
-Order = Int64[Tensor, " chosen"]
 
 
 class Counting(nn.Module):
@@ -54,37 +46,6 @@ class Counting(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("network"), name)
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """The chunks of the images, those of a smaller limit first.
-
-    Attributes:
-        order: indices of all images, in the order in which `limit` adds them.
-        parts: the folder of finished chunks.
-        cells: the cells that all chunks together make.
-    """
-
-    order: Order
-    parts: Parts
-    cells: Sequence[Cell]
-
-    def split(self, split: Split) -> Iterator[Split]:
-        """Yield the chunks of images."""
-        most = few(split.images, CHUNK[split.labels.device.type])
-        for places in self.order.to(split.labels.device).split(most):
-            yield split.take(places)
-
-    def part(self, chunk: Split, save: Examples, attack: Callable[[Split], Part]) -> Part:
-        """Return the stored outcomes of a chunk; if there are none, attack it and store them."""
-        name = name_of(self.cells, chunk.examples)
-        kept = self.parts.read(name)
-        if kept is not None and _serves(kept, chunk, len(self.cells), save):
-            return kept
-        made = attack(chunk)
-        self.parts.write(name, made)
-        return made
 
 
 def run_attack(
@@ -115,9 +76,10 @@ def run_attack(
         if chunks is None
         else (chunks.split(split))
     ):
-        found.append(run(chunk) if chunks is None else chunks.part(chunk, wanted, run))
+        serves = partial(_serves, chunk, len(budgets), wanted)
+        found.append(run(chunk) if chunks is None else chunks.part(chunk, run, serves))
         step(len(chunk))
-    return joined(found, len(budgets), wanted.cpu())
+    return joined(found, len(budgets)), _saved(found, wanted.cpu())
 
 
 def attack_chunk(
@@ -153,33 +115,19 @@ def attack_chunk(
             saved[f"prediction {level:g}"] = columns["prediction"][kept]
     if len(kept):
         part |= {f"{SAVED}{name}": tensor for name, tensor in saved.items()}
-    plain = torch.contiguous_format
-    return {name: tensor.cpu().clone(memory_format=plain) for name, tensor in part.items()}
+    return on_cpu(part)
 
 
-def joined(
-    parts: Sequence[Part], levels: int, save: Examples
-) -> tuple[list[Columns], dict[str, Tensor]]:
-    """Return the outcomes of all chunks at each level, by rising example, and what to save."""
-    order = torch.cat([part["example"] for part in parts]).argsort()
-    outcomes = []
-    for place in range(levels):
-        level_names = [name for name in parts[0] if name.partition(" ")[0] == str(place)]
-        names = {name: name for name in ("example", "label")}
-        names |= {name.partition(" ")[2]: name for name in level_names}
-        outcomes.append(
-            {n: torch.cat([part[name] for part in parts])[order] for n, name in names.items()}
-        )
-    holding = [part for part in parts if f"{SAVED}example" in part]
+def _saved(parts: Sequence[Part], save: Examples) -> dict[str, Tensor]:
+    """Return what to save of the images of `save`, by rising example."""
     if not len(save):
-        return outcomes, {}
+        return {}
+    holding = [part for part in parts if f"{SAVED}example" in part]
     examples = torch.cat([part[f"{SAVED}example"] for part in holding])
     rows = examples.argsort()
     rows = rows[torch.isin(examples[rows], save)]
     names = {name.removeprefix(SAVED): name for name in holding[0] if name.startswith(SAVED)}
-    return outcomes, {
-        n: torch.cat([part[name] for part in holding])[rows] for n, name in names.items()
-    }
+    return {n: torch.cat([part[name] for part in holding])[rows] for n, name in names.items()}
 
 
 def _counted(network: nn.Module, counts: dict[str, int]) -> nn.Module:
@@ -188,17 +136,9 @@ def _counted(network: nn.Module, counts: dict[str, int]) -> nn.Module:
     return Counting(network, counts)
 
 
-def _serves(part: Part, chunk: Split, levels: int, save: Examples) -> bool:
-    """Return whether a part belongs to a chunk and holds the adversarials to save."""
-    needed = {"example", "label"}
-    needed |= {f"{place} {name}" for place in range(levels) for name in OUTCOME[2:]}
-    needed |= {f"{levels - 1} {name}" for name in PASSES}
-    if not needed <= part.keys() or any(part[n].shape[:1] != (len(chunk),) for n in needed):
-        return False
+def _serves(chunk: Split, levels: int, save: Examples, part: Part) -> bool:
+    """Return whether a chunk's part has numbers of passes, and the adversarials to save."""
     wanted = chunk.examples[torch.isin(chunk.examples, save)].cpu()
     held = part.get(f"{SAVED}example", wanted[:0])
-    return (
-        torch.equal(part["example"], chunk.examples.cpu())
-        and torch.equal(part["label"], chunk.labels.cpu())
-        and bool(torch.isin(wanted, held).all())
-    )
+    passes = {f"{levels - 1} {name}" for name in PASSES}
+    return passes <= part.keys() and bool(torch.isin(wanted, held).all())

@@ -42,7 +42,8 @@ from selbench.statistics.logit_layers import compact
 from selbench.store import Cell, Failure, Measurement, Result
 from selbench.store.outcomes import KEPT_CLASSES, Columns, outcome, summary, to_table
 from selbench.store.parts import Parts
-from selbench.suites.attacking import Attacking, Chunks, Order, run_attack
+from selbench.suites.attacking import CHUNK, Attacking, run_attack
+from selbench.suites.chunked import Chunks, Order, joined, part_of
 from selbench.suites.work import Task
 
 # Errors of a network that cannot be measured: it is left out, and its cells do not count as failed.
@@ -61,6 +62,7 @@ LONGEST = 300  # characters of a stored reason
 
 
 Perturb = Callable[[Pixels, Examples], Pixels]  # uint8 images, and their positions in the data set
+Measure = Callable[[Split], Sequence[Columns]]  # returns the images' outcomes at each level
 
 
 @runtime_checkable
@@ -189,8 +191,8 @@ class Bench:
         if self.save:
             self.sink.save(task.cells[0], saved)
         self.keep([task], outcomes)
-        if chunked and self.limit is None:  # no larger limit can reuse the chunks
-            self.sink.parts.remove(task.cells)
+        if chunked:
+            self._discard_chunks(task)
 
     def under_attack(
         self, attack: Attacking, task: Task, chunked: bool
@@ -201,11 +203,35 @@ class Bench:
         """
         networks = [self.networks[each.weights] for each in task.networks]
         budgets = [float(cell.level or 0) for cell in task.cells]
-        order = torch.arange(len(self.split)) if self.order is None else self.order
-        chunks = Chunks(order, self.sink.parts, task.cells) if chunked else None
+        chunks = self._chunks(task, CHUNK[self.split.labels.device.type]) if chunked else None
         step = partial(self.step, note=task.work.name)
         with measuring(), sizes_of(networks[0]):
             return run_attack(attack, budgets, networks, self.split, self.save, chunks, step)
+
+    def chunked(self, measuring_of: Callable[[Task], Measure], most: int, task: Task) -> None:
+        """Measure a network in chunks of at most `most` images, and write its outcomes.
+
+        Finished chunks are stored and reused.
+        """
+        with self.leaving_out(task):
+            chunks, parts = self._chunks(task, most), []
+            network = self.networks[task.network.weights]
+            with self.clock(task).running(), measuring(), sizes_of(network):
+                measure = measuring_of(task)
+                for chunk in chunks.split(self.split):
+                    parts.append(chunks.part(chunk, lambda images: part_of(measure(images))))
+                    self.step(len(chunk), task.work.name)
+            self.keep([task], joined(parts, len(task.cells)))
+            self._discard_chunks(task)
+
+    def _chunks(self, task: Task, most: int) -> Chunks:
+        order = torch.arange(len(self.split)) if self.order is None else self.order
+        return Chunks(order, self.sink.parts, task.cells, few(self.split.images, most))
+
+    def _discard_chunks(self, task: Task) -> None:
+        """Remove a task's chunks, unless a larger limit can reuse them."""
+        if self.limit is None:
+            self.sink.parts.remove(task.cells)
 
     def measured(self, measure: Callable[[nn.Module], list[list[Measurement]]], task: Task) -> None:
         """Measure a task's network and write its cells, without rows if it cannot be measured."""

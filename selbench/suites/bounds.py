@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from selbench._kit.chunks import few
 from selbench._kit.types import to_images
 from selbench.bounds import Traced, certify, traced
 from selbench.bounds.certified import Method
+from selbench.bounds.interval import TRIED
 from selbench.datasets import Split
 from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.networks.network import Network
@@ -20,12 +20,12 @@ from selbench.store import BOUND
 from selbench.store.findings import spoiling
 from selbench.store.outcomes import Columns, outcome
 from selbench.suites.attacked import LINF_EPSILONS, TABLE
-from selbench.suites.bench import LEFT_OUT, Bench
+from selbench.suites.bench import LEFT_OUT, Bench, Measure
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.work import SUITES, Passes, Setting, Task, Work
 
-GROUP = 64  # images bounded at once
+GROUP = 64  # images of a stored chunk
 TIMED: dict[Method, int] = {"linear": 16, "interval": 64}  # images that the dry run times
 METHODS: tuple[Method, ...] = ("linear", "interval")
 
@@ -74,23 +74,11 @@ class Certificates(Work):
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Bound the networks, one by one or in parallel."""
-        bench.each(partial(self._certify, bench), tasks)
+        bench.each(partial(bench.chunked, partial(self._measure, bench), GROUP), tasks)
 
-    def _certify(self, bench: Bench, task: Task) -> None:
-        with bench.leaving_out(task):
-            bench.keep([task], self._certificates(bench, task))
-
-    def _certificates(self, bench: Bench, task: Task) -> list[Columns]:
-        """Return the outcomes of a network at every level."""
-        network = bench.networks[task.network.weights]
-        with bench.clock(task).running():
-            found = traced(network, to_images(bench.split.images[:8]))
-            parts: list[list[Columns]] = [[] for _ in LINF_EPSILONS]
-            for chunk in bench.split.batches(few(bench.split.images, GROUP)):
-                for kept, outcomes in zip(parts, self._outcomes(found, chunk), strict=True):
-                    kept.append(outcomes)
-                bench.step(len(chunk), self.name)
-        return [_joined(each) for each in parts]
+    def _measure(self, bench: Bench, task: Task) -> Measure:
+        network, images = bench.networks[task.network.weights], bench.split.images
+        return partial(self._outcomes, traced(network, to_images(images[:TRIED])))
 
     def _outcomes(self, network: Traced, split: Split) -> list[Columns]:
         """Return the outcomes of images at every level."""
@@ -103,10 +91,6 @@ class Certificates(Work):
 def _worst(margins: Tensor, labels: Tensor) -> Columns:
     """Return the outcomes of the worst possible logits."""
     return outcome((-margins).scatter(1, labels[:, None], 0), labels)
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
 METRICS(

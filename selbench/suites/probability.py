@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from selbench._kit.chunks import few
 from selbench._kit.errors import NotRandomError
 from selbench._kit.types import to_images
 from selbench.bounds.changes import changes
@@ -23,13 +22,13 @@ from selbench.store.findings import spoiling
 from selbench.store.outcomes import Columns, outcome
 from selbench.study import ProbabilitySpec
 from selbench.suites.attacked import EPSILON, LINF_EPSILONS
-from selbench.suites.bench import LEFT_OUT, Bench
+from selbench.suites.bench import LEFT_OUT, Bench, Measure
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.work import SUITES, Passes, Setting, Task, Work
 
 SUITE = "probability"
-GROUP = 64  # images searched at once
+GROUP = 64  # images of a stored chunk
 TINY = 1e-30  # so that no sum of probabilities is 0
 TIMED = 4  # images that the dry run times
 _RADII = [level / 255 for level in LINF_EPSILONS]
@@ -103,7 +102,7 @@ class Probability(Work):
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Draw the networks, one by one or in parallel."""
-        bench.each(partial(self._sample, bench), tasks)
+        bench.each(partial(bench.chunked, partial(self._measure, bench), GROUP), tasks)
 
     def _drawn(self, network: nn.Module, member: bool) -> tuple[Drawn, int]:
         """Return a network to draw from, and the largest number of draws."""
@@ -116,22 +115,10 @@ class Probability(Work):
             )
         return Drawn(network), 1
 
-    def _sample(self, bench: Bench, task: Task) -> None:
-        with bench.leaving_out(task):
-            bench.keep([task], self._shares(bench, task))
-
-    def _shares(self, bench: Bench, task: Task) -> list[Columns]:
-        """Return the outcomes of a network at every level."""
-        network, parts = bench.networks[task.network.weights], []
-        drawn, most = self._drawn(network, self.ensemble and task.network.seed is not None)
-        with bench.clock(task).running():
-            for chunk in bench.split.batches(few(bench.split.images, GROUP)):
-                parts.append(self._outcomes(drawn, most, chunk))
-                bench.step(len(chunk), self.name)
-        return [
-            {name: torch.cat([part[name] for part in level]).cpu() for name in level[0]}
-            for level in zip(*parts, strict=True)
-        ]
+    def _measure(self, bench: Bench, task: Task) -> Measure:
+        member = self.ensemble and task.network.seed is not None
+        drawn, most = self._drawn(bench.networks[task.network.weights], member)
+        return partial(self._outcomes, drawn, most)
 
     def _outcomes(self, network: Drawn, most: int, split: Split) -> list[Columns]:
         """Return the outcomes of images at every level."""

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import nn
 
-from selbench._kit.chunks import few
 from selbench._kit.types import to_images
 from selbench.bounds.smoothing import ABSTAINS, smoothed
 from selbench.datasets import Split
@@ -16,13 +14,13 @@ from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.store import SMOOTHED
 from selbench.store.outcomes import Columns, outcome
 from selbench.suites.attacked import L2_EPSILONS
-from selbench.suites.bench import Bench
+from selbench.suites.bench import Bench, Measure
 from selbench.suites.clean import clean
 from selbench.suites.index import class_index
 from selbench.suites.work import SUITES, Passes, Setting, Task, Work
 
 SUITE = "smoothing"
-GROUP = 64  # images that get noise at once
+GROUP = 64  # images of a stored chunk
 
 
 @SUITES
@@ -71,21 +69,10 @@ class Smoothing(Work):
 
     def run(self, tasks: Sequence[Task], bench: Bench) -> None:
         """Smooth the networks, one by one or in parallel."""
-        bench.each(partial(self._smooth, bench), tasks)
+        bench.each(partial(bench.chunked, partial(self._measure, bench), GROUP), tasks)
 
-    def _smooth(self, bench: Bench, task: Task) -> None:
-        network, parts = bench.networks[task.network.weights], []
-        with bench.clock(task).running():
-            for chunk in bench.split.batches(few(bench.split.images, GROUP)):
-                parts.append(self._outcomes(network, chunk))
-                bench.step(len(chunk), self.name)
-        bench.keep(
-            [task],
-            [
-                {name: torch.cat([part[name] for part in level]).cpu() for name in level[0]}
-                for level in zip(*parts, strict=True)
-            ],
-        )
+    def _measure(self, bench: Bench, task: Task) -> Measure:
+        return partial(self._outcomes, bench.networks[task.network.weights])
 
     def _outcomes(self, network: nn.Module, split: Split) -> list[Columns]:
         """Return the outcomes of images at every level."""

@@ -1,8 +1,12 @@
-"""Attacks that take long: finished chunks of images are kept, and nobody can tell afterwards."""
+"""Work that takes long: finished chunks of images are kept, and nobody can tell afterwards."""
+
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from selbench._engine import evaluate
 from selbench._kit.randomness import seeded
@@ -12,6 +16,7 @@ from selbench.datasets import growing, limited
 from selbench.datasets.dataset import chosen, stratified_order
 from selbench.request import Request
 from selbench.store import StudyStore
+from selbench.study import ProbabilitySpec, SmoothingSpec
 from selbench.suites import SUITES, Attack, Setting, attacking
 
 CPU = torch.device("cpu")
@@ -146,6 +151,48 @@ def test_a_failed_attack_keeps_its_chunks(subject, dataset, store):
     assert again.seen == [4, 4, 4]
 
 
+def dropping():
+    torch.manual_seed(0)
+    layers = nn.AvgPool2d(8), nn.Flatten(), nn.Dropout(0.3), nn.Linear(48, 5), nn.ReLU()
+    return nn.Sequential(*layers, nn.Linear(5, 5))
+
+
+@pytest.mark.parametrize("suite", ["bounds", "smoothing", "probability"])
+def test_a_killed_suite_loses_a_chunk_of_a_network_and_ends_the_same(
+    suite, subject, dataset, store, tmp_path, monkeypatch
+):
+    spec = ProbabilitySpec(error=0.5, confidence=0.5, method="interval")
+    smoothing = SmoothingSpec(draws=10)
+    *_, work = SUITES[suite](Setting(32, 32, smoothing=smoothing, probability=spec))
+    monkeypatch.setattr(import_module(f"selbench.suites.{suite}"), "GROUP", 4)
+    genuine, seen = type(work)._outcomes, []
+
+    def outcomes(self, *given):
+        seen.append(len(given[-1]))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return genuine(self, *given)
+
+    def run(where, limit=18):
+        network = replace(subject(0), load=dropping)
+        return evaluate([network], [work], dataset, where, CPU, Request(limit=limit))
+
+    whole = StudyStore(tmp_path / "whole", "study", {"command": ["run"]})
+    run(whole)
+    monkeypatch.setattr(type(work), "_outcomes", outcomes)
+    with pytest.raises(KeyboardInterrupt):
+        run(store)
+    assert len(store.parts.files()) == 2
+    assert verify(store).faults == []
+    run(store)
+    assert seen == [4, 4, 4, 4, 4, 2]  # the third was interrupted and is made again
+    assert left_by(store) == left_by(whole)
+    assert len(store.outcomes()) == 18 * len(work.levels)
+    run(store, None)
+    assert seen[6:] == [4]  # the last two of 18 images, and two more
+    assert not store.parts.files()
+
+
 def test_chunks_that_a_kill_left_beside_the_cells_of_all_images_are_removed(
     subject, dataset, store, monkeypatch
 ):
@@ -153,7 +200,7 @@ def test_chunks_that_a_kill_left_beside_the_cells_of_all_images_are_removed(
     Shift().run(store, subject, dataset)
     faults = verify(store).faults
     assert len(faults) == 5
-    assert all(each.harmless and "its attack is finished" in each.problem for each in faults)
+    assert all(each.harmless and "its work is finished" in each.problem for each in faults)
     repair(verify(store))
     assert not [*store.folder.glob("parts/*")]
 
