@@ -19,12 +19,9 @@ from itertools import chain, takewhile
 from pathlib import Path
 
 import jaxtyping
-import numpy as np
 import pytest
-import torch
-from checked import checked
-from PIL import Image
 
+# What takes long to import is imported in functions: a process that hands out tests needs none.
 PACKAGES = ("selbench", "corruptions")
 
 
@@ -40,11 +37,17 @@ def modules_with_shapes():
     ]
 
 
+def jaxtyped(function=None, **words):
+    """Decorate a function as `checked` does."""
+    from checked import checked
+
+    return checked(function, **words)
+
+
 # Before their first import. The tower lets an int stand for a float, as type checkers do.
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-jaxtyping.jaxtyped = checked
+jaxtyping.jaxtyped = jaxtyped
 jaxtyping.install_import_hook(modules_with_shapes(), CHECKER)
-torch.set_num_threads(1)
 pytest.register_assert_rewrite("loading")  # a plain module of tests/datasets that asserts
 
 TINY_STUDY = """\
@@ -146,9 +149,13 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(f"{file} takes {taken:.0f} s: mark it `long`")
 
 
-def pytest_sessionstart():
-    """Let tests press Ctrl-C: shells start background jobs with that ignored."""
+def pytest_sessionstart(session):
+    """Let tests press Ctrl-C: shells start background jobs with that ignored. One thread each."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not session.config.pluginmanager.hasplugin("dsession"):  # it hands out tests
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -237,6 +244,7 @@ def test_data():
 
 @cache
 def _digits():
+    import numpy as np
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -246,6 +254,8 @@ def _digits():
 @cache
 def _files_of_digits(classes, train, test, side, suffix):
     """Return {folder: files} of handwritten digits, as the bytes of image files."""
+    from PIL import Image
+
     images, labels = _digits()
     folders = {}
     for label in range(classes):
@@ -285,6 +295,9 @@ def images(image_tree):
 @pytest.fixture
 def photographs(tmp_path):
     """Write pictures of three sizes, two of them neighbours of one size."""
+    import numpy as np
+    from PIL import Image
+
     folder = tmp_path / "photographs"
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -306,6 +319,8 @@ def tiny_study(image_tree, tmp_path):
 @pytest.fixture
 def checkpoint(tiny_study, tmp_path):
     """Save the weights of an untrained network of the study's architecture."""
+    import torch
+
     from selbench.models import build_model
     from selbench.study import load_study
 
@@ -335,6 +350,8 @@ def few_probes(monkeypatch):
 @pytest.fixture
 def quick_weights(monkeypatch):
     """Draw the weights of networks once and repeat them: large ones take seconds to draw."""
+    import torch
+
     drawn = torch.randn(2**16, generator=torch.Generator().manual_seed(0))
 
     def fill(tensor, *_, **__):

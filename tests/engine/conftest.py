@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, which all tests of a module share."""
+"""A Ray cluster on this machine, which all tests of a module share: of one node, or of two."""
 
 import importlib.util
 import sys
@@ -25,11 +25,11 @@ def _cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("SELBENCH_HOME", str(home))  # the nodes' own, not the command's
+        patch.setenv("RAY_worker_niceness", "0")  # a busy machine would let them wait
         patch.setenv("RAY_gcs_server_port_wait_time_s", "20")  # connecting would set it for good
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(initialize_head=True, head_node_args=NODE | {"_system_config": NOTICED})
-        cluster.add_node(**NODE)
         with connected(cluster.address):
             yield home, cluster
         cluster.shutdown()
@@ -37,7 +37,7 @@ def _cluster(tmp_path_factory):
 
 @pytest.fixture
 def cluster(_cluster, request, monkeypatch):
-    """Connect to two nodes of one CPU each, and send them what a test module defines.
+    """Connect to a node of one CPU, and send it what a test module defines.
 
     Returns SELBENCH_HOME of the nodes.
     """
@@ -45,17 +45,22 @@ def cluster(_cluster, request, monkeypatch):
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[request.module.__name__])
     monkeypatch.setattr("selbench._engine.ray_cluster.RETRIES", 0)  # workers take long to start
-    home, nodes = _cluster
-    if not nodes.worker_nodes:  # a test before lost it
-        nodes.add_node(**NODE)
-    return home
+    return _cluster[0]
 
 
 @pytest.fixture
-def node_to_lose(cluster, _cluster, monkeypatch):
+def second_node(cluster, _cluster):
+    """Return a second node of the cluster, which stays there."""
+    _, nodes = _cluster
+    if not nodes.worker_nodes:
+        nodes.add_node(**NODE)
+    (node,) = nodes.worker_nodes
+    return node
+
+
+@pytest.fixture
+def node_to_lose(second_node, _cluster, monkeypatch):
     """Return the second node, which ends with the test; what it was at is tried again."""
     monkeypatch.setattr("selbench._engine.ray_cluster.RETRIES", 1)
-    _, nodes = _cluster
-    (node,) = nodes.worker_nodes
-    yield node
-    nodes.remove_node(node, allow_graceful=False)
+    yield second_node
+    _cluster[1].remove_node(second_node, allow_graceful=False)

@@ -1,4 +1,4 @@
-"""The engine on a cluster of two nodes: the same bytes as on one machine, whatever happens."""
+"""The engine on a cluster: the same bytes as on one machine, whatever happens."""
 
 import dataclasses
 import os
@@ -118,12 +118,18 @@ def run_apart(*words):
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.soak)])
-def test_a_run_trains_and_evaluates_to_the_same_bytes_on_two_nodes(
-    apart, cluster, selbench, tiny_study, monkeypatch
+@pytest.mark.parametrize(
+    ("nodes", "apart"),
+    [("1 node", False)]
+    + [pytest.param("2 nodes", apart, marks=pytest.mark.soak) for apart in (False, True)],
+)
+def test_a_run_trains_and_evaluates_to_the_same_bytes(
+    nodes, apart, cluster, selbench, tiny_study, monkeypatch, request
 ):
     import ray
 
+    if nodes == "2 nodes":
+        request.getfixturevalue("second_node")
     words = ["run", str(tiny_study), *RUN, "--limit", "6", "--store"]
     options = ["--engine", "ray", "--address", ray.get_runtime_context().gcs_address]
     monkeypatch.setenv("SELBENCH_HOME", "home-local")
@@ -139,7 +145,7 @@ def test_a_run_trains_and_evaluates_to_the_same_bytes_on_two_nodes(
     assert len(weights("home-ray")) == 2
     assert weights("home-ray") == weights("home-local")
     assert weights(cluster) == weights("home-ray")  # a node that is interrupted resumes there
-    assert "by Ray on 2 nodes" in Path("ray/tiny/manifest.json").read_text()
+    assert f"by Ray on {nodes}" in Path("ray/tiny/manifest.json").read_text()
 
 
 def test_images_that_lie_here_are_sent_to_the_nodes(cluster, dataset, stores):
@@ -311,6 +317,7 @@ def meet(own, other):
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("second_node")
 def test_networks_of_one_analysis_are_on_both_nodes_at_the_same_time(
     cluster, dataset, stores, pipes
 ):

@@ -6,6 +6,7 @@ from typing import ForwardRef, get_args
 
 import jaxtyping
 import numpy as np
+from jaxtyping._decorator import jaxtyped as decorated
 from torch import Tensor
 
 ARRAYS = (Tensor, np.ndarray)
@@ -13,8 +14,6 @@ CONTAINERS = (tuple, list, dict)
 PLAIN = {int, float, bool, type(None)}
 FEW = 8  # longest list whose items' kinds are compared
 ALWAYS = object()  # what is of this kind is checked in every call
-
-decorated = jaxtyping.jaxtyped
 
 
 def checked(function=None, **words):
