@@ -30,7 +30,8 @@ from selbench.networks.loading import network_of
 from selbench.networks.modules import evaluation_copy, module_of, outputs_of
 from selbench.networks.network import Network
 from selbench.request import Request, chosen_draws, chosen_pixels, words_of
-from selbench.session import RunResult, Session, looking
+from selbench.session import RunResult, Session
+from selbench.settings import settled
 from selbench.store import HeldStore, StudyStore
 from selbench.store.findings import from_records, to_records, whole_name
 from selbench.store.missing import lost, missing
@@ -82,6 +83,11 @@ def evaluate(
     layers: str | None = None,
     columns: str | None = None,
     estimator: str | None = None,
+    sigma: float | Sequence[float] | None = None,
+    draws: int | None = None,
+    error: float | None = None,
+    confidence: float | None = None,
+    method: str | None = None,
     save_adversarials: int = 0,
     data: str | Path | None = None,
     resize: int | str | None = None,
@@ -125,6 +131,11 @@ def evaluate(
             analysed; None for all activations that are never negative.
         columns: of dimensionality: "units" (the default), or flattened "maps".
         estimator: of gradients of units: "probes" (the default) or "exact".
+        sigma: one or several deviations of the noise of smoothing, for pixels in [0, 1].
+        draws: of this noise, to count votes of an image.
+        error: absolute, of the probabilities of the suite probability.
+        confidence: that each is within this error.
+        method: its bounds: "linear" (the default) or "interval".
         save_adversarials: the number of images whose adversarials `store` keeps, at most 1000.
         data: the folder of a named data set's images.
         resize: pixels of the shorter side of its image files after scaling, before a central square
@@ -161,9 +172,14 @@ def evaluate(
     framing = {name: value for name, value in size.items() if value is not None}
     spec = _spec(model if module is None else NetworkSpec(), facts, named=module is None)
     specs = [] if module is not None else [spec]
-    looks = {"layers": layers, "columns": columns, "estimator": estimator}
+    sigmas = (sigma,) if isinstance(sigma, int | float) else sigma
+    mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
+    random = {"draws": draws, "error": error, "confidence": confidence, "method": method}
+    settings: dict[str, object] = {"sigma": sigmas, **mechanism, **random}
     shown = _progress(progress, verbose)
-    session = _session(_data(dataset, module), device, data, looks, framing, specs, shown)
+    session = _session(_data(dataset, module), device, data, framing, specs, shown)
+    study = settled(session.study, settings, words_of("suites", suites))
+    session = replace(session, study=study)
     if source is not None or scale is not None:
         session = session.sourced(None if source is None else str(source), scale)
     request = _request(suites, limit, corruptions, attacks, retry_failed, time_limit)
@@ -198,7 +214,6 @@ def _session(
     dataset: str | Dataset,
     device: str,
     data: str | Path | None,
-    looks: Mapping[str, str | None],
     framing: Mapping[str, Any],
     specs: Sequence[NetworkSpec],
     progress: Progress,
@@ -218,9 +233,7 @@ def _session(
         spec = study.dataset.model_copy(update={"root": root or study.dataset.root})
         spec = framed(spec, framing, specs)
         study, dataset = study.model_copy(update={"dataset": spec}), load_dataset(spec, progress)
-    mechanism = looking(study.mechanism, looks)
-    study = sized(study, dataset).model_copy(update={"mechanism": mechanism})
-    return Session(study, dataset, choose_device(str(device)), progress)
+    return Session(sized(study, dataset), dataset, choose_device(str(device)), progress)
 
 
 def _study_of(dataset: Dataset) -> Study:

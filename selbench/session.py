@@ -36,7 +36,6 @@ from selbench.store.findings import from_records
 from selbench.study import (
     SOURCES,
     CorruptionSpec,
-    MechanismSpec,
     Study,
     load_study,
     parse_alphas,
@@ -90,7 +89,6 @@ class Session:
         progress: Progress,
         source: str | None = None,
         scale: int | None = None,
-        mechanism: Mapping[str, str | None] = MappingProxyType({}),
         engine: Engine | None = None,
         framing: Mapping[str, Any] = MappingProxyType({}),
         networks: Sequence[NetworkSpec] = (),
@@ -116,7 +114,6 @@ class Session:
                 "seeds": chosen_seeds,
                 "dataset": spec,
                 "corruptions": _corruptions(study.corruptions, source, scale),
-                "mechanism": looking(study.mechanism, mechanism),
             }
         )
         chosen_device = choose_device(device)
@@ -392,13 +389,3 @@ def _corruptions(spec: CorruptionSpec, source: str | None, scale: int | None) ->
     except ValidationError as problem:
         option = "--source" if source == "" else f"--scale {scale}"
         raise SelbenchError(f"{option}: {first_problem(problem)['msg']}") from problem
-
-
-def looking(spec: MechanismSpec, given: Mapping[str, str | None]) -> MechanismSpec:
-    """Return the study's settings of analyses, with the `given` ones instead."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    try:
-        return MechanismSpec.model_validate(spec.model_dump() | chosen)
-    except ValidationError as problem:
-        error = first_problem(problem)
-        raise SelbenchError(f"--{error['loc'][0]} {error['input']!r}: {error['msg']}") from problem

@@ -1,10 +1,9 @@
 """How commands name networks and their data, and what they report about them."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -126,7 +125,6 @@ def opened_session(
     options: NetworkOptions,
     device: str,
     quiet: bool,
-    mechanism: Mapping[str, str | None] = MappingProxyType({}),
     engine: "Engine | None" = None,
     verbose: bool = False,
 ) -> "Session":
@@ -144,7 +142,6 @@ def opened_session(
         shown(quiet, verbose),
         options.source,
         options.scale,
-        mechanism,
         engine,
         options.framing,
         networks_named(options),

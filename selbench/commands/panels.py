@@ -56,6 +56,13 @@ PANELS: dict[str, dict[str, str]] = {
         "threshold": "",
     },
     "Mechanism": {"layers": "all ReLUs", "columns": "units", "estimator": "probes"},
+    "Smoothing and probability": {
+        "sigma": "0.25",
+        "draws": "1000",
+        "error": "0.1",
+        "confidence": "0.95",
+        "method": "linear",
+    },
     "Where it runs": {
         "device": "",
         "engine": "",

@@ -92,6 +92,22 @@ def run(
     estimator: Annotated[
         str | None, typer.Option(help='Input-unit gradients by "probes" or "exact".')
     ] = None,
+    sigma: Annotated[
+        list[str] | None,
+        typer.Option(help="Deviations of the noise of smoothing; repeat or use commas."),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Draws of this noise for each image, to count votes.")
+    ] = None,
+    error: Annotated[
+        float | None, typer.Option(help="Absolute error of estimated probabilities.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Confidence that each is within this error.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help='Bounds in the suite probability: "linear" or "interval".')
+    ] = None,
     save_adversarials: Annotated[
         int,
         typer.Option(
@@ -131,13 +147,17 @@ def run(
     stop once networks are decided.
     """
     from selbench.request import Request, chosen_draws, chosen_pixels
+    from selbench.settings import numbers, settled
 
     specs = networks_named(options)
     if time_limit is not None and not 0 < time_limit < inf:
         raise SelbenchError(f"--time-limit takes seconds above 0, got {time_limit}")
     specs = [replace(each, time_limit=time_limit) for each in specs]
-    asked, (first, *others) = chosen_study(study, options), device.split(",")
     mechanism = {"layers": layers, "columns": columns, "estimator": estimator}
+    random = {"draws": draws, "error": error, "confidence": confidence, "method": method}
+    settings = {"sigma": numbers("sigma", sigma), **mechanism, **random}
+    asked = settled(chosen_study(study, options), settings, suite or ())
+    first, *others = device.split(",")
     request = Request(
         suites=tuple(suite or ()),
         limit=limit,
@@ -173,7 +193,7 @@ def run(
     if not dry_run:
         check_place(store)
     with opened(engine, address, gpus_per_task, 1 + len(others)) as chosen:
-        session = opened_session(asked, options, first, quiet, mechanism, chosen, verbose)
+        session = opened_session(asked, options, first, quiet, chosen, verbose)
         networks = networks_of(session, options, specs, quiet, store)
         if dry_run:
             show_plan(session.dry_run(store, request, networks))

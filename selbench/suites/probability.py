@@ -20,7 +20,7 @@ from selbench.statistics.draws import enough, most_draws
 from selbench.store import DRAWN
 from selbench.store.findings import spoiling
 from selbench.store.outcomes import Columns, outcome
-from selbench.study import ProbabilitySpec
+from selbench.study import ProbabilitySpec, exactly
 from selbench.suites.attacked import EPSILON, LINF_EPSILONS
 from selbench.suites.bench import LEFT_OUT, Bench, Measure
 from selbench.suites.clean import clean
@@ -39,7 +39,8 @@ _SOURCE, _TABLE = "arXiv:1903.01980", "probability of a flip"
 def probability(setting: Setting) -> list[Work]:
     """The probability, over dropout or a study's seeds, that an L-inf ball changes a prediction."""
     spec = setting.probability
-    name = f"{spec.method}-error-{spec.error:g}-confidence-{spec.confidence:g}"
+    error, confidence = exactly(spec.error), exactly(spec.confidence)
+    name = f"{spec.method}-error-{error}-confidence-{confidence}"
     draws = most_draws(spec.error, spec.confidence)
     piece = Probability(
         SUITE, f"{name}-draws-{draws}", group="linf", spec=spec, ensemble=setting.seeds > 1
@@ -78,7 +79,7 @@ class Probability(Work):
         draws = most_draws(error, confidence)
         return (
             f"{SUITE}: at most {draws:,} draws of dropout for each image, for an error of "
-            f"{error:g} with a confidence of {confidence:.4g}"
+            f"{exactly(error)} with a confidence of {exactly(confidence)}"
         )
 
     def passes(self, model: nn.Module, split: Split, classes: int, limit: int | None) -> Passes:

@@ -13,6 +13,7 @@ from selbench.datasets import Split
 from selbench.metrics import METRICS, Metric, RowFilter
 from selbench.store import SMOOTHED
 from selbench.store.outcomes import Columns, outcome
+from selbench.study import exactly
 from selbench.suites.attacked import L2_EPSILONS
 from selbench.suites.bench import Bench, Measure
 from selbench.suites.clean import clean
@@ -28,7 +29,9 @@ def smoothing(setting: Setting) -> list[Work]:
     """Randomised smoothing: the class that wins under noise, certified against L2 perturbations."""
     draws = setting.smoothing.draws
     pieces = [
-        Smoothing(SUITE, f"sigma-{sigma:g}-draws-{draws}", group="l2", sigma=sigma, draws=draws)
+        Smoothing(
+            SUITE, f"sigma-{exactly(sigma)}-draws-{draws}", group="l2", sigma=sigma, draws=draws
+        )
         for sigma in setting.smoothing.sigmas
     ]
     return [*class_index(setting), *clean(setting), *pieces]
@@ -36,7 +39,7 @@ def smoothing(setting: Setting) -> list[Work]:
 
 def classifier(condition: str) -> str:
     """Return what tables add to a network's name, such as "smoothed 0.25 (1,000 draws)"."""
-    _, sigma, _, draws = condition.split("-")
+    sigma, _, draws = condition.removeprefix("sigma-").rpartition("-draws-")
     return f"smoothed {sigma} ({int(draws):,} draws)"
 
 

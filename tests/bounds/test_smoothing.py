@@ -7,12 +7,14 @@ from scipy.stats import binom, norm
 from torch import nn
 
 import selbench
+from selbench._kit.errors import SelbenchError
 from selbench.bounds.smoothing import ABSTAINS, _certified, least_share, smoothed
 from selbench.datasets.dataset import make_split
 from selbench.store import open_studies
 from selbench.study import SmoothingSpec
 from selbench.suites import SUITES, Setting
 from selbench.suites.attacked import L2_EPSILONS
+from selbench.suites.smoothing import classifier
 from selbench.tables import current_rows, leaderboard
 
 SIGMA = 0.25
@@ -140,3 +142,68 @@ def test_each_sigma_and_number_of_draws_is_a_condition():
     assert names == ["sigma-0.12-draws-50", "sigma-0.5-draws-50"]
     four = make_split(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
     assert pieces[-1].passes(Rectified(), four, 2, None).forward == 4 * 55
+
+
+@pytest.mark.parametrize("sigma", [0.25, 1.0, 1e-05, 0.12345678])
+def test_every_sigma_has_a_name_of_its_own(sigma):
+    spec = SmoothingSpec(sigmas=(sigma, sigma * (1 + 1e-7)), draws=1000)
+    *_, one, other = SUITES["smoothing"](Setting(8, 8, smoothing=spec))
+    assert one.name != other.name
+    assert classifier(one.name) == f"smoothed {sigma:.8g} (1,000 draws)"
+
+
+def test_sigma_and_draws_are_arguments_and_the_manifest_has_them(data, tmp_path):
+    rows = selbench.evaluate(
+        Rectified(), data, "smoothing", sigma=[0.5, 0.12], draws=10, name="half", store=tmp_path
+    )
+    own = rows[rows["suite"] == "smoothing"]
+    assert set(own["condition"]) == {"sigma-0.5-draws-10", "sigma-0.12-draws-10"}
+    (found,) = open_studies(tmp_path)
+    assert found.manifest()["study"]["smoothing"] == {"sigmas": [0.5, 0.12], "draws": 10}
+
+
+@pytest.mark.soak
+def test_the_command_smooths_a_checkpoint_with_the_sigma_of_its_option(
+    selbench, tiny_study, checkpoint
+):
+    words = [
+        "run",
+        tiny_study,
+        "--checkpoint",
+        checkpoint,
+        "--suite",
+        "smoothing",
+        "--limit",
+        "4",
+        "--format",
+        "csv",
+    ]
+    done = selbench(*words, "--sigma", "0.5,0.25", "--draws", "20")
+    assert done.code == 0, done.err
+    assert "smoothed 0.5 (20 draws)" in done.out
+    assert "smoothed 0.25 (20 draws)" in done.out
+    again = selbench(*words, "--sigma", "0.5", "--draws", "20")
+    assert "nothing new to evaluate" in again.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--suite", "smoothing", "--sigma", "0"], "--sigma 0.0: input should be greater than 0"),
+        (["--suite", "smoothing", "--sigma", "-1"], "--sigma -1.0: input should be greater than 0"),
+        (["--suite", "smoothing", "--sigma", "nan"], "--sigma nan: input should be a finite"),
+        (["--suite", "smoothing", "--sigma", "0.1,x"], "--sigma takes numbers such as 0.25"),
+        (["--suite", "smoothing", "--draws", "3"], "--draws 3: input should be greater than or"),
+        (["--suite", "probability", "--error", "2"], "--error 2.0: input should be less than or"),
+        (["--suite", "probability", "--method", "x"], "--method 'x': input should be 'interval'"),
+        (["--sigma", "0.5"], "--sigma is for the suite smoothing; add --suite smoothing, or leave"),
+        (["--suite", "bounds", "--confidence", "0.9"], "--confidence is for the suite probability"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_sentence(refused, words, message):
+    assert refused("run", *words).startswith(message)
+
+
+def test_python_names_the_argument_and_not_the_option(data):
+    with pytest.raises(SelbenchError, match=r"^sigma=0: input should be greater than 0"):
+        selbench.evaluate(Rectified(), data, "smoothing", sigma=0)
