@@ -8,7 +8,7 @@ import typer
 from selbench._kit.errors import unknown
 from selbench.commands.leaderboard import show
 from selbench.commands.options import Place, Store, opened
-from selbench.commands.shipped import check_names
+from selbench.commands.remembered import check_names
 
 
 def calibration(

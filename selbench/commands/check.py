@@ -33,7 +33,7 @@ from selbench.commands.options import (
     say,
     split_words,
 )
-from selbench.commands.shipped import check_typed
+from selbench.commands.remembered import check_typed
 
 if TYPE_CHECKING:
     from selbench.regression.baseline import Baseline

@@ -47,9 +47,9 @@ from selbench.commands.options import (
 )
 from selbench.commands.panels import Example, add
 from selbench.commands.probe import probe
+from selbench.commands.remembered import check_names, check_typed, remember
 from selbench.commands.report import report
 from selbench.commands.run import run
-from selbench.commands.shipped import check_names, check_typed
 from selbench.commands.verify import verify
 
 NAME = "selbench"  # also used for `python -m selbench`
@@ -220,8 +220,11 @@ def main() -> None:
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # selbench does so too
     if COMPLETION in os.environ or {*sys.argv[1:2]} & COMPLETING:
         app(prog_name=NAME)  # ends the process
+    light = "torch" not in sys.modules
     with _streams(), _terminable(), naming_options():
         code = _ended()
+    if light and "torch" in sys.modules:
+        remember()
     sys.exit(code)
 
 

@@ -24,7 +24,7 @@ from selbench.commands.options import (
     shown,
     split_words,
 )
-from selbench.commands.shipped import check_names
+from selbench.commands.remembered import check_names
 
 if TYPE_CHECKING:
     import torch

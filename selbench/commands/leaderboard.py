@@ -12,7 +12,7 @@ from rich.console import Console
 
 from selbench._kit.errors import UnmeasuredError, unknown
 from selbench.commands.options import Corruptions, Store, opened, say, split_words
-from selbench.commands.shipped import check_names
+from selbench.commands.remembered import check_columns, check_names
 
 if TYPE_CHECKING:
     from selbench.store import StudyStore
@@ -76,13 +76,15 @@ def leaderboard(
     One table for each study; with several places, or --join, one table of all.
     """
     check_names("format", [format])
+    only, chosen = split_words(corruption) or [], split_words(columns)
+    check_columns([*(chosen or ()), *([sort] if sort else ())])
+    check_names("corruption", only)
 
     from selbench.tables import leaderboard as derive
     from selbench.tables.published import PREFIX
     from selbench.tables.ranking import arranged
 
     chosen_format(format)
-    only, chosen = split_words(corruption) or [], split_words(columns)
     foreign = [place for place in places or [] if place.startswith(PREFIX)]
     local = [place for place in places or [] if place not in foreign]
     nothing: list[StudyStore] = []

@@ -41,7 +41,24 @@ Place = Annotated[
 Store = Annotated[
     Path, typer.Option(parser=place, metavar="PATH", help="The folder of results, or its URL.")
 ]
-Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1"; run: "cuda:0,cuda:1".')]
+
+
+def _device(words: str) -> str:
+    """Refuse a word that names no device; torch says later which of them there are."""
+    for word in words.split(","):
+        kind = word.partition(":")[0]
+        if kind not in ("auto", "cpu", "cuda"):
+            raise SelbenchError(
+                f"device {word!r} cannot be used (only cpu and cuda are supported, not {kind}); "
+                "try --device cpu"
+            )
+    return words
+
+
+Device = Annotated[
+    str,
+    typer.Option(callback=_device, help='"auto", "cpu", "cuda", "cuda:1"; run: "cuda:0,cuda:1".'),
+]
 Data = Annotated[Path | None, typer.Option(help="The folder of the images.")]
 Alphas = Annotated[
     list[str] | None,

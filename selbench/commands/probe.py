@@ -7,7 +7,7 @@ import typer
 
 from selbench.commands.naming import chosen_study, networks_named, networks_of, opened_session
 from selbench.commands.options import NETWORKS, Device, NetworkOptions, Quiet, grouped, say
-from selbench.commands.shipped import check_typed
+from selbench.commands.remembered import check_typed
 
 
 @grouped

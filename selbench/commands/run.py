@@ -46,7 +46,7 @@ from selbench.commands.options import (
     say,
     split_words,
 )
-from selbench.commands.shipped import check_names, check_typed
+from selbench.commands.remembered import check_names, check_typed
 from selbench.commands.stopping import (
     Budget,
     Margin,

@@ -45,8 +45,6 @@ def stop_of(budget: str | None, margin: float | None, threshold: float | None) -
     Raises:
         SelbenchError: for an invalid time, margin or percentage.
     """
-    from selbench._engine.stopping import Stop
-
     if budget is None and margin is None and threshold is None:
         return None
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smh])", budget or "1s", re.ASCII)
@@ -58,6 +56,8 @@ def stop_of(budget: str | None, margin: float | None, threshold: float | None) -
         raise SelbenchError(f"--margin takes points above 0 and up to 100, got {margin:g}")
     if threshold is not None and not 0 <= threshold <= 100:
         raise SelbenchError(f"--threshold takes a percentage from 0 to 100, got {threshold:g}")
+    from selbench._engine.stopping import Stop
+
     seconds = None if budget is None else float(found[1]) * SECONDS[found[2]]
     return Stop(3.0 if margin is None else margin, seconds, threshold)
 

@@ -32,8 +32,11 @@ __all__ = [
     "Task",
     "Validation",
     "Work",
+    "attack_names",
     "collect",
 ]
+
+ANY = Setting(height=32, width=32)
 
 discover(__name__)
 
@@ -45,7 +48,7 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
         SelbenchError: for an unknown suite, corruption or attack, one that none of the suites has,
             and images or sets on disk that cannot be used.
     """
-    attacks = _names(SUITES["attacks-strong"](setting), attacking=True)
+    attacks = attack_names(setting)
     pieces = [work for name in names for work in SUITES[name](setting)]
     for what, chosen, known, full in (
         ("corruption", setting.corruptions, [*CORRUPTIONS], "corruptions-all"),
@@ -69,6 +72,11 @@ def collect(names: tuple[str, ...], setting: Setting) -> list[Work]:
     if setting.draws is not None:
         kept = _changed(kept, setting, "--eot", lambda work: work.averaged(setting.draws or 1))
     return [*kept, *(given_pieces(*setting.given) if setting.given else ())]
+
+
+def attack_names(setting: Setting = ANY) -> list[str]:
+    """Return the names of all attacks, as `--attack` takes them."""
+    return _names(SUITES["attacks-strong"](setting), attacking=True)
 
 
 def _changed(

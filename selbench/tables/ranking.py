@@ -77,11 +77,15 @@ def _check(board: Leaderboard, name: str) -> None:
 
 def _unknown(name: str) -> SelbenchError:
     """Return the error for an unknown column; headings also suggest names."""
-    headings = {column.heading.removesuffix(" %").lower(): key for key, column in COLUMNS.items()}
-    near = headings.get(name.removesuffix(" %").lower())
+    near = headings().get(name.removesuffix(" %").lower())
     if near:
         return SelbenchError(f"unknown column {name!r}; did you mean {near!r}?")
     return unknown("column", name, COLUMNS)
+
+
+def headings() -> dict[str, str]:
+    """Return the columns' names by their headings."""
+    return {column.heading.removesuffix(" %").lower(): key for key, column in COLUMNS.items()}
 
 
 def _ranks(values: pd.Series, halves: pd.Series) -> pd.Series:

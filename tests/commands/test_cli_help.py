@@ -12,13 +12,14 @@ import pytest
 from corruptions import CORRUPTIONS
 from selbench._engine.engines import ENGINES
 from selbench._kit.errors import SelbenchError
-from selbench.commands import cli, shipped
+from selbench.commands import cli, remembered
 from selbench.commands.listing import KINDS
 from selbench.commands.panels import PANELS, paragraphs
+from selbench.commands.remembered import SOURCES, check_columns, check_names, remember
 from selbench.commands.run import run
-from selbench.commands.shipped import SHIPPED, check_names
 from selbench.figures import FIGURES
-from selbench.suites import SUITES, Setting, _attacks
+from selbench.suites import SUITES, attack_names
+from selbench.tables.columns import COLUMNS, OF_FOLDERS
 from selbench.tables.formats import FORMATS
 
 
@@ -131,7 +132,8 @@ wrong = ["run --suite corruption", "run --corruption fogg", "run --attack pgdd",
 wrong += ["run --engine rai", "run --alpha x", "check --suite no", "baseline --seed -1"]
 wrong += ["corrupt digits --corruption fogg", "figure tradeof", "leaderboard --format xml"]
 wrong += ["run --time-limit -1", "run --pixels int", "train --half", "train --seed x"]
-wrong += ["probe --alpha x", "calibration --format xml"]
+wrong += ["probe --alpha x", "calibration --format xml", "run --device gpu", "run --budget 9"]
+wrong += ["leaderboard --columns clen", "leaderboard --sort mcee", "leaderboard --corruption fogg"]
 for words in wrong:
     assert ended(*words.split()) == 2, words
     assert "torch" not in sys.modules, words
@@ -139,43 +141,72 @@ print("torch" in sys.modules)
 """
 
 
-def test_what_is_mistyped_is_refused_before_torch_is_imported():
+@pytest.fixture
+def remembering(monkeypatch, tmp_path):
+    """Remember the names of the registries in a home of its own; then let torch seem unimported."""
+    monkeypatch.setenv("SELBENCH_HOME", str(tmp_path))
+    remember()
+    monkeypatch.delitem(sys.modules, "torch")
+    remembered._remembered.cache_clear()
+    yield tmp_path / remembered.FILE
+    remembered._remembered.cache_clear()
+
+
+def test_what_is_mistyped_is_refused_before_torch_is_imported(remembering):
     words = [sys.executable, "-c", MISTYPED]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.stdout == "False\n", ended.stderr
     assert ended.stderr.count("'digits'?") == 5
-    for noun, count in (("suite", 2), ("corruption", 2), ("attack", 1), ("figure", 1)):
+    nouns = {"suite": 2, "corruption": 3, "attack": 1, "figure": 1, "column": 2, "format": 3}
+    for noun, count in nouns.items():
         assert ended.stderr.count(f"selbench: unknown {noun} '") == count, noun
 
 
-def test_the_names_known_before_torch_is_imported_are_those_of_the_registries():
-    work = SUITES["attacks-strong"](Setting(32, 32))
-    known = {
-        "suite": SUITES,
-        "corruption": CORRUPTIONS,
-        "attack": [name for each in work if _attacks(each) for name in each.names],
-        "figure": FIGURES,
-        "format": ["table", *FORMATS],
-        "--engine": ENGINES,
-    }
-    assert {noun: tuple(names) for noun, names in known.items()} == SHIPPED
+def test_every_name_of_the_registries_is_remembered(remembering):
+    assert json.loads(remembering.read_text())["names"].keys() == SOURCES.keys()
+    for noun, names in (
+        ("suite", SUITES),
+        ("corruption", CORRUPTIONS),
+        ("attack", attack_names()),
+        ("figure", FIGURES),
+        ("format", ["table", *FORMATS]),
+        ("column", COLUMNS),
+        ("--engine", ENGINES),
+    ):
+        assert len(names) > 1
+        check_names(noun, [*names])
+        with pytest.raises(SelbenchError, match=f"unknown {noun} '{next(iter(names))}x'"):
+            check_names(noun, [f"{next(iter(names))}x"])
 
 
-def test_a_name_that_a_new_file_of_the_packages_registers_is_left_to_the_registries(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setitem(SHIPPED, "corruption", ("fog",))
-    monkeypatch.setitem(SHIPPED, "suite", ("clean",))
-    monkeypatch.setitem(SHIPPED, "attack", ("fgsm-linf",))
-    check_names("corruption", ["fog", "snow"])
-    check_names("suite", ["ablation"])
-    check_names("attack", ["pgd-linf"])
-    with pytest.raises(SelbenchError, match="unknown corruption 'snows'; known are fog"):
-        check_names("corruption", ["snows"])
+def test_headings_and_columns_of_folders_are_left_to_the_table(remembering):
+    assert remembered.OF_FOLDERS == OF_FOLDERS
+    check_columns([COLUMNS["mca"].heading, f"{OF_FOLDERS}mine", "clean"])
+    with pytest.raises(SelbenchError, match="unknown column 'clen'; did you mean 'clean'"):
+        check_columns(["clen"])
 
 
-def test_with_plugins_only_the_registries_know_all_names(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch")
-    with pytest.raises(SelbenchError, match="unknown suite 'mine'; known are clean, attacks"):
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"of": 1}', '{"of": "other", "names": {"suite": []}}']
+)
+def test_names_of_other_sources_or_a_damaged_file_refuse_nothing(remembering, content):
+    remembering.write_text(content)
+    check_names("suite", ["mine"])
+
+
+def test_a_file_more_in_the_packages_is_another_source(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(remembered, "PACKAGES", ("made_here",))
+    (tmp_path / "made_here").mkdir()
+    (tmp_path / "made_here/__init__.py").touch()
+    before = remembered._sources()
+    assert remembered._sources() == before
+    (tmp_path / "made_here/more.py").write_text("x = 1")
+    assert remembered._sources() != before
+
+
+def test_with_plugins_only_the_registries_know_all_names(monkeypatch, remembering):
+    with pytest.raises(SelbenchError, match="unknown suite 'mine'; known are"):
         check_names("suite", ["mine"])
-    monkeypatch.setattr(shipped, "entry_points", lambda group: [f"a plugin of {group}"])
+    monkeypatch.setattr(remembered, "entry_points", lambda group: [f"a plugin of {group}"])
     check_names("suite", ["mine"])
