@@ -89,7 +89,7 @@ def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> 
             found = _typed(_parsed(text, columns), columns)
             if digest not in (None, hashlib.sha256(text).hexdigest()):
                 raise ValueError(UNLIKE)
-            return found.assign(**{name: _texts(found[name]) for name in found})
+            return found.assign(**{name: _texts(found[name]) for name in columns})
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError) as problem:
         advice = "restore it, or make the measurements again with `selbench run`"
         raise damaged(path, problem, advice) from problem
@@ -138,8 +138,8 @@ def _parsed(text: bytes, columns: Sequence[str]) -> pd.DataFrame:
     for name in REAL.keys() & kinds.keys():
         if wrong := read[name].filter(pc.invert(pc.is_finite(read[name]))).to_pylist():
             raise ValueError(f"{wrong[0]} is no number")
-    table = read.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-    table = table.assign(**{name: _from_cells(table[name]) for name in table})
+    table: pd.DataFrame = read.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    table = table.assign(**{name: _from_cells(table[name]) for name in columns})
     twice = table.duplicated([name for name in columns if name not in RESULT])
     if twice.any():
         raise ValueError(f"its line {int(twice.argmax()) + 2} repeats another")
@@ -157,6 +157,6 @@ def _from_cells(column: pd.Series) -> pd.Series:
 def _texts(column: pd.Series) -> pd.Series:
     """Return categories as plain texts; no `layer_name` is a missing one."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        texts = pd.array(column.cat.categories.astype(object), dtype="str")
-        column = pd.Series(texts.take(column.cat.codes), column.index, name=column.name)
+        texts = column.cat.categories.to_numpy(object)[column.cat.codes.to_numpy()]
+        column = pd.Series(texts, column.index, "str", column.name)
     return column.where(column != "", None) if column.name == "layer_name" else column
