@@ -2,14 +2,18 @@
 
 A layer's units are one basis of its representation. Random rotations show the selectivity of other
 bases. The best direction for each class shows the highest selectivity in the representation.
+
+Layers of one width can be measured together, to keep a GPU busy: their units then have the shape
+(layers, examples, units), and each result gets the dimension of layers in front.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from selbench._kit.errors import SelbenchError
@@ -26,7 +30,7 @@ STEPS = 100
 FIRST_STEP = 0.5  # length of the first step, for unit vectors
 RESPONDING = 0.25  # least share of its class to which a direction must respond
 
-Responses = Float64[Tensor, "batch columns"]
+Responses = Float64[Tensor, "*layers batch columns"]
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,26 @@ def rotated_selectivity(
         rotations: number of rotations.
         generator: draws the rotations.
     """
-    points = units.double()
+    return rotated_means(units, labels, classes, rotations, [generator])
+
+
+def rotated_means(
+    units: Float[Tensor, "*layers batch units"],
+    labels: Labels,
+    classes: int,
+    rotations: int,
+    generators: Sequence[torch.Generator],
+) -> Float64[Tensor, "*layers rotations"]:
+    """Return `rotated_selectivity` of one layer or of several; each has its own generator."""
+    points, (*several, _, width) = units.double(), units.shape
     values = []
     for _ in range(rotations):
-        rotation = random_rotation(units.shape[1], generator)
-        rotated = rectified(points @ rotation.to(points.device, non_blocking=True))
-        values.append(index_of(*class_means(rotated, labels, classes)).mean())
-    return torch.stack(values)
+        drawn = torch.cat([random_rotation(width, generator) for generator in generators])
+        rotation = drawn.view(*several, width, width).to(points.device, non_blocking=True)
+        rotated = rectified(points @ rotation).movedim(-2, 0).flatten(1)  # all layers' columns
+        index = index_of(*class_means(rotated, labels, classes))
+        values.append(index.view(*several, width).mean(-1))
+    return torch.stack(values, -1)
 
 
 def random_rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "{size} {size}"]:
@@ -102,7 +119,7 @@ def random_rotation(size: int, generator: torch.Generator) -> Float64[Tensor, "{
 
 def rectified(responses: Responses) -> Responses:
     """Flip the columns whose mean is negative, then set negative responses to 0."""
-    flip = responses.mean(0) < 0
+    flip = responses.mean(-2, keepdim=True) < 0
     return torch.where(flip, -responses, responses).relu()
 
 
@@ -131,20 +148,29 @@ def best_axes(
     Raises:
         SelbenchError: for fewer than 2 such classes; examples of other classes are left out.
     """
-    several = labels.bincount(minlength=classes)[labels] > 1
-    units, labels = units[several], labels[several]
-    here = _first_half(labels, classes)
-    scale = units[here].double().square().mean(0).sqrt()
+    return BestAxes(*best_directions(units, labels, classes, responding))
+
+
+def best_directions(
+    units: Float[Tensor, "*layers batch units"],
+    labels: Labels,
+    classes: int,
+    responding: float = RESPONDING,
+) -> tuple[
+    Float64[Tensor, "*layers present units"],
+    Float64[Tensor, "*layers present"],
+    Float64[Tensor, "*layers present"],
+]:
+    """Return the fields of `best_axes` of one layer or of several."""
+    first, second = _halves(labels, classes)
+    here, there = (units.index_select(-2, half) for half in (first, second))
+    scale = here.double().square().mean(-2, keepdim=True).sqrt()
     scale = torch.where(scale > 0, scale, 1.0)  # dead units stay 0
-    points = units / scale  # so that one step length suits all units
-    averaging = _averaging(labels[here], classes)
-    found = _ascended(points[here], _starts(points[here], averaging), averaging, responding)
-    chosen = found.selectivity.view(STARTS, -1).argmax(0) * len(averaging)
-    chosen += torch.arange(len(averaging), device=chosen.device)
-    directions = found.directions[chosen]
-    responses = (points[~here] @ directions.T).relu()
-    held_out = _own_index(responses, _averaging(labels[~here], classes))
-    return BestAxes(F.normalize(directions / scale, dim=1), found.selectivity[chosen, 0], held_out)
+    # Divided so that one step length suits all units.
+    found = _ascended(here / scale, _averaging(labels[first], classes), responding)
+    responses = ((there / scale) @ found.directions.mT).relu()
+    held_out = _own_index(responses, _averaging(labels[second], classes))
+    return F.normalize(found.directions / scale, dim=-1), found.selectivity[..., 0], held_out
 
 
 class _Ascent(NamedTuple):
@@ -156,81 +182,93 @@ class _Ascent(NamedTuple):
         uphill: gradient of the index on the sphere, with length 1.
     """
 
-    directions: Float64[Tensor, "columns units"]
-    selectivity: Float64[Tensor, "columns 1"]
-    share: Float64[Tensor, "columns 1"]
-    uphill: Float64[Tensor, "columns units"]
+    directions: Float64[Tensor, "*layers columns units"]
+    selectivity: Float64[Tensor, "*layers columns 1"]
+    share: Float64[Tensor, "*layers columns 1"]
+    uphill: Float64[Tensor, "*layers columns units"]
 
 
 def _ascended(
-    points: Float64[Tensor, "batch units"],
-    starts: Float64[Tensor, "columns units"],
+    points: Float64[Tensor, "*layers batch units"],
     averaging: Float64[Tensor, "present batch"],
     responding: float,
 ) -> _Ascent:
-    """Follow the gradient; undo a step that does not raise the index, and shorten the next."""
-    here = _looked(points, starts, averaging)
-    least = here.share[len(averaging) :].clamp(max=responding).repeat(STARTS, 1)
+    """Follow the gradient; undo a step that does not raise the index, and shorten the next.
+
+    Returns each class's best of its starts.
+    """
+    present = len(averaging)
+    here = _looked(points, _starts(points, averaging), averaging)
+    alone = here.share[..., present:, :].clamp(max=responding)
+    least = torch.cat([alone] * STARTS, -2)
     allowed = here.share >= least
     here = here._replace(selectivity=here.selectivity.masked_fill(~allowed, -torch.inf))
     length = torch.full_like(here.selectivity, FIRST_STEP)
     for _ in range(STEPS):
-        moved = F.normalize(here.directions + length * here.uphill, dim=1)
+        moved = F.normalize(here.directions + length * here.uphill, dim=-1)
         there = _looked(points, moved, averaging)
         better = (there.selectivity > here.selectivity) & (there.share >= least)
         here = _Ascent(*(torch.where(better, t, h) for t, h in zip(there, here, strict=True)))
         length = torch.where(better, 1.5 * length, length / 2)
-    return here
+    best = here.selectivity.unflatten(-2, (STARTS, present)).argmax(-3, keepdim=True)
+    return _Ascent(*(_chosen(each.unflatten(-2, (STARTS, present)), best) for each in here))
+
+
+def _chosen(starts: Tensor, best: Tensor) -> Tensor:
+    """Return the entry of the `best` start for each class."""
+    return starts.take_along_dim(best, -3).squeeze(-3)
 
 
 @torch.enable_grad()
 def _looked(
-    points: Float64[Tensor, "batch units"],
-    directions: Float64[Tensor, "columns units"],
+    points: Float64[Tensor, "*layers batch units"],
+    directions: Float64[Tensor, "*layers columns units"],
     averaging: Float64[Tensor, "present batch"],
 ) -> _Ascent:
     directions = directions.detach().requires_grad_()
-    responses = (points @ directions.T).relu()
+    responses = (points @ directions.mT).relu()
     index = _own_index(responses, averaging)
     (gradient,) = torch.autograd.grad(index.sum(), directions)
     directions, index = directions.detach(), index.detach()
     share = _own_class_entries(averaging @ (responses.detach() > 0).double())
-    along = gradient - (gradient * directions).sum(1, keepdim=True) * directions
-    return _Ascent(directions, index[:, None], share[:, None], F.normalize(along, dim=1))
+    along = gradient - (gradient * directions).sum(-1, keepdim=True) * directions
+    return _Ascent(directions, index[..., None], share[..., None], F.normalize(along, dim=-1))
 
 
 def _starts(
-    points: Float64[Tensor, "batch units"], averaging: Float64[Tensor, "present batch"]
-) -> Float64[Tensor, "columns units"]:
+    points: Float64[Tensor, "*layers batch units"], averaging: Float64[Tensor, "present batch"]
+) -> Float64[Tensor, "*layers columns units"]:
     """Return the difference of means for each class and, below these, the best single units.
 
     The component along the mean of all classes is removed from the difference; it would make the
     direction respond to all classes, or to none.
     """
     means = averaging @ points
-    rest = (means.sum(0) - means) / (len(means) - 1)
-    best = ((means - rest) / (means + rest + EPSILON)).argmax(1)
-    alone = F.one_hot(best, points.shape[1]).to(means.dtype)
-    common = F.normalize(means.mean(0), dim=0)
+    rest = (means.sum(-2, keepdim=True) - means) / (len(averaging) - 1)
+    best = ((means - rest) / (means + rest + EPSILON)).argmax(-1)
+    alone = F.one_hot(best, points.shape[-1]).to(means.dtype)
+    common = F.normalize(means.mean(-2), dim=-1)[..., None]
     difference = means - rest
-    apart = difference - (difference @ common)[:, None] * common
-    return torch.cat([F.normalize(apart, dim=1), alone])
+    apart = difference - (difference @ common) * common.mT
+    return torch.cat([F.normalize(apart, dim=-1), alone], -2)
 
 
 def _own_index(
-    responses: Float64[Tensor, "batch columns"], averaging: Float64[Tensor, "present batch"]
-) -> Float64[Tensor, " columns"]:
+    responses: Float64[Tensor, "*layers batch columns"], averaging: Float64[Tensor, "present batch"]
+) -> Float64[Tensor, "*layers columns"]:
     """Return each column's index for its class."""
     means = averaging @ responses
     in_class = _own_class_entries(means)
-    rest = (means.sum(0) - in_class) / (len(means) - 1)
+    rest = (means.sum(-2) - in_class) / (len(averaging) - 1)
     return (in_class - rest) / (in_class + rest + EPSILON)
 
 
-def _own_class_entries(means: Float64[Tensor, "present columns"]) -> Float64[Tensor, " columns"]:
+def _own_class_entries(
+    means: Float64[Tensor, "*layers present columns"],
+) -> Float64[Tensor, "*layers columns"]:
     """Return each column's entry for its class."""
-    columns = torch.arange(means.shape[1], device=means.device)
-    return means[columns % len(means), columns]
+    columns = torch.arange(means.shape[-1], device=means.device)
+    return means[..., columns % means.shape[-2], columns]
 
 
 def _averaging(labels: Labels, classes: int) -> Float64[Tensor, "present batch"]:
@@ -240,12 +278,20 @@ def _averaging(labels: Labels, classes: int) -> Float64[Tensor, "present batch"]
     return (members / counts)[counts[:, 0] > 0]
 
 
-def _first_half(labels: Labels, classes: int) -> Bool[Tensor, " batch"]:
-    """Select the first, third, fifth, ... example of each class."""
+def _halves(
+    labels: Labels, classes: int
+) -> tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]:
+    """Return the first, third, fifth, ... examples of each class, and the second, fourth, ...
+
+    Classes with a single example are left out.
+    """
     members = F.one_hot(labels, classes)
     counts = members.sum(0)
-    if (counts > 0).sum() < 2:
+    several = counts[labels] > 1
+    if (counts > 1).sum() < 2:
         raise SelbenchError(
             "the most selective directions need at least 2 images of each of 2 classes; use more"
         )
-    return (members.cumsum(0) * members).sum(1) % 2 == 1
+    odd = (members.cumsum(0) * members).sum(1) % 2 == 1
+    first, second = ((several & half).nonzero(as_tuple=True)[0] for half in (odd, ~odd))
+    return first, second

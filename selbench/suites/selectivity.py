@@ -1,13 +1,15 @@
 """The suite of selectivity: of units, and of other axes in the space of units."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from selbench._kit.randomness import seeded
-from selbench.analyses.axes import best_axes, rotated_selectivity
+from selbench._kit.types import Labels, Units
+from selbench.analyses.axes import best_directions, rotated_means
 from selbench.analyses.discriminability import d_prime_of, information_of
 from selbench.analyses.layers import Layer, activations, check_finite, find_layers
 from selbench.analyses.selectivity import SHUFFLES, labelings_of
@@ -44,21 +46,55 @@ def _measure_axes(
     model: nn.Module, split: Split, classes: int, layers: str | None
 ) -> list[Measurement]:
     split = limited(split, EXAMINED)
+    found: dict[Layer, Tensor] = {}
+    for several, units in _of_one_width(_units(model, split, layers)):
+        found |= zip(several, _axes(several, units, split.labels, classes), strict=True)
+    ordered = sorted(found, key=lambda layer: layer.number)
+    # For all layers at once: each read waits for the GPU.
+    numbers = torch.stack([found[layer] for layer in ordered]).tolist()
     rows: list[Measurement] = []
-    for layer, units in _units(model, split, layers):
-        generator = seeded(f"axes/{layer.number}", 0)
-        rotated = rotated_selectivity(units, split.labels, classes, ROTATIONS, generator)
-        low, high = prediction_interval(rotated.tolist())
-        best = best_axes(units, split.labels, classes)
+    for layer, (best, held_out, *rotated) in zip(ordered, numbers, strict=True):
+        low, high = prediction_interval(rotated[1:])
         values = {
-            "selectivity_index_rotated": rotated.mean().item(),
+            "selectivity_index_rotated": rotated[0],
             "selectivity_index_rotated_low": low,
             "selectivity_index_rotated_high": high,
-            "selectivity_index_best_axis": best.in_sample.mean().item(),
-            "selectivity_index_best_axis_held_out": best.held_out.mean().item(),
+            "selectivity_index_best_axis": best,
+            "selectivity_index_best_axis_held_out": held_out,
         }
         rows += of_layer(layer, values, len(split))
     return summarised(rows)
+
+
+def _axes(
+    layers: Sequence[Layer], units: Tensor, labels: Labels, classes: int
+) -> Float64[Tensor, "layers numbers"]:
+    """Return for each layer the index of the best axes, in sample and held out, and of rotations.
+
+    That of rotations is the mean, followed by that of each.
+    """
+    generators = [seeded(f"axes/{layer.number}", 0) for layer in layers]
+    rotated = rotated_means(units, labels, classes, ROTATIONS, generators)
+    _, in_sample, held_out = best_directions(units, labels, classes)
+    means = [each.mean(-1, keepdim=True) for each in (in_sample, held_out, rotated)]
+    return torch.cat([*means, rotated], -1).view(len(layers), -1)
+
+
+def _of_one_width(
+    layers: Iterable[tuple[Layer, Units]],
+) -> Iterator[tuple[list[Layer], Float[Tensor, "*layers batch units"]]]:
+    """Yield layers of one width together, for a GPU, which many small operators would slow down.
+
+    On a CPU each layer comes alone, since products of stacked matrices round differently.
+    """
+    together: dict[int, list[tuple[Layer, Tensor]]] = {}
+    for layer, units in layers:
+        if not units.is_cuda:
+            yield [layer], units
+        else:
+            together.setdefault(units.shape[1], []).append((layer, units))
+    for pairs in together.values():
+        yield [layer for layer, _ in pairs], torch.stack([units for _, units in pairs])
 
 
 def _measure_indices(
