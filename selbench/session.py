@@ -32,7 +32,7 @@ from selbench.networks.probe import probed
 from selbench.request import ANYTHING, Request
 from selbench.sets.shifted import named_set
 from selbench.store import FINISH, FORMAT, Cell, Failure, StudyStore, check_format
-from selbench.store.findings import from_records
+from selbench.store.findings import Finding, from_records
 from selbench.study import (
     SOURCES,
     CorruptionSpec,
@@ -70,13 +70,17 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Session:
-    """A study with its data in memory, on a device; `engine` does the work."""
+    """A study with its data in memory, on a device; `engine` does the work.
+
+    `findings` are those of networks that were probed, by the hash of their weights.
+    """
 
     study: Study
     dataset: Dataset
     device: torch.device
     progress: Progress
     engine: Engine = field(default_factory=Local)
+    findings: dict[str, Sequence[Finding]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -243,10 +247,14 @@ class Session:
         store: StudyStore,
         time_limit: float | None = None,
     ) -> list[Network]:
-        """Return networks with findings of the probe, which runs once for a store."""
+        """Return networks with findings of the probe, which runs once for a store and a session."""
         kept = store.manifest().get("findings", {}) if store.finished else {}
         known = {weights: from_records(records) for weights, records in kept.items()}
-        return probed(networks, self.dataset, known, self.progress, time_limit)
+        found = probed(networks, self.dataset, known | self.findings, self.progress, time_limit)
+        for each in found:
+            if all(finding.code != "fails" for finding in each.findings):  # it may yet answer
+                self.findings[each.weights] = each.findings
+        return found
 
     def _left(
         self,

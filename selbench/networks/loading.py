@@ -117,7 +117,7 @@ def _subject(
         training="",
         architecture=architecture,
         weights=identity(mapped, key),
-        load=mapped.cpu,  # after an earlier evaluation it may be on a GPU
+        load=lambda: mapped,
         about=_about(network, inputs, outputs, dataset)
         + (f"; its output {key} is used as logits" if key else ""),
     )

@@ -28,7 +28,7 @@ class Look:
     @cached_property
     def network(self) -> nn.Module:
         """The network under test, on the CPU."""
-        network = self.subject.load().eval()
+        network = self.subject.load().cpu().eval()  # it may lie on a GPU
         return network if self.dtype == torch.float32 else copy.deepcopy(network).to(self.dtype)
 
     @cached_property

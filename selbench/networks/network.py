@@ -36,7 +36,8 @@ class Network:
         training: fingerprint of the training; "" for a user's network.
         architecture: name of the model.
         weights: hash of its parameters and buffers, which identifies it.
-        load: builds the network in evaluation mode, on the CPU.
+        load: returns the network in evaluation mode: a trained one is built on the CPU, a user's
+            lies where it was used last, so that it is not moved to a GPU again and again.
         diverged: whether its training ended early because the loss was not finite.
         about: inputs and outputs of a user's network; "" for a trained one.
         curves: a `selbench.training.loop.Epoch` for each epoch; () if unknown.
