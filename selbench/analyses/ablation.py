@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from selbench._kit.chunks import BATCH, in_chunks
 from selbench._kit.errors import SelbenchError
+from selbench._kit.transfer import fetched
 from selbench._kit.types import Images, Labels, Pixels
 from selbench.analyses.layers import as_images, evaluating, recording
 from selbench.analyses.selectivity import LayerSelectivity
@@ -79,9 +80,14 @@ def by_selectivity(found: Sequence[LayerSelectivity]) -> Order:
     the one in the earlier layer comes first.
 
     """
-    units = torch.cat([_numbered(place, ~each.dead) for place, each in enumerate(found)])
-    index = torch.cat([each.index[~each.dead] for each in found]).cpu()
-    return units[index.argsort(descending=True, stable=True)]
+    widths = torch.tensor([len(each.index) for each in found])
+    layers = torch.arange(len(found)).repeat_interleave(widths)
+    units = torch.cat([torch.arange(width) for width in widths.tolist()])
+    columns = {"index": [each.index for each in found], "dead": [each.dead for each in found]}
+    (here,) = fetched([{name: torch.cat(parts) for name, parts in columns.items()}])
+    alive = ~here["dead"]
+    order = here["index"][alive].argsort(descending=True, stable=True)
+    return torch.stack([layers, units], 1)[alive][order]
 
 
 def shuffled_within(order: Order, generator: torch.Generator) -> Order:
@@ -151,11 +157,6 @@ def correct(
     return total
 
 
-def _numbered(layer: int, alive: Bool[Tensor, " units"]) -> Order:
-    (units,) = alive.cpu().nonzero(as_tuple=True)
-    return torch.stack([torch.full_like(units, layer), units], 1)
-
-
 class _Clamp:
     """Clamps removed units of an output, (batch, units, ...) or (batch, tokens, units).
 
@@ -183,7 +184,7 @@ class _Clamp:
     def _as(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         shape = [1] * maps.ndim
         shape[2 if maps.ndim == 3 else 1] = -1
-        kept = (~self._gone).to(maps.device, maps.dtype).view(shape)
+        kept = (~self._gone).to(maps.device, maps.dtype, non_blocking=True).view(shape)
         if self._value is None:
             return kept, None
         value = torch.where(kept == 0, self._value.to(maps.device, maps.dtype), 0)

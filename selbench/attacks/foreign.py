@@ -109,8 +109,10 @@ class Standing:
     @torch.no_grad()
     def search(self, attack: Foreign) -> Images:
         """Return an attack's results for the remaining examples, and clean images for others."""
+        return self._searched(attack, self.left)
+
+    def _searched(self, attack: Foreign, left: Int64[Tensor, " left"]) -> Images:
         found = self._clean.clone()
-        left = self.left
         if len(left):
 
             def search(*given: Tensor) -> tuple[Images]:
@@ -120,15 +122,18 @@ class Standing:
             (found[left],) = in_chunks(search, *given)
         return found
 
+    @torch.no_grad()
     def strike(self, attack: Foreign, norm: Norm, epsilon: float, number: int = 0) -> None:
         """Attack the remaining examples, and keep errors within `epsilon`."""
-        self._offer(self.left, self.search(attack), norm, epsilon, number)
+        left = self.left
+        self._offer(left, self._searched(attack, left), norm, epsilon, number)
 
     def reach(self, errors: Images, norm: Norm, epsilon: float, number: int = 0) -> None:
         """Keep those of `errors` (from `search`) that are within `epsilon`."""
         sizes = norm.size(errors - self._clean)
         near = (sizes > 0) & (sizes <= epsilon + SLACK)
-        self._offer(self.left[near[self.left]], errors, norm, epsilon, number)
+        (places,) = (self._left & near).nonzero(as_tuple=True)
+        self._offer(places, errors, norm, epsilon, number)
 
     @torch.no_grad()
     def _offer(
@@ -142,9 +147,12 @@ class Standing:
         within, logits, hits = confirmed(
             self._network, self._clean[places], labels, found[places], norm, epsilon
         )
-        hit = places[hits]
-        self._images[hit], self._logits[hit] = within[hits], logits[hits]
-        self._steps[hit], self._by[hit], self._left[hit] = 1, number, False
+        # No place of `hits` is looked for, which would wait for a GPU.
+        self._images[places] = within.where(hits.view(-1, 1, 1, 1), self._images[places])
+        self._logits[places] = logits.where(hits[:, None], self._logits[places])
+        self._steps[places] = torch.where(hits, 1, self._steps[places])
+        self._by[places] = torch.where(hits, number, self._by[places])
+        self._left[places] = self._left[places] & ~hits
 
     def result(self) -> Felled:
         """Return the results so far."""

@@ -6,9 +6,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from corruptions.draws import KeyedDraws
@@ -58,7 +59,8 @@ class Oracle(nn.Module):
         with torch.no_grad():
             sizes = self._norm.size(points - self._images)
             closer = (logits.argmax(1) != self._labels) & (sizes < self._sizes)
-            self.nearest[closer], self._sizes[closer] = points[closer], sizes[closer]
+            (places,) = closer.nonzero(as_tuple=True)
+            self.nearest[places], self._sizes[places] = points[places], sizes[places]
         return logits
 
 
@@ -131,7 +133,7 @@ def hop_skip_jump(
     def attack(images: Images, labels: Labels, examples: Examples) -> Images:
         start, errs = _any_errors(guarded, images, labels, examples, seed)
         nearest = images.clone()
-        if not errs.any():
+        if not len(errs):
             return nearest
         oracle = Oracle(guarded, images[errs], labels[errs], norm, QUERIES)
         walk = _hop_skip_jump(KeyedDraws(f"hopskipjump/{seed}", examples[errs]), steps)
@@ -190,24 +192,23 @@ def _drawn_in(guarded: Guarded, images: Images, labels: Labels, errors: Images) 
 @torch.no_grad()
 def _any_errors(
     guarded: Guarded, images: Images, labels: Labels, examples: Examples, seed: int
-) -> tuple[Images, Bool[Tensor, " batch"]]:
-    """Return noise that the network assigns to another class, and for which images it exists.
+) -> tuple[Images, Int64[Tensor, " errs"]]:
+    """Return noise that the network assigns to another class, and of which images it exists.
 
     Fine noise mostly belongs to one class, so coarser and coarser noise is tried: its grains are
     single pixels first, and the full image last.
     """
     draws = KeyedDraws(f"hopskipjump/start/{seed}", examples)
-    start, errs = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
+    start, errs = images, torch.zeros_like(labels, dtype=torch.bool)
     height, width = images.shape[2:]
-    for coarseness in (1, 2, 4, 8, max(height, width)):
-        for _ in range(TRIES):
-            grains = draws.uniform(0, 1, 3, -(-height // coarseness), -(-width // coarseness))
-            noise = F.interpolate(grains, scale_factor=coarseness)[:, :, :height, :width]
-            found = ~errs & (logits_of(guarded, noise).argmax(1) != labels)
-            start[found], errs = noise[found], errs | found
-            if errs.all():
-                return start, errs
-    return start, errs
+    for coarseness in np.repeat((1, 2, 4, 8, max(height, width)), TRIES).tolist():
+        grains = draws.uniform(0, 1, 3, -(-height // coarseness), -(-width // coarseness))
+        noise = F.interpolate(grains, scale_factor=coarseness)[:, :, :height, :width]
+        found = ~errs & (logits_of(guarded, noise).argmax(1) != labels)
+        start, errs = torch.where(found.view(-1, 1, 1, 1), noise, start), errs | found
+        if errs.all():
+            break
+    return start, errs.nonzero(as_tuple=True)[0]
 
 
 def _hop_skip_jump(draws: KeyedDraws, steps: int) -> Minimizer:

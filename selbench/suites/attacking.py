@@ -100,6 +100,7 @@ def attack_chunk(
     part: Part = {"example": examples, "label": labels}
     (kept,) = torch.isin(examples, save).nonzero(as_tuple=True)
     saved = {"clean": images[kept], "label": labels[kept], "example": examples[kept]}
+    agree = []
     for place, (level, result) in enumerate(zip(budgets, found, strict=True)):
         columns = outcome(result.logits, labels)
         columns |= {f"masking_{name}": holds for name, holds in result.checks.items()}
@@ -108,11 +109,12 @@ def attack_chunk(
             columns["by"] = result.by
         if place == len(budgets) - 1:
             columns |= {n: torch.full(labels.shape, counts[n] / len(labels)) for n in PASSES}
-        assert ((columns["prediction"] != labels) == result.fallen).all()
+        agree.append(((columns["prediction"] != labels) == result.fallen).all())
         part |= {f"{place} {name}": column for name, column in columns.items()}
         if result is found[-1] or result.images is not found[-1].images:
             saved[f"adversarial {level:g}"] = result.images[kept]
             saved[f"prediction {level:g}"] = columns["prediction"][kept]
+    assert torch.stack(agree).all()
     if len(kept):
         part |= {f"{SAVED}{name}": tensor for name, tensor in saved.items()}
     return on_cpu(part)

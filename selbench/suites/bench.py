@@ -34,6 +34,7 @@ from selbench._kit.errors import (
 )
 from selbench._kit.printable import printable
 from selbench._kit.progress import Step
+from selbench._kit.transfer import fetched
 from selbench._kit.types import Examples, Images, Labels, Pixels, to_images
 from selbench.datasets import Split
 from selbench.datasets.room import gathered
@@ -337,7 +338,7 @@ def run_condition(
 
         for kept, result in zip(parts, run_all(forward, networks), strict=True):
             kept.append({"example": batch.examples, "label": labels, **result})
-    return [_joined(kept) for kept in parts]
+    return _together(parts)
 
 
 class _FailedError(Exception):
@@ -369,5 +370,8 @@ def _all_or_none(
     return results
 
 
-def _joined(parts: Sequence[Columns]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+def _together(tables: Sequence[Sequence[Columns]]) -> list[Columns]:
+    """Return each table's columns, joined from its parts, on the CPU."""
+    return fetched(
+        [{n: torch.cat([part[n] for part in parts]) for n in parts[0]} for parts in tables]
+    )

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from selbench._kit.transfer import fetched
 from selbench.datasets import Split
 from selbench.store import Cell
 from selbench.store.outcomes import OUTCOME, Columns
@@ -72,7 +73,8 @@ def part_of(levels: Sequence[Columns]) -> Part:
 def on_cpu(part: Part) -> Part:
     """Return a part's columns on the CPU, none of which share memory."""
     plain = torch.contiguous_format
-    return {name: tensor.cpu().clone(memory_format=plain) for name, tensor in part.items()}
+    (here,) = fetched([part])
+    return {name: tensor.clone(memory_format=plain) for name, tensor in here.items()}
 
 
 def joined(parts: Sequence[Part], levels: int) -> list[Columns]:

@@ -127,6 +127,8 @@ class StandIn(TorchDispatchMode):
                 self.wait("mask")
             if any(not isinstance(each, Elsewhere) for each in places):
                 self.wait("copy of places")
+            if args[2:3] and not isinstance(args[2], Elsewhere):
+                self.wait("copy of a number")
             assert isinstance(args[0], Elsewhere), f"{function} mixes devices in {_line()}"
         elif here:
             if function is aten.cumsum.default and _fractions_along_the_last(*args[:2]):
