@@ -296,8 +296,18 @@ def check_alive(device: torch.device) -> None:
 
 def perturbed(perturb: Perturb, split: Split) -> Pixels:
     """Return all images, perturbed."""
-    parts = (perturb(part.images, part.examples) for part in _batches(split))
+    parts = (_changed(perturb, part) for part in _batches(split))
     return gathered(parts, len(split))
+
+
+def _changed(perturb: Perturb, batch: Split) -> Pixels:
+    """Return a batch's images, perturbed; fewer at once if memory does not suffice."""
+
+    def change(images: Pixels, examples: Examples) -> tuple[Pixels]:
+        return (perturb(images, examples),)
+
+    (images,) = in_chunks(change, batch.images, batch.examples, sizes=BATCH)
+    return images
 
 
 def _batches(split: Split | Stored) -> Iterator[Split]:
@@ -322,7 +332,7 @@ def run_condition(
     among = split.among if isinstance(split, Stored) else None
     parts: list[list[Columns]] = [[] for _ in networks]
     for batch in _batches(split):
-        labels, images = batch.labels, to_images(perturb(batch.images, batch.examples))
+        labels, images = batch.labels, to_images(_changed(perturb, batch))
 
         @torch.inference_mode()
         def forward(

@@ -138,6 +138,26 @@ def test_batches_of_forward_passes_are_halved_where_memory_does_not_suffice(data
         torch.testing.assert_close(parts[name], column, rtol=1e-4, atol=1e-3)
 
 
+def test_fewer_images_are_perturbed_at_once_where_memory_does_not_suffice(dataset, monkeypatch):
+    monkeypatch.setitem(chunks.BATCH, "cpu", 250)
+    made = []
+
+    def perturb(images, examples):
+        if len(images) > 50:  # as if another program held the rest of a GPU's memory
+            raise torch.OutOfMemoryError
+        made.append(examples)
+        return images + examples.view(-1, 1, 1, 1).to(torch.uint8)
+
+    with pytest.warns(RuntimeWarning) as told:
+        found = bench.perturbed(perturb, dataset.test)
+    assert "31 images at once from now on instead of 62" in str(told[-1].message)
+    offsets = dataset.test.examples.view(-1, 1, 1, 1).to(torch.uint8)
+    assert torch.equal(found, dataset.test.images + offsets)
+    assert torch.equal(torch.cat(made), dataset.test.examples)
+    with pytest.warns(RuntimeWarning):
+        run_condition(perturb, [Linear(0)], dataset.test, silent)
+
+
 def test_each_perturbed_batch_is_made_once_for_all_networks(dataset):
     made = []
 
