@@ -187,7 +187,7 @@ def test_headings_and_columns_of_folders_are_left_to_the_table(remembering):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"of": 1}', '{"of": "other", "names": {"suite": []}}']
+    "content", ["", "[]", '{"of": 1}', '{"of": "other", "names": {"suite": ["clean"]}}']
 )
 def test_names_of_other_sources_or_a_damaged_file_refuse_nothing(remembering, content):
     remembering.write_text(content)
