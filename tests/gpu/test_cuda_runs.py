@@ -28,6 +28,7 @@ def measured(suites, device, **options):
     images = pixels(60)
     given = network("resnet8")
     labels = given(to_images(images)).argmax(1)
+    labels[::6] = (labels[::6] + 1) % 10  # wrong from the start: an untrained network has one class
     found = evaluate(given, (images, labels), suites, device=device, **options)
     return found.set_index(KEY)["value"].sort_index()
 
