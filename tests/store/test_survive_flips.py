@@ -107,14 +107,14 @@ def test_no_changed_manifest_of_a_trained_network_is_believed(selbench, tiny_stu
 def test_a_changed_checkpoint_is_not_gone_on_with(tmp_path):
     model = torch.nn.Linear(2, 2)
     recipe = load_study("digits").recipe
-    session = training._Session.start(tmp_path, model, recipe)
+    session = training._Session.start(tmp_path, model, recipe, "float32")
     session.best_epoch = 7
     session.keep()
-    assert training._Session.start(tmp_path, model, recipe).best_epoch == 7
+    assert training._Session.start(tmp_path, model, recipe, "float32").best_epoch == 7
     path = tmp_path / training.CHECKPOINT
     for changed in flips(path.read_bytes(), 13):
         path.write_bytes(changed)
-        assert training._Session.start(tmp_path, model, recipe).best_epoch == 0
+        assert training._Session.start(tmp_path, model, recipe, "float32").best_epoch == 0
 
 
 def test_changed_copies_of_weights_are_refused(selbench, refused, tiny_study):
