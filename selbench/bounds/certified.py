@@ -1,7 +1,8 @@
 """Certificates: images that no perturbation within a ball makes a network misclassify.
 
-A certificate holds for the network in exact arithmetic. Bounds are computed in float64, and a
-certified margin exceeds `TOLERANCE`, so that the certificate holds for a network in float32 too.
+A certificate holds for the network in exact arithmetic. Linear bounds are computed in float64, and
+intervals in float32 with their rounding (`selbench.bounds.rounding`). A certified margin exceeds
+`TOLERANCE`, so that the certificate holds for a network in float32 too.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from selbench._kit.types import Images, Labels, Logits
+from selbench._kit.types import Images, Labels
 from selbench.attacks.norms import SLACK
 from selbench.bounds.interval import Box, Traced, ball, traced
 from selbench.bounds.linear import (
@@ -20,6 +21,7 @@ from selbench.bounds.linear import (
     Bounded,
     interval_bounded,
     linearly_bounded,
+    quickly_bounded,
     rows_at_once,
 )
 
@@ -29,6 +31,9 @@ TOLERANCE = 1e-4  # relative to the largest logit of the clean image; covers rou
 # Linear bounds are tried where the margin lacks less than `HOPELESS` times the margin of the image
 # itself. Elsewhere they would take minutes and still fail.
 HOPELESS = 2
+
+# Margins this close to 0, as a share of the image's largest, are bounded again in float64.
+NEAR = 0.01
 
 Margins = Float[Tensor, "batch classes"]  # the label's logit minus each; infinite for the label
 
@@ -56,7 +61,8 @@ def _lowest(bounded: Bounded, rows: Tensor, relaxed: bool) -> Tensor:
     few = max(1, rows_at_once(bounded.traced) // rows.shape[1])
     slopes, parts = SLOPES if relaxed else SLOPES[:1], []
     for places in torch.arange(len(rows), device=rows.device).split(few):
-        bounded_part, part = bounded.take(places), rows[places]
+        bounded_part = bounded if few >= len(rows) else bounded.take(places)
+        part = rows[places]
         bounds = [bounded_part.lowest(part, slope=each, relaxed=relaxed) for each in slopes]
         parts.append(torch.stack(bounds).amax(0))
     return torch.cat(parts)
@@ -75,10 +81,10 @@ def bounded_margins(
         method: "interval" or "linear"; "linear" takes longer and is never looser.
         most: see `linearly_bounded`.
     """
+    if method == "interval":
+        return _interval_margins(network, images, labels)
     bounded = interval_bounded(network, images)
     margins = margin_bounds(bounded, labels, relaxed=False)
-    if method == "interval":
-        return margins
     margins = _improved(margins, bounded.take, labels, margins.amin(1) <= 0)
     logits = network.values(images.centre)[network.output]
     middle = logits.gather(1, labels[:, None]) - logits.scatter(1, labels[:, None], -torch.inf)
@@ -89,14 +95,29 @@ def bounded_margins(
     )
 
 
+def _interval_margins(network: Traced, images: Box, labels: Labels) -> Margins:
+    margins = margin_bounds(quickly_bounded(network, images), labels, relaxed=False)
+    largest = margins.where(margins.isfinite(), 0).abs().amax(1)
+    near = margins.amin(1).abs() < NEAR * largest
+
+    def precisely(left: Tensor) -> Bounded:
+        return interval_bounded(network, images.take(left))
+
+    return _improved(margins, precisely, labels, near, relaxed=False)
+
+
 def _improved(
-    margins: Margins, bounded: Callable[[Tensor], Bounded], labels: Labels, where: Tensor
+    margins: Margins,
+    bounded: Callable[[Tensor], Bounded],
+    labels: Labels,
+    where: Tensor,
+    relaxed: bool = True,
 ) -> Margins:
-    """Return the margins, improved by linear bounds for the images in `where`."""
+    """Return the margins, improved by other bounds for the images in `where`."""
     (left,) = where.nonzero(as_tuple=True)
     if not len(left):
         return margins
-    improved = margin_bounds(bounded(left), labels[left], relaxed=True)
+    improved = margin_bounds(bounded(left), labels[left], relaxed)
     return margins.index_copy(0, left, margins[left].maximum(improved))
 
 
@@ -128,7 +149,7 @@ def certify(
         UnboundedError: if the network has an operation without known bounds.
     """
     found = network if isinstance(network, Traced) else traced(network, images)
-    logits: Logits = found.values(images)[found.output]
+    logits = found.logits(images)
     least = TOLERANCE * logits.abs().amax(1, keepdim=True)
     margins = logits.gather(1, labels[:, None]) - logits
     margins.scatter_(1, labels[:, None], torch.inf)

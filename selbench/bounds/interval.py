@@ -4,7 +4,7 @@ Gowal et al., 2018, arXiv:1810.12715.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from selbench._kit.errors import NotFiniteError, UnboundedError
-from selbench._kit.types import Images
-from selbench.bounds.maps import RULES, Affine, Call, Map, ReLU
+from selbench._kit.types import Images, Logits
+from selbench.bounds.maps import Affine, Call, Map, ReLU
 from selbench.bounds.program import (
     IMAGES,
-    Operation,
     Recorded,
     Ref,
     not_bounded,
     record,
 )
+from selbench.bounds.rounding import rectified, rounded
+from selbench.bounds.rules import RULES
 
 TRIED = 8  # images on which the recorded operations must give the network's own logits
 AGREEMENT = 1e-3  # of logits, relative to the largest: a network computes in float32
@@ -53,6 +54,14 @@ class Box:
         """The upper bound."""
         return self.centre + self.radius
 
+    def double(self) -> "Box":
+        """Return the box in float64."""
+        return Box(self.centre.double(), self.radius.double())
+
+    def rounded(self) -> "Box":
+        """Return a box in float32 that contains it."""
+        return Box(*rounded(self.centre, self.radius))
+
     def take(self, places: Tensor) -> "Box":
         """Return the boxes of the images at `places`."""
         return Box(self.centre[places], self.radius[places])
@@ -65,10 +74,12 @@ class Traced:
     Attributes:
         maps: the map of each value except the images, by place, in order.
         shapes: shapes of the values, without the batch dimension.
+        network: the network itself, or None.
     """
 
     maps: Mapping[int, Map]
     shapes: Mapping[int, torch.Size]
+    network: nn.Module | None = None
 
     @property
     def output(self) -> int:
@@ -91,6 +102,13 @@ class Traced:
                 found[place] = given[0].relu() if isinstance(each, ReLU) else each.apply(given[0])
         return found
 
+    def logits(self, images: Images) -> Logits:
+        """Return the network's own logits in float64, or those of the maps without a network."""
+        if self.network is None:
+            return self.values(images)[self.output]
+        logits: Logits = self.network(images)
+        return logits.double()
+
     def boxes(self, images: Box) -> Iterator[tuple[int, Box]]:
         """Yield the interval bounds of every value, in order."""
         found: dict[int, Box] = {IMAGES: images}
@@ -112,6 +130,16 @@ def through(each: Map, boxes: list[Box]) -> Box:
     return Box.between(apply(boxes[0].low), apply(boxes[0].high))
 
 
+def through_single(each: Map, boxes: list[Box]) -> Box:
+    """Return the interval bounds of a map's output in float32, which contain those of `through`."""
+    pairs = [(box.centre, box.radius) for box in boxes]
+    if isinstance(each, ReLU):
+        return Box(*rectified(*pairs))
+    if isinstance(each, Affine) and each.single is not None:
+        return Box(*each.single(*pairs))
+    return through(each, [box.double() for box in boxes]).rounded()
+
+
 def _shifted(value: Tensor, constant: Tensor | None) -> Tensor:
     return value if constant is None else value + constant
 
@@ -120,6 +148,7 @@ def bound(
     recorded: Recorded,
     dtype: torch.dtype = torch.float64,
     instead: Mapping[int, Tensor] = MappingProxyType({}),
+    joining: bool = False,
 ) -> Traced:
     """Return recorded operations as maps, with the network's current weights.
 
@@ -127,6 +156,7 @@ def bound(
         recorded: the operations.
         dtype: dtype of all constants.
         instead: tensors that replace tensors of the network, by the `id` of the replaced ones.
+        joining: make one map of a convolution and the batch norm after it.
 
     Raises:
         UnboundedError: if an operation has no known bounds.
@@ -146,14 +176,18 @@ def bound(
         if operation.name not in RULES:
             raise not_bounded(operation)
         args, kwargs = tree_map(filled, (operation.args, dict(operation.kwargs)))
-        maps[place] = RULES[operation.name](_call(operation, args, kwargs, recorded.batch, shapes))
-    return Traced(maps, shapes)
+        before = maps if joining else {}
+        call = Call(operation, args, recorded.batch, shapes, kwargs, before)
+        maps[place] = RULES[operation.name](call)
+    return Traced(_needed(maps), shapes)
 
 
-def _call(
-    operation: Operation, args: Any, kwargs: Any, batch: int, shapes: Mapping[int, torch.Size]
-) -> Call:
-    return Call(operation, args, batch, {**shapes}, kwargs)
+def _needed(maps: Mapping[int, Map]) -> dict[int, Map]:
+    """Return the maps that the last one depends on."""
+    needed = {max(maps)}
+    for place in sorted(maps, reverse=True):
+        needed |= {*maps[place].inputs} if place in needed else set()
+    return {place: each for place, each in maps.items() if place in needed}
 
 
 def _as(dtype: torch.dtype, value: Tensor) -> Tensor:
@@ -174,7 +208,7 @@ def traced(network: nn.Module, images: Images) -> Traced:
             convolutions, linear layers, batch norms, ReLUs and other functions that never fall,
             sums and pooling), or computes something different on other images.
     """
-    found = bound(record(network, torch.cat([images, images])[:2]))
+    found = bound(record(network, torch.cat([images, images])[:2]), joining=True)
     tried = torch.cat([1 - images[:TRIED], images[:TRIED]])  # first some not recorded
     with torch.no_grad():
         expected, made = network(tried).double(), found.values(tried)[found.output]
@@ -184,7 +218,7 @@ def traced(network: nn.Module, images: Images) -> Traced:
         raise UnboundedError(
             "bounds cannot follow this network: its operations differ from call to call"
         )
-    return found
+    return replace(found, network=network)
 
 
 def ball(images: Images, epsilon: float, slack: float = 0) -> Box:

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from selbench.bounds.interval import Box, Traced, through
-from selbench.bounds.maps import Affine, ReLU
+from selbench._kit.device import measuring
+from selbench.bounds.interval import Box, Traced, through, through_single
+from selbench.bounds.maps import Affine, Map, ReLU
 from selbench.bounds.program import IMAGES
+from selbench.bounds.rounding import sums_directly
 
 ROWS = 2**21  # most values of the widest layer in rows that are followed back together
 # The most units of a layer that get linear bounds, per image. If the sign of more units is open,
@@ -124,8 +126,8 @@ class Bounded:
     def _made(self, place: int) -> Box:
         """Return the bounds of the output of a map that is not affine."""
         if place in self.after:
-            return self.after[place]
-        return through(self.traced.maps[place], [self.before[place]])
+            return self.after[place].double()
+        return through(self.traced.maps[place], [self.before[place].double()])
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,23 @@ def _dot(rows: Rows, values: Tensor) -> Float[Tensor, "images rows"]:
 
 
 def interval_bounded(traced: Traced, images: Box) -> Bounded:
-    """Bound the values of a network by intervals."""
-    return _bounded(traced, images, lambda bounded, place, box: box)
+    """Bound the values of a network by intervals in float64."""
+    return _bounded(traced, images, _unrefined)
+
+
+def quickly_bounded(traced: Traced, images: Box) -> Bounded:
+    """Bound the values of a network by intervals in float32 that contain those in float64.
+
+    Where convolutions may not sum products one by one (see `rounding`), they are in float64.
+    """
+    if not sums_directly(images.centre.device):
+        return interval_bounded(traced, images)
+    with measuring():
+        return _bounded(traced, images, _unrefined, images.rounded(), through_single)
+
+
+def _unrefined(bounded: Bounded, place: int, box: Box) -> Box:
+    return box
 
 
 def linearly_bounded(traced: Traced, images: Box, most: int = MOST) -> Bounded:
@@ -186,15 +203,22 @@ def linearly_bounded(traced: Traced, images: Box, most: int = MOST) -> Bounded:
     return _bounded(traced, images, refined)
 
 
-def _bounded(traced: Traced, images: Box, refine: Callable[[Bounded, int, Box], Box]) -> Bounded:
-    bounded, boxes = Bounded(traced, images), {IMAGES: images}
+def _bounded(
+    traced: Traced,
+    images: Box,
+    refine: Callable[[Bounded, int, Box], Box],
+    first: Box | None = None,
+    step: Callable[[Map, list[Box]], Box] = through,
+) -> Bounded:
+    """Bound values map by map with `step`, beginning with the box `first` instead of `images`."""
+    bounded, boxes = Bounded(traced, images), {IMAGES: first or images}
     last = {where: place for place, each in traced.maps.items() for where in each.inputs}
     for place, each in traced.maps.items():
         if isinstance(each, ReLU):
             (where,) = each.inputs
             boxes[where] = refine(bounded, where, boxes[where])
             bounded.before[place] = boxes[where]
-        boxes[place] = through(each, [boxes[where] for where in each.inputs])
+        boxes[place] = step(each, [boxes[where] for where in each.inputs])
         if not isinstance(each, Affine | ReLU):
             bounded.after[place] = boxes[place]
         for where in each.inputs:

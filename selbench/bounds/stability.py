@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selbench._kit.types import Images
 from selbench.bounds.interval import Box, Traced, ball
-from selbench.bounds.linear import interval_bounded
+from selbench.bounds.linear import quickly_bounded
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def in_balls(network: Traced, batches: Iterable[Tensor], epsilon: float) -> list
     seen = 0
     for images in batches:
         with torch.no_grad():
-            boxes = interval_bounded(network, ball(images, epsilon)).before
+            boxes = quickly_bounded(network, ball(images, epsilon)).before
         decided = [_decided(boxes[place]) for place in network.relus]
         pairs = zip(counts or decided, decided, strict=True)
         counts = [(a + c, b + d) for (a, b), (c, d) in pairs] if counts else decided
