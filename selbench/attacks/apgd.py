@@ -15,7 +15,16 @@ from torch import Tensor
 from selbench._kit.types import Images, Labels, Logits
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import gradients_of, laid_out, logits_of
-from selbench.attacks.losses import Losses, cross_entropy, logits_ratio, targeted_ratio, towards
+from selbench.attacks.hope import CLIMBED, checkpoint, hopeless
+from selbench.attacks.losses import (
+    Losses,
+    cross_entropy,
+    logits_ratio,
+    margin,
+    targeted_margin,
+    targeted_ratio,
+    towards,
+)
 from selbench.attacks.norms import Norm, Sizes, each
 from selbench.attacks.waiting import remaining
 
@@ -99,6 +108,7 @@ def apgd(
     owners: Int64[Tensor, " batch"] | None = None,
     steps: int = 100,
     early: bool = True,
+    patient: bool = True,
 ) -> Climbed:
     """Climb a loss from `start`, all rows in lockstep; fallen rows leave at once.
 
@@ -117,6 +127,7 @@ def apgd(
             None if each row has its own image.
         steps: number of steps.
         early: whether fallen rows leave.
+        patient: whether rows without hope go on to the last step.
     """
     places = torch.arange(len(images), device=images.device)
     owners = places if owners is None else owners
@@ -136,6 +147,10 @@ def apgd(
                 found[rows.places[fallen]] = rows.points[fallen]
                 fell.index_fill_(0, rows.places[fallen], True)
                 rows = rows.only(remaining(gone, len(rows.places)))
+        if number == checkpoint(steps) and not patient and len(rows.places):
+            gone = _hopeless(guarded, rows)
+            found[rows.places[gone]] = rows.best[gone]
+            rows = rows.only(remaining(gone, len(rows.places)))
         if number == steps or not len(rows.places):
             break
         if number and not (window := window - 1):
@@ -200,6 +215,18 @@ def _evaluate(
     if not last:
         rows.best_gradients = rows.gradients.where(_wide(better), rows.best_gradients)
     return logits
+
+
+def _hopeless(guarded: Guarded, rows: _Rows) -> Int64[Tensor, " gone"]:
+    """Return the rows whose best points are too far from an error, or from their targets."""
+
+    def leads(points: Images) -> Losses:
+        logits = logits_of(guarded, points)
+        aimed = targeted_margin(logits, rows.labels, rows.targets)
+        return torch.where(rows.targets == rows.labels, margin(logits, rows.labels), aimed)
+
+    gone = hopeless(leads(rows.images), leads(rows.best), CLIMBED)
+    return gone.nonzero(as_tuple=True)[0]
 
 
 def _check(rows: _Rows, length: int) -> None:

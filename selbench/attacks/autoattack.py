@@ -30,6 +30,7 @@ from selbench.attacks.ladder import (
     Decided,
     Ladder,
 )
+from selbench.attacks.losses import Losses, margin
 from selbench.attacks.masking import differentiable
 from selbench.attacks.norms import Norm, Sizes, each
 from selbench.attacks.square import square
@@ -40,7 +41,8 @@ ROWS = 4096  # most pairs of image and target that are attacked together
 MANY_CLASSES = 2**20  # separates the random numbers of one example's targets from other examples'
 
 Places = Int64[Tensor, " some"]
-Rows = Callable[[Images, Labels, Examples, Sizes], Images]  # an attack on rows with their epsilons
+# An attack on rows with their epsilons, and the margins that APGD has reached.
+Rows = Callable[[Images, Labels, Examples, Sizes, Losses], Images]
 
 
 @torch.no_grad()
@@ -62,8 +64,9 @@ def autoattack(
     With several epsilons, FMN first finds near errors, which settle all epsilons that contain them.
     The four attacks of AutoAttack then run at the largest epsilon left. An example that falls there
     moves to the largest epsilon that does not contain its error, and meets all attacks again. One
-    that withstands them is assumed to withstand smaller epsilons too. With `full` it is attacked at
-    each of these, in rising order.
+    that withstands them is assumed to withstand smaller epsilons too. Searches end after a fifth of
+    their steps if they are far from an error (`selbench.attacks.hope`). With `full` each example is
+    attacked at all epsilons, in rising order, and all searches take all steps.
 
     Examples with different epsilons, and all targets, are attacked together.
 
@@ -84,7 +87,7 @@ def autoattack(
         seed: seed of the random numbers.
         iterations: steps for each target, in all attacks except Square.
         queries: queries of Square at each epsilon.
-        full: attack each example at every epsilon without a known error.
+        full: attack each example at every epsilon without a known error, with all steps.
 
     Returns:
         one result per epsilon; `by` is a position in `STAGES` or a reason of `ladder.WHY`, and the
@@ -92,20 +95,23 @@ def autoattack(
     """
     guarded, images = Guarded(network), images.contiguous()
     ladder = Ladder(network, images, labels, epsilons, norm)
+    ahead = torch.full_like(images[:, 0, 0, 0], -torch.inf)
 
     def strike(places: Places, number: int, attack: Rows, sizes: Sizes) -> None:
         if len(places):
-            given = (images[places], labels[places], examples[places], sizes)
+            given = (images[places], labels[places], examples[places], sizes, ahead[places])
             (found,) = in_chunks(lambda *rows: (attack(*rows),), *given, most=_at_once(images))
             ladder.offer(places, found, number)
+            if number == APGD:
+                ahead[places] = margin(logits_of(guarded, found), labels[places])
 
-    attacks = [(SQUARE, _square(guarded, norm, queries, seed))]
+    attacks = [(SQUARE, _square(guarded, norm, queries, seed, full))]
     if differentiable(network, images[:1], labels[:1]):
-        climbing = _Climbing(guarded, norm, iterations, f"autoattack/{seed}/{norm.name}")
+        climbing = _Climbing(guarded, norm, iterations, full, f"autoattack/{seed}/{norm.name}")
         attacks = [
             (APGD, climbing.away),
             (APGD_TARGETED, climbing.towards),
-            (FAB, _fab(guarded, norm, iterations)),
+            (FAB, _fab(guarded, norm, iterations, full)),
             *attacks,
         ]
         if len(epsilons) > 1:  # with one epsilon, most images fall in fewer steps than FMN needs
@@ -174,19 +180,29 @@ class _Climbing:
     guarded: Guarded
     norm: Norm
     steps: int
+    patient: bool
     key: str
 
-    def away(self, images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
+    def away(
+        self, images: Images, labels: Labels, examples: Examples, epsilons: Sizes, ahead: Losses
+    ) -> Images:
         """Climb the label's cross-entropy."""
         start = self._start(images, examples, epsilons, "ce")
-        norm, steps = self.norm, self.steps
         climbed = apgd(
-            self.guarded, images, labels, epsilons, norm, start=start, loss="ce", steps=steps
+            self.guarded,
+            images,
+            labels,
+            epsilons,
+            self.norm,
+            start=start,
+            loss="ce",
+            steps=self.steps,
+            patient=self.patient,
         )
         return climbed.points
 
     def towards(
-        self, images: Images, labels: Labels, examples: Examples, epsilons: Sizes
+        self, images: Images, labels: Labels, examples: Examples, epsilons: Sizes, ahead: Losses
     ) -> Images:
         """Climb towards the likeliest other class, then towards all others together."""
         logits = logits_of(self.guarded, images)
@@ -227,6 +243,7 @@ class _Climbing:
             targets=flat,
             owners=owners,
             steps=self.steps,
+            patient=self.patient,
         )
         fell = climbed.fell.view(-1, count)
         first = fell.int().argmax(1)  # first of an image's rows that fell together
@@ -239,22 +256,29 @@ class _Climbing:
         return images + each(epsilons / self.norm.size(noise)) * noise
 
 
-def _fab(guarded: Guarded, norm: Norm, steps: int) -> Rows:
-    def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
-        return fab(guarded, images, labels, epsilons, norm, steps=steps)
+def _fab(guarded: Guarded, norm: Norm, steps: int, patient: bool) -> Rows:
+    def attack(
+        images: Images, labels: Labels, examples: Examples, epsilons: Sizes, ahead: Losses
+    ) -> Images:
+        return fab(guarded, images, labels, epsilons, norm, steps=steps, patient=patient)
 
     return attack
 
 
 def _fmn(guarded: Guarded, norm: Norm, steps: int) -> Rows:
-    def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
+    def attack(
+        images: Images, labels: Labels, examples: Examples, epsilons: Sizes, ahead: Losses
+    ) -> Images:
         return fmn(guarded, images, labels, norm, steps=steps)
 
     return attack
 
 
-def _square(guarded: Guarded, norm: Norm, queries: int, seed: int) -> Rows:
-    def attack(images: Images, labels: Labels, examples: Examples, epsilons: Sizes) -> Images:
-        return square(guarded, images, labels, epsilons, norm, seed=seed, queries=queries)
+def _square(guarded: Guarded, norm: Norm, queries: int, seed: int, patient: bool) -> Rows:
+    def attack(
+        images: Images, labels: Labels, examples: Examples, epsilons: Sizes, ahead: Losses
+    ) -> Images:
+        given = (guarded, images, labels, epsilons, norm)
+        return square(*given, seed=seed, queries=queries, ahead=None if patient else ahead)
 
     return attack

@@ -64,6 +64,14 @@ def margin(logits: Logits, labels: Labels) -> Losses:
     return others.amax(1) - logits.gather(1, labels[:, None]).squeeze(1)
 
 
+def targeted_margin(logits: Logits, labels: Labels, targets: Labels) -> Losses:
+    """Return the targets' logits minus the labels' logits."""
+    label_logits, target_logits = (
+        logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets)
+    )
+    return target_logits - label_logits
+
+
 def logits_ratio(logits: Logits, labels: Labels) -> Losses:
     """Return `margin` divided by the largest logit minus the third largest: DLR.
 
@@ -81,10 +89,9 @@ def targeted_ratio(logits: Logits, labels: Labels, targets: Labels) -> Losses:
     four classes. Croce & Hein, 2020, arXiv:2003.01690.
     """
     largest = logits.topk(4, dim=1).values
-    label_logits, target_logits = (
-        logits.gather(1, each[:, None]).squeeze(1) for each in (labels, targets)
+    return targeted_margin(logits, labels, targets) / (
+        largest[:, 0] - largest[:, 2:].mean(1) + TINY
     )
-    return (target_logits - label_logits) / (largest[:, 0] - largest[:, 2:].mean(1) + TINY)
 
 
 def towards(logits: Logits, labels: Labels, targets: Labels) -> Losses:

@@ -15,7 +15,8 @@ from torch import Tensor
 from selbench._kit.types import Images, Labels
 from selbench.attacks.foreign import Guarded
 from selbench.attacks.gradient import laid_out, logits_of
-from selbench.attacks.losses import margin
+from selbench.attacks.hope import TRIED, checkpoint, hopeless
+from selbench.attacks.losses import Losses, margin
 from selbench.attacks.norms import TINY, Norm, Sizes
 from selbench.attacks.waiting import remaining
 
@@ -197,6 +198,7 @@ def square(
     *,
     seed: int,
     queries: int = 5000,
+    ahead: Losses | None = None,
 ) -> Images:
     """Try the same square in all images at once, and keep it where it raises the margin.
 
@@ -211,6 +213,9 @@ def square(
         norm: norm of the balls.
         seed: seed of the squares, which do not depend on the images.
         queries: number of squares to try.
+        ahead: margins that gradient attacks have reached. A row without hope ends early if it has
+            raised the margin by less than half as much: where Square keeps up, gradients may be
+            masked. None if all rows go on.
 
     Returns:
         points that fooled the network; the clean image if there is none.
@@ -229,7 +234,13 @@ def square(
             rows.settle(better)
         if len(fallen):
             found[places[fallen]] = rows.points[fallen]
-            left = remaining(fallen, len(places))
+        leaving = fallen
+        if ahead is not None and query == checkpoint(queries):
+            clean = margin(logits_of(guarded, rows.images), labels)
+            behind = hopeless(clean, best, TRIED) & (best < (clean + ahead[places]) / 2)
+            (leaving,) = behind.index_fill_(0, fallen, True).nonzero(as_tuple=True)
+        if len(leaving):
+            left = remaining(leaving, len(places))
             rows.only(left)
             places, labels, best = (part[left] for part in (places, labels, best))
             if not len(places):

@@ -84,7 +84,7 @@ def attacks_strong(setting: Setting) -> list[Work]:
 
 def _autoattack(norm: str, levels: Levels, full: bool) -> Attack:
     attack = partial(autoattack, norm=NORMS[norm], full=full)
-    piece = _piece(f"autoattack-{norm}", levels, attack, version=2)
+    piece = _piece(f"autoattack-{norm}", levels, attack, version=2 if full else 3)
     if not full:
         return piece
     return replace(piece, source=EVERY_EPSILON, each=_autoattack_passes(len(levels)))
