@@ -16,10 +16,11 @@ from corruptions.draws import KeyedDraws
 from selbench._kit.randomness import dice
 from selbench._kit.types import Examples, Images, Labels, Logits
 from selbench.attacks.descent import ddn, fmn
+from selbench.attacks.folding import Searched
 from selbench.attacks.foreign import Guarded, Standing
 from selbench.attacks.gradient import Attacked, logits_of
 from selbench.attacks.masking import differentiable
-from selbench.attacks.norms import NORMS, Norm
+from selbench.attacks.norms import NORMS, TINY, Norm, each
 
 HALVINGS = 10  # bisections between an image and an error
 STEPS, QUERIES = 8, 2500  # of HopSkipJump: steps, and a limit on queries that they do not reach
@@ -109,7 +110,7 @@ def minimum_norm(
     standing = Standing(network, images, labels, examples)
     if not differentiable(network, images[:1], labels[:1]):
         return [standing.result() for _ in epsilons]
-    return _within(standing, standing.search(attack), norm, epsilons)
+    return _within(network, images, standing, standing.search(attack), norm, epsilons)
 
 
 def hop_skip_jump(
@@ -145,7 +146,7 @@ def hop_skip_jump(
         return _drawn_in(guarded, images, labels, nearest)
 
     standing = Standing(network, images, labels, examples)
-    return _within(standing, standing.search(attack), norm, epsilons)
+    return _within(network, images, standing, standing.search(attack), norm, epsilons)
 
 
 def _run(
@@ -161,13 +162,29 @@ def _run(
 
 
 def _within(
-    standing: Standing, errors: Images, norm: Norm, epsilons: Sequence[float]
+    network: nn.Module,
+    images: Images,
+    standing: Standing,
+    errors: Images,
+    norm: Norm,
+    epsilons: Sequence[float],
 ) -> list[Attacked]:
+    random = isinstance(network, Searched) and network.drawn
     results: list[Attacked] = []
     for epsilon in epsilons:
-        standing.reach(errors, norm, epsilon)
+        points = _at_border(images, errors, norm, epsilon) if random else errors
+        standing.reach(points, norm, epsilon)
         results.append(standing.result())
     return results
+
+
+def _at_border(images: Images, errors: Images, norm: Norm, epsilon: float) -> Images:
+    """Return errors of a random network moved to the border of the ball.
+
+    At the nearest errors half of all draws err, so that others do not confirm them.
+    """
+    ways = errors - images
+    return (images + each(epsilon / norm.size(ways).clamp(min=TINY)) * ways).clamp(0, 1)
 
 
 @torch.no_grad()
