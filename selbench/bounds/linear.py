@@ -175,12 +175,16 @@ def interval_bounded(traced: Traced, images: Box) -> Bounded:
 def quickly_bounded(traced: Traced, images: Box) -> Bounded:
     """Bound the values of a network by intervals in float32 that contain those in float64.
 
-    Where convolutions may not sum products one by one (see `rounding`), they are in float64.
+    They are in float64 where convolutions may not sum products one by one (see `rounding`), and
+    where they grow beyond float32, as in ResNets of 56 and more layers.
     """
-    if not sums_directly(images.centre.device):
-        return interval_bounded(traced, images)
-    with measuring():
-        return _bounded(traced, images, _unrefined, images.rounded(), through_single)
+    if sums_directly(images.centre.device):
+        with measuring():
+            bounded = _bounded(traced, images, _unrefined, images.rounded(), through_single)
+        deepest = [bounded.before[max(bounded.before)]] if bounded.before else []
+        if all(bool((each.centre.abs() + each.radius).isfinite().all()) for each in deepest):
+            return bounded
+    return interval_bounded(traced, images)
 
 
 def _unrefined(bounded: Bounded, place: int, box: Box) -> Box:

@@ -78,7 +78,6 @@ def check_contained(network, images, epsilon):
     assert precise.before.keys() == quick.before.keys() != set()
     for place, own in precise.before.items():
         wide = quick.before[place]
-        assert wide.centre.dtype == torch.float32
         assert (wide.double().low <= own.low).all()
         assert (wide.double().high >= own.high).all()
     return precise, quick
@@ -86,7 +85,8 @@ def check_contained(network, images, epsilon):
 
 @pytest.mark.parametrize("epsilon", [0, 1e-6, 0.01])
 def test_an_interval_in_float32_contains_that_in_float64(network, images, epsilon):
-    check_contained(network, images, epsilon)
+    _, quick = check_contained(network, images, epsilon)
+    assert {each.radius.dtype for each in quick.before.values()} == {torch.float32}
 
 
 def test_it_is_hardly_wider(images):
@@ -111,6 +111,19 @@ def test_margins_near_0_and_no_others_are_bounded_again_in_float64(images, close
     again = (own != margins(quickly_bounded)).any(1)
     assert again.any() == close
     assert torch.equal(own[again], margins(interval_bounded)[again])
+
+
+@pytest.mark.parametrize("layers", [16, 60])
+def test_intervals_that_grow_beyond_float32_are_in_float64(images, layers):
+    torch.manual_seed(0)
+    network = deep(3.0, layers).eval().requires_grad_(False)
+    found, box = traced(network, images), ball(images, 0.3)
+    precise, quick = interval_bounded(found, box).before, quickly_bounded(found, box).before
+    largest = max(each.radius.max() for each in precise.values())
+    assert largest.isfinite()
+    assert (largest > torch.finfo(torch.float32).max) == (layers == 60)
+    kinds = {each.radius.dtype for each in quick.values()}
+    assert kinds == {torch.float64 if layers == 60 else torch.float32}
 
 
 def test_numbers_beyond_float32_give_no_certificate(images):

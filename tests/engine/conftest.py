@@ -51,9 +51,11 @@ def cluster(_cluster, request, monkeypatch):
 @pytest.fixture
 def second_node(cluster, _cluster):
     """Return a second node of the cluster, which stays there."""
-    _, nodes = _cluster
+    home, nodes = _cluster
     if not nodes.worker_nodes:
-        nodes.add_node(**NODE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SELBENCH_HOME", str(home))
+            nodes.add_node(**NODE)
     (node,) = nodes.worker_nodes
     return node
 
