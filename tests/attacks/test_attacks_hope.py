@@ -86,16 +86,16 @@ class Bright(torch.nn.Module):
 
 
 def test_square_goes_on_where_it_has_come_far_or_keeps_up_with_gradients():
-    images, labels = torch.full((4, 3, 6, 6), 0.5), torch.zeros(4, dtype=torch.int64)
-    # Square can raise the brightness by 0.02 or 0.09 of the 0.1; gradients by nothing, or all.
-    epsilons = torch.tensor([0.02, 0.02, 0.09, 0.09])
-    ahead = torch.tensor([0, -0.1, 0, -0.1])
+    # Square can brighten by 0.02, 0.04 or 0.09 of the 0.1; gradients by nothing, or all.
+    epsilons = torch.tensor([0.02, 0.02, 0.04, 0.09, 0.09])
+    ahead = torch.tensor([0, -0.1, 0, 0, -0.1])
+    images, labels = torch.full((5, 3, 6, 6), 0.5), torch.zeros(5, dtype=torch.int64)
     guarded = Guarded(Counting(Bright()))
     given = (guarded, images, labels, epsilons, NORMS["linf"])
     found = square(*given, seed=0, queries=150, ahead=ahead)
     assert torch.equal(found, images)
     sizes = guarded.network.sizes
-    assert sizes == [4] * (checkpoint(150) + 2) + [3] * (150 - checkpoint(150))
+    assert sizes == [5] * (checkpoint(150) + 2) + [4] * (150 - checkpoint(150))
 
 
 @pytest.mark.parametrize("full", [True, False])

@@ -7,7 +7,7 @@ from torch import nn
 from selbench.bounds import ball, bounded_margins, traced
 from selbench.bounds.certified import margin_bounds
 from selbench.bounds.linear import interval_bounded, quickly_bounded
-from selbench.bounds.rounding import rectified
+from selbench.bounds.rounding import UNIT, added, rectified
 from selbench.models import MODELS, build_model
 from selbench.study import ModelSpec
 
@@ -87,6 +87,23 @@ def check_contained(network, images, epsilon):
 def test_an_interval_in_float32_contains_that_in_float64(network, images, epsilon):
     _, quick = check_contained(network, images, epsilon)
     assert {each.radius.dtype for each in quick.before.values()} == {torch.float32}
+
+
+def test_what_a_long_sum_loses_is_in_the_radius():
+    first, last = nn.Linear(3 * 64 * 64, 8), nn.Linear(8, 4)
+    with torch.no_grad():
+        first.weight.fill_(2.0**-25).fill_diagonal_(1.0)  # too small to change a sum above 1
+    network = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last).requires_grad_(False)
+    precise, quick = check_contained(network, torch.ones(1, 3, 64, 64), 0)
+    (own,), (wide,) = precise.before.values(), quick.before.values()
+    assert ((wide.centre - own.centre).abs() > 4 * UNIT).all()
+
+
+def test_what_a_sum_of_two_loses_is_in_the_radius():
+    one, other = torch.tensor([1.0, 1.0]), torch.tensor([2.0**-25, -(2.0**-26)])
+    centre, radius = added((one, torch.zeros(2)), (other, torch.zeros(2)))
+    assert ((centre.double() - (one.double() + other)).abs() <= radius).all()
+    assert not torch.equal(centre.double(), one.double() + other)
 
 
 def test_it_is_hardly_wider(images):

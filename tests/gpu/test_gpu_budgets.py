@@ -9,6 +9,7 @@ from torch import nn
 
 from corruptions import CORRUPTIONS, corrupt
 from selbench._kit import chunks
+from selbench._kit.transfer import fetched
 from selbench._kit.types import to_images
 from selbench.attacks.apgd import apgd
 from selbench.attacks.descent import ddn, fmn
@@ -231,3 +232,18 @@ def test_training_is_the_same_there_and_waits_for_no_step(gpu, method, alpha):
     assert found == expected
     assert all(torch.equal(there[name].held, tensor) for name, tensor in here.items())
     assert sum(gpu.waits.values()) <= 3  # of the epoch: its order, its sums, its accuracy
+
+
+def test_tables_of_several_kinds_come_in_one_transfer(gpu):
+    tables = [
+        {"fallen": torch.tensor([True, False, True]), "label": torch.arange(4)},
+        {"margin": torch.rand(2, 3).T, "none": torch.zeros(0, dtype=torch.int64)},
+    ]
+    away = [{name: gpu.put(each) for name, each in table.items()} for table in tables]
+    gpu.waits.clear()
+    here = fetched(away)
+    assert sum(gpu.waits.values()) == 1
+    for table, found in zip(tables, here, strict=True):
+        assert table.keys() == found.keys()
+        assert all(torch.equal(found[name], each) for name, each in table.items())
+        assert {each.device.type for each in found.values()} == {"cpu"}
