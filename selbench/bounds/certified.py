@@ -60,9 +60,9 @@ def _lowest(bounded: Bounded, rows: Tensor, relaxed: bool) -> Tensor:
     """Return the best lower bounds over several slopes of the lines, for a few images at a time."""
     few = max(1, rows_at_once(bounded.traced) // rows.shape[1])
     slopes, parts = SLOPES if relaxed else SLOPES[:1], []
-    for places in torch.arange(len(rows), device=rows.device).split(few):
-        bounded_part = bounded if few >= len(rows) else bounded.take(places)
-        part = rows[places]
+    for begin in range(0, len(rows), few):
+        places = slice(begin, begin + few)
+        bounded_part, part = bounded.take(places), rows[places]
         bounds = [bounded_part.lowest(part, slope=each, relaxed=relaxed) for each in slopes]
         parts.append(torch.stack(bounds).amax(0))
     return torch.cat(parts)

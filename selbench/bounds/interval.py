@@ -23,7 +23,7 @@ from selbench.bounds.program import (
     not_bounded,
     record,
 )
-from selbench.bounds.rounding import rectified, rounded
+from selbench.bounds.rounding import relu, rounded
 from selbench.bounds.rules import RULES
 
 TRIED = 8  # images on which the recorded operations must give the network's own logits
@@ -62,7 +62,7 @@ class Box:
         """Return a box in float32 that contains it."""
         return Box(*rounded(self.centre, self.radius))
 
-    def take(self, places: Tensor) -> "Box":
+    def take(self, places: Tensor | slice) -> "Box":
         """Return the boxes of the images at `places`."""
         return Box(self.centre[places], self.radius[places])
 
@@ -134,7 +134,7 @@ def through_single(each: Map, boxes: list[Box]) -> Box:
     """Return the interval bounds of a map's output in float32, which contain those of `through`."""
     pairs = [(box.centre, box.radius) for box in boxes]
     if isinstance(each, ReLU):
-        return Box(*rectified(*pairs))
+        return Box(*relu(*pairs))
     if isinstance(each, Affine) and each.single is not None:
         return Box(*each.single(*pairs))
     return through(each, [box.double() for box in boxes]).rounded()

@@ -58,7 +58,7 @@ class Bounded:
     after: dict[int, Box] = field(default_factory=dict)
     lines: dict[tuple[int, Slope], "_Lines"] = field(default_factory=dict)
 
-    def take(self, places: Int64[Tensor, " images"]) -> "Bounded":
+    def take(self, places: Int64[Tensor, " images"] | slice) -> "Bounded":
         """Return the bounds of the images at `places`."""
         before = {place: each.take(places) for place, each in self.before.items()}
         after = {place: each.take(places) for place, each in self.after.items()}

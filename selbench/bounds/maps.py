@@ -10,6 +10,8 @@ from torch import Tensor
 from selbench.bounds import rounding
 from selbench.bounds.program import Operation, Ref, not_bounded
 
+Transposed = Callable[[Tensor, tuple[torch.Size, ...]], tuple[Tensor, ...]]
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -30,7 +32,7 @@ class Affine:
     linear: Callable[..., Tensor]
     size: Callable[..., Tensor]
     constant: Tensor | None = None
-    transposed: Callable[[Tensor, tuple[torch.Size, ...]], tuple[Tensor, ...]] | None = None
+    transposed: Transposed | None = None
     single: rounding.Single | None = None
     scaled: Callable[[Tensor, Tensor], "Affine"] | None = None
 

@@ -31,7 +31,9 @@ def sums_directly(device: torch.device) -> bool:
     return device.type == "cpu" and mkldnn.is_available() and bool(mkldnn.enabled)
 
 
-def weighted(apply: Apply, weight: Tensor, constant: Tensor, terms: int) -> Single | None:
+def weighted(
+    apply: Apply, weight: Tensor, constant: Tensor, terms: int, rectified: bool = False
+) -> Single | None:
     """Return a map x -> weight * x + constant with its rounding; None if its sums are too long.
 
     The radius contains the error of the centre and, through the weights, its own.
@@ -41,6 +43,7 @@ def weighted(apply: Apply, weight: Tensor, constant: Tensor, terms: int) -> Sing
         weight: in float64.
         constant: in float64.
         terms: the number of products of a sum.
+        rectified: x is never negative, as after a ReLU.
     """
     if terms > MOST:
         return None
@@ -51,7 +54,8 @@ def weighted(apply: Apply, weight: Tensor, constant: Tensor, terms: int) -> Sing
 
     def single(x: Pair) -> Pair:
         centre, radius = x
-        return apply(centre, own, shift), apply(radius.add(centre.abs(), alpha=error), wide, slack)
+        size = centre if rectified else centre.abs()
+        return apply(centre, own, shift), apply(radius.add(size, alpha=error), wide, slack)
 
     return single
 
@@ -63,7 +67,7 @@ def added(one: Pair, other: Pair, alpha: float = 1) -> Pair:
     return centre, radius.add_(centre.abs(), alpha=drift(2))
 
 
-def rectified(x: Pair) -> Pair:
+def relu(x: Pair) -> Pair:
     """Return the larger of 0 and x."""
     centre, radius = x
     low, high = (centre - radius).clamp_(min=0), (centre + radius).clamp_(min=0)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selbench.bounds import rounding
-from selbench.bounds.maps import Affine, Call, Map, ReLU, Rising
+from selbench.bounds.maps import Affine, Call, Map, ReLU, Rising, Transposed
 from selbench.bounds.program import Ref
 
 aten = torch.ops.aten
@@ -34,11 +34,16 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 @rule("convolution")
 def _convolution(call: Call) -> Affine:
     _, weight, bias, *geometry = call.args
-    return _convolved(call.first, weight, bias, geometry)
+    rectified = isinstance(call.before.get(call.first[0]), ReLU)
+    return _convolved(call.first, weight, bias, geometry, rectified)
 
 
 def _convolved(
-    where: tuple[int], weight: Tensor, bias: Tensor | None, geometry: Sequence[Any]
+    where: tuple[int],
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: Sequence[Any],
+    rectified: bool,
 ) -> Affine:
     """Return a convolution; `geometry` has torch's arguments from the stride on."""
     transposed, flat, wide = geometry[3], weight[0].numel(), (1, -1, *(1 for _ in geometry[0]))
@@ -57,7 +62,7 @@ def _convolved(
 
     def scaled(scale: Tensor, shift: Tensor) -> Affine:
         per_filter = scale.view(-1, *(1 for _ in weight.shape[1:]))
-        return _convolved(where, weight * per_filter, constant * scale + shift, geometry)
+        return _convolved(where, weight * per_filter, constant * scale + shift, geometry, rectified)
 
     return Affine(
         where,
@@ -65,7 +70,7 @@ def _convolved(
         lambda r: apply(r, absolute),
         None if bias is None else bias.view(wide),
         back,
-        None if transposed else rounding.weighted(apply, weight, constant, flat),
+        None if transposed else rounding.weighted(apply, weight, constant, flat, rectified),
         None if transposed else scaled,
     )
 
@@ -187,19 +192,25 @@ def _batch_norm(call: Call) -> Affine:
     return _scaled(call, call.first, scale.view(wide), constant.view(wide))
 
 
-@rule("mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "slice", "select")
-@rule("upsample_nearest2d", "upsample_bilinear2d", "_upsample_bilinear2d_aa")
+@rule("mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d")
+@rule("upsample_bilinear2d", "_upsample_bilinear2d_aa")
 def _nowhere_negative(call: Call) -> Affine:
     """Return a map whose matrix has no negative entry, so that |A| = A."""
-    where, args = call.first, call.args[1:]
     _check_batch(call)
-    apply, named = call.operation.call, call.kwargs
+    linear = _first_following(call)
+    return Affine(call.first, linear, linear)
 
-    def linear(x: Tensor) -> Tensor:
-        made: Tensor = apply(x, *args, **named)
-        return made
 
-    return Affine(where, linear, linear)
+@rule("slice", "select", "upsample_nearest2d")
+def _selected(call: Call) -> Affine:
+    _check_batch(call)
+    return _moved(call.first, _first_following(call))
+
+
+def _first_following(call: Call) -> Callable[[Tensor], Tensor]:
+    """Return the operation as a function of its first argument."""
+    apply, args, named = call.operation.call, call.args[1:], call.kwargs
+    return lambda x: apply(x, *args, **named)
 
 
 def _check_batch(call: Call) -> None:
@@ -231,11 +242,10 @@ def _padded(call: Call) -> Affine:
     def linear(x: Tensor) -> Tensor:
         return F.pad(x, sizes)
 
-    constant = None
-    if value:
-        inner = torch.zeros(1, *call.shapes[where[0]], dtype=torch.float64)
-        constant = F.pad(inner, sizes, value=value)
-    return Affine(where, linear, linear, constant)
+    if not value:
+        return _moved(where, linear)
+    inner = torch.zeros(1, *call.shapes[where[0]], dtype=torch.float64)
+    return Affine(where, linear, linear, F.pad(inner, sizes, value=value))
 
 
 @rule("view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze", "expand")
@@ -249,8 +259,16 @@ def _viewed(call: Call) -> Affine:
     return _moved(where, lambda x: x.reshape(len(x), *shape))
 
 
-def _moved(where: tuple[int], apply: Callable[[Tensor], Tensor]) -> Affine:
-    return Affine(where, apply, apply, single=lambda x: (apply(x[0]), apply(x[1])))
+def _moved(
+    where: tuple[int, ...], apply: Callable[..., Tensor], back: Transposed | None = None
+) -> Affine:
+    """Return a map that moves values and leaves them as they are, so that |A| = A."""
+
+    def single(*pairs: rounding.Pair) -> rounding.Pair:
+        centres, radii = zip(*pairs, strict=True)
+        return apply(*centres), apply(*radii)
+
+    return Affine(where, apply, apply, None, back, single)
 
 
 @rule("transpose", "permute", "t")
@@ -292,7 +310,7 @@ def _joined(call: Call) -> Affine:
     def linear(*values: Tensor) -> Tensor:
         return torch.cat(values, dim)
 
-    return Affine(where, linear, linear, None, lambda outer, shapes: outer.split(widths, dim))
+    return _moved(where, linear, lambda outer, shapes: outer.split(widths, dim))
 
 
 @rule("detach", "alias", "clone", "_to_copy", "as_strided_", "contiguous", "lift_fresh")
@@ -303,9 +321,7 @@ def _kept(call: Call) -> Affine:
     kind = call.kwargs.get("dtype")
     if kind is not None and not kind.is_floating_point:
         raise call.refused("that rounds")
-    return Affine(
-        where, lambda x: x, lambda r: r, None, lambda outer, shapes: (outer,), lambda x: x
-    )
+    return _moved(where, lambda x: x, lambda outer, shapes: (outer,))
 
 
 @rule("relu")

@@ -7,7 +7,7 @@ from torch import nn
 from selbench.bounds import ball, bounded_margins, traced
 from selbench.bounds.certified import margin_bounds
 from selbench.bounds.linear import interval_bounded, quickly_bounded
-from selbench.bounds.rounding import UNIT, added, rectified
+from selbench.bounds.rounding import UNIT, added, relu, sums_directly
 from selbench.models import MODELS, build_model
 from selbench.study import ModelSpec
 
@@ -163,7 +163,7 @@ def test_networks_whose_sums_may_not_be_direct_have_intervals_in_float64(images,
 def test_a_relu_contains_its_values_at_both_ends():
     centre = torch.tensor([1.0, -1.0, 0.1, 3e-39, 1e30]).repeat(7)
     radius = torch.tensor([0.0, 1e-9, 0.1, 0.3, 0.99999994, 1.0, 5.0]).repeat_interleave(5)
-    middle, reach = (each.double() for each in rectified((centre, radius)))
+    middle, reach = (each.double() for each in relu((centre, radius)))
     low, high = (centre.double() - radius.double()).relu(), (centre.double() + radius).relu()
     assert (middle - reach <= low + 1e-37).all()
     assert (middle + reach >= high - 1e-37).all()
@@ -178,3 +178,17 @@ def test_shipped_architectures_have_intervals_in_float32(name):
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for epsilon in (0, 1e-3):
         check_contained(network.requires_grad_(False), images, epsilon)
+
+
+def test_onednn_sums_the_products_of_convolutions_directly(capfd):
+    mkldnn = torch.backends.mkldnn
+    if not sums_directly(torch.device("cpu")):
+        pytest.skip("this build of PyTorch has no oneDNN")
+    network = build_model(ModelSpec(name="resnet8"), 10, ((0.5,) * 3, (0.25,) * 3)).eval()
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = traced(network.requires_grad_(False), images)
+    with mkldnn.verbose(mkldnn.VERBOSE_ON):
+        quickly_bounded(found, ball(images, 1e-3))
+    lines = [each for each in capfd.readouterr().out.splitlines() if ",convolution," in each]
+    assert len(lines) >= 14  # a centre and a radius for each of seven
+    assert all("alg:convolution_direct" in each for each in lines), lines
