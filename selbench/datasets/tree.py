@@ -104,12 +104,11 @@ def read_tree(top: Path, labelled: bool = False) -> Tree:
     if is_annotated(top):
         return _annotated_tree(top)
     folders = class_folders(top)
-    files = [path for path in _visible(top) if path not in folders.values()]
-    images = [path for path in files if path.suffix.lower() in suffixes()]
+    images, others = _sorted_out(_visible(top), {*folders.values()})
     if labelled:
-        left += files
+        left += sorted([*images, *others])
     else:
-        left += [path for path in files if path not in set(images)]
+        left += others
         if folders and images:
             raise SelbenchError(
                 f"{top} holds both class folders and images ({next(iter(folders.values())).name}, "
@@ -148,20 +147,31 @@ def list_images(folder: Path, left: list[Path] | None = None) -> list[Path]:
     If it holds no images but a folder `images`, as in Tiny ImageNet, those files are returned.
     Raises `SelbenchError` if there are no images.
     """
-    seen, known = list(_visible(folder)), suffixes()
-    files = [path for path in seen if path.suffix.lower() in known]
     inner = folder / "images"
-    if not files and inner.is_dir():
+    inside = inner.is_dir()
+    files, others = _sorted_out(_visible(folder), {inner} if inside else set())
+    if not files and inside:
         files = list_images(inner, left)
     if not files:
-        found = f" (there is {seen[0].name})" if seen else ""
+        found = f" (there is {others[0].name})" if others else ""
         raise SelbenchError(
             f"the class folder {folder} holds no images that Pillow reads{found}; add some or "
             "remove it"
         )
     if left is not None:
-        left += [path for path in seen if path not in {*files, inner}]
+        left += others
     return files
+
+
+def _sorted_out(paths: Iterable[Path], known: set[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the images among paths, and all others but the `known`."""
+    endings = suffixes()
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in paths:
+        if path not in known:
+            (images if path.suffix.lower() in endings else others).append(path)
+    return images, others
 
 
 def file_stamp(path: Path, root: Path) -> tuple[str, int, int]:

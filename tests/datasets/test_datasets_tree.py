@@ -12,6 +12,7 @@ from PIL import Image
 from selbench._kit.errors import SelbenchError
 from selbench._kit.progress import SILENT
 from selbench.datasets import DATASETS
+from selbench.datasets.tree import read_tree
 from selbench.sets.reading import CorruptedSet
 from selbench.sets.source import open_source
 
@@ -198,3 +199,16 @@ def test_folders_of_images_beside_the_test_images_are_told(image_tree, tmp_path)
     )
     with pytest.warns(UserWarning, match=sentence):
         assert len(DATASETS["folder"](root, SILENT).test) == 2
+
+
+@pytest.mark.parametrize("folder", ["a", "."])
+def test_listing_takes_time_in_proportion_to_the_number_of_files(folder, tmp_path, monkeypatch):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for number in range(50):
+        for suffix in ("png", "txt"):
+            (tmp_path / folder / f"{number}.{suffix}").touch()
+    compared, hashed = [], type(tmp_path).__hash__
+    monkeypatch.setattr(type(tmp_path), "__hash__", lambda path: compared.append(1) or hashed(path))
+    tree = read_tree(tmp_path)
+    assert (len(tree.files), len(tree.left)) == (50, 50)
+    assert len(compared) <= 3 * 100
