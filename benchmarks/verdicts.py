@@ -92,7 +92,8 @@ def planned(arguments: argparse.Namespace) -> Iterator[tuple[Attack, list[float]
 def measure(arguments: argparse.Namespace) -> None:
     """Append to the output what it lacks."""
     split = limited(decoded("folder", arguments.data, SILENT, None).test, arguments.images)
-    network = build_model(ModelSpec(name="resnet20", options={"shortcut": "A"}), 10, OF_IMAGENET)
+    spec = ModelSpec(name=arguments.model, options={"shortcut": "A"})
+    network = build_model(spec, 10, OF_IMAGENET)  # weights of selbench bring their own moments
     load_weights(network, arguments.weights)
     network = network.eval().requires_grad_(False)
     known = {result_key(each) for each in results(arguments.output)}
@@ -160,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--model", default="resnet20")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--chunk", type=int, default=50)
