@@ -284,7 +284,7 @@ def count_of(number: int, noun: str) -> str:
 def shipped_studies() -> dict[str, Path]:
     """Return the studies that come with selbench, by name."""
     folder = Path(str(resources.files("selbench") / "studies"))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return dict(sorted((path.stem, path) for path in folder.glob("*.toml")))
 
 
 def load_study(name: str) -> Study:

@@ -78,26 +78,26 @@ def test_studies_of_three_layers_differ_in_the_layers_alone(part):
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "epochs", "batch", "milestones", "validation"),
+    ("name", "model", "seeds", "epochs", "batch", "rate"),
     [
-        ("cifar10", "resnet20", 200, 256, (100, 150), 5_000),
-        ("tiny-imagenet", "resnet18", 90, 4096, (35, 50, 65, 80), 10_000),
+        ("cifar10", "resnet20", 20, 200, 256, 0.1),
+        ("cifar10-vgg16", "vgg16", 20, 200, 256, 0.01),
+        ("tiny-imagenet", "resnet18", 20, 90, 4096, 0.1),
+        ("tiny-imagenet-resnet50", "resnet50", 5, 90, 1400, 0.1),
     ],
 )
-def test_papers_studies_hold_the_papers_settings(
-    name, model, epochs, batch, milestones, validation
-):
+def test_papers_studies_hold_the_papers_settings(name, model, seeds, epochs, batch, rate):
     study = load_study(name)
-    assert study.alphas == PAPERS_ALPHAS
-    assert study.seeds == tuple(range(20))
-    assert study.model.name == model
-    assert study.dataset.validation == validation
-    recipe = study.recipe
+    assert (study.model.name, study.alphas) == (model, PAPERS_ALPHAS)
+    assert study.seeds == tuple(range(seeds))
+    recipe, cifar = study.recipe, name.startswith("cifar10")
+    assert study.dataset.validation == (5_000 if cifar else 10_000)
     assert (recipe.epochs, recipe.batch_size) == (epochs, batch)
+    milestones = (100, 150) if cifar else (35, 50, 65, 80)
     assert (recipe.schedule, recipe.milestones, recipe.decay) == ("step", milestones, 0.1)
     assert recipe.warmup_epochs == 0
     sgd = (recipe.learning_rate, recipe.momentum, recipe.nesterov, recipe.weight_decay)
-    assert sgd == (0.1, 0.9, False, 1e-4)
+    assert sgd == (rate, 0.9, False, 1e-4)
 
 
 def test_papers_cifar10_is_tested_on_all_19_corruptions_with_shortcuts_of_zeros():

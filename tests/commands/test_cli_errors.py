@@ -14,7 +14,7 @@ from selbench.training import trained as training_run
 WRONG = {
     "study without a near one": (
         ["run", "imagenet21k.v9"],
-        r"unknown study .* 'imagenet21k.v9'; known are cifar10, digits, tiny-imagenet",
+        r"unknown study .* 'imagenet21k.v9'; known are cifar10, cifar10-vgg16, digits, ",
     ),
     "study": (["run", "digit"], r"unknown study .* 'digit'; did you mean 'digits'\?"),
     "study to train": (["train", "digit"], r"unknown study .* 'digit'; did you mean 'digits'\?"),
