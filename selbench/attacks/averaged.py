@@ -73,7 +73,7 @@ class Prediction(nn.Module):
 
 
 def _shares(outputs: Tensor) -> Tensor:
-    return outputs if are_probabilities(outputs) else outputs.softmax(1)
+    return torch.where(are_probabilities(outputs), outputs, outputs.softmax(1))
 
 
 def averaged(

@@ -211,7 +211,9 @@ def test_mixtures_of_many_images_take_few_operators_and_no_wait(gpu):
     assert gpu.waits == Counter()
 
 
-@pytest.mark.parametrize(("method", "alpha"), [("standard", 1), ("pgd", 0), ("augmix", 0)])
+@pytest.mark.parametrize(
+    ("method", "alpha"), [("standard", 1), ("pgd", 0), ("augmix", 0), ("ibp", 0)]
+)
 @pytest.mark.sample
 def test_training_is_the_same_there_and_waits_for_no_step(gpu, method, alpha):
     split = make_split(pixels(12, 8), torch.arange(12) % 4)
