@@ -30,7 +30,7 @@ def measured(suites, device, **options):
     labels = given(to_images(images)).argmax(1)
     labels[::6] = (labels[::6] + 1) % 10  # wrong from the start: an untrained network has one class
     found = evaluate(given, (images, labels), suites, device=device, **options)
-    return found.set_index(KEY)["value"].sort_index()
+    return found.set_index([each for each in KEY if each in found])["value"].sort_index()
 
 
 @pytest.mark.parametrize("suite", ["mechanism", "ablation", "attacks"])
