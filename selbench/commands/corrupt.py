@@ -24,7 +24,7 @@ from selbench.commands.options import (
     shown,
     split_words,
 )
-from selbench.commands.remembered import check_names
+from selbench.commands.remembered import check_models, check_names
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +95,7 @@ def corrupt(
     `selbench run --source OUTPUT` evaluates on the set.
     """
     check_names("corruption", split_words(corruption))
+    check_models(options.model or [])
 
     from selbench._kit.device import choose_device
     from selbench._kit.outputs import check_folder

@@ -11,6 +11,7 @@ from rich.console import Console
 from selbench._kit.errors import SelbenchError
 from selbench._kit.printable import printable
 from selbench.commands.options import NetworkOptions, expanded, parse_channels, shown, split_words
+from selbench.commands.remembered import check_models
 
 if TYPE_CHECKING:
     from selbench._engine import Engine
@@ -74,6 +75,7 @@ def networks_named(options: NetworkOptions) -> "list[NetworkSpec]":
         logits=logits,
     )
     if options.model:
+        check_models(options.model)
         specs += pair(options.model, options.weights or [], template)
     if options.name is not None and len(options.name) != len(specs):
         raise SelbenchError(

@@ -18,6 +18,7 @@ from selbench._kit.errors import SelbenchError, unknown
 from selbench._kit.files import fingerprint, home, write_json
 from selbench._kit.registry import GROUP
 from selbench.commands.options import split_words
+from selbench.networks.described import check_source
 
 FILE = "names.json"  # in `home`
 OF_FOLDERS = "shifted_"  # columns that a store names
@@ -31,6 +32,7 @@ SOURCES: dict[str, tuple[str, Callable[[ModuleType], Iterable[str]]]] = {
     "format": ("selbench.tables.formats", lambda formats: ["table", *formats.FORMATS]),
     "column": ("selbench.tables.ranking", lambda ranking: ranking.COLUMNS),
     "heading": ("selbench.tables.ranking", lambda ranking: ranking.headings()),
+    "model": ("selbench.networks.zoo", lambda zoo: zoo.ZOOS),
     "--engine": ("selbench._engine.engines", lambda engines: engines.ENGINES),
 }
 
@@ -59,12 +61,24 @@ def check_names(noun: str, names: Sequence[str] | None) -> None:
 
     With plugins, after torch's import, or without remembered names, registries check them later.
     """
-    if "torch" in sys.modules or not names or entry_points(group=GROUP):
-        return
-    known = _remembered(home() / FILE).get(noun)
-    for name in names:
+    known = _known(noun)
+    for name in names or ():
         if known and name not in known:
             raise unknown(noun, name, known)
+
+
+def check_models(specs: Iterable[str]) -> None:
+    """Raise `SelbenchError` for a network's source that is neither remembered nor there."""
+    kinds = _known("model")
+    for spec in specs:
+        if kinds and spec:
+            check_source(spec, kinds)
+
+
+def _known(noun: str) -> list[str]:
+    if "torch" in sys.modules or entry_points(group=GROUP):
+        return []
+    return _remembered(home() / FILE).get(noun, [])
 
 
 def check_columns(names: Sequence[str]) -> None:

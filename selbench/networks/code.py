@@ -5,8 +5,7 @@ import importlib.util
 import inspect
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,7 @@ from torch.export import ExportedProgram
 from selbench._kit.errors import SelbenchError, unknown
 from selbench._kit.files import fingerprint
 from selbench.datasets import Dataset
-from selbench.networks.described import NetworkSpec
+from selbench.networks.described import NetworkSpec, importable, unresolved
 from selbench.networks.inputs import Inputs
 from selbench.networks.modules import module_of
 from selbench.networks.zoo import ZOOS, Resolved, careful_loading, filled, reason_of, refuse
@@ -37,7 +36,7 @@ def from_code(brought: NetworkSpec, dataset: Dataset, classes: int | None) -> Re
     """
     refuse(brought.spec, pretrained=brought.pretrained, threat_model=brought.threat_model)
     where, _, name = brought.spec.rpartition(":")
-    module = _module(where, brought.spec)
+    module = _module(where)
     factories = {n: f for n, f in vars(module).items() if callable(f) and n[0] != "_"}
     factory = getattr(module, name, None)
     if not callable(factory):
@@ -94,20 +93,16 @@ def _call(factory: Callable[..., Any], spec: str, classes: int | None) -> nn.Mod
     return network
 
 
-def _module(where: str, spec: str) -> ModuleType:
+def _module(where: str) -> ModuleType:
     """Import a file or a module; it can import from its folder or the current one."""
     path = Path(where).expanduser()
     is_file = path.suffix == ".py"
-    if is_file and not path.is_file():
-        raise SelbenchError(f"there is no file {path} for {spec}")
-    if not is_file and not all(part.isidentifier() for part in where.split(".")):
-        raise _unresolved(spec, where)
     try:
-        with _importable(path.absolute().parent if is_file else Path.cwd()), careful_loading():
+        with importable(path.absolute().parent if is_file else Path.cwd()), careful_loading():
             return _import_file(path) if is_file else importlib.import_module(where)
     except ModuleNotFoundError as problem:
         if not is_file and where.startswith(str(problem.name)):
-            raise _unresolved(spec, where) from problem
+            raise unresolved(where, ZOOS) from problem
         raise SelbenchError(f"{where} cannot be imported ({_reason(problem)})") from problem
     except SystemExit as problem:
         raise _ended(where, problem) from problem
@@ -115,12 +110,6 @@ def _module(where: str, spec: str) -> ModuleType:
         raise SelbenchError(
             f"{where} cannot be imported ({_reason(problem)}); fix it, or choose another --model"
         ) from problem
-
-
-def _unresolved(spec: str, where: str) -> SelbenchError:
-    kinds = [*sorted(ZOOS), "path/to/file.py", "package.module"]
-    problem = unknown("kind of model", where, kinds)
-    return SelbenchError(f"{problem}, as in torchvision:NAME (no module has that name either)")
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -136,15 +125,6 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
 
 
 def _ended(what: str, problem: SystemExit) -> SelbenchError:

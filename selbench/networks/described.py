@@ -1,10 +1,13 @@
 """A user's description of a network."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from selbench._kit.errors import SelbenchError
+from selbench._kit.errors import SelbenchError, unknown
 from selbench.study import Channels
 
 
@@ -62,3 +65,51 @@ def pair(specs: Sequence[str], weights: Sequence[Path], common: NetworkSpec) -> 
     return [
         replace(common, spec=spec, weights=file) for spec, file in zip(specs, files, strict=True)
     ]
+
+
+def check_source(spec: str, kinds: Collection[str]) -> None:
+    """Raise `SelbenchError` if the source of a network is missing; nothing is imported.
+
+    Args:
+        spec: KIND:NAME.
+        kinds: the known kinds; others are files or modules with the user's code.
+    """
+    kind, _, name = spec.partition(":")
+    if not name:
+        raise SelbenchError(
+            f"--model {spec!r} names no network; say KIND:NAME, where KIND is "
+            f"{', '.join(sorted(kinds))}, the path of a .py file, or a Python module"
+        )
+    if kind in kinds:
+        return
+    where = spec.rpartition(":")[0]
+    path = Path(where).expanduser()
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise SelbenchError(f"there is no file {path} for {spec}")
+    elif not _is_module(where):
+        raise unresolved(where, kinds)
+
+
+def unresolved(where: str, kinds: Collection[str]) -> SelbenchError:
+    """Return the error for a source that is neither a known kind nor a module."""
+    problem = unknown("kind of model", where, [*sorted(kinds), "path/to/file.py", "package.module"])
+    return SelbenchError(f"{problem}, as in torchvision:NAME (no module has that name either)")
+
+
+def _is_module(where: str) -> bool:
+    parts = where.split(".")
+    if not all(map(str.isidentifier, parts)):
+        return False
+    with importable(Path.cwd()):
+        return parts[0] in sys.modules or find_spec(parts[0]) is not None
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Look for modules in a folder first."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

@@ -17,7 +17,7 @@ from selbench.models import TOP, Normalize, fitting
 from selbench.networks.adhoc import NONE
 from selbench.networks.classes import MappedClasses, Outputs, read_class_map
 from selbench.networks.code import from_code
-from selbench.networks.described import NetworkSpec
+from selbench.networks.described import NetworkSpec, check_source
 from selbench.networks.identity import code_and_settings, hidden, settings
 from selbench.networks.inputs import Inputs, Preprocess
 from selbench.networks.logits import chosen, key_of
@@ -144,7 +144,6 @@ def _resolved(
     brought: NetworkSpec, model: ModelSpec, dataset: Dataset, classes: int | None
 ) -> Resolved:
     """Return the network that the spec names."""
-    kind, _, name = brought.spec.partition(":")
     if not brought.spec and model.name == NONE:
         raise SelbenchError(
             f"--checkpoint {brought.weights} needs the model of a study, and there is none; "
@@ -153,11 +152,8 @@ def _resolved(
     if not brought.spec:
         given = {"mean": brought.mean or model.mean, "std": brought.std or model.std}
         return of_study(model.model_copy(update=given), brought, dataset, classes)
-    if ":" not in brought.spec or not name:
-        raise SelbenchError(
-            f"--model {brought.spec!r} names no network; say KIND:NAME, where KIND is "
-            f"{', '.join(sorted(ZOOS))}, the path of a .py file, or a Python module"
-        )
+    check_source(brought.spec, ZOOS)
+    kind, _, name = brought.spec.partition(":")
     if kind in ZOOS:
         if brought.pretrained and brought.weights:
             raise SelbenchError(

@@ -15,9 +15,10 @@ from selbench._kit.errors import SelbenchError
 from selbench.commands import cli, remembered
 from selbench.commands.listing import KINDS
 from selbench.commands.panels import PANELS, paragraphs
-from selbench.commands.remembered import SOURCES, check_columns, check_names, remember
+from selbench.commands.remembered import SOURCES, check_columns, check_models, check_names, remember
 from selbench.commands.run import run
 from selbench.figures import FIGURES
+from selbench.networks.zoo import ZOOS
 from selbench.suites import SUITES, attack_names
 from selbench.tables.columns import COLUMNS, OF_FOLDERS
 from selbench.tables.formats import FORMATS
@@ -134,6 +135,8 @@ wrong += ["corrupt digits --corruption fogg", "figure tradeof", "leaderboard --f
 wrong += ["run --time-limit -1", "run --pixels int", "train --half", "train --seed x"]
 wrong += ["probe --alpha x", "calibration --format xml", "run --device gpu", "run --budget 9"]
 wrong += ["leaderboard --columns clen", "leaderboard --sort mcee", "leaderboard --corruption fogg"]
+wrong += [f"{each} --dataset digits" for each in ("run --model timmm:x", "run --model resnet18")]
+wrong += ["probe gone.py:net --dataset digits", "corrupt digits --model no.module:net"]
 for words in wrong:
     assert ended(*words.split()) == 2, words
     assert "torch" not in sys.modules, words
@@ -171,12 +174,21 @@ def test_every_name_of_the_registries_is_remembered(remembering):
         ("figure", FIGURES),
         ("format", ["table", *FORMATS]),
         ("column", COLUMNS),
+        ("model", ZOOS),
         ("--engine", ENGINES),
     ):
         assert len(names) > 1
         check_names(noun, [*names])
         with pytest.raises(SelbenchError, match=f"unknown {noun} '{next(iter(names))}x'"):
             check_names(noun, [f"{next(iter(names))}x"])
+
+
+def test_sources_of_networks_that_are_there_are_left_to_the_registry(remembering, tmp_path):
+    (tmp_path / "net.py").touch()
+    loaded = f"{__name__}:make"  # a module without a file that is found, as `__main__` may be
+    check_models(["", "timm:anything", f"{tmp_path}/net.py:make", "torch.nn:Linear", loaded])
+    with pytest.raises(SelbenchError, match="unknown kind of model 'timn'; did you mean 'timm'"):
+        check_models(["timn:anything"])
 
 
 def test_headings_and_columns_of_folders_are_left_to_the_table(remembering):
