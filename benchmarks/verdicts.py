@@ -24,13 +24,14 @@ from selbench.attacks.norms import NORMS
 from selbench.datasets import Split
 from selbench.datasets.dataset import decoded, limited
 from selbench.models import build_model, load_weights
-from selbench.study import ModelSpec
+from selbench.study import ModelSpec, load_study
 
 LEVELS = {
     "linf": [0.25, 0.5, 0.75, 1, 1.5, 2, 4],
     "l2": [8, 16, 32, 48, 64, 96, 128],
 }
 PEER_NORMS = {"linf": "Linf", "l2": "L2"}
+OF_OTHERS = ModelSpec(name="resnet20", options={"shortcut": "A"})
 OF_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Fallen = list[list[bool]]  # of levels, of images
@@ -92,7 +93,7 @@ def planned(arguments: argparse.Namespace) -> Iterator[tuple[Attack, list[float]
 def measure(arguments: argparse.Namespace) -> None:
     """Append to the output what it lacks."""
     split = limited(decoded("folder", arguments.data, SILENT, None).test, arguments.images)
-    spec = ModelSpec(name=arguments.model, options={"shortcut": "A"})
+    spec = load_study(arguments.study).model if arguments.study else OF_OTHERS
     network = build_model(spec, 10, OF_IMAGENET)  # weights of selbench bring their own moments
     load_weights(network, arguments.weights)
     network = network.eval().requires_grad_(False)
@@ -161,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--study", help="whose architecture the weights are of")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--chunk", type=int, default=50)
