@@ -16,7 +16,7 @@ from selbench._engine.local import prepare
 from selbench._kit.crew import StoppedError, crew, is_small
 from selbench._kit.deadline import Clock
 from selbench._kit.errors import SelbenchError
-from selbench._kit.progress import Progress
+from selbench._kit.progress import Progress, Step, quiet
 from selbench.datasets import Dataset, growing, limited
 from selbench.networks.network import Network
 from selbench.request import Request
@@ -132,10 +132,13 @@ class Race:
         dataset: its test images are used.
         store: where finished chunks are kept.
         request: the most images, and the number of adversarials to keep.
+        step: called with the number of images by which a network is ahead.
     """
 
-    def __init__(self, bench: Bench, dataset: Dataset, store: StudyStore, request: Request) -> None:
-        self._bench, self._dataset = bench, dataset
+    def __init__(
+        self, bench: Bench, dataset: Dataset, store: StudyStore, request: Request, step: Step
+    ) -> None:
+        self._bench, self._dataset, self._step, self._images = bench, dataset, step, 0
         self._locks, self._save = store.locks, request.save
         self.correct: dict[tuple[str, float, str], Draws] = {}  # by attack, level and network
         self.failed: dict[str, BaseException] = {}
@@ -170,11 +173,12 @@ class Race:
                 return
             for level, columns in zip(work.budgets, outcomes, strict=True):
                 found[work.name, level, task.network.name] = _correct(columns, order)
+            self._step(images - self._images, work.name)
 
         bench.run_all(attempt, tasks)
         if cut:
             return False
-        self.correct = found
+        self.correct, self._images = found, images
         return True
 
 
@@ -216,11 +220,11 @@ def stopped(
             None,
             0,
             store,
-            safe_step,
+            quiet,  # it would count earlier images again
             run_all,
             request.time_limit,
         )
-        race = Race(bench, dataset, store, request)
+        race = Race(bench, dataset, store, request, safe_step)
         for images in _stops(size, chunk):
             if not race.advance(tasks, images, late if done else inf):
                 break

@@ -1,6 +1,7 @@
 """Attacks stop once networks are decided; what was seen is a run with that limit."""
 
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from selbench._engine import evaluate, stopping
 from selbench._engine.stopping import ABOVE, ALIKE, BELOW, OPEN, Stop, stopped
 from selbench._kit.errors import SelbenchError
-from selbench._kit.progress import SILENT
+from selbench._kit.progress import SILENT, Progress
 from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, make_split
 from selbench.networks.network import Network
@@ -84,11 +85,23 @@ def work(attack):
     return Attack("attacks-strong", "fells", LEVELS, attack, chunked=True)
 
 
-def run(networks, attack, dataset, store, stop=None, began=None, **asked):
+class Counted(Progress):
+    """Keeps what is announced and what is counted."""
+
+    def __init__(self):
+        self.pieces, self.counts = 0, []
+
+    @contextmanager
+    def track(self, task, pieces, done=0):
+        self.pieces = pieces
+        yield lambda count, name="": self.counts.append(count)
+
+
+def run(networks, attack, dataset, store, stop=None, began=None, progress=SILENT, **asked):
     began = time.monotonic() if began is None else began
     request, pieces = Request(**asked), [work(attack)]
     stop = stop or Stop()
-    return stopped(networks, pieces, dataset, store, CPU, request, stop, SILENT, began)
+    return stopped(networks, pieces, dataset, store, CPU, request, stop, progress, began)
 
 
 FAR = [network("a", 0.9), network("b", 0.2), network("c", 0.2)]
@@ -109,6 +122,14 @@ def test_far_networks_are_decided_and_alike_ones_are_shown_to_be(dataset, store)
         assert (each.low > 0) == (each.decided == ABOVE)
     reverse = run(FAR[1::-1], Fells(), dataset, store, Stop(margin=10))
     assert {each.decided for each in reverse.compared} == {BELOW}
+
+
+def test_every_image_of_a_network_is_counted_once(dataset, store):
+    progress = Counted()
+    seen = run(FAR, Fells(), dataset, store, Stop(margin=10), progress=progress)
+    assert progress.pieces == 3 * IMAGES
+    assert seen.images > 20  # several chunks
+    assert progress.counts == [20] * (3 * seen.images // 20)
 
 
 def test_what_was_seen_is_a_run_with_that_limit_and_costs_no_attack(dataset, store):
