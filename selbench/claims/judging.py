@@ -28,7 +28,15 @@ from selbench.statistics.intervals import holm
 from selbench.store import StudyStore
 from selbench.store.findings import finding_sentences, findings_in
 from selbench.study import exactly
-from selbench.tables.current import RUNS, current_rows, data_name, images_used, study_words
+from selbench.tables.current import (
+    RUNS,
+    current_rows,
+    data_name,
+    hidden_limits,
+    images_used,
+    reading_once,
+    study_words,
+)
 
 LEVEL = 0.05  # error probability, over all claims that are tested together
 SUPPORTED, REFUTED = "supported", "refuted"
@@ -83,6 +91,9 @@ class About:
         return shlex.join(words)
 
 
+Sample = tuple[Networks, About]  # a study's networks on one number of test images
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The verdict of a study on a claim.
@@ -135,16 +146,21 @@ def judge_study(
 ) -> Judgement:
     """Judge claims by the measurements of a study's latest run.
 
+    Without a limit each claim is judged on the number of images on which most networks and
+    conditions of its own were measured; of equals, the largest.
+
     Raises:
         SelbenchError: if there are none on `limit` images.
     """
-    rows, manifest = current_rows(store, limit), store.manifest()
-    images = images_used(rows)
+    manifest = store.manifest()
     words = tuple(study_words(store.study, manifest))
     lost = tuple(name for name, facts in manifest["subjects"].items() if facts.get("diverged"))
     findings = tuple(finding_sentences(findings_in(manifest)))
-    about = About(store.study, _network(manifest), images, root, words, lost, findings)
-    return judge(rows, claims, about)
+    about = About(store.study, _network(manifest), None, root, words, lost, findings)
+    with reading_once():
+        tables = [current_rows(store, each) for each in (limit, *hidden_limits(store, limit)[::-1])]
+    samples = [(_whole(rows), replace(about, limit=images_used(rows))) for rows in tables]
+    return judged(samples, claims)
 
 
 def _network(manifest: dict[str, Any]) -> str:
@@ -165,13 +181,17 @@ def judge(rows: pd.DataFrame, claims: Sequence[Claim], about: About) -> Judgemen
     A claim is supported or refuted if its p-value, after Holm over the family, is at most `LEVEL`;
     otherwise it is inconclusive. Finner, 1999, doi:10.1214/aos/1018031107, on directions.
     """
-    of_networks = rows[rows["layer"].isna()]  # claims are about whole networks
-    return judged(Networks(of_networks), claims, about)
+    return judged([(_whole(rows), about)], claims)
 
 
-def judged(networks: Networks, claims: Sequence[Claim], about: About) -> Judgement:
-    """Judge claims by `Networks`; see `judge`."""
-    results = [tried(networks, claim, about) for claim in claims]
+def _whole(rows: pd.DataFrame) -> Networks:
+    return Networks(rows[rows["layer"].isna()])  # claims are about whole networks
+
+
+def judged(samples: Sequence[Sample], claims: Sequence[Claim]) -> Judgement:
+    """Judge claims by one or more numbers of images, the largest first; see `judge_study`."""
+    chosen = [_widest(samples, claim) for claim in claims]
+    results = [result for _, result in chosen]
     tested = {
         place: result
         for place, result in enumerate(results)
@@ -180,14 +200,34 @@ def judged(networks: Networks, claims: Sequence[Claim], about: About) -> Judgeme
     factors = _factors({place: _raw_p(result) for place, result in tested.items()}, claims)
     family = len({_member(claims[place]) for place in tested})
     verdicts = []
-    for place, (claim, result) in enumerate(zip(claims, results, strict=True)):
+    for place, (claim, ((networks, about), result)) in enumerate(zip(claims, chosen, strict=True)):
         if isinstance(result, UntestedError):
             command = about.command(result.need) if result.need != Need() else ""
             rest = {"reason": str(result), "need": result.need, "command": command}
             verdicts.append(Verdict(claim, NOT_TESTED, about.standing(claim), **rest))  # type: ignore[arg-type]
         else:
             verdicts.append(_decided(networks, claim, about, result, factors.get(place), family))
-    return Judgement(about, tuple(verdicts))
+    return Judgement(samples[0][1], tuple(verdicts))
+
+
+def _widest(samples: Sequence[Sample], claim: Claim) -> tuple[Sample, Finding | UntestedError]:
+    """Return the sample that covers most of what a claim reads, and what its tests find there."""
+    found = [(sample, tried(sample[0], claim, sample[1])) for sample in samples]
+    return max(found, key=lambda each: _extent(each[0], each[1], claim))  # the first of equals
+
+
+def _extent(sample: Sample, result: Finding | UntestedError, claim: Claim) -> tuple[bool, int, int]:
+    """Return whether a claim was tested, then how many networks and conditions it could use."""
+    networks, about = sample
+    if isinstance(result, UntestedError):
+        return False, len(networks.rows), 0
+    readings = _readings(networks, about.tests(claim))
+    conditions = min((len(part.by_condition(reading)) for part, reading in readings), default=0)
+    return (
+        True,
+        min((len(read(*each).dropna()) for each in readings), default=result.shown.networks),
+        conditions,
+    )
 
 
 def _member(claim: Claim) -> str:

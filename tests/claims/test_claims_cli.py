@@ -170,6 +170,15 @@ def test_names_are_text(store, mine, edit, selbench):
     assert found["verdicts"][0]["sentence"] == sentence
 
 
+def test_every_claim_has_its_number_of_images(store, selbench, mine):
+    mine.write_text(CLAIM.replace("[-1, 1]", "[-2, 0]"))
+    write(store, alphas=(-2.0, *ALPHAS), limit=100)  # of all images there is no alpha = -2
+    words = ("claims", "--claims", mine, "--format", "json")
+    found = [json.loads(selbench(*words, *limit).out) for limit in ((), ("--limit", "100"))]
+    assert found[0] == found[1]
+    assert found[0][0]["verdicts"][0]["effect"]["networks"] == 9
+
+
 def test_commands_can_be_pasted(tmp_path, selbench):
     folder = tmp_path / "my runs; rm x"
     write(folder, limit=200, command=["run", "-q", "sub/study.toml", "--limit", "200"])
