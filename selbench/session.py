@@ -1,7 +1,8 @@
 """A session: the work of one command, from a study to its leaderboard."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,9 @@ from selbench.study import (
 from selbench.suites import Setting, Work, collect
 from selbench.suites.calibration import held_out
 from selbench.suites.corrupted import BAR
+from selbench.suites.probability import SUITE as PROBABILITY
 from selbench.tables import Leaderboard, leaderboard
+from selbench.training import find
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,22 @@ class RunResult:
     earlier: int = 0
     lost: Sequence[Cell] = ()
 
+    def after(self, first: "RunResult") -> "RunResult":
+        """Return the result of both runs, of which this one includes the networks of the first."""
+        return replace(
+            self,
+            evaluated=first.evaluated + self.evaluated,
+            seconds=first.seconds + self.seconds,
+            earlier=self.earlier - (len(first.failures) - first.earlier),
+        )
+
 
 @dataclass(frozen=True)
 class Session:
     """A study with its data in memory, on a device; `engine` does the work.
 
-    `findings` are those of networks that were probed, by the hash of their weights.
+    `findings` are those of networks that were probed, by the hash of their weights. `rest` is the
+    number of further seeds that the same command trains and evaluates later.
     """
 
     study: Study
@@ -81,6 +94,7 @@ class Session:
     progress: Progress
     engine: Engine = field(default_factory=Local)
     findings: dict[str, Sequence[Finding]] = field(default_factory=dict, repr=False)
+    rest: int = 0
 
     @classmethod
     def open(
@@ -131,17 +145,34 @@ class Session:
         chosen = _corruptions(self.study.corruptions, source, scale)
         return replace(self, study=self.study.model_copy(update={"corruptions": chosen}))
 
+    def first_seed(self, request: Request) -> "Session | None":
+        """Return the session with the first seed alone, for a table long before that of all.
+
+        None if there is one seed, its networks are trained, or a result depends on other seeds.
+        """
+        (first, *rest), pieces = self.study.seeds, self.pieces(request)
+        study = self.study.model_copy(update={"seeds": (first,)})
+        apart = all(
+            piece.suite != PROBABILITY and (piece.comparable or not piece.is_attack)
+            for piece in pieces
+        )
+        known = [find(study, self.dataset, alpha, first) for alpha in study.alphas]
+        if not rest or not apart or request.retry or all(known):
+            return None
+        return replace(self, study=study, rest=len(rest))
+
     def train(self) -> list[Network]:
         """Train the study's networks that are not cached, and return all."""
         study = self.study
         pairs = [(alpha, seed) for seed in study.seeds for alpha in study.alphas]
         return self.engine.train(study, self.dataset, pairs, self.device, self.progress)
 
-    def _trained(self, pieces: Sequence[Work], request: Request) -> list[Network]:
-        """Train the study's networks; the remaining time includes their evaluation."""
-        self.progress.expect(following(self.study, self.dataset, pieces, request))
+    @contextmanager
+    def _followed(self, later: float) -> Iterator[None]:
+        """Include what follows, `later` times as long as the block, in the remaining time."""
+        self.progress.expect(later)
         try:
-            return self.train()
+            yield
         finally:
             self.progress.expect(0.0)
 
@@ -161,7 +192,13 @@ class Session:
         store = StudyStore(root, self.study.name, made)
         store.prepare()
         began = time.perf_counter()
-        found = list(brought) or self._trained(pieces, request)
+        found, after = list(brought), 0.0
+        if not found:
+            share = following(self.study, self.dataset, pieces, request)
+            others = self.rest * (1 + share)  # in times of training these networks
+            after = others / share if share else 0.0
+            with self._followed(share + others):
+                found = self.train()
         self.progress.detail(f"networks: {len(found)}, on {made['device']}")
         networks = self.probed(found, store, request.time_limit)
         before = set() if request.retry else store.failed()
@@ -181,9 +218,10 @@ class Session:
 
         if not before.issuperset(left):
             with store.begin(state() | made):
-                evaluated = self.engine.evaluate(
-                    networks, pieces, self.dataset, store, self.device, request, self.progress
-                )
+                with self._followed(after):
+                    evaluated = self.engine.evaluate(
+                        networks, pieces, self.dataset, store, self.device, request, self.progress
+                    )
                 left = self._left(store, networks, pieces, asked)
                 finish()
         elif _outdated(store, state):

@@ -124,13 +124,13 @@ def chosen_format(format: str) -> str:
     return format
 
 
-def show(boards: "Sequence[Leaderboard]", format: str) -> None:
-    """Print tables for people, or all tables in one file format."""
+def show(boards: "Sequence[Leaderboard]", format: str, err: bool = False) -> None:
+    """Print tables for people, or all tables in one file format; with `err` to standard error."""
     from selbench.tables.formats import FORMATS, to_table
 
     if format != "table":
         sys.stdout.write(FORMATS[format](boards))
         return
-    console = Console()
+    console = Console(stderr=err)
     for board in boards:
         console.print(to_table(board, console.width))

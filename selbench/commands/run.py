@@ -59,7 +59,8 @@ from selbench.commands.stopping import (
 
 if TYPE_CHECKING:
     from selbench._engine.dry_run import DryRun as Plan
-    from selbench.session import RunResult
+    from selbench.request import Request
+    from selbench.session import RunResult, Session
 
 Log = Annotated[
     list[str] | None,
@@ -141,10 +142,11 @@ def run(
 ) -> None:
     """Train a study's networks, or use yours; evaluate them, and print the leaderboard.
 
-    Results in the store and the cache are reused: if interrupted, rerun it to resume. If cells
-    fail, the others are kept, and the exit code is 3. Several devices, such as cuda:0,cuda:1, share
-    the work, one process each. With --budget, --margin or --threshold, attacks of attacks-strong
-    stop once networks are decided.
+    The first of several new seeds has its table before the others are trained. Results in the store
+    and the cache are reused: if interrupted, rerun it to resume. If cells fail, the others are
+    kept, and the exit code is 3. Several devices, such as cuda:0,cuda:1, share the work, one
+    process each. With --budget, --margin or --threshold, attacks of attacks-strong stop once
+    networks are decided.
     """
     from selbench.request import Request, chosen_draws, chosen_pixels
     from selbench.settings import numbers, settled
@@ -179,10 +181,10 @@ def run(
     check_names("--engine", [engine])
     starting(quiet)
     stop = stop_of(budget, margin, threshold)
-    if stop is not None:
-        refuse_several(engine, others)
+    refuse_several(stop, engine, others)
 
     from selbench._engine import also_on, opened  # imports torch, after the checks above
+    from selbench.session import RunResult
     from selbench.store import StudyStore, check_place
     from selbench.tables.loggers import check_logger
     from selbench.tables.loggers import log as log_board
@@ -204,7 +206,9 @@ def run(
             seen = session.stopped(store, request, networks, words, stop)
             request = request.model_copy(update={"limit": seen.images})
         with also_on(others, words):
-            ran = session.run(store, request, networks, words)
+            alone = format == "table" and not (networks or stop or others or quiet)
+            before = _first_seed(session, store, request, words) if alone else RunResult()
+            ran = session.run(store, request, networks, words).after(before)
     board = session.board(StudyStore(store, session.study.name), request, ran)
     if stop is not None:
         show_stopped(seen, stop)
@@ -213,6 +217,26 @@ def run(
         for spec in log or []:
             log_board(board, spec)
     _tell(ran, store / session.study.name, words, quiet)
+
+
+def _first_seed(
+    session: "Session", store: Path, request: "Request", words: Sequence[str]
+) -> "RunResult":
+    """Evaluate the first of several seeds, and print its table to the standard error."""
+    from selbench.session import RunResult
+    from selbench.store import StudyStore
+    from selbench.study import count_of
+
+    early = session.first_seed(request)
+    if early is None:
+        return RunResult()
+    ran = early.run(store, request, (), words)
+    board = early.board(StudyStore(store, early.study.name), request, ran)
+    if board is not None:
+        show([board], "table", err=True)
+        more = count_of(early.rest, "further seed")
+        note(f"this is seed {early.study.seeds[0]}; the table of all follows after {more}")
+    return ran
 
 
 def _tell(ran: "RunResult", folder: Path, words: Sequence[str], quiet: bool) -> None:

@@ -62,9 +62,9 @@ def stop_of(budget: str | None, margin: float | None, threshold: float | None) -
     return Stop(3.0 if margin is None else margin, seconds, threshold)
 
 
-def refuse_several(engine: str, others: Sequence[str]) -> None:
-    """Raise `SelbenchError` if chunks of images would be computed elsewhere."""
-    if engine != "local" or others:
+def refuse_several(stop: "Stop | None", engine: str, others: Sequence[str]) -> None:
+    """Raise `SelbenchError` if attacks that may stop would run on several devices."""
+    if stop is not None and (engine != "local" or others):
         raise SelbenchError(
             "--budget, --margin and --threshold look at all networks after every chunk of images, "
             "on one device; leave out --engine, or name one --device"

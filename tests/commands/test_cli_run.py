@@ -16,6 +16,7 @@ from selbench.models import MODELS
 from selbench.store import StudyStore
 from selbench.study import shipped_studies
 from selbench.suites import METRICS, SUITES
+from selbench.suites.pieces import Condition
 from selbench.tables import COLUMNS
 from selbench.tables.current import current_rows
 from selbench.tables.curves import NAMES
@@ -90,6 +91,30 @@ def test_alpha_and_seed_replace_the_study_s(selbench, tiny_study):
     selbench("run", tiny_study, "--alpha", "-0.5,0.0", "--alpha", "1", "--seed", "1")
     subjects = {f"alpha={alpha} seed=1" for alpha in ("-0.5", "0", "1")}
     assert set(measurements()["subject"]) == subjects
+
+
+def test_the_first_seed_has_its_table_before_the_others_are_trained(selbench, tiny_study):
+    words = ("run", tiny_study, "--alpha", "0", "--seed", "40,41")  # trained by no other test
+    ended = selbench(*words)
+    early, end = ended.err.split("this is seed 40; the table of all follows after 1 further seed\n")
+    assert [line.split()[:2] for line in early.splitlines()].count(["0", "1"]) == 1
+    assert "2 networks; 2 cells evaluated" in end
+    assert "0" in [line.split()[0] for line in ended.out.splitlines() if line.split()[1:2] == ["2"]]
+    again = selbench(*words)
+    assert again.out == ended.out
+    assert "this is seed" not in again.err  # all networks are trained
+
+
+def test_failures_of_the_first_seed_are_not_said_to_be_earlier_ones(
+    selbench, tiny_study, monkeypatch
+):
+    def broken(self, tasks, bench):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(Condition, "run", broken)
+    ended = selbench("run", tiny_study, "--alpha", "0", "--seed", "0,1")
+    assert ended.code == 3
+    assert "2 cells failed and are missing:\n" in ended.err
 
 
 def test_suites_add_up_and_none_is_evaluated_twice(selbench, tiny_study, evaluated):
