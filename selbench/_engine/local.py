@@ -13,7 +13,7 @@ from selbench._engine.plan import plan
 from selbench._kit.crew import crew, is_small
 from selbench._kit.device import describe, deterministic
 from selbench._kit.locks import BusyError
-from selbench._kit.progress import SILENT, Progress
+from selbench._kit.progress import SILENT, Progress, quiet
 from selbench.datasets import Dataset, growing, limited
 from selbench.networks.network import Network, trained_network
 from selbench.request import ANYTHING, Request
@@ -21,7 +21,7 @@ from selbench.store import StudyStore
 from selbench.study import Study
 from selbench.suites import Task, Work
 from selbench.suites.bench import RAISED, Bench, record_failure
-from selbench.training import untrained
+from selbench.training import find, untrained
 
 Made = TypeVar("Made")
 
@@ -126,16 +126,18 @@ class Local:
     ) -> list[Network]:
         """Train networks or load trained ones; wait last for those that another command trains."""
         small = is_small(untrained(study, dataset, 0), dataset.train.images[0, 0].numel())
+        known, epochs = {p for p in pairs if find(study, dataset, *p)}, study.recipe.epochs
 
         def trained(pair: tuple[float, int], wait: bool = True) -> Network | None:
+            told = quiet if pair in known else safe_step
             try:
-                return trained_network(study, dataset, *pair, device, safe_step, wait)
+                return trained_network(study, dataset, *pair, device, told, wait)
             except BusyError:
                 return None
 
         with (
             deterministic(device),
-            progress.track("train", len(pairs) * study.recipe.epochs) as step,
+            progress.track("train", len(pairs) * epochs, len(known) * epochs) as step,
             crew(small, device, step) as (run_all, safe_step),
         ):
             found = dict(zip(pairs, run_all(partial(trained, wait=False), pairs), strict=True))

@@ -78,8 +78,8 @@ class OnRay:
         """
         epochs = study.recipe.epochs
         missing = [pair for pair in pairs if find(study, dataset, *pair) is None]
-        with progress.track("train", len(pairs) * epochs) as step:
-            step((len(pairs) - len(missing)) * epochs)
+        done = (len(pairs) - len(missing)) * epochs
+        with progress.track("train", len(pairs) * epochs, done) as step:
             if missing:
                 pixels = dataset.train.images[0, 0].numel()
                 small = is_small(untrained(study, dataset, 0), pixels)

@@ -61,7 +61,7 @@ class _Remaining(ProgressColumn):
         """Return hours, minutes and seconds."""
         if not task.speed or task.total is None:
             return Text("-:--:--", style="progress.remaining")
-        left = (task.total * (1 + task.fields["later"]) - task.completed) / task.speed
+        left = (task.total - task.completed + task.fields["later"]) / task.speed
         return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
 
 
@@ -84,8 +84,9 @@ class Bars(_OnConsole):
     def track(self, task: str, pieces: int, done: int = 0) -> Iterator[Step]:
         """Show a bar while the block runs."""
         self._bars.start()
+        later = self._later * (pieces - done)
         bar = self._bars.add_task(
-            printable(task), total=pieces, completed=done, note="", later=self._later
+            printable(task), total=pieces, completed=done, note="", later=later
         )
 
         def step(pieces: int = 1, note: str = "") -> None:

@@ -16,6 +16,7 @@ from selbench.attacks.gradient import Attacked
 from selbench.datasets.dataset import Dataset, limited, make_split
 from selbench.networks.network import Network
 from selbench.request import Request
+from selbench.session import Session
 from selbench.store import StudyStore
 from selbench.store.outcomes import outcome
 from selbench.suites import Attack, Condition, Setting, attacking, bench, collect
@@ -261,13 +262,20 @@ class Recorder(Progress):
         self.left = 0
 
     @contextmanager
-    def track(self, task, pieces):
-        self.left += pieces
+    def track(self, task, pieces, done=0):
+        self.done, self.left = done, self.left + pieces - done
 
         def step(pieces=1, note=""):
             self.left -= pieces
 
         yield step
+
+
+def test_trained_networks_count_as_done_before_training_begins(tiny_study):
+    recorder = Recorder()
+    for seeds, done in (["51"], 0), (["51", "52"], 2), (["51", "52"], 4):  # of two epochs each
+        Session.open(str(tiny_study), ["0"], seeds, "cpu", None, recorder).train()
+        assert (recorder.done, recorder.left) == (done, 0)
 
 
 def test_progress_adds_up_to_what_was_announced(dataset, store):
