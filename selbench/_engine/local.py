@@ -113,8 +113,8 @@ class Local:
 
     def parallelism(self, small: bool, device: torch.device) -> tuple[int, int]:
         """Return how many pieces of work, and how many networks, compute at the same time."""
-        threads = torch.get_num_threads() if small and device.type == "cpu" else 1
-        return self.processes, self.processes * threads
+        cores = torch.get_num_threads() if small and device.type == "cpu" else 1
+        return self.processes, self.processes * max(1, cores // self.processes)
 
     def train(
         self,

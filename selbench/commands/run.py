@@ -205,7 +205,7 @@ def run(
         if stop is not None:
             seen = session.stopped(store, request, networks, words, stop)
             request = request.model_copy(update={"limit": seen.images})
-        with also_on(others, words):
+        with also_on(first, others, words):
             alone = format == "table" and not (networks or stop or others or quiet)
             before = _first_seed(session, store, request, words) if alone else RunResult()
             ran = session.run(store, request, networks, words).after(before)

@@ -42,7 +42,7 @@ def started(monkeypatch):
 def test_the_command_is_done_on_every_other_device(python, monkeypatch):
     python(WRITES)
     monkeypatch.setattr(devices, "check_device", str)
-    with also_on(["cuda:1", "cuda:2"], ["run", "digits", "--device", "cuda:0"]):
+    with also_on("cuda:0", ["cuda:1", "cuda:2"], ["run", "digits", "--device", "cuda:0"]):
         pass  # they are waited for
     for name in ("cuda:1", "cuda:2"):
         words = ["run", "digits", "--device", "cuda:0", "--device", name, "--quiet"]
@@ -51,14 +51,29 @@ def test_the_command_is_done_on_every_other_device(python, monkeypatch):
 
 def test_processes_are_ended_where_the_block_fails(python, started):
     python(WAITS)
-    with pytest.raises(KeyboardInterrupt), also_on(["cpu", "cpu"], []):
+    with pytest.raises(KeyboardInterrupt), also_on("cpu", ["cpu", "cpu"], []):
         raise KeyboardInterrupt
     assert [each.returncode for each in started] == [-15, -15]
 
 
 def test_no_process_is_started_for_one_device(started):
-    with also_on([], ["run"]):
+    with also_on("cpu", [], ["run"]):
         assert started == []
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "threads"),
+    [("cpu", ["cpu"], 3), ("cpu", ["cpu", "cpu"], 2), ("cuda:0", ["cpu"], 6), ("cpu", [], 6)],
+)
+def test_processes_on_a_cpu_share_its_cores(first, others, threads, python, monkeypatch):
+    python("import os, sys; open('threads', 'w').write(os.environ['OMP_NUM_THREADS'])")
+    set_to = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    with also_on(first, others, []):
+        pass
+    assert set_to == [threads, 6]
+    assert not others or Path("threads").read_text() == str(threads)
 
 
 @pytest.mark.soak

@@ -158,8 +158,8 @@ def test_a_gpu_is_the_current_one_before_anything_is_put_there(gpus):
 
 
 def test_nothing_is_put_on_the_gpus_of_other_processes(gpus, monkeypatch):
-    monkeypatch.setattr("selbench._engine.devices._process", lambda command: _Ended())
-    with also_on(["cuda:0", "cuda:1"], []):
+    monkeypatch.setattr("selbench._engine.devices._process", lambda *command: _Ended())
+    with also_on("cpu", ["cuda:0", "cuda:1"], []):
         pass
     assert gpus == []
 
