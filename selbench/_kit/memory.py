@@ -22,6 +22,7 @@ def keep_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc":
         return False
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # malloc, not one of its own
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(TRIM_THRESHOLD, KEPT))
 

@@ -1,5 +1,6 @@
 """The command `selbench report`: a static site of a store's results."""
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def report(
     """Write a store's results as a web site that works from disk, offline."""
     from selbench.report.site import write_report
 
+    gc.freeze()  # no collection needs to look at the modules again
     progress = shown(quiet)
     with opened([place] if place else [], store) as studies:
         write_report(pick(options, studies), output, limit, expanded(data), progress)

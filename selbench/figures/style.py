@@ -37,6 +37,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
     "axes.titlesize": 10,
+    "axes.titley": 1.0,  # else every drawing looks for ticks above the title
 }
 SHADES = ("#0b4f8a", "#7fb3d5", "#8c8c8c", "#f0a860", "#b34700")  # from alpha < 0 to alpha > 0
 LIGHT = 0.25  # position between grey and the end of the shade of the alpha nearest to 0
