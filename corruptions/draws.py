@@ -7,7 +7,7 @@ Steele, Lea & Flood, 2014, doi:10.1145/2660193.2660195.
 
 import hashlib
 import math
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -54,10 +54,13 @@ class KeyedDraws:
 
     def __init__(self, key: str, examples: Int64[Tensor, " batch"]) -> None:
         """Start one stream for each example; equal keys and numbers give equal streams."""
-        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        self._key, self._examples, self._drawn = key, examples, 0
+
+    @cached_property
+    def _streams(self) -> Int64[Tensor, " batch"]:
+        digest = hashlib.blake2b(self._key.encode(), digest_size=8).digest()
         start = int.from_bytes(digest, "little", signed=True)
-        self._streams = _scrambled(examples * _STEP + start)
-        self._drawn = 0
+        return _scrambled(self._examples * _STEP + start)
 
     def uniform(self, low: float, high: float, *shape: int) -> Float[Tensor, "batch ..."]:
         """Draw from [low, high), in steps of 2^-24 of the interval."""

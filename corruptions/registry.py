@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ class Corruption:
         """Return whether the constants for a size are those of a published set."""
         return not self.bar or size in self.bar
 
-    @property
+    @cached_property
     def random(self) -> bool:
         """Whether the output depends on examples and seed."""
         return "draws" in inspect.signature(self.function).parameters

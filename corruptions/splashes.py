@@ -9,21 +9,21 @@ from jaxtyping import Bool, Float32, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
-from corruptions.separable import Border, border_index
-
 Planes = Float32[Tensor, "batch height width"]  # whole numbers
 Spread = Shaped[Tensor, "batch height width"]
-Kernel = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
 
-_SLOPE: Kernel = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
-_SLANT: Kernel = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
-_BOX: Kernel = ((1, 1, 1), (1, 1, 1), (1, 1, 1))
+_SLANT = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 _WEAK, _STRONG = 50, 150  # thresholds of an edge: to continue, to start
 _FLAT, _STEEP = 13573 / 2**15, 13573 / 2**15 + 2  # tangents of 22.5 and 67.5 degrees
 _UNIT = 2**16  # distances are in units of 1 / 65536 pixel
 _FURTHEST = 20
-# lengths of a step along an axis, along a diagonal, and like a chess knight's
-_STRAIGHT, _DIAGONAL, _KNIGHT = 65536, 91750, 143976
+# Steps along an axis, like a chess knight's and along a diagonal: the length of one, how many are
+# tried at once so that any number up to the furthest distance is a sum, and the directions.
+_STEPS = (
+    (65536, (1, 2, 4, 8, 5), ((0, 1), (1, 0))),
+    (143976, (1, 2, 4, 2), ((1, 2), (2, 1), (1, -2), (2, -1))),
+    (91750, (1, 2, 4, 7), ((1, 1), (1, -1))),
+)
 
 
 def relief(liquid: Planes) -> Planes:
@@ -32,9 +32,9 @@ def relief(liquid: Planes) -> Planes:
     liquid: amount of liquid at each pixel, 0 to 255.
     """
     distances = _distances(_edges(liquid)).minimum(liquid.new_tensor(_FURTHEST))
-    smooth = _correlated(distances.double(), _BOX, "mirror").div_(9).float().floor_()
-    lit = _correlated(_equalised(smooth), _SLANT, "mirror").clamp_(0, 255)
-    return _correlated(lit, _BOX, "mirror").div_(9).round_()
+    smooth = _boxed(distances.double()).div_(9).float().floor_()
+    lit = _slanted(_equalised(smooth)).clamp_(0, 255)
+    return _boxed(lit).div_(9).round_()
 
 
 def _edges(planes: Planes) -> Bool[Tensor, "batch height width"]:
@@ -42,10 +42,11 @@ def _edges(planes: Planes) -> Bool[Tensor, "batch height width"]:
 
     Canny, 1986, doi:10.1109/TPAMI.1986.4767851.
     """
-    across = _correlated(planes, _SLOPE, "nearest")
-    down = _correlated(planes.mT, _SLOPE, "nearest").mT
+    wide = _framed(planes, "replicate")
+    across = _summed(_summed(wide, 1, (1, 2, 1)), 2, (-1, 0, 1))
+    down = _summed(_summed(wide, 2, (1, 2, 1)), 1, (-1, 0, 1))
     slope = across.abs() + down.abs()
-    ridge = (slope > _WEAK) & _is_ridge(slope, across, down)
+    ridge = _is_ridge(slope, across, down)
     edges = ridge & (slope > _STRONG)
     while True:
         grown = ridge & _spread(_spread(edges, 1), 2)
@@ -55,34 +56,47 @@ def _edges(planes: Planes) -> Bool[Tensor, "batch height width"]:
 
 
 def _is_ridge(slope: Planes, across: Planes, down: Planes) -> Bool[Tensor, "batch height width"]:
-    """Return where the slope is steeper than on both sides of the edge."""
+    """Return where the slope is not flat, and steeper than on both sides of the edge.
+
+    To the right and below, an equal slope counts as less steep.
+    """
     around = pad(slope, (1, 1, 1, 1))
-    left, right = around[:, 1:-1, :-2], around[:, 1:-1, 2:]
-    above, below = around[:, :-2, 1:-1], around[:, 2:, 1:-1]
-    falling = (slope > around[:, :-2, :-2]) & (slope > around[:, 2:, 2:])
-    rising = (slope > around[:, :-2, 2:]) & (slope > around[:, 2:, :-2])
-    upright = (slope > left) & (slope >= right)
-    level = (slope > above) & (slope >= below)
-    diagonal = torch.where((across < 0) != (down < 0), rising, falling)
-    steep = torch.where(down.abs() > across.abs() * _STEEP, level, diagonal)
-    return torch.where(down.abs() < across.abs() * _FLAT, upright, steep)
+    lower = around - 1
+    upright = torch.maximum(around[:, 1:-1, :-2], lower[:, 1:-1, 2:])
+    level = torch.maximum(around[:, :-2, 1:-1], lower[:, 2:, 1:-1])
+    falling = torch.maximum(around[:, :-2, :-2], around[:, 2:, 2:])
+    rising = torch.maximum(around[:, :-2, 2:], around[:, 2:, :-2])
+    beside = torch.where(across * down < 0, rising, falling)
+    across, down = across.abs(), down.abs()
+    beside = torch.where(down > across * _STEEP, level, beside)
+    beside = torch.where(down < across * _FLAT, upright, beside)
+    return slope > beside.clamp_(min=_WEAK)
 
 
 def _distances(targets: Bool[Tensor, "batch height width"]) -> Planes:
     """Return the distance in pixels to the nearest target, at most 20, in chamfer steps.
 
-    Borgefors, 1986, doi:10.1016/S0734-189X(86)80047-0.
+    A shortest way has steps of two neighbouring directions, which may come in any order. Borgefors,
+    1986, doi:10.1016/S0734-189X(86)80047-0.
     """
-    nearness = torch.where(targets, 0.0, -_FURTHEST * float(_UNIT)).float()
-    while True:
-        beside, above = _spread(nearness, 2), _spread(nearness, 1)
-        square = _spread(beside, 1)
-        straight = torch.maximum(beside, above) - _STRAIGHT
-        knight = torch.maximum(_spread(square, 1), _spread(square, 2)) - _KNIGHT
-        nearer = nearness.maximum(straight).maximum(square - _DIAGONAL).maximum(knight)
-        if torch.equal(nearer, nearness):
-            return nearness / -_UNIT
-        nearness = nearer
+    nearness = (targets.float() - 1) * (_FURTHEST * _UNIT)
+    for length, counts, directions in _STEPS:
+        for count in counts:
+            moved, nearness = nearness - count * length, nearness.clone()
+            for down, across in directions:
+                _reach(nearness, moved, count * down, count * across)
+                _reach(nearness, moved, -count * down, -count * across)
+    return nearness / -_UNIT
+
+
+def _reach(planes: Planes, moved: Planes, down: int, across: int) -> None:
+    """Raise each pixel to that of `moved` from which it is so far down and across."""
+    for axis, by in ((1, down), (2, across)):
+        size = planes.shape[axis] - abs(by)
+        if size <= 0:
+            return
+        planes, moved = planes.narrow(axis, max(by, 0), size), moved.narrow(axis, max(-by, 0), size)
+    torch.maximum(planes, moved, out=planes)
 
 
 def _spread(planes: Spread, axis: int) -> Spread:
@@ -107,18 +121,31 @@ def _equalised(planes: Planes) -> Planes:
     return spread.gather(1, levels).view_as(planes)
 
 
-def _correlated(planes: Tensor, kernel: Kernel, border: Border) -> Tensor:
-    """Correlate with a 3x3 kernel."""
-    _, height, width = planes.shape
-    rows, columns = (
-        border_index(torch.arange(-1, size + 1, device=planes.device), size, border)
-        for size in (height, width)
+def _boxed(planes: Tensor) -> Tensor:
+    """Add the eight neighbours to each pixel."""
+    return _summed(_summed(_framed(planes, "reflect"), 1, (1, 1, 1)), 2, (1, 1, 1))
+
+
+def _slanted(planes: Planes) -> Planes:
+    """Correlate with a kernel that is lit from above."""
+    wide = _framed(planes, "reflect")
+    rows = [wide.narrow(1, down, planes.shape[1]) for down in range(3)]
+    return sum(
+        (_summed(row, 2, weights) for row, weights in zip(rows, _SLANT, strict=True)),
+        torch.zeros_like(planes),
     )
-    framed = planes[:, rows.unsqueeze(1), columns]
-    total = torch.zeros_like(planes)
-    for down, weights in enumerate(kernel):
-        for across, weight in enumerate(weights):
-            if weight:
-                part = framed[:, down : down + height, across : across + width]
-                total.add_(part, alpha=weight)
+
+
+def _framed(planes: Tensor, border: str) -> Tensor:
+    return pad(planes.unsqueeze(1), (1, 1, 1, 1), border).squeeze(1)
+
+
+def _summed(wide: Tensor, axis: int, weights: tuple[int, int, int]) -> Tensor:
+    """Add each three neighbours along an axis, in whole numbers."""
+    size = wide.shape[axis] - 2
+    parts = [(wide.narrow(axis, step, size), each) for step, each in enumerate(weights) if each]
+    (first, weight), *others = parts
+    total = first * weight
+    for part, each in others:
+        total.add_(part, alpha=each)
     return total

@@ -47,11 +47,15 @@ def as_bytes(images: Images) -> Bytes:
 
 
 def by_pillow(images: Bytes, change: Callable[[Image.Image], Image.Image]) -> Bytes:
-    """Change images on a CPU one by one, by functions of Pillow."""
+    """Change images on a CPU one by one, by functions of Pillow; quickest in channels_last."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
     # stacking channels takes half the time of copying permuted images
-    arrays = torch.stack(images.unbind(1), dim=3).numpy()
-    changed = np.stack([np.asarray(change(Image.fromarray(each))) for each in arrays])
-    return torch.stack(torch.from_numpy(changed).unbind(3), dim=1)
+    pixels = images.permute(0, 2, 3, 1) if last else torch.stack(images.unbind(1), dim=3)
+    changed = np.empty(pixels.shape, np.uint8)
+    for before, after in zip(pixels.numpy(), changed, strict=True):
+        after[:] = np.asarray(change(Image.fromarray(before)))
+    found = torch.from_numpy(changed)
+    return found.permute(0, 3, 1, 2) if last else torch.stack(found.unbind(3), dim=1)
 
 
 def _with_rounding(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
