@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from corruptions.separable import Border, border_index, gaussian_taps
 
@@ -49,7 +50,10 @@ def kernel_filtered(
     Both ways agree to about 1e-15 of the largest value.
     """
     reach = len(kernel) // 2
-    framed = _framed(_framed(images, reach, 2, "mirror"), reach, 3, "mirror")
+    if reach < min(images.shape[2:]):
+        framed = pad(images, (reach,) * 4, "reflect")
+    else:
+        framed = _framed(_framed(images, reach, 2, "mirror"), reach, 3, "mirror")
     filtered = _in_frequencies if len(kernel) > _DIRECT else _weight_by_weight
     return filtered(framed, kernel, reach)
 

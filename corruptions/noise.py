@@ -54,8 +54,10 @@ def impulse_noise(images: Images, amount: float, draws: Draws) -> Images:
     amount: probability that a value is changed.
     """
     chance = draws.uniform(0, 1, *images.shape[1:])
-    salted = images.masked_fill(chance < amount, 255)
-    return salted.masked_fill_(chance < amount / 2, 0)
+    # Comparisons and masks take three times as long. 2^40 makes any difference more than 1.
+    white = (amount - chance).mul_(255 * 2.0**40).clamp_(0, 255)
+    kept = chance.sub_(amount / 2).mul_(2.0**40).add_(1).clamp_(0, 1)
+    return images.maximum(white).mul_(kept)
 
 
 @corruption(
