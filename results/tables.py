@@ -9,7 +9,6 @@ python results/tables.py --from runs/digits --add # the same, beside those of ot
 import argparse
 import contextlib
 import difflib
-import gzip
 import hashlib
 import json
 import re
@@ -28,6 +27,8 @@ import pandas as pd
 from selbench.commands.cli import main as command
 from selbench.store import StudyStore
 from selbench.store.records import digest_of
+from selbench.store.tidy import PARQUET, parquet_of
+from selbench.tables.current import current
 
 HERE = Path(__file__).parent
 TABLES = {
@@ -101,13 +102,13 @@ def main() -> None:
 
 
 def take(run: Path, study: Path, add: bool = False) -> None:
-    """Copy a run's measurements, packed, and its manifest without the names of folders.
+    """Copy a run's current measurements, packed, and its manifest without the names of folders.
 
     With `add` they join those that the study has of other networks; the run's count where both
     have a network. Runs whose networks cannot stand in one table end it with a sentence.
     """
     study.mkdir(parents=True, exist_ok=True)
-    table = (run / "measurements.csv").read_bytes()
+    table = measured(run)
     manifest = json.loads((run / "manifest.json").read_text())
     root = manifest["study"]["dataset"]["root"]
     if root:
@@ -122,9 +123,11 @@ def take(run: Path, study: Path, add: bool = False) -> None:
         manifest["request"] = request | named
     if add:
         table, manifest = joined(study, run, manifest)
+    packed = parquet_of(table)
+    manifest["measurements"] = hashlib.sha256(packed).hexdigest()
     if "state" in manifest:  # it says of itself what it must be
         manifest["digest"] = digest_of(manifest)
-    (study / "measurements.csv.gz").write_bytes(gzip.compress(table, mtime=0))
+    (study / PARQUET).write_bytes(packed)
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     (study / "manifest.json").write_text(text + "\n")
 
@@ -134,7 +137,13 @@ def without_folders(words: Sequence[str]) -> list[str]:
     return [Path(word).name if Path(word).is_absolute() else word for word in words]
 
 
-def joined(study: Path, run: Path, manifest: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+def measured(study: Path) -> pd.DataFrame:
+    """Return the measurements of a run or a study that its manifest counts."""
+    store = StudyStore(study.parent, study.name)
+    return current(store.measurements(), store.manifest())
+
+
+def joined(study: Path, run: Path, manifest: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the measurements of a study and a run in one table, and a manifest of both."""
     kept = json.loads((study / "manifest.json").read_text())
     differ = [name for name in ("data", "training") if kept[name] != manifest[name]]
@@ -142,14 +151,14 @@ def joined(study: Path, run: Path, manifest: dict[str, Any]) -> tuple[bytes, dic
     differ += [name for name in shared if kept["conditions"][name] != manifest["conditions"][name]]
     if differ:
         sys.exit(f"{run} and {study} differ in {min(differ)}: they cannot stand in one table")
-    old, new = (StudyStore(each.parent, each.name).measurements() for each in (study, run))
+    old, new = measured(study), measured(run)
     both = pd.concat([old[~old["subject"].isin(manifest["subjects"])], new])
-    table = both.sort_values([*both], ignore_index=True, kind="stable").to_csv(index=False).encode()
+    table = both.sort_values([*both], ignore_index=True, kind="stable")
     for name in ("subjects", "conditions"):
         manifest[name] = kept[name] | manifest[name]
     for name in ("alphas", "seeds"):
         manifest["study"][name] = sorted({*kept["study"][name], *manifest["study"][name]})
-    return table, manifest | {"measurements": hashlib.sha256(table).hexdigest()}
+    return table, manifest
 
 
 def write(study: Path) -> None:

@@ -1,6 +1,5 @@
 """Committed results, and the script that takes them from a run."""
 
-import gzip
 import hashlib
 import importlib.util
 import json
@@ -10,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from selbench.store import StudyStore
 from selbench.store.records import digest_of
+from selbench.store.tidy import PARQUET
 
 RESULTS = Path(__file__).parents[1] / "results"
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/manifest.json"))
@@ -35,39 +36,46 @@ def words(value):
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_committed_results_name_no_folder_of_a_machine(study):
     said = words(json.loads((study / "manifest.json").read_text()))
-    table = pd.read_csv(study / "measurements.csv.gz", usecols=["subject"], engine="pyarrow")
+    table = pd.read_parquet(study / PARQUET, columns=["subject"])
     said += table["subject"].unique().tolist()
     assert [word for word in said if isinstance(word, str) and Path(word).is_absolute()] == []
 
 
-def test_taking_a_run_keeps_its_measurements_and_leaves_folders_out(tables, tmp_path):
-    run, study = tmp_path / "runs" / "mine", tmp_path / "results"
-    run.mkdir(parents=True)
-    (run / "measurements.csv").write_text("subject\na\n")
+def test_taking_a_run_keeps_what_counts_and_leaves_folders_out(tables, tmp_path):
+    run, study = tmp_path / "run" / "methods", tmp_path / "results"
+    part_of(RESULTS / "cifar10-jpeg-methods", run, "01", counted="0")
+    facts = json.loads((run / "manifest.json").read_text())
     command = ["run", "docs/mine.toml", "--data", "/far/images", "--store", "/far/runs", "--quiet"]
     request = {"study": command[1:4], "networks": ["--model", "/far/net.py:make"]}
-    facts = {"study": {"dataset": {"root": "/far/images"}}, "command": command, "request": request}
-    facts |= {"state": "complete", "digest": "of the run's own"}
-    (run / "manifest.json").write_text(json.dumps(facts))
+    facts["study"]["dataset"]["root"] = "/far/images"
+    facts |= {"command": command, "request": request, "state": "complete"}
+    (run / "manifest.json").write_text(json.dumps(facts | {"digest": digest_of(facts)}))
     tables.take(run, study)
-    assert gzip.decompress((study / "measurements.csv.gz").read_bytes()) == b"subject\na\n"
-    kept = json.loads((study / "manifest.json").read_text())
-    assert kept["study"]["dataset"]["root"] == "images"
-    assert kept["command"] == ["run", "docs/mine.toml", "--data", "images", "--quiet"]
-    assert kept["request"]["study"] == ["docs/mine.toml", "--data", "images"]
-    assert kept["request"]["networks"] == ["--model", "net.py:make"]
-    assert kept["digest"] == digest_of(kept)
+    every, kept = (StudyStore(each.parent, each.name).measurements() for each in (run, study))
+    counts = every["subject"].isin(facts["subjects"])
+    assert 0 < counts.sum() < len(every)
+    pd.testing.assert_frame_equal(kept, every[counts].reset_index(drop=True))
+    facts = json.loads((study / "manifest.json").read_text())
+    assert facts["study"]["dataset"]["root"] == "images"
+    assert facts["command"] == ["run", "docs/mine.toml", "--data", "images", "--quiet"]
+    assert facts["request"]["study"] == ["docs/mine.toml", "--data", "images"]
+    assert facts["request"]["networks"] == ["--model", "net.py:make"]
+    assert facts["digest"] == digest_of(facts)
 
 
-def part_of(study, folder, seeds):
-    """Write a run of these seeds alone, with what a study has of clean images."""
+def part_of(study, folder, seeds, counted=""):
+    """Write a run of these seeds alone, with what a study has of clean images.
+
+    Its manifest has only networks of the seeds `counted`, by default all of them.
+    """
     folder.mkdir(parents=True)
-    table = pd.read_csv(study / "measurements.csv.gz", dtype=str, keep_default_na=False)
+    table = StudyStore(study.parent, study.name).measurements()
     seed = table["subject"].str.extract(r"seed=(\d)", expand=False)
     table = table[seed.isin([*seeds]) & (table["condition"] == "clean")]
     table.to_csv(folder / "measurements.csv", index=False)
     facts = json.loads((study / "manifest.json").read_text())
-    facts["subjects"] = {name: facts["subjects"][name] for name in set(table["subject"])}
+    names = table.loc[seed.loc[table.index].isin([*(counted or seeds)]), "subject"]
+    facts["subjects"] = {name: facts["subjects"][name] for name in set(names)}
     facts["study"]["seeds"] = [int(seed) for seed in seeds]
     facts["measurements"] = hashlib.sha256((folder / "measurements.csv").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(facts))
@@ -82,22 +90,24 @@ def test_added_networks_make_the_table_that_one_run_of_all_makes(tables, tmp_pat
     )
     tables.take(first, study)
     tables.take(second, study, add=True)
-    table = gzip.decompress((study / "measurements.csv.gz").read_bytes())
-    assert table == (whole / "measurements.csv").read_bytes()
+    found, known = (StudyStore(e.parent, e.name).measurements() for e in (study, whole))
+    pd.testing.assert_frame_equal(found, known)
     made, asked = (json.loads((each / "manifest.json").read_text()) for each in (study, whole))
-    assert made == asked | {"measurements": hashlib.sha256(table).hexdigest()}
+    digest = hashlib.sha256((study / PARQUET).read_bytes()).hexdigest()
+    own = {"measurements": digest, "digest": made.get("digest"), "state": made.get("state")}
+    assert made == asked | {name: value for name, value in own.items() if value}
 
 
 def test_runs_on_other_images_are_not_added(tables, tmp_path):
     study = tmp_path / "results" / "methods"
     run = part_of(RESULTS / "cifar10-jpeg-methods", tmp_path / "run" / "methods", "0")
     tables.take(run, study)
-    before = (study / "measurements.csv.gz").read_bytes()
+    before = (study / PARQUET).read_bytes()
     facts = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps(facts | {"data": "others"}))
     with pytest.raises(SystemExit, match="differ in data: they cannot stand in one table"):
         tables.take(run, study, add=True)
-    assert (study / "measurements.csv.gz").read_bytes() == before
+    assert (study / PARQUET).read_bytes() == before
 
 
 def test_tables_that_a_page_quotes_are_those_of_the_commands_it_names(tables):

@@ -186,8 +186,8 @@ class StudyStore:
     def measurements(self) -> pd.DataFrame:
         """Return every measurement, one row each: the cell's columns, and those of `MEASURED`.
 
-        Without cells, they are read from `measurements.csv` (or `.csv.gz`), if it exists: such a
-        folder holds results to show, which no run can resume.
+        Without cells, they are read from `measurements.csv` (or `.csv.gz`, `.parquet`), if it
+        exists: such a folder holds results to show, which no run can resume.
         """
         columns = [*CELL, *MEASURED]
         kept = find_tidy(self.folder)

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 from selbench._kit.errors import UNLIKE, damaged
 from selbench._kit.places import read_all
@@ -28,7 +29,8 @@ REAL = dict.fromkeys(("level", "alpha", "error", "value"), "float64")
 READ = dict.fromkeys(WHOLE, pa.int64()) | dict.fromkeys(REAL, pa.float64())
 RESULT = ("value", "error", "n")  # the values of a measurement; the other columns identify it
 REQUIRED = ("version", "n", "value")  # never missing
-NAMES = ("measurements.csv", "measurements.csv.gz")
+PARQUET = "measurements.parquet"
+NAMES = ("measurements.csv", "measurements.csv.gz", PARQUET)
 
 
 def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -54,6 +56,15 @@ def csv_of(table: pd.DataFrame) -> str:
     return _with_texts(table, no_formula).to_csv(index=False)
 
 
+def parquet_of(table: pd.DataFrame) -> bytes:
+    """Return a table as Parquet, a third of the size of packed CSV; equal tables, equal bytes."""
+    texts = {str(name): table[name].fillna("") for name in table if name not in READ}
+    whole = pa.Table.from_pandas(table.assign(**texts), preserve_index=False)
+    written = pa.BufferOutputStream()
+    pq.write_table(whole.replace_schema_metadata(), written, compression="zstd")
+    return bytes(written.getvalue())
+
+
 def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     """Apply a function to the texts in a table, once for each distinct text."""
     columns = {}
@@ -75,9 +86,9 @@ def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> 
     """Read measurements with exactly the values that were written.
 
     Args:
-        path: a CSV file, which may be packed with gzip.
+        path: a CSV file, which may be packed with gzip, or a Parquet file.
         columns: the required columns; others are left out.
-        digest: the sha256 of the unpacked table, if known.
+        digest: the sha256 of the CSV or of the Parquet file, if known.
 
     Raises:
         DamagedError: if it is no such file, lacks a column, or has a text in a column of numbers.
@@ -86,7 +97,8 @@ def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> 
     try:
         text = gzip.decompress(content) if path.suffix == ".gz" else content
         with plain_text():
-            found = _typed(_parsed(text, columns), columns)
+            read = _unpacked if path.suffix == ".parquet" else _parsed
+            found = _typed(_checked(read(text, columns), columns), columns)
             if digest not in (None, hashlib.sha256(text).hexdigest()):
                 raise ValueError(UNLIKE)
             return found.assign(**{name: _texts(found[name]) for name in columns})
@@ -122,24 +134,44 @@ def _ranks(column: pd.Series) -> np.ndarray:
     return found
 
 
-def _parsed(text: bytes, columns: Sequence[str]) -> pd.DataFrame:
-    """Return a checked table of CSV: typed numbers, and texts as categories, fast to sort."""
+def _parsed(text: bytes, columns: Sequence[str]) -> pa.Table:
+    """Read CSV: numbers, and texts as categories, which are fast to sort."""
     header = next(csv.reader([io.BytesIO(text).readline().decode("utf-8-sig")]), [])
-    missing = [name for name in columns if name not in header]
-    if missing:
-        raise ValueError(f"it lacks the column {', '.join(missing)}")
-    kinds = {name: READ.get(name, pa.dictionary(pa.int32(), pa.string())) for name in columns}
+    kinds = _kinds(header, columns)
     read = pa_csv.read_csv(
         pa.BufferReader(text),
         pa_csv.ReadOptions(use_threads=False),  # else errors do not name the row
         pa_csv.ParseOptions(newlines_in_values=True),
         pa_csv.ConvertOptions(column_types=kinds, include_columns=kinds, null_values=[""]),
     )
-    for name in REAL.keys() & kinds.keys():
+    return pa.table({name: _from_cells(read[name].combine_chunks()) for name in columns})
+
+
+def _unpacked(content: bytes, columns: Sequence[str]) -> pa.Table:
+    """Read Parquet, as `_parsed` does CSV."""
+    source = pa.BufferReader(content)
+    kinds = _kinds(pq.read_schema(source).names, columns)
+    texts = [name for name in columns if name not in READ]
+    read = pq.read_table(source, columns=[*columns], read_dictionary=texts)
+    if lacking := [name for name in texts if read[name].null_count]:
+        raise ValueError(f"it has no {lacking[0]} in some line")
+    return read.select([*columns]).cast(pa.schema(kinds)).combine_chunks()
+
+
+def _kinds(header: Sequence[str], columns: Sequence[str]) -> dict[str, pa.DataType]:
+    """Return the types of columns; raise ValueError if the header lacks one."""
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise ValueError(f"it lacks the column {', '.join(missing)}")
+    return {name: READ.get(name, pa.dictionary(pa.int32(), pa.string())) for name in columns}
+
+
+def _checked(read: pa.Table, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table with typed numbers, if it is one of measurements."""
+    for name in REAL.keys() & {*columns}:
         if wrong := read[name].filter(pc.invert(pc.is_finite(read[name]))).to_pylist():
             raise ValueError(f"{wrong[0]} is no number")
     table: pd.DataFrame = read.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-    table = table.assign(**{name: _from_cells(table[name]) for name in columns})
     twice = table.duplicated([name for name in columns if name not in RESULT])
     if twice.any():
         raise ValueError(f"its line {int(twice.argmax()) + 2} repeats another")
@@ -149,9 +181,15 @@ def _parsed(text: bytes, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def _from_cells(column: pd.Series) -> pd.Series:
+def _from_cells(column: pa.Array) -> pa.Array:
     """Return the texts behind cells, once for each distinct text; numbers as they are."""
-    return column.map(from_cell) if isinstance(column.dtype, pd.CategoricalDtype) else column
+    if not pa.types.is_dictionary(column.type):
+        return column
+    texts = pa.array(map(from_cell, column.dictionary.to_pylist()), pa.string())
+    if texts.equals(column.dictionary):
+        return column
+    changed = pa.DictionaryArray.from_arrays(column.indices, texts)
+    return changed.cast(pa.string()).dictionary_encode()  # two cells may have one text
 
 
 def _texts(column: pd.Series) -> pd.Series:

@@ -67,7 +67,7 @@ def _read_once(store: StudyStore, limit: int | None) -> Reading:
 
 def _read(store: StudyStore, limit: int | None) -> Reading:
     manifest = store.manifest()
-    every = _current(store.measurements(), manifest)
+    every = meaningful(current(store.measurements(), manifest), manifest)
     rows = _one_limit(every, limit)
     if limit is not None and rows.empty:
         raise SelbenchError(
@@ -127,7 +127,7 @@ def root_of_runs(store: StudyStore) -> Path:
     return store.root if store.begun else RUNS
 
 
-def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
+def current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     """Keep the rows with the data, the networks and the versions of conditions in the manifest."""
     weights = {name: facts["weights"] for name, facts in manifest["subjects"].items()}
     # A condition with images on disk has their checksum; others have that of the test set.
@@ -137,7 +137,7 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     }
     helpers = {name: facts.get("helper", "") for name, facts in manifest["subjects"].items()}
 
-    def current(subject: str, weight: str, training: str, helper: str, *condition: Any) -> bool:
+    def counts(subject: str, weight: str, training: str, helper: str, *condition: Any) -> bool:
         return (
             weights.get(subject) == weight
             and training in (manifest["training"], "")
@@ -153,8 +153,8 @@ def _current(rows: pd.DataFrame, manifest: dict[str, Any]) -> pd.DataFrame:
     which = facts.groupby(columns, sort=False, dropna=False).ngroup().to_numpy()
     _, first = np.unique(which, return_index=True)  # few distinct values in many rows
     few = facts.iloc[first]
-    kept = list(map(current, *(few[name].tolist() for name in columns)))
-    return meaningful(rows[np.array(kept, dtype=bool)[which]], manifest)
+    kept = list(map(counts, *(few[name].tolist() for name in columns)))
+    return rows[np.array(kept, dtype=bool)[which]]
 
 
 def _one_limit(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:

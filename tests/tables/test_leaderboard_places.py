@@ -10,7 +10,7 @@ from studies import write_study
 
 from selbench._kit.errors import SelbenchError
 from selbench.store import CELL, MEASURED, Cell, Measurement, Result, StudyStore, open_places
-from selbench.store.tidy import read_tidy
+from selbench.store.tidy import PARQUET, csv_of, parquet_of, read_tidy, tidy
 from selbench.tables import leaderboard
 from selbench.tables.formats import FORMATS
 
@@ -206,7 +206,7 @@ def test_a_table_cut_short_is_refused(results, ending):
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\x1f\x8b\x08\x00damaged", b"a\x00b"])
-@pytest.mark.parametrize("name", ["measurements.csv", "measurements.csv.gz"])
+@pytest.mark.parametrize("name", ["measurements.csv", "measurements.csv.gz", PARQUET])
 def test_what_is_no_table_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SelbenchError, match=f"{name} is damaged"):
@@ -220,6 +220,38 @@ def test_a_packed_table_cut_short_is_refused(results):
     path.unlink()
     with pytest.raises(SelbenchError, match=r"measurements\.csv\.gz is damaged"):
         leaderboard(StudyStore(results.parent, "study"))
+
+
+def test_parquet_holds_what_csv_holds(tmp_path):
+    facts = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("level", "alpha", "error", "limit"))
+    facts |= {"seed": 2**63 - 1, "layer": None, "layer_name": "relu", "version": 1, "n": 5}
+    texts = ("=1+1", "'=1+1", "with, comma", "new\nline", "é")
+    table = tidy([facts | {"subject": each, "value": 0.1 + 0.2} for each in texts], COLUMNS)
+    (tmp_path / "measurements.csv").write_text(csv_of(table))
+    (tmp_path / PARQUET).write_bytes(parquet_of(table))
+    for name in ("measurements.csv", PARQUET):
+        pd.testing.assert_frame_equal(read_tidy(tmp_path / name, COLUMNS), table)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("value", ["x", "y"], "Failed to parse string: '.' as a scalar of type double"),
+        ("value", [0.5, float("inf")], "inf is no number"),
+        ("subject", ["a", "a"], "its line 3 repeats another"),
+        ("subject", ["a", None], "it has no subject in some line"),
+        ("n", [1, None], "it has no n in line 3"),
+        (None, None, "it lacks the column suite"),
+    ],
+)
+def test_a_wrong_parquet_table_is_refused(tmp_path, column, values, reason):
+    facts = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("level", "alpha", "error", "limit"))
+    facts |= {"seed": None, "layer": None, "version": 1, "n": 5, "value": 0.5}
+    table = pd.DataFrame([facts | {"subject": each} for each in "ab"])
+    wrong = table.drop(columns="suite") if column is None else table.assign(**{column: values})
+    wrong.to_parquet(tmp_path / PARQUET)
+    with pytest.raises(SelbenchError, match=f"{PARQUET} is damaged \\(.*{reason}"):
+        read_tidy(tmp_path / PARQUET, COLUMNS)
 
 
 def test_further_columns_are_left_out(results):
