@@ -50,6 +50,7 @@ FIGURES = (
     "tradeoff",
     "tradeoff-relative",
     "tradeoff-odds",
+    "tradeoff-selectivity",
     "corruptions",
     "attacks",
     "calibration",

@@ -5,8 +5,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench._kit.errors import SelbenchError
+from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures.style import FIGURES, Colour, colours_of, legend
+from selbench.metrics import RowFilter
 from selbench.statistics.intervals import mean_interval
 from selbench.tables import tradeoff as measured
 from selbench.tables.means import log_odds
@@ -59,6 +60,29 @@ def tradeoff_odds(rows: pd.DataFrame, study: str) -> Figure:
     return figure
 
 
+@FIGURES
+def tradeoff_selectivity(rows: pd.DataFrame, study: str) -> Figure:
+    """Accuracy, clean, corrupted and attacked, against measured selectivity: a dot per network.
+
+    Crosses are as in `tradeoff`.
+    """
+    found = measured.positions(rows, study)
+    chosen = RowFilter(("selectivity",), "selectivity_index", ("clean",)).chosen(rows)
+    index = chosen[chosen["layer"].isna()].set_index("subject")["value"].reindex(found.index)
+    if index.isna().all():
+        what = f"the study {study} holds no selectivity of networks under corruptions and attacks"
+        raise UnmeasuredError(what, "--suite", "selectivity")
+    figure = Figure(figsize=(9.0, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3, sharex=True)
+    titles = ("clean", "under corruptions", f"under {measured.attacks(rows)}")
+    for axes, name, title in zip(panels, ("clean", *reversed(PLACES)), titles, strict=True):
+        _crosses(axes, rows, pd.DataFrame({"x": index, "y": 100 * found[name]}).dropna())
+        axes.set(title=title, xlabel="class selectivity index", ylabel="accuracy, %")
+    figure.suptitle(f"{study}: accuracy against measured selectivity", x=0.01, ha="left")
+    legend(panels[-1], rows)
+    return figure
+
+
 def _right(found: pd.DataFrame, study: str) -> pd.DataFrame:
     """Return the networks with a correct clean image."""
     kept = found[found["clean"] > 0]
@@ -68,27 +92,35 @@ def _right(found: pd.DataFrame, study: str) -> pd.DataFrame:
 
 
 def _drawn(rows: pd.DataFrame, points: pd.DataFrame) -> tuple[Figure, Axes]:
-    """Draw a dot for each network, a cross for each alpha, and the line that joins the crosses."""
-    facts = rows.drop_duplicates("subject").set_index("subject").loc[points.index]
+    """Draw corrupted against adversarial accuracy."""
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
     axes = figure.subplots()
+    _crosses(axes, rows, points[list(PLACES)].set_axis(["x", "y"], axis=1))
+    legend(axes, rows)
+    return figure, axes
+
+
+def _crosses(axes: Axes, rows: pd.DataFrame, points: pd.DataFrame) -> None:
+    """Draw a dot for each network, a cross for each alpha, and the line that joins the crosses.
+
+    `points` has each network's x and y.
+    """
+    facts = rows.drop_duplicates("subject").set_index("subject").loc[points.index]
     trained = facts["alpha"].dropna().sort_values()
     path = points.loc[trained.index].groupby(trained).mean()
-    axes.plot(path["adversarial"], path["corrupted"], color="0.8", linewidth=1, zorder=1)
+    axes.plot(path["x"], path["y"], color="0.8", linewidth=1, zorder=1)
     for name, colour in colours_of(rows).items():
         members = points[facts["label"] == name]
         if not members.empty:
             _group(axes, members, name, colour)
     sns.despine(ax=axes)
-    legend(axes, rows)
-    return figure, axes
 
 
 def _group(axes: Axes, points: pd.DataFrame, name: str, colour: Colour) -> None:
     """Draw networks as dots and their means with intervals as a cross."""
-    x, y = points["adversarial"], points["corrupted"]
+    x, y = points["x"], points["y"]
     axes.plot(x, y, "o", color=colour, markersize=3.5, alpha=0.55, markeredgewidth=0, zorder=2)
     (across, wide), (up, high) = mean_interval(x.tolist()), mean_interval(y.tolist())
     axes.hlines(up, across - wide, across + wide, color=colour, linewidth=1.2, zorder=3)
     axes.vlines(across, up - high, up + high, color=colour, linewidth=1.2, zorder=3)
-    axes.plot([across], [up], "D", color=colour, label=name, markersize=6, zorder=4)
+    axes.plot([across], [up], "D", color=colour, label=name, markersize=4.5, zorder=4)

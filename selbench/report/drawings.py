@@ -117,7 +117,7 @@ def _behind(rows: pd.DataFrame, name: str, legend: Legend) -> pd.DataFrame:
     drawn_here = METRICS.drawn_in(name)
     nulls = [null for metric in drawn_here if (null := METRICS.null_of(metric))]
     reads = [each.reads for each in (*drawn_here, *nulls)] or [
-        RowFilter((s,)) for s in legend.reads
+        RowFilter((each,)) if isinstance(each, str) else each for each in legend.reads
     ]
     if not reads:
         return rows

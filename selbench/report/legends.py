@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from selbench.metrics import RowFilter
+
 
 @dataclass(frozen=True)
 class Legend:
@@ -11,14 +13,14 @@ class Legend:
         page: that it belongs to.
         heading: above it.
         text: how to read it.
-        reads: suites of the accuracies that it is made of, beside clean ones; () where it draws
-            metrics that say so themselves.
+        reads: suites of the accuracies that it is made of, beside clean ones, and other metrics; ()
+            where it draws metrics that say so themselves.
     """
 
     page: str
     heading: str
     text: str
-    reads: tuple[str, ...] = ()
+    reads: tuple[str | RowFilter, ...] = ()
 
 
 BANDS = "Lines are means over seeds, bands their 95 % intervals; of two seeds each is a thin line"
@@ -31,6 +33,13 @@ LEGENDS = {
         "and the grey line joins them in the order of alpha. Up and to the right is better in "
         "both; a line that falls to the right trades one for the other.",
         ("corruptions", "attacks"),
+    ),
+    "tradeoff-selectivity": Legend(
+        "index",
+        "Accuracy against measured selectivity",
+        "The papers' own view: alpha only moves selectivity, and seeds of one alpha differ in it. "
+        "Dots, diamonds and crosses are as above; each panel has its own scale of accuracy.",
+        ("corruptions", "attacks", RowFilter(("selectivity",), "selectivity_index")),
     ),
     "tradeoff": Legend(
         "attacks",

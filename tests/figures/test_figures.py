@@ -59,6 +59,10 @@ LACKING = {  # where figures are not called after the suite that they need
         "networks under corruptions and attacks",
         " --suite corruptions --suite attacks",
     ),
+    "tradeoff-selectivity": (
+        "networks under corruptions and attacks",
+        " --suite corruptions --suite attacks",
+    ),
     "probability": ("probabilities", " --suite probability"),
     "training": ("training curves: selbench did not train its networks", ""),
     "training-layers": ("training curves: selbench did not train its networks", ""),
@@ -290,6 +294,22 @@ def test_networks_are_dots_over_their_alpha(stored):
     dots = [list(line.get_ydata()) for line in ratio.lines]
     assert dots == [[1, 2, 3], [2, 3, 4]]
     assert [label.get_text() for label in ratio.get_xticklabels()] == ["0", "1"]
+
+
+def test_accuracy_is_drawn_against_each_networks_selectivity(stored):
+    rows = current_rows(stored(3))
+    panels = module.drawn("tradeoff-selectivity", rows, "study").axes
+    assert [each.get_title() for each in panels] == [
+        *("clean", "under corruptions", "under FGSM and PGD"),
+    ]
+    index = [value_of(1, seed, (LAYERS + 1) / 2, None) for seed in range(3)]
+    for axes, accuracy in zip(panels, (95, 75, 100 * 2 / 3), strict=True):
+        dots = [line for line in axes.get_lines() if line.get_alpha()][1]  # of alpha = 1
+        assert list(dots.get_xdata()) == pytest.approx(index)
+        assert list(dots.get_ydata()) == pytest.approx([accuracy] * 3)
+    lacking = rows[rows["suite"] != "selectivity"]
+    with pytest.raises(UnmeasuredError, match="holds no selectivity of networks under corruptions"):
+        module.drawn("tradeoff-selectivity", lacking, "study")
 
 
 def colours_of(rows):
