@@ -40,7 +40,8 @@ TABLES = {
 }
 # Of the networks' answers to every image, which a run keeps and this folder does not.
 OF_A_RUN = {"correct-on-all.md": ("leaderboard", "--correct-on-all", "--format", "md")}
-# What README.md here quotes: between these marks is what the first one's command prints.
+# What README.md here and in the folders quotes: between these marks is what the first one's
+# command prints.
 QUOTED = re.compile(
     r"(<!-- table: made by `selbench (?P<words>[^`\n]+)` -->\n).*?(?=<!-- end of table -->\n)",
     re.DOTALL,
@@ -86,7 +87,8 @@ def main() -> None:
     if asked.write or asked.run:
         for study in [HERE / asked.run.name] if asked.run else studies:
             write(study)
-        (HERE / "README.md").write_text(quoted((HERE / "README.md").read_text()))
+        for page in HERE.rglob("README.md"):
+            page.write_text(quoted(page.read_text()))
         return
     if not studies:
         sys.exit("there is no results/*/manifest.json to check")
@@ -95,8 +97,9 @@ def main() -> None:
         differing = [
             line for lines in pool.map(differences, *zip(*tables, strict=True)) for line in lines
         ]
-    page = (HERE / "README.md").read_text()
-    differing += compared(page, quoted(page), HERE / "README.md", "the commands it names")
+    for page in sorted(HERE.rglob("README.md")):
+        text = page.read_text()
+        differing += compared(text, quoted(text), page, "the commands it names")
     sys.stdout.writelines(differing)
     if differing:
         sys.exit("tables differ from their measurements: python results/tables.py --write")

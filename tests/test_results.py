@@ -123,6 +123,24 @@ def test_tables_that_a_page_quotes_are_those_of_the_commands_it_names(tables):
     assert "-| old |\n" in tables.compared(page, made, RESULTS / "README.md", "its command")
 
 
+def test_the_paper_lists_every_verdict():
+    lines = (RESULTS / "README.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    listed = {
+        (identity, place, verdict)
+        for verdicts, *columns in (row for row in rows if len(row) == 3)
+        for place, column in enumerate(columns)
+        for identity in column.split(", ")
+        for verdict in verdicts.split(", or ")
+        if identity != "-"
+    }
+    (study,) = json.loads((RESULTS / "cifar10-jpeg/claims.json").read_text())
+    for each in study["verdicts"]:
+        place = int(each["network"] == "other")
+        assert (each["id"], place, each["verdict"]) in listed, each["id"]
+        assert sum(identity == each["id"] for identity, *_ in listed) <= 2, each["id"]
+
+
 @pytest.mark.soak
 def test_a_study_that_can_test_no_claim_has_no_table_of_them(tables):
     study = RESULTS / "cifar10-jpeg-index-64"  # no network of alpha = 0
