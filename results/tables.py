@@ -1,7 +1,7 @@
 """Derive the tables of every folder here from its measurements, or check that they are those.
 
 python results/tables.py                    # compare; exit code 1 and a diff where one differs
-python results/tables.py --write            # write them anew, with the figures
+python results/tables.py --write            # write them again, with the figures
 python results/tables.py --from runs/digits # take a run's measurements, and write its tables
 python results/tables.py --from runs/digits --add # the same, beside those of other networks here
 """
@@ -207,7 +207,7 @@ def compared(kept: str, made: str, path: Path, maker: str) -> list[str]:
 
 
 def quoted(page: str) -> str:
-    """Return a page with the tables that it quotes made anew, without their headings."""
+    """Return a page with the tables that it quotes made again, without their headings."""
 
     def made(found: re.Match[str]) -> str:
         _, table = selbench(*shlex.split(found["words"])).split("\n", 1)

@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import nn
 
 from selbench._engine import Engine, Local, opened
+from selbench._engine.ran import RunResult
 from selbench._kit.console import showing
 from selbench._kit.device import choose_device, usual_settings
 from selbench._kit.errors import SelbenchError, naming_arguments, unknown
@@ -30,7 +31,7 @@ from selbench.networks.loading import network_of
 from selbench.networks.modules import evaluation_copy, module_of, outputs_of
 from selbench.networks.network import Network
 from selbench.request import Request, chosen_draws, chosen_pixels, words_of
-from selbench.session import RunResult, Session
+from selbench.session import Session
 from selbench.settings import settled
 from selbench.store import HeldStore, StudyStore
 from selbench.store.findings import from_records, to_records, whole_name

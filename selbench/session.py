@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from selbench._engine import Engine, Local, plan
 from selbench._engine.dry_run import DryRun, dry_run, following
+from selbench._engine.ran import RunResult
 from selbench._engine.record import manifest_of
 from selbench._engine.stopping import Stop, Stopped, slow, stopped
 from selbench._kit.device import choose_device, versions
@@ -32,7 +33,7 @@ from selbench.networks.network import Network
 from selbench.networks.probe import probed
 from selbench.request import ANYTHING, Request
 from selbench.sets.shifted import named_set
-from selbench.store import FINISH, FORMAT, Cell, Failure, StudyStore, check_format
+from selbench.store import FINISH, FORMAT, Cell, StudyStore, check_format
 from selbench.store.findings import Finding, from_records
 from selbench.study import (
     SOURCES,
@@ -48,36 +49,6 @@ from selbench.suites.corrupted import BAR
 from selbench.suites.probability import SUITE as PROBABILITY
 from selbench.tables import Leaderboard, leaderboard
 from selbench.training import find
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The result of a run.
-
-    Attributes:
-        networks: the number of networks, evaluated now or earlier.
-        evaluated: the number of cells that this run evaluated.
-        seconds: the duration.
-        failures: the requested cells that failed.
-        earlier: how many of these failed in an earlier run and were not tried again.
-        lost: requested cells that are missing without a failure: another process removed them.
-    """
-
-    networks: int = 0
-    evaluated: int = 0
-    seconds: float = 0.0
-    failures: Sequence[Failure] = ()
-    earlier: int = 0
-    lost: Sequence[Cell] = ()
-
-    def after(self, first: "RunResult") -> "RunResult":
-        """Return the result of both runs, of which this one includes the networks of the first."""
-        return replace(
-            self,
-            evaluated=first.evaluated + self.evaluated,
-            seconds=first.seconds + self.seconds,
-            earlier=self.earlier - (len(first.failures) - first.earlier),
-        )
 
 
 @dataclass(frozen=True)

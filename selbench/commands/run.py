@@ -59,8 +59,9 @@ from selbench.commands.stopping import (
 
 if TYPE_CHECKING:
     from selbench._engine.dry_run import DryRun as Plan
+    from selbench._engine.ran import RunResult
     from selbench.request import Request
-    from selbench.session import RunResult, Session
+    from selbench.session import Session
 
 Log = Annotated[
     list[str] | None,
@@ -184,7 +185,7 @@ def run(
     refuse_several(stop, engine, others)
 
     from selbench._engine import also_on, opened  # imports torch, after the checks above
-    from selbench.session import RunResult
+    from selbench._engine.ran import RunResult
     from selbench.store import StudyStore, check_place
     from selbench.tables.loggers import check_logger
     from selbench.tables.loggers import log as log_board
@@ -223,7 +224,7 @@ def _first_seed(
     session: "Session", store: Path, request: "Request", words: Sequence[str]
 ) -> "RunResult":
     """Evaluate the first of several seeds, and print its table to the standard error."""
-    from selbench.session import RunResult
+    from selbench._engine.ran import RunResult
     from selbench.store import StudyStore
     from selbench.study import count_of
 
