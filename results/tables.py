@@ -173,14 +173,13 @@ def write(study: Path) -> None:
         if made:
             (study / name).write_text(made)
     for name in FIGURES:
-        for suffix in (".svg", ".png"):
-            path = study / f"{name}{suffix}"
-            path.unlink(missing_ok=True)
-            place = str(study.relative_to(HERE.parent))
-            try:
-                sys.stdout.write(selbench("figure", name, place, "--output", str(path)))
-            except RefusedError as refused:
-                sys.stdout.write(str(refused))
+        path = study / f"{name}.svg"
+        path.unlink(missing_ok=True)
+        place = str(study.relative_to(HERE.parent))
+        try:
+            sys.stdout.write(selbench("figure", name, place, "--output", str(path)))
+        except RefusedError as refused:
+            sys.stdout.write(str(refused))
 
 
 def table(study: Path, name: str) -> str:

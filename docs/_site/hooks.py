@@ -14,7 +14,7 @@ FENCE = re.compile(r"(^```.*?^```$|^(?: {4}|\t)[^\n]*$|`[^`\n]+`)", re.MULTILINE
 def on_files(files, config):
     """Add pages and figures of results/, and the pages at the top."""
     results = ROOT / "results"
-    extra = [path for kind in ("md", "png") for path in results.rglob(f"*.{kind}")]
+    extra = [path for kind in ("md", "svg") for path in results.rglob(f"*.{kind}")]
     for path in [*extra, *(ROOT / name for name in TOP)]:
         place = path.relative_to(ROOT).as_posix()
         place = f"project/{place}" if place in TOP else place
