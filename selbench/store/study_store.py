@@ -32,7 +32,7 @@ from selbench.store.records import (
     write_cells,
 )
 from selbench.store.schema import Made
-from selbench.store.tidy import csv_of, find_tidy, read_tidy, tidy
+from selbench.store.tidy import AGAIN, csv_of, find_tidy, read_tidy, tidy
 
 FORMAT = 3
 READ = (2, FORMAT)  # formats that can be read
@@ -188,12 +188,17 @@ class StudyStore:
 
         Without cells, they are read from `measurements.csv` (or `.csv.gz`, `.parquet`), if it
         exists: such a folder holds results to show, which no run can resume.
+
+        Raises:
+            SelbenchError: if a file is damaged, or the one that the manifest names is missing.
         """
         columns = [*CELL, *MEASURED]
-        kept = find_tidy(self.folder)
-        if kept is not None and not self.begun:
-            manifest = self.manifest() if self.finished else {}
-            return read_tidy(kept, columns, manifest.get("measurements"))
+        if not self.begun:
+            digest = self.manifest().get("measurements") if self.finished else None
+            if (kept := find_tidy(self.folder)) is not None:
+                return read_tidy(kept, columns, digest)
+            if digest is not None:
+                raise SelbenchError(f"{self.folder / MEASUREMENTS} is missing; {AGAIN}")
         rows = [
             record.cell | measurement
             for record in self._records()

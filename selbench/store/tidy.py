@@ -31,6 +31,7 @@ RESULT = ("value", "error", "n")  # the values of a measurement; the other colum
 REQUIRED = ("version", "n", "value")  # never missing
 PARQUET = "measurements.parquet"
 NAMES = ("measurements.csv", "measurements.csv.gz", PARQUET)
+AGAIN = "restore it, or make the measurements again with `selbench run`"
 
 
 def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -103,8 +104,7 @@ def read_tidy(path: Path, columns: Sequence[str], digest: str | None = None) -> 
                 raise ValueError(UNLIKE)
             return found.assign(**{name: _texts(found[name]) for name in columns})
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError) as problem:
-        advice = "restore it, or make the measurements again with `selbench run`"
-        raise damaged(path, problem, advice) from problem
+        raise damaged(path, problem, AGAIN) from problem
 
 
 def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def looks_of(rows: pd.DataFrame) -> list[str]:
     asked = ["suite", "source", "condition", "level", "subject"]
     layered = comparable(rows.loc[rows["suite"].isin(LAYERED), asked].drop_duplicates())
     layered = layered.drop_duplicates(["suite", "source"])
-    marks = layered["source"].map(look).str.split("; ").map(_unusual)
+    marks = [_unusual(look(source).split("; ")) for source in layered["source"]]
     pairs = sorted(set(zip(layered["suite"], marks, strict=True)))
     return [f"{suite} of {mark}" for suite, mark in pairs if mark]
 

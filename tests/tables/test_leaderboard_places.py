@@ -222,6 +222,19 @@ def test_a_packed_table_cut_short_is_refused(results):
         leaderboard(StudyStore(results.parent, "study"))
 
 
+@pytest.mark.parametrize(
+    "words", ["leaderboard", "claims", "figure tradeoff", "calibration", "report"]
+)
+def test_a_lost_table_is_named(results, refused, words):
+    (results / "measurements.csv").unlink()
+    verb, *rest = words.split()
+    output = ["--output", "a.svg"] if verb == "figure" else []
+    assert refused(verb, *rest, results, *output) == (
+        f"{results}/measurements.csv is missing; restore it, or make the measurements again with "
+        "`selbench run`"
+    )
+
+
 def test_parquet_holds_what_csv_holds(tmp_path):
     facts = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("level", "alpha", "error", "limit"))
     facts |= {"seed": 2**63 - 1, "layer": None, "layer_name": "relu", "version": 1, "n": 5}
