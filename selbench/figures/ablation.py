@@ -24,7 +24,7 @@ def ablation(rows: pd.DataFrame, study: str) -> Figure:
     present = [(metric, metric_rows) for metric, metric_rows in shown if not metric_rows.empty]
     if not present:
         raise UnmeasuredError(f"the study {study} holds no ablation", "--suite", "ablation")
-    figure = Figure(figsize=(3.2 * len(present), 3.2), layout="constrained")
+    figure = Figure(figsize=(2.5 * len(present) + 0.9, 3.2), layout="constrained")
     panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
     colours = colours_of(rows)
     for axes, (metric, metric_rows) in zip(panels, present, strict=True):

@@ -12,14 +12,18 @@ CURVES = 2.5  # height of a panel of lines, in inches
 LETTERS = 44  # characters in a line of the title
 BESIDE = 32  # letters of a line beside a panel
 TITLE = 0.25  # characters in a line of a panel's title
+BAR = 0.5  # height of a colour bar, in inches
 ACROSS = 6  # entries of the legend in a line, if they are short
 
 
 def narrow(figure: Figure) -> Figure:
     """Stack the panels of a figure in place, with its legend on top.
 
-    Each panel gets the names of axes that it shared with others.
+    Each panel gets the names of axes that it shared with others; a colour bar lies on top.
     """
+    bars = [bar for axes in figure.axes if (bar := getattr(axes, "_colorbar", None))]
+    for bar in bars:
+        bar.remove()
     panels = [axes for axes in figure.axes if axes.axison]
     for axes in set(figure.axes) - set(panels):
         axes.remove()
@@ -30,6 +34,10 @@ def narrow(figure: Figure) -> Figure:
         axes.set_subplotspec(grid[number, 0])
         axes.tick_params(labelbottom=True, labelleft=True)
     above = _lift_legend(panels)
+    for bar in bars:
+        label = bar.ax.get_ylabel()
+        figure.colorbar(bar.mappable, ax=panels, location="top", aspect=30, pad=0.01, label=label)
+        above += BAR
     figure.set_size_inches(WIDTH, sum(heights) + 0.4 + above)
     lines = figure.get_suptitle().splitlines()
     title = "\n".join(part for each in lines for part in textwrap.wrap(each, LETTERS))

@@ -98,7 +98,8 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
     figure.colorbar(scale, ax=panels, label="layer", aspect=30, pad=0.01)
-    figure.supylabel("selectivity index", fontsize="medium")
+    for axes in panels[::width]:
+        axes.set_ylabel("selectivity index")
     figure.suptitle(f"{study}: selectivity of layers in training", x=0.01, ha="left")
     return figure
 

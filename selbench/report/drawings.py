@@ -78,9 +78,14 @@ def _order(name: str) -> tuple[int, str]:
 
 def _drawing(evidence: Evidence, name: str, folder: Path) -> Drawing:
     legend = legend_of(name, FIGURES[name].__doc__ or "")
-    rows = _behind(evidence.rows, name, legend)
+    rows = behind(evidence.rows, name, legend)
+    known = name in LEGENDS  # what else another figure may draw is not known
     try:
-        figure = drawn(name, _with_every_network(rows, evidence.rows), evidence.study)
+        figure = drawn(
+            name,
+            _with_every_network(rows, evidence.rows) if known else evidence.rows,
+            evidence.study,
+        )
     except UnmeasuredError as problem:
         return Drawing(name, legend, evidence.making(words=problem.words), _sentence(problem))
     except SelbenchError as problem:
@@ -112,13 +117,12 @@ def _sentence(problem: SelbenchError) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _behind(rows: pd.DataFrame, name: str, legend: Legend) -> pd.DataFrame:
+def behind(rows: pd.DataFrame, name: str, legend: Legend) -> pd.DataFrame:
     """Return the measurements that a figure is made of; all where that is not known."""
     drawn_here = METRICS.drawn_in(name)
     nulls = [null for metric in drawn_here if (null := METRICS.null_of(metric))]
-    reads = [each.reads for each in (*drawn_here, *nulls)] or [
-        RowFilter((each,)) if isinstance(each, str) else each for each in legend.reads
-    ]
+    reads = [each.reads for each in (*drawn_here, *nulls)]
+    reads += [RowFilter((each,)) if isinstance(each, str) else each for each in legend.reads]
     if not reads:
         return rows
     suites = {"clean", *(suite for each in reads for suite in each.suites)}

@@ -13,8 +13,8 @@ class Legend:
         page: that it belongs to.
         heading: above it.
         text: how to read it.
-        reads: suites of the accuracies that it is made of, beside clean ones, and other metrics; ()
-            where it draws metrics that say so themselves.
+        reads: what it is made of beside clean accuracies, metrics with a panel in it, and their
+            chance levels: suites of accuracies, and rows of other metrics.
     """
 
     page: str
@@ -91,6 +91,16 @@ LEGENDS = {
         "sampling makes larger than that of the test images; with alpha = 0 nothing looks at it. "
         f"{BANDS}.",
     ),
+    "training-layers": Legend(
+        "mechanism",
+        "Class selectivity of layers in training",
+        "The index on validation images after each epoch. A panel for each alpha, a line for each "
+        "layer, lighter with depth; lines are means over seeds.",
+        tuple(
+            RowFilter(("training",), each)
+            for each in ("training_cross_entropy", "validation_selectivity")
+        ),
+    ),
     "selectivity": Legend(
         "mechanism",
         "Class selectivity, layer by layer",
@@ -115,6 +125,7 @@ LEGENDS = {
         "Accuracy as units are removed, the most selective first; dashed, as many units of the "
         "same layers at random. A line below its dashes says that selective units matter more than "
         f"others. The attack is made on every ablated network. {BANDS}.",
+        (RowFilter(("ablation",), "control_accuracy"),),
     ),
     "jacobian": Legend(
         "mechanism",

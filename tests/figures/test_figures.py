@@ -16,7 +16,11 @@ from selbench.figures import FIGURES, draw
 from selbench.figures import style as module
 from selbench.figures.corruptions import _accuracies
 from selbench.figures.cost import costs
+from selbench.figures.in_words import described, numbers
+from selbench.figures.narrow import WIDTH, narrow
 from selbench.metrics import METRICS, Metric, Panel, RowFilter
+from selbench.report.drawings import behind
+from selbench.report.legends import legend_of
 from selbench.store import Cell, Measurement, Result, StudyStore
 from selbench.study import exactly
 from selbench.tables import current_rows, leaderboard
@@ -67,6 +71,7 @@ LACKING = {  # where figures are not called after the suite that they need
     "training": ("training curves: selbench did not train its networks", ""),
     "training-layers": ("training curves: selbench did not train its networks", ""),
 }
+UNNAMED = ("corruptions", "corruption-differences", "training")  # have names or titles instead
 WHOLE = {
     "jacobian": (
         "jacobian_frobenius",
@@ -187,6 +192,44 @@ def stored(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(stored):
     return stored(1)
+
+
+@pytest.fixture(scope="module")
+def many(store):
+    """Return the rows of networks of seven alphas."""
+    rows = current_rows(store)
+    one = rows[rows["alpha"] == 1]
+    others = [
+        one.assign(alpha=a, subject=f"alpha={a:g} seed=0") for a in (-2.0, -1.0, 0.5, 2.0, 3.0)
+    ]
+    return pd.concat([rows, *others], ignore_index=True)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_report_s_table_of_a_figure_has_all_that_it_draws(name, many):
+    rows = behind(many, name, legend_of(name, ""))
+    parts, whole = (module.drawn(name, each, "study") for each in (rows, many))
+    assert (described(parts), numbers(parts)) == (described(whole), numbers(whole))
+    assert len(rows) < len(many) or name == "cost"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_stacks_its_panels_on_a_phone(name, many):
+    wide = module.drawn(name, many, "study")
+    titles = [axes.get_title() for axes in wide.axes if axes.axison]
+    tall = narrow(wide)
+    tall.draw_without_rendering()
+    bars = [axes for axes in tall.axes if axes.get_label() == "<colorbar>"]
+    panels = [axes for axes in tall.axes if axes not in bars]
+    assert [axes.get_title() for axes in (*panels, *bars)] == titles
+    assert tall.get_size_inches()[0] == WIDTH
+    boxes = [axes.get_window_extent() for axes in (*bars, *panels)]
+    assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
+    assert all(box.x0 >= 0 and box.x1 <= tall.bbox.width for box in boxes)
+    assert all(axes.yaxis.get_tick_params()["labelleft"] for axes in panels)
+    assert len(bars) == (name == "training-layers")
+    for axes in panels:
+        assert axes.get_ylabel() or name in UNNAMED, name
 
 
 @pytest.mark.parametrize("name", ["attacks", "corruptions"])

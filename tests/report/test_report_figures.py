@@ -1,7 +1,6 @@
 """The report's figures: maps of corruptions, the trade-off, in words, and stacked for phones."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures import FIGURES
 from selbench.figures.in_words import ACROSS, described, numbers
-from selbench.figures.narrow import WIDTH, narrow
+from selbench.figures.narrow import narrow
 from selbench.figures.style import drawn
 from selbench.statistics.intervals import mean_interval
 from selbench.store import StudyStore
@@ -115,21 +114,6 @@ def test_a_title_s_second_line_stays_apart_in_words_and_on_a_phone(figure):
     drawn.suptitle("calibration\ndotted, another")
     assert described(drawn).startswith("calibration; dotted, another. ")
     assert narrow(drawn).get_suptitle() == "calibration\ndotted, another"
-
-
-@pytest.mark.parametrize("name", ["attacks", "corruptions", "tradeoff"])
-@pytest.mark.sample
-def test_narrow_figures_stack_their_panels(name, figure):
-    wide = figure(name)
-    titles = [axes.get_title() for axes in wide.axes]
-    tall = narrow(wide)
-    assert tall.get_size_inches()[0] == WIDTH
-    assert [axes.get_title() for axes in tall.axes] == titles
-    tall.draw_without_rendering()
-    places = [axes.get_position() for axes in tall.axes]
-    assert all(a.y0 > b.y1 for a, b in pairwise(places))
-    assert all(axes.get_ylabel() for axes in tall.axes) or name == "corruptions"
-    assert all(axes.yaxis.get_tick_params()["labelleft"] for axes in tall.axes)
 
 
 def test_brought_networks_have_colours_of_their_own_and_leave_panels_their_width(figure):
