@@ -85,14 +85,17 @@ def whole_name(network: str) -> str:
 
 
 def finding_sentences(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
-    """Return a sentence per finding of each network, once for all its draws."""
-    return list(
-        dict.fromkeys(
-            f"{whole_name(name)} {each.sentence}{_effect(each)}"
-            for name, found in findings.items()
-            for each in found
-        )
-    )
+    """Return a sentence for each finding, with the networks that have it; draws are one network."""
+    names: dict[str, dict[str, None]] = {}
+    for name, found in findings.items():
+        for each in found:
+            names.setdefault(f"{each.sentence}{_effect(each)}", {})[whole_name(name)] = None
+    return [f"{_each_of([*who])} {sentence}" for sentence, who in names.items()]
+
+
+def _each_of(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"each of {', '.join(others)} and {last}" if others else last
 
 
 def _effect(finding: Finding) -> str:

@@ -24,7 +24,15 @@ from selbench.networks.network import Network
 from selbench.networks.probe import habits_of, probe, probed
 from selbench.pytest_plugin import assert_robust
 from selbench.store import StudyStore
-from selbench.store.findings import ATTACKS, DRAWS, GRADIENTS, spoiling
+from selbench.store.findings import (
+    ATTACKS,
+    DRAWS,
+    GRADIENTS,
+    Finding,
+    draw_name,
+    finding_sentences,
+    spoiling,
+)
 from selbench.tables import leaderboard
 from selbench.tables.formats import FORMATS
 
@@ -221,3 +229,13 @@ def test_the_findings_of_the_studies_networks(selbench):
     done = selbench("probe", "digits", "--seed", "0", "--quiet")
     assert done.code == 0
     assert all(line.endswith(": no finding") for line in done.out.splitlines())
+
+
+def test_networks_with_one_finding_share_a_sentence():
+    dead, loud = Finding("dead", "has dead outputs"), Finding("loud", "overflows", ATTACKS)
+    found = {"a": [dead, loud], "b": [dead], "c": [loud], "d": [dead]}
+    assert finding_sentences(found | {draw_name("d", 2): [dead]}) == [
+        "each of a, b and d has dead outputs",
+        "each of a and c overflows (under attacks no number: -)",
+    ]
+    assert finding_sentences({"a": [dead]}) == ["a has dead outputs"]
