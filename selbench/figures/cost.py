@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench._kit.errors import UnmeasuredError
+from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures.style import FIGURES
 from selbench.study import count_of
 from selbench.suites.attacking import PASSES
@@ -22,6 +22,8 @@ def cost(rows: pd.DataFrame, study: str) -> Figure:
     norm are sorted by cost.
     """
     table = costs(rows)
+    if table.empty and rows["metric"].isin(PASSES).any():
+        raise SelbenchError(f"no attack on the networks of {study} found an error")
     if table.empty:
         raise UnmeasuredError(f"the study {study} holds no costs of attacks", "--suite", "attacks")
     norms = [norm for norm in NORMS if norm in set(table["norm"])]

@@ -559,6 +559,12 @@ def test_costs_are_passes_and_errors_beside_those_of_the_best_attack():
     assert table["found"].tolist() == pytest.approx([(0.2 + 0.4) / (0.3 + 0.4), 1])
 
 
+def test_attacks_that_find_no_error_have_no_cost_to_compare(many):
+    rows = many.assign(value=many["value"].where(many["metric"] != "accuracy", 0.5))
+    with pytest.raises(SelbenchError, match="^no attack on the networks of study found an error$"):
+        module.drawn("cost", rows, "study")
+
+
 def test_layers_have_the_index_of_each_epoch(store):
     figure = drawn("training-layers", store)
     none, one, _ = figure.axes  # alphas, and the scale of colours
