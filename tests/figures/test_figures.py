@@ -561,7 +561,7 @@ def test_costs_are_passes_and_errors_beside_those_of_the_best_attack():
 
 def test_attacks_that_find_no_error_have_no_cost_to_compare(many):
     rows = many.assign(value=many["value"].where(many["metric"] != "accuracy", 0.5))
-    with pytest.raises(SelbenchError, match="^no attack on the networks of study found an error$"):
+    with pytest.raises(SelbenchError, match=r"^no attack on the networks of study found an error$"):
         module.drawn("cost", rows, "study")
 
 
