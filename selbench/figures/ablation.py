@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, Colour, colours_of, label_of_each, legend, line
+from selbench.figures.style import FIGURES, Colour, colours_of, label_of_each, legend, line, titled
 from selbench.metrics import Metric
 from selbench.suites import METRICS
 
@@ -33,9 +33,8 @@ def ablation(rows: pd.DataFrame, study: str) -> Figure:
     panels[0].set_ylabel("accuracy, %")
     panels[0].set_ylim(0, 100)
     legend(panels[-1], rows)
-    figure.suptitle(
-        f"{study}: units removed, the most selective first (dashed: at random)", x=0.01, ha="left"
-    )
+    title = f"{study}: units removed, the most selective first (dashed: at random)"
+    titled(figure, title, pd.concat([each for _, each in present]), "bands")
     return figure
 
 

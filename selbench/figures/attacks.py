@@ -7,7 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, Colour, colours_of, label_of_each, legend, line
+from selbench.figures.style import (
+    FIGURES,
+    Colour,
+    colours_of,
+    label_of_each,
+    legend,
+    line,
+    titled,
+)
 from selbench.suites import METRICS
 
 
@@ -37,7 +45,8 @@ def attacks(rows: pd.DataFrame, study: str) -> Figure:
     panels[0].set_ylabel("accuracy, %")
     panels[0].set_ylim(0, 100)
     legend(panels[-1], rows)
-    figure.suptitle(f"{study}: accuracy under attack", x=0.01, ha="left")
+    of_panels = pd.concat([part for _, part in present])
+    titled(figure, f"{study}: accuracy under attack", of_panels, "bands")
     return figure
 
 
@@ -63,7 +72,7 @@ def probability(rows: pd.DataFrame, study: str) -> Figure:
     axes.set_ylim(0, 100)
     sns.despine(ax=axes)
     legend(axes, rows)
-    figure.suptitle(f"{study}: probability of a flip", x=0.01, ha="left")
+    titled(figure, f"{study}: probability of a flip", found, "bands")
     return figure
 
 

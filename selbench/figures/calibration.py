@@ -6,7 +6,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from selbench.figures.style import FIGURES, Colour, colours_of, label_of_each, legend, line
+from selbench.figures.style import (
+    FIGURES,
+    Colour,
+    colours_of,
+    label_of_each,
+    legend,
+    line,
+    titled,
+)
 from selbench.suites import METRICS
 from selbench.tables.calibrated import by_condition, by_network, check_measured
 
@@ -34,7 +42,8 @@ def calibration(rows: pd.DataFrame, study: str) -> Figure:
     panels[0].set_ylim(bottom=0)
     legend(panels[-1], rows)
     about = "calibration under corruptions\ndotted, a perfectly calibrated network"
-    figure.suptitle(f"{study}: {about}", x=0.01, ha="left")
+    measured = rows[rows["metric"].isin([metric.reads.metric for metric in present])]
+    titled(figure, f"{study}: {about}", measured, "bands")
     return figure
 
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from corruptions import CORRUPTIONS
 from selbench._kit.errors import SelbenchError, UnmeasuredError
-from selbench.figures.style import FIGURES
+from selbench.figures.style import FIGURES, titled
 
 ACROSS = 5  # panels in a row
-ALL = "mean of all"
-COMMON = "mean of common"  # common to all lines
+ALL = "mean of the above"
+COMMON = "mean of common"  # of those above that all labels have
 REFERENCE = "alpha = 0"  # the reference of differences
 DARK = 0.179  # relative luminance below which white text is more legible than black (WCAG 2)
 
@@ -23,7 +23,9 @@ DARK = 0.179  # relative luminance below which white text is more legible than b
 def corruptions(rows: pd.DataFrame, study: str) -> Figure:
     """Accuracy, in per cent, under each corruption (down) and severity (across), per alpha."""
     maps = _accuracies(rows, study)
-    return _maps(maps, f"{study}: accuracy under corruptions, %", "mako", (0, 100), "{:.0f}")
+    figure = _maps(maps, "mako", (0, 100), "{:.0f}")
+    titled(figure, f"{study}: accuracy under corruptions, %", _chosen(rows))
+    return figure
 
 
 @FIGURES
@@ -39,25 +41,41 @@ def corruption_differences(rows: pd.DataFrame, study: str) -> Figure:
     apart = {name: part - reference for name, part in maps.items()}
     most = max(float(np.nanmax(np.abs(part.to_numpy()))) for part in apart.values()) or 1.0
     title = f"{study}: accuracy under corruptions, points above that of alpha = 0"
-    return _maps(apart, title, "PRGn", (-most, most), "{:+.0f}")
+    figure = _maps(apart, "PRGn", (-most, most), "{:+.0f}")
+    titled(figure, title, _chosen(rows))
+    return figure
+
+
+def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    suites = ["corruptions", "corruptions-extra"]
+    return rows[rows["suite"].isin(suites) & (rows["metric"] == "accuracy")]
 
 
 def _accuracies(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
-    """Return the mean accuracy of each label in per cent: corruptions by severities."""
-    suites = ["corruptions", "corruptions-extra"]
-    chosen = rows[rows["suite"].isin(suites) & (rows["metric"] == "accuracy")]
+    """Return the mean accuracy of each label in per cent: corruptions by severities.
+
+    The mean over the benchmark's corruptions stands below them, and the extra ones below that.
+    """
+    chosen = _chosen(rows)
     if chosen.empty:
         raise UnmeasuredError(f"the study {study} holds no corruptions", "--suite", "corruptions")
     labels = chosen["label"].mask(chosen["alpha"].notna(), "alpha = " + chosen["label"])
-    order = [name for name in CORRUPTIONS if (chosen["condition"] == name).any()]
+    present = {*chosen["condition"]}
+    levels = sorted(chosen["level"].unique())
     tables = {}
     for name in _ordered(chosen, labels):
         part = chosen[labels == name]
         table = 100 * part.pivot_table("value", "condition", "level", aggfunc="mean")
-        tables[name] = table.reindex(index=order, columns=sorted(chosen["level"].unique()))
-    shared = [name for name in order if all(t.loc[name].notna().all() for t in tables.values())]
-    for table in tables.values():
-        table.loc[ALL if shared == order else COMMON] = table.loc[shared].mean()
+        tables[name] = table.reindex(columns=levels)
+    order = [name for name in CORRUPTIONS if name in present]
+    averaged = [name for name in order if not CORRUPTIONS[name].extra] or order  # as tables do
+    whole = [table.reindex(averaged).notna().all(axis=1) for table in tables.values()]
+    shared = [name for name in averaged if all(each[name] for each in whole)]
+    mean = ALL if shared == averaged else COMMON
+    rows = [*averaged, mean, *(name for name in order if name not in averaged)]
+    for name, table in tables.items():
+        table.loc[mean] = table.reindex(shared).mean()
+        tables[name] = table.reindex(rows)
     return tables
 
 
@@ -68,11 +86,7 @@ def _ordered(rows: pd.DataFrame, labels: pd.Series) -> list[str]:
 
 
 def _maps(
-    maps: dict[str, pd.DataFrame],
-    title: str,
-    colours: str,
-    limits: tuple[float, float],
-    form: str,
+    maps: dict[str, pd.DataFrame], colours: str, limits: tuple[float, float], form: str
 ) -> Figure:
     """Draw a heat map for each label, with numbers."""
     columns = min(ACROSS, len(maps))
@@ -87,7 +101,6 @@ def _maps(
         axes.tick_params(labelleft=place % columns == 0)
     for axes in everything[len(maps) :]:
         axes.set_axis_off()
-    figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
@@ -111,7 +124,8 @@ def _map(
                 if _luminance(np.ravel(image.to_rgba(value))[:3].tolist()) < DARK
                 else "black"
             )
-            text = form.format(value) if abs(value) >= 0.5 else "0"
+            text = form.format(value)
+            text = text if float(text) else "0"  # not "+0"
             number = axes.text(
                 across, down, text, ha="center", va="center", fontsize=7, color=shade
             )

@@ -6,8 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import SelbenchError, UnmeasuredError
-from selbench.figures.style import FIGURES
-from selbench.study import count_of
+from selbench.figures.style import FIGURES, titled
 from selbench.suites.attacking import PASSES
 
 NORMS = {"linf": "L-inf", "l2": "L2"}
@@ -42,8 +41,7 @@ def cost(rows: pd.DataFrame, study: str) -> Figure:
     pairs[0, 1].set_title("errors found, % of the best attack's")
     pairs[0, 1].set_xlim(-3, 120)
     spent = rows[rows["metric"].isin(PASSES)]
-    over = f"{spent['n'].max()} images, {count_of(spent['subject'].nunique(), 'network')}"
-    figure.suptitle(f"{study}: what attacks cost and find ({over})", x=0.01, ha="left")
+    titled(figure, f"{study}: what attacks cost and find", spent)
     return figure
 
 

@@ -26,6 +26,8 @@ def described(figure: Figure) -> str:
     legends = [axes.get_legend() for axes in figure.axes]
     by_alpha = any(each and each.get_title().get_text() == "alpha" for each in legends)
     parts, unit = [f"{'; '.join(figure.get_suptitle().splitlines())}."], ""
+    if basis := figure.get_supxlabel():
+        parts.append(f"{' '.join(basis.split())}.")
     for axes in figure.axes:
         unit = axes.get_ylabel() or unit  # the panels of a row share it
         facts = _panel(axes, "alpha = " if by_alpha else "")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selbench._kit.errors import UnmeasuredError
-from selbench.figures.style import FIGURES, colours_of, legend, line
+from selbench.figures.style import FIGURES, colours_of, legend, line, titled
 from selbench.metrics import Metric, Panel
 from selbench.suites import METRICS
 from selbench.tables.explained import comparable
@@ -93,7 +93,7 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
             upper = min(top, WHOLE) if metric.bounds[1] == 1 else None
             axes.set_ylim(None if metric.shown.log else 0, upper)
     legend(figure.axes[width - 1], rows)
-    figure.suptitle(f"{study}: {name} over layers", x=0.01, ha="left")
+    titled(figure, f"{study}: {name} over layers", layered, "bands")
     return figure
 
 
@@ -137,7 +137,7 @@ def _over_alphas(rows: pd.DataFrame, study: str, name: str) -> Figure:
         _dress(axes, metric.shown)
         axes.set_ylim(0, None if part.empty else 1.08 * part["value"].max())
         axes.set_xlabel("alpha" if shown["alpha"].notna().all() else "")
-    figure.suptitle(f"{study}: {name}", x=0.01, ha="left")
+    titled(figure, f"{study}: {name}", shown)
     return figure
 
 

@@ -7,9 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
+from selbench.figures.style import footed
+
 WIDTH = 3.9  # inches of 390 pixels with text at full size
 CURVES = 2.5  # height of a panel of lines, in inches
 LETTERS = 44  # characters in a line of the title
+LINE = 0.13  # height of a line of the text below a figure, in inches
 BESIDE = 32  # letters of a line beside a panel
 TITLE = 0.25  # characters in a line of a panel's title
 BAR = 0.5  # height of a colour bar, in inches
@@ -42,6 +45,8 @@ def narrow(figure: Figure) -> Figure:
     lines = figure.get_suptitle().splitlines()
     title = "\n".join(part for each in lines for part in textwrap.wrap(each, LETTERS))
     figure.suptitle(title, x=0.01, ha="left")
+    if foot := " ".join(figure.get_supxlabel().split()):
+        figure.set_figheight(figure.get_figheight() + LINE * footed(figure, foot))
     return figure
 
 

@@ -1,5 +1,6 @@
 """The style and the registry of figures: in all figures, colour stands for alpha."""
 
+import textwrap
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
@@ -24,7 +25,7 @@ from selbench._kit.outputs import PICTURE, check_file
 from selbench._kit.registry import Registry
 from selbench.statistics.intervals import mean_interval
 from selbench.store import StudyStore
-from selbench.study import exactly
+from selbench.study import count_of, exactly
 from selbench.tables.current import current_rows, naming_command
 
 FIGURES = Registry[Callable[[pd.DataFrame, str], Figure]]("figure")
@@ -49,6 +50,8 @@ SHORT, LETTER = (
     8,
     0.065,
 )  # characters of a name that fit beside panels, and inches per further character
+SMALL_LETTER = 0.058  # inches of a character of the small text
+PALE = "0.35"  # grey of the small text
 Colour = tuple[float, float, float, float]
 
 
@@ -115,6 +118,47 @@ def save(figure: Figure, path: Path, trim: bool = True) -> None:
         size = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"]) if trim else None
         figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=size, metadata=facts)
         figure.set_layout_engine(layout)
+
+
+def titled(figure: Figure, title: str, part: pd.DataFrame, spread: str = "") -> None:
+    """Write a figure's title, and at the bottom what it rests on.
+
+    Args:
+        figure: with its panels.
+        title: begins with the study's name.
+        part: the rows that are drawn, with their `label`.
+        spread: what shows the 95 % intervals over seeds: "bands", "crosses", or "" for nothing.
+    """
+    figure.suptitle(title, x=0.01, ha="left")
+    footed(figure, basis(part, spread))
+
+
+def footed(figure: Figure, text: str) -> int:
+    """Write a small text below a figure, as wide as that; return the number of its lines."""
+    filled = textwrap.fill(text, int(figure.get_figwidth() / SMALL_LETTER))
+    figure.supxlabel(filled, x=0.01, ha="left", fontsize="small", color=PALE)
+    return filled.count("\n") + 1
+
+
+def basis(part: pd.DataFrame, spread: str = "") -> str:
+    """Say how many networks and images rows are about, and what shows intervals; see `titled`."""
+    networks = part.drop_duplicates("subject")
+    seeds = networks.loc[networks["alpha"].notna(), "alpha"].value_counts()
+    said = [count_of(len(networks), "network")]
+    if len(seeds) > 1:
+        said[0] += f", {_range(seeds)} per alpha"
+    images = part.loc[part["n"] > 0, "n"]  # 0: not counted
+    if len(images):
+        said.append(f"{_range(images)} images")
+    least = SEEDS_FOR_A_BAND if spread == "bands" else 2
+    if spread and networks["label"].value_counts().max() >= least:
+        said.append(f"{spread}: 95 % intervals over seeds")
+    return "; ".join(said)
+
+
+def _range(numbers: pd.Series) -> str:
+    least, most = int(numbers.min()), int(numbers.max())
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def labels_of(rows: pd.DataFrame) -> pd.Series:

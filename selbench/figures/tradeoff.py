@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import SelbenchError, UnmeasuredError
-from selbench.figures.style import FIGURES, Colour, colours_of, legend
+from selbench.figures.style import FIGURES, Colour, colours_of, legend, titled
 from selbench.metrics import RowFilter
 from selbench.statistics.intervals import mean_interval
 from selbench.tables import tradeoff as measured
@@ -26,8 +26,7 @@ def tradeoff(rows: pd.DataFrame, study: str) -> Figure:
     under = measured.attacks(rows)
     axes.set_xlabel(f"accuracy under {under}, %: mean over budgets, then attacks")
     axes.set_ylabel("accuracy under corruptions, %")
-    figure.suptitle(f"{study}: corruptions against attacks", x=0.01, ha="left")
-    return figure
+    return _titled(figure, f"{study}: corruptions against attacks", rows)
 
 
 @FIGURES
@@ -40,8 +39,7 @@ def tradeoff_relative(rows: pd.DataFrame, study: str) -> Figure:
     figure, axes = _drawn(rows, found[list(PLACES)].div(found["clean"], axis=0))
     axes.set_xlabel(f"share of clean accuracy left by {measured.attacks(rows)}")
     axes.set_ylabel("share of clean accuracy left by corruptions")
-    figure.suptitle(f"{study}: corruptions against attacks, by clean accuracy", x=0.01, ha="left")
-    return figure
+    return _titled(figure, f"{study}: corruptions against attacks, by clean accuracy", rows)
 
 
 @FIGURES
@@ -56,8 +54,7 @@ def tradeoff_odds(rows: pd.DataFrame, study: str) -> Figure:
     figure, axes = _drawn(rows, odds[list(PLACES)].sub(odds["clean"], axis=0))
     axes.set_xlabel(f"log odds under {measured.attacks(rows)}, beyond clean")
     axes.set_ylabel("log odds under corruptions, beyond clean")
-    figure.suptitle(f"{study}: corruptions against attacks, in log odds", x=0.01, ha="left")
-    return figure
+    return _titled(figure, f"{study}: corruptions against attacks, in log odds", rows)
 
 
 @FIGURES
@@ -78,8 +75,16 @@ def tradeoff_selectivity(rows: pd.DataFrame, study: str) -> Figure:
     for axes, name, title in zip(panels, ("clean", *reversed(PLACES)), titles, strict=True):
         _crosses(axes, rows, pd.DataFrame({"x": index, "y": 100 * found[name]}).dropna())
         axes.set(title=title, xlabel="class selectivity index", ylabel="accuracy, %")
-    figure.suptitle(f"{study}: accuracy against measured selectivity", x=0.01, ha="left")
     legend(panels[-1], rows)
+    return _titled(figure, f"{study}: accuracy against measured selectivity", rows)
+
+
+def _titled(figure: Figure, title: str, rows: pd.DataFrame) -> Figure:
+    """Write the title of a figure of networks under corruptions and attacks."""
+    sides = [set(rows.loc[rows["suite"] == each, "subject"]) for each in ("corruptions", "attacks")]
+    shown = rows["suite"].isin(("clean", "corruptions", "attacks")) & (rows["metric"] == "accuracy")
+    part = rows[shown & rows["subject"].isin(set.intersection(*sides))]
+    titled(figure, title, part, "crosses")
     return figure
 
 

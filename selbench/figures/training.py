@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from selbench._kit.errors import SelbenchError, UnmeasuredError
-from selbench.figures.style import FIGURES, colours_of, label_of_each, legend, line
+from selbench.figures.style import FIGURES, colours_of, label_of_each, legend, line, titled
 from selbench.metrics import METRICS, PERCENT
 from selbench.study import count_of
 from selbench.tables.curves import SUITE
@@ -56,7 +56,7 @@ def training(rows: pd.DataFrame, study: str) -> Figure:
             axes.set_ylim(max(low, metric.bounds[0]), min(high, metric.bounds[1]))
         sns.despine(ax=axes)
     legend(panels[-1], rows)
-    figure.suptitle(f"{study}: training", x=0.01, ha="left")
+    titled(figure, f"{study}: training", curves, "bands")
     return figure
 
 
@@ -100,7 +100,7 @@ def training_layers(rows: pd.DataFrame, study: str) -> Figure:
     figure.colorbar(scale, ax=panels, label="layer", aspect=30, pad=0.01)
     for axes in panels[::width]:
         axes.set_ylabel("selectivity index")
-    figure.suptitle(f"{study}: selectivity of layers in training", x=0.01, ha="left")
+    titled(figure, f"{study}: selectivity of layers in training", curves)
     return figure
 
 

@@ -169,18 +169,37 @@ def write(folder, seeds=1):
     return store
 
 
+def test_means_over_corruptions_are_the_leaderboard_s(tmp_path):
+    store = write(tmp_path / "runs")
+    for alpha, accuracy in ((0, 0.5), (1, 0.7)):
+        for name, extra in (("snow", 0.0), ("speckle_noise", 0.2)):  # the latter is extra
+            for level in (1.0, 2.0):
+                suite = "corruptions-extra" if extra else "corruptions"
+                measured = [Measurement("accuracy", accuracy + extra - level / 10, 100)]
+                store.write([Result(cell(suite, name, level, alpha), measured)])
+    manifest = store.manifest()
+    for suite, name in (("corruptions", "snow"), ("corruptions-extra", "speckle_noise")):
+        manifest["conditions"] |= {f"{suite}/{name}/{n}": ["s", 1, ""] for n in (1, 2)}
+    store.finish(manifest)
+    rows = current_rows(store)
+    maps = _accuracies(rows.assign(label=module.labels_of(rows)), "s")
+    means = [part.loc["mean of the above"].mean() / 100 for part in maps.values()]
+    assert means == pytest.approx(leaderboard(store).table["mca"].tolist())
+    assert [*maps["alpha = 0"].index] == ["snow", "fog", "mean of the above", "speckle_noise"]
+
+
 def test_means_over_corruptions_are_over_those_that_all_groups_have():
     rows = [("fog", "0", 0.5), ("snow", "0", 0.9), ("fog", "1", 0.4), ("snow", "1", 0.6)]
     table = pd.DataFrame(rows, columns=["condition", "subject", "value"])
     table = table.assign(suite="corruptions", metric="accuracy", level=1.0, seed=0)
     table = table.assign(alpha=table["subject"].astype(float), subject="alpha=" + table["subject"])
     table = table.assign(label=module.labels_of(table))
-    assert _accuracies(table, "s")["alpha = 1"].loc["mean of all"].item() == pytest.approx(50)
+    assert _accuracies(table, "s")["alpha = 1"].loc["mean of the above"].item() == pytest.approx(50)
     less = table.drop(index=3)  # alpha = 1 has no snow
     for name, mean in (("alpha = 0", 50), ("alpha = 1", 40)):
         part = _accuracies(less, "s")[name]
         assert part.loc["mean of common"].item() == pytest.approx(mean)
-        assert "mean of all" not in part.index
+        assert "mean of the above" not in part.index
 
 
 @pytest.fixture(scope="module")
@@ -206,11 +225,35 @@ def many(store):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_the_report_s_table_of_a_figure_has_all_that_it_draws(name, many):
+def test_a_figure_says_what_it_rests_on_and_its_table_in_the_report_has_all_of_it(name, many):
     rows = behind(many, name, legend_of(name, ""))
     parts, whole = (module.drawn(name, each, "study") for each in (rows, many))
     assert (described(parts), numbers(parts)) == (described(whole), numbers(whole))
     assert len(rows) < len(many) or name == "cost"
+    assert whole.get_supxlabel().startswith("7 networks, 1 per alpha; ")
+    assert whole.get_supxlabel() in described(whole)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        (1, "2 networks, 1 per alpha; 100 images"),
+        (2, "4 networks, 2 per alpha; 100 images"),
+        (3, "6 networks, 3 per alpha; 100 images; bands: 95 % intervals over seeds"),
+    ],
+)
+def test_figures_say_what_they_rest_on(stored, seeds, said):
+    rows = current_rows(stored(seeds))
+    assert module.drawn("attacks", rows, "study").get_supxlabel() == said
+    crosses = "; crosses: 95 % intervals over seeds" if seeds > 1 else ""
+    whole = said.partition("; bands")[0]
+    assert module.drawn("tradeoff", rows, "study").get_supxlabel() == whole + crosses
+    assert module.drawn("jacobian", rows, "study").get_supxlabel() == whole
+    brought = rows.assign(alpha=float("nan"))
+    brought = brought.assign(n=brought["n"].where(brought["suite"] != "clean", 2500))
+    assert module.drawn("tradeoff", brought, "study").get_supxlabel() == (
+        f"{whole.partition(',')[0]}; 100 to 2,500 images"
+    )
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,7 +1,6 @@
 """What the overview makes of numbers, from numbers that are made here."""
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,11 +11,8 @@ import torch
 from selbench._kit.errors import UnmeasuredError
 from selbench.report import network_pages, overview
 from selbench.report.answer import answered, picked
-from selbench.report.legends import LEGENDS
 from selbench.report.overview import headline
 from selbench.report.samples import _chosen, _nearest, _spread
-from selbench.store import StudyStore
-from selbench.tables import current_rows
 from selbench.tables.tradeoff import attacks, changes, positions
 
 
@@ -177,19 +173,6 @@ def test_adversarials_of_different_numbers_and_budgets_are_shown_where_all_have_
     assert _chosen({"a": many, "b": few}) == [0, 1]
     assert _nearest({"a": many, "b": few}) == 2
     assert _nearest({"a": many, "b": {"adversarial 8": 0}}) is None
-
-
-@pytest.fixture(scope="module")
-def measured():
-    results = Path(__file__).parents[2] / "results"
-    return current_rows(StudyStore(results, "cifar10-jpeg-methods"))  # a small one
-
-
-@pytest.mark.parametrize("name", [name for name, each in LEGENDS.items() if each.reads])
-def test_the_numbers_beside_a_figure_hold_what_it_draws(name, measured):
-    legend = LEGENDS[name]
-    beside = measured[measured["suite"].isin(legend.reads)]
-    assert "accuracy" in set(beside["metric"])
 
 
 def test_a_corruption_that_lacks_severities_has_no_mean_and_is_none_of_the_worst():
