@@ -1,5 +1,6 @@
 """Measurements that may explain robustness, by layer and alpha."""
 
+import math
 from collections.abc import Sequence
 from itertools import groupby, zip_longest
 
@@ -15,6 +16,7 @@ from selbench.metrics import Metric, Panel
 from selbench.suites import METRICS
 from selbench.tables.explained import comparable
 
+LAYERS = 24  # most names of layers below a panel
 WHOLE = 1.02  # the highest end of an axis of shares; intervals may be longer
 
 
@@ -52,7 +54,7 @@ def elasticity(rows: pd.DataFrame, study: str) -> Figure:
 
 
 def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
-    """Draw a grid of panels with layer numbers on x; columns without data are left out.
+    """Draw a grid of panels with layers on x; columns without data are left out.
 
     A row shares its scale if only its first panel names the axis.
     """
@@ -64,7 +66,7 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
     _check(layered, study, name)
     grid = _filled(layered, metrics)
     height, width = len(grid), max(map(len, grid))
-    figure = Figure(figsize=(3.2 * width, 2.6 * height + 0.4), layout="constrained")
+    figure = Figure(figsize=(3.2 * width, 2.6 * height + 1.0), layout="constrained")
     colours = colours_of(rows)
     one_scale = all(not metric.shown.axis for across in grid for metric in across[1:])
     everything = figure.subplots(
@@ -87,7 +89,7 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
                     axes.plot(null.columns, null.mean(), color=colour, linestyle=":", linewidth=1)
             _dress(axes, metric.shown)
             axes.set_xlabel("layer" if of is grid[-1] else "")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _name_layers(axes, layered)
         for axes, metric in zip(across, of, strict=False):  # after all are drawn: they share it
             top = axes.get_ylim()[1]
             upper = min(top, WHOLE) if metric.bounds[1] == 1 else None
@@ -95,6 +97,17 @@ def _over_layers(rows: pd.DataFrame, study: str, name: str) -> Figure:
     legend(figure.axes[width - 1], rows)
     titled(figure, f"{study}: {name} over layers", layered, "bands")
     return figure
+
+
+def _name_layers(axes: Axes, rows: pd.DataFrame) -> None:
+    """Name the layers on x, or number them where networks have different ones."""
+    names = rows[["layer", "layer_name"]].drop_duplicates().sort_values("layer")
+    if names["layer"].is_unique and names["layer_name"].notna().all():
+        shown = names.iloc[:: math.ceil(len(names) / LAYERS)]
+        texts = shown["layer_name"].str.removeprefix("network.")
+        axes.set_xticks(shown["layer"].astype(int), texts, rotation=90, fontsize="x-small")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _suites(metrics: Sequence[Metric]) -> set[str]:

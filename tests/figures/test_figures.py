@@ -581,6 +581,22 @@ def test_a_metric_of_a_plugin_has_a_panel_in_one_row_alone(store, monkeypatch):
     assert len(titles) == len(figure.axes) - 1
 
 
+def test_layers_are_named_if_all_networks_have_the_same(many):
+    def names(rows):
+        (axes, *_) = module.drawn("gradients", rows, "study").axes
+        return [text.get_text() for text in axes.get_xticklabels()]
+
+    assert names(many) == [f"relu{n}" for n in range(1, LAYERS + 1)]
+    ours = many.assign(layer_name="network." + many["layer_name"])
+    assert names(ours) == names(many)
+    other = ours["layer_name"].where(ours["alpha"] != 1, "act")
+    assert "relu1" not in names(ours.assign(layer_name=other))
+    deep = [many.assign(layer=many["layer"] + 4 * n) for n in range(10)]  # 40 layers
+    deep = [each.assign(layer_name="l" + each["layer"].astype(str)) for each in deep]
+    layered = pd.concat(deep, ignore_index=True).dropna(subset=["layer"])
+    assert names(layered) == [f"l{n}" for n in range(1, 41, 2)]
+
+
 def test_costs_are_passes_and_errors_beside_those_of_the_best_attack():
     def rows(condition, values, spent):
         for level, value in zip((1.0, 2.0), values, strict=True):
