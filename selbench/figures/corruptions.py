@@ -72,10 +72,10 @@ def _accuracies(rows: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
     whole = [table.reindex(averaged).notna().all(axis=1) for table in tables.values()]
     shared = [name for name in averaged if all(each[name] for each in whole)]
     mean = ALL if shared == averaged else COMMON
-    rows = [*averaged, mean, *(name for name in order if name not in averaged)]
+    down = [*averaged, mean, *(name for name in order if name not in averaged)]
     for name, table in tables.items():
         table.loc[mean] = table.reindex(shared).mean()
-        tables[name] = table.reindex(rows)
+        tables[name] = table.reindex(down)
     return tables
 
 
