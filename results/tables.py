@@ -52,6 +52,7 @@ FIGURES = (
     "tradeoff-relative",
     "tradeoff-odds",
     "tradeoff-selectivity",
+    "differences",
     "corruptions",
     "attacks",
     "calibration",

@@ -127,7 +127,7 @@ def titled(figure: Figure, title: str, part: pd.DataFrame, spread: str = "") -> 
         figure: with its panels.
         title: begins with the study's name.
         part: the rows that are drawn, with their `label`.
-        spread: what shows the 95 % intervals over seeds: "bands", "crosses", or "" for nothing.
+        spread: what shows the 95 % intervals over seeds: "bands", "bars" or "crosses"; "" for none.
     """
     figure.suptitle(title, x=0.01, ha="left")
     footed(figure, basis(part, spread))

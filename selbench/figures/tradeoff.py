@@ -9,6 +9,7 @@ from selbench._kit.errors import SelbenchError, UnmeasuredError
 from selbench.figures.style import FIGURES, Colour, colours_of, legend, titled
 from selbench.metrics import RowFilter
 from selbench.statistics.intervals import mean_interval
+from selbench.study import exactly
 from selbench.tables import tradeoff as measured
 from selbench.tables.means import log_odds
 
@@ -79,12 +80,42 @@ def tradeoff_selectivity(rows: pd.DataFrame, study: str) -> Figure:
     return _titled(figure, f"{study}: accuracy against measured selectivity", rows)
 
 
-def _titled(figure: Figure, title: str, rows: pd.DataFrame) -> Figure:
+@FIGURES
+def differences(rows: pd.DataFrame, study: str) -> Figure:
+    """Points by which each alpha differs from alpha = 0: clean, under corruptions and attacks.
+
+    Bars are the 95 % intervals of the differences over seeds.
+    """
+    changes = measured.changes(measured.positions(rows, study))
+    if not changes:
+        what = f"the study {study} holds no accuracies of alpha = 0 and of other alphas"
+        words = ("--suite", "corruptions", "--suite", "attacks", "--alpha", "-1,0,1")
+        raise UnmeasuredError(what, *words)
+    figure = Figure(figsize=(9.0, 3.0), layout="constrained")
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    titles = ("clean", "under corruptions", f"under {measured.attacks(rows)}")
+    alphas = sorted({each.alpha for each in changes})
+    colours = colours_of(rows)
+    for axes, name, title in zip(panels, ("clean", *reversed(PLACES)), titles, strict=True):
+        axes.hlines(0, -0.5, len(alphas) - 0.5, color="0.8", linewidth=1, zorder=1)
+        for each in (each for each in changes if each.quantity == name):
+            place, colour = alphas.index(each.alpha), colours[exactly(each.alpha)]
+            axes.plot([place], [100 * each.value], "D", color=colour, markersize=4.5)
+            if found := each.difference:
+                axes.vlines(place, 100 * found.low, 100 * found.high, color=colour, linewidth=1.2)
+        axes.set_xticks(range(len(alphas)), list(map(exactly, alphas)))
+        axes.set(title=title, xlabel="alpha")
+        sns.despine(ax=axes)
+    panels[0].set_ylabel("accuracy above alpha = 0, points")
+    return _titled(figure, f"{study}: differences from alpha = 0", rows, "bars")
+
+
+def _titled(figure: Figure, title: str, rows: pd.DataFrame, spread: str = "crosses") -> Figure:
     """Write the title of a figure of networks under corruptions and attacks."""
     sides = [set(rows.loc[rows["suite"] == each, "subject"]) for each in ("corruptions", "attacks")]
     shown = rows["suite"].isin(("clean", "corruptions", "attacks")) & (rows["metric"] == "accuracy")
     part = rows[shown & rows["subject"].isin(set.intersection(*sides))]
-    titled(figure, title, part, "crosses")
+    titled(figure, title, part, spread)
     return figure
 
 

@@ -41,6 +41,14 @@ LEGENDS = {
         "Dots, diamonds and crosses are as above; each panel has its own scale of accuracy.",
         ("corruptions", "attacks", RowFilter(("selectivity",), "selectivity_index")),
     ),
+    "differences": Legend(
+        "index",
+        "Differences from alpha = 0",
+        "What alpha changes, in points: diamonds are differences of means, bars their 95 % "
+        "intervals over seeds. A bar that does not cross the line says that chance alone seldom "
+        "makes such a difference. No scale is neutral to clean accuracy: compare the panels.",
+        ("corruptions", "attacks"),
+    ),
     "tradeoff": Legend(
         "attacks",
         "Corruptions against attacks, in plain accuracy",

@@ -67,6 +67,10 @@ LACKING = {  # where figures are not called after the suite that they need
         "networks under corruptions and attacks",
         " --suite corruptions --suite attacks",
     ),
+    "differences": (
+        "networks under corruptions and attacks",
+        " --suite corruptions --suite attacks",
+    ),
     "probability": ("probabilities", " --suite probability"),
     "training": ("training curves: selbench did not train its networks", ""),
     "training-layers": ("training curves: selbench did not train its networks", ""),

@@ -12,7 +12,7 @@ from selbench.figures import FIGURES
 from selbench.figures.in_words import ACROSS, described, numbers
 from selbench.figures.narrow import narrow
 from selbench.figures.style import drawn
-from selbench.statistics.intervals import mean_interval
+from selbench.statistics.intervals import mean_interval, seed_difference
 from selbench.store import StudyStore
 from selbench.tables.current import current_rows
 
@@ -77,6 +77,28 @@ def test_the_trade_off_in_log_odds_is_beyond_clean(figure):
     for alpha, shares in ACCURACY.items():
         clean, corrupted, adversarial = (math.log(share / (1 - share)) for share in shares)
         assert means[f"{alpha:g}"] == pytest.approx([adversarial - clean, corrupted - clean])
+
+
+def test_differences_from_alpha_0_have_intervals_over_seeds(figure):
+    panels = figure("differences", seeds=3).axes
+    assert [axes.get_title() for axes in panels[:2]] == ["clean", "under corruptions"]
+    for axes, place in zip(panels, (0, 1, 2), strict=True):
+        zero = ACCURACY[0.0][place]
+        points = [line.get_xydata()[0].tolist() for line in axes.lines]
+        assert points == [
+            [at, pytest.approx(100 * (ACCURACY[alpha][place] - zero), abs=1e-9)]
+            for at, alpha in enumerate((-1.0, 1.0))
+        ]
+        ends = [each.get_segments()[0][:, 1] for each in axes.collections[1:]]
+        half = seed_difference([0.0, 1.0, 2.0], [0.0, 1.0, 2.0]).high  # seeds differ by a point
+        assert [high - low for low, high in ends] == pytest.approx([2 * half] * 2)
+    alone = figure("differences", seeds=1)
+    assert [len(axes.collections) for axes in alone.axes] == [1, 1, 1]
+    assert "clean (accuracy above alpha = 0, points): alpha = -1: 0, alpha = 1: -71" in (
+        described(alone)
+    )
+    with pytest.raises(UnmeasuredError, match="no accuracies of alpha = 0 and of other alphas"):
+        figure("differences", alphas=(1.0,))
 
 
 def test_the_relative_trade_off_of_nothing_right_is_refused(tmp_path):
